@@ -1,0 +1,93 @@
+"""Time, ids and randomness, injected: the only doors through which they reach the kernel.
+
+Called by the machine (controller, reconciler, log writers, venues). The pure core never sees these: it gets instants
+as arguments. Tests drive a `ManualClock` or run the system clock on a virtual event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from typing import Protocol
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+
+class Clock(Protocol):
+    """A source of wall-clock instants and of delays."""
+
+    def now_ns(self) -> int:
+        """The current instant in Unix nanoseconds."""
+
+    async def sleep_until(self, instant_ns: int) -> None:
+        """Return once `now_ns()` is at least `instant_ns`."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    async def sleep_until(self, instant_ns: int) -> None:
+        while (delay_ns := instant_ns - self.now_ns()) > 0:
+            await asyncio.sleep(delay_ns / NS_PER_S)
+
+
+class LoopClock:
+    """A clock that follows the event loop's own time: with a virtual-time loop, the whole kernel runs on virtual time."""
+
+    def __init__(self, *, origin_ns: int = 1_700_000_000 * NS_PER_S) -> None:
+        self.origin_ns = origin_ns
+
+    def now_ns(self) -> int:
+        return self.origin_ns + round(asyncio.get_running_loop().time() * NS_PER_S)
+
+    async def sleep_until(self, instant_ns: int) -> None:
+        while (delay_ns := instant_ns - self.now_ns()) > 0:
+            await asyncio.sleep(delay_ns / NS_PER_S)
+
+
+class IdFactory(Protocol):
+    """A source of ids and of jitter."""
+
+    def command_id(self, now_ns: int) -> bytes:
+        """16 bytes, unique for ever, in order of time (RFC 9562 UUIDv7)."""
+
+    def intent_id(self, now_ns: int) -> str:
+        """A new intent id within the id grammar, in order of time."""
+
+    def log_id(self) -> str:
+        """64 random bits as 16 hex digits."""
+
+    def fraction(self) -> float:
+        """A number in [0, 1), for jitter only."""
+
+
+class SeededIds:
+    """Ids from one random generator: unpredictable without a seed, repeatable with one."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random = random.Random(os.urandom(32) if seed is None else seed)
+
+    def command_id(self, now_ns: int) -> bytes:
+        return uuid7(now_ns, self._random.getrandbits(74))
+
+    def intent_id(self, now_ns: int) -> str:
+        return self.command_id(now_ns).hex()
+
+    def log_id(self) -> str:
+        return f"{self._random.getrandbits(64):016x}"
+
+    def fraction(self) -> float:
+        return self._random.random()
+
+
+def uuid7(now_ns: int, random_bits: int) -> bytes:
+    """The 16 bytes of a version 7 UUID (RFC 9562, 5.7) from an instant and 74 random bits."""
+    high = random_bits >> 62 & 0xFFF
+    low = random_bits & ((1 << 62) - 1)
+    return ((now_ns // NS_PER_MS & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low).to_bytes(16, "big")

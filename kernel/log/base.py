@@ -1,0 +1,158 @@
+"""The log's contract: what can be asked of it, what is promised, and the records that pass through.
+
+Implemented by `memory`, `sqlite` and `postgres` beside this file; used by the machine, the stores and the replay tools
+through `EventLog` alone. Positions count 1 … N without gaps. An append returns after the commit. See the table of
+promises in the package's docstring.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from kernel.events import BaseEvent
+from kernel.models import Evidence
+
+ANY_VERSION = None
+"""Expected version of a write that may land on whatever is there (facts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Events for one stream."""
+
+    stream_id: str
+    events: tuple[BaseEvent, ...]
+    expected_version: int | None = ANY_VERSION
+    """Version that the stream must have (0: it must not exist yet); None for facts, which land on whatever is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A command's writes: all of them are recorded, next to each other, or none is."""
+
+    command_id: bytes
+    """16 bytes. Appended twice, the second gets the first one's positions and writes nothing."""
+    writes: tuple[Write, ...]
+    actor: str
+    """`strategy:x`, `reconciler`, `venue:y`, `operator:z`, `kernel`."""
+    evidence: Evidence
+    correlation_id: str | None = None
+    causation_position: int | None = None
+    epoch: int | None = None
+    """The leader's epoch for attempts, verdicts and control events: an epoch other than the head's is a `FencedError`.
+    None for commands and facts, which are always taken."""
+    elects: bool = False
+    """This append carries `LeaderElected(epoch)`: `epoch` must be the head's + 1, and becomes the head's."""
+    is_fact: bool = False
+    """Facts are taken even when the queue is full; commands are then refused with `BusyError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a command's events are."""
+
+    first_position: int
+    last_position: int
+    duplicate: bool = False
+    """The command id was known: these are the positions of the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the log."""
+
+    position: int
+    """Position of the last event; 0 when the log is empty."""
+    chain_hash: bytes
+    """32 bytes; zeros when the log is empty."""
+    epoch: int
+    """Epoch of the newest leader; 0 before the first election."""
+    recorded_at_ns: int
+    """When the last event was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One row as it is stored: what an auditor sees, and what the hashes cover."""
+
+    position: int
+    stream_id: str
+    version: int
+    topic: str
+    schema_version: int
+    recorded_at_ns: int
+    command_id: bytes
+    command_index: int
+    meta: bytes
+    """Canonical JSON of the envelope's actor, evidence, ids and writer."""
+    state: bytes
+    """Canonical JSON of the event's payload."""
+    leaf_hash: bytes
+    chain_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Bounds of a log. Times in seconds, sizes in what their name says."""
+
+    queue_commands_max: int = 10_000
+    """Commands that may wait for the writer; more are refused."""
+    batch_commands_max: int = 512
+    """Commands that one commit takes at most."""
+    batch_bytes_max: int = 1 << 20
+    """Bytes of payload that one commit takes at most, save that one command always fits."""
+    page_rows: int = 1_000
+    """Rows that one read fetches."""
+    poll_interval_s_min: float = 0.001
+    """SQLite: how often another process's commits are looked for, at first …"""
+    poll_interval_s_max: float = 0.05
+    """… and at most, after nothing came for a while."""
+    listen_fallback_s: float = 1.0
+    """PostgreSQL: a pull is made at least this often, whatever notifications do."""
+    reconnect_timeout_s: float = 30.0
+    """How long a lost database is waited for before appends are refused."""
+
+
+class EventLog(ABC):
+    """An append-only log of one exchange account."""
+
+    exchange_id: str
+    """The account whose log this is."""
+    log_id: str
+    """64 random bits in hex, from the log's first event."""
+    url: str
+    """Where it is; without a password."""
+
+    @abstractmethod
+    async def append(self, append: Append) -> Appended:
+        """Record a command's events; returns after the commit.
+
+        Raises `ConflictError` (an expected version does not hold), `FencedError`, `BusyError`, `LogUnavailableError`
+        (nothing is known to be recorded), `IntegrityError`.
+        """
+
+    @abstractmethod
+    def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
+        """Batches of decoded events from `after` + 1 on, first what is there, then what comes. Ends with `close`.
+
+        Asserts that positions follow each other, and that hashes chain; raises `IntegrityError` with the first bad
+        position, `SchemaError` for an event that this code can't read.
+        """
+
+    @abstractmethod
+    def read(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[StoredRow]]:
+        """Pages of raw rows after a position, up to another (default: the head at the time of the call)."""
+
+    @abstractmethod
+    async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
+        """The decoded events of one stream after a version."""
+
+    @abstractmethod
+    async def head(self) -> Head:
+        """The end of the log now."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Write what was taken, then let go of threads, files and connections. Idempotent."""

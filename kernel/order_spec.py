@@ -1,0 +1,383 @@
+"""What an order is: the words a strategy uses, and the market it must fit.
+
+Used by everybody; imports nothing of this project but the errors. FIX names are used where FIX has one. Every price and
+quantity is an integer at the symbol's own scale; `SymbolMetadata` is the one place where decimals become such integers
+and back, exactly or with an error. Models are frozen and refuse unknown fields, floats, booleans and strings as numbers.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import ConfigDict, Field, Strict, StringConstraints
+
+from kernel.errors import ValidationError, Violation
+
+UINT64_MAX = 2**64 - 1
+
+Uint64 = Annotated[int, Strict(), Field(ge=0, le=UINT64_MAX)]
+"""A price or quantity: an integer in 0 … 2^64−1 at the symbol's scale. An annotation, not a constructor."""
+Int = Annotated[int, Strict()]
+"""A signed integer without bounds (fees, balances, cost, notional), at the scale that its field names."""
+InstantNs = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
+"""An instant in Unix nanoseconds."""
+Counter = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
+"""A count, a version, a number or a position."""
+
+INTENT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+IntentId = Annotated[str, StringConstraints(pattern=INTENT_ID_PATTERN)]
+"""The name of an intent (and of a group): a letter or digit, then up to 63 of letters, digits, `.`, `_`, `-`."""
+EXCHANGE_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
+ExchangeId = Annotated[str, StringConstraints(pattern=EXCHANGE_ID_PATTERN)]
+"""The name of an exchange account, and so of its log."""
+SymbolId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
+"""A symbol as the venue spells it: 1 to 64 printable ASCII characters, no space."""
+AssetId = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[!-~]+$")]
+"""An asset as the venue spells it."""
+Scale = Annotated[int, Strict(), Field(ge=0, le=18)]
+"""A number of decimal places."""
+
+
+class Model(pydantic.BaseModel):
+    """Base of every stored model: frozen, no unknown fields, field docstrings in its JSON schema."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="strings"
+    )
+
+
+class Side(StrEnum):
+    """FIX 54."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+
+
+class OrderType(StrEnum):
+    """FIX 40."""
+
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+    STOP = "STOP"
+    STOP_LIMIT = "STOP_LIMIT"
+
+
+class TimeInForce(StrEnum):
+    """FIX 59."""
+
+    DAY = "DAY"
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    GTD = "GTD"
+
+
+class OcoMode(StrEnum):
+    """How the orders of a group depend on each other."""
+
+    NONE = "NONE"
+    ONE_CANCELS_OTHER = "ONE_CANCELS_OTHER"
+    ONE_UPDATES_OTHER = "ONE_UPDATES_OTHER"
+    ONE_TRIGGERS_OTHER = "ONE_TRIGGERS_OTHER"
+
+
+class SymbolStatus(StrEnum):
+    """Whether the venue takes orders in a symbol now."""
+
+    TRADING = "TRADING"
+    HALTED = "HALTED"
+    CLOSED = "CLOSED"
+
+
+PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
+STOPPED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+
+
+class StandardOrder(Model):
+    """The order a strategy wants. Checked against itself here; against its market by `SymbolMetadata.violations`."""
+
+    symbol_id: SymbolId
+    """Symbol as the venue spells it."""
+    side: Side
+    """BUY or SELL."""
+    order_type: OrderType
+    """MARKET, LIMIT, STOP or STOP_LIMIT."""
+    quantity: Uint64
+    """The total wanted, filled part included, at the symbol's quantity scale."""
+    price: Uint64 | None = None
+    """Limit price at the symbol's price scale; required for LIMIT and STOP_LIMIT, refused otherwise."""
+    stop_price: Uint64 | None = None
+    """Trigger price at the symbol's price scale; required for STOP and STOP_LIMIT, refused otherwise."""
+    time_in_force: TimeInForce = TimeInForce.GTC
+    """How long the order works."""
+    expire_at_ns: InstantNs | None = None
+    """When a GTD order ends, in Unix nanoseconds; required for GTD, refused otherwise."""
+    post_only: bool = False
+    """Refuse rather than take liquidity; LIMIT only, with a time in force that can rest."""
+    reduce_only: bool = False
+    """Refuse rather than enlarge a position."""
+    display_quantity: Uint64 | None = None
+    """The part shown in the book (iceberg), at the symbol's quantity scale; at most `quantity`."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> StandardOrder:
+        problems = list(order_inconsistencies(self))
+        if problems:
+            raise ValueError("; ".join(map(str, problems)))
+        return self
+
+
+def order_inconsistencies(order: StandardOrder) -> list[Violation]:
+    """What is wrong with an order whatever its market is; empty when nothing is."""
+    kind, tif = order.order_type, order.time_in_force
+    checks = (
+        (order.quantity > 0, "quantity", "minimum", "1 at the symbol's scale", order.quantity),
+        ((order.price is not None) == (kind in PRICED), "price", "presence", needed(kind in PRICED, kind), order.price),
+        (
+            (order.stop_price is not None) == (kind in STOPPED),
+            "stop_price", "presence", needed(kind in STOPPED, kind), order.stop_price,
+        ),
+        (
+            (order.expire_at_ns is not None) == (tif is TimeInForce.GTD),
+            "expire_at_ns", "presence", needed(tif is TimeInForce.GTD, tif), order.expire_at_ns,
+        ),
+        (
+            not order.post_only or (kind is OrderType.LIMIT and tif not in (TimeInForce.IOC, TimeInForce.FOK)),
+            "post_only", "combination", "for a LIMIT order that can rest", f"{kind} {tif}",
+        ),
+        (
+            order.display_quantity is None or 0 < order.display_quantity <= order.quantity,
+            "display_quantity", "range", f"1 … {order.quantity}", order.display_quantity,
+        ),
+    )  # fmt: skip
+    return [Violation(field, name, limit, str(value)) for ok, field, name, limit, value in checks if not ok]
+
+
+def needed(required: bool, by: StrEnum) -> str:
+    return f"required for {by}" if required else f"not allowed for {by}"
+
+
+class StandardOrderGroup(Model):
+    """Orders that depend on each other."""
+
+    orders: tuple[StandardOrder, ...] = Field(min_length=1)
+    """The members, in the order that the mode gives meaning to."""
+    mode: OcoMode = OcoMode.NONE
+    """NONE; ONE_CANCELS_OTHER: the first fill cancels the siblings; ONE_UPDATES_OTHER: each fill shrinks the siblings by
+    as much; ONE_TRIGGERS_OTHER: the first order's fills release the rest, then ONE_UPDATES_OTHER among themselves."""
+
+
+class AssetMetadata(Model):
+    """What an asset is, as far as counting it goes."""
+
+    asset_id: AssetId
+    """Asset as the venue spells it."""
+    decimals: Scale
+    """Scale of its integer amounts: amount = decimal amount × 10^decimals. Never changes."""
+    name: str = ""
+    """Name for people; may be empty."""
+
+
+class SymbolMetadata(Model):
+    """A symbol's scales (which never change) and its constraints (which may)."""
+
+    symbol_id: SymbolId
+    """Symbol as the venue spells it."""
+    base_asset: AssetId
+    """What is bought and sold."""
+    quote_asset: AssetId
+    """What is paid."""
+    price_decimals: Scale
+    """Scale of prices: integer = decimal price × 10^price_decimals. Never changes."""
+    quantity_decimals: Scale
+    """Scale of quantities: integer = decimal quantity × 10^quantity_decimals. Never changes."""
+    tick_size: Uint64 = 1
+    """Prices are multiples of this, at the price scale; 0 disables the check."""
+    lot_size: Uint64 = 1
+    """Quantities are multiples of this, at the quantity scale; 0 disables the check."""
+    min_price: Uint64 = 0
+    """Lowest price, at the price scale."""
+    max_price: Uint64 = UINT64_MAX
+    """Highest price, at the price scale."""
+    min_quantity: Uint64 = 0
+    """Smallest quantity of an order, at the quantity scale."""
+    max_quantity: Uint64 = UINT64_MAX
+    """Largest quantity of an order, at the quantity scale."""
+    min_notional: Int = 0
+    """Smallest price × quantity, at scale price_decimals + quantity_decimals; priced orders only."""
+    max_notional: Int | None = None
+    """Largest price × quantity, at scale price_decimals + quantity_decimals; none if absent."""
+    order_types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
+    """Order types that the venue takes here."""
+    times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
+    """Times in force that the venue takes here."""
+    max_open_orders: Counter | None = None
+    """How many orders may be open at once; none if absent."""
+    post_only: bool = True
+    """Whether post-only orders are taken."""
+    reduce_only: bool = False
+    """Whether reduce-only orders are taken."""
+    iceberg: bool = False
+    """Whether a display quantity is taken."""
+    status: SymbolStatus = SymbolStatus.TRADING
+    """Whether orders are taken now."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> SymbolMetadata:
+        if self.min_price > self.max_price or self.min_quantity > self.max_quantity:
+            raise ValueError("a minimum is above its maximum")
+        return self
+
+    @pydantic.field_serializer("order_types", "times_in_force")
+    def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
+        return sorted(values)
+
+    def price_from_decimal(self, price: Decimal | str | int) -> int:
+        """A decimal price as an integer at the price scale; `ValidationError` if it does not fit exactly."""
+        return to_scaled(price, decimals=self.price_decimals, field="price")
+
+    def quantity_from_decimal(self, quantity: Decimal | str | int) -> int:
+        """A decimal quantity as an integer at the quantity scale; `ValidationError` if it does not fit exactly."""
+        return to_scaled(quantity, decimals=self.quantity_decimals, field="quantity")
+
+    def price_to_decimal(self, price: int) -> Decimal:
+        """A price at the price scale as an exact decimal."""
+        return from_scaled(price, decimals=self.price_decimals)
+
+    def quantity_to_decimal(self, quantity: int) -> Decimal:
+        """A quantity at the quantity scale as an exact decimal."""
+        return from_scaled(quantity, decimals=self.quantity_decimals)
+
+    def notional_to_decimal(self, notional: int) -> Decimal:
+        """A price × quantity at the scale of both as an exact decimal."""
+        return from_scaled(notional, decimals=self.price_decimals + self.quantity_decimals)
+
+    def violations(self, order: StandardOrder, *, open_orders: int = 0) -> list[Violation]:
+        """Every constraint of this market that the order violates, with its limit and the value given.
+
+        `open_orders` is how many other orders are open in this symbol. Trading status is not checked here: a halted
+        market delays an order, it does not make it wrong.
+        """
+        found = [
+            *self._price_violations("price", order.price),
+            *self._price_violations("stop_price", order.stop_price),
+            *self._quantity_violations("quantity", order.quantity),
+            *self._notional_violations(order),
+            *self._capability_violations(order),
+        ]
+        if order.display_quantity is not None and self.lot_size and order.display_quantity % self.lot_size:
+            found.append(self._off_lot("display_quantity", order.display_quantity))
+        if self.max_open_orders is not None and open_orders >= self.max_open_orders:
+            found.append(
+                Violation("symbol_id", "max_open_orders", str(self.max_open_orders), f"{open_orders} already open")
+            )
+        return found
+
+    def _price_violations(self, field: str, price: int | None) -> list[Violation]:
+        if price is None:
+            return []
+        found = []
+        if not self.min_price <= price <= self.max_price:
+            limit = f"{self.price_to_decimal(self.min_price)} … {self.price_to_decimal(self.max_price)}"
+            found.append(Violation(field, "price range", limit, str(self.price_to_decimal(price))))
+        if self.tick_size and price % self.tick_size:
+            limit = f"a multiple of {self.price_to_decimal(self.tick_size)}"
+            found.append(Violation(field, "tick_size", limit, str(self.price_to_decimal(price))))
+        return found
+
+    def _quantity_violations(self, field: str, quantity: int) -> list[Violation]:
+        found = []
+        if not self.min_quantity <= quantity <= self.max_quantity:
+            limit = f"{self.quantity_to_decimal(self.min_quantity)} … {self.quantity_to_decimal(self.max_quantity)}"
+            found.append(Violation(field, "quantity range", limit, str(self.quantity_to_decimal(quantity))))
+        if self.lot_size and quantity % self.lot_size:
+            found.append(self._off_lot(field, quantity))
+        return found
+
+    def _off_lot(self, field: str, quantity: int) -> Violation:
+        limit = f"a multiple of {self.quantity_to_decimal(self.lot_size)}"
+        return Violation(field, "lot_size", limit, str(self.quantity_to_decimal(quantity)))
+
+    def _notional_violations(self, order: StandardOrder) -> list[Violation]:
+        if order.price is None:
+            return []
+        notional = order.price * order.quantity
+        found = []
+        if notional < self.min_notional:
+            limit = f"at least {self.notional_to_decimal(self.min_notional)}"
+            found.append(Violation("quantity", "min_notional", limit, str(self.notional_to_decimal(notional))))
+        if self.max_notional is not None and notional > self.max_notional:
+            limit = f"at most {self.notional_to_decimal(self.max_notional)}"
+            found.append(Violation("quantity", "max_notional", limit, str(self.notional_to_decimal(notional))))
+        return found
+
+    def _capability_violations(self, order: StandardOrder) -> list[Violation]:
+        checks = (
+            (order.order_type in self.order_types, "order_type", "order_types", self.order_types, order.order_type),
+            (
+                order.order_type is OrderType.MARKET or order.time_in_force in self.times_in_force,
+                "time_in_force", "times_in_force", self.times_in_force, order.time_in_force,
+            ),
+            (self.post_only or not order.post_only, "post_only", "post_only", "not taken here", True),
+            (self.reduce_only or not order.reduce_only, "reduce_only", "reduce_only", "not taken here", True),
+            (self.iceberg or order.display_quantity is None, "display_quantity", "iceberg", "not taken here",
+             order.display_quantity),
+        )  # fmt: skip
+        return [
+            Violation(field, name, one_of(limit) if isinstance(limit, frozenset) else limit, str(value))
+            for ok, field, name, limit, value in checks
+            if not ok
+        ]
+
+
+def one_of(values: frozenset[Any]) -> str:
+    return "one of " + ", ".join(sorted(values))
+
+
+def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
+    """A decimal number as an integer at a scale, exactly.
+
+    Raises `ValidationError` for what is no number, is negative, has more decimal places than the scale, or is above
+    2^64−1 once scaled. Floats are refused: their decimal digits are not what was meant.
+    """
+    if isinstance(value, bool | float) or not isinstance(value, Decimal | str | int):
+        raise ValidationError(
+            f"{field} must be a Decimal, a string or an integer",
+            [Violation(field, "type", "decimal text", f"{type(value).__name__} {value!r}")],
+        )
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValidationError(
+            f"{field} is no number", [Violation(field, "type", "a decimal number", repr(value))]
+        ) from None
+    if not number.is_finite() or number < 0:
+        raise ValidationError(
+            f"{field} is out of range", [Violation(field, "range", "finite and not negative", repr(value))]
+        )
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    shift = exponent + decimals
+    if shift > 40:
+        scaled, rest = (UINT64_MAX + 1 if number else 0), 0
+    else:
+        unscaled = int("".join(map(str, digits)) or "0")
+        scaled, rest = (unscaled * 10**shift, 0) if shift >= 0 else divmod(unscaled, 10 ** min(-shift, 400))
+    if rest:
+        raise ValidationError(
+            f"{field} has too many decimal places",
+            [Violation(field, "decimal places", f"at most {decimals}", str(value))],
+        )
+    if scaled > UINT64_MAX:
+        limit = str(from_scaled(UINT64_MAX, decimals=decimals))
+        raise ValidationError(f"{field} is too large", [Violation(field, "maximum", limit, str(value))])
+    return scaled
+
+
+def from_scaled(value: int, *, decimals: int) -> Decimal:
+    """An integer at a scale as the exact decimal with that many places."""
+    digits = tuple(map(int, str(abs(value))))
+    return Decimal((int(value < 0), digits, -decimals))
