@@ -90,4 +90,6 @@ def uuid7(now_ns: int, random_bits: int) -> bytes:
     """The 16 bytes of a version 7 UUID (RFC 9562, 5.7) from an instant and 74 random bits."""
     high = random_bits >> 62 & 0xFFF
     low = random_bits & ((1 << 62) - 1)
-    return ((now_ns // NS_PER_MS & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low).to_bytes(16, "big")
+    return ((now_ns // NS_PER_MS & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low).to_bytes(
+        16, "big"
+    )

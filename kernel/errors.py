@@ -174,6 +174,13 @@ class NotSent(VenueError):
 
 
 class OutcomeUnknown(VenueError):
-    """No answer, or one that settles nothing (timeout, lost connection, 5xx, duplicate id): it may have happened."""
+    """No answer, or one that settles nothing (timeout, lost connection, 5xx, duplicate id): it may have happened.
+
+    `duplicate` says that the venue refused the client order id as used before: an order under it exists or existed.
+    """
 
     exit_code = 6
+
+    def __init__(self, text: str, *, code: str | None = None, duplicate: bool = False) -> None:
+        self.duplicate = duplicate
+        super().__init__(text, code=code)

@@ -27,8 +27,8 @@ from kernel.order_spec import (
 
 __all__ = [
     "AccountState", "AssetMetadata", "Attempt", "AttemptKind", "AttemptOutcome", "Balance", "Desired", "Evidence",
-    "ExecType", "Finding", "FindingKind", "Liquidity", "LookScope", "OrdStatus", "OrderIntent", "OrderState", "OrderStatus", "Position",
-    "ReconciliationStatus", "UnsolicitedCancelPolicy", "VenueOrder",
+    "ExecType", "Finding", "FindingKind", "Liquidity", "LookScope", "OrdStatus", "OrderIntent", "OrderState",
+    "OrderStatus", "Position", "ReconciliationStatus", "UnsolicitedCancelPolicy", "VenueOrder",
 ]  # fmt: skip
 
 
@@ -199,6 +199,8 @@ class Attempt(Model):
     """What the venue or the kernel said of its outcome."""
     code: str | None = None
     """The venue's code of its outcome."""
+    duplicate: bool = False
+    """The venue refused it because its client order id was used before: an order under that id exists or existed."""
     list_look_ended_ns: InstantNs | None = None
     """End of the admissible look at the open orders that did not show it (venues without lookup by client id)."""
 
@@ -232,6 +234,12 @@ class VenueOrder(Model):
     """When the log last had news of it."""
     closed_ns: InstantNs | None = None
     """When the log had it closed."""
+    generation: Counter = 0
+    """The intent's generation whose submit made it; 0 when that is not known."""
+    solicited: bool = False
+    """Whether a cancel of it was ever started by us."""
+    late: bool = False
+    """Whether it turned up after its submit had been settled as refused or never arrived."""
 
 
 class OrderState(Model):
@@ -255,6 +263,8 @@ class OrderState(Model):
     """Every venue order seen under our ids, oldest first."""
     failures: Counter = 0
     """Failed tries in a row; a new generation resets it."""
+    failed_generation: Counter = 0
+    """The generation that the venue refused for good; 0 when none was."""
     not_before_ns: InstantNs = 0
     """Nothing new is sent before this."""
     last_sync_at: Annotated[int, Strict(), Field(ge=0)] | Annotated[float, Strict(), Field(ge=0)] = 0

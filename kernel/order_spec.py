@@ -358,7 +358,7 @@ def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
         raise ValidationError(
             f"{field} is out of range", [Violation(field, "range", "finite and not negative", repr(value))]
         )
-    sign, digits, exponent = number.as_tuple()
+    _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     shift = exponent + decimals
     if shift > 40:

@@ -8,8 +8,10 @@ promises in the package's docstring.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
 
 from kernel.events import BaseEvent
 from kernel.models import Evidence
@@ -156,3 +158,16 @@ class EventLog(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Write what was taken, then let go of threads, files and connections. Idempotent."""
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        """`await open_log(...)` gives the log itself, which is open already."""
+        yield from ()
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

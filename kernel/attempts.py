@@ -1,0 +1,312 @@
+"""One send: recorded, checked, written once, answered. Steps 6 to 8 of the protocol.
+
+Called by the reconciler, from one place for each kind of attempt. `AttemptStarted` is durable before the venue hears of it;
+between the last check (generation, send-by, lease) and the write there is no await; the answer is appended as an answer to
+that very attempt. Whatever is not a definitive answer leaves the attempt unknown: a timeout is not a "no".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from kernel import events
+from kernel.clock import Clock, IdFactory
+from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
+from kernel.lease import Lease
+from kernel.lifecycle import Record, client_order_id
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Evidence,
+    OrderIntent,
+    VenueOrder,
+)
+from kernel.order_spec import StandardOrder
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest, Venue
+from kernel.writer import EventWriter, Source
+
+RECONCILER = "reconciler"
+"""The actor of attempts and verdicts."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an attempt is about."""
+
+    kind: AttemptKind
+    order: StandardOrder
+    number: int
+    client_order_id: str
+    venue_order: VenueOrder | None = None
+    """For a cancel: the order aimed at."""
+
+
+class AttemptSender:
+    """Sends attempts for one venue, as the leader of one epoch."""
+
+    def __init__(
+        self,
+        state: KernelState,
+        writer: EventWriter,
+        venue: Venue,
+        *,
+        lease: Lease,
+        clock: Clock,
+        ids: IdFactory,
+        settings: KernelSettings,
+    ) -> None:
+        self._state = state
+        self._writer = writer
+        self._venue = venue
+        self._lease = lease
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self.epoch = 0
+        self.calls: set[int] = set()
+        """Positions of the attempts whose call is running in this process."""
+
+    async def submit(self, intent: OrderIntent, order: StandardOrder, *, version: int) -> bool:
+        """Place an order. False when somebody wrote in between and nothing was sent."""
+        record = self._state.record(intent.intent_id)
+        number = next_submit_number(record)
+        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number))
+        return await self._attempt(intent.intent_id, intent.generation, target, version=version)
+
+    async def cancel(
+        self, intent_id: str, generation: int, order: StandardOrder, venue_order: VenueOrder, *, version: int
+    ) -> bool:
+        """Cancel an order. False when somebody wrote in between and nothing was sent."""
+        number = self._state.record(intent_id).number + 1
+        target = Target(AttemptKind.CANCEL, order, number, self._client_order_id(intent_id, number), venue_order)
+        return await self._attempt(intent_id, generation, target, version=version)
+
+    async def refuse(self, intent: OrderIntent, order: StandardOrder, text: str, *, version: int) -> None:
+        """What is wanted can't be placed in this market: recorded as an attempt that was refused here, never sent."""
+        number = next_submit_number(self._state.record(intent.intent_id))
+        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number))
+        started = await self._start(intent.intent_id, intent.generation, target, version=version)
+        if started is not None:
+            await self._verdict(
+                intent.intent_id, failed(intent.intent_id, started, AttemptOutcome.REJECTED, text, failures=1)
+            )
+
+    def _client_order_id(self, intent_id: str, number: int) -> str:
+        longest = self._venue.capabilities.client_order_id_max_length
+        return client_order_id(self._state.log_id, intent_id, number, max_length=longest)
+
+    async def _attempt(self, intent_id: str, generation: int, target: Target, *, version: int) -> bool:
+        started = await self._start(intent_id, generation, target, version=version)
+        if started is None:
+            return False
+        self.calls.add(started)
+        try:
+            await self._send(intent_id, target, started)
+        finally:
+            self.calls.discard(started)
+        return True
+
+    async def _start(self, intent_id: str, generation: int, target: Target, *, version: int) -> int | None:
+        """Record the attempt, under the version that the plan was made on; its position, or None on a conflict."""
+        event = self._started_event(intent_id, generation, target)
+        try:
+            appended = await self._writer.append(
+                events.intent_stream(intent_id),
+                [event],
+                actor=RECONCILER,
+                evidence=Evidence.COMMAND,
+                expected_version=version,
+                epoch=self.epoch,
+            )
+        except FencedError:
+            raise
+        except ConflictError:
+            return None
+        return appended.first_position
+
+    def _started_event(self, intent_id: str, generation: int, target: Target) -> events.AttemptStarted:
+        capabilities = self._venue.capabilities
+        now_ns = self._clock.now_ns()
+        send_by_ns = now_ns + ns(self._settings.send_budget_s)
+        window_ns = capabilities.validity_window_ns
+        # A driver that stamps as it writes may stamp as late as send_by: the window then begins there (H2).
+        stamped_ns = now_ns if capabilities.stamp_is_ours else send_by_ns
+        valid_until_ns = None if window_ns is None else stamped_ns + window_ns
+        absent_after_ns = (
+            None
+            if valid_until_ns is None
+            else valid_until_ns + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
+        )
+        aimed = target.venue_order
+        return events.AttemptStarted(
+            intent_id=intent_id,
+            number=target.number,
+            kind=target.kind,
+            client_order_id=target.client_order_id,
+            target_client_order_id=aimed.client_order_id if aimed else None,
+            target_exchange_order_id=(aimed.exchange_order_id or None) if aimed else None,
+            order=target.order,
+            generation=generation,
+            epoch=self.epoch,
+            stamp_ns=now_ns,
+            send_by_ns=send_by_ns,
+            valid_until_ns=valid_until_ns,
+            absent_after_ns=absent_after_ns,
+            state_position=self._state.position,
+            decided_at_ns=now_ns,
+        )
+
+    async def _send(self, intent_id: str, target: Target, started: int) -> None:
+        record = self._state.record(intent_id)
+        attempt = next(item for item in record.attempts if item.position == started)
+        call = self._prepare(target, attempt)
+        # From here to the write nothing is awaited: what the check saw is what holds when the request leaves (H2).
+        objection = self._objection(record, attempt)
+        if objection is not None:
+            await self._not_sent(record, attempt, objection)
+            return
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                report = await call()
+        except Rejected as refusal:
+            await self._rejected(intent_id, attempt, refusal)
+        except NotSent as problem:
+            await self._not_sent(record, attempt, str(problem))
+        except OutcomeUnknown as problem:
+            await self._unknown(intent_id, attempt, problem.text, code=problem.code, duplicate=problem.duplicate)
+        except TimeoutError:
+            await self._unknown(intent_id, attempt, f"no answer within {self._settings.request_timeout_s:g} s")
+        except VenueError as problem:
+            await self._unknown(intent_id, attempt, str(problem))
+        else:
+            await self._answered(intent_id, attempt, report)
+
+    def _prepare(self, target: Target, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
+        """The call to make, with everything built that can be built before the check."""
+        venue = self._venue
+        if target.venue_order is None:
+            submit = SubmitRequest(
+                client_order_id=attempt.client_order_id,
+                order=target.order,
+                stamp_ns=attempt.stamp_ns,
+                valid_until_ns=attempt.valid_until_ns,
+            )
+            return lambda: venue.submit(submit)
+        cancel = CancelRequest(
+            client_order_id=attempt.client_order_id,
+            symbol_id=target.order.symbol_id,
+            target_client_order_id=target.venue_order.client_order_id,
+            target_exchange_order_id=target.venue_order.exchange_order_id or None,
+            stamp_ns=attempt.stamp_ns,
+            valid_until_ns=attempt.valid_until_ns,
+        )
+        return lambda: venue.cancel(cancel)
+
+    def _objection(self, record: Record, attempt: Attempt) -> str | None:
+        """Why the request must not leave now; None when it may."""
+        now_ns = self._clock.now_ns()
+        deadline_ns = self._lease.deadline_ns()
+        intent = record.intent
+        generation = intent.generation if intent is not None else 0
+        if attempt.outcome not in UNSETTLED:
+            return "it was settled before it was sent"
+        if attempt.kind is AttemptKind.SUBMIT and generation != attempt.generation:
+            return f"the intent went on to generation {generation}"
+        if now_ns >= attempt.send_by_ns:
+            return "too late to send: the decision is older than the send budget"
+        if deadline_ns is None or now_ns >= deadline_ns:
+            return "the lease is over"
+        return None
+
+    async def _answered(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
+        """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
+        source = Source(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
+        try:
+            await self._writer.report(intent_id, [report], source)
+        except OutcomeUnknown as problem:
+            logger.warning("an answer could not be read: %s", problem)
+        left = next(
+            (item for item in self._state.record(intent_id).attempts if item.position == attempt.position), None
+        )
+        if left is not None and left.outcome is AttemptOutcome.PENDING:
+            await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
+
+    async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
+        failures = self._state.record(intent_id).failures + 1
+        retry_at_ns: int | None = None
+        if refusal.retry_after_s is not None:
+            retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
+        elif attempt.kind is AttemptKind.CANCEL:
+            # Whatever a refused cancel means, what nobody wants must still go: it is tried again.
+            retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)
+        event = events.AttemptFailed(
+            intent_id=intent_id,
+            attempt_position=attempt.position,
+            outcome=AttemptOutcome.REJECTED,
+            text=refusal.text,
+            code=refusal.code,
+            retry_at_ns=retry_at_ns,
+            failures=failures,
+        )
+        await self._verdict(intent_id, event)
+
+    async def _not_sent(self, record: Record, attempt: Attempt, text: str) -> None:
+        failures = record.failures + 1
+        event = events.AttemptFailed(
+            intent_id=record.intent_id,
+            attempt_position=attempt.position,
+            outcome=AttemptOutcome.DEAD,
+            text=f"not sent: {text}",
+            retry_at_ns=self._clock.now_ns() + self._backoff_ns(failures),
+            failures=failures,
+        )
+        await self._verdict(record.intent_id, event)
+
+    async def _unknown(
+        self, intent_id: str, attempt: Attempt, text: str, *, code: str | None = None, duplicate: bool = False
+    ) -> None:
+        event = events.AttemptUnknown(
+            intent_id=intent_id, attempt_position=attempt.position, text=text, code=code, duplicate=duplicate
+        )
+        await self._verdict(intent_id, event)
+
+    async def _verdict(self, intent_id: str, event: events.BaseEvent) -> None:
+        """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""
+        await self._writer.append(
+            events.intent_stream(intent_id), [event], actor=RECONCILER, evidence=Evidence.STREAM, epoch=self.epoch
+        )
+
+    def _backoff_ns(self, failures: int) -> int:
+        """Full jitter, drawn once; the caller records what comes of it."""
+        longest = min(self._settings.backoff_s_max, self._settings.backoff_s_min * 2 ** min(failures - 1, 20))
+        return ns(self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction())
+
+
+def failed(
+    intent_id: str, attempt_position: int, outcome: AttemptOutcome, text: str, *, failures: int
+) -> events.AttemptFailed:
+    return events.AttemptFailed(
+        intent_id=intent_id, attempt_position=attempt_position, outcome=outcome, text=text, failures=failures
+    )
+
+
+def next_submit_number(record: Record) -> int:
+    """The number of the next submit: the last one while its id is neither seen nor refused, else one more (H5b)."""
+    last = record.submit
+    if last is None:
+        return record.number + 1
+    if last.outcome in UNSETTLED:
+        return last.number
+    seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
+    if last.outcome is AttemptOutcome.DEAD and not seen:
+        return last.number
+    return record.number + 1

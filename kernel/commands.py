@@ -1,0 +1,143 @@
+"""How a command becomes events, and how its answer is waited for.
+
+Used by the controller. A command is decided on what is folded, appended under the version that it was decided on, and
+decided again when somebody wrote in between. An answer is what the venue's facts say, never what a timer says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from kernel import events
+from kernel.clock import Clock, IdFactory
+from kernel.errors import ConflictError, ExchangeError, FencedError
+from kernel.lifecycle import Command, Record, decide, order_state
+from kernel.log.base import Append, EventLog, Write
+from kernel.models import Evidence, OrderState, OrdStatus, ReconciliationStatus
+from kernel.state import KernelState
+
+TRIES_MAX = 100
+"""How often a command is decided again because somebody wrote in between."""
+
+
+class Waiters:
+    """Who waits for news of an intent."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._all: set[asyncio.Event] = set()
+        self._problem: BaseException | None = None
+
+    def notify(self, intent_ids: Iterable[str]) -> None:
+        """These intents have news."""
+        for intent_id in intent_ids:
+            for waiter in self._waiting.get(intent_id, ()):
+                waiter.set()
+        for waiter in self._all:
+            waiter.set()
+
+    def fail(self, problem: BaseException) -> None:
+        """There will be no more news."""
+        self._problem = problem
+        for waiter in (*self._all, *(item for waiting in self._waiting.values() for item in waiting)):
+            waiter.set()
+
+    async def until(self, holds: Callable[[], bool], *, intent_id: str | None, timeout_s: float) -> bool:
+        """Whether a condition came to hold in time; looked at again at each news of the intent (or of anything)."""
+        waiter = asyncio.Event()
+        waiting = self._all if intent_id is None else self._waiting[intent_id]
+        waiting.add(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not holds():
+                    if self._problem is not None:
+                        raise self._problem
+                    await waiter.wait()
+                    waiter.clear()
+        except TimeoutError:
+            return False
+        finally:
+            waiting.discard(waiter)
+            if intent_id is not None and not self._waiting[intent_id]:
+                del self._waiting[intent_id]
+        return True
+
+
+class CommandHandler:
+    """Decides and records commands about intents."""
+
+    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory) -> None:
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._ids = ids
+
+    async def handle(self, intent_id: str, make: Callable[[], Command], *, actor: str) -> bool:
+        """Decide a command and record what it comes to; whether it came to anything. `make` builds it anew each try."""
+        command_id = self._ids.command_id(self._clock.now_ns())
+        for _ in range(TRIES_MAX):
+            record = self._state.record(intent_id)
+            made = decide(record, make())
+            if not made:
+                return False
+            try:
+                await self._append(record, made, command_id, actor=actor)
+            except FencedError:
+                raise
+            except ConflictError:
+                head = await self._log.head()
+                await self._state.reached(head.position)
+                continue
+            return True
+        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
+
+    async def _append(self, record: Record, made: list[events.BaseEvent], command_id: bytes, *, actor: str) -> None:
+        appended = await self._log.append(
+            Append(
+                command_id=command_id,
+                writes=(Write(events.intent_stream(record.intent_id), tuple(made), record.version),),
+                actor=actor,
+                evidence=Evidence.COMMAND,
+                correlation_id=command_id.hex(),
+            )
+        )
+        await self._state.reached(appended.last_position)
+
+
+def placement_answered(record: Record, generation: int) -> bool:
+    """Whether the venue has answered a generation's order: it was seen there, or refused for good."""
+    if any(facts.accepted or facts.closed is not None for facts in record.orders if facts.generation == generation):
+        return not record.unsettled
+    return is_failed(order_state(record))
+
+
+def is_failed(state: OrderState | None) -> bool:
+    return state is not None and state.reconciliation_status is ReconciliationStatus.FAILED
+
+
+def refusal(record: Record) -> ExchangeError | None:
+    """The venue's definitive no to an intent's order, as an error; None when there is none."""
+    state = order_state(record)
+    if state is None or not is_failed(state):
+        return None
+    submit = record.submit
+    refused = [facts for facts in record.orders if facts.closed is OrdStatus.REJECTED]
+    text = submit.text if submit is not None and submit.text else "the venue rejected the order"
+    if refused and not (submit and submit.text):
+        text = f"the venue rejected order {refused[-1].exchange_order_id or refused[-1].client_order_id}"
+    return ExchangeError(text, code=submit.code if submit else None, intent_id=record.intent_id)
+
+
+def cancel_answered(record: Record) -> bool:
+    """Whether nothing of an intent works at the venue any more, nor may."""
+    return not record.may_be_live
+
+
+def too_late(record: Record) -> ExchangeError | None:
+    """Why a cancel came too late, when the order ended in another way; None when it did not."""
+    state = order_state(record)
+    if state is None or state.status.ord_status not in (OrdStatus.FILLED, OrdStatus.EXPIRED):
+        return None
+    return ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)

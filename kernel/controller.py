@@ -1,0 +1,547 @@
+"""The kernel itself: commands in, queries out, one reader that applies the log, and, with a venue, the leader's work.
+
+Built by `replay.open_kernel` (or by anybody who has its parts: log, state, stores, venue, clock, lease). Used by strategies
+through the seed's `ExchangeKernel`. Data goes forward: a command becomes events, the tail brings them to the state, the
+state's change feed wakes the engine, the engine asks the venue, and what the venue says comes back through the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Literal
+
+from kernel import events, readiness
+from kernel.api import EventCallback, ExchangeKernel
+from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
+from kernel.code_hash import code_hash, kernel_version
+from kernel.commands import (
+    CommandHandler,
+    Waiters,
+    cancel_answered,
+    placement_answered,
+    refusal,
+    too_late,
+)
+from kernel.errors import (
+    KernelError,
+    NotFoundError,
+    NotReadyError,
+    ValidationError,
+    Violation,
+    WaitTimeoutError,
+)
+from kernel.leadership import Leadership
+from kernel.lease import Lease
+from kernel.lifecycle import CancelIntent, PlaceOrder
+from kernel.log.base import EventLog
+from kernel.log.records import event_of
+from kernel.models import (
+    AccountState,
+    AssetMetadata,
+    Desired,
+    Evidence,
+    OrderIntent,
+    OrderState,
+    Position,
+    UnsolicitedCancelPolicy,
+)
+from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.reconciler import ReconciliationEngine
+from kernel.session import VenueSession
+from kernel.settings import KernelSettings
+from kernel.state import KernelState
+from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.subscriptions import Subscriptions
+from kernel.venues.base import Venue
+from kernel.writer import EventWriter
+
+logger = logging.getLogger(__name__)
+
+WaitFor = Literal["ack", "recorded"]
+
+
+class EventSourcedKernel(ExchangeKernel):
+    """An exchange kernel whose only truth is its log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: KernelState,
+        intent_store: IntentStateStore,
+        actual_store: ActualStateStore,
+        *,
+        venue: Venue | None = None,
+        lease: Lease | None = None,
+        clock: Clock | None = None,
+        ids: IdFactory | None = None,
+        settings: KernelSettings | None = None,
+        actor: str = "strategy:default",
+    ) -> None:
+        """Without a venue the kernel takes commands and answers queries, and never leads.
+
+        `actor` is who this kernel's commands come from, unless a command names an owner.
+        """
+        super().__init__(log.exchange_id)
+        if venue is not None and lease is None:
+            raise ValidationError("a kernel with a venue needs a lease: two leaders would place two orders")
+        self.log = log
+        self.state = state
+        self.intent_store = intent_store
+        self.actual_store = actual_store
+        self._venue = venue
+        self._clock = clock or SystemClock()
+        self._ids = ids or SeededIds()
+        self._settings = settings or KernelSettings()
+        self._actor = actor
+        self._readiness = readiness.Readiness(self._clock)
+        self._waiters = Waiters()
+        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids)
+        self._subscriptions = Subscriptions(log)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reader: asyncio.Task[None] | None = None
+        self._problem: BaseException | None = None
+        self._started = False
+        self.engine = ReconciliationEngine(
+            intent_store,
+            actual_store,
+            log=log,
+            venue=venue,
+            lease=lease,
+            clock=self._clock,
+            settings=self._settings,
+            ids=self._ids,
+            missing=self._readiness.missing,
+        )
+        self._readiness.on_ready = self.engine.resync
+        self._leadership: Leadership | None = None
+        self._session: VenueSession | None = None
+        if venue is not None and lease is not None:
+            self._leadership = Leadership(
+                log, state, self._writer, lease, self._readiness, clock=self._clock, settings=self._settings
+            )
+            self.engine.on_fenced = self._leadership.lose
+            self._session = VenueSession(
+                state,
+                self._writer,
+                venue,
+                self.engine,
+                self._readiness,
+                clock=self._clock,
+                ids=self._ids,
+                settings=self._settings,
+            )
+
+    # ---------------------------------------------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Recover: fold the log to its head. Then, with a venue, begin to campaign for the lead. Idempotent.
+
+        Raises `IntegrityError` or `SchemaError` when the log can't be folded; nothing is started then.
+        """
+        if self._started:
+            return
+        self._started = True
+        self._reader = asyncio.create_task(self._read_log(), name="kernel-reader")
+        head = await self.log.head()
+        reached = asyncio.create_task(self.state.reached(head.position))
+        await asyncio.wait({reached, self._reader}, return_when=asyncio.FIRST_COMPLETED)
+        if not reached.done():
+            reached.cancel()
+            await self.stop()
+            self._check()
+            raise KernelError("the log was closed while it was folded")
+        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
+        self._note_pause()
+        if self._leadership is not None:
+            self._tasks.append(asyncio.create_task(self._lead(self._leadership), name="kernel-leadership"))
+
+    async def stop(self) -> None:
+        """End in order: finish what is out, let go of the lead. Cancels no order. Idempotent."""
+        if not self._started:
+            return
+        self._started = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._subscriptions.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "Stopped")
+
+    async def _read_log(self) -> None:
+        """The one reader: it applies each batch, feeds the engine, and wakes who waits."""
+        try:
+            async for batch in self.log.tail(self.state.position):
+                applied = self.state.apply(batch)
+                self._note_pause()
+                self.engine.feed(applied.differing)
+                self._waiters.notify(applied.touched)
+        except Exception as problem:
+            logger.exception("the log could not be read further")
+            self._fail(problem)
+            raise
+
+    def _fail(self, problem: BaseException) -> None:
+        self._problem = problem
+        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "ReaderFailed", str(problem))
+        self._waiters.fail(problem)
+        if self._leadership is not None:
+            self._leadership.lose()
+
+    def _note_pause(self) -> None:
+        paused = self.state.paused
+        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running")
+
+    def _check(self) -> None:
+        """Raise what ended the reader, if anything did: a kernel that no longer reads must not pretend to know."""
+        if self._problem is None:
+            return
+        if isinstance(self._problem, KernelError):
+            raise self._problem
+        raise KernelError(f"the kernel stopped reading the log: {self._problem!r}") from self._problem
+
+    async def _lead(self, leadership: Leadership) -> None:
+        try:
+            await leadership.run(self._act)
+        except asyncio.CancelledError:
+            raise
+        except Exception as problem:
+            logger.exception("the leader failed")
+            self._fail(problem)
+
+    async def _act(self, epoch: int) -> None:
+        """What a leader does until it is cancelled."""
+        assert self._session is not None
+        assert self._venue is not None
+        self.engine.lead(epoch)
+        started = events.KernelStarted(
+            kernel_version=kernel_version(),
+            code_hash=code_hash(),
+            epoch=epoch,
+            settings=self._settings.model_dump(mode="json"),
+            capabilities=self._venue.capabilities.model_dump(mode="json"),
+        )
+        await self._control(started, epoch)
+        await self.engine.start()
+        try:
+            await self._session.run()
+        finally:
+            await self.engine.stop()
+            with suppress(KernelError):
+                await self._control(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
+
+    async def _control(self, event: events.BaseEvent, epoch: int) -> None:
+        await self._writer.append(
+            events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.COMMAND, epoch=epoch
+        )
+
+    async def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Return once the kernel acts. Raises `NotReadyError` naming the missing conditions when the time is over."""
+        waiting = asyncio.create_task(self._readiness.wait())
+        watched = {waiting, self._reader} if self._reader is not None else {waiting}
+        try:
+            await asyncio.wait(watched, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        self._check()
+        if not self._readiness.ready:
+            details = "; ".join(
+                f"{item.type}: {item.reason} {item.message}".strip()
+                for item in self._readiness.conditions()
+                if not item.status
+            )
+            raise NotReadyError(f"not ready after {timeout_s:g} s: {details}", missing=self._readiness.missing())
+
+    # ---------------------------------------------------------------------------------------------------- commands
+    async def place_order(
+        self,
+        order: StandardOrder,
+        metadata: dict[str, Any] | None = None,
+        *,
+        intent_id: str | None = None,
+        owner: str = "",
+        on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP,
+        wait: WaitFor = "ack",
+        ack_timeout_s: float | None = None,
+    ) -> str:
+        """Want an order. Returns its intent id once the intent is durable and (`wait="ack"`) the venue has answered.
+
+        A definitive rejection raises `ExchangeError` with the intent id. What may be tried again raises nothing: the
+        reconciler goes on, and after `ack_timeout_s` the id is returned. `wait="recorded"` returns on the commit.
+        `intent_id` may be given: again with an equal order it returns the id and its outcome.
+
+        Raises `ValidationError` (all violated constraints), `AlreadyExistsError` (the id has another order),
+        `NotReadyError` (the market is not known yet), `ExchangeError`.
+        """
+        self._check()
+        check_wait(wait)
+        symbol = await self._symbol(order.symbol_id)
+        now_ns = self._clock.now_ns()
+        intent = new_intent(
+            intent_id=intent_id if intent_id is not None else self._ids.intent_id(now_ns),
+            exchange_id=self.exchange_id,
+            order=order,
+            owner=owner,
+            on_unsolicited_cancel=on_unsolicited_cancel,
+            metadata=metadata or {},
+            now_ns=now_ns,
+        )
+        open_orders = self.state.open_orders(order.symbol_id)
+        await self._commands.handle(
+            intent.intent_id, lambda: PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
+        )
+        if wait == "ack":
+            await self._wait_placed(intent.intent_id, self._ack_timeout_s(ack_timeout_s))
+        return intent.intent_id
+
+    async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
+        known = self.state.intent(intent_id)
+        generation = known.generation if known else 1
+        await self._waiters.until(
+            lambda: placement_answered(self.state.record(intent_id), generation),
+            intent_id=intent_id,
+            timeout_s=timeout_s,
+        )
+        if (error := refusal(self.state.record(intent_id))) is not None:
+            raise error
+
+    async def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:
+        """Not want an order any more. Waits for the venue's answer like `place_order`.
+
+        Canceling what is canceled, or on its way, is no error and no event. Raises `NotFoundError` for an unknown intent,
+        `ExchangeError` when it is too late: FILLED, EXPIRED or REJECTED, before or while it was asked for.
+        """
+        self._check()
+        check_wait(wait)
+        now_ns = self._clock.now_ns()
+        changed = await self._commands.handle(
+            intent_id, lambda: CancelIntent(intent_id, now_ns), actor=self._actor_of("")
+        )
+        if wait != "ack":
+            return
+        answered = await self._waiters.until(
+            lambda: cancel_answered(self.state.record(intent_id)),
+            intent_id=intent_id,
+            timeout_s=self._ack_timeout_s(ack_timeout_s),
+        )
+        if changed and answered and (error := too_late(self.state.record(intent_id))) is not None:
+            raise error
+
+    async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
+        """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed."""
+        self._check()
+        live = [
+            intent_id
+            for intent_id in self.state.live_intent_ids()
+            if (intent := self.state.intent(intent_id)) is not None
+            and intent.desired is Desired.WORKING
+            and symbol_id in (None, intent.order.symbol_id)
+        ]
+        changed = await asyncio.gather(*(self._cancel_live(intent_id) for intent_id in live))
+        return sum(changed)
+
+    async def _cancel_live(self, intent_id: str) -> bool:
+        now_ns = self._clock.now_ns()
+        try:
+            return await self._commands.handle(
+                intent_id, lambda: CancelIntent(intent_id, now_ns), actor=self._actor_of("")
+            )
+        except KernelError as problem:
+            logger.info("%s was not canceled: %s", intent_id, problem)
+            return False
+
+    def _actor_of(self, owner: str) -> str:
+        return f"strategy:{owner}" if owner else self._actor
+
+    def _ack_timeout_s(self, given_s: float | None) -> float:
+        return self._settings.ack_timeout_s if given_s is None else given_s
+
+    async def _symbol(self, symbol_id: str) -> SymbolMetadata:
+        """The market of an order; before the first reference data came, it is waited for like an answer."""
+        known = self.state.symbol(symbol_id)
+        if known is not None:
+            return known
+        timeout_s = self._settings.ack_timeout_s if self._venue is not None else 0
+        await self._waiters.until(lambda: any(self.state.symbols()), intent_id=None, timeout_s=timeout_s)
+        if (found := self.state.symbol(symbol_id)) is not None:
+            return found
+        names = sorted(symbol.symbol_id for symbol in self.state.symbols())
+        if not names:
+            raise NotReadyError(
+                "no market is known yet: run a kernel with a venue on this log first", missing=self._readiness.missing()
+            )
+        shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+        raise ValidationError(
+            "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
+        )
+
+    # ---------------------------------------------------------------------------------------------------- queries
+    async def get_order_intent(self, intent_id: str) -> OrderIntent:
+        return await self.intent_store.get_intent(intent_id)
+
+    async def get_order_state(self, intent_id: str) -> OrderState:
+        return await self.actual_store.get_order_state(intent_id)
+
+    async def get_all_intents(self, symbol_id: str | None = None) -> list[OrderIntent]:
+        return await self.intent_store.list_intents(symbol_id=symbol_id)
+
+    async def get_all_orders(self, symbol_id: str | None = None) -> list[OrderState]:
+        return await self.actual_store.list_order_states(symbol_id=symbol_id)
+
+    async def get_positions(self, symbol_id: str | None = None) -> list[Position]:
+        return [item for item in self.state.positions() if symbol_id in (None, item.symbol_id)]
+
+    async def get_account_state(self) -> AccountState:
+        return self.state.account()
+
+    async def get_symbol_metadata(self, symbol_id: str) -> SymbolMetadata:
+        if (symbol := self.state.symbol(symbol_id)) is None:
+            raise NotFoundError(f"symbol {symbol_id} not found on {self.exchange_id}")
+        return symbol
+
+    async def get_asset_metadata(self, asset_id: str) -> AssetMetadata:
+        if (asset := self.state.asset(asset_id)) is None:
+            raise NotFoundError(f"asset {asset_id} not found on {self.exchange_id}")
+        return asset
+
+    async def list_symbols(self) -> list[str]:
+        return sorted(symbol.symbol_id for symbol in self.state.symbols())
+
+    async def get_fills(
+        self, intent_id: str | None = None, symbol_id: str | None = None, after: int | None = None
+    ) -> list[events.OrderFilled]:
+        """Trades in the order of the log (of an intent, of a symbol, after a position), each fill key once.
+
+        Raises `NotFoundError` for an unknown intent.
+        """
+        if intent_id is not None and self.state.record(intent_id).version == 0:
+            raise NotFoundError(f"intent {intent_id} not found")
+        found: dict[tuple[str, int, int], events.OrderFilled] = {}
+        async for event in self._recorded_fills(intent_id):
+            identity = (event.fill_key, event.last_qty, event.last_px)
+            if event.position > (after or 0) and symbol_id in (None, event.symbol_id):
+                found.setdefault(identity, event)
+        return list(found.values())
+
+    async def _recorded_fills(self, intent_id: str | None) -> AsyncIterator[events.OrderFilled]:
+        """Every `OrderFilled`, decoded page by page."""
+        if intent_id is not None:
+            for event in await self.log.read_stream(events.intent_stream(intent_id)):
+                if isinstance(event, events.OrderFilled):
+                    yield event
+            return
+        async for page in self.log.read():
+            for row in page:
+                if row.topic == events.OrderFilled.topic:
+                    event = event_of(row)
+                    assert isinstance(event, events.OrderFilled)
+                    yield event
+
+    # ---------------------------------------------------------------------------------------------------- events
+    def subscribe_events(
+        self,
+        callback: EventCallback,
+        event_filter: dict[str, Any] | None = None,
+        *,
+        after: int | None = None,
+    ) -> str:
+        """Call back for each event that fits, in order. `after=None` is from now on, `0` from the beginning.
+
+        Filter keys: `event_type`, `symbol_id`, `intent_id`, `group_id`, `actor`; a value or a list. An unknown key is a
+        `ValidationError`.
+        """
+        self._check()
+        return self._subscriptions.subscribe(callback, event_filter, after=self._after(after))
+
+    def unsubscribe_events(self, subscription_id: str) -> None:
+        self._subscriptions.unsubscribe(subscription_id)
+
+    def events(
+        self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
+    ) -> AsyncIterator[events.BaseEvent]:
+        """The same as an async iterator."""
+        self._check()
+        return self._subscriptions.events(event_filter, after=self._after(after))
+
+    def _after(self, after: int | None) -> int:
+        return self.state.position if after is None else after
+
+    # ---------------------------------------------------------------------------------------------------- health
+    async def health_check(self) -> dict[str, Any]:
+        """Whether the kernel acts, and if not, which condition is missing, why, and since when."""
+        head = await self.log.head()
+        connected = self._readiness[readiness.VENUE_CONNECTED].status
+        metrics = self.engine.get_metrics()
+        return {
+            "exchange_id": self.exchange_id,
+            "ready": self._readiness.ready,
+            "leader": self._readiness[readiness.LEASE_HELD].status,
+            "conditions": [item.as_dict() for item in self._readiness.conditions()],
+            "position": self.state.position,
+            "lag_events": head.position - self.state.position,
+            "venue": {"connected": connected, "latency_ms": self._session.latency_ms if self._session else None},
+            "error_count": metrics["error_count"] + (self._session.error_count if self._session else 0),
+        }
+
+    async def force_reconciliation(self, intent_id: str | None = None) -> None:
+        """Reconcile one intent, or all, once, past backoff; never past lease, readiness, pause or what is unknown.
+
+        Raises `NotFoundError` for an unknown intent.
+        """
+        self._check()
+        if intent_id is None:
+            await self.engine.reconcile_all()
+        else:
+            await self.engine.reconcile_intent(intent_id)
+
+    def get_reconciliation_metrics(self) -> dict[str, Any]:
+        return self.engine.get_metrics()
+
+    async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
+        """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
+        self._check()
+        in_time = await self._waiters.until(
+            lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
+        )
+        if not in_time:
+            raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
+
+
+def check_wait(wait: str) -> None:
+    if wait not in ("ack", "recorded"):
+        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
+
+
+def new_intent(
+    *,
+    intent_id: str,
+    exchange_id: str,
+    order: StandardOrder,
+    owner: str,
+    on_unsolicited_cancel: UnsolicitedCancelPolicy,
+    metadata: dict[str, Any],
+    now_ns: int,
+) -> OrderIntent:
+    """An intent as a command makes it. Raises `ValidationError` with every field that is not as it must be."""
+    try:
+        intent = OrderIntent(
+            intent_id=intent_id,
+            exchange_id=exchange_id,
+            order=order,
+            owner=owner,
+            on_unsolicited_cancel=on_unsolicited_cancel,
+            metadata=metadata,
+            created_at_ns=now_ns,
+            updated_at_ns=now_ns,
+        )
+        events.canonical_json(metadata)
+    except ValidationError:
+        raise
+    except (ValueError, TypeError) as problem:
+        raise ValidationError(f"the intent is not valid: {problem}") from problem
+    return intent

@@ -1,0 +1,118 @@
+"""How an event is stored and read again: topics, canonical JSON, schema versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+
+from kernel.errors import SchemaError
+from kernel.events.attempts import AttemptFailed, AttemptResolved, AttemptStarted, AttemptUnknown
+from kernel.events.base import BaseEvent, Envelope
+from kernel.events.control import (
+    CapabilitiesChanged,
+    FindingRaised,
+    FindingResolved,
+    KernelStarted,
+    KernelStopped,
+    LeaderElected,
+    LogCreated,
+    Paused,
+    Resumed,
+)
+from kernel.events.intents import GroupCreated, IntentCancelRequested, IntentCreated, IntentDeleted, IntentModified
+from kernel.events.observations import (
+    AssetObserved,
+    BalancesObserved,
+    ExternalOrderObserved,
+    OrderStateForgotten,
+    OrderStateRecorded,
+    PositionObserved,
+    SymbolObserved,
+    TransferObserved,
+    VenueSnapshotTaken,
+)
+from kernel.events.reports import (
+    CancelRejected,
+    FillBusted,
+    FillCorrected,
+    FillInferred,
+    ModifyRejected,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderModified,
+    OrderRejected,
+    OrderStateObserved,
+    OrderTriggered,
+)
+
+EVENT_TYPES: tuple[type[BaseEvent], ...] = (
+    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated,
+    AttemptStarted, AttemptFailed, AttemptUnknown, AttemptResolved,
+    OrderAccepted, OrderRejected, OrderTriggered, OrderFilled, FillInferred, FillCorrected, FillBusted,
+    OrderModified, ModifyRejected, OrderCanceled, CancelRejected, OrderExpired, OrderStateObserved,
+    OrderStateRecorded, OrderStateForgotten,
+    VenueSnapshotTaken, BalancesObserved, PositionObserved, TransferObserved, ExternalOrderObserved,
+    SymbolObserved, AssetObserved,
+    LogCreated, LeaderElected, KernelStarted, CapabilitiesChanged, KernelStopped, Paused, Resumed,
+    FindingRaised, FindingResolved,
+)  # fmt: skip
+"""Every event that can be in a log."""
+
+REGISTRY: Mapping[str, type[BaseEvent]] = {event_type.topic: event_type for event_type in EVENT_TYPES}
+"""Topic → model."""
+
+
+def encode(event: BaseEvent) -> bytes:
+    """An event's payload as canonical UTF-8 JSON."""
+    return canonical_json(event.model_dump(mode="json", exclude_none=True))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no white space, UTF-8, no NaN: one value, one text. `ValueError` for what JSON can't hold."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def decode(
+    topic: str,
+    schema_version: int,
+    state: bytes,
+    envelope: Envelope | None = None,
+    *,
+    registry: Mapping[str, type[BaseEvent]] = REGISTRY,
+) -> BaseEvent:
+    """A stored payload as its event, brought up to this code's schema version.
+
+    Raises `SchemaError` (with the position) for an unknown topic, a version newer than this code, or a payload that is
+    not of its schema.
+    """
+    position = envelope.position if envelope else None
+    event_type = registry.get(topic)
+    if event_type is None:
+        raise SchemaError(f"unknown topic {topic!r}: written by a newer version? upgrade to read it", position=position)
+    if not 1 <= schema_version <= event_type.schema_version:
+        raise SchemaError(
+            f"{topic} has schema version {schema_version}, this code reads up to {event_type.schema_version}: upgrade",
+            position=position,
+        )
+    try:
+        if schema_version == event_type.schema_version:
+            event = event_type.model_validate_json(state)
+        else:
+            event = event_type.model_validate(upcast(event_type, schema_version, state))
+    except (pydantic.ValidationError, ValueError) as problem:
+        raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
+    event._envelope = envelope
+    return event
+
+
+def upcast(event_type: type[BaseEvent], schema_version: int, state: bytes) -> dict[str, Any]:
+    """A payload of an older version as one of the current version, by the chain of upcasters."""
+    payload = json.loads(state)
+    for version in range(schema_version, event_type.schema_version):
+        payload = event_type.upcasters[version](payload)
+    return dict(payload)

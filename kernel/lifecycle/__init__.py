@@ -1,0 +1,34 @@
+"""What an order is in the course of time: facts in, statuses out. Pure; the heart of the kernel.
+
+`decide` (a command → events), `decide_report` (a venue's report → events) and `evolve` (a record and an event → the next
+record) are functions of their arguments. `table` holds the one table of states; `facts` the arithmetic of trades, busts
+and evidence; `record` what is kept of one intent and how it is shown; `findings` what should not be.
+
+Called by the controller, the reconciler, the event-sourced stores and the state; calls nobody.
+"""
+
+from kernel.lifecycle.decide import (
+    CancelIntent,
+    Command,
+    CreateIntent,
+    CreateState,
+    DeleteIntent,
+    ForgetState,
+    PlaceOrder,
+    UpdateIntent,
+    UpdateState,
+    decide,
+    next_intent,
+)
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import conditions, finding_id
+from kernel.lifecycle.record import Record, client_order_id, order_state, venue_orders_of
+from kernel.lifecycle.report import decide_report
+from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
+
+__all__ = [
+    "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
+    "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "client_order_id", "conditions", "decide", "decide_report",
+    "evolve", "finding_id", "next_intent", "ord_status", "order_state",
+    "venue_orders_of",
+]  # fmt: skip

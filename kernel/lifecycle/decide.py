@@ -1,0 +1,210 @@
+"""`decide(record, command) -> events`: what a command comes to, or why it is refused.
+
+Called by the controller (commands) and by the event-sourced stores (records). Pure: the instant is part of the command.
+Nothing is changed here: the events are, once they are in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kernel import events
+from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError
+from kernel.lifecycle.evolve import evolve
+from kernel.lifecycle.findings import finding_events
+from kernel.lifecycle.record import Record, order_state
+from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
+from kernel.order_spec import SymbolMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIntent:
+    """Want an order. With `symbol`, the order must fit its market."""
+
+    intent: OrderIntent
+    symbol: SymbolMetadata | None = None
+    open_orders: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """Want an order under an id; the same again is no error and no event."""
+
+    intent: OrderIntent
+    symbol: SymbolMetadata
+    open_orders: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateIntent:
+    """Replace an intent's record."""
+
+    intent: OrderIntent
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelIntent:
+    """Not want an order any more."""
+
+    intent_id: str
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteIntent:
+    """Remove an intent's record."""
+
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateState:
+    """Record an order's state, which must not exist."""
+
+    state: OrderState
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateState:
+    """Record an order's state, which must exist."""
+
+    state: OrderState
+    now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetState:
+    """Remove an order's state, which must exist."""
+
+    intent_id: str
+
+
+Command = (
+    PlaceOrder | CreateIntent | UpdateIntent | CancelIntent | DeleteIntent | CreateState | UpdateState | ForgetState
+)
+
+TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
+
+
+def decide(record: Record, command: Command) -> list[events.BaseEvent]:
+    """The events that a command comes to; none where what it asks for is so already.
+
+    Raises `ValidationError`, `NotFoundError`, `AlreadyExistsError`, `ConflictError` or `ExchangeError` ("too late").
+    """
+    return DECISIONS[type(command)](record, command)
+
+
+def create_intent(record: Record, command: CreateIntent) -> list[events.BaseEvent]:
+    if record.intent is not None:
+        raise AlreadyExistsError(f"intent {record.intent_id} already exists")
+    check_market(command.intent, command.symbol, open_orders=command.open_orders)
+    return [events.IntentCreated(intent=command.intent)]
+
+
+def place_order(record: Record, command: PlaceOrder) -> list[events.BaseEvent]:
+    known = record.intent
+    if known is None:
+        return create_intent(record, CreateIntent(command.intent, command.symbol, command.open_orders))
+    if known.order == command.intent.order:
+        return []
+    raise AlreadyExistsError(
+        f"intent {known.intent_id} already exists with another order: {known.order.model_dump_json(exclude_defaults=True)};"
+        " choose another intent_id, or modify that one"
+    )
+
+
+def check_market(intent: OrderIntent, symbol: SymbolMetadata | None, *, open_orders: int) -> None:
+    if symbol is None:
+        return
+    violations = symbol.violations(intent.order, open_orders=open_orders)
+    if violations:
+        raise ValidationError(f"the order does not fit the market {symbol.symbol_id}", violations)
+
+
+def update_intent(record: Record, command: UpdateIntent) -> list[events.BaseEvent]:
+    known = existing_intent(record)
+    return [events.IntentModified(intent=next_intent(known, command.intent, now_ns=command.now_ns))]
+
+
+def next_intent(known: OrderIntent, given: OrderIntent, *, now_ns: int) -> OrderIntent:
+    """The record that a store keeps when `given` replaces `known`: generation and update time are the store's.
+
+    Raises `ConflictError` when the given generation is lower than the known one: it was made from an older record.
+    """
+    if given.generation < known.generation:
+        raise ConflictError(
+            f"intent {known.intent_id} is at generation {known.generation}, given {given.generation}: read it again"
+        )
+    changed = (given.order, given.desired) != (known.order, known.desired)
+    generation = known.generation + 1 if changed else known.generation
+    return given.model_copy(
+        update={"generation": generation, "updated_at_ns": now_ns, "created_at_ns": known.created_at_ns}
+    )
+
+
+def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEvent]:
+    known = existing_intent(record)
+    if known.desired is Desired.CANCELED:
+        return []
+    state = order_state(record)
+    if state is not None and state.status.ord_status in TOO_LATE and not record.may_be_live:
+        raise ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)
+    return [
+        events.IntentCancelRequested(
+            intent_id=record.intent_id, generation=known.generation + 1, requested_at_ns=command.now_ns
+        )
+    ]
+
+
+def delete_intent(record: Record, command: DeleteIntent) -> list[events.BaseEvent]:
+    existing_intent(record)
+    if record.may_be_live:
+        raise ConflictError(f"intent {record.intent_id} may be live at the venue: cancel it first, then delete it")
+    return [events.IntentDeleted(intent_id=record.intent_id)]
+
+
+def existing_intent(record: Record) -> OrderIntent:
+    if record.intent is None:
+        raise NotFoundError(f"intent {record.intent_id} not found")
+    return record.intent
+
+
+def create_state(record: Record, command: CreateState) -> list[events.BaseEvent]:
+    if record.has_order:
+        raise AlreadyExistsError(f"order state for intent {record.intent_id} already exists")
+    return recorded(record, command.state, created=True, now_ns=command.now_ns)
+
+
+def update_state(record: Record, command: UpdateState) -> list[events.BaseEvent]:
+    existing_state(record)
+    return recorded(record, command.state, created=False, now_ns=command.now_ns)
+
+
+def recorded(record: Record, state: OrderState, *, created: bool, now_ns: int) -> list[events.BaseEvent]:
+    event = events.OrderStateRecorded(state=state, created=created)
+    return [event, *finding_events(record, evolve(record, event), now_ns=now_ns)]
+
+
+def forget_state(record: Record, command: ForgetState) -> list[events.BaseEvent]:
+    existing_state(record)
+    return [events.OrderStateForgotten(intent_id=record.intent_id)]
+
+
+def existing_state(record: Record) -> None:
+    if not record.has_order:
+        raise NotFoundError(f"order state for intent {record.intent_id} not found")
+
+
+DECISIONS: dict[type[Command], Callable[..., list[events.BaseEvent]]] = {
+    PlaceOrder: place_order,
+    CreateIntent: create_intent,
+    UpdateIntent: update_intent,
+    CancelIntent: cancel_intent,
+    DeleteIntent: delete_intent,
+    CreateState: create_state,
+    UpdateState: update_state,
+    ForgetState: forget_state,
+}

@@ -1,0 +1,429 @@
+"""`evolve(record, event) -> record`: how each event changes what is known of one intent.
+
+Called by the state (`projections.state`) for every event of an intent's stream, in order, and by `decide_report` to see
+whether a report is news. Pure: no clock, no I/O; instants come from the event and its envelope. Facts are applied
+whatever the status says (law 5); verdicts count only for the attempt that they name, and only while it is not settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from kernel import events
+from kernel.lifecycle import facts as order_facts
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle.record import Record, venue_orders_of
+from kernel.lifecycle.table import ENDS
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Desired,
+    OrderIntent,
+    OrderState,
+    OrdStatus,
+    VenueOrder,
+)
+
+
+def evolve(record: Record, event: events.BaseEvent) -> Record:
+    """What is known after an event. Events that say nothing about an intent's order change only the version."""
+    change = CHANGES.get(type(event))
+    version = event.version if event.recorded else record.version
+    changed = change(record, event) if change is not None else record
+    return replace(changed, version=version) if changed.version != version else changed
+
+
+# ---------------------------------------------------------------------------------------------------------- intents
+def intent_created(record: Record, event: events.IntentCreated) -> Record:
+    """An id used again after a delete begins anew: ids and numbers stay known, old orders no longer count."""
+    if not record.deleted:
+        return with_intent(record, event.intent)
+    retired = tuple(replace(facts, retired=True) for facts in record.orders)
+    fresh = replace(record, deleted=False, orders=retired, attempts=(), has_order=False, last_sync_ns=0)
+    return with_intent(fresh, event.intent)
+
+
+def intent_modified(record: Record, event: events.IntentModified) -> Record:
+    return with_intent(record, event.intent)
+
+
+def with_intent(record: Record, intent: OrderIntent) -> Record:
+    """A new generation forgets backoff; what is at the venue stays what it is."""
+    fresh = record.intent is None or intent.generation != record.intent.generation
+    touched = replace(record, intent=intent, recorded=None if fresh else record.recorded)
+    return replace(touched, failures=0, not_before_ns=0) if fresh else touched
+
+
+def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
+    if record.intent is None:
+        return record
+    changed = {
+        "desired": Desired.CANCELED,
+        "generation": event.generation,
+        "updated_at_ns": event.requested_at_ns,
+    }
+    return with_intent(record, record.intent.model_copy(update=changed))
+
+
+def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
+    return replace(record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0)
+
+
+# --------------------------------------------------------------------------------------------------------- attempts
+def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
+    attempt = Attempt.model_construct(
+        number=event.number,
+        kind=event.kind,
+        position=event.position if event.recorded else 0,
+        outcome=AttemptOutcome.PENDING,
+        client_order_id=event.client_order_id,
+        target_client_order_id=event.target_client_order_id,
+        target_exchange_order_id=event.target_exchange_order_id,
+        generation=event.generation,
+        epoch=event.epoch,
+        stamp_ns=event.stamp_ns,
+        send_by_ns=event.send_by_ns,
+        valid_until_ns=event.valid_until_ns,
+        absent_after_ns=event.absent_after_ns,
+        text="",
+        code=None,
+        duplicate=False,
+        list_look_ended_ns=None,
+    )
+    started = replace(
+        record,
+        attempts=keep_attempts((*record.attempts, attempt)),
+        number=max(record.number, event.number),
+        recorded=None,
+        has_order=True,
+    )
+    if event.kind is AttemptKind.SUBMIT:
+        return replace(started, sends=counted(record.sends, event.client_order_id), sent_order=event.order)
+    if event.kind is AttemptKind.CANCEL:
+        targets = {event.target_client_order_id, event.target_exchange_order_id} - {None, ""}
+        return replace(started, solicited=record.solicited | {target for target in targets if target})
+    return started
+
+
+def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[tuple[str, int], ...]:
+    counts = dict(sends)
+    counts[client_order_id] = counts.get(client_order_id, 0) + 1
+    return tuple(counts.items())
+
+
+def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Those not settled, the newest submit, and the newest."""
+    newest_submit = next((item for item in reversed(attempts) if item.kind is AttemptKind.SUBMIT), None)
+    return tuple(
+        item for item in attempts if item.outcome in UNSETTLED or item is newest_submit or item is attempts[-1]
+    )
+
+
+def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
+    attempt = find_attempt(record, event.attempt_position)
+    if attempt is None or attempt.outcome not in UNSETTLED:
+        return record
+    settled = attempt.model_copy(update={"outcome": event.outcome, "text": event.text, "code": event.code})
+    failed = replace(with_attempt(record, settled), failures=event.failures, recorded=None)
+    if event.retry_at_ns is not None:
+        return replace(failed, not_before_ns=event.retry_at_ns)
+    if event.outcome is AttemptOutcome.REJECTED and attempt.kind is not AttemptKind.CANCEL:
+        return replace(failed, failed_generation=attempt.generation)
+    return failed
+
+
+def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
+    attempt = find_attempt(record, event.attempt_position)
+    if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
+        return record
+    changed = {
+        "outcome": AttemptOutcome.UNKNOWN,
+        "text": event.text,
+        "code": event.code,
+        "duplicate": event.duplicate,
+    }
+    return replace(with_attempt(record, attempt.model_copy(update=changed)), recorded=None)
+
+
+def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
+    """The attempt named, and every earlier send of its client order id, are settled by one look."""
+    named = find_attempt(record, event.attempt_position)
+    if named is None or named.outcome not in UNSETTLED:
+        return record
+    changed = {"outcome": event.outcome, "text": event.text}
+    attempts = tuple(
+        item.model_copy(update=changed)
+        if item.outcome in UNSETTLED
+        and item.client_order_id == named.client_order_id
+        and item.position <= named.position
+        else item
+        for item in record.attempts
+    )
+    return replace(record, attempts=keep_attempts(attempts), recorded=None)
+
+
+def find_attempt(record: Record, position: int) -> Attempt | None:
+    return next((item for item in record.attempts if item.position == position), None)
+
+
+def with_attempt(record: Record, attempt: Attempt) -> Record:
+    attempts = tuple(attempt if item.position == attempt.position else item for item in record.attempts)
+    return replace(record, attempts=keep_attempts(attempts))
+
+
+# ---------------------------------------------------------------------------------------------------------- reports
+def reported(record: Record, event: events.OrderReport) -> Record:
+    """A fact about one venue order: find the order, add the fact, settle the attempts that it answers."""
+    if is_ambiguous_reject(record, event):
+        return record
+    if type(event) in REQUEST_REFUSALS:
+        record = request_refused(record, event)
+        if find_order(record, event) is None:
+            return record
+    found = find_order(record, event)
+    facts = found or new_order(record, event)
+    if facts is None:
+        return record
+    facts = named(facts, event)
+    facts = ORDER_CHANGES[type(event)](facts, event)
+    now_ns = recorded_ns(event)
+    facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
+    others = tuple(facts if item is found else item for item in record.orders)
+    orders = others if found is not None else (*record.orders, facts)
+    synced = replace(
+        record,
+        orders=orders,
+        recorded=None,
+        has_order=True,
+        last_sync_ns=max(record.last_sync_ns, now_ns),
+        last_report_ns=max(record.last_report_ns, now_ns),
+    )
+    return settled_by_facts(synced, facts)
+
+
+REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
+
+
+def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
+    """A refusal without a venue id settles the order only when its id was sent once: else it may be about a resend."""
+    if not isinstance(event, events.OrderRejected) or event.exchange_order_id:
+        return False
+    return record.send_count(event.client_order_id or "") > 1
+
+
+def request_refused(record: Record, event: events.OrderReport) -> Record:
+    """A refused cancel is no proof of life, nor of death: its attempt stays open until a look has settled it."""
+    attempts = tuple(
+        item.model_copy(update={"outcome": AttemptOutcome.UNKNOWN, "text": event.text or ""})
+        if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
+        else item
+        for item in record.attempts
+    )
+    return replace(record, attempts=attempts)
+
+
+def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
+    """The venue order a report is about: by the venue's id, else the youngest under the client order id aimed at."""
+    if event.exchange_order_id:
+        for facts in record.orders:
+            if facts.exchange_order_id == event.exchange_order_id:
+                return facts
+    ids = [item for item in (event.orig_client_order_id, event.client_order_id) if item]
+    for client_id in ids:
+        for facts in reversed(record.orders):
+            if client_id in facts.client_order_ids and not (event.exchange_order_id and facts.exchange_order_id):
+                return facts
+    return None
+
+
+def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
+    """An order seen for the first time; its terms are those that were sent until the venue says otherwise."""
+    client_id = event.orig_client_order_id or event.client_order_id or ""
+    order = record.sent_order or (record.intent.order if record.intent else None)
+    if order is None:
+        return None
+    sent = [item for item in record.attempts if item.kind is AttemptKind.SUBMIT and item.client_order_id == client_id]
+    given_up = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
+    now_ns = recorded_ns(event)
+    newest_submit = record.submit
+    generation = sent[-1].generation if sent else newest_submit.generation if newest_submit else 0
+    return OrderFacts(
+        exchange_order_id=event.exchange_order_id or "",
+        client_order_ids=(client_id,),
+        order=order,
+        quantity=event.order_qty if event.order_qty is not None else order.quantity,
+        price=event.price if event.price is not None else order.price,
+        generation=generation,
+        first_seen_ns=now_ns,
+        last_seen_ns=now_ns,
+        late=given_up and record.send_count(client_id) > 0,
+    )
+
+
+def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """The venue's id, once it is known."""
+    if event.exchange_order_id and not facts.exchange_order_id:
+        return replace(facts, exchange_order_id=event.exchange_order_id)
+    return facts
+
+
+def settled_by_facts(record: Record, facts: OrderFacts) -> Record:
+    """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it."""
+    if facts.closed is OrdStatus.REJECTED and facts.generation > record.failed_generation:
+        record = replace(record, failed_generation=facts.generation)
+    attempts = tuple(settled_attempt(item, facts) for item in record.attempts)
+    if all(new is old for new, old in zip(attempts, record.attempts, strict=True)):
+        return record
+    accepted_now = any(
+        new is not old and new.outcome is AttemptOutcome.ACCEPTED
+        for new, old in zip(attempts, record.attempts, strict=True)
+    )
+    changed = replace(record, attempts=keep_attempts(attempts))
+    return replace(changed, failures=0, not_before_ns=0) if accepted_now else changed
+
+
+def settled_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
+    if attempt.outcome not in UNSETTLED:
+        return attempt
+    outcome = outcome_by_facts(attempt, facts)
+    return attempt.model_copy(update={"outcome": outcome}) if outcome is not None else attempt
+
+
+def outcome_by_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
+    if attempt.kind is AttemptKind.SUBMIT:
+        if attempt.client_order_id not in facts.client_order_ids:
+            return None
+        refused = facts.closed is OrdStatus.REJECTED and not facts.accepted
+        return AttemptOutcome.REJECTED if refused else AttemptOutcome.ACCEPTED
+    if not aims_at(attempt, facts):
+        return None
+    if attempt.kind is AttemptKind.AMEND and attempt.client_order_id in facts.client_order_ids:
+        return AttemptOutcome.ACCEPTED
+    if facts.live:
+        return None
+    canceled = attempt.kind is AttemptKind.CANCEL and facts.closed is OrdStatus.CANCELED
+    return AttemptOutcome.ACCEPTED if canceled else AttemptOutcome.DEAD
+
+
+def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
+    if attempt.target_exchange_order_id and facts.exchange_order_id:
+        return attempt.target_exchange_order_id == facts.exchange_order_id
+    return attempt.target_client_order_id in facts.client_order_ids
+
+
+# ---------------------------------------------------------------------------------------------------------- records
+def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
+    """A store's write is a baseline: fills that are known stay known, reports apply on top."""
+    state = event.state
+    kept = {facts.exchange_order_id: facts for facts in record.orders if facts.exchange_order_id}
+    orders = tuple(recorded_order(item, state, kept, recorded_ns(event)) for item in venue_orders_of(state))
+    return replace(
+        record,
+        orders=orders,
+        attempts=state.attempts,
+        number=max([record.number, *(item.number for item in state.attempts)]),
+        failures=state.failures,
+        failed_generation=state.failed_generation,
+        not_before_ns=state.not_before_ns,
+        last_sync_ns=int(state.last_sync_at * 1_000_000_000),
+        sent_order=state.status.order,
+        recorded=state,
+        has_order=True,
+    )
+
+
+def recorded_order(item: VenueOrder, state: OrderState, kept: dict[str, OrderFacts], now_ns: int) -> OrderFacts:
+    known = kept.get(item.exchange_order_id)
+    facts = OrderFacts(
+        exchange_order_id=item.exchange_order_id,
+        client_order_ids=(item.client_order_id,),
+        order=state.status.order,
+        quantity=item.quantity,
+        price=item.price,
+        generation=item.generation,
+        first_seen_ns=item.first_seen_ns or now_ns,
+        last_seen_ns=item.last_seen_ns or now_ns,
+        accepted=item.ord_status is not OrdStatus.PENDING_NEW,
+        trades=known.trades if known else (),
+        busts=known.busts if known else (),
+        late=item.late,
+        recorded=True,
+    )
+    voided_ns = max(0, order_facts.newest_void(facts))
+    facts = order_facts.with_evidence(facts, voided_ns, item.cum_qty) if item.cum_qty else facts
+    if item.ord_status in ENDS:
+        return order_facts.with_end(facts, item.ord_status, now_ns=now_ns, time_ns=voided_ns, cum_qty=item.cum_qty)
+    return facts
+
+
+def state_forgotten(record: Record, event: events.OrderStateForgotten) -> Record:
+    """The order state is gone from the store; ids, numbers and fills stay, and a later fact brings it back."""
+    return replace(record, has_order=False, recorded=None)
+
+
+# ---------------------------------------------------------------------------------------------------- looks and notes
+def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
+    """A look for this intent: one that found it confirms it; an admissible list without it is the first of two looks."""
+    if event.found:
+        now_ns = recorded_ns(event)
+        orders = tuple(
+            replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns))
+            if event.client_order_id in facts.client_order_ids or event.exchange_order_id == facts.exchange_order_id
+            else facts
+            for facts in record.orders
+        )
+        return replace(record, orders=orders, last_sync_ns=max(record.last_sync_ns, now_ns))
+    if not event.complete or event.found is None:
+        return record
+    attempts = tuple(
+        item.model_copy(update={"list_look_ended_ns": event.ended_ns})
+        if item.outcome in UNSETTLED
+        and item.client_order_id == event.client_order_id
+        and item.absent_after_ns is not None
+        and event.began_ns >= item.absent_after_ns
+        and item.list_look_ended_ns is None
+        else item
+        for item in record.attempts
+    )
+    return replace(record, attempts=attempts)
+
+
+def finding_raised(record: Record, event: events.FindingRaised) -> Record:
+    return replace(record, findings=record.findings | {event.finding.finding_id})
+
+
+def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
+    return replace(record, findings=record.findings - {event.finding_id})
+
+
+def paused(record: Record, event: events.Paused) -> Record:
+    return replace(record, paused=True)
+
+
+def resumed(record: Record, event: events.Resumed) -> Record:
+    return replace(record, paused=False)
+
+
+CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
+    events.IntentCreated: intent_created,
+    events.IntentModified: intent_modified,
+    events.IntentCancelRequested: cancel_requested,
+    events.IntentDeleted: intent_deleted,
+    events.AttemptStarted: attempt_started,
+    events.AttemptFailed: attempt_failed,
+    events.AttemptUnknown: attempt_unknown,
+    events.AttemptResolved: attempt_resolved,
+    **dict.fromkeys(ORDER_CHANGES, reported),
+    events.OrderStateRecorded: state_recorded,
+    events.OrderStateForgotten: state_forgotten,
+    events.VenueSnapshotTaken: look_taken,
+    events.FindingRaised: finding_raised,
+    events.FindingResolved: finding_resolved,
+    events.Paused: paused,
+    events.Resumed: resumed,
+}
+"""Which event changes a record how. What is not here leaves it as it is."""

@@ -1,0 +1,119 @@
+"""What should not be, and is: conditions of one intent, and the events that raise and resolve them.
+
+Called by `decide` and `decide_report` with the record before and after. Level, not edge: a condition that holds is raised
+once, and resolved when it no longer holds.
+"""
+
+from __future__ import annotations
+
+from kernel import events
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.record import Record
+from kernel.models import Finding, FindingKind
+
+
+def conditions(record: Record) -> dict[FindingKind, str]:
+    """The conditions that hold for an intent's orders, with what is seen."""
+    checks = (
+        (FindingKind.DUPLICATE_ORDER, duplicate_orders(record)),
+        (FindingKind.LATE_ACCEPT, late_accepts(record)),
+        (FindingKind.OVERFILL, overfill(record)),
+        (FindingKind.FILL_AFTER_TERMINAL, each(record, fill_after_terminal)),
+        (FindingKind.FILL_KEY_REUSED, each(record, reused_fill_key)),
+        (FindingKind.UNEXPLAINED_QUANTITY, each(record, unexplained)),
+    )
+    return {kind: text for kind, text in checks if text}
+
+
+def duplicate_orders(record: Record) -> str:
+    live = record.live_orders
+    return f"{len(live)} live orders: {', '.join(map(name_of, live))}" if len(live) > 1 else ""
+
+
+def late_accepts(record: Record) -> str:
+    late = [facts for facts in record.live_orders if facts.late]
+    return f"live after it was settled as never arrived or refused: {', '.join(map(name_of, late))}" if late else ""
+
+
+def overfill(record: Record) -> str:
+    over = [f"{name_of(facts)} {facts.cum_qty} of {facts.quantity}" for facts in record.orders if is_overfilled(facts)]
+    if record.intent is not None and record.cum_qty > record.intent.order.quantity:
+        over.append(f"in all {record.cum_qty} of {record.intent.order.quantity} wanted")
+    return f"filled more than there is: {'; '.join(over)}" if over else ""
+
+
+def is_overfilled(facts: OrderFacts) -> bool:
+    return facts.cum_qty > facts.quantity
+
+
+def fill_after_terminal(facts: OrderFacts) -> str:
+    total = facts.closed_cum
+    if total is None or total.time_ns < facts.quantities.voided_ns or facts.traded_qty <= total.cum_qty:
+        return ""
+    return f"{name_of(facts)} ended with {total.cum_qty} filled, trades say {facts.traded_qty}"
+
+
+def reused_fill_key(facts: OrderFacts) -> str:
+    keys = [trade.fill_key for trade in facts.trades]
+    reused = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
+    return f"{name_of(facts)}: different trades under one fill key: {', '.join(reused)}" if reused else ""
+
+
+def unexplained(facts: OrderFacts) -> str:
+    if not facts.recorded or facts.inferred_qty == 0:
+        return ""
+    return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, known trades explain {facts.traded_qty}"
+
+
+def each(record: Record, condition: object) -> str:
+    assert callable(condition)
+    return "; ".join(text for facts in record.orders if (text := condition(facts)))
+
+
+def name_of(facts: OrderFacts) -> str:
+    return facts.exchange_order_id or facts.client_order_id or "an unnamed order"
+
+
+def finding_id(kind: FindingKind, name: str) -> str:
+    """The id of a finding about one thing: raised twice, it is one finding."""
+    return f"{kind}:{name}"
+
+
+def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events.BaseEvent]:
+    """Raise what has come to hold, resolve what no longer does."""
+    if after is before:
+        return []
+    held = conditions(after)
+    ids = {finding_id(kind, after.intent_id): (kind, text) for kind, text in held.items()}
+    watched = {finding_id(kind, after.intent_id) for kind in WATCHED}
+    symbol_id = after.intent.order.symbol_id if after.intent else None
+    raised = [
+        events.FindingRaised(
+            finding=Finding(
+                finding_id=name,
+                kind=kind,
+                text=text,
+                intent_id=after.intent_id,
+                symbol_id=symbol_id,
+                raised_at_ns=now_ns,
+            )
+        )
+        for name, (kind, text) in ids.items()
+        if name not in before.findings
+    ]
+    resolved = [
+        events.FindingResolved(finding_id=name, text="no longer so")
+        for name in sorted((before.findings & watched) - ids.keys())
+    ]
+    return [*raised, *resolved]
+
+
+WATCHED = (
+    FindingKind.DUPLICATE_ORDER,
+    FindingKind.LATE_ACCEPT,
+    FindingKind.OVERFILL,
+    FindingKind.FILL_AFTER_TERMINAL,
+    FindingKind.FILL_KEY_REUSED,
+    FindingKind.UNEXPLAINED_QUANTITY,
+)
+"""Kinds that follow from a record alone."""

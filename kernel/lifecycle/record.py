@@ -1,0 +1,272 @@
+"""All that is known of one intent and its orders, and the records for people that follow from it.
+
+`evolve` makes it, the state keeps one for each intent, `order_state` shows it. It is a value: a change is a new one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.table import TERMINAL, ord_status
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Desired,
+    OrderIntent,
+    OrderState,
+    OrderStatus,
+    OrdStatus,
+    ReconciliationStatus,
+    VenueOrder,
+)
+from kernel.order_spec import StandardOrder
+
+
+@dataclass(frozen=True)
+class Record:
+    """One intent: what is wanted, what was sent, what the venue said of it."""
+
+    intent_id: str
+    version: int = 0
+    """Version of the intent's stream."""
+    intent: OrderIntent | None = None
+    """None before it is created (a store may record an order's state first) and after it is deleted."""
+    number: int = 0
+    """Highest number ever used; never goes back, not even after a delete."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those not settled, the newest submit, and the newest; oldest first."""
+    sends: tuple[tuple[str, int], ...] = ()
+    """How often each submit's client order id was sent, in order of first use. Remembered for ever."""
+    sent_order: StandardOrder | None = None
+    """Terms of the newest submit."""
+    solicited: frozenset[str] = frozenset()
+    """Client and venue order ids that a cancel was ever started for."""
+    orders: tuple[OrderFacts, ...] = ()
+    """Venue orders under our ids, in order of first sight."""
+    failures: int = 0
+    not_before_ns: int = 0
+    failed_generation: int = 0
+    last_sync_ns: int = 0
+    last_report_ns: int = 0
+    """When the newest fact came in."""
+    recorded: OrderState | None = None
+    """A store's write that no later fact has changed yet: read as written."""
+    deleted: bool = False
+    """Whether its intent was deleted and not created again."""
+    has_order: bool = False
+    """Whether an order state exists: from the first attempt, report or record on, until it is forgotten."""
+    findings: frozenset[str] = frozenset()
+    """Ids of the findings about it that stand."""
+    paused: bool = False
+
+    @property
+    def unsettled(self) -> list[Attempt]:
+        """Attempts that may have happened or may still happen, oldest first."""
+        return [attempt for attempt in self.attempts if attempt.outcome in UNSETTLED]
+
+    @property
+    def submit(self) -> Attempt | None:
+        """The newest submit."""
+        return newest(self.attempts, AttemptKind.SUBMIT)
+
+    @property
+    def current_orders(self) -> list[OrderFacts]:
+        """The venue orders that count for the intent: its own, and whatever is live."""
+        return [facts for facts in self.orders if not facts.retired or facts.live]
+
+    @property
+    def live_orders(self) -> list[OrderFacts]:
+        """Venue orders that can still be filled, oldest first."""
+        return [facts for facts in self.orders if facts.live]
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether something of it works at the venue, or may."""
+        return bool(self.unsettled or self.live_orders) or any(facts.final_cum_qty is None for facts in self.orders)
+
+    @property
+    def cum_qty(self) -> int:
+        return sum(facts.cum_qty for facts in self.current_orders)
+
+    def send_count(self, client_order_id: str) -> int:
+        """How often a submit went out under this id."""
+        return next((count for known, count in self.sends if known == client_order_id), 0)
+
+
+def newest(attempts: tuple[Attempt, ...], kind: AttemptKind) -> Attempt | None:
+    return next((attempt for attempt in reversed(attempts) if attempt.kind is kind), None)
+
+
+def client_order_id(log_id: str, intent_id: str, number: int, *, max_length: int = 36) -> str:
+    """The client order id of an intent's number-th attempt: a function of the log, the intent and the number.
+
+    Lower-case base32 (a-z, 2-7) of a SHA-256, 26 characters (130 bits) or fewer where the venue's limit is tighter.
+    """
+    digest = hashlib.sha256(f"{log_id}\n{intent_id}\n{number}".encode()).digest()
+    return base64.b32encode(digest).decode().lower()[: min(26, max_length)]
+
+
+def order_state(record: Record) -> OrderState | None:
+    """The record for people: None before anything was sent, seen or recorded."""
+    if not record.has_order:
+        return None
+    if record.recorded is not None:
+        return record.recorded
+    submit = record.submit
+    primary = primary_order(record)
+    status = order_status(record, primary)
+    if status is None:
+        return None
+    return OrderState.model_construct(
+        intent_id=record.intent_id,
+        exchange_order_id=(primary.exchange_order_id or None) if primary else None,
+        client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
+        status=status,
+        reconciliation_status=reconciliation_status(record),
+        observed_generation=max((attempt.generation for attempt in record.attempts), default=0),
+        attempts=shown_attempts(record),
+        venue_orders=tuple(venue_order(facts, record) for facts in record.current_orders),
+        failures=record.failures,
+        failed_generation=record.failed_generation,
+        not_before_ns=record.not_before_ns,
+        last_sync_at=record.last_sync_ns // 1_000_000_000,
+    )
+
+
+def shown_attempts(record: Record) -> tuple[Attempt, ...]:
+    """Every attempt that is not settled, and the newest."""
+    return tuple(
+        attempt
+        for attempt in record.attempts
+        if attempt.outcome in UNSETTLED or attempt is record.attempts[-1] or attempt is record.submit
+    )
+
+
+def primary_order(record: Record) -> OrderFacts | None:
+    """The order that speaks for the intent: the youngest live one, else the youngest."""
+    live = record.live_orders
+    current = record.current_orders
+    return live[-1] if live else current[-1] if current else None
+
+
+def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | None:
+    submit = record.submit
+    sent = record.sent_order
+    if primary is None:
+        if sent is None:
+            return None
+        return OrderStatus.model_construct(
+            order=sent,
+            ord_status=status_without_order(record, submit),
+            cum_qty=0,
+            leaves_qty=sent.quantity if record.unsettled else 0,
+            cum_notional=0,
+            avg_px=None,
+        )
+    earlier = sum(facts.cum_qty for facts in record.current_orders if facts is not primary)
+    total = primary.quantity + earlier
+    terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
+    traded = sum(facts.traded_qty for facts in record.current_orders)
+    notional = sum(facts.quantities.cum_notional for facts in record.current_orders)
+    return OrderStatus.model_construct(
+        order=primary.order.model_copy(update=terms),
+        ord_status=ord_status(primary),
+        cum_qty=record.cum_qty,
+        leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
+        cum_notional=notional,
+        avg_px=notional // traded if traded else None,
+    )
+
+
+def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
+    """Nothing was ever seen at the venue: what the newest submit's outcome says."""
+    if record.unsettled or submit is None:
+        return OrdStatus.PENDING_NEW
+    if submit.outcome is AttemptOutcome.REJECTED:
+        return OrdStatus.REJECTED
+    wanted = record.intent is not None and record.intent.desired is Desired.WORKING
+    return OrdStatus.PENDING_NEW if wanted else OrdStatus.CANCELED
+
+
+def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
+    """One venue order for people."""
+    return VenueOrder.model_construct(
+        exchange_order_id=facts.exchange_order_id,
+        client_order_id=facts.client_order_id,
+        quantity=facts.quantity,
+        price=facts.price,
+        live=facts.live,
+        ord_status=ord_status(facts),
+        cum_qty=facts.cum_qty,
+        inferred_qty=facts.inferred_qty,
+        cum_notional=facts.quantities.cum_notional,
+        final_cum_qty=facts.final_cum_qty,
+        first_seen_ns=facts.first_seen_ns,
+        last_seen_ns=facts.last_seen_ns,
+        closed_ns=facts.closed_ns,
+        generation=facts.generation,
+        solicited=is_solicited(facts, record),
+        late=facts.late,
+    )
+
+
+def is_solicited(facts: OrderFacts, record: Record) -> bool:
+    """Whether a cancel of it was ever started: then its end was asked for, whatever became of that cancel."""
+    return facts.exchange_order_id in record.solicited or not record.solicited.isdisjoint(facts.client_order_ids)
+
+
+def reconciliation_status(record: Record) -> ReconciliationStatus:
+    """How far the kernel is; without a clock, so a passed backoff still reads BACKING_OFF until something happens."""
+    if record.paused:
+        return ReconciliationStatus.PAUSED
+    outcomes = {attempt.outcome for attempt in record.unsettled}
+    if AttemptOutcome.UNKNOWN in outcomes:
+        return ReconciliationStatus.UNKNOWN
+    if outcomes:
+        return ReconciliationStatus.IN_FLIGHT
+    intent = record.intent
+    if intent is not None and intent.generation == record.failed_generation and not record.live_orders:
+        return ReconciliationStatus.FAILED
+    if is_synced(record):
+        return ReconciliationStatus.SYNCED
+    return ReconciliationStatus.BACKING_OFF if record.failures else ReconciliationStatus.PENDING
+
+
+def is_synced(record: Record) -> bool:
+    """Whether what works at the venue is what is wanted, as far as it can be said without a plan."""
+    live = record.live_orders
+    if any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders) or len(live) > 1:
+        return False
+    intent = record.intent
+    if intent is None or intent.desired is Desired.CANCELED:
+        return not live
+    if live:
+        return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity
+    current = record.current_orders
+    return bool(current) and ord_status(current[-1]) in TERMINAL
+
+
+def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:
+    """The venue orders that a state tells of; one without any (a store's write) tells of one by its ids and status."""
+    if state.venue_orders or not (state.exchange_order_id or state.client_order_id):
+        return state.venue_orders
+    status = state.status
+    ended = status.ord_status in TERMINAL
+    return (
+        VenueOrder(
+            exchange_order_id=state.exchange_order_id or "",
+            client_order_id=state.client_order_id or "",
+            quantity=status.order.quantity,
+            price=status.order.price,
+            live=not ended,
+            ord_status=status.ord_status,
+            cum_qty=status.cum_qty,
+            final_cum_qty=status.cum_qty if ended else None,
+            generation=state.observed_generation,
+        ),
+    )

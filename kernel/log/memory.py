@@ -1,0 +1,161 @@
+"""A log in memory, for tests and for runs on virtual time: same bytes, same hashes, same promises but durability.
+
+Built by `open_log("memory://")`. An append decides and writes on the event loop itself, with no thread, so that a
+virtual clock can drive it. Log objects over one `MemoryRecorder` are like processes over one database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from eventsourcing.persistence import ApplicationRecorder
+from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
+
+from kernel.clock import Clock
+from kernel.errors import KernelError
+from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow
+from kernel.log.batch import Batch, decide
+from kernel.log.feed import Feed, call_on
+from kernel.log.recorder import EMPTY_HEAD, Identity, LogRecorder, Query, Sources
+from kernel.log.records import Command, Row, prepare, this_process
+from kernel.log.stored import StoredLog
+
+T = TypeVar("T")
+
+
+class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
+    """The rows, as tuples in a list."""
+
+    def __init__(self, sources: Sources | None = None) -> None:
+        super().__init__()
+        self.sources = sources or Sources()
+        self.writer = this_process()
+        self.rows: list[Row] = []
+        self.feeds: list[Feed] = []
+        """The feeds of the log objects over this recorder."""
+        self.lease_holder: str | None = None
+        """Who leads: the in-process lease is kept with the rows that it guards."""
+        self._head = EMPTY_HEAD
+        self._identity: Identity | None = None
+        self._streams: dict[str, list[int]] = {}
+        self._versions: dict[str, int] = {}
+        self._commands: dict[bytes, tuple[int, int]] = {}
+
+    def commit(self, commands: list[Command], now_ns: int) -> Batch:
+        """See `LogRecorder.commit`."""
+        with self._database_lock:
+            batch = decide(
+                commands, head=self._head, known=self._commands, versions=self._versions, now_ns=now_ns
+            )
+            self._store(batch)
+        return batch
+
+    def _store(self, batch: Batch) -> None:
+        for row in batch.rows:
+            self.rows.append(row)
+            self._streams.setdefault(row[1], []).append(row[0])
+            first, _ = self._commands.get(row[6], (row[0], 0))
+            self._commands[row[6]] = (first, row[0])
+        self._versions.update(batch.versions)
+        self._head = batch.head
+
+    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+        """See `LogRecorder.claim`."""
+        with self._database_lock:
+            if self._identity is None:
+                self._identity = identity
+                self.commit([created], now_ns)
+            return self._identity
+
+    def identity(self) -> Identity | None:
+        """See `LogRecorder.identity`."""
+        return self._identity
+
+    def head(self) -> Head:
+        """The end of the log."""
+        return self._head
+
+    def select(self, query: Query) -> list[StoredRow]:
+        """See `LogRecorder.select`."""
+        with self._database_lock:
+            selected = [row for row in self._candidates(query) if _matches(row, query)]
+        if query.descending:
+            selected.reverse()
+        return [StoredRow(*row) for row in selected[: query.limit]]
+
+    def _candidates(self, query: Query) -> list[Row]:
+        if query.stream_id is not None:
+            return [self.rows[position - 1] for position in self._streams.get(query.stream_id, ())]
+        start = max(query.after or 0, 0)
+        if query.limit is not None and not query.topics and not query.descending:
+            return self.rows[start : start + query.limit]
+        return self.rows[start:]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _matches(row: Row, query: Query) -> bool:
+    if query.after is not None and row[0] <= query.after:
+        return False
+    if query.upto is not None and row[0] > query.upto:
+        return False
+    if query.after_version is not None and row[2] <= query.after_version:
+        return False
+    if query.upto_version is not None and row[2] > query.upto_version:
+        return False
+    return not query.topics or row[3] in query.topics
+
+
+class Factory(POPOFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.memory:Factory`."""
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """A new recorder in memory."""
+        return MemoryRecorder()
+
+
+class MemoryLog(StoredLog):
+    """A log whose appends are done when the call is."""
+
+    _recorder: MemoryRecorder
+
+    def __init__(self, recorder: MemoryRecorder, identity: Identity, *, clock: Clock, settings: LogSettings) -> None:
+        super().__init__(recorder, identity, url="memory://", settings=settings)
+        self._clock = clock
+        recorder.feeds.append(self._feed)
+
+    async def append(self, append: Append) -> Appended:
+        """See `EventLog.append`. No other task runs between the decision and the write, and one may right after."""
+        self._ensure_open()
+        batch = self._recorder.commit([prepare(append, self._recorder.writer)], self._clock.now_ns())
+        outcome = batch.outcomes[0]
+        if isinstance(outcome, KernelError):
+            raise outcome
+        if batch.rows:
+            self._publish(batch)
+        await asyncio.sleep(0)
+        return outcome
+
+    def _publish(self, batch: Batch) -> None:
+        running = asyncio.get_running_loop()
+        for feed in self._recorder.feeds:
+            for subscription in feed.subscriptions():
+                if subscription.loop is running:
+                    subscription.offer(batch)
+                else:
+                    call_on(subscription.loop, partial(subscription.offer, batch))
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return function()
+
+    async def close(self) -> None:
+        """See `EventLog.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._recorder.feeds.remove(self._feed)
+        self._feed.close()

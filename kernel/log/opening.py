@@ -1,0 +1,213 @@
+"""Opens a log by its URL: finds the backend, creates what is missing, and refuses what is not this account's log.
+
+Called by whoever needs a log: the composition root, the CLI, tests. Opening blocks (a file or a connection is opened) and
+raises at once. The backends are imported only when a URL asks for them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
+from kernel.errors import (
+    ConflictError,
+    IntegrityError,
+    KernelError,
+    LogUnavailableError,
+    NotFoundError,
+    SchemaError,
+    ValidationError,
+    Violation,
+)
+from kernel.events import CONTROL_STREAM, LogCreated
+from kernel.log.base import Append, EventLog, LogSettings, Write
+from kernel.log.records import prepare
+from kernel.models import Evidence
+from kernel.order_spec import EXCHANGE_ID_PATTERN
+
+if TYPE_CHECKING:
+    from kernel.log.memory import MemoryRecorder
+    from kernel.log.recorder import Identity, LogRecorder, TableRecorder
+
+KERNEL_ACTOR = "kernel"
+
+
+def open_log(
+    url: str,
+    *,
+    exchange_id: str,
+    clock: Clock | None = None,
+    ids: IdFactory | None = None,
+    settings: LogSettings | None = None,
+    create: bool = True,
+) -> EventLog:
+    """The log at a URL: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute/path.db`, `postgresql://…`.
+
+    A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. Raises
+    `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
+    newer code), `LogUnavailableError` (it can't be reached or written), `IntegrityError` (its end is not what its head
+    says), `KernelError` (something else is there).
+    """
+    _check_exchange_id(exchange_id)
+    opener = Opener(exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create)
+    if url == "memory://":
+        return opener.memory()
+    if url.startswith("sqlite://"):
+        return opener.sqlite(url)
+    if url.startswith(("postgresql://", "postgres://")):
+        return opener.postgres(url)
+    raise ValidationError(
+        "log URL", [Violation("url", "form", "memory://, sqlite:///file.db or postgresql://…", without_password(url))]
+    )
+
+
+def _check_exchange_id(exchange_id: str) -> None:
+    if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
+        raise ValidationError(
+            "exchange id", [Violation("exchange_id", "pattern", EXCHANGE_ID_PATTERN, repr(exchange_id))]
+        )
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    shown = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", url)
+    return re.sub(r"(password=)[^&]*", r"\1…", shown)
+
+
+class Opener:
+    """Opens one log; a method for each backend."""
+
+    def __init__(
+        self, exchange_id: str, clock: Clock, ids: IdFactory, settings: LogSettings, create: bool
+    ) -> None:
+        self._exchange_id = exchange_id
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._create = create
+
+    def memory(self, recorder: MemoryRecorder | None = None) -> EventLog:
+        """A log in memory: a new one, or another log object over a recorder."""
+        from kernel.log.memory import MemoryLog, MemoryRecorder
+
+        recorder = recorder or MemoryRecorder()
+        return MemoryLog(recorder, self.claim(recorder), clock=self._clock, settings=self._settings)
+
+    def sqlite(self, url: str) -> EventLog:
+        """The log in a SQLite file."""
+        from kernel.log.sqlite import Datastore, SQLiteLog, SQLiteRecorder
+
+        path = sqlite_path(url)
+        self._check_path(path)
+        recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
+        try:
+            self._tables(recorder, str(path))
+            identity = self.claim(recorder)
+        except BaseException:
+            recorder.close()
+            raise
+        return SQLiteLog(recorder, identity, url=url, path=path, clock=self._clock, settings=self._settings)
+
+    def _check_path(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise LogUnavailableError(f"there is no directory {path.parent}: create it first")
+        if path.is_dir():
+            raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
+        if not self._create and not path.exists():
+            raise NotFoundError(f"there is no log at {path}")
+
+    def _tables(self, recorder: TableRecorder, where: str) -> None:
+        """Create the tables in an empty database; refuse one that holds something else."""
+        from kernel.log.recorder import missing_tables
+
+        tables = recorder.tables()
+        if not tables and not self._create:
+            raise NotFoundError(f"there is no log in {where}")
+        if not tables:
+            recorder.create_table()
+        elif missing := missing_tables(tables):
+            raise KernelError(f"{where} holds something else than a log of this software: it lacks {sorted(missing)}")
+
+    def postgres(self, url: str) -> EventLog:
+        """The log in a PostgreSQL schema."""
+        from kernel.log.postgres import Datastore, PostgresLog, PostgresRecorder
+
+        recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
+        try:
+            self._tables(recorder, f"schema log_{self._exchange_id}")
+            identity = self.claim(recorder)
+        except BaseException:
+            recorder.close()
+            raise
+        return PostgresLog(
+            recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings
+        )
+
+    def claim(self, recorder: LogRecorder) -> Identity:
+        """Whose log it is, after making an empty one ours; refuses another account's, a newer one and a broken end."""
+        identity = recorder.identity()
+        if identity is None:
+            identity = self._make_ours(recorder)
+        _check_identity(identity, self._exchange_id)
+        _check_end(recorder)
+        return identity
+
+    def _make_ours(self, recorder: LogRecorder) -> Identity:
+        from kernel.log.recorder import LAYOUT_VERSION, Identity
+
+        if not self._create:
+            raise NotFoundError(f"there is no log of {self._exchange_id} yet")
+        now_ns = self._clock_ns()
+        identity = Identity(self._exchange_id, self._ids.log_id(), LAYOUT_VERSION)
+        created = LogCreated(log_id=identity.log_id, exchange_id=identity.exchange_id)
+        append = Append(
+            self._ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), KERNEL_ACTOR, Evidence.COMMAND
+        )
+        return recorder.claim(identity, prepare(append, recorder.writer), now_ns)
+
+    def _clock_ns(self) -> int:
+        """The clock's instant; 0 from a clock that follows an event loop, when none is running yet."""
+        try:
+            return self._clock.now_ns()
+        except RuntimeError:
+            return 0
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that a `sqlite://` URL names, absolute."""
+    if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+        raise ValidationError(
+            "log URL", [Violation("url", "form", "sqlite:///relative.db or sqlite:////absolute.db", url)]
+        )
+    return Path(unquote(url.removeprefix("sqlite:///"))).absolute()
+
+
+def _check_identity(identity: Identity, exchange_id: str) -> None:
+    from kernel.log.recorder import LAYOUT_VERSION
+
+    if identity.layout_version > LAYOUT_VERSION:
+        raise SchemaError(
+            f"the log's tables have layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION}: upgrade to open it"
+        )
+    if identity.exchange_id != exchange_id:
+        raise ConflictError(f"this is the log of {identity.exchange_id!r}, not of {exchange_id!r}")
+
+
+def _check_end(recorder: LogRecorder) -> None:
+    """The head row and the last row must agree: a log cut off, or grown past its head, is not opened."""
+    from kernel.log.recorder import Query
+
+    rows = recorder.select(Query(descending=True, limit=1))
+    head = recorder.head()
+    last = rows[0].position if rows else 0
+    if last < head.position:  # cut off, or somebody appended between the two looks
+        rows = recorder.select(Query(after=head.position - 1, upto=head.position))
+        last = rows[0].position if rows else last
+    if last != head.position:
+        text = f"the head says {head.position}, the last event is {last}: the log was cut off, or its head was changed"
+        raise IntegrityError(text, position=min(last, head.position) + 1)
+    if rows[0].chain_hash != head.chain_hash:
+        raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)

@@ -1,0 +1,230 @@
+"""What every recorder of ours can do, and the event-sourcing library's recorder interface on top of it.
+
+Subclassed by `memory`, `sqlite` and `postgres` together with the library's own recorders; called by the logs (from the
+writer's and the readers' threads) and, through the library's interface, by whoever uses the library on our tables.
+Promises: both ways of writing go through `commit`, so there is one locked head, one chain and no gap. Recorders block;
+they know no event loop.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
+from eventsourcing.persistence import IntegrityError as RecordedAlready
+
+from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
+from kernel.errors import IntegrityError
+from kernel.events import canonical_json
+from kernel.log import hashing
+from kernel.log.base import Appended, Head, StoredRow
+from kernel.log.batch import Batch
+from kernel.log.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
+from kernel.models import Evidence
+
+LAYOUT_VERSION = 1
+"""Version of the tables. A higher one in the database was made by newer code."""
+LIBRARY_ACTOR = "library"
+EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
+
+
+class RowRefused(Exception):  # noqa: N818  # an answer to the writer, not a failure of the program
+    """The database refused a row that was decided to be fine: the batch is rolled back, and its commands go one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose log it is."""
+
+    exchange_id: str
+    log_id: str
+    layout_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which rows, in which order, and how many of them."""
+
+    after: int | None = None
+    upto: int | None = None
+    stream_id: str | None = None
+    after_version: int | None = None
+    upto_version: int | None = None
+    topics: tuple[str, ...] = ()
+    descending: bool = False
+    limit: int | None = None
+
+    def conditions(self) -> list[tuple[str, object]]:
+        """Comparisons with their values; `topics` not among them."""
+        candidates: tuple[tuple[str, object], ...] = (
+            ("position >", self.after),
+            ("position <=", self.upto),
+            ("stream_id =", self.stream_id),
+            ("version >", self.after_version),
+            ("version <=", self.upto_version),
+        )
+        return [(comparison, value) for comparison, value in candidates if value is not None]
+
+    def order(self) -> str:
+        """The column that rows are ordered by, with the direction."""
+        column = "version" if self.stream_id is not None else "position"
+        return column + (" DESC" if self.descending else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a recorder takes time and ids from when the library's interface gives none."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    ids: IdFactory = field(default_factory=SeededIds)
+
+
+class LogRecorder(ApplicationRecorder):
+    """A recorder of ours: blocking, safe to call from any thread."""
+
+    sources: Sources
+    writer: Writer
+    _seen: Head = EMPTY_HEAD
+    """The newest head that this recorder has committed."""
+
+    def _check_head(self, head: Head) -> Head:
+        """The head, which must not lie before what was committed here, nor be another one at the same position."""
+        seen = self._seen
+        if head.position < seen.position:
+            raise IntegrityError(
+                f"the log ended at {seen.position} and now ends at {head.position}: it was cut off", position=head.position + 1
+            )
+        if head.position == seen.position and head.chain_hash != seen.chain_hash:
+            raise IntegrityError("the head's chain hash is not the one that was committed", position=head.position)
+        return head
+
+    @abstractmethod
+    def commit(self, commands: list[Command], now_ns: int) -> Batch:
+        """Decide and record commands in one transaction on the locked head.
+
+        Raises `LogUnavailableError` (nothing is known to be recorded), `IntegrityError`, `RowRefused`.
+        """
+
+    @abstractmethod
+    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+        """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
+
+    @abstractmethod
+    def identity(self) -> Identity | None:
+        """Whose log it is; None when nobody's yet."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """The head row."""
+
+    @abstractmethod
+    def select(self, query: Query) -> list[StoredRow]:
+        """The rows asked for."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every connection. Idempotent."""
+
+    def chain_at(self, position: int) -> bytes | None:
+        """The chain hash of one position; None when it is not there."""
+        if position == 0:
+            return hashing.GENESIS
+        rows = self.select(Query(after=position - 1, upto=position))
+        return rows[0].chain_hash if rows else None
+
+    # ------------------------------------------------------------------------------ the library's interface
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """The library's write: each event lands exactly at the version that it names, or nothing is written."""
+        if not stored_events:
+            return []
+        now_ns = self.sources.clock.now_ns()
+        command = self._library_command(stored_events, kwargs.get("command_id") or self.sources.ids.command_id(now_ns))
+        try:
+            outcome = self.commit([command], now_ns).outcomes[0]
+        except RowRefused as problem:
+            raise RecordedAlready(str(problem)) from problem
+        if isinstance(outcome, Appended):
+            return list(range(outcome.first_position, outcome.last_position + 1))
+        raise RecordedAlready(str(outcome)) from outcome
+
+    def _library_command(self, stored_events: Sequence[StoredEvent], command_id: bytes) -> Command:
+        writer = self.writer
+        origin: dict[str, Any] = {
+            "actor": LIBRARY_ACTOR,
+            "evidence": Evidence.COMMAND,
+            "os_user": writer.os_user,
+            "host": writer.host,
+            "pid": writer.pid,
+            "session_user": writer.session_user,
+        }
+        meta = canonical_json({key: value for key, value in origin.items() if value is not None})
+        command = Command(command_id, [], meta, origin, None, False, 0)
+        for index, stored in enumerate(stored_events):
+            command.writes.append(_library_write(stored, command, index))
+        return command
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """The library's read of one stream."""
+        query = Query(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
+        return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """The library's read of the log by position."""
+        after = None if start is None else start - 1 if inclusive_of_start else start
+        query = Query(after=after, upto=stop, topics=tuple(topics), limit=limit)
+        return [
+            Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
+            for row in self.select(query)
+        ]
+
+    def max_notification_id(self) -> int | None:
+        """The head's position; None when the log is empty, as the library has it."""
+        return self.head().position or None
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
+        """Refused: the library's subscription can miss an event until the next one comes. `EventLog.tail` does not."""
+        raise NotSupportedError("use EventLog.tail to follow the log")
+
+
+class TableRecorder(LogRecorder):
+    """A recorder over tables in a database."""
+
+    @abstractmethod
+    def tables(self) -> set[str]:
+        """Names of the tables that are there."""
+
+    @abstractmethod
+    def create_table(self) -> None:
+        """Create what is missing, in one transaction (the library's name for it)."""
+
+
+def missing_tables(tables: set[str]) -> set[str]:
+    """Which of a log's tables are not among these."""
+    return {"log", "log_head", "log_stream"} - tables
+
+
+def _library_write(stored: StoredEvent, command: Command, index: int) -> PreparedWrite:
+    stream_id = str(stored.originator_id)
+    check_stream_id(stream_id)
+    event = prepare_state(stored.topic, 1, stored.state, command, index)
+    return PreparedWrite(stream_id, stored.originator_version - 1, hashing.leaf_prefix(stream_id), [event])

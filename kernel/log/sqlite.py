@@ -1,0 +1,373 @@
+"""A log in a SQLite file: the embedded default.
+
+Built by `open_log("sqlite:///…")`. One file is one log. Durable by WAL with `synchronous=FULL`, verified after opening;
+written under `BEGIN IMMEDIATE`, so that the decision reads what it will write on. Commits of other processes are noticed
+by `PRAGMA data_version`, looked at by the writer's own connection, which does not count its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from eventsourcing.persistence import ApplicationRecorder
+from eventsourcing.sqlite import (
+    SQLiteApplicationRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteDatastore,
+    SQLiteFactory,
+)
+
+from kernel.clock import Clock
+from kernel.errors import IntegrityError, KernelError, LogUnavailableError
+from kernel.log.base import Head, LogSettings, StoredRow
+from kernel.log.batch import Batch, decide
+from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
+from kernel.log.records import COLUMNS, Command, this_process
+from kernel.log.threaded import ThreadedLog
+
+BUSY_TIMEOUT_S = 10
+"""How long a commit waits for another process's commit."""
+CACHED_STATEMENTS = 128
+SYNCHRONOUS_FULL = 2
+
+CREATE_TABLES = (
+    """CREATE TABLE IF NOT EXISTS log (
+        position INTEGER PRIMARY KEY,
+        stream_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        recorded_at_ns INTEGER NOT NULL,
+        command_id BLOB NOT NULL,
+        command_index INTEGER NOT NULL,
+        meta TEXT NOT NULL,
+        state TEXT NOT NULL,
+        leaf_hash BLOB NOT NULL,
+        chain_hash BLOB NOT NULL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON log (stream_id, version)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON log (command_id) WHERE command_index = 0",
+    """CREATE TABLE IF NOT EXISTS log_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        position INTEGER NOT NULL,
+        chain_hash BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        recorded_at_ns INTEGER NOT NULL,
+        layout_version INTEGER NOT NULL,
+        exchange_id TEXT NOT NULL,
+        log_id TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS log_stream (stream_id TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TRIGGER IF NOT EXISTS log_no_update BEFORE UPDATE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_no_delete BEFORE DELETE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_head_no_delete BEFORE DELETE ON log_head
+        BEGIN SELECT RAISE(ABORT, 'the head of the log stays'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_stream_no_delete BEFORE DELETE ON log_stream
+        BEGIN SELECT RAISE(ABORT, 'the streams of the log stay'); END""",
+)
+INSERT_HEAD = "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, '', '') ON CONFLICT DO NOTHING"
+SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
+UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
+SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
+UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
+INSERT_ROW = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
+UPSERT_STREAM = (
+    "INSERT INTO log_stream VALUES (?, ?) ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
+)
+SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
+SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
+SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_id <> ? ORDER BY position LIMIT 1"
+SELECT_ROWS = (
+    "SELECT " + ", ".join(f"CAST({c} AS BLOB)" if c in ("meta", "state") else c for c in COLUMNS) + " FROM log"
+)
+
+
+class ConnectionPool(SQLiteConnectionPool):
+    """Connections with our pragmas."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        with _translated(self.db_name):
+            connection = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                cached_statements=CACHED_STATEMENTS,
+                timeout=self.lock_timeout or BUSY_TIMEOUT_S,
+            )
+            try:
+                self._set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+        connection.row_factory = None
+        return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        journal = _to_wal(connection, time.monotonic() + BUSY_TIMEOUT_S)
+        connection.execute("PRAGMA synchronous = FULL")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if journal != "wal" or synchronous != SYNCHRONOUS_FULL:
+            raise LogUnavailableError(
+                f"{self.db_name} can't be written durably (journal {journal}, synchronous {synchronous}): "
+                "WAL and FULL are needed, put it on a local disk"
+            )
+
+
+def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
+    """The journal mode, WAL wherever possible. Two openers that switch at once do not wait for each other by themselves."""
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as problem:
+            if "locked" not in str(problem) or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+
+
+class Datastore(SQLiteDatastore):
+    """The library's datastore over our pool."""
+
+    pool: ConnectionPool
+
+    def __init__(self, db_name: str, *, lock_timeout: int | None = None) -> None:
+        super().__init__(db_name, lock_timeout=lock_timeout, originator_id_type="text")
+        self.pool.close()
+        self.pool = ConnectionPool(db_name=db_name, lock_timeout=lock_timeout)
+
+
+class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
+    """The log's tables in one SQLite file."""
+
+    datastore: Datastore
+
+    def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
+        super().__init__(datastore, events_table_name="log")
+        self.sources = sources or Sources()
+        self.writer = this_process()
+        self._lock = threading.RLock()
+        """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
+        self._connection: sqlite3.Connection | None = None
+        self._data_version: int | None = None
+        self._closed = False
+
+    def construct_create_table_statements(self) -> list[str]:
+        """The library's way to say what `create_table` runs."""
+        return list(CREATE_TABLES)
+
+    def create_table(self) -> None:
+        """Create what is missing, in one transaction; nothing happens when it is all there."""
+        with self._transaction() as connection:
+            for statement in self.create_table_statements:
+                connection.execute(statement)
+            head = EMPTY_HEAD
+            connection.execute(
+                INSERT_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
+            )
+
+    # ------------------------------------------------------------------------------------------------------- writing
+    def _writer_connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LogUnavailableError("the log is closed")
+        if self._connection is None:
+            self._connection = self.datastore.pool._create_connection()._sqlite_conn
+        return self._connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writer's connection in a transaction that has the write lock; rolled back by any error."""
+        with self._lock, _translated(self.datastore.pool.db_name):
+            connection = self._writer_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def commit(self, commands: list[Command], now_ns: int) -> Batch:
+        """See `LogRecorder.commit`."""
+        with self._transaction() as connection:
+            batch = self._record(connection, commands, now_ns)
+        self._seen = batch.head
+        return batch
+
+    def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int) -> Batch:
+        head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
+        known = _known(connection, commands, head)
+        versions = _versions(connection, commands)
+        batch = decide(commands, head=head, known=known, versions=versions, now_ns=now_ns)
+        if batch.rows:
+            _insert(connection, batch)
+        return batch
+
+    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+        """See `LogRecorder.claim`."""
+        with self._transaction() as connection:
+            existing = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
+            if existing.exchange_id:
+                return existing
+            connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
+            self._record(connection, [created], now_ns)
+            return identity
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another connection committed since the last time this was asked."""
+        with self._lock, _translated(self.datastore.pool.db_name):
+            (version,) = self._writer_connection().execute("PRAGMA data_version").fetchone()
+            changed = self._data_version is not None and version != self._data_version
+            self._data_version = version
+            return changed
+
+    # ------------------------------------------------------------------------------------------------------- reading
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if self._closed:
+            raise LogUnavailableError("the log is closed")
+        with _translated(self.datastore.pool.db_name), self.datastore.get_connection(commit=False) as connection:
+            yield connection._sqlite_conn
+
+    def tables(self) -> set[str]:
+        """Names of the tables in the file."""
+        with self._reading() as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def identity(self) -> Identity | None:
+        """See `LogRecorder.identity`."""
+        with self._reading() as connection:
+            identity = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
+        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
+
+    def max_notification_id(self) -> int:
+        """See `LogRecorder.max_notification_id`; the library declares an int here and returns None as well."""
+        return cast(int, TableRecorder.max_notification_id(self))
+
+    def head(self) -> Head:
+        """See `LogRecorder.head`."""
+        with self._reading() as connection:
+            return Head(*connection.execute(SELECT_HEAD).fetchone())
+
+    def select(self, query: Query) -> list[StoredRow]:
+        """See `LogRecorder.select`."""
+        statement, values = _select_statement(query)
+        with self._reading() as connection:
+            return [StoredRow(*row) for row in connection.execute(statement, values)]
+
+    def close(self) -> None:
+        """See `LogRecorder.close`."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        self.datastore.close()
+
+
+def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:
+    known: dict[bytes, tuple[int, int]] = {}
+    for command in commands:
+        found = connection.execute(SELECT_FIRST, (command.command_id,)).fetchone()
+        if found is None:
+            continue
+        following = connection.execute(SELECT_NEXT_COMMAND, (found[0], command.command_id)).fetchone()
+        known[command.command_id] = (found[0], following[0] - 1 if following else head.position)
+    return known
+
+
+def _versions(connection: sqlite3.Connection, commands: list[Command]) -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for stream_id in {write.stream_id for command in commands for write in command.writes}:
+        found = connection.execute(SELECT_STREAM, (stream_id,)).fetchone()
+        if found is not None:
+            versions[stream_id] = found[0]
+    return versions
+
+
+def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
+    head = batch.head
+    try:
+        connection.executemany(INSERT_ROW, batch.rows)
+    except sqlite3.IntegrityError as problem:
+        raise RowRefused(str(problem)) from problem
+    connection.executemany(UPSERT_STREAM, batch.versions.items())
+    connection.execute(UPDATE_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns))
+
+
+def _select_statement(query: Query) -> tuple[str, list[object]]:
+    conditions = query.conditions()
+    wheres = [f"{comparison} ?" for comparison, _ in conditions]
+    values = [value for _, value in conditions]
+    if query.topics:
+        wheres.append(f"topic IN ({', '.join('?' * len(query.topics))})")
+        values.extend(query.topics)
+    where = f" WHERE {' AND '.join(wheres)}" if wheres else ""
+    values.append(-1 if query.limit is None else query.limit)
+    return f"{SELECT_ROWS}{where} ORDER BY {query.order()} LIMIT ?", values
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """SQLite's errors as ours: what can pass by itself is unavailability, a broken file is an integrity error."""
+    try:
+        yield
+    except sqlite3.OperationalError as problem:
+        raise LogUnavailableError(f"the log {where} can't be used now: {problem}") from problem
+    except sqlite3.IntegrityError as problem:
+        raise RowRefused(str(problem)) from problem
+    except sqlite3.DatabaseError as problem:
+        raise IntegrityError(f"{where} is damaged, or no SQLite database: {problem}") from problem
+
+
+class Factory(SQLiteFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.sqlite:Factory`, `SQLITE_DBNAME=file`."""
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """A recorder on the file; its tables are created."""
+        recorder = SQLiteRecorder(Datastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
+        recorder.create_table()
+        return recorder
+
+
+class SQLiteLog(ThreadedLog):
+    """A log in a SQLite file."""
+
+    _recorder: SQLiteRecorder
+
+    def __init__(
+        self, recorder: SQLiteRecorder, identity: Identity, *, url: str, path: Path, clock: Clock, settings: LogSettings
+    ) -> None:
+        super().__init__(recorder, identity, url=url, clock=clock, settings=settings)
+        self.path = path
+        """The database file."""
+        self._poll_interval_s = settings.poll_interval_s_min
+
+    async def _watch(self) -> None:
+        self._writer.nudge()
+
+    def _idle(self) -> float | None:
+        """Look for commits of others while somebody tails: often at first, less while nothing comes."""
+        if not self._feed:
+            return None
+        settings = self.settings
+        try:
+            changed = self._recorder.changed_elsewhere()
+        except KernelError:  # whoever reads or writes will hear of it
+            return settings.poll_interval_s_max
+        if changed:
+            self._feed.nudge()
+            self._poll_interval_s = settings.poll_interval_s_min
+        else:
+            self._poll_interval_s = min(self._poll_interval_s * 1.5, settings.poll_interval_s_max)
+        return self._poll_interval_s

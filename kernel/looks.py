@@ -1,0 +1,403 @@
+"""Asking the venue: what became of an attempt, what an order came to. Step 3 of the protocol.
+
+Called by the reconciler when an attempt is not settled or an order's own account has gaps. A look is recorded with the
+facts that it brought; it settles an attempt by those facts, or, when it is admissible and shows nothing, by one verdict
+under the stream version that was there before the look began. A look that fails or is incomplete is no evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kernel import events, settlement
+from kernel.attempts import RECONCILER
+from kernel.clock import Clock
+from kernel.errors import ConflictError, FencedError, OutcomeUnknown
+from kernel.lifecycle import Record, finding_id
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptOutcome,
+    Evidence,
+    ExecType,
+    Finding,
+    FindingKind,
+    LookScope,
+    OrderState,
+    OrdStatus,
+    VenueOrder,
+)
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.writer import EventWriter, Source
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the venue showed of one order."""
+
+    scopes: tuple[LookScope, ...]
+    began_ns: int
+    ended_ns: int
+    reports: tuple[ExecutionReport, ...]
+    """Reports of the order looked for; empty when it was not there."""
+    listed: bool
+    """Whether it is open, as far as this look tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look came to: `settled`, or when to look again (None: as backoff has it)."""
+
+    settled: bool
+    again_ns: int | None = None
+    resend: bool = False
+    """The same number and id may be sent again at once."""
+
+
+class VenueLooker:
+    """Looks for one venue, as the leader of one epoch."""
+
+    def __init__(
+        self, state: KernelState, writer: EventWriter, venue: Venue, *, clock: Clock, settings: KernelSettings
+    ) -> None:
+        self._state = state
+        self._writer = writer
+        self._venue = venue
+        self._clock = clock
+        self._settings = settings
+        self._looked_ns: dict[int, int] = {}
+        """Begin of the newest look for each unsettled attempt, by its position; gone after a restart, which looks anew."""
+        self.epoch = 0
+
+    # ------------------------------------------------------------------------------------------------------- submits
+    async def settle_submit(self, order: OrderState, attempt: Attempt, *, wanted: bool) -> Looked:
+        """Find out what became of a submit."""
+        capabilities = self._venue.capabilities
+        last_ns = self._looked_ns.get(attempt.position)
+        due_ns = settlement.next_look_ns(attempt, capabilities, last_look_ns=last_ns)
+        if due_ns is not None and self._clock.now_ns() < due_ns:
+            return Looked(settled=False, again_ns=due_ns)
+        await self._raise_if_unknown_too_long(order.intent_id, order, attempt)
+        record = self._state.record(order.intent_id)
+        version = record.version
+        symbol_id = order.status.order.symbol_id
+        look = await self._look_for(symbol_id, attempt.client_order_id, None, since_ns=attempt.stamp_ns)
+        self._looked_ns[attempt.position] = look.began_ns
+        if look.reports:
+            await self._record_found(record, look, attempt.client_order_id)
+            self._forget(record)
+            return Looked(settled=True)
+        conclusion = settlement.conclude(
+            attempt,
+            capabilities,
+            wanted=wanted,
+            began_ns=look.began_ns,
+            ended_ns=look.ended_ns,
+            assumed_max_delay_ns=self._assumed_max_delay_ns(),
+        )
+        return await self._conclude(record, attempt, look, conclusion, version=version)
+
+    async def _conclude(
+        self, record: Record, attempt: Attempt, look: Look, conclusion: settlement.Conclusion, *, version: int
+    ) -> Looked:
+        absent = self._look_event(record.intent_id, look, client_order_id=attempt.client_order_id)
+        match conclusion:
+            case settlement.Resend():
+                return Looked(settled=False, resend=True)
+            case settlement.LookAgain(at_ns=at_ns):
+                return Looked(settled=False, again_ns=at_ns)
+            case settlement.FirstLook(trades_from_ns=trades_from_ns):
+                await self._verdict(record.intent_id, [absent], Evidence.QUERY, version=version)
+                return Looked(settled=False, again_ns=trades_from_ns)
+            case settlement.ClosedUnfilled(text=text):
+                await self._record_closed_unfilled(record, attempt, look, text)
+            case settlement.Dead(text=text, inferred=inferred):
+                resolved = events.AttemptResolved(
+                    intent_id=record.intent_id,
+                    attempt_position=attempt.position,
+                    outcome=AttemptOutcome.DEAD,
+                    text=text,
+                    began_ns=look.began_ns,
+                )
+                evidence = Evidence.INFERRED if inferred else Evidence.QUERY
+                notes = self._unknown_resolved(record)
+                await self._verdict(record.intent_id, [absent, resolved, *notes], evidence, version=version)
+        self._forget(record)
+        return Looked(settled=True)
+
+    async def _record_closed_unfilled(self, record: Record, attempt: Attempt, look: Look, text: str) -> None:
+        event = events.OrderStateObserved(
+            intent_id=record.intent_id,
+            symbol_id=self._symbol_id(record),
+            client_order_id=attempt.client_order_id,
+            exec_type=ExecType.ORDER_STATUS,
+            ord_status=OrdStatus.CANCELED,
+            cum_qty=0,
+            text=text,
+            began_ns=look.began_ns,
+        )
+        await self._fact(record.intent_id, [event], Evidence.INFERRED)
+
+    def _symbol_id(self, record: Record) -> str:
+        order = record.sent_order or (record.intent.order if record.intent else None)
+        assert order is not None, "an attempt carries an order"
+        return order.symbol_id
+
+    # ------------------------------------------------------------------------------------------------------- cancels
+    async def settle_cancel(self, order: OrderState, attempt: Attempt) -> Looked:
+        """Find out what became of a cancel: look at the order. It is idempotent, so an open order is canceled again."""
+        record = self._state.record(order.intent_id)
+        target = self._target(order, attempt)
+        if target is None or not target.live:
+            await self._resolve(record, attempt, AttemptOutcome.DEAD, "the order no longer works")
+            return Looked(settled=True)
+        still_open = await self._look_at(record, target)
+        record = self._state.record(order.intent_id)
+        left = next((item for item in record.attempts if item.position == attempt.position), None)
+        if left is None or left.outcome not in UNSETTLED:
+            return Looked(settled=True)
+        if not still_open:
+            return Looked(settled=False, again_ns=self._clock.now_ns() + self._lag_ns())
+        await self._resolve(record, left, AttemptOutcome.DEAD, "the order is still open: it is canceled again")
+        return Looked(settled=True)
+
+    def _target(self, order: OrderState, attempt: Attempt) -> VenueOrder | None:
+        for item in order.venue_orders:
+            if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
+                return item
+        named = [item for item in order.venue_orders if item.client_order_id == attempt.target_client_order_id]
+        return named[-1] if named else None
+
+    async def _resolve(self, record: Record, attempt: Attempt, outcome: AttemptOutcome, text: str) -> None:
+        event = events.AttemptResolved(
+            intent_id=record.intent_id, attempt_position=attempt.position, outcome=outcome, text=text
+        )
+        await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
+
+    # --------------------------------------------------------------------------------------------------------- orders
+    async def ask(self, order: OrderState, item: VenueOrder) -> Looked:
+        """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
+        record = self._state.record(order.intent_id)
+        capabilities = self._venue.capabilities
+        if not item.live and item.final_cum_qty is None and not capabilities.sees_closed:
+            return await self._final_by_trades(record, item)
+        if item.inferred_qty > 0:
+            await self._look_for_trades(record, item)
+        else:
+            await self._look_at(record, item)
+        return Looked(settled=True)
+
+    async def _look_at(self, record: Record, item: VenueOrder) -> bool:
+        """Look at one order and record what is news; whether the look shows it open."""
+        symbol_id = self._symbol_id(record)
+        look = await self._look_for(
+            symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=item.first_seen_ns
+        )
+        if look.reports:
+            await self._record_found(record, look, item.client_order_id)
+        if look.listed or self._venue.capabilities.sees_closed:
+            return look.listed
+        shown_ns = item.first_seen_ns + self._venue.capabilities.read_lag.open_orders_ns
+        if item.live and look.began_ns >= shown_ns:
+            await self._fact(record.intent_id, [self._gone(record, item, look)], Evidence.QUERY)
+        return False
+
+    def _gone(self, record: Record, item: VenueOrder, look: Look) -> events.OrderStateObserved:
+        return events.OrderStateObserved(
+            intent_id=record.intent_id,
+            symbol_id=self._symbol_id(record),
+            client_order_id=item.client_order_id,
+            exchange_order_id=item.exchange_order_id or None,
+            exec_type=ExecType.ORDER_STATUS,
+            gone=True,
+            began_ns=look.began_ns,
+            text="no longer among the open orders",
+        )
+
+    async def _look_for_trades(self, record: Record, item: VenueOrder) -> None:
+        """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
+        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        if look.reports:
+            await self._record_found(record, look, item.client_order_id)
+        elif self._venue.capabilities.sees_closed:
+            await self._look_at(record, item)
+
+    async def _final_by_trades(self, record: Record, item: VenueOrder) -> Looked:
+        """Closed, reason unknown, and no look-up: only a complete trades look begun a lag after the closing tells (H15)."""
+        lag_ns = self._venue.capabilities.read_lag.trades_ns
+        due_ns = (item.closed_ns or 0) + lag_ns
+        if self._clock.now_ns() < due_ns:
+            return Looked(settled=False, again_ns=due_ns)
+        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        if look.reports:
+            await self._record_found(record, look, item.client_order_id)
+            record = self._state.record(record.intent_id)
+        if look.listed:
+            return Looked(settled=True)
+        facts = next((f for f in record.orders if f.client_order_id == item.client_order_id and not f.live), None)
+        if facts is None or facts.final_cum_qty is not None:
+            return Looked(settled=True)
+        event = events.OrderStateObserved(
+            intent_id=record.intent_id,
+            symbol_id=self._symbol_id(record),
+            client_order_id=item.client_order_id,
+            exchange_order_id=item.exchange_order_id or None,
+            exec_type=ExecType.ORDER_STATUS,
+            ord_status=OrdStatus.CANCELED,
+            cum_qty=facts.traded_qty,
+            transact_time_ns=max(0, facts.quantities.voided_ns),
+            began_ns=look.began_ns,
+            text="closed; its trades are all known",
+        )
+        await self._fact(record.intent_id, [event], Evidence.INFERRED)
+        return Looked(settled=True)
+
+    # --------------------------------------------------------------------------------------------------------- the venue
+    async def _look_for(
+        self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
+    ) -> Look:
+        """One look for one order, by the best means that the venue has."""
+        if not self._venue.capabilities.sees_closed:
+            return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
+        began_ns = self._clock.now_ns()
+        report = await self._ask(self._venue.order(symbol_id, client_order_id))
+        ended_ns = self._clock.now_ns()
+        if report is None:
+            return Look((LookScope.ORDER,), began_ns, ended_ns, (), listed=False)
+        if exchange_order_id and report.exchange_order_id != exchange_order_id:
+            # Another order carries the same client id: the list tells them apart.
+            return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
+        return Look((LookScope.ORDER,), began_ns, ended_ns, (report,), listed=is_open(report))
+
+    async def _snapshot_look(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> Look:
+        overlap_ns = (
+            ns(self._settings.trades_overlap_s)
+            + self._venue.capabilities.read_lag.trades_ns
+            + self._venue.capabilities.clock_skew_ns
+        )
+        snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - overlap_ns)))
+        if not (snapshot.open_orders_complete and snapshot.fills_complete):
+            raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
+        return look_of(snapshot, client_order_id, exchange_order_id)
+
+    async def _ask(self, question: Awaitable[Answer]) -> Answer:
+        return await answer_within(self._settings.query_timeout_s, question)
+
+    # ---------------------------------------------------------------------------------------------------------- the log
+    async def _record_found(self, record: Record, look: Look, client_order_id: str) -> None:
+        source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=look.began_ns)
+        await self._writer.report(record.intent_id, look.reports, source)
+        found = self._look_event(
+            record.intent_id, look, client_order_id=client_order_id, exchange_order_id=look.reports[0].exchange_order_id
+        )
+        notes = self._unknown_resolved(self._state.record(record.intent_id))
+        await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
+
+    def _look_event(
+        self, intent_id: str, look: Look, *, client_order_id: str, exchange_order_id: str | None = None
+    ) -> events.VenueSnapshotTaken:
+        return events.VenueSnapshotTaken(
+            scopes=look.scopes,
+            complete=True,
+            began_ns=look.began_ns,
+            ended_ns=look.ended_ns,
+            intent_id=intent_id,
+            client_order_id=client_order_id,
+            exchange_order_id=exchange_order_id,
+            found=bool(look.reports),
+        )
+
+    async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
+        actor = f"venue:{self._state.exchange_id}"
+        await self._writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
+
+    async def _verdict(
+        self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
+    ) -> None:
+        """Under the version from before the look began, and fenced: nothing came in between, nobody took over (H18)."""
+        try:
+            await self._writer.append(
+                events.intent_stream(intent_id),
+                made,
+                actor=RECONCILER,
+                evidence=evidence,
+                expected_version=version,
+                epoch=self.epoch,
+            )
+        except FencedError:
+            raise
+        except ConflictError:
+            return
+
+    # --------------------------------------------------------------------------------------------------------- findings
+    async def _raise_if_unknown_too_long(self, intent_id: str, order: OrderState, attempt: Attempt) -> None:
+        now_ns = self._clock.now_ns()
+        name = finding_id(FindingKind.UNKNOWN_TOO_LONG, intent_id)
+        known = name in self._state.record(intent_id).findings
+        if known or now_ns - attempt.stamp_ns < ns(self._settings.unknown_too_long_s):
+            return
+        finding = Finding(
+            finding_id=name,
+            kind=FindingKind.UNKNOWN_TOO_LONG,
+            text=f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}",
+            intent_id=intent_id,
+            symbol_id=order.status.order.symbol_id,
+            raised_at_ns=now_ns,
+        )
+        await self._fact(intent_id, [events.FindingRaised(finding=finding)], Evidence.INFERRED)
+
+    def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
+        name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
+        return [events.FindingResolved(finding_id=name, text="settled")] if name in record.findings else []
+
+    def _forget(self, record: Record) -> None:
+        for attempt in record.attempts:
+            self._looked_ns.pop(attempt.position, None)
+
+    def _lag_ns(self) -> int:
+        return self._venue.capabilities.read_lag.longest_ns
+
+    def _assumed_max_delay_ns(self) -> int | None:
+        seconds = self._settings.assumed_max_delay_s
+        return None if seconds is None else ns(seconds)
+
+
+async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:
+    """The venue's answer; `OutcomeUnknown` when there is none in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await question
+    except TimeoutError:
+        raise OutcomeUnknown(f"the venue did not answer within {timeout_s:g} s") from None
+
+
+def is_open(report: ExecutionReport) -> bool:
+    """Whether a report about an order's state shows it open."""
+    return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
+
+
+def look_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None) -> Look:
+    """What a complete snapshot shows of one order (or of every order under one client order id)."""
+
+    def concerns(report: ExecutionReport) -> bool:
+        if exchange_order_id and report.exchange_order_id:
+            return report.exchange_order_id == exchange_order_id
+        return client_order_id in (report.client_order_id, report.orig_client_order_id)
+
+    listed = tuple(report for report in snapshot.open_orders if concerns(report))
+    ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
+    fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
+    return Look(
+        (LookScope.OPEN_ORDERS, LookScope.TRADES),
+        snapshot.began_ns,
+        snapshot.ended_ns,
+        (*fills, *listed),
+        listed=bool(listed),
+    )

@@ -1,0 +1,254 @@
+"""What is to be done for one intent: the comparison of what is wanted with what is there, and the next step.
+
+`difference(intent, order)` is the one comparison: the diff projection calls it to feed keys. `plan` turns it into one
+action for the reconciler. Both are functions of their arguments: no clock, no I/O, no memory of earlier calls. The rules
+are those of the protocol between the log and the wire; the letters in comments (H8, H13, …) name its traces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kernel.errors import Violation
+from kernel.lifecycle import venue_orders_of
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    Desired,
+    OrderIntent,
+    OrderState,
+    OrdStatus,
+    UnsolicitedCancelPolicy,
+    VenueOrder,
+)
+from kernel.order_spec import OrderType, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+
+
+class DifferenceKind(StrEnum):
+    """In which way wanted and actual differ."""
+
+    SETTLE = "SETTLE"
+    """An attempt may have happened: evidence is needed before anything else."""
+    ASK = "ASK"
+    """The venue's own account of an order is not known in full."""
+    CANCEL = "CANCEL"
+    """Something works that should not."""
+    MODIFY = "MODIFY"
+    """What works has other terms than wanted."""
+    SUBMIT = "SUBMIT"
+    """Something is wanted that does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference between an intent and its order."""
+
+    kind: DifferenceKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Wanted and actual agree, or nothing may be done."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Find out what became of this attempt."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the venue about this order."""
+
+    order: VenueOrder
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel this order."""
+
+    order: VenueOrder
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Place this order: what is left of what is wanted."""
+
+    order: StandardOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """What is left can't be placed in this market: the generation ends here."""
+
+    order: StandardOrder
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing before this instant (None: until something changes)."""
+
+    until_ns: int | None
+    reason: str
+
+
+Action = Nothing | Settle | Ask | Cancel | Submit | Refuse | Wait
+
+ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+"""Orders that end by themselves at once: what they leave is not placed again."""
+
+
+def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
+    """How an intent and its order differ; None when nothing is to be done."""
+    if order is None:
+        return None if intent is None or not wanted(intent, order) else Difference(DifferenceKind.SUBMIT, "never sent")
+    if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
+        return Difference(DifferenceKind.SETTLE, "an attempt is not settled")
+    live = live_orders(order)
+    if (surplus := surplus_order(intent, order, live)) is not None:
+        return Difference(
+            DifferenceKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work"
+        )
+    if open_question(order) is not None:
+        return Difference(DifferenceKind.ASK, "the venue's account of an order is not known in full")
+    if intent is None or not wanted(intent, order):
+        return None
+    if live:
+        same = terms_agree(intent, order, live[0])
+        return None if same else Difference(DifferenceKind.MODIFY, "the working order has other terms than wanted")
+    left = remainder(intent, order)
+    return Difference(DifferenceKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
+
+
+def plan(intent: OrderIntent | None, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
+    """The next step for an intent: at most one side effect at the venue.
+
+    Settling comes first, then canceling what should not work, then asking, then submitting what is left. Backoff holds a
+    submit back, never a cancel or a question (they have their own). `symbol` is the market as last observed.
+    """
+    found = difference(intent, order)
+    if found is None:
+        return Nothing("wanted and actual agree")
+    if order is not None:
+        action = plan_for_order(found.kind, intent, order)
+        if action is not None:
+            return action
+    assert intent is not None, "only what is wanted is submitted"
+    return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+
+
+def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
+    """The step for what is at the venue; None when that is not in the way of a submit."""
+    live = live_orders(order)
+    if kind is DifferenceKind.SETTLE:
+        return Settle(next(attempt for attempt in order.attempts if attempt.outcome in UNSETTLED))
+    if kind is DifferenceKind.CANCEL:
+        surplus = surplus_order(intent, order, live)
+        assert surplus is not None
+        return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
+    if kind is DifferenceKind.ASK:
+        question = open_question(order)
+        assert question is not None
+        return Ask(question, "its final filled quantity, or the trades behind it, are not known (H13)")
+    if kind is DifferenceKind.MODIFY:
+        return Cancel(live[0], "its terms are not what is wanted: cancel, then place what is left")
+    return None
+
+
+def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
+    if order is not None and now_ns < order.not_before_ns:
+        return Wait(order.not_before_ns, f"backing off after {order.failures} failures")
+    if symbol is None:
+        return Wait(None, f"the market {intent.order.symbol_id} is not known yet")
+    if symbol.status is not SymbolStatus.TRADING:
+        return Wait(None, f"the market {symbol.symbol_id} is {symbol.status}")
+    left = rest_of(intent.order, remainder(intent, order))
+    violations = symbol.violations(left)
+    return Refuse(left, tuple(violations)) if violations else Submit(left)
+
+
+def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
+    """The same order for what is left of it."""
+    if quantity == order.quantity:
+        return order
+    shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
+    return order.model_copy(update={"quantity": quantity, "display_quantity": shown})
+
+
+def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
+    """Whether something should work: not canceled, not refused for good, not ended by the venue or by its own terms."""
+    if intent.desired is Desired.CANCELED:
+        return False
+    if order is None:
+        return True
+    if order.failed_generation == intent.generation:
+        return False
+    return not any(stops(item, intent) for item in venue_orders_of(order))
+
+
+def stops(item: VenueOrder, intent: OrderIntent) -> bool:
+    """Whether the end of a venue order ends the wish for it, until the intent changes.
+
+    An end that we asked for never does (H11). An order ended by its own terms or refused after it was accepted does; one
+    that the venue canceled by itself does unless the intent says RECREATE.
+    """
+    if item.live or item.solicited or item.generation not in (0, intent.generation):
+        return False
+    if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
+        return True
+    if item.ord_status is not OrdStatus.CANCELED:
+        return False
+    once = intent.order.time_in_force in ONE_SHOT or intent.order.order_type is OrderType.MARKET
+    return once or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
+
+
+def live_orders(order: OrderState) -> list[VenueOrder]:
+    """Orders that can still be filled, oldest first."""
+    return [item for item in venue_orders_of(order) if item.live]
+
+
+def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> VenueOrder | None:
+    """The live order to cancel next: the youngest of several (H8), any that nobody wants. None when all is well."""
+    if not live:
+        return None
+    if intent is None:
+        return live[-1] if order.attempts else None
+    if len(live) > 1 or not wanted(intent, order) or remainder(intent, order) <= 0:
+        return live[-1]
+    return None
+
+
+def remainder(intent: OrderIntent, order: OrderState | None) -> int:
+    """What is wanted less what was filled: of every venue order the larger of its final total and its trades (H13)."""
+    if order is None:
+        return intent.order.quantity
+    return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
+
+
+def open_question(order: OrderState) -> VenueOrder | None:
+    """An order whose final quantity is not known though it ended, or whose total no known trade explains."""
+    for item in venue_orders_of(order):
+        if (not item.live and item.final_cum_qty is None) or item.inferred_qty > 0:
+            return item
+    return None
+
+
+def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
+    """Whether the working order is what is wanted: price, and quantity together with what was filled before."""
+    filled_before = sum(item.cum_qty for item in venue_orders_of(order) if item is not live)
+    if live.quantity + filled_before != intent.order.quantity:
+        return False
+    shown, asked = order.status.order, intent.order
+    if live.price is not None and live.price != asked.price:
+        return False
+    fields = ("side", "order_type", "stop_price", "time_in_force", "post_only", "reduce_only")
+    return all(getattr(shown, name) == getattr(asked, name) for name in fields)

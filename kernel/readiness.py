@@ -1,0 +1,82 @@
+"""The conditions under which the kernel acts. Fail closed: while one is missing, commands are recorded and nothing is sent.
+
+Set by the controller and its session, read by the engine (`missing`) and by `health_check`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kernel.clock import Clock
+
+LEASE_HELD = "LEASE_HELD"
+PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
+VENUE_CONNECTED = "VENUE_CONNECTED"
+VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
+NOT_PAUSED = "NOT_PAUSED"
+CONDITIONS = (LEASE_HELD, PROJECTIONS_AT_HEAD, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, NOT_PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: whether it holds, why, and since when."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    since_ns: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `health_check`."""
+        return {
+            "type": self.type,
+            "status": self.status,
+            "reason": self.reason,
+            "message": self.message,
+            "since_ns": self.since_ns,
+        }
+
+
+class Readiness:
+    """All conditions together."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._conditions = {name: Condition(name, False, "NotStarted", "", clock.now_ns()) for name in CONDITIONS}
+        self._ready = asyncio.Event()
+        self.on_ready: Callable[[], None] = lambda: None
+
+    def set(self, name: str, status: bool, reason: str, message: str = "") -> None:
+        """A condition holds, or does not. The time moves only when the status does."""
+        known = self._conditions[name]
+        since_ns = known.since_ns if known.status == status else self._clock.now_ns()
+        self._conditions[name] = Condition(name, status, reason, message, since_ns)
+        if self.missing():
+            self._ready.clear()
+        elif not self._ready.is_set():
+            self._ready.set()
+            self.on_ready()
+
+    def missing(self) -> tuple[str, ...]:
+        """Names of the conditions that do not hold."""
+        return tuple(name for name, condition in self._conditions.items() if not condition.status)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of them hold."""
+        return self._ready.is_set()
+
+    def __getitem__(self, name: str) -> Condition:
+        return self._conditions[name]
+
+    def conditions(self) -> list[Condition]:
+        """All of them."""
+        return list(self._conditions.values())
+
+    async def wait(self) -> None:
+        """Return once all of them hold."""
+        await self._ready.wait()

@@ -1,0 +1,431 @@
+"""The reconciliation engine: the loop that makes the exchange agree with what is wanted. The seed's `ReconciliationEngine`.
+
+Built by the controller with its stores, log, venue and lease; or by anybody over any two stores, without a venue: then it
+computes plans and never acts. It reads through the two stores, writes through the log, and reaches the venue through
+`attempts` and `looks` alone. Level-based: a run gets a key, reads both sides, has at most one side effect, and can be
+repeated at any time. One function, `requeue`, turns what a run came to into what the queue does next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kernel import plan as planning
+from kernel.attempts import AttemptSender
+from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
+from kernel.errors import FencedError, KernelError, NotFoundError, ValidationError
+from kernel.lease import Lease
+from kernel.log.base import EventLog
+from kernel.looks import Looked, VenueLooker
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    OrderIntent,
+    OrderState,
+    VenueOrder,
+)
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.venues.base import Venue
+from kernel.workqueue import Priority, WorkQueue
+from kernel.writer import EventWriter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing more until something changes."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Run again at an instant."""
+
+    instant_ns: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """It went wrong in a way that may pass: run again after a backoff."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The venue, or the market, refused for good; recorded. Nothing more until the intent changes."""
+
+    reason: str
+
+
+Outcome = Done | After | Retry | Failed
+
+PRIORITIES = {
+    planning.DifferenceKind.CANCEL: Priority.CANCEL,
+    planning.DifferenceKind.SETTLE: Priority.SETTLE,
+    planning.DifferenceKind.ASK: Priority.SETTLE,
+    planning.DifferenceKind.MODIFY: Priority.MODIFY,
+    planning.DifferenceKind.SUBMIT: Priority.SUBMIT,
+}
+
+
+def folded_state(store: IntentStateStore | ActualStateStore) -> KernelState | None:
+    """The state that an event-sourced store reads; None for a plain store."""
+    state: KernelState | None = getattr(store, "state", None)
+    return state
+
+
+class ReconciliationEngine:
+    """Continuously makes actual state match intent."""
+
+    def __init__(
+        self,
+        intent_store: IntentStateStore,
+        actual_store: ActualStateStore,
+        *,
+        log: EventLog | None = None,
+        venue: Venue | None = None,
+        lease: Lease | None = None,
+        clock: Clock | None = None,
+        settings: KernelSettings | None = None,
+        ids: IdFactory | None = None,
+        missing: Callable[[], tuple[str, ...]] | None = None,
+    ) -> None:
+        """`missing` names the readiness conditions that do not hold; while there are any, nothing is sent.
+
+        Raises `ValidationError` for a venue without a log and a lease (law 2), or a log without stores that are folded
+        from it.
+        """
+        self.intent_store = intent_store
+        self.actual_store = actual_store
+        self._clock = clock or SystemClock()
+        self._settings = settings or KernelSettings()
+        self._ids = ids or SeededIds()
+        self._missing = missing or (lambda: ())
+        self._queue = WorkQueue(self._clock, keys_max=self._settings.queue_keys_max)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tries: dict[str, int] = {}
+        """Runs in a row, by key, that settled nothing or went wrong; their backoff is not worth an event."""
+        self._not_before_ns: dict[str, int] = {}
+        """When such a key may look or cancel again."""
+        self._doubted: set[str] = set()
+        """Intents whose live order a list did not show, or that has not been confirmed for long."""
+        self._forced: set[str] = set()
+        """Intents to run once past any backoff."""
+        self._error_count = 0
+        self._retry_count = 0
+        self._lag_ns = 0
+        self.running = False
+        self.on_fenced: Callable[[], None] = lambda: None
+        self._state: KernelState | None = None
+        self._sender: AttemptSender | None = None
+        self._looker: VenueLooker | None = None
+        if venue is not None:
+            self._wire(log, venue, lease)
+
+    def _wire(self, log: EventLog | None, venue: Venue, lease: Lease | None) -> None:
+        state = folded_state(self.actual_store)
+        if log is None or lease is None:
+            raise ValidationError(
+                "an engine with a venue needs a log and a lease: an attempt is durable before the venue hears of it"
+            )
+        if state is None or folded_state(self.intent_store) is not state:
+            raise ValidationError("an engine with a log needs the two event-sourced stores of one state")
+        writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
+        self._state = state
+        self._sender = AttemptSender(
+            state, writer, venue, lease=lease, clock=self._clock, ids=self._ids, settings=self._settings
+        )
+        self._looker = VenueLooker(state, writer, venue, clock=self._clock, settings=self._settings)
+
+    # ---------------------------------------------------------------------------------------------------- life
+    def lead(self, epoch: int) -> None:
+        """Act as the leader of an epoch from now on."""
+        if self._sender is not None and self._looker is not None:
+            self._sender.epoch = epoch
+            self._looker.epoch = epoch
+
+    async def start(self) -> None:
+        """Start the loop. Idempotent. Without a venue there is nothing to loop over."""
+        if self.running:
+            return
+        self.running = True
+        if self._sender is None:
+            return
+        self._queue = WorkQueue(self._clock, keys_max=self._settings.queue_keys_max)
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"reconciler-{number}") for number in range(self._settings.workers)
+        ]
+        self._tasks.append(asyncio.create_task(self._resync_forever(), name="reconciler-resync"))
+        self.resync()
+
+    async def stop(self) -> None:
+        """Hand out no more keys, wait for the calls that are out, stop the loop. Idempotent. Cancels no order."""
+        if not self.running:
+            return
+        self.running = False
+        self._queue.close()
+        try:
+            async with asyncio.timeout(self._settings.stop_timeout_s):
+                await self._queue.drained()
+        except TimeoutError:
+            logger.warning("calls were still out after %s s: they are unknown", self._settings.stop_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def feed(self, intent_ids: tuple[str, ...]) -> None:
+        """Keys whose wanted and actual sides differ: the change feed."""
+        if not self.running or self._state is None:
+            return
+        for intent_id in intent_ids:
+            found = planning.difference(self._state.intent(intent_id), self._state.order_state(intent_id))
+            if found is not None:
+                self._queue.add(intent_id, PRIORITIES[found.kind])
+
+    def resync(self) -> None:
+        """Look at every live key again; costs nothing at the venue."""
+        if self._state is None or not self.running:
+            return
+        for intent_id in self._state.live_intent_ids():
+            self._queue.add(intent_id, Priority.RESYNC)
+
+    def doubt(self, intent_id: str) -> None:
+        """A look did not show this intent's order: ask for it by itself."""
+        self._doubted.add(intent_id)
+        self._queue.add(intent_id, Priority.SETTLE)
+
+    async def _resync_forever(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now_ns() + ns(self._settings.resync_interval_s))
+            self.resync()
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+    async def _work(self) -> None:
+        while True:
+            intent_id = await self._queue.get()
+            try:
+                outcome = await self._run(intent_id)
+            finally:
+                self._queue.done(intent_id)
+            self.requeue(intent_id, outcome)
+
+    async def _run(self, intent_id: str) -> Outcome:
+        began_ns = self._clock.now_ns()
+        try:
+            outcome = await self.reconcile(intent_id)
+        except FencedError as problem:
+            logger.warning("%s", problem)
+            self.on_fenced()
+            return Done("fenced")
+        except KernelError as problem:
+            return Retry(problem)
+        except Exception as problem:
+            logger.exception("reconciling %s went wrong", intent_id)
+            return Retry(problem)
+        self._lag_ns = self._clock.now_ns() - began_ns
+        return outcome
+
+    def requeue(self, intent_id: str, outcome: Outcome) -> None:
+        """The one place where the outcome of a run becomes what the queue does."""
+        match outcome:
+            case Done() | Failed():
+                self._tries.pop(intent_id, None)
+            case After(instant_ns=instant_ns):
+                self._queue.add_at(intent_id, instant_ns)
+            case Retry(error=error):
+                self._error_count += 1
+                self._retry_count += 1
+                logger.info("%s: %s; again later", intent_id, error)
+                self._queue.add_at(intent_id, self._back_off(intent_id))
+
+    def _back_off(self, intent_id: str) -> int:
+        """When a key that settled nothing may run again: doubling, with full jitter."""
+        tries = self._tries.get(intent_id, 0) + 1
+        self._tries[intent_id] = tries
+        longest = min(self._settings.settle_backoff_s_max, self._settings.backoff_s_min * 2 ** min(tries - 1, 20))
+        delay_s = self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction()
+        self._not_before_ns[intent_id] = self._clock.now_ns() + ns(delay_s)
+        return self._not_before_ns[intent_id]
+
+    # ---------------------------------------------------------------------------------------------------- one run
+    async def reconcile(self, intent_id: str) -> Outcome:
+        """One run for one intent: settle first, then plan, then at most one side effect at the venue."""
+        intent, order = await self._read(intent_id)
+        if intent is None and order is None:
+            return Done("nothing is known of it")
+        action = self._plan(intent_id, intent, order)
+        if isinstance(action, planning.Nothing):
+            self._not_before_ns.pop(intent_id, None)
+            return Done(action.reason)
+        if isinstance(action, planning.Wait):
+            return Done(action.reason) if action.until_ns is None else After(action.until_ns, action.reason)
+        if self._sender is None or self._looker is None:
+            return Done("there is no venue to act on")
+        missing = self._blocking(action)
+        if missing:
+            return Done(f"not ready: {', '.join(missing)}")
+        self._forced.discard(intent_id)
+        held_until_ns = self._not_before_ns.get(intent_id, 0)
+        if not isinstance(action, planning.Submit) and self._clock.now_ns() < held_until_ns:
+            return After(held_until_ns, "looked or canceled just now")
+        return await self._act(intent_id, intent, order, action, self._sender, self._looker)
+
+    async def _read(self, intent_id: str) -> tuple[OrderIntent | None, OrderState | None]:
+        """Both sides, through the stores; event-sourced ones answer without suspending, so they are of one moment."""
+        intent: OrderIntent | None = None
+        order: OrderState | None = None
+        with suppress(NotFoundError):
+            intent = await self.intent_store.get_intent(intent_id)
+        with suppress(NotFoundError):
+            order = await self.actual_store.get_order_state(intent_id)
+        return intent, order
+
+    def _plan(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> planning.Action:
+        symbol_id = intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
+        symbol = self._state.symbol(symbol_id) if self._state is not None else None
+        now_ns = self._clock.now_ns()
+        if intent_id in self._forced and order is not None:
+            now_ns = max(now_ns, order.not_before_ns)
+        action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns)
+        if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
+            return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")
+        return action
+
+    def _stale(self, intent_id: str, order: OrderState) -> VenueOrder | None:
+        """A live order that should be asked for by itself."""
+        live = planning.live_orders(order)
+        if not live or self._looker is None:
+            return None
+        doubted = intent_id in self._doubted
+        age_ns = self._clock.now_ns() - int(order.last_sync_at * 1_000_000_000)
+        return live[-1] if doubted or age_ns > ns(self._settings.order_age_s_max) else None
+
+    def _blocking(self, action: planning.Action) -> tuple[str, ...]:
+        """The conditions that this action waits for: a question needs less than a request that changes something."""
+        missing = self._missing()
+        if isinstance(action, planning.Settle | planning.Ask):
+            return tuple(name for name in missing if name not in ("VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED"))
+        return missing
+
+    async def _act(
+        self,
+        intent_id: str,
+        intent: OrderIntent | None,
+        order: OrderState | None,
+        action: planning.Action,
+        sender: AttemptSender,
+        looker: VenueLooker,
+    ) -> Outcome:
+        assert self._state is not None
+        version = self._state.record(intent_id).version
+        generation = intent.generation if intent else 0
+        match action:
+            case planning.Settle(attempt=attempt):
+                assert order is not None
+                return await self._settle(intent, order, attempt, sender, looker)
+            case planning.Ask(order=item):
+                assert order is not None
+                self._doubted.discard(intent_id)
+                return self._after_look(intent_id, await looker.ask(order, item), always_back_off=True)
+            case planning.Cancel(order=item):
+                assert order is not None
+                self._back_off(intent_id)
+                await sender.cancel(intent_id, generation, order.status.order, item, version=version)
+                return Done("canceled, or somebody wrote in between")
+            case planning.Submit(order=rest):
+                assert intent is not None
+                await sender.submit(intent, rest, version=version)
+                return Done("submitted, or somebody wrote in between")
+            case planning.Refuse(order=rest, violations=violations):
+                assert intent is not None
+                text = "; ".join(map(str, violations))
+                await sender.refuse(intent, rest, f"it does not fit the market: {text}", version=version)
+                return Failed(text)
+        return Done()
+
+    async def _settle(
+        self,
+        intent: OrderIntent | None,
+        order: OrderState,
+        attempt: Attempt,
+        sender: AttemptSender,
+        looker: VenueLooker,
+    ) -> Outcome:
+        if attempt.outcome is AttemptOutcome.PENDING and attempt.position in sender.calls:
+            return Done("its own call will report")
+        if attempt.kind is not AttemptKind.SUBMIT:
+            return self._after_look(order.intent_id, await looker.settle_cancel(order, attempt))
+        wanted = intent is not None and planning.wanted(intent, order)
+        newest = next(
+            item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
+        )
+        looked = await looker.settle_submit(order, newest, wanted=wanted)
+        if looked.resend and intent is not None:
+            return await self._resend(intent, sender)
+        return self._after_look(order.intent_id, looked)
+
+    async def _resend(self, intent: OrderIntent, sender: AttemptSender) -> Outcome:
+        """The same id again, at a venue that never takes an id twice: it can only make the one order there is."""
+        assert self._state is not None
+        missing = self._missing()
+        order = self._state.order_state(intent.intent_id)
+        symbol = self._state.symbol(intent.order.symbol_id)
+        action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
+        if missing or not isinstance(action, planning.Submit):
+            return After(self._back_off(intent.intent_id), "the resend waits")
+        self._back_off(intent.intent_id)
+        version = self._state.record(intent.intent_id).version
+        await sender.submit(intent, action.order, version=version)
+        return Done("sent again under the same id")
+
+    def _after_look(self, intent_id: str, looked: Looked, *, always_back_off: bool = False) -> Outcome:
+        if looked.settled and not always_back_off:
+            return Done("settled")
+        if looked.again_ns is not None:
+            return After(looked.again_ns, "looking again then")
+        return After(self._back_off(intent_id), "nothing can be concluded yet")
+
+    # ---------------------------------------------------------------------------------------------------- the seed's API
+    async def reconcile_intent(self, intent_id: str) -> planning.Action:
+        """Reconcile one intent: compute its plan and, with a venue, see to it now, past the engine's own backoff.
+
+        Raises `NotFoundError` for an unknown id. Returns the plan that was found.
+        """
+        intent = await self.intent_store.get_intent(intent_id)
+        _, order = await self._read(intent_id)
+        action = self._plan(intent_id, intent, order)
+        if self.running and self._sender is not None:
+            self._tries.pop(intent_id, None)
+            self._not_before_ns.pop(intent_id, None)
+            self._forced.add(intent_id)
+            self._queue.add(intent_id, Priority.SETTLE)
+        return action
+
+    async def reconcile_all(self) -> dict[str, planning.Action]:
+        """Reconcile every intent: the plans by intent id."""
+        intents = await self.intent_store.list_intents()
+        return {intent.intent_id: await self.reconcile_intent(intent.intent_id) for intent in intents}
+
+    def get_metrics(self) -> dict[str, Any]:
+        """The seed's five: running, lag of the newest run in milliseconds, keys pending, errors and retries so far."""
+        return {
+            "running": self.running,
+            "reconciliation_lag_ms": self._lag_ns // NS_PER_MS,
+            "pending_reconciliations": self._queue.pending,
+            "error_count": self._error_count,
+            "retry_count": self._retry_count,
+        }

@@ -1,0 +1,115 @@
+"""The state that the kernel reads: a contract, implemented by `projections.State`, passed in by the composition root.
+
+Used by the reconciler, the controller and the event-sourced stores. State is a fold of the log: one reader applies
+batches to it, in order; everybody else only reads. It never looks at a clock and never suspends, but in `reached`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kernel.events import BaseEvent
+from kernel.lifecycle import Record
+from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.order_spec import AssetMetadata, SymbolMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch changed."""
+
+    touched: tuple[str, ...]
+    """Intents that the batch had events of."""
+    differing: tuple[str, ...]
+    """Of those, the intents whose wanted and actual sides differ now: the change feed."""
+
+
+class KernelState(Protocol):
+    """Everything folded so far."""
+
+    @property
+    def position(self) -> int:
+        """Position of the last event applied."""
+
+    @property
+    def log_id(self) -> str:
+        """The log's 64 random bits in hex; empty before the first event."""
+
+    @property
+    def exchange_id(self) -> str:
+        """The exchange account; empty before the first event."""
+
+    @property
+    def created_at_ns(self) -> int:
+        """When the log was created."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the newest leader."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether sending is paused for all intents."""
+
+    @property
+    def trades_cursor_ns(self) -> int | None:
+        """Every trade up to this venue instant is in the log; None before the first complete trades query."""
+
+    def apply(self, batch: Sequence[BaseEvent]) -> Applied:
+        """Fold a batch whose first position follows `position`."""
+
+    async def reached(self, position: int) -> None:
+        """Return once `position` has been applied."""
+
+    def record(self, intent_id: str) -> Record:
+        """All that is known of an intent; an empty record for one never heard of."""
+
+    def intent(self, intent_id: str) -> OrderIntent | None:
+        """What is wanted."""
+
+    def order_state(self, intent_id: str) -> OrderState | None:
+        """What is there."""
+
+    def intents(self) -> Iterable[OrderIntent]:
+        """Every intent, in order of creation."""
+
+    def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
+        """Those of a symbol, in order of creation."""
+
+    def order_states(self) -> Iterable[OrderState]:
+        """Every order state, in order of creation."""
+
+    def live_intent_ids(self) -> list[str]:
+        """Intents that want something, or whose order may be live, or that are not settled; in order of creation."""
+
+    def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
+        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+
+    def open_orders(self, symbol_id: str) -> int:
+        """How many intents want or may have an order open in a symbol."""
+
+    def symbol(self, symbol_id: str) -> SymbolMetadata | None:
+        """A symbol, as last observed."""
+
+    def symbols(self) -> Iterable[SymbolMetadata]:
+        """Every symbol, by id."""
+
+    def asset(self, asset_id: str) -> AssetMetadata | None:
+        """An asset, as last observed."""
+
+    def assets(self) -> Iterable[AssetMetadata]:
+        """Every asset, by id."""
+
+    def positions(self) -> Iterable[Position]:
+        """Every position with a fill, by symbol."""
+
+    def account(self) -> AccountState:
+        """The account as last observed."""
+
+    def findings(self) -> Iterable[Finding]:
+        """Findings, open and resolved, in the order raised."""
+
+    def balance_drift(self) -> dict[str, int]:
+        """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""

@@ -1,0 +1,184 @@
+"""The way to a paper exchange in another process: the client's end of the socket.
+
+Made by `PaperVenue` when it is given an address. What was never written is `NotSent`; what was, and has no answer that can
+be read, is `OutcomeUnknown`. It does not reconnect: that is the caller's decision, by `open`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from kernel.clock import Clock
+from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueError
+from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.venues import paper_wire
+from kernel.venues.base import VenueCapabilities
+from kernel.venues.paper_exchange import Answer, Request
+from kernel.venues.paper_faults import Fault, Operation
+from kernel.venues.paper_link import ReportQueue, answer_in_time
+
+logger = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0
+"""How long an exchange may take to say hello."""
+
+
+class WireLink:
+    """The way to an exchange over a socket."""
+
+    def __init__(self, address: str, *, clock: Clock, faults: Iterable[Fault] = ()) -> None:
+        self.reports = ReportQueue()
+        self.reports.end()
+        self._address = address
+        self._where = paper_wire.parse_address(address)
+        self._clock = clock
+        self._faults = list(faults)
+        self._capabilities: VenueCapabilities | None = None
+        self._wire: _Wire | None = None
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        if self._capabilities is None:
+            raise NotSent("the exchange was not asked yet what it can: connect first")
+        return self._capabilities
+
+    async def open(self) -> None:
+        await self.close()
+        reports = ReportQueue()
+        try:
+            wire = _Wire(*await self._connection(), reports=reports, clock=self._clock)
+        except OSError as error:
+            raise NotSent(f"no exchange at {self._address}: {error}") from error
+        try:
+            told = await wire.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
+            self._capabilities = VenueCapabilities.model_validate(told["capabilities"])
+            await wire.ask("subscribe", {}, timeout_s=OPEN_TIMEOUT_S)
+            while self._faults:
+                await wire.ask("fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S)
+                self._faults.pop(0)
+        except (KernelError, ValueError, KeyError, TypeError) as error:
+            await wire.close()
+            raise NotSent(f"no paper exchange at {self._address}: {error}") from error
+        self.reports, self._wire = reports, wire
+
+    async def close(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.close()
+
+    async def call(self, operation: Operation, request: Request, *, timeout_s: float) -> Answer:
+        result = await self._ask(operation, paper_wire.params_of(operation, request), timeout_s=timeout_s)
+        try:
+            return paper_wire.answer_of(operation, result)
+        except ValueError as error:
+            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+
+    async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
+        result = await self._ask("symbols", {}, timeout_s=timeout_s)
+        try:
+            return [SymbolMetadata.model_validate(value) for value in result]
+        except (ValueError, TypeError) as error:
+            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+
+    async def assets(self, *, timeout_s: float) -> list[AssetMetadata]:
+        result = await self._ask("assets", {}, timeout_s=timeout_s)
+        try:
+            return [AssetMetadata.model_validate(value) for value in result]
+        except (ValueError, TypeError) as error:
+            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+
+    async def admin(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
+        return await self._connected().ask(op, params, timeout_s=timeout_s)
+
+    async def _ask(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
+        """An operation of the port: whatever is no venue error becomes one."""
+        wire = self._connected()
+        try:
+            return await wire.ask(op, params, timeout_s=timeout_s)
+        except VenueError:
+            raise
+        except KernelError as error:
+            raise Rejected(str(error)) from error
+
+    def _connected(self) -> _Wire:
+        if self._wire is None or not self._wire.alive:
+            raise NotSent(f"not connected to the exchange at {self._address}")
+        return self._wire
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        limit = paper_wire.ANSWER_BYTES_MAX
+        if isinstance(self._where, str):
+            return await asyncio.open_unix_connection(self._where, limit=limit)
+        host, port = self._where
+        return await asyncio.open_connection(host, port, limit=limit)
+
+
+class _Wire:
+    """One connection: requests out, answers and reports in."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, reports: ReportQueue, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._reports = reports
+        self._clock = clock
+        self._lost = asyncio.Event()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._last_id = 0
+        self._task = asyncio.get_running_loop().create_task(self._receive())
+
+    @property
+    def alive(self) -> bool:
+        """Whether something written now may arrive."""
+        return not self._lost.is_set() and not self._writer.transport.is_closing()
+
+    async def ask(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
+        """Send a request and await its result; raises the error that the exchange answers."""
+        if not self.alive:
+            raise NotSent("the connection to the exchange is lost")
+        self._last_id += 1
+        request_id = self._last_id
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = answer
+        try:
+            self._writer.write(paper_wire.line({"id": request_id, "op": op, "params": params}))
+            return await answer_in_time(answer, self._lost, clock=self._clock, timeout_s=timeout_s)
+        finally:
+            del self._waiting[request_id]
+
+    async def close(self) -> None:
+        """End the connection; whatever waits has no answer."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(OSError):
+            self._writer.close()
+            await self._writer.wait_closed()
+
+    async def _receive(self) -> None:
+        try:
+            while (line := await self._reader.readline()).endswith(b"\n"):
+                self._take(json.loads(line))
+        except (OSError, ValueError) as error:
+            logger.debug("the connection to the exchange is lost: %s", error)
+        finally:
+            self._lost.set()
+            self._reports.end()
+            self._writer.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "report" in message:
+            self._reports.put(paper_wire.report_of_wire(message["report"]))
+            return
+        answer = self._waiting.get(message.get("id", 0))
+        if answer is None or answer.done():
+            return  # its asker gave up
+        if "error" in message:
+            answer.set_exception(paper_wire.error_of(message["error"]))
+        else:
+            answer.set_result(message.get("result"))

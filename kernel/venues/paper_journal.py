@@ -1,0 +1,113 @@
+"""The paper exchange's journal: one JSON line per request that changed something, on disk before its answer is sent.
+
+Used by `paper_engine`. A line that a kill tore off at the end never happened, and is cut away; any other line that can't
+be read is an `IntegrityError` with its number, and nothing is repaired. One process at a time has a journal open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pydantic
+
+from kernel.errors import IntegrityError, LogUnavailableError
+from kernel.venues.paper_changes import CHANGES, Changes, JournalHead
+
+LINE_BYTES_MAX = 16 * 2**20
+
+
+class Journal:
+    """An append-only file of changes. Blocking, because its caller may not answer before it is durable."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open or create the file and take its lock; `LogUnavailableError` when another process has it."""
+        self.path = Path(path)
+        try:
+            self._file = self.path.open("a+b", buffering=0)
+        except OSError as error:
+            raise LogUnavailableError(f"cannot open the journal {self.path}: {error}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise LogUnavailableError(f"another process has the journal {self.path} open") from error
+        self._size = 0
+        self._broken = False
+
+    def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[Changes]]:
+        """The head it was begun with (`head`, if it is new), and its changes, oldest first; read them to the end before
+        the first append."""
+        self._drop_torn_line()
+        if self._size == 0:
+            self._write(head.model_dump_json().encode() + b"\n", durable=True)
+            return head, iter(())
+        lines = self._lines()
+        number, first = next(lines)
+        try:
+            found = JournalHead.model_validate_json(first)
+        except pydantic.ValidationError as error:
+            raise self._bad(number, error) from error
+        return found, self._read(lines)
+
+    def append(self, changes: Changes, *, durable: bool = True) -> None:
+        """Add one line. When it returns the line is on disk (`durable`), or on its way there with the next that is.
+
+        An `OSError` leaves the file as it was; if even that fails, every later append fails too.
+        """
+        self._write(CHANGES.dump_json(changes, exclude_none=True) + b"\n", durable=durable)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def _write(self, line: bytes, *, durable: bool) -> None:
+        if self._broken:
+            raise OSError(f"the journal {self.path} failed earlier and takes nothing more")
+        try:
+            rest = line
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if durable:
+                os.fsync(self._file.fileno())
+        except OSError:
+            self._broken = True  # until the half-written line is gone
+            with suppress(OSError):
+                self._file.truncate(self._size)
+                self._broken = False
+            raise
+        self._size += len(line)
+
+    def _drop_torn_line(self) -> None:
+        """Cut what stands behind the last line end: its writer died before it could answer."""
+        size = self._file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            begin = max(end - 65_536, 0)
+            self._file.seek(begin)
+            newline = self._file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                end = begin + newline + 1
+                break
+            end = begin
+        if end != size:
+            self._file.truncate(end)
+        self._size = end
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        with self.path.open("rb") as reader:
+            yield from enumerate(iter(lambda: reader.readline(LINE_BYTES_MAX), b""), start=1)
+
+    def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[Changes]:
+        for number, line in lines:
+            try:
+                yield CHANGES.validate_json(line)
+            except pydantic.ValidationError as error:
+                raise self._bad(number, error) from error
+
+    def _bad(self, number: int, error: pydantic.ValidationError) -> IntegrityError:
+        problem = error.errors(include_url=False)[0]["msg"]
+        return IntegrityError(f"line {number} of the journal {self.path} cannot be read: {problem}", position=number)

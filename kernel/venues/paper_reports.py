@@ -1,0 +1,114 @@
+"""Execution reports of the paper exchange, built from a change and the order as it is after it.
+
+Called by `paper_engine`, live and in recovery alike, so that a report asked for after a restart is the report that was
+sent. Pure: the same change and order give the same report, byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel.models import ExecType, OrdStatus
+from kernel.venues.base import ExecutionReport
+from kernel.venues.paper_book import PaperBook, PaperOrder, PaperTrade
+from kernel.venues.paper_changes import Change, Closed, Corrected, Opened, Traded
+
+
+def report_of(change: Change, book: PaperBook) -> ExecutionReport | None:
+    """The report of a change that was just applied; None when it concerns no order of the client."""
+    match change:
+        case Opened() | Traded() | Closed():
+            order = book.order(change.order_id)
+            assert order is not None, "a change names an order"
+            return _order_report(change, order) if order.own else None
+        case Corrected():
+            trade = book.trades[change.trade_id]
+            order = book.order(trade.order_id)
+            assert order is not None, "a trade names an order"
+            return _correction_report(change, order, trade)
+        case _:
+            return None
+
+
+def status_report(order: PaperOrder) -> ExecutionReport:
+    """The answer to a question about an order. Its instant is that of the order's newest change."""
+    return _sealed(_fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns})
+
+
+def fill_key(order: PaperOrder, trade_id: int) -> str:
+    """Names a trade for ever."""
+    return f"paper:{order.symbol_id}:{order.order_id}:{trade_id}"
+
+
+def current_key(order: PaperOrder, trade: PaperTrade) -> str:
+    """Names what the trade stands by now: itself, or its newest correction."""
+    own = fill_key(order, trade.trade_id)
+    return own if trade.last_exec_id is None else f"{own}:{trade.last_exec_id}"
+
+
+def _order_report(change: Opened | Traded | Closed, order: PaperOrder) -> ExecutionReport:
+    told = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
+    if isinstance(change, Opened):
+        return _sealed(_fields(order, ExecType.NEW) | told)
+    if isinstance(change, Traded):
+        return _sealed(
+            _fields(order, ExecType.TRADE)
+            | told
+            | {
+                "fill_key": fill_key(order, change.trade_id),
+                "last_qty": change.quantity,
+                "last_px": change.price,
+                "fee": change.fee,
+                "fee_asset": change.fee_asset,
+                "liquidity": change.liquidity,
+            }
+        )
+    exec_type = ExecType.CANCELED if change.status is OrdStatus.CANCELED else ExecType.EXPIRED
+    fields = _fields(order, exec_type) | told | {"text": change.text}
+    if change.request_id is not None:
+        fields |= {"client_order_id": change.request_id, "orig_client_order_id": order.client_order_id}
+    if change.bare:
+        fields |= {"cum_qty": None, "leaves_qty": None}
+    return _sealed(fields)
+
+
+def _correction_report(change: Corrected, order: PaperOrder, trade: PaperTrade) -> ExecutionReport:
+    told = {
+        "exec_id": str(change.exec_id),
+        "transact_time_ns": change.at_ns,
+        "fill_key": current_key(order, trade),
+        "ref_fill_key": _ref_key(change, order),
+    }
+    if change.quantity == 0:
+        return _sealed(_fields(order, ExecType.TRADE_CANCEL) | told)
+    terms = {"last_qty": change.quantity, "last_px": change.price, "fee": change.fee, "fee_asset": trade.fee_asset}
+    return _sealed(_fields(order, ExecType.TRADE_CORRECT) | told | terms | {"liquidity": trade.liquidity})
+
+
+def _ref_key(change: Corrected, order: PaperOrder) -> str:
+    own = fill_key(order, change.trade_id)
+    return own if change.ref_exec_id is None else f"{own}:{change.ref_exec_id}"
+
+
+def _fields(order: PaperOrder, exec_type: ExecType) -> dict[str, Any]:
+    return {
+        "exec_type": exec_type,
+        "symbol_id": order.symbol_id,
+        "side": order.side,
+        "client_order_id": order.client_order_id,
+        "exchange_order_id": str(order.order_id),
+        "ord_status": order.status,
+        "order_qty": order.quantity,
+        "price": order.price,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+    }
+
+
+def _sealed(fields: dict[str, Any]) -> ExecutionReport:
+    return sealed(ExecutionReport(**fields))
+
+
+def sealed(report: ExecutionReport) -> ExecutionReport:
+    """The report with its own wire text as the venue's frame."""
+    return report.model_copy(update={"raw": report.model_dump_json(exclude_none=True, exclude={"raw"})})

@@ -1,0 +1,164 @@
+"""The lines that a paper exchange and its client exchange: JSON objects, one a line, UTF-8.
+
+Used by `paper_server` and `paper_client`, so that both sides have one idea of it. A client sends `{"id", "op", "params"}`
+(parameters may also stand beside `op`); an answer is `{"id", "result"}` or `{"id", "error": {"type", "text", …}}`; a report
+comes unasked as `{"report": {…}}` on connections that said `subscribe`. Operations are `hello`, `subscribe`, `symbols`,
+`assets`, those of the port, and the acts of `paper_admin`. Reports travel without `raw`, which is their own text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kernel.errors import (
+    KernelError,
+    NotFoundError,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    ValidationError,
+    VenueError,
+)
+from kernel.venues.base import (
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitRequest,
+    VenueCapabilities,
+    VenueSnapshot,
+)
+from kernel.venues.paper_exchange import Answer, Request
+from kernel.venues.paper_faults import Operation
+from kernel.venues.paper_reports import sealed
+
+REQUEST_BYTES_MAX = 2**20
+"""Longest line that an exchange takes."""
+ANSWER_BYTES_MAX = 2**28
+"""Longest line that a client takes: a snapshot is one line."""
+PROTOCOL_VERSION = 1
+MODELS: dict[Operation, type[SubmitRequest | CancelRequest | ModifyRequest]] = {
+    Operation.SUBMIT: SubmitRequest,
+    Operation.CANCEL: CancelRequest,
+    Operation.MODIFY: ModifyRequest,
+}
+REQUESTS = {*MODELS, Operation.ORDER, Operation.SNAPSHOT}
+"""The operations of the port that faults can hit."""
+_NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
+
+
+def parse_address(address: str) -> tuple[str, int] | str:
+    """`host:port` as a pair, anything with a slash as the path of a socket. `ValidationError` for neither."""
+    if "/" in address:
+        return address.removeprefix("unix:")
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise ValidationError(f"{address!r} is no address: give host:port, or the path of a socket with a slash in it")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def line(message: dict[str, Any]) -> bytes:
+    """A message as its line."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def report_line(report: ExecutionReport) -> bytes:
+    """A report that is pushed, as its line."""
+    assert report.raw is not None, "a report of the exchange carries its own text"
+    return b'{"report":' + report.raw.encode() + b"}\n"
+
+
+def params_of(operation: Operation, request: Request) -> dict[str, Any]:
+    """A request as parameters."""
+    match request:
+        case int():
+            return {"since_ns": request}
+        case tuple():
+            return {"symbol_id": request[0], "client_order_id": request[1]}
+        case _:
+            return request.model_dump(mode="json", exclude_none=True)
+
+
+def request_of(operation: Operation, params: dict[str, Any]) -> Request:
+    """Parameters as the request; `ValueError` when they are not one."""
+    if operation in MODELS:
+        return MODELS[operation].model_validate(params)
+    if operation is Operation.ORDER:
+        return text_of(params, "symbol_id"), text_of(params, "client_order_id")
+    since_ns = params.get("since_ns", 0)
+    if not isinstance(since_ns, int) or isinstance(since_ns, bool):
+        raise ValueError("since_ns is no whole number")
+    return since_ns
+
+
+def text_of(params: dict[str, Any], name: str) -> str:
+    """A parameter that is a text; `ValueError` when it is none."""
+    value = params.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is no text")
+    return value
+
+
+def result_of(answer: Answer) -> Any:
+    """An answer as a JSON value."""
+    match answer:
+        case ExecutionReport():
+            return answer.model_dump(mode="json", exclude_none=True, exclude={"raw"})
+        case VenueSnapshot():
+            return answer.model_dump(mode="json", exclude_none=True, exclude=_NO_RAW)
+        case None:
+            return None
+
+
+def answer_of(operation: Operation, result: Any) -> Answer:
+    """A JSON value as the answer to an operation; `ValueError` when it is not one."""
+    if operation is Operation.SNAPSHOT:
+        snapshot = VenueSnapshot.model_validate(result)
+        return snapshot.model_copy(
+            update={
+                "open_orders": tuple(map(sealed, snapshot.open_orders)),
+                "fills": tuple(map(sealed, snapshot.fills)),
+            }
+        )
+    if result is None and operation is Operation.ORDER:
+        return None
+    return report_of_wire(result)
+
+
+def report_of_wire(value: Any) -> ExecutionReport:
+    """A JSON value as a report, its text put back."""
+    return sealed(ExecutionReport.model_validate(value))
+
+
+def error_value(error: KernelError) -> dict[str, Any]:
+    """An error as a JSON value."""
+    value: dict[str, Any] = {"type": type(error).__name__, "text": str(error)}
+    if isinstance(error, VenueError):
+        value |= {"text": error.text, "code": error.code}
+    if isinstance(error, Rejected):
+        value["retry_after_s"] = error.retry_after_s
+    if isinstance(error, OutcomeUnknown):
+        value["duplicate"] = error.duplicate
+    return value
+
+
+def error_of(value: Any) -> KernelError:
+    """A JSON value as the error; what cannot be read settles nothing."""
+    fields = value if isinstance(value, dict) else {}
+    text, code = str(fields.get("text", value)), fields.get("code")
+    match fields.get("type"):
+        case "Rejected":
+            return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"))
+        case "NotSent":
+            return NotSent(text, code=code)
+        case "ValidationError":
+            return ValidationError(text)
+        case "NotFoundError":
+            return NotFoundError(text)
+        case _:
+            return OutcomeUnknown(text, code=code, duplicate=bool(fields.get("duplicate")))
+
+
+def hello(capabilities: VenueCapabilities) -> dict[str, Any]:
+    """What an exchange says of itself."""
+    return {"version": PROTOCOL_VERSION, "capabilities": capabilities.model_dump(mode="json")}

@@ -1,0 +1,139 @@
+"""How the machine writes: facts that the venue reported, and verdicts of the leader. Every way back goes through here.
+
+Used by the reconciler and the controller. Facts land on whatever is there and are taken from anybody; a fact already known
+makes no event, and the same report coming on two ways is one command. Verdicts and attempts carry the epoch, so that a
+replaced leader is refused. After an append, the writer waits until the fold has it: what is read next is not older.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kernel import events
+from kernel.clock import Clock, IdFactory
+from kernel.lifecycle import Record, decide_report, evolve
+from kernel.log.base import Append, Appended, EventLog, Write
+from kernel.models import Evidence
+from kernel.state import KernelState
+from kernel.venues.base import ExecutionReport
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where reports come from."""
+
+    actor: str
+    evidence: Evidence
+    began_ns: int | None = None
+    """When the look began that brought them."""
+    attempt_position: int | None = None
+    """The attempt that they answer."""
+
+
+class EventWriter:
+    """Appends the machine's events and waits for the fold."""
+
+    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory) -> None:
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._ids = ids
+
+    async def append(
+        self,
+        stream_id: str,
+        new_events: Sequence[events.BaseEvent],
+        *,
+        actor: str,
+        evidence: Evidence,
+        expected_version: int | None = None,
+        epoch: int | None = None,
+        command_id: bytes | None = None,
+        causation_position: int | None = None,
+        is_fact: bool = False,
+        elects: bool = False,
+    ) -> Appended:
+        """Record events of one stream, and return once the fold has them."""
+        appended = await self._log.append(
+            Append(
+                command_id=command_id or self._ids.command_id(self._clock.now_ns()),
+                writes=(Write(stream_id, tuple(new_events), expected_version),),
+                actor=actor,
+                evidence=evidence,
+                causation_position=causation_position,
+                epoch=epoch,
+                is_fact=is_fact,
+                elects=elects,
+            )
+        )
+        await self._state.reached(appended.last_position)
+        return appended
+
+    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> int:
+        """Record what is news in reports about one intent's orders; the number of events that made."""
+        record = self._state.record(intent_id)
+        appends = []
+        for report in reports:
+            made, record = self._made(record, report, source)
+            if made:
+                appends.append(self._fact(intent_id, made, report, source))
+        await asyncio.gather(*appends)
+        return len(appends)
+
+    def _made(self, record: Record, report: ExecutionReport, source: Source) -> tuple[list[events.BaseEvent], Record]:
+        """The events of a report, and the record as it will be once they are folded."""
+        made = decide_report(
+            record,
+            report,
+            now_ns=self._clock.now_ns(),
+            began_ns=source.began_ns,
+            attempt_position=source.attempt_position,
+        )
+        for event in made:
+            record = evolve(record, event)
+        return made, record
+
+    async def _fact(
+        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: Source
+    ) -> Appended:
+        return await self.append(
+            events.intent_stream(intent_id),
+            made,
+            actor=source.actor,
+            evidence=source.evidence,
+            command_id=report_command_id(intent_id, report),
+            causation_position=source.attempt_position,
+            is_fact=True,
+        )
+
+    async def external(self, report: ExecutionReport, source: Source) -> None:
+        """Record a report of an order that is not ours."""
+        fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
+        await self.append(
+            events.VENUE_STREAM,
+            [events.ExternalOrderObserved(**fields)],
+            actor=source.actor,
+            evidence=source.evidence,
+            command_id=report_command_id("", report),
+            is_fact=True,
+        )
+
+
+EXTERNAL_FIELDS = (
+    "symbol_id", "client_order_id", "exchange_order_id", "exec_type", "exec_id", "side", "fill_key", "last_qty",
+    "last_px", "order_qty", "price", "transact_time_ns", "raw",
+)  # fmt: skip
+
+
+def report_command_id(intent_id: str, report: ExecutionReport) -> bytes | None:
+    """One id for one report, whichever way it comes; None (a fresh id) where the venue gives nothing to tell it by."""
+    if report.exec_id is None and report.fill_key is None:
+        return None
+    parts = (
+        intent_id, report.symbol_id, report.exec_type, report.fill_key or report.exec_id, report.exchange_order_id,
+        report.last_qty, report.last_px, report.fee,
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:16]

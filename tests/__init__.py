@@ -1,0 +1,1 @@
+"""Every test of this project, a directory for each tier; helpers are importable from here."""

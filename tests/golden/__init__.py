@@ -1,0 +1,1 @@
+"""Stored bytes that must be read and verified for ever."""

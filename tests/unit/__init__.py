@@ -1,0 +1,1 @@
+"""Tests of pure functions, property-based where a property is known."""
