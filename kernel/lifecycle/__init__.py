@@ -22,13 +22,13 @@ from kernel.lifecycle.decide import (
 )
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id
-from kernel.lifecycle.record import Record, client_order_id, order_state, venue_orders_of
+from kernel.lifecycle.record import Record, VenueStatus, client_order_id, order_state, venue_orders_of, venue_status
 from kernel.lifecycle.report import decide_report
 from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
 
 __all__ = [
     "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
-    "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "client_order_id", "conditions", "decide", "decide_report",
+    "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "VenueStatus", "client_order_id", "conditions", "decide", "decide_report",
     "evolve", "finding_id", "next_intent", "ord_status", "order_state",
-    "venue_orders_of",
+    "venue_orders_of", "venue_status",
 ]  # fmt: skip

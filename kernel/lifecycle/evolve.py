@@ -14,7 +14,7 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import Record, venue_orders_of
+from kernel.lifecycle.record import Record, order_under, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.models import (
     UNSETTLED,
@@ -227,16 +227,14 @@ def request_refused(record: Record, event: events.OrderReport) -> Record:
 
 
 def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
-    """The venue order a report is about: by the venue's id, else the youngest under the client order id aimed at."""
+    """The venue order a report is about: by the venue's id, else by the client order ids that it names."""
     if event.exchange_order_id:
         for facts in record.orders:
             if facts.exchange_order_id == event.exchange_order_id:
                 return facts
-    ids = [item for item in (event.orig_client_order_id, event.client_order_id) if item]
-    for client_id in ids:
-        for facts in reversed(record.orders):
-            if client_id in facts.client_order_ids and not (event.exchange_order_id and facts.exchange_order_id):
-                return facts
+    for client_id in (event.orig_client_order_id, event.client_order_id):
+        if client_id and (facts := order_under(record, client_id, exchange_order_id=event.exchange_order_id)):
+            return facts
     return None
 
 

@@ -151,6 +151,11 @@ class OrderFacts:
         return max(0, self.quantity - self.cum_qty) if not self.ended else 0
 
     @property
+    def request_ids(self) -> frozenset[str]:
+        """Client order ids of the requests about it that the venue called pending or answered."""
+        return self.answered_ids.union(request_id for request_id, _ in self.pending)
+
+    @property
     def open_requests(self) -> list[AttemptKind]:
         """Kinds of the requests that the venue called pending and has not answered."""
         return [kind for request_id, kind in self.pending if request_id not in self.answered_ids]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.table import TERMINAL, ord_status
@@ -96,6 +97,65 @@ class Record:
     def send_count(self, client_order_id: str) -> int:
         """How often a submit went out under this id."""
         return next((count for known, count in self.sends if known == client_order_id), 0)
+
+
+def order_under(
+    record: Record, client_order_id: str, *, exchange_order_id: str | None = None
+) -> OrderFacts | None:
+    """The venue order that a client order id stands for: the youngest that has it, else what the request under it is about.
+
+    With the venue's own id, an order that is known by another one is not meant.
+    """
+    asked: set[str] = set()
+    client_id: str | None = client_order_id
+    while client_id and client_id not in asked:
+        asked.add(client_id)
+        for facts in reversed(record.orders):
+            named_otherwise = exchange_order_id and facts.exchange_order_id not in ("", exchange_order_id)
+            if not named_otherwise and (client_id in facts.client_order_ids or client_id in facts.request_ids):
+                return facts
+        client_id = target_of(record.attempts, client_id)
+    return None
+
+
+def target_of(attempts: tuple[Attempt, ...], client_order_id: str) -> str | None:
+    """What the newest cancel or amend under a client order id aims at."""
+    for attempt in reversed(attempts):
+        if attempt.client_order_id == client_order_id and attempt.kind is not AttemptKind.SUBMIT:
+            return attempt.target_client_order_id
+    return None
+
+
+class VenueStatus(NamedTuple):
+    """The state of one venue order, as FIX words it in every execution report."""
+
+    ord_status: OrdStatus
+    """FIX 39."""
+    cum_qty: int
+    """FIX 14, at the quantity scale."""
+    leaves_qty: int
+    """FIX 151, at the quantity scale."""
+    cum_notional: int = 0
+    """Sum of price × quantity over its known trades; FIX 6 (AvgPx) is this by `traded_qty`."""
+    traded_qty: int = 0
+    """Known trades, net of busts and corrections."""
+
+
+def venue_status(record: Record, client_order_id: str) -> VenueStatus:
+    """The state of the order under a client order id, or of the order that the request under it is about.
+
+    An order that is on its way is PENDING_NEW; FIX calls an unknown one REJECTED, with nothing filled and nothing open.
+    """
+    facts = order_under(record, client_order_id)
+    if facts is not None:
+        amounts = facts.quantities
+        return VenueStatus(
+            ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty
+        )
+    sent = [item for item in record.unsettled if item.kind is AttemptKind.SUBMIT]
+    if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
+        return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)
+    return VenueStatus(OrdStatus.REJECTED, 0, 0)
 
 
 def newest(attempts: tuple[Attempt, ...], kind: AttemptKind) -> Attempt | None:
@@ -252,8 +312,9 @@ def is_synced(record: Record) -> bool:
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:
-    """The venue orders that a state tells of; one without any (a store's write) tells of one by its ids and status."""
-    if state.venue_orders or not (state.exchange_order_id or state.client_order_id):
+    """The venue orders that a state tells of; a store's write without any, and without attempts that would say that none
+    was seen yet, tells of one by its ids and status."""
+    if state.venue_orders or state.attempts or not (state.exchange_order_id or state.client_order_id):
         return state.venue_orders
     status = state.status
     ended = status.ord_status in TERMINAL

@@ -156,10 +156,8 @@ class _Assigner:
             self._position += 1
             leaf = hashing.leaf_of_parts(write.prefix, version, event.middle, at_ns, event.suffix)
             self._chain = hashing.chain_hash(self._chain, self._position, leaf)
-            batch.rows.append(
-                (self._position, write.stream_id, version, event.topic, event.schema_version, at_ns)
-                + (command.command_id, index, command.meta, event.state, leaf, self._chain)
-            )
+            placed = (self._position, write.stream_id, version, event.topic, event.schema_version, at_ns)
+            batch.rows.append((*placed, command.command_id, index, command.meta, event.state, leaf, self._chain))
             batch.sources.append((event.event, command.origin))
             index += 1
         batch.versions[write.stream_id] = version

@@ -38,6 +38,8 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         """The feeds of the log objects over this recorder."""
         self.lease_holder: str | None = None
         """Who leads: the in-process lease is kept with the rows that it guards."""
+        self.lease_released = asyncio.Event()
+        """Set while nobody leads."""
         self._head = EMPTY_HEAD
         self._identity: Identity | None = None
         self._streams: dict[str, list[int]] = {}
@@ -47,9 +49,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
         """See `LogRecorder.commit`."""
         with self._database_lock:
-            batch = decide(
-                commands, head=self._head, known=self._commands, versions=self._versions, now_ns=now_ns
-            )
+            batch = decide(commands, head=self._head, known=self._commands, versions=self._versions, now_ns=now_ns)
             self._store(batch)
         return batch
 

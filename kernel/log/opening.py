@@ -80,9 +80,7 @@ def without_password(url: str) -> str:
 class Opener:
     """Opens one log; a method for each backend."""
 
-    def __init__(
-        self, exchange_id: str, clock: Clock, ids: IdFactory, settings: LogSettings, create: bool
-    ) -> None:
+    def __init__(self, exchange_id: str, clock: Clock, ids: IdFactory, settings: LogSettings, create: bool) -> None:
         self._exchange_id = exchange_id
         self._clock = clock
         self._ids = ids
@@ -142,9 +140,7 @@ class Opener:
         except BaseException:
             recorder.close()
             raise
-        return PostgresLog(
-            recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings
-        )
+        return PostgresLog(recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings)
 
     def claim(self, recorder: LogRecorder) -> Identity:
         """Whose log it is, after making an empty one ours; refuses another account's, a newer one and a broken end."""
@@ -189,9 +185,8 @@ def _check_identity(identity: Identity, exchange_id: str) -> None:
     from kernel.log.recorder import LAYOUT_VERSION
 
     if identity.layout_version > LAYOUT_VERSION:
-        raise SchemaError(
-            f"the log's tables have layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION}: upgrade to open it"
-        )
+        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION}"
+        raise SchemaError(f"the log's tables have {layouts}: upgrade to open it")
     if identity.exchange_id != exchange_id:
         raise ConflictError(f"this is the log of {identity.exchange_id!r}, not of {exchange_id!r}")
 

@@ -1,19 +1,20 @@
 """A log in a PostgreSQL schema: where several hosts share a log.
 
 Built by `open_log("postgresql://…")`. Each log is a schema `log_<exchange_id>`. Durable by `synchronous_commit=on`, set
-for each session. A commit is one transaction on the writer's own connection, in two round trips: lock the head row and
-look up ids and streams, then insert, move the head, notify and commit. A connection that is lost in between is replaced,
-and the same batch decided again under the lock: what the lost transaction did commit is then known by its command ids.
+for each session. A commit is one statement on the writer's own connection as long as the head is where this writer
+left it: it moves the head from there, and inserts if it could. Otherwise it is a transaction in two round trips: lock the
+head row and look up ids and streams, then insert, move the head, notify and commit. A connection that is lost in between
+is replaced, and the same batch decided again under the lock: what was committed after all is known by its command ids.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from eventsourcing.persistence import ApplicationRecorder
@@ -27,14 +28,17 @@ from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, Outcome, decide
 from kernel.log.listener import Listener
+from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
-from kernel.log.records import Command, this_process
+from kernel.log.records import Command, Row, this_process
 from kernel.log.threaded import ThreadedLog
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
 
 RETRY_DELAY_S_MIN = 0.02
 RETRY_DELAY_S_MAX = 1.0
+CLOSING_PATIENCE_S = 1.0
 IDLE_CONNECTIONS_MAX = 4
 
 
@@ -61,13 +65,20 @@ class Datastore(PostgresDatastore):
                 raise
         return connection
 
-    @contextmanager
-    def session(self) -> Iterator[Connection]:
-        """A session for one read; kept for the next one."""
+    def read(self, function: Callable[[Connection], T]) -> T:
+        """The result of a read on a kept session; once more on a new one when that turns out to be dead."""
         connection = self._take()
         try:
+            return self._read_on(connection, function)
+        except LogUnavailableError:
+            if not connection.closed:
+                raise
+        return self._read_on(self.connect(), function)
+
+    def _read_on(self, connection: Connection, function: Callable[[Connection], T]) -> T:
+        try:
             with translated():
-                yield connection
+                return function(connection)
         finally:
             self._put(connection)
 
@@ -116,7 +127,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self.sources = sources or Sources()
         self.settings = settings or LogSettings()
         self.sql = postgres_tables.statements(datastore.schema)
-        self.closing = threading.Event()
+        self._hurry = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
@@ -125,6 +136,9 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """The server's process behind the writer's connection: its notifications are our own."""
         self._unsettled: set[bytes] = set()
         """Command ids that a transaction of the running commit inserted, whose end is not known."""
+        self._recall = Recall()
+        self._alone = False
+        """Whether the head was where this writer left it at the last commit."""
         with self._lock:
             self._writer_connection()
 
@@ -161,23 +175,66 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """
         with self._lock:
             self._unsettled.clear()
-            deadline_s = time.monotonic() + self.settings.reconnect_timeout_s
+            began_s = time.monotonic()
             delay_s = RETRY_DELAY_S_MIN
             while True:
                 try:
                     return self._attempt(commands, now_ns)
                 except LogUnavailableError:
                     lost = self._connection is None or self._connection.closed
-                    if not lost or self.closing.is_set() or time.monotonic() + delay_s > deadline_s:
+                    if not lost or time.monotonic() + delay_s > began_s + self._patience_s():
                         raise
-                self.closing.wait(delay_s)
+                if self._hurry.wait(delay_s):
+                    time.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
 
+    def _patience_s(self) -> float:
+        """How long a lost database is waited for."""
+        patience_s = self.settings.reconnect_timeout_s
+        return min(patience_s, CLOSING_PATIENCE_S) if self._hurry.is_set() else patience_s
+
+    def hurry(self) -> None:
+        """See `LogRecorder.hurry`."""
+        self._hurry.set()
+
     def _attempt(self, commands: list[Command], now_ns: int) -> Batch:
-        with self._transaction() as connection:
-            batch = self._record(connection, commands, now_ns)
+        """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
+        batch = self._append_at_once(commands, now_ns)
+        if batch is None:
+            with self._transaction() as connection:
+                batch = self._record(connection, commands, now_ns)
+            self._alone = batch.previous == self._seen
         self._seen = batch.head
+        self._recall.learn(commands, batch)
         return batch
+
+    def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
+        """A commit in one round trip, on the head that this writer left; None when that is not possible, or not the head."""
+        recall, head = self._recall, self._seen
+        recall.at(head)
+        if not self._alone or self._unsettled or recall.unknown_streams(commands):
+            return None
+        batch = decide(commands, head=head, known=recall.commands, versions=recall.versions, now_ns=now_ns)
+        if has_refusals(batch) or not batch.rows:
+            return None
+        self._unsettled.update(row[6] for row in batch.rows)
+        if not self._move(head, batch):
+            self._unsettled.clear()
+            return None
+        return batch
+
+    def _move(self, head: Head, batch: Batch) -> bool:
+        """Whether the head was still there, and is moved now, with the rows inserted."""
+        values = (*_head_values(batch.head), head.position, head.chain_hash, *_columns(batch), *_streams(batch))
+        try:
+            with translated():
+                connection = self._writer_connection()
+                self.before_commit()
+                row = connection.execute(self.sql.append, values, prepare=True).fetchone()
+        except RowRefused:  # an id or a stream was there already, against what was presumed
+            row = None
+        self._alone = row is not None and row[0] == 1
+        return self._alone
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -185,6 +242,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         with translated():
             connection = self._writer_connection()
             try:
+                self._recall.forget()
                 with connection.pipeline():
                     connection.execute("BEGIN")
                     yield connection
@@ -208,16 +266,17 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     def _settled(self, commands: list[Command], outcomes: list[Outcome]) -> list[Outcome]:
         """The outcomes, in which what an attempt before this one turns out to have recorded is no duplicate."""
         settled = list(outcomes)
+        ours = set(self._unsettled)
         for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-            if isinstance(outcome, Appended) and outcome.duplicate and command.command_id in self._unsettled:
-                self._unsettled.discard(command.command_id)
+            if isinstance(outcome, Appended) and outcome.duplicate and command.command_id in ours:
+                ours.discard(command.command_id)
                 settled[index] = replace(outcome, duplicate=False)
         return settled
 
     def _decide(self, connection: Connection, commands: list[Command], now_ns: int) -> Batch:
         """The first round trip: everything that the decision needs, under the head's lock."""
         command_ids = [command.command_id for command in commands]
-        stream_ids = list({write.stream_id for command in commands for write in command.writes})
+        stream_ids = streams_of(commands)
         locked = connection.execute(self.sql.lock_head, binary=True, prepare=True)
         found = connection.execute(self.sql.known, (command_ids,), binary=True, prepare=True)
         streams = connection.execute(self.sql.versions, (stream_ids,), binary=True, prepare=True)
@@ -230,15 +289,9 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     def _insert(self, connection: Connection, batch: Batch) -> None:
         """The second round trip, but for the commit itself."""
-        head = batch.head
-        columns: list[list[Any]] = [list(column) for column in zip(*batch.rows, strict=True)]
-        columns[8] = [meta.decode() for meta in columns[8]]
-        columns[9] = [state.decode() for state in columns[9]]
-        streams = (list(batch.versions), list(batch.versions.values()))
-        connection.execute(self.sql.insert_rows, columns, prepare=True)
-        connection.execute(self.sql.upsert_streams, streams, prepare=True)
-        head_row = (head.position, head.chain_hash, head.epoch, head.recorded_at_ns)
-        connection.execute(self.sql.update_head, head_row, prepare=True)
+        connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
+        connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
+        connection.execute(self.sql.update_head, _head_values(batch.head), prepare=True)
 
     def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
@@ -255,21 +308,19 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     # ------------------------------------------------------------------------------------------------------- reading
     def tables(self) -> set[str]:
         """See `TableRecorder.tables`."""
-        with self.datastore.session() as connection:
-            return {name for (name,) in connection.execute(postgres_tables.TABLES, (self.datastore.schema,))}
+        schema = (self.datastore.schema,)
+        return {name for (name,) in self.datastore.read(lambda c: c.execute(postgres_tables.TABLES, schema).fetchall())}
 
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
-        with self.datastore.session() as connection:
-            row = connection.execute(self.sql.identity).fetchone()
+        row = self.datastore.read(lambda c: c.execute(self.sql.identity).fetchone())
         assert row is not None, "a log's tables have a head row"
         identity = Identity(*row)
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
 
     def head(self) -> Head:
         """See `LogRecorder.head`."""
-        with self.datastore.session() as connection:
-            row = connection.execute(self.sql.head, binary=True).fetchone()
+        row = self.datastore.read(lambda c: c.execute(self.sql.head, binary=True).fetchone())
         if row is None:
             raise IntegrityError("the log has no head row")
         return Head(*row)
@@ -277,22 +328,37 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     def select(self, query: Query) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         statement, values = postgres_tables.select_rows(self.sql.rows, query)
-        with self.datastore.session() as connection:
-            rows = connection.execute(statement, values, binary=True, prepare=True).fetchall()
+        rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
 
     def close(self) -> None:
         """See `LogRecorder.close`."""
-        self.closing.set()
+        self._hurry.set()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
         self.datastore.close()
 
 
+def _columns(batch: Batch) -> list[list[Any]]:
+    """The rows by column; JSON as text."""
+    columns: list[list[Any]] = [list(column) for column in zip(*batch.rows, strict=True)]
+    columns[8] = [meta.decode() for meta in columns[8]]
+    columns[9] = [state.decode() for state in columns[9]]
+    return columns
+
+
+def _streams(batch: Batch) -> tuple[list[str], list[int]]:
+    return list(batch.versions), list(batch.versions.values())
+
+
+def _head_values(head: Head) -> tuple[int, bytes, int, int]:
+    return head.position, head.chain_hash, head.epoch, head.recorded_at_ns
+
+
 def _stored_row(row: tuple[Any, ...]) -> StoredRow:
-    *before, meta, state, leaf, chain = row
-    return StoredRow(*before, meta.encode(), state.encode(), leaf, chain)
+    stored: Row = (*row[:8], row[8].encode(), row[9].encode(), *row[10:])
+    return StoredRow(*stored)
 
 
 def _with_defaults(conninfo: str) -> str:

@@ -80,9 +80,7 @@ CREATE: Final[tuple[str, ...]] = (
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
 )
 
-INSERT_HEAD = (
-    "INSERT INTO {schema}.log_head VALUES (1, %s, %s, %s, %s, %s, '', '') ON CONFLICT DO NOTHING"
-)
+INSERT_HEAD = "INSERT INTO {schema}.log_head VALUES (1, %s, %s, %s, %s, %s, '', '') ON CONFLICT DO NOTHING"
 HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM {schema}.log_head"
 IDENTITY = "SELECT exchange_id, log_id, layout_version FROM {schema}.log_head"
 SET_IDENTITY = "UPDATE {schema}.log_head SET exchange_id = %s, log_id = %s"
@@ -112,6 +110,25 @@ UPDATE_HEAD = """
 """One notification for each commit, delivered by the server after it."""
 
 
+APPEND = """
+    WITH moved AS (
+        UPDATE {schema}.log_head SET position = %b, chain_hash = %b, epoch = %b, recorded_at_ns = %b
+        WHERE position = %b AND chain_hash = %b RETURNING pg_notify({channel}, position::text)
+    ), added AS (
+        INSERT INTO {schema}.log SELECT new.* FROM unnest(
+            %b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::bigint[], %b::bigint[],
+            %b::bytea[], %b::bigint[], %b::text[], %b::text[], %b::bytea[], %b::bytea[]) new
+        WHERE EXISTS (SELECT FROM moved)
+    ), streams AS (
+        INSERT INTO {schema}.log_stream SELECT new.* FROM unnest(%b::text[], %b::bigint[]) new
+        WHERE EXISTS (SELECT FROM moved)
+        ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version
+    )
+    SELECT count(*) FROM moved
+"""
+"""A whole commit in one round trip, for a writer that knows the head: nothing happens when the head is not that one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statements:
     """Every statement, composed for one schema."""
@@ -128,6 +145,7 @@ class Statements:
     insert_rows: Composed
     upsert_streams: Composed
     update_head: Composed
+    append: Composed
     listen: Composed
     rows: Composed
 
@@ -151,6 +169,7 @@ def statements(schema: str) -> Statements:
         insert_rows=composed(INSERT_ROWS),
         upsert_streams=composed(UPSERT_STREAMS),
         update_head=composed(UPDATE_HEAD),
+        append=composed(APPEND),
         listen=SQL("LISTEN {}").format(Identifier(schema)),
         rows=composed("SELECT " + ", ".join(COLUMNS) + " FROM {schema}.log"),
     )

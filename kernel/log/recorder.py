@@ -32,7 +32,7 @@ LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
 
 
-class RowRefused(Exception):  # noqa: N818  # an answer to the writer, not a failure of the program
+class RowRefused(Exception):
     """The database refused a row that was decided to be fine: the batch is rolled back, and its commands go one by one."""
 
 
@@ -96,7 +96,8 @@ class LogRecorder(ApplicationRecorder):
         seen = self._seen
         if head.position < seen.position:
             raise IntegrityError(
-                f"the log ended at {seen.position} and now ends at {head.position}: it was cut off", position=head.position + 1
+                f"the log ended at {seen.position} and now ends at {head.position}: it was cut off",
+                position=head.position + 1,
             )
         if head.position == seen.position and head.chain_hash != seen.chain_hash:
             raise IntegrityError("the head's chain hash is not the one that was committed", position=head.position)
@@ -128,6 +129,9 @@ class LogRecorder(ApplicationRecorder):
     @abstractmethod
     def close(self) -> None:
         """Let go of every connection. Idempotent."""
+
+    def hurry(self) -> None:
+        """The log is being closed: don't wait long for a database that is away. From any thread."""
 
     def chain_at(self, position: int) -> bytes | None:
         """The chain hash of one position; None when it is not there."""

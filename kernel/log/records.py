@@ -10,8 +10,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError, Violation
@@ -52,6 +51,14 @@ class Writer:
     host: str
     pid: int
     session_user: str | None = None
+    tail: str = field(init=False)
+    """The end of each meta that it writes, already JSON: the writer's names sort after all others."""
+
+    def __post_init__(self) -> None:
+        names = {"host": self.host, "os_user": self.os_user, "pid": self.pid}
+        if self.session_user is not None:
+            names["session_user"] = self.session_user
+        object.__setattr__(self, "tail", canonical_json(names).decode().removeprefix("{"))
 
 
 def this_process(session_user: str | None = None) -> Writer:
@@ -107,7 +114,7 @@ def prepare(append: Append, writer: Writer) -> Command:
     """An append made ready; `ValidationError` for one that can't be recorded at all."""
     _check(append)
     origin = _origin(append, writer)
-    meta = _canonical({key: value for key, value in origin.items() if value is not None})
+    meta = meta_bytes(append, writer)
     command = Command(append.command_id, [], meta, origin, append.epoch, append.elects, 0)
     index = 0
     for write in append.writes:
@@ -146,11 +153,24 @@ def _origin(append: Append, writer: Writer) -> dict[str, Any]:
     }
 
 
-def _canonical(value: Mapping[str, Any]) -> bytes:
+def meta_bytes(append: Append, writer: Writer) -> bytes:
+    """The envelope's shared fields as canonical JSON, put together by hand: this runs for every command."""
+    causation = append.causation_position
+    correlation = append.correlation_id
+    text = '{"actor":' + _quoted(append.actor)
+    if causation is not None:
+        text += f',"causation_position":{causation:d}'
+    if correlation is not None:
+        text += ',"correlation_id":' + _quoted(correlation)
+    text += ',"evidence":' + _quoted(append.evidence) + "," + writer.tail
     try:
-        return canonical_json(value)
-    except ValueError as problem:
-        raise ValidationError(f"the envelope can't be written as JSON: {problem}") from problem
+        return text.encode()
+    except UnicodeEncodeError as problem:
+        raise ValidationError(f"the envelope can't be written as UTF-8: {problem}") from problem
+
+
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""A text as JSON."""
 
 
 def _prepare_write(write: Write, command: Command, index: int) -> PreparedWrite:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,7 @@ from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, decide
+from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
 from kernel.log.records import COLUMNS, Command, this_process
 from kernel.log.threaded import ThreadedLog
@@ -79,10 +80,12 @@ SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
 UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
 SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
 UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
-INSERT_ROW = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
-UPSERT_STREAM = (
-    "INSERT INTO log_stream VALUES (?, ?) ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
-)
+CHUNKS = (64, 16, 4, 1)
+"""How many rows one statement takes; there is a prepared one for each size."""
+ROW = "(?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
+INSERT_ROWS = {size: "INSERT INTO log VALUES " + ", ".join([ROW] * size) for size in CHUNKS}
+UPSERT = " ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
+UPSERT_STREAMS = {size: "INSERT INTO log_stream VALUES " + ", ".join(["(?, ?)"] * size) + UPSERT for size in CHUNKS}
 SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
 SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
 SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_id <> ? ORDER BY position LIMIT 1"
@@ -159,6 +162,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
         self._connection: sqlite3.Connection | None = None
         self._data_version: int | None = None
+        self._recall = Recall()
         self._closed = False
 
     def construct_create_table_statements(self) -> list[str]:
@@ -193,25 +197,44 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
+                self._recall.forget()
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
         """See `LogRecorder.commit`."""
+        with self._lock:
+            try:
+                return self._attempt(commands, now_ns, careful=False)
+            except RowRefused:  # an id or a stream was there already, against what was presumed
+                return self._attempt(commands, now_ns, careful=True)
+
+    def _attempt(self, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
         with self._transaction() as connection:
-            batch = self._record(connection, commands, now_ns)
+            batch = self._record(connection, commands, now_ns, careful=careful)
         self._seen = batch.head
+        self._recall.learn(commands, batch)
         return batch
 
-    def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int) -> Batch:
-        head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
-        known = _known(connection, commands, head)
-        versions = _versions(connection, commands)
-        batch = decide(commands, head=head, known=known, versions=versions, now_ns=now_ns)
+    def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
+        batch = self._decide(connection, commands, now_ns, careful=careful)
+        if not careful and has_refusals(batch):
+            batch = self._decide(connection, commands, now_ns, careful=True)
         if batch.rows:
             _insert(connection, batch)
         return batch
+
+    def _decide(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
+        head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
+        recall = self._recall
+        if careful:
+            recall.forget()
+        recall.at(head)
+        streams = streams_of(commands) if careful else recall.unknown_streams(commands)
+        recall.versions.update(_versions(connection, streams))
+        known = _known(connection, commands, head) if careful else recall.commands
+        return decide(commands, head=head, known=known, versions=recall.versions, now_ns=now_ns)
 
     def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
@@ -220,7 +243,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if existing.exchange_id:
                 return existing
             connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
-            self._record(connection, [created], now_ns)
+            self._record(connection, [created], now_ns, careful=True)
             return identity
 
     def changed_elsewhere(self) -> bool:
@@ -286,9 +309,9 @@ def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) 
     return known
 
 
-def _versions(connection: sqlite3.Connection, commands: list[Command]) -> dict[str, int]:
+def _versions(connection: sqlite3.Connection, streams: list[str]) -> dict[str, int]:
     versions: dict[str, int] = {}
-    for stream_id in {write.stream_id for command in commands for write in command.writes}:
+    for stream_id in streams:
         found = connection.execute(SELECT_STREAM, (stream_id,)).fetchone()
         if found is not None:
             versions[stream_id] = found[0]
@@ -298,11 +321,22 @@ def _versions(connection: sqlite3.Connection, commands: list[Command]) -> dict[s
 def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
     head = batch.head
     try:
-        connection.executemany(INSERT_ROW, batch.rows)
+        for statement, values in _in_chunks(INSERT_ROWS, batch.rows):
+            connection.execute(statement, values)
     except sqlite3.IntegrityError as problem:
         raise RowRefused(str(problem)) from problem
-    connection.executemany(UPSERT_STREAM, batch.versions.items())
+    for statement, values in _in_chunks(UPSERT_STREAMS, list(batch.versions.items())):
+        connection.execute(statement, values)
     connection.execute(UPDATE_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns))
+
+
+def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
+    """The rows in as few statements as there can be: each one lets go of the interpreter's lock, and has to get it back."""
+    start = 0
+    for size, statement in statements.items():
+        while len(rows) - start >= size:
+            yield statement, [value for row in rows[start : start + size] for value in row]
+            start += size
 
 
 def _select_statement(query: Query) -> tuple[str, list[object]]:

@@ -23,6 +23,9 @@ from kernel.log.records import event_of
 
 T = TypeVar("T")
 
+READ_RETRY_DELAY_S = 0.2
+"""How often a tail tries a database that is away."""
+
 
 class StoredLog(EventLog):
     """A log over a recorder."""
@@ -159,7 +162,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         log = self._log
         try:
             await log._watch()
-            chain = await log._call(lambda: log._recorder.chain_at(self._after))
+            chain = await self._patiently(lambda: log._recorder.chain_at(self._after))
             head = await log.head() if chain is None else None
         except LogUnavailableError:
             if log._closed or subscription.closed:
@@ -191,7 +194,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         subscription.must_read = False
         limit = self._log.settings.page_rows
         try:
-            rows = await self._log._call(lambda: self._page(limit))
+            rows = await self._patiently(lambda: self._page(limit))
         except BaseException:
             subscription.must_read = not self._log._closed
             if self._log._closed:  # the end of the log is on its way to the subscription
@@ -205,6 +208,18 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         subscription.must_read = subscription.must_read or len(rows) == limit
         self._after, self._chain = rows[-1].position, chain
         return events
+
+    async def _patiently(self, function: Callable[[], T]) -> T:
+        """The result of a read; a database that is away is waited for as long as the settings say."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._log.settings.reconnect_timeout_s
+        while True:
+            try:
+                return await self._log._call(function)
+            except LogUnavailableError:
+                if self._log._closed or loop.time() > deadline_s:
+                    raise
+            await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:
         rows = self._log._recorder.select(Query(after=self._after, limit=limit))

@@ -70,7 +70,7 @@ class ThreadedLog(StoredLog):
             self._commit_one_by_one(pending, problem)
         except KernelError as problem:
             settle(pending, [_own(problem) for _ in pending])
-        except Exception as problem:  # noqa: BLE001  # the boundary of the writer: callers must hear of it
+        except Exception as problem:  # the boundary of the thread: the callers must hear of it
             settle(pending, [_bug(problem) for _ in pending])
         else:
             self._publish(pending, batch)
@@ -116,6 +116,7 @@ class ThreadedLog(StoredLog):
 
     async def _close(self) -> None:
         loop = asyncio.get_running_loop()
+        self._recorder.hurry()
         await loop.run_in_executor(self._readers, self._writer.stop)
         self._feed.close()
         await loop.run_in_executor(self._readers, self._release)

@@ -63,7 +63,9 @@ class WriterThread:
                 raise LogUnavailableError("the log is closed")
             waiting = len(self._queue)
             if waiting >= self._settings.queue_commands_max and not is_fact:
-                raise BusyError(f"{waiting} commands wait for the log's writer, the limit: nothing was written, try again")
+                raise BusyError(
+                    f"{waiting} commands wait for the log's writer, the limit: nothing was written, try again"
+                )
             self._queue.append(pending)
             self._start()
             if waiting == 0:

@@ -77,7 +77,8 @@ class PaperConfig(Model):
     )
     """What the account starts with, at each asset's scale."""
     last_prices: dict[SymbolId, Uint64] = Field(default_factory=lambda: {"BTCUSDT": 6_180_000, "ETHUSDT": 265_000})
-    """The last trade price before the tape's first trade, at the price scale; the ladder stands around it."""
+    """The last trade price before the tape's first trade, at the price scale; the ladder stands around it. A tape that is
+    given brings its own first price."""
     maker_fee_bps: Counter = 10
     """Fee of a fill that added liquidity, in 1/10,000 of what is received."""
     taker_fee_bps: Counter = 10
@@ -169,4 +170,5 @@ class PaperExchangeOptions:
     config: PaperConfig = field(default_factory=PaperConfig)
     """How the exchange behaves."""
     journal: str | PathLike[str] | None = None
-    """The file that outlives the exchange; none: it forgets everything with its process."""
+    """The file that outlives the exchange; none: it forgets everything with its process. The tape is not in it: after a
+    restart the market begins again with the tape's first trade."""

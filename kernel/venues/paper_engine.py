@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError, Violation
@@ -63,6 +63,15 @@ class _Ids:
     exec: int
 
 
+class _Party(NamedTuple):
+    """One side of a trade."""
+
+    order_id: int
+    symbol_id: str
+    side: Side
+    own: bool
+
+
 class PaperEngine:
     """A price-time matching exchange for one client account, other accounts, and a tape."""
 
@@ -99,6 +108,7 @@ class PaperEngine:
             exec=max(self.book.last_exec_id + 1, first),
         )
         self._last_ns = self.book.last_ns
+        self._ratchet_ns = 0
         self._rate_ns = 0
 
     def _recover(self, recorded: Iterable[Iterable[Change]]) -> None:
@@ -363,9 +373,8 @@ class PaperEngine:
     def _execution_changes(self, taker: Opened, execution: Execution) -> Iterable[Change]:
         """Both sides of one trade under one trade id."""
         trade_id = self._trade_id()
-        symbol = self.book.symbols[taker.symbol_id]
-        own = taker.account == OWN
-        yield self._traded(symbol, taker.order_id, taker.side, execution, trade_id=trade_id, taker=True, own=own)
+        party = _Party(taker.order_id, taker.symbol_id, taker.side, taker.account == OWN)
+        yield self._traded(party, execution, trade_id=trade_id, liquidity=Liquidity.TAKER)
         if execution.order_id is not None:
             yield self._maker_change(execution, trade_id=trade_id)
 
@@ -379,44 +388,30 @@ class PaperEngine:
         assert execution.order_id is not None, "a maker is an order"
         maker = self.book.order(execution.order_id)
         assert maker is not None, "a match names orders of the book"
-        symbol = self.book.symbols[maker.symbol_id]
-        return self._traded(
-            symbol, maker.order_id, maker.side, execution, trade_id=trade_id, taker=False, own=maker.own
-        )
+        return self._traded(_party(maker), execution, trade_id=trade_id, liquidity=Liquidity.MAKER)
 
-    def _traded(
-        self,
-        symbol: SymbolMetadata,
-        order_id: int,
-        side: Side,
-        execution: Execution,
-        *,
-        trade_id: int,
-        taker: bool,
-        own: bool,
-    ) -> Traded:
-        liquidity = Liquidity.TAKER if taker else Liquidity.MAKER
-        fee, fee_asset = self._fee(symbol, side, execution.price, execution.quantity, liquidity)
+    def _traded(self, party: _Party, execution: Execution, *, trade_id: int, liquidity: Liquidity) -> Traded:
+        fee, fee_asset = self._fee(party, execution, liquidity)
         return Traded(
             at_ns=self._tick(),
             exec_id=self._exec_id(),
-            order_id=order_id,
+            order_id=party.order_id,
             trade_id=trade_id,
             price=execution.price,
             quantity=execution.quantity,
             liquidity=liquidity,
-            fee=fee if own else 0,
+            fee=fee if party.own else 0,
             fee_asset=fee_asset,
         )
 
-    def _fee(
-        self, symbol: SymbolMetadata, side: Side, price: int, quantity: int, liquidity: Liquidity
-    ) -> tuple[int, str]:
+    def _fee(self, party: _Party, execution: Execution, liquidity: Liquidity) -> tuple[int, str]:
         """The fee and its asset: of what is received, as on Binance."""
+        symbol = self.book.symbols[party.symbol_id]
         bps = self.config.taker_fee_bps if liquidity is Liquidity.TAKER else self.config.maker_fee_bps
-        if side is Side.BUY:
-            return fee_of(self.book.base_amount(symbol, quantity), bps=bps), symbol.base_asset
-        return fee_of(self.book.quote_amount(symbol, price * quantity, up=False), bps=bps), symbol.quote_asset
+        if party.side is Side.BUY:
+            return fee_of(self.book.base_amount(symbol, execution.quantity), bps=bps), symbol.base_asset
+        received = self.book.quote_amount(symbol, execution.price * execution.quantity, up=False)
+        return fee_of(received, bps=bps), symbol.quote_asset
 
     def _close(
         self, order: PaperOrder, *, request_id: str | None = None, bare: bool = False, text: str | None = None
@@ -446,8 +441,7 @@ class PaperEngine:
         )
 
     def _correction(self, order: PaperOrder, trade: PaperTrade, *, price: int, quantity: int) -> list[Change]:
-        symbol = self.book.symbols[order.symbol_id]
-        fee, _ = self._fee(symbol, order.side, price, quantity, trade.liquidity)
+        fee, _ = self._fee(_party(order), Execution(None, price, quantity), trade.liquidity)
         changes: list[Change] = [
             Corrected(
                 at_ns=self._tick(),
@@ -498,7 +492,9 @@ class PaperEngine:
 
     def _tick(self) -> int:
         """The next instant of the exchange: the clock's, or one later than the last."""
-        self._last_ns = max(self.clock.now_ns(), self._last_ns + 1)
+        now_ns = self.clock.now_ns()
+        self._last_ns = max(now_ns, self._last_ns + 1)
+        self._ratchet_ns = max(self._ratchet_ns, self._last_ns - now_ns)
         return self._last_ns
 
     def _exec_id(self) -> int:
@@ -510,9 +506,10 @@ class PaperEngine:
         return self._ids.trade - 1
 
     def _as_of(self, lag_ns: int, stale_ns: int) -> int | None:
-        """The instant whose state a query shows; None for now."""
+        """The instant whose state a query shows; None for now. Changes carry instants that may be ahead of the clock, and
+        nothing may be hidden for longer than the lag: so a query shows what is that much newer."""
         behind_ns = max(lag_ns, stale_ns)
-        return self.clock.now_ns() - behind_ns if behind_ns else None
+        return self.clock.now_ns() - behind_ns + self._ratchet_ns if behind_ns else None
 
     def _trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
         order = self.book.order(trade.order_id)
@@ -530,6 +527,10 @@ class PaperEngine:
             "fee_asset": trade.fee_asset,
             "busted": trade.quantity == 0,
         }
+
+
+def _party(order: PaperOrder) -> _Party:
+    return _Party(order.order_id, order.symbol_id, order.side, order.own)
 
 
 def _filter_failure(violations: list[Violation]) -> Rejected:

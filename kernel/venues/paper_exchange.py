@@ -26,7 +26,7 @@ from kernel.venues.base import (
     VenueCapabilities,
     VenueSnapshot,
 )
-from kernel.venues.paper_config import PaperExchangeOptions, TapeTrade
+from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade
 from kernel.venues.paper_engine import PaperEngine
 from kernel.venues.paper_faults import Fault, FaultKind, FaultPlan, FaultSource, Operation
 from kernel.venues.paper_journal import Journal
@@ -76,7 +76,10 @@ class PaperExchange:
         self.clock = clock or SystemClock()
         self.faults: FaultSource = FaultPlan() if faults is None else faults
         self.capabilities: VenueCapabilities = self.options.config.capabilities()
-        self._tape_symbol = self._find_symbol()
+        self.tape_symbol = self._find_symbol()
+        """The symbol that the tape is of."""
+        self.tape_ended = asyncio.Event()
+        """Set when the tape was played to its end, or could not be read any further."""
         self._speed = None if self.options.speed == "step" else pace(self.options.speed)
         self._steps = self._trades()
         self._first = next(self._steps, None)
@@ -109,7 +112,7 @@ class PaperExchange:
             self._journal = Journal(self.options.journal) if self.options.journal is not None else None
             try:
                 self._engine = PaperEngine(
-                    self.options.config,
+                    self._config(),
                     clock=self.clock,
                     seed=self.options.seed,
                     journal=self._journal,
@@ -121,6 +124,14 @@ class PaperExchange:
         self.running = True
         if self.options.speed != "step":
             self.spawn(self._play())
+
+    def _config(self) -> PaperConfig:
+        """The configuration; where a tape is given, its first price is the last price before it."""
+        config = self.options.config
+        if self.options.tape is None or self._first is None:
+            return config
+        last_prices = {**config.last_prices, self.tape_symbol: self._first.price}
+        return config.model_copy(update={"last_prices": last_prices})
 
     async def stop(self) -> None:
         """Break every session, stop the tape, close the journal. Cancels no order. Idempotent."""
@@ -195,16 +206,17 @@ class PaperExchange:
         if fault is not None:
             await self._before(session, operation, request, fault)
         await self._arrive(request)
+        answer: Answer = None
+        refusal: VenueError | None = None
         try:
             answer = self.carry_out(operation, request, fault=fault)
-        except VenueError:
-            if fault is not None:
-                await self._after(session, operation, request, fault)
-            await self._pause(self.options.config.answer_latency_ns)
-            raise
+        except VenueError as error:
+            refusal = error
         if fault is not None:
-            await self._after(session, operation, request, fault)
+            await self._after(session, operation, request, fault, refused=refusal is not None)
         await self._pause(self.options.config.answer_latency_ns)
+        if refusal is not None:
+            raise refusal
         return answer
 
     async def _before(self, session: Session, operation: Operation, request: Request, fault: Fault) -> None:
@@ -223,8 +235,10 @@ class PaperExchange:
             case FaultKind.SNAPSHOT_FAILED:
                 raise OutcomeUnknown("Internal error; unable to process your request. Please try again.", code="503")
 
-    async def _after(self, session: Session, operation: Operation, request: Request, fault: Fault) -> None:
-        """What a fault does once the request was carried out."""
+    async def _after(
+        self, session: Session, operation: Operation, request: Request, fault: Fault, *, refused: bool
+    ) -> None:
+        """What a fault does once the request was carried out, or refused."""
         match fault.kind:
             case FaultKind.ANSWER_LOST:
                 raise NoAnswer
@@ -237,7 +251,7 @@ class PaperExchange:
             case FaultKind.DISCONNECT_AFTER:
                 self._break(session)
                 raise NoAnswer
-            case FaultKind.DUPLICATE_REFUSAL:
+            case FaultKind.DUPLICATE_REFUSAL if not refused:  # without an order it would be a lie
                 raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
             case FaultKind.UNSOLICITED_CANCEL if isinstance(request, SubmitRequest):
                 self.spawn(self._cancel_later(request.client_order_id, fault.delay_ns))
@@ -375,7 +389,7 @@ class PaperExchange:
     def _take(self, trade: TapeTrade) -> None:
         self._tape_ns = trade.time_ns
         try:
-            self.engine.tape_trade(self._tape_symbol, trade)
+            self.engine.tape_trade(self.tape_symbol, trade)
         except OutcomeUnknown as error:
             logger.error("a trade of the tape was not taken: %s", error)  # the journal is full: nothing was changed
 
@@ -384,6 +398,7 @@ class PaperExchange:
             await play(self._tape(), self._take, clock=self.clock, speed=self._speed)
         except ValidationError as error:
             logger.error("the tape ends here: %s", error)
+        self.tape_ended.set()
 
     def _find_symbol(self) -> str:
         symbol = self.options.symbol
@@ -400,7 +415,7 @@ class PaperExchange:
 
     def _trades(self) -> Iterator[TapeTrade]:
         source = self.options.tape
-        metadata = next(symbol for symbol in self.options.config.symbols if symbol.symbol_id == self._tape_symbol)
+        metadata = next(symbol for symbol in self.options.config.symbols if symbol.symbol_id == self.tape_symbol)
 
         def open_tape() -> Iterable[TapeTrade]:
             if source is None:

@@ -187,8 +187,8 @@ def _text(path: Path) -> Iterator[IO[str]]:
     try:
         with _binary(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
             yield text
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise _unreadable(path, 0, error.strerror or str(error)) from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, 0, str(error)) from error
 
 
 @contextmanager

@@ -24,9 +24,6 @@ from kernel.log.records import COLUMNS
 class Backend(ABC):
     """One store that logs are opened on."""
 
-    durable = True
-    """Whether it outlives its log objects by itself."""
-
     def __init__(self, exchange_id: str) -> None:
         self.exchange_id = exchange_id
 
@@ -60,8 +57,6 @@ class Backend(ABC):
 class MemoryBackend(Backend):
     """Rows in memory; stands for itself."""
 
-    durable = False
-
     def __init__(self, exchange_id: str) -> None:
         super().__init__(exchange_id)
         self.recorder = MemoryRecorder()
@@ -91,7 +86,7 @@ class MemoryBackend(Backend):
         self._index()
 
     def insert(self, row: tuple[Any, ...]) -> None:
-        self.recorder.rows.append(row)  # type: ignore[arg-type]  # tampering knows no types
+        self.recorder.rows.append(row)
         self.recorder.rows.sort()
         self._index()
 

@@ -16,17 +16,19 @@ def backend(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) ->
     """Each backend in turn, fresh."""
     if request.param == "memory":
         return MemoryBackend(exchange_id)
+    return _database(request, exchange_id, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) -> SQLiteBackend | PostgresBackend:
+    """Each backend that is a database of its own."""
+    return _database(request, exchange_id, tmp_path)
+
+
+def _database(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) -> SQLiteBackend | PostgresBackend:
     if request.param == "sqlite":
         return SQLiteBackend(exchange_id, tmp_path / "log.db")
     return PostgresBackend(exchange_id, request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def database(backend: Backend) -> Backend:
-    """Each backend that is a database of its own."""
-    if not backend.durable:
-        pytest.skip("memory has no database")
-    return backend
 
 
 @pytest.fixture

@@ -105,4 +105,7 @@ class TestPostgresNonInterleaving(PostgresRecorders, NonInterleavingNotification
     """Concurrent writers don't interleave on PostgreSQL."""
 
 
-del ApplicationRecorderTestCase, NonInterleavingNotificationIDsBaseCase  # or they would be collected as tests themselves
+del (
+    ApplicationRecorderTestCase,
+    NonInterleavingNotificationIDsBaseCase,
+)  # or they would be collected as tests themselves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -48,9 +49,10 @@ OFFERS = [Level(102, 5), Level(103, 5)]
 EXAMPLES = [
     Example("nobody there: rests", Incoming(BUY, 4, 100), [], [], [], 4, Ending.RESTS),
     Example("below the best offer: rests", Incoming(BUY, 4, 99), ASKS, OFFERS, [], 4, Ending.RESTS),
-    Example("at the offer: trades at the maker's price", Incoming(BUY, 4, 105), ASKS, [], [(1, 100, 4)], 0, Ending.FILLED),
-    Example("price, then time", Incoming(BUY, 12, 101), ASKS, [], [(1, 100, 5), (2, 100, 5), (3, 101, 2)], 0, Ending.FILLED),
-    Example("a seller meets the highest bid first", Incoming(SELL, 12, 99), BIDS, [], [(1, 100, 5), (2, 100, 5), (3, 99, 2)],
+    Example("at the offer, at the maker's price", Incoming(BUY, 4, 105), ASKS, [], [(1, 100, 4)], 0, Ending.FILLED),
+    Example("price, then time", Incoming(BUY, 12, 101), ASKS, [], [(1, 100, 5), (2, 100, 5), (3, 101, 2)], 0,
+            Ending.FILLED),
+    Example("sellers meet the highest bid first", Incoming(SELL, 12, 99), BIDS, [], [(1, 100, 5), (2, 100, 5), (3, 99, 2)],
             0, Ending.FILLED),
     Example("limit reached: the rest rests", Incoming(BUY, 12, 100), ASKS, OFFERS, [(1, 100, 5), (2, 100, 5)], 2,
             Ending.RESTS),
@@ -150,7 +152,7 @@ def test_price_time_priority_is_kept(situation: tuple[Incoming, list[Resting], l
     incoming, resting, levels = situation
     result = match(incoming, resting, levels)
     done = {execution.order_id: execution.quantity for execution in result.executions}
-    for better, worse in zip(resting, resting[1:], strict=False):
+    for better, worse in pairwise(resting):
         if worse.order_id in done:
             assert done.get(better.order_id) == better.leaves
     if None in done:

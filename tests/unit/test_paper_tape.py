@@ -7,7 +7,7 @@ import gzip
 import os
 import tracemalloc
 import zipfile
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,7 @@ def test_a_real_tape_is_read_whole() -> None:
     path = os.environ["KERNEL_TAPE"]
     trades = list(read_tape(path, BTC))
     assert trades
-    assert all(earlier.time_ns <= later.time_ns for earlier, later in zip(trades, trades[1:], strict=False))
+    assert all(earlier.time_ns <= later.time_ns for earlier, later in pairwise(trades))
 
 
 def some(*times_s: float) -> list[TapeTrade]:

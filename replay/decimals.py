@@ -1,0 +1,107 @@
+"""Integers at their scales as decimals for people and for JSON: the way out, at the edge where they are printed.
+
+Called by `views` and its neighbours. The way in is `ordering`. Scales come from the symbols and assets that the log knows.
+JSON gets exact decimal strings with all places; tables get them without trailing zeros where that reads better. What has no
+known scale stays an integer (a number in JSON, so that the two can't be mistaken for each other).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from kernel.order_spec import AssetMetadata, SymbolMetadata, from_scaled
+
+PRICES = frozenset({"price", "stop_price", "avg_px", "last_px", "tick_size", "min_price", "max_price"})
+QUANTITIES = frozenset(
+    {
+        "quantity", "display_quantity", "cum_qty", "leaves_qty", "inferred_qty", "final_cum_qty", "last_qty", "order_qty",
+        "lot_size", "min_quantity", "max_quantity",
+    }
+)  # fmt: skip
+NOTIONALS = frozenset({"cum_notional", "cost", "realized_pnl", "min_notional", "max_notional"})
+AMOUNTS = frozenset({"total", "locked", "free"})
+AMOUNTS_BY_ASSET = frozenset({"fees", "margin"})
+OPAQUE = frozenset({"metadata", "raw"})
+"""Fields whose content is somebody else's: never touched."""
+
+
+def plain(number: Decimal) -> str:
+    """A decimal without an exponent, all places kept."""
+    return f"{number:f}"
+
+
+def trimmed(number: Decimal) -> str:
+    """A decimal without an exponent and without zeros at its end."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class Scales:
+    """What scale each symbol and asset has, as far as is known."""
+
+    def __init__(
+        self, symbol: Callable[[str], SymbolMetadata | None], asset: Callable[[str], AssetMetadata | None]
+    ) -> None:
+        self._symbol = symbol
+        self._asset = asset
+
+    def price(self, symbol_id: str, value: int | None) -> str:
+        """A price for a table, all places shown; `-` for none."""
+        known = self._symbol(symbol_id)
+        if value is None:
+            return "-"
+        return str(value) if known is None else plain(known.price_to_decimal(value))
+
+    def quantity(self, symbol_id: str, value: int | None) -> str:
+        """A quantity for a table."""
+        known = self._symbol(symbol_id)
+        if value is None:
+            return "-"
+        return str(value) if known is None else trimmed(known.quantity_to_decimal(value))
+
+    def notional(self, symbol_id: str, value: int) -> str:
+        """A price × quantity for a table."""
+        known = self._symbol(symbol_id)
+        return str(value) if known is None else trimmed(known.notional_to_decimal(value))
+
+    def amount(self, asset_id: str, value: int) -> str:
+        """An amount of an asset for a table."""
+        known = self._asset(asset_id)
+        return str(value) if known is None else trimmed(from_scaled(value, decimals=known.decimals))
+
+    def data(self, value: Any, symbol_id: str | None) -> Any:
+        """A model's JSON with every price, quantity and amount as an exact decimal string. `symbol_id` is its market."""
+        if isinstance(value, list):
+            return [self.data(item, symbol_id) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {key: self._field(key, item, value, symbol_id) for key, item in value.items()}
+
+    def _field(self, key: str, value: Any, beside: dict[str, Any], symbol_id: str | None) -> Any:
+        if key in OPAQUE:
+            return value
+        if key in AMOUNTS_BY_ASSET and isinstance(value, dict):
+            return {asset_id: self._exact_amount(asset_id, amount) for asset_id, amount in value.items()}
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._number(key, value, beside, symbol_id)
+        return self.data(value, symbol_id)
+
+    def _number(self, key: str, value: int, beside: dict[str, Any], symbol_id: str | None) -> str | int:
+        if key == "fee":
+            return self._exact_amount(beside.get("fee_asset"), value)
+        if key in AMOUNTS and "asset_id" in beside:
+            return self._exact_amount(beside["asset_id"], value)
+        known = self._symbol(symbol_id) if symbol_id is not None else None
+        if known is None:
+            return value
+        if key in PRICES:
+            return plain(known.price_to_decimal(value))
+        if key in QUANTITIES:
+            return plain(known.quantity_to_decimal(value))
+        return plain(known.notional_to_decimal(value)) if key in NOTIONALS else value
+
+    def _exact_amount(self, asset_id: str | None, value: int) -> str | int:
+        known = self._asset(asset_id) if asset_id is not None else None
+        return value if known is None else plain(from_scaled(value, decimals=known.decimals))

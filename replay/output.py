@@ -1,0 +1,185 @@
+"""How things are printed: tables, JSON, YAML, names; ages, durations; and text made harmless for a terminal.
+
+Called by the CLI with what `views` and its neighbours found. Everything returns text; nothing here prints, reads a log or
+looks at a clock. Promises: no control character of anybody's text reaches the terminal; JSON keeps models' field names;
+one thing asked for by its name is an object, anything else an array.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from kernel.clock import NS_PER_S
+
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, characters that turn the direction of text, line separators, halves of pairs."""
+COLUMN_GAP = "   "
+NONE = "<none>"
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing: its name, its data for programs, its lines for people."""
+
+    name: str
+    data: dict[str, Any]
+    lines: tuple[tuple[str, ...], ...]
+    """Cells of each line of the table, the wide columns included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Things of one kind."""
+
+    kind: str
+    """Singular, as in `order`: `-o name` prints `order/ID`."""
+    columns: tuple[str, ...]
+    narrow: int
+    """How many of the columns are shown without `wide`."""
+    items: tuple[Item, ...]
+    single: bool = False
+    """One thing was asked for by its name: JSON and YAML are an object."""
+
+
+def escaped(text: str) -> str:
+    """Text with every unsafe character written out, as in `\\x1b` and `\\u202e`."""
+    return UNSAFE.sub(lambda found: written_out(ord(found[0])), text)
+
+
+def written_out(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def render(listing: Listing, form: Format) -> str:
+    """A listing as text that ends with a line break; empty when there is nothing to show."""
+    match form:
+        case Format.TABLE | Format.WIDE:
+            return table_text(listing, wide=form is Format.WIDE)
+        case Format.NAME:
+            return "".join(item_text(listing.kind, item, form) for item in listing.items)
+        case Format.JSONL:
+            return "".join(json_line(item.data) for item in listing.items)
+    data = [item.data for item in listing.items]
+    whole: Any = data[0] if listing.single and len(data) == 1 else data
+    return yaml_text(whole) if form is Format.YAML else json_text(whole)
+
+
+def item_text(kind: str, item: Item, form: Format) -> str:
+    """One thing by itself in a format that is not a table: what a watch prints."""
+    match form:
+        case Format.NAME:
+            return f"{kind}/{escaped(item.name)}\n"
+        case Format.JSONL:
+            return json_line(item.data)
+        case Format.YAML:
+            return "---\n" + yaml_text(item.data)
+    return json_text(item.data)
+
+
+def table_text(listing: Listing, *, wide: bool) -> str:
+    """The table, aligned; empty when it has no lines."""
+    shown = len(listing.columns) if wide else listing.narrow
+    lines = [line[:shown] for item in listing.items for line in item.lines]
+    return aligned([listing.columns[:shown], *lines]) if lines else ""
+
+
+def aligned(lines: Sequence[Sequence[str]], *, widths: Sequence[int] = ()) -> str:
+    """Lines of cells, each column as wide as its widest cell (and at least as `widths` says), unsafe text escaped."""
+    safe = [[escaped(cell) for cell in line] for line in lines]
+    needed = column_widths(safe, widths)
+    return "".join(
+        COLUMN_GAP.join(cell.ljust(width) for cell, width in zip(line, needed, strict=False)).rstrip() + "\n"
+        for line in safe
+    )
+
+
+def column_widths(lines: Iterable[Sequence[str]], at_least: Sequence[int] = ()) -> list[int]:
+    """How wide each column must be."""
+    widths = list(at_least)
+    for line in lines:
+        widths += [0] * (len(line) - len(widths))
+        for index, cell in enumerate(line):
+            widths[index] = max(widths[index], len(cell))
+    return widths
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON. Unsafe characters are escaped as JSON does it: the value read back is the same."""
+    return json_safe(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line."""
+    return json_safe(json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
+
+
+def json_safe(text: str) -> str:
+    """JSON with unsafe characters as `\\u…`; json.dumps did those below a space, and the rest stand in strings only."""
+    return UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def yaml_text(value: Any) -> str:
+    """YAML in ASCII, keys in the order given."""
+    import yaml
+
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=False))
+
+
+def human_duration(seconds: int) -> str:
+    """A length of time as kubectl writes it: two units at most, coarser the longer it is."""
+    if seconds < -1:
+        return "<invalid>"
+    minutes, hours = seconds // 60, seconds // 3600
+    if seconds < 120:
+        return f"{max(seconds, 0)}s"
+    if minutes < 10:
+        return two_units(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return two_units(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 24 * 8:
+        return two_units(hours // 24, "d", hours % 24, "h")
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24}d"
+    if hours < 24 * 365 * 8:
+        return two_units(hours // 24 // 365, "y", hours // 24 % 365, "d")
+    return f"{hours // 24 // 365}y"
+
+
+def two_units(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def age(then_ns: int | None, now_ns: int) -> str:
+    """How long ago an instant was; `<unknown>` for none."""
+    if not then_ns:
+        return "<unknown>"
+    return human_duration(int((now_ns - then_ns) / NS_PER_S))
+
+
+def utc(instant_ns: int | None) -> str:
+    """An instant in UTC, to the microsecond."""
+    if not instant_ns:
+        return NONE
+    second = datetime.fromtimestamp(instant_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{second}.{instant_ns % NS_PER_S // 1000:06d}Z"

@@ -1,0 +1,223 @@
+"""The types that `get` knows: what of a state belongs to each, and the line of a table that shows it.
+
+Called by `views`, which asks and watches, and by `describe`. A table of types stands at the end. Reads records, writes
+text; a record's JSON is made from the model itself, so here are only the lines for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kernel import events
+from kernel.clock import Clock
+from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.state import KernelState
+from replay.decimals import Scales, plain
+from replay.output import NONE, age, utc
+
+
+class Subject(NamedTuple):
+    """One record, and what it can be asked for by."""
+
+    name: str
+    record: Any
+    symbol_id: str | None = None
+    intent_id: str | None = None
+
+
+class Look(NamedTuple):
+    """A state as it is shown: with scales, and with an instant that ages count from."""
+
+    state: KernelState
+    scales: Scales
+    now_ns: int
+
+
+Lines = list[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A type that `get` knows."""
+
+    kind: str
+    aliases: frozenset[str]
+    columns: tuple[str, ...]
+    narrow: int
+    subjects: Callable[[KernelState], Iterable[Subject]]
+    lines: Callable[[Look, Any], Lines]
+    filters: frozenset[str]
+    """Of `owner` and `symbol`: those that make sense for it."""
+
+
+def look_at(state: KernelState, clock: Clock) -> Look:
+    """A state as it is shown now."""
+    return Look(state, Scales(state.symbol, state.asset), clock.now_ns())
+
+
+# ------------------------------------------------------------------------------------------------------------- subjects
+def intent_subject(intent: Any) -> Subject:
+    return Subject(intent.intent_id, intent, intent.order.symbol_id, intent.intent_id)
+
+
+def order_subject(order: Any) -> Subject:
+    return Subject(order.intent_id, order, order.status.order.symbol_id, order.intent_id)
+
+
+def fill_subject(fill: events.OrderFilled) -> Subject:
+    return Subject(fill.fill_key, fill, fill.symbol_id, fill.intent_id)
+
+
+def finding_subject(finding: Finding) -> Subject:
+    return Subject(finding.finding_id, finding, finding.symbol_id, finding.intent_id)
+
+
+# ---------------------------------------------------------------------------------------------------------------- lines
+def terms(look: Look, order: StandardOrder) -> tuple[str, ...]:
+    """SYMBOL SIDE TYPE QUANTITY PRICE."""
+    price = order.price if order.price is not None else order.stop_price
+    quantity = look.scales.quantity(order.symbol_id, order.quantity)
+    return (order.symbol_id, order.side, order.order_type, quantity, look.scales.price(order.symbol_id, price))
+
+
+def intent_lines(look: Look, intent: OrderIntent) -> Lines:
+    state = look.state.order_state(intent.intent_id)
+    status = (state.status.ord_status, state.reconciliation_status) if state else ("-", "PENDING")
+    cells = (intent.intent_id, *terms(look, intent.order), intent.desired, *status)
+    wide = (intent.owner or NONE, str(intent.generation), intent.order.time_in_force, utc(intent.created_at_ns))
+    return [(*cells, age(intent.created_at_ns, look.now_ns), *wide)]
+
+
+def order_lines(look: Look, order: OrderState) -> Lines:
+    symbol_id, status = order.status.order.symbol_id, order.status
+    filled = look.scales.quantity(symbol_id, status.cum_qty)
+    average = look.scales.price(symbol_id, status.avg_px)
+    cells = (order.intent_id, *terms(look, status.order), filled, average, status.ord_status)
+    began_ns = order_began_ns(look.state, order)
+    wide = (
+        order.exchange_order_id or NONE,
+        order.client_order_id or NONE,
+        look.scales.quantity(symbol_id, status.leaves_qty),
+        str(order.failures),
+        utc(int(order.last_sync_at * 10**9)),
+    )
+    return [(*cells, order.reconciliation_status, age(began_ns, look.now_ns), *wide)]
+
+
+def order_began_ns(state: KernelState, order: OrderState) -> int | None:
+    """Since when there is such an order: its intent's creation, else its first sight."""
+    intent = state.intent(order.intent_id)
+    if intent is not None:
+        return intent.created_at_ns
+    return order.venue_orders[0].first_seen_ns if order.venue_orders else None
+
+
+def fill_lines(look: Look, fill: events.OrderFilled) -> Lines:
+    quantity = look.scales.quantity(fill.symbol_id, fill.last_qty)
+    price = look.scales.price(fill.symbol_id, fill.last_px)
+    fee = f"{look.scales.amount(fill.fee_asset, fill.fee)} {fill.fee_asset}" if fill.fee_asset and fill.fee else "-"
+    cells = (str(fill.position), fill.intent_id, fill.symbol_id, fill.side, quantity, price, fee)
+    wide = (fill.fill_key, fill.exchange_order_id or NONE, utc(fill.transact_time_ns))
+    return [(*cells, fill.liquidity or "-", age(fill.recorded_at_ns, look.now_ns), *wide)]
+
+
+def position_lines(look: Look, position: Position) -> Lines:
+    symbol_id = position.symbol_id
+    fees = ", ".join(f"{look.scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in position.fees.items())
+    cells = (symbol_id, look.scales.quantity(symbol_id, position.quantity) if position.quantity >= 0 else "")
+    if position.quantity < 0:
+        cells = (symbol_id, "-" + look.scales.quantity(symbol_id, -position.quantity))
+    average = look.scales.price(symbol_id, position.avg_px)
+    realized = look.scales.notional(symbol_id, position.realized_pnl)
+    return [(*cells, average, realized, fees or "-", look.scales.notional(symbol_id, position.cost))]
+
+
+def account_lines(look: Look, account: AccountState) -> Lines:
+    observed = (account.evidence or NONE, utc(account.observed_at_ns))
+    return [
+        (
+            balance.asset_id,
+            *(look.scales.amount(balance.asset_id, value) for value in (balance.total, balance.locked, balance.free)),
+            age(account.observed_at_ns, look.now_ns),
+            *observed,
+        )
+        for balance in account.balances.values()
+    ]
+
+
+def symbol_lines(look: Look, symbol: SymbolMetadata) -> Lines:
+    cells = (
+        symbol.symbol_id,
+        symbol.base_asset,
+        symbol.quote_asset,
+        plain(symbol.price_to_decimal(symbol.tick_size)),
+        look.scales.quantity(symbol.symbol_id, symbol.lot_size),
+        look.scales.notional(symbol.symbol_id, symbol.min_notional),
+        symbol.status,
+    )
+    decimals = f"{symbol.price_decimals}/{symbol.quantity_decimals}"
+    return [(*cells, decimals, ",".join(sorted(symbol.order_types)), ",".join(sorted(symbol.times_in_force)))]
+
+
+def finding_lines(look: Look, finding: Finding) -> Lines:
+    status = "OPEN" if finding.resolved_at_ns is None else "RESOLVED"
+    since = age(finding.raised_at_ns, look.now_ns)
+    cells = (finding.finding_id, finding.kind, finding.intent_id or finding.symbol_id or NONE, status, since)
+    return [(*cells, finding.text, finding.resolution or NONE)]
+
+
+# ------------------------------------------------------------------------------------------------------------ resources
+TERMS = ("SYMBOL", "SIDE", "TYPE", "QUANTITY", "PRICE")
+BOTH = frozenset({"owner", "symbol"})
+INTENTS = Resource(
+    "intent", frozenset({"intents", "intent", "int", "i"}),
+    ("INTENT", *TERMS, "DESIRED", "STATUS", "SYNC", "AGE", "OWNER", "GENERATION", "TIF", "CREATED"), 10,
+    lambda state: map(intent_subject, state.intents()), intent_lines, BOTH,
+)  # fmt: skip
+ORDERS = Resource(
+    "order", frozenset({"orders", "order", "ord", "o"}),
+    ("INTENT", *TERMS, "FILLED", "AVG", "STATUS", "SYNC", "AGE",
+     "VENUE-ID", "CLIENT-ID", "LEAVES", "FAILURES", "SYNCED-AT"), 11,
+    lambda state: map(order_subject, state.order_states()), order_lines, BOTH,
+)  # fmt: skip
+FILLS = Resource(
+    "fill", frozenset({"fills", "fill", "f"}),
+    ("POSITION", "INTENT", "SYMBOL", "SIDE", "QUANTITY", "PRICE", "FEE", "LIQUIDITY", "AGE",
+     "FILL-KEY", "VENUE-ID", "TIME"), 9,
+    lambda state: (), fill_lines, BOTH,
+)  # fmt: skip
+POSITIONS = Resource(
+    "position", frozenset({"positions", "position", "pos", "p"}),
+    ("SYMBOL", "QUANTITY", "AVG", "REALIZED", "FEES", "COST"), 5,
+    lambda state: (Subject(item.symbol_id, item, item.symbol_id) for item in state.positions()), position_lines,
+    frozenset({"symbol"}),
+)  # fmt: skip
+ACCOUNT = Resource(
+    "account", frozenset({"account", "accounts", "acc"}),
+    ("ASSET", "TOTAL", "LOCKED", "FREE", "AGE", "EVIDENCE", "OBSERVED"), 5,
+    lambda state: (Subject(item.exchange_id, item) for item in (state.account(),)), account_lines, frozenset(),
+)  # fmt: skip
+SYMBOLS = Resource(
+    "symbol", frozenset({"symbols", "symbol", "sym", "s"}),
+    ("SYMBOL", "BASE", "QUOTE", "TICK", "LOT", "MIN-NOTIONAL", "STATUS", "DECIMALS", "TYPES", "TIFS"), 7,
+    lambda state: (Subject(item.symbol_id, item, item.symbol_id) for item in state.symbols()), symbol_lines,
+    frozenset({"symbol"}),
+)  # fmt: skip
+FINDINGS = Resource(
+    "finding", frozenset({"findings", "finding", "find"}),
+    ("FINDING", "KIND", "ABOUT", "STATUS", "AGE", "TEXT", "RESOLUTION"), 6,
+    lambda state: map(finding_subject, state.findings()), finding_lines, BOTH,
+)  # fmt: skip
+RESOURCES = {
+    "intents": INTENTS,
+    "orders": ORDERS,
+    "fills": FILLS,
+    "positions": POSITIONS,
+    "account": ACCOUNT,
+    "symbols": SYMBOLS,
+    "findings": FINDINGS,
+}
+"""Every type by its plural."""

@@ -1,0 +1,156 @@
+"""What `get` prints: intents, orders, fills, positions, the account, symbols, findings; listed once, or watched.
+
+Called by the CLI and by whoever wants the same tables. Reads a kernel's state (a fold of the log) and the fills of the log;
+writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is missed. How a
+listing becomes text is `output`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kernel import EventSourcedKernel, events
+from kernel.clock import Clock, SystemClock
+from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.state import KernelState
+from kernel.subscriptions import intent_id_of
+from replay.output import Item, Listing
+from replay.resources import (
+    FILLS,
+    INTENTS,
+    ORDERS,
+    RESOURCES,
+    Look,
+    Resource,
+    Subject,
+    fill_subject,
+    intent_subject,
+    look_at,
+    order_subject,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for."""
+
+    resource: Resource
+    names: tuple[str, ...] = ()
+    """Only these, every one of which must be there; empty: all."""
+    owner: str | None = None
+    """Only what belongs to intents of this owner."""
+    symbol_id: str | None = None
+    """Only what is about this symbol."""
+
+
+def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str | None = None) -> Query:
+    """`TYPE [NAME…]` or `TYPE/NAME…` as a query. `NotFoundError` for an unknown type, `ValidationError` for a mix of
+    types or a filter that makes no sense."""
+    first, *rest = words
+    if "/" in first:
+        pairs = [word.partition("/")[::2] for word in words]
+        resources = [resource_named(kind) for kind, _ in pairs]
+        if any(item is not resources[0] for item in resources) or not all(name for _, name in pairs):
+            limit = "TYPE/NAME with one TYPE"
+            raise ValidationError("what to get", [Violation("type", "form", limit, " ".join(words))])
+        query = Query(resources[0], tuple(name for _, name in pairs), owner, symbol_id)
+    else:
+        query = Query(resource_named(first), tuple(rest), owner, symbol_id)
+    asked = {name for name, value in (("owner", owner), ("symbol", symbol_id)) if value is not None}
+    if wrong := asked - query.resource.filters:
+        limit = ", ".join(sorted(query.resource.filters)) or "none"
+        raise ValidationError("what to get", [Violation("filter", query.resource.kind, limit, ", ".join(wrong))])
+    return query
+
+
+def resource_named(word: str) -> Resource:
+    """The type that a word means: plural, singular or short, in any case. Raises `NotFoundError`."""
+    for resource in RESOURCES.values():
+        if word.lower() in resource.aliases:
+            return resource
+    raise NotFoundError(f"there is no type {word!r}: one of {', '.join(RESOURCES)}")
+
+
+async def listing(kernel: EventSourcedKernel, query: Query, *, clock: Clock | None = None) -> Listing:
+    """What a query finds now. Raises `NotFoundError` naming every name that is not there."""
+    found, _ = await _listed(kernel, query, clock or SystemClock())
+    return found
+
+
+async def watch(kernel: EventSourcedKernel, query: Query, *, clock: Clock | None = None) -> AsyncIterator[Listing]:
+    """What a query finds now, then, for ever, what is new or changed in what it finds."""
+    clock = clock or SystemClock()
+    first, position = await _listed(kernel, query, clock)
+    yield first
+    shown = {item.name: item.data for item in first.items}
+    async for batch in kernel.log.tail(position):
+        await kernel.state.reached(batch[-1].position)
+        look = look_at(kernel.state, clock)
+        touched = _touched(query, look.state, batch)
+        items = [item for item in _items(query, look, touched) if shown.get(item.name) != item.data]
+        shown |= {item.name: item.data for item in items}
+        if items:
+            yield replace(first, items=tuple(items), single=False)
+
+
+async def _listed(kernel: EventSourcedKernel, query: Query, clock: Clock) -> tuple[Listing, int]:
+    """The listing, and the position that it is of."""
+    position = kernel.state.position
+    subjects: list[Subject]
+    if query.resource is FILLS:
+        subjects = [fill_subject(fill) for fill in await kernel.get_fills() if fill.position <= position]
+    else:
+        subjects = list(query.resource.subjects(kernel.state))
+    _check_names(query, subjects, kernel.state)
+    items = _items(query, look_at(kernel.state, clock), subjects)
+    resource = query.resource
+    single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
+    return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
+
+
+def _items(query: Query, look: Look, subjects: Iterable[Subject]) -> list[Item]:
+    return [item_of(query.resource, look, subject) for subject in subjects if _fits(query, look.state, subject)]
+
+
+def item_of(resource: Resource, look: Look, subject: Subject) -> Item:
+    """One record as it is printed."""
+    data = look.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
+    if isinstance(subject.record, events.BaseEvent):
+        data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
+    return Item(subject.name, data, tuple(resource.lines(look, subject.record)))
+
+
+def _fits(query: Query, state: KernelState, subject: Subject) -> bool:
+    if query.names and not {subject.name, subject.intent_id if query.resource is FILLS else None} & {*query.names}:
+        return False
+    if query.symbol_id not in (None, subject.symbol_id):
+        return False
+    if query.owner is None:
+        return True
+    intent = state.intent(subject.intent_id) if subject.intent_id else None
+    return intent is not None and intent.owner == query.owner
+
+
+def _check_names(query: Query, subjects: Sequence[Subject], state: KernelState) -> None:
+    known = {subject.name for subject in subjects}
+    if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
+        known |= {name for name in query.names if state.record(name).version}
+    if missing := [name for name in query.names if name not in known]:
+        hint = " (nothing was sent for it yet)" if query.resource is ORDERS and state.intent(missing[0]) else ""
+        raise NotFoundError(f"{query.resource.kind} {', '.join(missing)} not found{hint}")
+
+
+def _touched(query: Query, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
+    """The subjects that a batch may have changed."""
+    if query.resource is FILLS:
+        return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]
+    if query.resource not in (INTENTS, ORDERS):
+        return query.resource.subjects(state)
+    subject = intent_subject if query.resource is INTENTS else order_subject
+    records = [
+        state.intent(intent_id) if query.resource is INTENTS else state.order_state(intent_id)
+        for intent_id in dict.fromkeys(map(intent_id_of, batch))
+        if intent_id is not None
+    ]
+    return [subject(record) for record in records if record is not None]

@@ -1,0 +1,66 @@
+"""How a ratio is measured: interleaved rounds, medians, nothing asserted.
+
+Used by the benchmarks. Two contenders take turns, so that what disturbs one disturbs the other.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the budget."""
+
+    name: str
+    ratio: float
+    """Ours over the floor, in the direction that `unit` tells."""
+    to_have: float
+    to_reach: float
+    higher_is_better: bool
+    detail: dict[str, Any]
+
+    @property
+    def met(self) -> bool:
+        """Whether the "to have" of the budget holds in this run."""
+        return self.ratio >= self.to_have if self.higher_is_better else self.ratio <= self.to_have
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "name": self.name,
+            "ratio": round(self.ratio, 3),
+            "to_have": self.to_have,
+            "to_reach": self.to_reach,
+            "better": "higher" if self.higher_is_better else "lower",
+            "met": self.met,
+            **self.detail,
+        }
+
+
+async def interleaved(
+    rounds: int, ours: Callable[[], Awaitable[float]], floor: Callable[[], Awaitable[float]]
+) -> tuple[float, float]:
+    """Medians of the two, measured in turns."""
+    our_values, floor_values = [], []
+    for _ in range(rounds):
+        floor_values.append(await floor())
+        our_values.append(await ours())
+    return statistics.median(our_values), statistics.median(floor_values)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which this share of them lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call took."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

@@ -1,0 +1,325 @@
+"""The rows of the budget that exist so far, each beside its floor.
+
+Called by `python -m tests.benchmarks`. Every row is measured on a fresh log in a temporary directory or a fresh schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from unittest import mock
+
+from kernel import events
+from kernel.clock import SeededIds, SystemClock
+from kernel.log import Append, EventLog, Write, hashing, open_log
+from kernel.models import AttemptKind, Balance, Evidence, ExecType, OrderIntent, OrdStatus
+from kernel.order_spec import AssetMetadata, OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.reconciler import ReconciliationEngine
+from kernel.settings import KernelSettings
+from kernel.venues.base import (
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitRequest,
+    Venue,
+    VenueCapabilities,
+    VenueSnapshot,
+)
+from projections import EventSourcedActualStore, EventSourcedIntentStore, State
+from replay import open_kernel
+from tests.benchmarks.floors import RawTable, Wish, library_application
+from tests.benchmarks.measure import Figure, interleaved, percentile
+
+CLOCK = SystemClock()
+ORDER = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=150_000, price=6_170_000)
+SYMBOL = SymbolMetadata(
+    symbol_id="BTCUSDT", base_asset="BTC", quote_asset="USDT", price_decimals=2, quantity_decimals=8, lot_size=1_000
+)
+ASSETS = [AssetMetadata(asset_id="BTC", decimals=8), AssetMetadata(asset_id="USDT", decimals=8)]
+
+
+def new_exchange_id() -> str:
+    return f"b-{uuid.uuid4().hex[:12]}"
+
+
+def fresh_url(url: str, directory: Path) -> str:
+    """A log's URL: a new file for SQLite; PostgreSQL gets a new schema by its exchange id."""
+    return f"sqlite:///{directory}/{uuid.uuid4().hex}.db" if url.startswith("sqlite") else url
+
+
+def backend_of(url: str) -> str:
+    return "SQLite" if url.startswith("sqlite") else "PostgreSQL"
+
+
+class ListeningVenue:
+    """A venue that accepts everything at once, and notes when it was called."""
+
+    def __init__(self) -> None:
+        self.called_s: list[float] = []
+        self._serial = 0
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        return VenueCapabilities(validity_window_ns=5_000_000_000)
+
+    async def connect(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+        self.called_s.append(time.perf_counter())
+        self._serial += 1
+        return ExecutionReport(
+            exec_type=ExecType.NEW, symbol_id=request.order.symbol_id, exec_id=f"e{self._serial}",
+            client_order_id=request.client_order_id, exchange_order_id=f"o{self._serial}", ord_status=OrdStatus.NEW,
+            order_qty=request.order.quantity, price=request.order.price, cum_qty=0, transact_time_ns=time.time_ns(),
+        )  # fmt: skip
+
+    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+        raise AssertionError("nothing is modified here")
+
+    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+        raise AssertionError("nothing is canceled here")
+
+    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+        return None
+
+    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+        now_ns = CLOCK.now_ns()
+        balances = {"USDT": Balance(asset_id="USDT", total=10**18, free=10**18)}
+        return VenueSnapshot(balances=balances, complete=True, began_ns=now_ns, ended_ns=now_ns)
+
+    async def symbols(self) -> list[SymbolMetadata]:
+        return [SYMBOL]
+
+    async def assets(self) -> list[AssetMetadata]:
+        return ASSETS
+
+    async def reports(self) -> AsyncIterator[ExecutionReport]:
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]  # never reached: the stream is quiet
+
+
+async def durable_commands(url: str, directory: Path, *, rounds: int, commands: int) -> Figure:
+    """`place_order(wait="recorded")` from 32 tasks against `Application.save`, one by one, of the same payload."""
+    payload = events.encode(events.IntentCreated(intent=intent("payload"))).decode()
+    library = library_application(url, directory, f"library-{uuid.uuid4().hex[:8]}")
+    exchange_id = new_exchange_id()
+    log_url = fresh_url(url, directory)
+    async with open_log(log_url, exchange_id=exchange_id) as log:
+        await record_reference(log)
+        async with open_kernel(log) as kernel:
+
+            async def ours() -> float:
+                async def place(count: int) -> None:
+                    for _ in range(count):
+                        await kernel.place_order(ORDER, wait="recorded")
+
+                began = time.perf_counter()
+                await asyncio.gather(*(place(commands // 32) for _ in range(32)))
+                return commands // 32 * 32 / (time.perf_counter() - began)
+
+            async def floor() -> float:
+                count = max(32, commands // 8)
+                began = time.perf_counter()
+                for _ in range(count):
+                    library.save(Wish(payload))
+                return count / (time.perf_counter() - began)
+
+            ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
+    library.close()
+    to_have, to_reach = (2, 3) if url.startswith("sqlite") else (8, 12)
+    return Figure(
+        f"durable commands, 32 tasks, {backend_of(url)}", ours_per_s / floor_per_s, to_have, to_reach, True,
+        {"ours_per_s": round(ours_per_s), "library_save_per_s": round(floor_per_s)},
+    )  # fmt: skip
+
+
+def intent(name: str) -> OrderIntent:
+    return OrderIntent(intent_id=name, exchange_id="paper", order=ORDER, created_at_ns=1, updated_at_ns=1)
+
+
+async def record_reference(log: EventLog) -> None:
+    """Assets and a symbol, as a venue would have told."""
+    made = (*(events.AssetObserved(asset=asset) for asset in ASSETS), events.SymbolObserved(symbol=SYMBOL))
+    await log.append(
+        Append(uuid.uuid4().bytes, (Write(events.REFERENCE_STREAM, made),), "venue:bench", Evidence.QUERY, is_fact=True)
+    )
+
+
+async def batch_append(url: str, directory: Path, *, rounds: int, batches: int) -> Figure:
+    """One append of 100 events against one raw insert of 100 rows of the same bytes, both durable."""
+    raw = RawTable(url, directory, f"raw_{uuid.uuid4().hex[:8]}")
+    state = events.encode(events.IntentCreated(intent=intent("x" * 32))).decode()
+    async with open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as log:
+
+        async def ours() -> float:
+            prepared = [batch_of(100) for _ in range(batches)]
+            began = time.perf_counter()
+            for append in prepared:
+                await log.append(append)
+            return 100 * batches / (time.perf_counter() - began)
+
+        async def floor() -> float:
+            return 100 * batches / sum(raw.insert(100, state, META) for _ in range(batches))
+
+        ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
+    raw.close()
+    return Figure(
+        f"append at batch 100, {backend_of(url)}", ours_per_s / floor_per_s, 0.4, 0.7, True,
+        {"ours_events_per_s": round(ours_per_s), "raw_insert_rows_per_s": round(floor_per_s)},
+    )  # fmt: skip
+
+
+META = '{"actor":"strategy:default","evidence":"COMMAND","host":"host","os_user":"user","pid":12345}'
+
+
+def batch_of(count: int) -> Append:
+    writes = []
+    for _ in range(count):
+        name = uuid.uuid4().hex
+        writes.append(Write(events.intent_stream(name), (events.IntentCreated(intent=intent(name)),), 0))
+    return Append(uuid.uuid4().bytes, tuple(writes), "strategy:default", Evidence.COMMAND)
+
+
+async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Figure]:
+    """From the commit of an intent to the call of the venue, one order at a time, against one bare commit."""
+    raw = RawTable(url, directory, f"raw_{uuid.uuid4().hex[:8]}")
+    state = events.encode(events.IntentCreated(intent=intent("x" * 32))).decode()
+    venue = ListeningVenue()
+    typed: Venue = venue
+    ours_s: list[float] = []
+    floor_s: list[float] = []
+    async with (
+        open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as log,
+        open_kernel(log, venue=typed, settings=KernelSettings(ack_timeout_s=30)) as kernel,
+    ):
+        await kernel.wait_ready(30)
+        for _ in range(orders):
+            floor_s.append(raw.insert(1, state, META))
+            await kernel.place_order(ORDER, wait="recorded")
+            committed_s = time.perf_counter()
+            calls = len(venue.called_s)
+            while len(venue.called_s) == calls and (calls == 0 or venue.called_s[-1] < committed_s):
+                await asyncio.sleep(0)
+            ours_s.append(max(0.0, venue.called_s[-1] - committed_s))
+            await settled(kernel.state.live_intent_ids, kernel.get_reconciliation_metrics)
+    raw.close()
+    detail = {
+        "bare_commit_p50_ms": round(percentile(floor_s, 0.5) * 1e3, 3),
+        "bare_commit_p99_ms": round(percentile(floor_s, 0.99) * 1e3, 3),
+    }
+    return [
+        Figure(
+            f"intent committed → venue called, p{round(share * 100)}, {backend_of(url)}",
+            percentile(ours_s, share) / percentile(floor_s, share), to_have, to_reach, False,
+            {"ours_ms": round(percentile(ours_s, share) * 1e3, 3), **detail},
+        )
+        for share, to_have, to_reach in ((0.5, 3, 2), (0.99, 4, 3))
+    ]  # fmt: skip
+
+
+async def settled(live: Callable[[], list[str]], metrics: Callable[[], dict[str, int]]) -> None:
+    """Let the answer of the last order be recorded before the next begins."""
+    while metrics()["pending_reconciliations"]:
+        await asyncio.sleep(0.0005)
+
+
+async def wake_up(*, live: int, few: int, rounds: int) -> Figure:
+    """From a committed event to its key in a worker's hands, with many live intents against few."""
+    many_s = await wake_up_seconds(live, rounds)
+    few_s = await wake_up_seconds(few, rounds)
+    return Figure(
+        f"wake-up, {live:,} live intents against {few:,}", many_s / few_s, 1.6, 1.2, False,
+        {"many_us": round(many_s * 1e6, 1), "few_us": round(few_s * 1e6, 1)},
+    )  # fmt: skip
+
+
+async def wake_up_seconds(live: int, rounds: int) -> float:
+    """Median seconds of one wake-up over a state with so many live intents."""
+    async with open_log("memory://", exchange_id="bench") as log:
+        state = State()
+        ids = SeededIds(1)
+        engine = ReconciliationEngine(
+            EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids),
+            EventSourcedActualStore(log, state, clock=CLOCK, ids=ids),
+        )
+        engine._state = state  # the feed alone is measured: no venue, no workers
+        engine.running = True
+        fill_state(state, live)
+        taken = []
+        for number in range(rounds):
+            batch = [recorded(state, events.IntentCreated(intent=intent(f"wake-{number}")), f"wake-{number}")]
+            began = time.perf_counter()
+            applied = state.apply(batch)
+            engine.feed(applied.differing)
+            key = await engine._queue.get()
+            taken.append(time.perf_counter() - began)
+            engine._queue.done(key)
+    return percentile(taken, 0.5)
+
+
+def fill_state(state: State, live: int) -> None:
+    """Live intents, each with an accepted order, folded like any other events."""
+    for number in range(live):
+        name = f"live-{number}"
+        order_id = f"k{number:025d}"
+        started = events.AttemptStarted(
+            intent_id=name, number=1, kind=AttemptKind.SUBMIT, client_order_id=order_id, order=ORDER, generation=1,
+            epoch=1, stamp_ns=1, send_by_ns=2, valid_until_ns=3, absent_after_ns=4, state_position=0, decided_at_ns=1,
+        )  # fmt: skip
+        accepted = events.OrderAccepted(
+            intent_id=name, symbol_id="BTCUSDT", client_order_id=order_id, exchange_order_id=str(number),
+            exec_type=ExecType.NEW, order_qty=ORDER.quantity, price=ORDER.price, transact_time_ns=1,
+        )  # fmt: skip
+        for event in (events.IntentCreated(intent=intent(name)), started, accepted):
+            state.apply([recorded(state, event, name)])
+
+
+def recorded(state: State, event: events.BaseEvent, intent_id: str) -> events.BaseEvent:
+    """An event as the log would hand it over."""
+    envelope = events.Envelope(
+        position=state.position + 1,
+        stream_id=events.intent_stream(intent_id),
+        version=state.record(intent_id).version + 1,
+        recorded_at_ns=1,
+        actor="bench",
+        evidence=Evidence.COMMAND,
+    )
+    return event.with_envelope(envelope)
+
+
+async def hashing_cost(url: str, directory: Path, *, rounds: int, batches: int) -> Figure:
+    """Appends of 100 events with hashes, against the same without."""
+    async with (
+        open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as hashed,
+        open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as bare,
+    ):
+
+        async def measure(log: EventLog) -> float:
+            prepared = [batch_of(100) for _ in range(batches)]
+            began = time.perf_counter()
+            for append in prepared:
+                await log.append(append)
+            return 100 * batches / (time.perf_counter() - began)
+
+        async def without() -> float:
+            with (
+                mock.patch.object(hashing, "leaf_of_parts", return_value=bytes(32)),
+                mock.patch.object(hashing, "chain_hash", return_value=bytes(32)),
+                mock.patch.object(hashing, "leaf_prefix", return_value=b""),
+                mock.patch.object(hashing, "leaf_middle", return_value=b""),
+                mock.patch.object(hashing, "leaf_suffix", return_value=b""),
+            ):
+                return await measure(bare)
+
+        with_per_s, without_per_s = await interleaved(rounds, lambda: measure(hashed), without)
+    return Figure(
+        f"append with hashing, {backend_of(url)}", with_per_s / without_per_s, 0.85, 0.95, True,
+        {"with_events_per_s": round(with_per_s), "without_events_per_s": round(without_per_s)},
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""The log and real processes: what a killed one acknowledged is there, and what a living one commits is seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kernel.log.hashing import GENESIS, verify_rows
+from tests.contract.backends import PostgresBackend, SQLiteBackend
+from tests.contract.processes import APPEND_FOR_EVER, APPEND_ONCE, read_line, running
+
+
+async def test_a_killed_writer_loses_nothing_acknowledged(database: SQLiteBackend | PostgresBackend) -> None:
+    """After SIGKILL in the middle of appending, every position that was acknowledged is there, gapless and hashed."""
+    acknowledged: list[int] = []
+    async with running(APPEND_FOR_EVER, database.url, database.exchange_id) as process:
+        while len(acknowledged) < 100:
+            acknowledged.append(int(await read_line(process)))
+        process.kill()
+        assert process.stdout is not None
+        acknowledged += [int(line) for line in (await process.stdout.read()).split() if line]
+    async with database.open() as log:
+        rows = [row async for page in log.read() for row in page]
+        verify_rows(rows, after=0, chain=GENESIS)
+        assert set(acknowledged) <= {row.position for row in rows}
+
+
+async def test_a_tail_sees_another_processes_commits(database: SQLiteBackend | PostgresBackend) -> None:
+    """A tail in this process is woken by a commit of another one."""
+    async with database.open() as log:
+        tail = log.tail(1)
+        waiting = asyncio.ensure_future(anext(aiter(tail)))
+        async with running(APPEND_ONCE, database.url, database.exchange_id, "x") as process:
+            assert await read_line(process) == "2"
+            (event,) = await asyncio.wait_for(waiting, 10)
+        assert (event.position, event.stream_id) == (2, "intent:x")
+        assert event.envelope.pid == process.pid
+
+
+async def test_two_processes_write_one_log(database: SQLiteBackend | PostgresBackend) -> None:
+    """Processes that append at once leave one gapless chain."""
+    arguments = (database.url, database.exchange_id)
+    async with running(APPEND_FOR_EVER, *arguments) as one, running(APPEND_FOR_EVER, *arguments) as two:
+        for _ in range(50):
+            await read_line(one)
+            await read_line(two)
+    async with database.open() as log:
+        rows = [row async for page in log.read() for row in page]
+        verify_rows(rows, after=0, chain=GENESIS)
+        assert len(rows) > 100
