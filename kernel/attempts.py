@@ -141,11 +141,10 @@ class AttemptSender:
         # A driver that stamps as it writes may stamp as late as send_by: the window then begins there (H2).
         stamped_ns = now_ns if capabilities.stamp_is_ours else send_by_ns
         valid_until_ns = None if window_ns is None else stamped_ns + window_ns
-        absent_after_ns = (
-            None
-            if valid_until_ns is None
-            else valid_until_ns + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
-        )
+        absent_after_ns: int | None = None
+        if valid_until_ns is not None:
+            # One nanosecond more: a request may still be accepted in the very instant that its window ends.
+            absent_after_ns = valid_until_ns + 1 + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
         aimed = target.venue_order
         return events.AttemptStarted(
             intent_id=intent_id,

@@ -217,19 +217,18 @@ class EventSourcedKernel(ExchangeKernel):
     async def _act(self, epoch: int) -> None:
         """What a leader does until it is cancelled."""
         assert self._session is not None
-        assert self._venue is not None
         self.engine.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),
             code_hash=code_hash(),
             epoch=epoch,
             settings=self._settings.model_dump(mode="json"),
-            capabilities=self._venue.capabilities.model_dump(mode="json"),
+            capabilities=self._session.known_capabilities(),
         )
         await self._control(started, epoch)
         await self.engine.start()
         try:
-            await self._session.run()
+            await self._session.run(epoch)
         finally:
             await self.engine.stop()
             with suppress(KernelError):

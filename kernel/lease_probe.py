@@ -1,7 +1,7 @@
 """Whether somebody holds a log's lease now: a look that does not take it.
 
-Called by `replay.health`, from processes that do not lead. The answer was true at one instant and may be over at once: it is
-for people and for monitoring, never a reason to act at a venue. For that there is the lease itself.
+Called by `replay.health`, from processes that do not lead. The answer was true at one instant and may be over at once: it
+is for people and for monitoring, never a reason to act at a venue. For that there is the lease itself.
 """
 
 from __future__ import annotations

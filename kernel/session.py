@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
@@ -56,16 +57,26 @@ class VenueSession:
         self._ids = ids
         self._settings = settings
         self._relist_wanted = asyncio.Event()
+        self._recorded_capabilities: dict[str, Any] = {}
+        """The venue's capabilities as this leader recorded them last."""
         self.latency_ms: int | None = None
         self.error_count = 0
 
-    async def run(self) -> None:
-        """Keep a session with the venue until cancelled."""
+    def known_capabilities(self) -> dict[str, Any]:
+        """The venue's capabilities as JSON; empty while a venue has yet to be asked for them (they are recorded then)."""
+        try:
+            self._recorded_capabilities = self._venue.capabilities.model_dump(mode="json")
+        except VenueError:
+            self._recorded_capabilities = {}
+        return self._recorded_capabilities
+
+    async def run(self, epoch: int) -> None:
+        """Keep a session with the venue until cancelled, as the leader of an epoch."""
         failures = 0
         try:
             while True:
                 try:
-                    await self._one_session()
+                    await self._one_session(epoch)
                     failures = 0
                     self._lost("StreamEnded", "the stream of reports ended")
                 except VenueError as problem:
@@ -86,9 +97,10 @@ class VenueSession:
         delay_s = longest * (0.5 + 0.5 * self._ids.fraction())
         await self._clock.sleep_until(self._clock.now_ns() + ns(delay_s))
 
-    async def _one_session(self) -> None:
+    async def _one_session(self, epoch: int) -> None:
         """From connect to the end of the stream. The stream is heard before the first question is asked."""
         await answer_within(self._settings.query_timeout_s, self._venue.connect())
+        await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
         hearing = asyncio.create_task(self._hear(queue), name="venue-stream")
@@ -104,6 +116,19 @@ class VenueSession:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._venue.close()
+
+    async def _record_capabilities(self, epoch: int) -> None:
+        """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
+        recorded = self._recorded_capabilities
+        known = self.known_capabilities()
+        if known != recorded:
+            await self._writer.append(
+                events.CONTROL_STREAM,
+                [events.CapabilitiesChanged(capabilities=known)],
+                actor="kernel",
+                evidence=Evidence.QUERY,
+                epoch=epoch,
+            )
 
     async def _hear(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         try:

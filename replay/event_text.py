@@ -136,7 +136,8 @@ def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
 def _balances(payload: Payload, scales: Scales | None) -> str:
     totals = {asset_id: balance["total"] for asset_id, balance in payload["balances"].items()}
     return ", ".join(
-        f"{asset_id} {total if scales is None else scales.amount(asset_id, total)}" for asset_id, total in totals.items()
+        f"{asset_id} {total if scales is None else scales.amount(asset_id, total)}"
+        for asset_id, total in totals.items()
     )
 
 

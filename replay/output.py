@@ -120,6 +120,25 @@ def column_widths(lines: Iterable[Sequence[str]], at_least: Sequence[int] = ()) 
     return widths
 
 
+class WatchPrinter:
+    """Text of a watch: one table whose columns stay as wide as they began, or one thing after the other."""
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+        self._widths: list[int] = []
+
+    def text(self, listing: Listing) -> str:
+        """The next listing's text; the first one that has lines brings the table's header."""
+        if self._form not in (Format.TABLE, Format.WIDE):
+            return "".join(item_text(listing.kind, item, self._form) for item in listing.items)
+        shown = len(listing.columns) if self._form is Format.WIDE else listing.narrow
+        lines = [line[:shown] for item in listing.items for line in item.lines]
+        if lines and not self._widths:
+            lines.insert(0, listing.columns[:shown])
+            self._widths = column_widths([[escaped(cell) for cell in line] for line in lines])
+        return aligned(lines, widths=self._widths)
+
+
 def json_text(value: Any) -> str:
     """Indented JSON. Unsafe characters are escaped as JSON does it: the value read back is the same."""
     return json_safe(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"

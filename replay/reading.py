@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from kernel import events
+from kernel.clock import Clock, SystemClock
 from kernel.errors import NotFoundError
 from kernel.log.base import EventLog, StoredRow
 from kernel.subscriptions import event_predicate
@@ -71,6 +72,21 @@ async def _present_rows(log: EventLog, wanted: Wanted, head: int) -> AsyncIterat
         if wanted.after < event.position <= head:
             async for rows in log.read(event.position - 1, event.position):
                 yield rows
+
+
+async def pages(
+    log: EventLog, wanted: Wanted, *, follow: bool = False, clock: Clock | None = None
+) -> AsyncIterator[Listing]:
+    """`stored_rows` as they are printed, page by page."""
+    clock = clock or SystemClock()
+    async for rows in stored_rows(log, wanted, follow=follow):
+        yield listing_of(rows, clock.now_ns())
+
+
+async def whole(log: EventLog, wanted: Wanted, *, clock: Clock | None = None) -> Listing:
+    """All that is there, in one listing: what fits in memory."""
+    rows = [row async for page in stored_rows(log, wanted) for row in page]
+    return listing_of(rows, (clock or SystemClock()).now_ns())
 
 
 def listing_of(rows: list[StoredRow], now_ns: int) -> Listing:

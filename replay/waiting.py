@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from kernel import EventSourcedKernel
-from kernel.commands import placement_answered, refusal
+from kernel.commands import cancel_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record, order_state
 from kernel.models import Desired, OrdStatus, ReconciliationStatus
@@ -87,7 +87,9 @@ async def wait_for(
     try:
         await kernel.wait_until(intent_id, holds, timeout_s=timeout_s)
     except WaitTimeoutError:
-        raise WaitTimeoutError(f"intent {intent_id}: not {condition} after {timeout_s:g} s; {now_is(kernel, intent_id)}") from None
+        raise WaitTimeoutError(
+            f"intent {intent_id}: not {condition} after {timeout_s:g} s; {now_is(kernel, intent_id)}"
+        ) from None
     return seen[0]
 
 
@@ -101,13 +103,23 @@ def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
 
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Whether the venue answered to an order in time. Raises `ExchangeError` when the answer is a definitive no."""
-    generation = intent.generation if (intent := kernel.state.intent(intent_id)) else 1
-    try:
-        await kernel.wait_until(
-            intent_id, lambda record: placement_answered(record, generation), timeout_s=timeout_s
-        )
-    except WaitTimeoutError:
-        return False
+    answered = await came_to(kernel, intent_id, placement_answered, timeout_s=timeout_s)
     if (refused := refusal(kernel.state.record(intent_id))) is not None:
         raise refused
+    return answered
+
+
+async def off_the_book(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
+    """Whether nothing of an intent worked at the venue any more in time."""
+    return await came_to(kernel, intent_id, cancel_answered, timeout_s=timeout_s)
+
+
+async def came_to(
+    kernel: EventSourcedKernel, intent_id: str, holds: Callable[[Record], bool], *, timeout_s: float
+) -> bool:
+    """Whether something came to hold of an intent in time."""
+    try:
+        await kernel.wait_until(intent_id, holds, timeout_s=timeout_s)
+    except WaitTimeoutError:
+        return False
     return True

@@ -11,6 +11,7 @@ from typing import Any
 
 from kernel.events import AttemptStarted, BaseEvent, Envelope, IntentCreated, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
+from kernel.lifecycle.report import event_of
 from kernel.models import AttemptKind, Evidence, ExecType, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
@@ -52,8 +53,12 @@ class Journal:
     def hear(
         self, intent_id: str, report: ExecutionReport, *, began_ns: int | None = None, position: int | None = None
     ) -> list[BaseEvent]:
-        """Record what a report comes to; the events, none when it was no news."""
+        """Record what a report comes to; the events, none when it was no news (as `evolve` knows it: another fold gets
+        every report)."""
         now_ns = (len(self.events) + 1) * NS_PER_S
+        if self._fold is not evolve:
+            self.append(intent_id, event_of(intent_id, report, began_ns=began_ns, attempt_position=position))
+            return []
         events = decide_report(
             self.record(intent_id), report, now_ns=now_ns, began_ns=began_ns, attempt_position=position
         )
@@ -117,7 +122,9 @@ def a_submitted_journal(order: StandardOrder | None = None, *, client_id: str = 
     return journal
 
 
-def a_report(exec_type: ExecType, *, at: int | None = None, client_id: str | None = "c1", **given: Any) -> ExecutionReport:
+def a_report(
+    exec_type: ExecType, *, at: int | None = None, client_id: str | None = "c1", **given: Any
+) -> ExecutionReport:
     """A report of symbol S under a client order id, `at` seconds venue time."""
     time_ns = None if at is None else at * NS_PER_S
     return ExecutionReport(
@@ -127,9 +134,7 @@ def a_report(exec_type: ExecType, *, at: int | None = None, client_id: str | Non
 
 def a_trade(key: str, quantity: int, price: int = 10, *, at: int | None = None, **given: Any) -> ExecutionReport:
     """A trade of a buy order."""
-    return a_report(
-        ExecType.TRADE, at=at, side=Side.BUY, fill_key=key, last_qty=quantity, last_px=price, **given
-    )
+    return a_report(ExecType.TRADE, at=at, side=Side.BUY, fill_key=key, last_qty=quantity, last_px=price, **given)
 
 
 def a_correction(

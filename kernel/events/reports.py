@@ -139,6 +139,8 @@ class OrderModified(OrderReport):
     """The order's terms changed at the venue (FIX: Replaced, Restated)."""
 
     topic = "OrderModified"
+    corporate_action: bool = False
+    """Restated for a split: what was filled before it counts in the new units from then on."""
 
 
 class ModifyRejected(OrderReport):

@@ -28,7 +28,7 @@ from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
 
 __all__ = [
     "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
-    "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "VenueStatus", "client_order_id", "conditions", "decide", "decide_report",
-    "evolve", "finding_id", "next_intent", "ord_status", "order_state",
-    "venue_orders_of", "venue_status",
+    "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "VenueStatus", "client_order_id", "conditions", "decide",
+    "decide_report", "evolve", "finding_id", "next_intent", "ord_status", "order_state", "venue_orders_of",
+    "venue_status",
 ]  # fmt: skip

@@ -185,11 +185,10 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         if find_order(record, event) is None:
             return record
     found = find_order(record, event)
-    facts = found or new_order(record, event)
-    if facts is None:
+    before = found or new_order(record, event)
+    if before is None:
         return record
-    facts = named(facts, event)
-    facts = ORDER_CHANGES[type(event)](facts, event)
+    facts = ORDER_CHANGES[type(event)](named(before, event), event)
     now_ns = recorded_ns(event)
     facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
     others = tuple(facts if item is found else item for item in record.orders)

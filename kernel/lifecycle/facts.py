@@ -46,6 +46,16 @@ class CumEvidence(NamedTuple):
     cum_qty: int
 
 
+class PendingRequest(NamedTuple):
+    """A cancel or an amend that the venue said it is considering."""
+
+    request_id: str
+    """Its client order id; empty where the venue gave none."""
+    kind: AttemptKind
+    time_ns: int
+    """When the venue said so, by its own time."""
+
+
 @dataclass(frozen=True)
 class OrderFacts:
     """One order at the venue under one of our client order ids."""
@@ -64,8 +74,14 @@ class OrderFacts:
     last_seen_ns: int
     accepted: bool = False
     triggered: bool = False
-    terms_ns: int = -1
-    """Ratchet of quantity and price."""
+    quantity_ns: int = -1
+    """Ratchet of the quantity."""
+    price_ns: int = -1
+    """Ratchet of the price."""
+    sizes: frozenset[tuple[int, int]] = frozenset()
+    """(venue time, quantity) of the acceptance and of each change of terms."""
+    splits_ns: frozenset[int] = frozenset()
+    """Venue times of the changes of quantity that were splits."""
     superseded_ids: frozenset[str] = frozenset()
     """Client order ids that a replace has left behind."""
     trades: tuple[TradeEntry, ...] = ()
@@ -73,8 +89,8 @@ class OrderFacts:
     """(fill key made void, venue time)."""
     evidence: tuple[CumEvidence, ...] = ()
     """Totals that no other is both newer and larger than."""
-    pending: tuple[tuple[str, AttemptKind], ...] = ()
-    """Requests that the venue called pending, by client order id."""
+    pending: tuple[PendingRequest, ...] = ()
+    """Requests that the venue called pending."""
     answered_ids: frozenset[str] = frozenset()
     """Requests that the venue answered."""
     stopped: bool = False
@@ -153,12 +169,12 @@ class OrderFacts:
     @property
     def request_ids(self) -> frozenset[str]:
         """Client order ids of the requests about it that the venue called pending or answered."""
-        return self.answered_ids.union(request_id for request_id, _ in self.pending)
+        return self.answered_ids.union(request.request_id for request in self.pending)
 
     @property
     def open_requests(self) -> list[AttemptKind]:
         """Kinds of the requests that the venue called pending and has not answered."""
-        return [kind for request_id, kind in self.pending if request_id not in self.answered_ids]
+        return [request.kind for request in self.pending if request.request_id not in self.answered_ids]
 
 
 class Quantities(NamedTuple):
@@ -175,11 +191,26 @@ class Quantities(NamedTuple):
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
     trades = facts.trades if simple(facts) else tuple(effective_trades(facts.trades, facts.busts))
-    traded = sum(trade.quantity for trade in trades)
+    traded = sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
     notional = sum(trade.quantity * trade.price for trade in trades)
     voided_ns = newest_void(facts)
-    shown = max((item.cum_qty for item in facts.evidence if item.time_ns >= voided_ns), default=0)
+    valid = (item for item in facts.evidence if item.time_ns >= voided_ns)
+    shown = max((in_new_units(facts, item.cum_qty, item.time_ns) for item in valid), default=0)
     return Quantities(traded, notional, max(traded, shown), voided_ns)
+
+
+def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
+    """A quantity of an instant, as it counts after the splits that came later (nearly always there is none)."""
+    for split_ns in sorted(facts.splits_ns):
+        if time_ns < split_ns:
+            quantity = quantity * size_at(facts, split_ns + 1) // size_at(facts, split_ns)
+    return quantity
+
+
+def size_at(facts: OrderFacts, before_ns: int) -> int:
+    """The order's quantity at the venue just before an instant."""
+    sizes = [size for size in facts.sizes if size[0] < before_ns]
+    return max(sizes)[1] if sizes else facts.order.quantity
 
 
 def simple(facts: OrderFacts) -> bool:
@@ -262,4 +293,4 @@ def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int,
         total = CumEvidence(time_ns, cum_qty)
     closed = facts.closed or status
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
-    return replace(facts, closed=closed, closed_cum=total, closed_ns=closed_ns, stopped=False)
+    return replace(facts, closed=closed, closed_cum=total, closed_ns=closed_ns)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
+from kernel.lifecycle.facts import OrderFacts, PendingRequest, TradeEntry
 from kernel.lifecycle.table import ENDS
 from kernel.models import AttemptKind, ExecType, OrdStatus
 
@@ -29,16 +29,26 @@ def venue_ns(event: events.OrderReport) -> int:
 
 
 def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return with_totals(with_terms(replace(facts, accepted=True), event), event)
+    return with_totals(with_size(with_terms(replace(facts, accepted=True), event), event), event)
+
+
+def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """The quantity that the venue gave the order at an instant, whatever it is now."""
+    if event.order_qty is None:
+        return facts
+    return replace(facts, sizes=facts.sizes | {(venue_ns(event), event.order_qty)})
 
 
 def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Quantity and price at the venue, unless something newer is known."""
-    if venue_ns(event) < facts.terms_ns or event.client_order_id in facts.superseded_ids:
+    """Quantity and price at the venue, each unless something newer is known."""
+    if event.client_order_id in facts.superseded_ids:
         return facts
-    quantity = event.order_qty if event.order_qty is not None else facts.quantity
-    price = event.price if event.price is not None else facts.price
-    return replace(facts, quantity=quantity, price=price, terms_ns=venue_ns(event))
+    time_ns = venue_ns(event)
+    if event.order_qty is not None and time_ns >= facts.quantity_ns:
+        facts = replace(facts, quantity=event.order_qty, quantity_ns=time_ns)
+    if event.price is not None and time_ns >= facts.price_ns:
+        facts = replace(facts, price=event.price, price_ns=time_ns)
+    return facts
 
 
 def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -50,7 +60,7 @@ def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 def filled(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     assert isinstance(event, events.OrderFilled)
     entry = TradeEntry(event.fill_key, event.last_qty, event.last_px, venue_ns(event), None, event.fee, event.fee_asset)
-    return with_totals(order_facts.with_trade(facts, entry), event)
+    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
 
 
 def corrected(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -58,7 +68,7 @@ def corrected(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     entry = TradeEntry(
         event.fill_key, event.last_qty, event.last_px, venue_ns(event), event.ref_fill_key, event.fee, event.fee_asset
     )
-    return with_totals(order_facts.with_trade(facts, entry), event)
+    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
 
 
 def busted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -87,7 +97,9 @@ def answers(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 def modified(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """Replaced: a new client order id and new terms. Restated: new terms, or a new day."""
-    changed = with_totals(with_terms(replace(facts, accepted=True), event), event)
+    changed = accepted(facts, event)
+    if isinstance(event, events.OrderModified) and event.corporate_action:
+        changed = replace(changed, splits_ns=changed.splits_ns | {venue_ns(event)})
     changed = replace(changed, restated_ns=max(changed.restated_ns, venue_ns(event)))
     client_id, orig_id = event.client_order_id, event.orig_client_order_id
     if event.exec_type is not ExecType.REPLACED or client_id is None or orig_id is None:
@@ -111,7 +123,7 @@ def observed(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 def pending_request(kind: AttemptKind) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
     def pending(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-        item = (event.client_order_id or "", kind)
+        item = PendingRequest(event.client_order_id or "", kind, venue_ns(event))
         return facts if item in facts.pending else replace(facts, pending=(*facts.pending, item))
 
     return pending
@@ -148,11 +160,27 @@ def looked_at(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts
         return ENDINGS[event.ord_status](facts, event)
     seen_again = facts.gone_ns is not None and (event.began_ns or 0) > facts.gone_ns
     known = replace(facts, gone_ns=None, closed_ns=facts.closed_ns if facts.closed else None) if seen_again else facts
-    if event.ord_status is not None and event.ord_status is not OrdStatus.PENDING_NEW:
-        known = with_terms(replace(known, accepted=True), event)
-    if event.ord_status not in (OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE, None):
-        known = replace(known, answered_ids=known.answered_ids | {request for request, _ in known.pending})
+    if event.ord_status is not None:
+        known = shown_as(known, event, event.ord_status)
     return with_totals(known, event)
+
+
+def shown_as(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
+    """What the venue's own word for the order's state adds: it may be the only trace of a report that was lost."""
+    if status is not OrdStatus.PENDING_NEW:
+        facts = with_terms(replace(facts, accepted=True), event)
+    if status in PENDING_STATUSES:
+        return facts
+    time_ns = venue_ns(event)
+    answered = frozenset(request.request_id for request in facts.pending if request.time_ns <= time_ns)
+    if not answered <= facts.answered_ids:
+        facts = replace(facts, answered_ids=facts.answered_ids | answered)
+    if facts.done_for_day and status is not OrdStatus.DONE_FOR_DAY and time_ns > facts.restated_ns:
+        facts = replace(facts, restated_ns=time_ns)
+    return facts
+
+
+PENDING_STATUSES = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
 
 
 def triggered(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:

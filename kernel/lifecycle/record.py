@@ -99,16 +99,14 @@ class Record:
         return next((count for known, count in self.sends if known == client_order_id), 0)
 
 
-def order_under(
-    record: Record, client_order_id: str, *, exchange_order_id: str | None = None
-) -> OrderFacts | None:
+def order_under(record: Record, client_order_id: str, *, exchange_order_id: str | None = None) -> OrderFacts | None:
     """The venue order that a client order id stands for: the youngest that has it, else what the request under it is about.
 
-    With the venue's own id, an order that is known by another one is not meant.
+    With the venue's own id, an order that is known by another one is not meant. An empty id stands for an order without.
     """
     asked: set[str] = set()
     client_id: str | None = client_order_id
-    while client_id and client_id not in asked:
+    while client_id is not None and client_id not in asked:
         asked.add(client_id)
         for facts in reversed(record.orders):
             named_otherwise = exchange_order_id and facts.exchange_order_id not in ("", exchange_order_id)
@@ -149,9 +147,7 @@ def venue_status(record: Record, client_order_id: str) -> VenueStatus:
     facts = order_under(record, client_order_id)
     if facts is not None:
         amounts = facts.quantities
-        return VenueStatus(
-            ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty
-        )
+        return VenueStatus(ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty)
     sent = [item for item in record.unsettled if item.kind is AttemptKind.SUBMIT]
     if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
         return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)

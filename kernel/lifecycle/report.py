@@ -44,6 +44,7 @@ EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
     ExecType.TRADE: (*FILL_FIELDS, "liquidity"),
     ExecType.TRADE_CORRECT: (*FILL_FIELDS, "ref_fill_key"),
     ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
+    ExecType.RESTATED: ("corporate_action",),
 }
 REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
     ExecType.TRADE: ("side", "fill_key", "last_qty", "last_px"),

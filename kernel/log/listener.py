@@ -20,7 +20,6 @@ from psycopg.sql import Composed
 from kernel.errors import LogUnavailableError
 
 RECONNECT_DELAY_S = 0.2
-READY_TIMEOUT_S = 30.0
 
 
 class Listener:
@@ -35,12 +34,14 @@ class Listener:
         is_own: Callable[[int], bool],
         nudge: Callable[[], None],
         fallback_s: float,
+        ready_timeout_s: float,
     ) -> None:
         self._connect = connect
         self._listen = listen
         self._is_own = is_own
         self._nudge = nudge
         self._fallback_s = fallback_s
+        self._ready_timeout_s = ready_timeout_s
         self._lock = threading.Lock()
         self._listening = threading.Event()
         self._stopping = False
@@ -56,7 +57,7 @@ class Listener:
             if not self._started:
                 self._started = True
                 self._thread.start()
-        if not self._listening.wait(READY_TIMEOUT_S):
+        if not self._listening.wait(self._ready_timeout_s):
             raise LogUnavailableError("the database does not answer: commits of others would go unnoticed")
 
     def stop(self) -> None:

@@ -28,6 +28,7 @@ from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, Outcome, decide
 from kernel.log.listener import Listener
+from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
 from kernel.log.records import Command, Row, this_process
@@ -59,6 +60,7 @@ class Datastore(PostgresDatastore):
             connection = psycopg.connect(self.conninfo, autocommit=True)
             try:
                 connection.execute(postgres_tables.SET_SESSION)
+                register(connection)
                 _check_encoding(connection)
             except BaseException:
                 connection.close()
@@ -209,7 +211,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return batch
 
     def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
-        """A commit in one round trip, on the head that this writer left; None when that is not possible, or not the head."""
+        """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
         recall, head = self._recall, self._seen
         recall.at(head)
         if not self._alone or self._unsettled or recall.unknown_streams(commands):
@@ -340,16 +342,31 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self.datastore.close()
 
 
-def _columns(batch: Batch) -> list[list[Any]]:
-    """The rows by column; JSON as text."""
-    columns: list[list[Any]] = [list(column) for column in zip(*batch.rows, strict=True)]
-    columns[8] = [meta.decode() for meta in columns[8]]
-    columns[9] = [state.decode() for state in columns[9]]
-    return columns
+def _columns(batch: Batch) -> tuple[Array, ...]:
+    """The rows by column."""
+    position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
+        *batch.rows, strict=True
+    )
+    int8, text, bytea = Int8Array.of, TextArray.of, ByteaArray.of
+    return (
+        int8(position),
+        text([each.encode() for each in stream_id]),
+        int8(version),
+        text([each.encode() for each in topic]),
+        int8(schema_version),
+        int8(at_ns),
+        bytea(command),
+        int8(index),
+        text(meta),
+        text(state),
+        bytea(leaf),
+        bytea(chain),
+    )
 
 
-def _streams(batch: Batch) -> tuple[list[str], list[int]]:
-    return list(batch.versions), list(batch.versions.values())
+def _streams(batch: Batch) -> tuple[Array, Array]:
+    streams = batch.versions
+    return TextArray.of([each.encode() for each in streams]), Int8Array.of(list(streams.values()))
 
 
 def _head_values(head: Head) -> tuple[int, bytes, int, int]:
@@ -435,6 +452,7 @@ class PostgresLog(ThreadedLog):
             is_own=lambda pid: pid == recorder.backend_pid,
             nudge=self._feed.nudge,
             fallback_s=settings.listen_fallback_s,
+            ready_timeout_s=settings.reconnect_timeout_s,
         )
 
     async def _watch(self) -> None:

@@ -129,6 +129,8 @@ def _check(append: Append) -> None:
         raise ValidationError("command id", [Violation("command_id", "length", f"{COMMAND_ID_BYTES} bytes", given)])
     if not any(write.events for write in append.writes):
         raise ValidationError("an append needs at least one event")
+    if any((write.expected_version or 0) < 0 for write in append.writes):
+        raise ValidationError("an expected version is 0 (the stream must not exist) or more, or None")
     if append.elects and append.epoch is None:
         raise ValidationError("an append that elects a leader needs the epoch")
 

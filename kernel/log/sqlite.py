@@ -247,10 +247,10 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             return identity
 
     def changed_elsewhere(self) -> bool:
-        """Whether another connection committed since the last time this was asked."""
+        """Whether another connection may have committed since the last time this was asked; the first time it may have."""
         with self._lock, _translated(self.datastore.pool.db_name):
             (version,) = self._writer_connection().execute("PRAGMA data_version").fetchone()
-            changed = self._data_version is not None and version != self._data_version
+            changed = bool(version != self._data_version)
             self._data_version = version
             return changed
 

@@ -115,16 +115,15 @@ class ThreadedLog(StoredLog):
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        loop = asyncio.get_running_loop()
         self._recorder.hurry()
-        await loop.run_in_executor(self._readers, self._writer.stop)
+        await asyncio.to_thread(self._writer.stop)
         self._feed.close()
-        await loop.run_in_executor(self._readers, self._release)
-        self._readers.shutdown(wait=True)
+        await asyncio.to_thread(self._release)  # not on a reader's thread: all of them may be waiting for this
 
     def _release(self) -> None:
-        """Let go of connections and of other threads."""
+        """Let go of connections and of threads."""
         self._recorder.close()
+        self._readers.shutdown(wait=True)
 
 
 def _bug(problem: Exception) -> KernelError:

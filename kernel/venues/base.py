@@ -192,6 +192,8 @@ class ExecutionReport(Model):
     """FIX 851."""
     transact_time_ns: InstantNs | None = None
     """FIX 60 in Unix nanoseconds."""
+    corporate_action: bool = False
+    """For RESTATED: FIX 378 = 0, a split. What was filled before it counts in the new units from then on."""
     text: str | None = None
     """FIX 58."""
     raw: str | None = None

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import kernel.venues.paper_wire as paper_wire
 from kernel.clock import Clock
 from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
-from kernel.venues import paper_wire
 from kernel.venues.base import VenueCapabilities
 from kernel.venues.paper_exchange import Answer, Request
 from kernel.venues.paper_faults import Fault, Operation

@@ -111,4 +111,4 @@ def _sealed(fields: dict[str, Any]) -> ExecutionReport:
 
 def sealed(report: ExecutionReport) -> ExecutionReport:
     """The report with its own wire text as the venue's frame."""
-    return report.model_copy(update={"raw": report.model_dump_json(exclude_none=True, exclude={"raw"})})
+    return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})

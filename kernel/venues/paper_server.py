@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import logging
 import signal
@@ -18,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import kernel.venues.paper_wire as paper_wire
 from kernel.clock import Clock, SystemClock
 from kernel.errors import KernelError, LogUnavailableError, OutcomeUnknown, ValidationError, Violation
-from kernel.venues import paper_wire
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_admin import administer
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, Speed
@@ -92,6 +93,7 @@ class PaperServer:
     async def _listen(self, where: tuple[str, int] | str) -> str:
         limit = paper_wire.REQUEST_BYTES_MAX
         if isinstance(where, str):
+            await _refuse_if_taken(where)
             self._server = await asyncio.start_unix_server(self._accept, path=where, limit=limit)
             self._socket_path = Path(where)
             return where
@@ -109,6 +111,16 @@ class PaperServer:
             logger.debug("connection closed: the exchange stops")  # swallowed, else asyncio logs it as an error
         finally:
             self._connections.discard(task)
+
+
+async def _refuse_if_taken(path: str) -> None:
+    """`OSError` when somebody answers there: asyncio would take the socket's file away from a living server."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return
+    writer.close()
+    raise OSError(errno.EADDRINUSE, "another exchange listens there")
 
 
 class Connection:

@@ -103,9 +103,9 @@ def result_of(answer: Answer) -> Any:
     """An answer as a JSON value."""
     match answer:
         case ExecutionReport():
-            return answer.model_dump(mode="json", exclude_none=True, exclude={"raw"})
+            return answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
         case VenueSnapshot():
-            return answer.model_dump(mode="json", exclude_none=True, exclude=_NO_RAW)
+            return answer.model_dump(mode="json", exclude_defaults=True, exclude=_NO_RAW)
         case None:
             return None
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
 
 from kernel.clock import SystemClock
@@ -17,15 +15,14 @@ from kernel.errors import (
     FencedError,
     IntegrityError,
     LogUnavailableError,
-    SchemaError,
     ValidationError,
 )
 from kernel.events import CONTROL_STREAM, BaseEvent, LeaderElected, LogCreated, intent_stream
 from kernel.log import Append, Appended, EventLog, LogSettings, StoredRow, Write
 from kernel.log.hashing import GENESIS, verify_rows
 from kernel.models import Evidence
-from tests.commands import a_pause, an_append, an_event, collect, fresh_command_id
-from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
+from tests.commands import a_pause, an_append, an_event, collect
+from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
@@ -265,10 +262,11 @@ async def test_time_never_goes_back(backend: Backend) -> None:
         {"writes": (Write("", (an_event(),)),)},
         {"writes": (Write("x" * 300, (an_event(),)),)},
         {"writes": (Write("a\0b", (an_event(),)),)},
+        {"expected": -1},
         {"elects": True},
         {"actor": "\ud800"},
     ],
-    ids=["short id", "no writes", "no events", "no stream", "long stream", "NUL", "no epoch", "surrogate"],
+    ids=["short id", "no writes", "no events", "no stream", "long stream", "NUL", "version", "no epoch", "surrogate"],
 )
 async def test_what_cannot_be_recorded_is_refused(log: EventLog, given: dict[str, Any]) -> None:
     """An append that no backend could store is a validation error, and costs nobody else anything."""
@@ -419,17 +417,70 @@ async def test_two_log_objects_write_without_gaps(backend: Backend) -> None:
         assert await rows_of(two) == rows
 
 
+async def test_what_another_log_object_wrote_is_not_presumed_absent(backend: Backend) -> None:
+    """A writer that had the store to itself notices ids, streams and versions that another one added in between."""
+    async with backend.open() as here, backend.open() as there:
+        for expected in range(4):
+            await here.append(an_append("a", expected=expected))
+        foreign = an_append("a", expected=4)
+        assert await there.append(foreign) == Appended(6, 6)
+        assert await there.append(an_append("b", expected=0)) == Appended(7, 7)
+        assert await here.append(foreign) == Appended(6, 6, duplicate=True)
+        for conflict in (an_append("a", expected=4), an_append("b", expected=0)):
+            with pytest.raises(ConflictError):
+                await here.append(conflict)
+        assert await here.append(an_append("b", expected=1)) == Appended(8, 8)
+        assert await here.append(an_append("a", expected=5)) == Appended(9, 9)
+        assert await there.append(an_append("a")) == Appended(10, 10)
+
+
+async def test_what_was_presumed_absent_is_looked_up_when_the_store_objects(backend: Backend) -> None:
+    """Old commands and streams that a fresh log object has not seen are found when they come again."""
+    old = an_append("a", count=2)
+    async with backend.open() as log:
+        assert await log.append(old) == Appended(2, 3)
+    async with backend.open() as log:
+        for index in range(3):
+            await log.append(an_append("warm", expected=index))
+        results = await asyncio.gather(
+            log.append(an_append("new", expected=0)),
+            log.append(old),
+            log.append(an_append("a", expected=0)),
+            log.append(an_append("new", expected=1)),
+            return_exceptions=True,
+        )
+        assert results[0] == Appended(7, 7)
+        assert results[1] == Appended(2, 3, duplicate=True)
+        assert isinstance(results[2], ConflictError)
+        assert results[3] == Appended(8, 8)
+
+
+@pytest.mark.parametrize("bound", [0, 2])
+async def test_a_forgetful_writer_decides_alike(backend: Backend, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a writer remembers saves time and decides nothing."""
+    monkeypatch.setattr("kernel.log.recall.STREAMS_MAX", bound)
+    monkeypatch.setattr("kernel.log.recall.COMMANDS_MAX", bound)
+    appends = [an_append(f"s{index % 3}", expected=index // 3) for index in range(12)]
+    async with backend.open() as log:
+        first = [await log.append(append) for append in appends]
+        again = [await log.append(append) for append in reversed(appends)]
+        assert [replace(each, duplicate=True) for each in reversed(first)] == again
+        with pytest.raises(ConflictError):
+            await log.append(an_append("s1", expected=2))
+
+
 async def test_a_tail_ends_with_the_log(backend: Backend) -> None:
     """A tail gets what was committed before the end, then stops; also one that was waiting."""
     log = backend.open()
-    tail, idle = log.tail(1), log.tail(1)
-    waiting = [asyncio.ensure_future(_all(each)) for each in (tail, idle)]
+    tail, other = log.tail(0), log.tail(0)
+    await anext(aiter(tail))
+    await anext(aiter(other))
+    waiting = asyncio.ensure_future(_all(tail))
     await asyncio.sleep(0)
     await log.append(an_append(count=2))
     await log.close()
-    for positions in await asyncio.gather(*waiting):
-        assert positions in ([2, 3], [])
-    assert [event async for event in tail] == []
+    assert await waiting == await _all(other) == [2, 3]
+    assert await _all(tail) == []
 
 
 async def _all(tail: Any) -> list[int]:
@@ -488,166 +539,3 @@ async def test_a_stream_is_read_across_pages(backend: Backend) -> None:
         assert [event.version for event in await log.read_stream(intent_stream("a"))] == list(range(1, 9))
         assert [event.version for event in await log.read_stream(intent_stream("b"), 6)] == [7, 8]
         assert await log.read_stream(intent_stream("none")) == []
-
-
-# ------------------------------------------------------------------------------------------------- tamper evidence
-CHANGES: dict[str, Any] = {
-    "stream_id": "intent:z",
-    "version": 77,
-    "topic": "IntentDeleted",
-    "schema_version": 2,
-    "recorded_at_ns": 7,
-    "command_id": bytes(16),
-    "command_index": 9,
-    "meta": b'{"actor":"somebody","evidence":"COMMAND"}',
-    "state": b'{"generation":9,"intent_id":"a","requested_at_ns":5}',
-    "leaf_hash": bytes(32),
-    "chain_hash": bytes(32),
-}
-
-
-async def _tail_error(backend: Backend) -> IntegrityError:
-    async with backend.open() as log:
-        with pytest.raises(IntegrityError) as caught:
-            await _all(log.tail(0))
-        return caught.value
-
-
-async def _filled(backend: Backend) -> list[StoredRow]:
-    async with backend.open() as log:
-        for _ in range(5):
-            await log.append(an_append("a"))
-        return await rows_of(log)
-
-
-@pytest.mark.parametrize("column", CHANGES)
-async def test_every_changed_column_is_found(backend: Backend, column: str) -> None:
-    """A tail stops at the first row of which any column was changed, and names its position."""
-    await _filled(backend)
-    backend.update(4, column, CHANGES[column])
-    assert (await _tail_error(backend)).position == 4
-
-
-async def test_a_renumbered_row_is_found(backend: Backend) -> None:
-    """The position itself cannot be changed unnoticed."""
-    await _filled(backend)
-    backend.delete(above=3, upto=4)
-    backend.update(5, "position", 4)
-    assert (await _tail_error(backend)).position == 4
-
-
-async def test_a_deleted_row_is_found(backend: Backend) -> None:
-    """A hole stops a tail at the position that is missing."""
-    await _filled(backend)
-    backend.delete(above=2, upto=4)
-    error = await _tail_error(backend)
-    assert error.position == 3
-    assert "missing" in str(error)
-
-
-async def test_swapped_rows_are_found(backend: Backend) -> None:
-    """Two rows that changed places are noticed at the first."""
-    rows = await _filled(backend)
-    backend.delete(above=2, upto=4)
-    backend.insert((3, *backend.row(rows[3])[1:]))
-    backend.insert((4, *backend.row(rows[2])[1:]))
-    assert (await _tail_error(backend)).position == 3
-
-
-async def test_a_log_cut_off_at_its_end_is_not_opened(backend: Backend) -> None:
-    """Rows missing at the end contradict the head row."""
-    await _filled(backend)
-    backend.delete(above=4, upto=6)
-    with pytest.raises(IntegrityError) as caught:
-        backend.open()
-    assert caught.value.position == 5
-
-
-async def test_a_head_set_back_is_not_opened(backend: Backend) -> None:
-    """A head row that stands before the last event, or has another hash, is refused."""
-    rows = await _filled(backend)
-    backend.set_head(4, rows[3].chain_hash)
-    with pytest.raises(IntegrityError, match="head"):
-        backend.open()
-    backend.set_head(6, bytes(32))
-    with pytest.raises(IntegrityError, match="head"):
-        backend.open()
-
-
-async def test_a_consistent_cut_is_found_by_who_knows_a_later_position(backend: Backend) -> None:
-    """Somebody who has seen position 6 notices a log that ends, consistently, at 4: a tail, live or new, refuses."""
-    rows = await _filled(backend)
-    async with backend.open(settings=LogSettings(listen_fallback_s=0.02)) as log:
-        live = log.tail(6)
-        waiting = asyncio.ensure_future(anext(aiter(live)))
-        await asyncio.sleep(0)
-        if isinstance(backend, MemoryBackend):
-            waiting.cancel()
-        backend.delete(above=4, upto=6)
-        backend.set_head(4, rows[3].chain_hash)
-        if not isinstance(backend, MemoryBackend):
-            with pytest.raises(IntegrityError) as caught:
-                await asyncio.wait_for(waiting, 20)
-            assert caught.value.position == 5
-    async with backend.open() as log:
-        with pytest.raises(IntegrityError) as caught:
-            await anext(aiter(log.tail(6)))
-        assert caught.value.position == 5
-
-
-async def test_a_writer_notices_that_the_log_was_cut(database: SQLiteBackend | PostgresBackend) -> None:
-    """A log object that has committed position 6 does not go on after a head of 4, nor on another chain."""
-    async with database.open() as log:
-        for _ in range(5):
-            await log.append(an_append("a"))
-        rows = await rows_of(log)
-        database.delete(above=4, upto=6)
-        database.set_head(4, rows[3].chain_hash)
-        with pytest.raises(IntegrityError):
-            await log.append(an_append("b"))
-
-
-async def test_a_stream_read_checks_its_rows(backend: Backend) -> None:
-    """A changed row is noticed when its stream is read, and so is a hole in the stream."""
-    await _filled(backend)
-    backend.update(4, "state", CHANGES["state"])
-    async with backend.open() as log:
-        with pytest.raises(IntegrityError) as caught:
-            await log.read_stream(intent_stream("a"))
-        assert caught.value.position == 4
-    backend.delete(above=3, upto=4)
-    async with backend.open() as log:
-        with pytest.raises(IntegrityError, match="lacks version 3"):
-            await log.read_stream(intent_stream("a"))
-
-
-async def test_an_event_of_newer_code_stops_a_tail(backend: Backend) -> None:
-    """An event that this code can't read is a schema error at its position, not something skipped."""
-    async with backend.open() as log:
-        recorder: Any = getattr(log, "recorder", None)
-        from eventsourcing.persistence import StoredEvent
-
-        await asyncio.to_thread(recorder.insert_events, [StoredEvent("x", 1, "FromTheFuture", b"{}")])
-        with pytest.raises(SchemaError) as caught:
-            await _all(log.tail(0))
-        assert caught.value.position == 2
-
-
-async def test_the_database_refuses_changes(database: SQLiteBackend | PostgresBackend) -> None:
-    """Triggers refuse update, delete and truncate on the log, and removing the head or a stream."""
-    await _filled(database)
-    schema = "{schema}." if isinstance(database, PostgresBackend) else ""
-    statements = [f"UPDATE {schema}log SET topic = 'x' WHERE position = 2", f"DELETE FROM {schema}log"]
-    statements += [f"DELETE FROM {schema}log_head", f"DELETE FROM {schema}log_stream"]
-    if isinstance(database, PostgresBackend):
-        statements += [f"TRUNCATE {schema}{table}" for table in ("log", "log_head", "log_stream")]
-    for statement in statements:
-        with pytest.raises((sqlite3.DatabaseError, psycopg.DatabaseError), match=r"append-only|stay"):
-            database.execute(statement, guarded=True)
-    async with database.open() as log:
-        assert (await log.head()).position == 6
-
-
-async def test_command_ids_are_fresh() -> None:
-    """The helper of these tests gives no id twice."""
-    assert len({fresh_command_id() for _ in range(1_000)}) == 1_000

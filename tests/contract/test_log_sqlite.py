@@ -123,6 +123,19 @@ async def test_newer_tables_are_refused(file: SQLiteBackend) -> None:
         file.open()
 
 
+async def test_a_commit_before_the_first_look_is_not_missed(file: SQLiteBackend) -> None:
+    """What another process commits between a tail's read and the first poll is found: the first poll counts as a change."""
+    async with file.open() as log:
+        assert isinstance(log, SQLiteLog)
+        recorder = log._recorder
+        assert [recorder.changed_elsewhere() for _ in range(3)] == [True, False, False]
+        await log.append(an_append())
+        assert not recorder.changed_elsewhere()
+        async with file.open() as other:
+            await other.append(an_append())
+        assert recorder.changed_elsewhere()
+
+
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteBackend) -> None:
     """An append that finds no space is refused whole; the log works again when there is space."""
     async with file.open() as log:

@@ -118,7 +118,7 @@ async def test_submit_answers_the_first_report(venue: PaperVenue) -> None:
     assert (answer.order_qty, answer.leaves_qty, answer.cum_qty) == (COIN, COIN, 0)
     assert await take(venue, 1) == [answer]
     assert answer.raw is not None
-    assert json.loads(answer.raw) == answer.model_dump(mode="json", exclude_none=True, exclude={"raw"})
+    assert json.loads(answer.raw) == answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
 
 
 async def test_trades_come_on_the_stream(venue: PaperVenue) -> None:

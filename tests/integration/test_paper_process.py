@@ -147,6 +147,9 @@ async def test_it_listens_on_a_socket_file_and_ends_on_request(tmp_path: Path) -
         assert run.address == path
         async with connected(path) as venue:
             await venue.submit(submit("a", limit(), CLOCK))
+            code, said = await (await ExchangeProcess.start("--listen", path)).end()
+            assert (code, "another exchange" in said) == (6, True)
+            assert await venue.order(SYMBOL, "a") is not None
         code, said = await run.kill(signal.SIGTERM)
     assert (code, said) == (0, "")
     assert not file.exists()

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
-from kernel.lifecycle.record import Record, VenueStatus, venue_status
+from kernel.lifecycle import VenueStatus, evolve, venue_status
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
-from tests.folding import NS_PER_S, Journal, an_attempt, an_intent, an_order
+from tests.folding import NS_PER_S, Evolve, Journal, an_attempt, an_intent, an_order
 
 Row = Mapping[str, Any]
 
@@ -72,7 +72,7 @@ class Scenario:
 
 def may_swap(row: Row, other: Row) -> bool:
     if row.get("crosses") and other.get("crosses") and row["t"] == other["t"]:
-        return row["sender"] != other["sender"]
+        return bool(row["sender"] != other["sender"])
     reports = row["sender"] == "sell" and other["sender"] == "sell"
     return reports and {row.get("exec_type"), other.get("exec_type")} <= SWAPPABLE
 
@@ -85,7 +85,7 @@ def load(path: Path) -> list[Scenario]:
 
 def ways(entry: Mapping[str, Any]) -> Iterator[Scenario]:
     rows = [(index, row) for index, row in enumerate(entry["steps"], start=1) if row["sender"] != "offline"]
-    days = {str(row["t"]).split(".")[0] for _, row in rows if str(row["t"]).startswith("D")}
+    days = {label[1] for _, row in rows if (label := re.match(r"D(\d+)", str(row["t"])))}
     tif = TimeInForce.GTC if len(days) > 1 else TimeInForce.DAY
     main = [(index, row) for index, row in rows if not row.get("alt")]
     yield Scenario(entry["id"], tuple(main), tif)
@@ -106,7 +106,10 @@ class Expected(NamedTuple):
 
 def expected_of(row: Row) -> Expected:
     return Expected(
-        status_of(row.get("ord_status")), whole(row.get("cum_qty")), whole(row.get("leaves_qty")), number(row.get("avg_px"))
+        status_of(row.get("ord_status")),
+        whole(row.get("cum_qty")),
+        whole(row.get("leaves_qty")),
+        number(row.get("avg_px")),
     )
 
 
@@ -145,10 +148,10 @@ class Options(NamedTuple):
 class Run:
     """One scenario under way."""
 
-    def __init__(self, scenario: Scenario, options: Options = Options()) -> None:
+    def __init__(self, scenario: Scenario, options: Options, fold: Evolve = evolve) -> None:
         self.scenario = scenario
         self.options = options
-        self.journal = Journal()
+        self.journal = Journal(fold)
         self.intent_of: dict[str, str] = {}
         """Client order id → intent, for orders and for requests about them."""
         self.requests: dict[str, AttemptKind] = {}
@@ -185,7 +188,7 @@ class Run:
         self.journal.append(intent_id, an_attempt(AttemptKind.SUBMIT, client_id, order, intent_id=intent_id))
 
     def request(self, row: Row, kind: AttemptKind) -> None:
-        client_id, target = row["cl_ord_id"], row["orig_cl_ord_id"]
+        client_id, target = row["cl_ord_id"], row.get("orig_cl_ord_id") or ""
         intent_id = self.intent_of.setdefault(target, f"i-{target}")
         self.intent_of.setdefault(client_id, intent_id)
         self.requests[client_id] = kind
@@ -212,7 +215,7 @@ class Run:
     def order(self, row: Row) -> StandardOrder:
         """The terms of a row; where it has no quantity, those of the first report about it (FIX CashOrderQty)."""
         code = row.get("time_in_force")
-        tif = self.scenario.time_in_force if code is None else TIME_IN_FORCE.get(str(code), TimeInForce.DAY)
+        tif = self.scenario.time_in_force if code is None else time_in_force(str(code))
         same = (other for _, other in self.scenario.rows if other.get("cl_ord_id") == row.get("cl_ord_id"))
         sizes = (whole(item.get("order_qty")) for item in (row, *same))
         quantity = next((size for size in sizes if size), 1)
@@ -249,13 +252,18 @@ class Run:
             "last_qty": whole(row.get("last_qty")),
             "last_px": scaled(row.get("last_px")) or 100 * PX_SCALE,
             "transact_time_ns": index * NS_PER_S,
+            "corporate_action": is_corporate_action(row),
             "text": row.get("exec_restatement_reason") or row.get("ord_rej_reason"),
         }
         if exec_type in TRADES:
             fields |= self.fill_keys(fields["exec_id"], row)
         if self.options.totals:
             expected = expected_of(row)
-            fields |= {"cum_qty": expected.cum_qty, "leaves_qty": expected.leaves_qty, "ord_status": expected.ord_status}
+            fields |= {
+                "cum_qty": expected.cum_qty,
+                "leaves_qty": expected.leaves_qty,
+                "ord_status": expected.ord_status,
+            }
         return ExecutionReport(**fields)
 
     def exec_type(self, row: Row) -> ExecType:
@@ -289,30 +297,45 @@ class Run:
         return {"fill_key": exec_id, "ref_fill_key": ref}
 
 
-def check(scenario: Scenario, options: Options = Options(), *, unsettled: int | None = None) -> list[str]:
+def is_corporate_action(row: Row) -> bool:
+    """FIX 378: 0 is "GT corporate action", such as a split of the stock."""
+    reason = str(row.get("exec_restatement_reason", ""))
+    return reason == "0" or reason.startswith("0 ") or "corporate action" in reason.lower()
+
+
+def check(scenario: Scenario, options: Options, *, moved: int | None = None) -> list[str]:
     """Run a scenario; what did not come out as its rows say.
 
-    Rows that are anomalies in the source are printed and not compared. `unsettled` is the place of a row whose state is
-    not compared, since it comes before the row that it follows in the source.
+    Rows that are anomalies in the source are printed and not compared. `moved` is the place of a row that came to stand
+    before the one that it follows in the source: of the two, the later state is compared, once both are in.
     """
     run = Run(scenario, options)
     found: list[str] = []
     for place, (index, row) in enumerate(scenario.rows):
         run.play(index, row)
-        compared = row
-        if unsettled is not None and place in (unsettled, unsettled + 1):
-            if place == unsettled:
-                continue
-            compared = last_report(scenario.rows[place - 1 : place + 1])
-        if compared["sender"] != "sell":
+        if place == moved or (row["sender"] != "sell" and place - 1 != moved):
             continue
-        problems = mismatches(run.status(compared), expected_of(compared))
+        compared = row if place - 1 != moved else last_report(scenario.rows[place - 1 : place + 1])
         where = f"{scenario.name} row {index} (t {row['t']})"
+        problems = mismatches(run.status(compared), expected_of(compared))
         if row.get("anomaly"):
             print(f"anomaly in the source, {where}: {'; '.join(problems) or 'comes out all the same'}")
             continue
         found += [f"{where}: {problem}" for problem in problems]
     return found
+
+
+def delayed_repeats(scenario: Scenario, fold: Evolve = evolve) -> list[str]:
+    """Run a scenario with all that its reports say, then hear every report once more, the last one first: what changed."""
+    run = Run(scenario, Options(totals=True), fold)
+    for index, row in scenario.rows:
+        run.play(index, row)
+    reports = [(index, row) for index, row in scenario.rows if row["sender"] == "sell"]
+    before = [run.status(row) for _, row in reports]
+    for index, row in reversed(reports):
+        run.play(index, row)
+    after = [run.status(row) for _, row in reports]
+    return [f"{scenario.name}: {was} became {now}" for was, now in zip(before, after, strict=True) if was != now]
 
 
 def last_report(rows: tuple[tuple[int, Row], ...]) -> Row:
@@ -334,6 +357,11 @@ def status_of(name: str | None) -> OrdStatus | None:
     return None
 
 
+def time_in_force(code: str) -> TimeInForce:
+    """FIX 59, as a code or as a word; one without a word here ends with the day."""
+    return TimeInForce(code) if code in TimeInForce.__members__ else TIME_IN_FORCE.get(code, TimeInForce.DAY)
+
+
 def upper_snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace(" ", "_")).upper()
 
@@ -348,8 +376,3 @@ def number(value: Any) -> Decimal | None:
 
 def scaled(value: Any) -> int | None:
     return None if value is None else int(Decimal(str(value)) * PX_SCALE)
-
-
-def record_of(run: Run, client_id: str) -> Record:
-    """The record of the intent that a client order id serves."""
-    return run.journal.record(run.intent_of[client_id])

@@ -142,9 +142,7 @@ def is_open(item: dict[str, Any]) -> bool:
     return item["status"] in ("NEW", "PARTIALLY_FILLED")
 
 
-def check_status(
-    intent_id: str, record: Record, orders: list[dict[str, Any]], kernel: EventSourcedKernel
-) -> None:
+def check_status(intent_id: str, record: Record, orders: list[dict[str, Any]], kernel: EventSourcedKernel) -> None:
     """The status shown is one that the venue gave, or that of an order that never reached it."""
     state = kernel.state.order_state(intent_id)
     assert state is not None

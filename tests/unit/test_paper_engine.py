@@ -77,7 +77,7 @@ def test_a_resting_order_reports_all_that_the_port_asks() -> None:
     bench = Bench()
     report = bench.submit("a", limit())
     assert report.raw is not None
-    assert json.loads(report.raw) == report.model_dump(mode="json", exclude_none=True, exclude={"raw"})
+    assert json.loads(report.raw) == report.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
     assert json.loads(report.raw) == {
         "exec_type": "NEW", "symbol_id": SYMBOL, "exec_id": "1", "side": "BUY", "client_order_id": "a",
         "exchange_order_id": "1", "ord_status": "NEW", "order_qty": COIN, "price": LAST - 100_000, "cum_qty": 0,
@@ -659,7 +659,7 @@ acts = st.one_of(
         st.sampled_from([TimeInForce.GTC, IOC, FOK]),
     ),
     st.tuples(st.just("other"), st.sampled_from([BUY, SELL]), st.integers(1, 400_000), st.integers(LAST - 300, LAST + 300)),
-    st.tuples(st.just("tape"), st.integers(LAST - 300, LAST + 300), st.integers(1, 3 * COIN)),
+    st.tuples(st.just("tape"), st.integers(LAST - 300, LAST + 300), st.integers(1, 300_000).map(lambda lots: lots * LOT)),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
 )  # fmt: skip
 
@@ -710,6 +710,18 @@ def test_the_books_balance(day: list[tuple[Any, ...]]) -> None:
         if order["leaves_qty"]:
             bench.cancel(order["client_order_id"])
     assert all(balance.locked == 0 for balance in bench.engine.balances().values())
+
+
+@given(st.lists(st.integers(1, 3 * LOT), min_size=1, max_size=20))
+def test_odd_quantities_are_rounded_once_an_order(quantities: list[int]) -> None:
+    """Trades below the lot cost a fraction of the smallest unit: the order as a whole is rounded up, not each trade."""
+    bench = Bench()
+    bench.submit("a", limit(quantity=100 * LOT, price=LAST - 1))
+    for quantity in quantities:
+        bench.tape(LAST - 2, quantity)
+    bench.cancel("a")
+    filled = sum(trade["last_qty"] for trade in bench.engine.truth()["trades"])
+    assert bench.free("USDT") == 1_000_000 * USDT - -(-filled * (LAST - 1) // 100)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,607 @@
+"""`orderctl`: the kernel from a shell, with kubectl's habits. Called by people and by scripts.
+
+Each verb parses, calls a function that a library user can call too (`replay.views`, `replay.waiting`, …), and prints. What
+is asked for goes to stdout, talk to stderr. One place (`Verbs.main`) turns errors into exit codes: 0 yes, 1 the answer is
+no, 2 usage, not found or another error, 3 timeout, 4 conflict, 5 refused, 6 not ready, 130 interrupted. Nothing heavy is
+imported before a verb needs it, so that help is fast. It decides nothing about orders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from kernel import EventSourcedKernel
+    from replay.output import Listing
+
+T = TypeVar("T")
+SECTIONS = {
+    "Trade": ("place", "cancel", "wait"),
+    "Look": ("get", "describe", "events", "health"),
+    "Run": ("run", "paper-exchange", "demo"),
+}
+"""Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
+FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
+CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
+INTERRUPTED = 130
+
+
+# ------------------------------------------------------------------------------------------------------------ the group
+@dataclass
+class Session:
+    """What one call of `orderctl` shares between its parts."""
+
+    debug: bool = False
+
+
+class Verbs(click.Group):
+    """The group: verbs in sections, errors as exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the sections."""
+        return [name for names in SECTIONS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One list for each section."""
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(100)) for name in names])
+
+    def main(self, *args: Any, **given: Any) -> Any:
+        """Run a verb and exit with its code. Without `standalone_mode`, as click does it."""
+        if not given.get("standalone_mode", True):
+            return super().main(*args, **given)
+        session = Session(debug=bool(os.environ.get("ORDERCTL_DEBUG")))
+        try:
+            result = super().main(*args, **{"obj": session, **given, "standalone_mode": False})
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; what is still buffered must not fail at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        except Exception as problem:
+            if session.debug and not isinstance(problem, click.ClickException):
+                raise
+            sys.exit(explain(problem))
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def explain(problem: Exception) -> int:
+    """Say on stderr what went wrong, a line for each problem; the exit code."""
+    if isinstance(problem, click.ClickException):
+        problem.show()
+        return 2
+    from replay.failures import failure
+
+    code, lines = failure(problem)
+    for line in lines:
+        say(line)
+    return code
+
+
+def say(text: str) -> None:
+    """Talk: one line on stderr, unsafe characters escaped."""
+    from replay.output import escaped
+
+    click.echo(escaped(text), err=True)
+
+
+def show(text: str) -> None:
+    """Data: on stdout, as it is."""
+    click.echo(text, nl=False)
+
+
+# -------------------------------------------------------------------------------------------------------- shared options
+@dataclass(frozen=True)
+class Target:
+    """Which log."""
+
+    log: str
+    exchange: str
+
+
+class Duration(click.ParamType[float]):
+    """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
+
+    name = "duration"
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # noqa: RUF012 a table, never written
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        text = str(value).strip()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
+            self.fail(f"{text!r} is no duration: write 5s, 500ms, 2m or 1h30m", param, ctx)
+        return sum(
+            float(number) * self.units[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h|d)", text)
+        )
+
+
+option = functools.partial(click.option, show_envvar=True)
+"""An option whose environment variable the help names: its own, or `ORDERCTL_VERB_OPTION`."""
+
+
+def target_options(function: Callable[..., T]) -> Callable[..., T]:
+    """`--log` and `--exchange`, handed over as one `target`."""
+
+    @option("--log", "log_url", envvar="ORDERCTL_LOG", default="sqlite:///kernel.db", show_default=True, metavar="URL",
+            help="sqlite:///FILE or postgresql://…")  # fmt: skip
+    @option("--exchange", envvar="ORDERCTL_EXCHANGE", default="paper", show_default=True, metavar="ID",
+            help="Exchange account; one log each.")  # fmt: skip
+    @functools.wraps(function)
+    def with_target(*args: Any, log_url: str, exchange: str, **given: Any) -> T:
+        return function(*args, target=Target(log_url, exchange), **given)
+
+    return with_target
+
+
+def output_option(*formats: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """`-o`, handed over as `form`."""
+    return option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(formats), default=formats[0],
+                  show_default=True, help="Format of what is printed.")  # fmt: skip
+
+
+def paper_options(function: Callable[..., T]) -> Callable[..., T]:
+    """What makes a paper exchange, handed over as `paper`."""
+
+    @option(
+        "--tape", envvar="ORDERCTL_TAPE", metavar="FILE", help="Trades to play. Default: the tape that is included."
+    )
+    @option("--symbol", envvar="ORDERCTL_SYMBOL", help="The tape's symbol. Default: from the file's name.")
+    @option("--speed", envvar="ORDERCTL_SPEED", default="1", show_default=True, help="1, N times faster, or max.")
+    @option("--seed", envvar="ORDERCTL_SEED", default=0, show_default=True, help="Seed of the order book's ladder.")
+    @option("--journal", envvar="ORDERCTL_JOURNAL", metavar="FILE", help="What outlives the exchange's own kill.")
+    @functools.wraps(function)
+    def with_paper(*args: Any, **given: Any) -> T:
+        names = ("tape", "symbol", "speed", "seed", "journal")
+        return function(*args, paper={name: given.pop(name) for name in names}, **given)
+
+    return with_paper
+
+
+def intent_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
+    return re.sub(r"^(intents?|orders?)/", "", value)
+
+
+intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name)
+
+
+def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
+    """Do something with a kernel beside the one that leads."""
+    from replay import attach
+
+    async def attached() -> T:
+        async with attach.attached(target.log, target.exchange) as kernel:
+            return await work(kernel)
+
+    return asyncio.run(attached())
+
+
+def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
+    """Run until SIGTERM (0) or SIGINT (130)."""
+    import signal
+
+    from replay import running
+
+    return INTERRUPTED if asyncio.run(running.until_signal(work)) is signal.SIGINT else 0
+
+
+def show_listing(listing: Listing, form: str) -> None:
+    """Print what was found; that nothing was found is talk."""
+    from replay import output
+
+    show(output.render(listing, output.Format(form)))
+    if not listing.items and form in ("table", "wide", "name"):
+        say("No resources found")
+
+
+async def show_watch(listings: AsyncIterator[Listing], form: str) -> None:
+    """Print what is found, as it comes."""
+    from replay import output
+
+    printer = output.WatchPrinter(output.Format(form))
+    async for listing in listings:
+        show(printer.text(listing))
+
+
+def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """`--version`."""
+    if value and not ctx.resilient_parsing:
+        from kernel.code_hash import kernel_version
+
+        click.echo(f"orderctl {kernel_version()}")
+        ctx.exit()
+
+
+@click.group(cls=Verbs, context_settings={"auto_envvar_prefix": "ORDERCTL", "help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version,
+              help="Print the version.")  # fmt: skip
+@click.option("--debug", is_flag=True, envvar="ORDERCTL_DEBUG", show_envvar=True, help="Show tracebacks and all logs.")
+@click.pass_obj
+def cli(session: Session, debug: bool) -> None:
+    """Orders as intents: declare the orders you want, and the kernel makes the exchange agree.
+
+    Every verb works on a log (--log), which other processes may be using at the same time. What is asked for goes to
+    stdout, talk to stderr.
+
+    \b
+    Three shells:
+      orderctl run                                        # the kernel, with a paper exchange inside
+      orderctl get orders -w
+      orderctl place BUY 0.001 BTCUSDT --limit 60000.00
+
+    \b
+    Exit codes: 0 yes, 1 the answer is no, 2 usage, not found or another error,
+    3 timeout, 4 conflict, 5 refused, 6 not ready, 130 interrupted.
+    """
+    session.debug = session.debug or debug
+
+
+# ---------------------------------------------------------------------------------------------------------------- trade
+@cli.command()
+@click.argument("side", type=click.Choice(["BUY", "SELL"], case_sensitive=False))
+@click.argument("quantity")
+@click.argument("symbol")
+@option("--limit", metavar="PRICE", help="Limit price; without it a market order.")
+@option("--stop", metavar="PRICE", help="Trigger price.")
+@option("--tif", type=click.Choice(["GTC", "IOC", "FOK", "DAY"], case_sensitive=False), default="GTC",
+        show_default=True, help="Time in force.")  # fmt: skip
+@option("--post-only", is_flag=True, help="Refuse rather than take liquidity.")
+@option("--id", "intent_id", metavar="ID", help="The intent's id; again with the same order it places nothing new.")
+@option("--owner", default="", help="The strategy that owns it.")
+@option("--wait", type=click.Choice(["ack", "recorded", "filled"]), default="ack", show_default=True,
+        help="Return once the venue answered, the log has it, or it is filled.")  # fmt: skip
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+@target_options
+def place(
+    target: Target, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any
+) -> int:  # fmt: skip
+    """Want an order. Prints its intent id, and nothing else.
+
+    Quantity and prices are decimals and taken exactly. The id is printed as soon as the log has the intent: then it is
+    safe, whatever happens next. When the venue has not answered in time the kernel goes on trying, and the exit code is 0.
+    When the venue refuses for good it is 5.
+
+    \b
+    Example:
+      orderctl place BUY 0.001 BTCUSDT --limit 60000.00 --wait filled --timeout 1m
+    """
+    from replay import ordering
+
+    text = ordering.OrderText(
+        side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],
+        stop=words["stop"], time_in_force=words["tif"], post_only=words["post_only"],
+    )  # fmt: skip
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        order = ordering.order_of(kernel, text)
+        placed = await kernel.place_order(order, intent_id=intent_id, owner=owner, wait="recorded")
+        click.echo(placed)
+        return await wait_placed(kernel, placed, wait, timeout)
+
+    return with_kernel(target, work)
+
+
+async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, timeout_s: float) -> int:
+    """Wait as `--wait` says; the exit code."""
+    from replay import waiting
+
+    if wait == "recorded":
+        return 0
+    if wait == "ack":
+        if not await waiting.acknowledged(kernel, intent_id, timeout_s=timeout_s):
+            say(
+                f"{intent_id}: no answer after {timeout_s:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on"
+            )
+        return 0
+    return await wait_condition(kernel, intent_id, "filled", timeout_s, waiting.UNFILLED_ENDS)
+
+
+async def wait_condition(
+    kernel: EventSourcedKernel, intent_id: str, condition: str, timeout_s: float, or_fail_on: tuple[str, ...]
+) -> int:
+    """Wait until a condition holds (0), or one that ends the wait without it (1)."""
+    from replay import waiting
+
+    came = await waiting.wait_for(kernel, intent_id, condition, timeout_s=timeout_s, or_fail_on=or_fail_on)
+    if came != condition:
+        say(f"{intent_id}: {came}, not {condition}; {waiting.now_is(kernel, intent_id)}")
+    return 0 if came == condition else 1
+
+
+@cli.command()
+@intent_argument
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has nothing of it any more, or once the log has it.")  # fmt: skip
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+@target_options
+def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
+    """Not want an order any more.
+
+    Canceling what is canceled is no error. What is filled, expired or rejected is too late: exit code 5.
+
+    \b
+    Example:
+      orderctl cancel 0190c3a1e2b47c9a8d3e5f60718293a4
+      orderctl get intents --owner mm-1 -o name | xargs -n1 orderctl cancel
+    """
+    from replay import waiting
+
+    async def work(kernel: EventSourcedKernel) -> None:
+        await kernel.cancel_order(intent_id, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
+        gone = await waiting.off_the_book(kernel, intent_id, timeout_s=0)
+        click.echo(f"intent/{intent_id} {'canceled' if gone else 'cancel requested'}")
+        if not gone and wait == "ack":
+            say(f"{intent_id}: no answer after {timeout:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
+
+    with_kernel(target, work)
+
+
+def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Conditions given one by one or with commas between them."""
+    choice = click.Choice(CONDITIONS, case_sensitive=False)
+    return tuple(choice.convert(word, param, ctx) for words in value for word in words.split(",") if word)
+
+
+@cli.command()
+@intent_argument
+@option("--for", "condition", required=True, type=click.Choice(CONDITIONS, case_sensitive=False),
+        help="What to wait for.")  # fmt: skip
+@option("--or-fail-on", multiple=True, callback=conditions, metavar="CONDITION,…",
+        help="What ends the wait with exit code 1.")  # fmt: skip
+@option("--timeout", type=Duration(), default="30s", show_default=True, help="How long at most; 0 looks once.")
+@target_options
+def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, ...], timeout: float) -> int:
+    """Wait until an order has got somewhere (exit code 0), or the time is over (3).
+
+    \b
+    Example:
+      orderctl wait $ID --for filled --or-fail-on rejected,canceled --timeout 2m
+    """
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        code = await wait_condition(kernel, intent_id, condition, timeout, or_fail_on)
+        if code == 0:
+            click.echo(f"intent/{intent_id} condition met")
+        return code
+
+    return with_kernel(target, work)
+
+
+# ----------------------------------------------------------------------------------------------------------------- look
+@cli.command()
+@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...")
+@option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
+@option("--owner", help="Only of this strategy.")
+@option("--symbol", help="Only of this symbol.")
+@output_option(*FORMATS)
+@target_options
+def get(
+    target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str
+) -> None:  # fmt: skip
+    """List intents, orders, fills, positions, account, symbols or findings.
+
+    TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, find), or TYPE/NAME. A fill is named by its key or
+    by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
+
+    \b
+    Example:
+      orderctl get orders -w
+      orderctl get order/$ID -o json
+      orderctl get fills --symbol BTCUSDT -o jsonl
+    """
+    from replay import views
+
+    query = views.query_of(words, owner=owner, symbol_id=symbol)
+
+    async def work(kernel: EventSourcedKernel) -> None:
+        if watch:
+            await show_watch(views.watch(kernel, query), form)
+        else:
+            show_listing(await views.listing(kernel, query), form)
+
+    with_kernel(target, work)
+
+
+@cli.command()
+@intent_argument
+@option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
+        help="How many of the last events to show.")  # fmt: skip
+@target_options
+def describe(target: Target, intent_id: str, events_max: int) -> None:
+    """Show all about one intent.
+
+    Wanted, actual, attempts, venue orders, findings, and the last events with their causes.
+
+    \b
+    Example:
+      orderctl describe $ID
+    """
+    from replay import describe as page
+
+    with_kernel(target, lambda kernel: show_page(page.describe(kernel, intent_id, events_max=events_max)))
+
+
+async def show_page(text: Awaitable[str]) -> None:
+    """Print a page."""
+    show(await text)
+
+
+@cli.command()
+@option("--for", "intent_id", metavar="ID", help="Only of this intent.")
+@option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="Only after this position.")
+@option("--type", "topics", multiple=True, metavar="TYPE", help="Only of this type; may be repeated.")
+@option("-w", "--watch", is_flag=True, help="Then go on with what comes.")
+@output_option("table", "wide", "jsonl", "json", "yaml")
+@target_options
+def events(
+    target: Target, intent_id: str | None, after: int, topics: tuple[str, ...], watch: bool, form: str
+) -> None:  # fmt: skip
+    """Show the log's events as they are stored.
+
+    Integers at their scales, the whole envelope, hashes.
+
+    \b
+    Example:
+      orderctl events --for $ID
+      orderctl events --type OrderFilled --after 1200 -w -o jsonl
+    """
+    from replay import attach, reading
+
+    wanted = reading.Wanted(intent_id and intent_name_of(intent_id), frozenset(topics), after)
+
+    async def work() -> None:
+        async with attach.existing_log(target.log, target.exchange) as log:
+            if watch or form in ("jsonl", "table", "wide"):
+                await show_watch(reading.pages(log, wanted, follow=watch), form)
+            else:
+                show_listing(await reading.whole(log, wanted), form)
+
+    asyncio.run(work())
+
+
+def intent_name_of(word: str) -> str:
+    """An intent's id without the type before it."""
+    return re.sub(r"^(intents?|orders?)/", "", word)
+
+
+@cli.command()
+@output_option("table", "json", "yaml")
+@target_options
+def health(target: Target, form: str) -> int:
+    """Say whether a kernel acts on the log (exit code 0), or not (6).
+
+    Seen from outside: the lease, the leader's events, the newest complete snapshot, pauses, findings, unknown attempts.
+
+    \b
+    Example:
+      orderctl health -o json
+    """
+    from replay import health as checks
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        found = await checks.health(kernel)
+        show(checks.health_as(found, form))
+        return 0 if found["ready"] else 6
+
+    return with_kernel(target, work)
+
+
+# ------------------------------------------------------------------------------------------------------------------ run
+def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any]:
+    """A configuration file: defaults of the other options, below their environment variables."""
+    if value is None:
+        return {}
+    from replay import running
+
+    found = running.read_config(value)
+    names = {"log": "log_url"}
+    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key != "kernel"}
+    return found
+
+
+@cli.command()
+@option("--venue", envvar="ORDERCTL_VENUE", type=click.Choice(["paper"]), default="paper", show_default=True,
+        help="What to trade at.")  # fmt: skip
+@option("--address", envvar="ORDERCTL_ADDRESS", metavar="ADDR",
+        help="Where a paper exchange listens. Default: one in this process, its journal beside the log.")  # fmt: skip
+@option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
+        help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
+@paper_options
+@target_options
+def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any]) -> int:
+    """Run the kernel, until SIGTERM or SIGINT.
+
+    It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill just run it again. A second one on the same log stands by
+    and takes over. Settings: ORDERCTL_KERNEL_… over [kernel] of --config over defaults.
+
+    \b
+    Example:
+      orderctl run --log sqlite:///kernel.db
+      orderctl run --address 127.0.0.1:7000 --log postgresql://localhost/orders
+    """
+    from replay import running
+
+    options = running.PaperOptions(address=address, **paper)
+    settings = running.settings_over(config.get("kernel", {}), os.environ)
+    chosen = running.paper_venue(options, url=target.log, exchange_id=target.exchange)
+    return run_until_signal(running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=say))
+
+
+@cli.command("paper-exchange")
+@option("--listen", envvar="ORDERCTL_LISTEN", default="127.0.0.1:0", show_default=True, metavar="ADDR",
+        help="HOST:PORT (port 0: any), or the path of a socket.")  # fmt: skip
+@paper_options
+def paper_exchange(listen: str, paper: dict[str, Any]) -> int:
+    """Run a paper exchange as a process of its own. Prints the address that it listens at.
+
+    \b
+    Example:
+      orderctl paper-exchange --listen 127.0.0.1:7000 --journal exchange.journal
+    """
+    from replay import running
+
+    options = running.PaperOptions(**paper)
+    return run_until_signal(running.run_paper_exchange(listen, options, announce=click.echo))
+
+
+@cli.command()
+@option("--tape", envvar="ORDERCTL_TAPE", metavar="FILE", help="Trades to play. Default: the tape that is included.")
+@option("--symbol", envvar="ORDERCTL_SYMBOL", help="The tape's symbol. Default: from the file's name.")
+@option("--keep", metavar="DIR", help="Work there and leave everything. Default: a temporary directory.")
+@option("--seed", envvar="ORDERCTL_SEED", default=0, show_default=True, help="Seed of the order book's ladder.")
+def demo(tape: str | None, symbol: str | None, keep: str | None, seed: int) -> int:
+    """Show it at work in half a minute: orders, a lost answer, a kill, recovery, and proof.
+
+    Starts a paper exchange and a kernel as processes, places orders, kills the kernel with SIGKILL between a request and
+    its answer, starts it again, and compares the log with the exchange's own truth. Exit code 0 only if everything agreed.
+
+    \b
+    Example:
+      orderctl demo --keep ./demo
+    """
+    from replay import demo as show_case
+
+    return (
+        0 if asyncio.run(show_case.demo(show_case.DemoOptions(tape=tape, symbol=symbol, keep=keep, seed=seed))) else 1
+    )
+
+
+class OneLine(logging.Formatter):
+    """Log records as one line each, without tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `replay.failures.log_line`, which is imported with the first record: help logs nothing."""
+        from replay import failures
+
+        return failures.log_line(record)
+
+
+def configure_logging(*, debug: bool) -> None:
+    """Send this process's logs to stderr: warnings in one line each, or with `debug` everything with tracebacks."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(None if debug else OneLine())
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+
+
+def main() -> None:
+    """The entry point of `orderctl`."""
+    configure_logging(debug="--debug" in sys.argv or bool(os.environ.get("ORDERCTL_DEBUG")))
+    cli(prog_name="orderctl")
+
+
+if __name__ == "__main__":
+    main()

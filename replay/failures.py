@@ -1,0 +1,51 @@
+"""How failures are told to people: exit codes and lines, never a traceback unless it is asked for.
+
+Called by the CLI. The exit code is on the error's class; this is the one place that reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pydantic
+
+from kernel.errors import KernelError, ValidationError
+from replay.output import escaped
+
+REFUSED = ValidationError.exit_code
+OTHER = KernelError.exit_code
+
+
+def failure(problem: Exception) -> tuple[int, list[str]]:
+    """The exit code of a failure, and what to say of it, one line for each problem."""
+    match problem:
+        case ValidationError():
+            return problem.exit_code, [f"error: {problem.what}", *(f"  {item}" for item in problem.violations)]
+        case KernelError():
+            return problem.exit_code, [f"error: {one_line(problem)}"]
+        case pydantic.ValidationError():
+            return REFUSED, [f"error: {problem.title} is not valid", *map(pydantic_line, problem.errors())]
+        case OSError():
+            return OTHER, [f"error: {one_line(problem)}"]
+    return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug shows where)"]
+
+
+def pydantic_line(error: object) -> str:
+    """One of pydantic's problems: where, what, and what was given."""
+    assert isinstance(error, dict)
+    where = ".".join(map(str, error["loc"]))
+    text = f"{where}: {error['msg']}" if where else str(error["msg"])
+    given = error.get("input")
+    return f"  {text}" + (f", given {given!r}" if isinstance(given, str | int | float) else "")
+
+
+def one_line(problem: BaseException) -> str:
+    """An error's text without line breaks."""
+    return " ".join(str(problem).split()) or type(problem).__name__
+
+
+def log_line(record: logging.LogRecord) -> str:
+    """A log record as one line, its exception as a few words."""
+    problem = record.exc_info[1] if record.exc_info else None
+    text = f"{record.levelname} {record.name}: {record.getMessage()}"
+    return escaped(text + (f": {one_line(problem)}" if problem is not None else ""))

@@ -1,0 +1,172 @@
+"""The processes that run: a kernel that leads, and a paper exchange; each until a signal ends it in order.
+
+Called by the CLI's `run` and `paper-exchange`. What a process has to say goes through the function given, one line each. A
+second kernel on the same log stands by, and leads as soon as the first is gone. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tomllib
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernel import EventSourcedKernel
+from kernel.errors import NotReadyError, ValidationError, Violation
+from kernel.lease_probe import lease_is_held
+from kernel.log.opening import sqlite_path
+from kernel.readiness import LEASE_HELD
+from kernel.settings import KernelSettings
+from kernel.venues.base import Venue
+from replay.health import leader_of
+from replay.recovery import open_kernel
+
+Say = Callable[[str], None]
+LOOK_INTERVAL_S = 0.5
+"""How often a running kernel's readiness is looked at, for what it has to say."""
+SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
+RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal")
+"""What a configuration file may set beside its table `kernel`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperOptions:
+    """Which paper exchange: one that runs elsewhere, or one of this process."""
+
+    address: str | None = None
+    """Where it listens; none: an exchange in this process, of the options below."""
+    tape: str | None = None
+    symbol: str | None = None
+    speed: str = "1"
+    seed: int = 0
+    journal: str | None = None
+    """The file that outlives it; none: one beside the log."""
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None:
+    """Do something until it ends, or SIGTERM or SIGINT cancels it. The signal, or None when it ended by itself."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        task.cancel()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, end, number)
+    try:
+        await asyncio.wait({task})
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+    with suppress(asyncio.CancelledError):
+        task.result()
+    return came[0] if came else None
+
+
+async def run_kernel(
+    url: str, exchange_id: str, venue: Venue, *, settings: KernelSettings | None = None, say: Say
+) -> None:
+    """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk."""
+    async with open_kernel(url, exchange_id=exchange_id, venue=venue, settings=settings, actor="kernel") as kernel:
+        await report_readiness(kernel, say)
+
+
+async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
+    """Say when a kernel acts, when it does not and why, and when it stands by; for ever."""
+    said = ""
+    while True:
+        try:
+            await kernel.wait_ready(LOOK_INTERVAL_S)
+        except NotReadyError as problem:
+            news = await standing(kernel, problem)
+        else:
+            news = f"ready: leads {kernel.exchange_id}, epoch {kernel.state.epoch}"
+            await asyncio.sleep(LOOK_INTERVAL_S if news == said else 0)
+        if news != said:
+            said = news
+            say(news)
+
+
+async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
+    """Why a kernel does not act."""
+    if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+        leader = await leader_of(kernel.log)
+        return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
+    return f"not ready: {', '.join(problem.missing)}"
+
+
+def paper_venue(options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
+    """The paper exchange that a kernel on this log talks to. `ValidationError` for options that cannot be."""
+    from kernel.venues.paper import PaperVenue
+    from kernel.venues.paper_server import speed_of
+
+    if options.address is not None:
+        return PaperVenue(options.address)
+    return PaperVenue(
+        tape=options.tape,
+        symbol=options.symbol,
+        seed=options.seed,
+        speed=speed_of(options.speed),
+        journal=options.journal or journal_beside(url, exchange_id),
+    )
+
+
+def journal_beside(url: str, exchange_id: str) -> str | None:
+    """Where the paper exchange of a log keeps its journal: beside a file, in the working directory for a database, and
+    nowhere for a log in memory."""
+    if url.startswith("sqlite:"):
+        return f"{sqlite_path(url)}.paper.journal"
+    return None if url.startswith("memory:") else f"{exchange_id}.paper.journal"
+
+
+async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Say) -> None:
+    """Serve a paper exchange until cancelled; the address that it is bound to is announced once."""
+    from kernel.venues.paper_config import PaperExchangeOptions
+    from kernel.venues.paper_server import serve_paper_exchange, speed_of
+
+    exchange = PaperExchangeOptions(
+        tape=options.tape,
+        symbol=options.symbol,
+        seed=options.seed,
+        speed=speed_of(options.speed),
+        journal=options.journal,
+    )
+    await serve_paper_exchange(listen, options=exchange, announce=announce)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """A configuration file (TOML): keys as the options of `run`, and a table `kernel` of its settings.
+
+    Raises `ValidationError` for a file that can't be read and for keys that mean nothing.
+    """
+    try:
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ValidationError(f"the configuration {path} can't be read: {problem}") from problem
+    known = {*RUN_KEYS, "kernel"}
+    wrong = [(key, known) for key in found if key not in known]
+    table = found.get("kernel", {})
+    if not isinstance(table, dict):
+        raise ValidationError(f"{path}: [kernel] is a table of settings")
+    wrong += [
+        (f"kernel.{key}", set(KernelSettings.model_fields)) for key in table if key not in KernelSettings.model_fields
+    ]
+    if wrong:
+        problems = [Violation(key, "key", f"one of {', '.join(sorted(names))}", str(path)) for key, names in wrong]
+        raise ValidationError(f"the configuration {path} is not understood", problems)
+    return found
+
+
+def settings_over(table: Mapping[str, Any], environ: Mapping[str, str]) -> KernelSettings:
+    """A kernel's settings: environment variables over a file's table over the defaults."""
+    set_outside = {name.upper() for name in environ}
+    return KernelSettings(
+        **{key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in set_outside}
+    )

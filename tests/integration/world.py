@@ -1,0 +1,97 @@
+"""Real processes for the integration tests: a paper exchange with a journal, a kernel, a strategy; and their deaths.
+
+A process is started with `Process.start`, which returns once it has printed the line that says it is up, and killed with
+SIGKILL. Nothing here sleeps for a state that can be awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from kernel.venues import PaperVenue
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60
+
+
+class Process:
+    """One child process that says when it is up."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._child: asyncio.subprocess.Process | None = None
+
+    async def start(self, *, wait: bool = True) -> str:
+        """Start it; with `wait`, return the first line that it prints."""
+        self._child = await asyncio.create_subprocess_exec(
+            *self._command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE if wait else asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        if not wait:
+            return ""
+        assert self._child.stdout is not None
+        line = await asyncio.wait_for(self._child.stdout.readline(), START_TIMEOUT_S)
+        return line.decode().strip()
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is gone. Nothing happens when it is not there."""
+        if self._child is None:
+            return
+        if self._child.returncode is None:
+            self._child.kill()
+        await self._child.communicate()
+        self._child = None
+
+    async def ended(self) -> int:
+        """Its exit code, once it ended by itself."""
+        assert self._child is not None
+        code = await self._child.wait()
+        await self._child.communicate()
+        self._child = None
+        return code
+
+
+class World:
+    """A paper exchange with a journal, and a kernel on a log that leads."""
+
+    def __init__(self, url: str, exchange_id: str, directory: Path) -> None:
+        self.url = url
+        self.exchange_id = exchange_id
+        self.address = str(directory / "exchange.sock")
+        self.exchange = Process(
+            "kernel.venues.paper_server",
+            "--listen", self.address, "--journal", str(directory / "exchange.journal"), "--seed", "3",
+        )  # fmt: skip
+        self.kernel = Process("tests.integration.kernel_process", url, exchange_id, self.address)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._stack.push_async_callback(self.exchange.kill)
+        self._stack.push_async_callback(self.kernel.kill)
+        try:
+            await self.exchange.start()
+            await self.kernel.start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *problem: object) -> None:
+        await self._stack.aclose()
+
+    async def truth(self) -> dict[str, Any]:
+        """What is so at the exchange."""
+        venue = PaperVenue(self.address, timeout_s=5)
+        await venue.connect()
+        try:
+            return await venue.truth()
+        finally:
+            await venue.close()
