@@ -525,8 +525,9 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any]) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
-    It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill just run it again. A second one on the same log stands by
-    and takes over. Settings: ORDERCTL_KERNEL_… over [kernel] of --config over defaults.
+    It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill
+    just run it again. A second one on the same log stands by and takes over. Settings: ORDERCTL_KERNEL_… over [kernel] of
+    --config over defaults.
 
     \b
     Example:
@@ -537,7 +538,7 @@ def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], 
 
     options = running.PaperOptions(address=address, **paper)
     settings = running.settings_over(config.get("kernel", {}), os.environ)
-    chosen = running.paper_venue(options, url=target.log, exchange_id=target.exchange)
+    chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
     return run_until_signal(running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=say))
 
 

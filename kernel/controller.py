@@ -154,7 +154,7 @@ class EventSourcedKernel(ExchangeKernel):
             self._check()
             raise KernelError("the log was closed while it was folded")
         self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
-        self._note_pause()
+        self._note_control()
         if self._leadership is not None:
             self._tasks.append(asyncio.create_task(self._lead(self._leadership), name="kernel-leadership"))
 
@@ -178,7 +178,7 @@ class EventSourcedKernel(ExchangeKernel):
         try:
             async for batch in self.log.tail(self.state.position):
                 applied = self.state.apply(batch)
-                self._note_pause()
+                self._note_control()
                 self.engine.feed(applied.differing)
                 self._waiters.notify(applied.touched)
         except Exception as problem:
@@ -193,7 +193,10 @@ class EventSourcedKernel(ExchangeKernel):
         if self._leadership is not None:
             self._leadership.lose()
 
-    def _note_pause(self) -> None:
+    def _note_control(self) -> None:
+        """What the log says of pauses and leaders."""
+        if self._leadership is not None:
+            self._leadership.note_epoch(self.state.epoch)
         paused = self.state.paused
         self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running")
 

@@ -53,6 +53,11 @@ class Leadership:
         """The lease is gone, or a newer leader was seen: stop acting."""
         self._lost.set()
 
+    def note_epoch(self, epoch: int) -> None:
+        """The fold is at this epoch: one above our own means that somebody else was elected."""
+        if epoch > self.epoch:
+            self.lose()
+
     async def run(self, act: Callable[[int], Awaitable[None]]) -> None:
         """Lead again and again until cancelled; `act(epoch)` acts until it is cancelled."""
         while True:
@@ -68,7 +73,7 @@ class Leadership:
             await self._clock.sleep_until(self._clock.now_ns() + ns(self._settings.reconnect_s_min))
 
     async def _term(self, act: Callable[[int], Awaitable[None]]) -> None:
-        self.epoch = await self._elect()
+        await self._elect()
         self._readiness.set(LEASE_HELD, True, "Elected", f"epoch {self.epoch}, {self._lease.holder}")
         acting = asyncio.ensure_future(act(self.epoch))
         losing = asyncio.create_task(self._lost.wait())
@@ -82,12 +87,13 @@ class Leadership:
                 task.cancel()
             await asyncio.gather(acting, losing, return_exceptions=True)
 
-    async def _elect(self) -> int:
+    async def _elect(self) -> None:
         """Fold to the head, then raise the epoch by one; somebody else's raise means: look again."""
         while True:
             head = await self._log.head()
             await self._state.reached(head.position)
             epoch = head.epoch + 1
+            self.epoch = epoch
             elected = events.LeaderElected(epoch=epoch, holder=self._lease.holder)
             try:
                 await self._writer.append(
@@ -100,4 +106,4 @@ class Leadership:
                 )
             except FencedError:
                 continue
-            return epoch
+            return

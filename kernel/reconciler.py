@@ -31,6 +31,7 @@ from kernel.models import (
     OrderState,
     VenueOrder,
 )
+from kernel.pacing import Pacing
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -116,10 +117,7 @@ class ReconciliationEngine:
         self._missing = missing or (lambda: ())
         self._queue = WorkQueue(self._clock, keys_max=self._settings.queue_keys_max)
         self._tasks: list[asyncio.Task[None]] = []
-        self._tries: dict[str, int] = {}
-        """Runs in a row, by key, that settled nothing or went wrong; their backoff is not worth an event."""
-        self._not_before_ns: dict[str, int] = {}
-        """When such a key may look or cancel again."""
+        self._pacing = Pacing(self._clock, self._ids, self._settings)
         self._doubted: set[str] = set()
         """Intents whose live order a list did not show, or that has not been confirmed for long."""
         self._forced: set[str] = set()
@@ -243,23 +241,14 @@ class ReconciliationEngine:
         """The one place where the outcome of a run becomes what the queue does."""
         match outcome:
             case Done() | Failed():
-                self._tries.pop(intent_id, None)
+                pass
             case After(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case Retry(error=error):
                 self._error_count += 1
                 self._retry_count += 1
                 logger.info("%s: %s; again later", intent_id, error)
-                self._queue.add_at(intent_id, self._back_off(intent_id))
-
-    def _back_off(self, intent_id: str) -> int:
-        """When a key that settled nothing may run again: doubling, with full jitter."""
-        tries = self._tries.get(intent_id, 0) + 1
-        self._tries[intent_id] = tries
-        longest = min(self._settings.settle_backoff_s_max, self._settings.backoff_s_min * 2 ** min(tries - 1, 20))
-        delay_s = self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction()
-        self._not_before_ns[intent_id] = self._clock.now_ns() + ns(delay_s)
-        return self._not_before_ns[intent_id]
+                self._queue.add_at(intent_id, self._pacing.slow_down(intent_id))
 
     # ---------------------------------------------------------------------------------------------------- one run
     async def reconcile(self, intent_id: str) -> Outcome:
@@ -269,7 +258,7 @@ class ReconciliationEngine:
             return Done("nothing is known of it")
         action = self._plan(intent_id, intent, order)
         if isinstance(action, planning.Nothing):
-            self._not_before_ns.pop(intent_id, None)
+            self._pacing.forget(intent_id)
             return Done(action.reason)
         if isinstance(action, planning.Wait):
             return Done(action.reason) if action.until_ns is None else After(action.until_ns, action.reason)
@@ -279,7 +268,7 @@ class ReconciliationEngine:
         if missing:
             return Done(f"not ready: {', '.join(missing)}")
         self._forced.discard(intent_id)
-        held_until_ns = self._not_before_ns.get(intent_id, 0)
+        held_until_ns = self._pacing.begin(intent_id, type(action))
         if not isinstance(action, planning.Submit) and self._clock.now_ns() < held_until_ns:
             return After(held_until_ns, "looked or canceled just now")
         return await self._act(intent_id, intent, order, action, self._sender, self._looker)
@@ -343,7 +332,7 @@ class ReconciliationEngine:
                 return self._after_look(intent_id, await looker.ask(order, item), always_back_off=True)
             case planning.Cancel(order=item):
                 assert order is not None
-                self._back_off(intent_id)
+                self._pacing.slow_down(intent_id)
                 await sender.cancel(intent_id, generation, order.status.order, item, version=version)
                 return Done("canceled, or somebody wrote in between")
             case planning.Submit(order=rest):
@@ -386,18 +375,19 @@ class ReconciliationEngine:
         symbol = self._state.symbol(intent.order.symbol_id)
         action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
         if missing or not isinstance(action, planning.Submit):
-            return After(self._back_off(intent.intent_id), "the resend waits")
-        self._back_off(intent.intent_id)
+            return After(self._pacing.slow_down(intent.intent_id), "the resend waits")
+        self._pacing.slow_down(intent.intent_id)
         version = self._state.record(intent.intent_id).version
         await sender.submit(intent, action.order, version=version)
         return Done("sent again under the same id")
 
     def _after_look(self, intent_id: str, looked: Looked, *, always_back_off: bool = False) -> Outcome:
         if looked.settled and not always_back_off:
+            self._pacing.settled(intent_id)
             return Done("settled")
         if looked.again_ns is not None:
             return After(looked.again_ns, "looking again then")
-        return After(self._back_off(intent_id), "nothing can be concluded yet")
+        return After(self._pacing.slow_down(intent_id), "nothing can be concluded yet")
 
     # ---------------------------------------------------------------------------------------------------- the seed's API
     async def reconcile_intent(self, intent_id: str) -> planning.Action:
@@ -409,8 +399,7 @@ class ReconciliationEngine:
         _, order = await self._read(intent_id)
         action = self._plan(intent_id, intent, order)
         if self.running and self._sender is not None:
-            self._tries.pop(intent_id, None)
-            self._not_before_ns.pop(intent_id, None)
+            self._pacing.forget(intent_id)
             self._forced.add(intent_id)
             self._queue.add(intent_id, Priority.SETTLE)
         return action

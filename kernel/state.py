@@ -88,7 +88,7 @@ class KernelState(Protocol):
         """The intent whose order carries one of these ids. The venue's id decides where both are known."""
 
     def open_orders(self, symbol_id: str) -> int:
-        """How many intents want or may have an order open in a symbol."""
+        """How many intents have, or may have, an order open at the venue in a symbol."""
 
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
         """A symbol, as last observed."""

@@ -1,4 +1,14 @@
-"""State derived from the log, and the diff between what is wanted and what is there."""
+"""State derived from the log, and the diff between what is wanted and what is there.
 
+`state`: all projections as one, the fold of the log in memory. It folds `indexes` (where things are), `ledger` (positions
+and balances), `reference` (symbols, assets) and `findings`; what is known of one intent is `kernel.lifecycle`'s. `diff`:
+which keys differ. `stores`: the seed's two stores on the log. `memory`: the same, plain.
+"""
+
+from projections.memory import InMemoryActualStateStore, InMemoryIntentStore
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
+
+__all__ = [
+    "EventSourcedActualStore", "EventSourcedIntentStore", "InMemoryActualStateStore", "InMemoryIntentStore", "State",
+]  # fmt: skip

@@ -1,66 +1,326 @@
-"""TEMPORARY BRIDGE by the lead until the projections engineer lands the real module: overwrite freely."""
+"""All projections as one: the fold of the log, in memory. `KernelState`'s implementation.
+
+Made by the composition root (and by whoever replays a log), fed by one reader, read by everybody else. `apply` is
+synchronous and never looks at a clock; the same events give the same state, today and in ten years. What a batch costs
+depends on the batch, never on how much is live.
+"""
+
+from __future__ import annotations
+
 import asyncio
-from kernel import events as ev, plan
-from kernel.lifecycle import Record, evolve, order_state, decide, CreateIntent
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+from kernel import events
+from kernel.errors import IntegrityError
+from kernel.lifecycle import Record, evolve, order_state
+from kernel.models import (
+    AccountState,
+    Evidence,
+    Finding,
+    LookScope,
+    OrderIntent,
+    OrderState,
+    Position,
+)
+from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.state import Applied
-from kernel.stores import *
-from kernel.errors import NotFoundError
-from kernel.models import *
+from projections import diff, ledger
+from projections.findings import Findings
+from projections.indexes import Indexes
+from projections.reference import Reference
+
+
 class State:
-    def __init__(s):
-        s.position=0; s.log_id=""; s.exchange_id=""; s.created_at_ns=0; s.epoch=0; s.paused=False; s.trades_cursor_ns=None
-        s.recs={}; s.ids={}; s.xids={}; s.syms={}; s.ass={}; s.w=[]; s.fs={}
-    def apply(s,batch):
-        touched={}
-        for e in batch:
-            assert e.position==s.position+1; s.position=e.position
-            if isinstance(e,ev.FindingRaised): s.fs[e.finding.finding_id]=e.finding
-            if e.stream_id.startswith("intent:"):
-                i=e.stream_id[7:]; r=evolve(s.record(i),e); s.recs[i]=r; touched[i]=1
-                if isinstance(e,ev.AttemptStarted): s.ids[e.client_order_id]=i
-                for f in r.orders:
-                    if f.exchange_order_id: s.xids[f.exchange_order_id]=i
-            elif isinstance(e,ev.LogCreated): s.log_id=e.log_id; s.exchange_id=e.exchange_id; s.created_at_ns=e.recorded_at_ns
-            elif isinstance(e,ev.LeaderElected): s.epoch=e.epoch
-            elif isinstance(e,ev.SymbolObserved): s.syms[e.symbol.symbol_id]=e.symbol
-            elif isinstance(e,ev.AssetObserved): s.ass[e.asset.asset_id]=e.asset
-            elif isinstance(e,ev.VenueSnapshotTaken) and e.trades_cursor_ns: s.trades_cursor_ns=e.trades_cursor_ns
-        for p,f in list(s.w):
-            if p<=s.position: s.w.remove((p,f)); (f.done() or f.set_result(None))
-        d=[i for i in touched if plan.difference(s.intent(i),s.order_state(i))]
-        return Applied(tuple(touched),tuple(d))
-    async def reached(s,p):
-        if p<=s.position: return
-        f=asyncio.get_running_loop().create_future(); s.w.append((p,f)); await f
-    def record(s,i): return s.recs.get(i) or Record(i)
-    def intent(s,i): return s.record(i).intent
-    def order_state(s,i): return order_state(s.record(i))
-    def intents(s): return [r.intent for r in s.recs.values() if r.intent]
-    def order_states(s): return [o for o in map(order_state,s.recs.values()) if o]
-    def live_intent_ids(s):
-        return [i for i,r in s.recs.items() if r.may_be_live or plan.difference(r.intent,order_state(r))]
-    def intent_id_of(s,*,client_order_id=None,exchange_order_id=None):
-        return s.xids.get(exchange_order_id) or s.ids.get(client_order_id)
-    def open_orders(s,sym): return 0
-    def symbol(s,x): return s.syms.get(x)
-    def symbols(s): return list(s.syms.values())
-    def asset(s,x): return s.ass.get(x)
-    def assets(s): return list(s.ass.values())
-    def positions(s): return []
-    def account(s): return AccountState(exchange_id="paper")
-    def findings(s): return s.fs.values()
-    def balance_drift(s): return {}
-class IS:
-    def __init__(s,st): s.state=st
-    async def get_intent(s,i):
-        r=s.state.intent(i)
-        if r is None: raise NotFoundError(i)
-        return r
-    async def list_intents(s,symbol_id=None,group_id=None): return list(s.state.intents())
-class AS:
-    def __init__(s,st): s.state=st
-    async def get_order_state(s,i):
-        r=s.state.order_state(i)
-        if r is None: raise NotFoundError(i)
-        return r
-    async def list_order_states(s,**k): return list(s.state.order_states())
+    """Everything folded so far."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._log_id = ""
+        self._exchange_id = ""
+        self._created_at_ns = 0
+        self._epoch = 0
+        self._paused = False
+        self._trades_cursor_ns: int | None = None
+        self._confirmed: tuple[int, int] = (0, 0)
+        """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
+        self._balances_at_ns: int | None = None
+        self._records: dict[str, Record] = {}
+        """In order of first sight."""
+        self._shown: dict[str, OrderState | None] = {}
+        """Order states derived since the record last changed."""
+        self._indexes = Indexes()
+        self._reference = Reference()
+        self._findings = Findings()
+        self._ledger = ledger.Ledger()
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._serial = count()
+
+    # ------------------------------------------------------------------------------------------------------- folding
+    @property
+    def position(self) -> int:
+        """Position of the last event applied."""
+        return self._position
+
+    def apply(self, batch: Sequence[events.BaseEvent]) -> Applied:
+        """Fold a batch whose first position follows `position`; `IntegrityError` for any other."""
+        touched: dict[str, None] = {}
+        for event in batch:
+            if event.position != self._position + 1:
+                raise IntegrityError(f"an event of position {event.position} came", position=self._position + 1)
+            self._position = event.position
+            if event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
+                intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+                self._apply_to_intent(intent_id, event)
+                touched[intent_id] = None
+            elif (fold := FOLDS.get(type(event))) is not None:
+                fold(self, event)
+        self._wake()
+        differing = tuple(intent_id for intent_id in touched if diff.differs(self, intent_id))
+        for intent_id in touched:
+            self._indexes.set_live(self.record(intent_id), differs=intent_id in differing)
+        return Applied(tuple(touched), differing)
+
+    def _apply_to_intent(self, intent_id: str, event: events.BaseEvent) -> None:
+        before = self.record(intent_id)
+        after = evolve(before, event)
+        self._records[intent_id] = after
+        self._shown.pop(intent_id, None)
+        self._indexes.note(before, after, event)
+        if after.orders is not before.orders:
+            self._book(before, after, event)
+        if isinstance(event, events.FindingRaised | events.FindingResolved):
+            self._findings.apply(event)
+
+    def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
+        for booking in ledger.bookings(before.orders, after.orders):
+            symbol = self._reference.symbol(booking.symbol_id)
+            self._ledger.book(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+
+    def _log_created(self, event: events.LogCreated) -> None:
+        self._log_id = event.log_id
+        self._exchange_id = event.exchange_id
+        self._created_at_ns = event.recorded_at_ns
+
+    def _leader_elected(self, event: events.LeaderElected) -> None:
+        self._epoch = event.epoch
+
+    def _all_paused(self, event: events.Paused) -> None:
+        self._paused = True
+
+    def _all_resumed(self, event: events.Resumed) -> None:
+        self._paused = False
+
+    def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
+        if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
+            self._trades_cursor_ns = max(self._trades_cursor_ns or 0, event.trades_cursor_ns)
+        if LookScope.OPEN_ORDERS in event.scopes and event.began_ns > self._confirmed[0]:
+            self._confirmed = (event.began_ns, event.ended_ns)
+
+    def _balances_observed(self, event: events.BalancesObserved) -> None:
+        self._balances_at_ns = event.ended_ns
+        self._ledger.observe(event.balances, began_ns=event.began_ns)
+
+    def _transfer_observed(self, event: events.TransferObserved) -> None:
+        self._ledger.transfer(event.asset_id, event.amount, self._reference.decimals)
+
+    def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
+        self._reference.apply(event)
+
+    def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
+        self._findings.apply(event)
+
+    # ------------------------------------------------------------------------------------------------------- waiting
+    async def reached(self, position: int) -> None:
+        """Return once `position` has been applied."""
+        if position <= self._position:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (position, next(self._serial), waiter))
+        await waiter
+
+    def _wake(self) -> None:
+        while self._waiters and self._waiters[0][0] <= self._position:
+            _, _, waiter = heapq.heappop(self._waiters)
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # ------------------------------------------------------------------------------------------------------- the log
+    @property
+    def log_id(self) -> str:
+        """The log's 64 random bits in hex; empty before the first event."""
+        return self._log_id
+
+    @property
+    def exchange_id(self) -> str:
+        """The exchange account; empty before the first event."""
+        return self._exchange_id
+
+    @property
+    def created_at_ns(self) -> int:
+        """When the log was created."""
+        return self._created_at_ns
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the newest leader."""
+        return self._epoch
+
+    @property
+    def paused(self) -> bool:
+        """Whether sending is paused for all intents."""
+        return self._paused
+
+    @property
+    def trades_cursor_ns(self) -> int | None:
+        """Every trade up to this venue instant is in the log; None before the first complete trades query."""
+        return self._trades_cursor_ns
+
+    # ------------------------------------------------------------------------------------------------------- intents
+    def record(self, intent_id: str) -> Record:
+        """All that is known of an intent; an empty record for one never heard of."""
+        return self._records.get(intent_id) or Record(intent_id)
+
+    def intent(self, intent_id: str) -> OrderIntent | None:
+        """What is wanted."""
+        record = self._records.get(intent_id)
+        return record.intent if record is not None else None
+
+    def order_state(self, intent_id: str) -> OrderState | None:
+        """What is there. A complete list of open orders confirms a live order, without an event of its own."""
+        record = self._records.get(intent_id)
+        if record is None:
+            return None
+        if intent_id not in self._shown:
+            self._shown[intent_id] = order_state(record)
+        return self._confirmed_state(record, self._shown[intent_id])
+
+    def _confirmed_state(self, record: Record, state: OrderState | None) -> OrderState | None:
+        began_ns, ended_ns = self._confirmed
+        if state is None or record.recorded is not None or ended_ns // 1_000_000_000 <= state.last_sync_at:
+            return state
+        live = record.live_orders
+        if not live or any(facts.first_seen_ns >= began_ns for facts in live):
+            return state
+        return state.model_copy(update={"last_sync_at": ended_ns // 1_000_000_000})
+
+    def intents(self) -> Iterable[OrderIntent]:
+        """Every intent, in order of creation."""
+        return (intent for intent_id in self._indexes.created if (intent := self.intent(intent_id)) is not None)
+
+    def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
+        """Those of a symbol, in order of creation."""
+        return self._intents_of(self._indexes.by_symbol.get(symbol_id, {}))
+
+    def intents_of_group(self, group_id: str) -> Iterable[OrderIntent]:
+        """Those of a group, in order of creation."""
+        return self._intents_of(self._indexes.by_group.get(group_id, {}))
+
+    def _intents_of(self, intent_ids: Iterable[str]) -> Iterable[OrderIntent]:
+        ordered = sorted(intent_ids, key=self._indexes.created.__getitem__)
+        return (intent for intent_id in ordered if (intent := self.intent(intent_id)) is not None)
+
+    def order_states(self) -> Iterable[OrderState]:
+        """Every order state, in order of creation."""
+        return (state for intent_id in self._indexes.with_order if (state := self.order_state(intent_id)) is not None)
+
+    def live_intent_ids(self) -> list[str]:
+        """Intents that differ from what is there, or whose order may be live or is not settled."""
+        return list(self._indexes.live)
+
+    def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
+        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+        by_venue = self._indexes.by_exchange_order_id.get(exchange_order_id or "")
+        return by_venue or self._indexes.by_client_order_id.get(client_order_id or "")
+
+    def open_orders(self, symbol_id: str) -> int:
+        """How many intents have, or may have, an order open at the venue in a symbol."""
+        return len(self._indexes.open.get(symbol_id, {}))
+
+    # ------------------------------------------------------------------------------------------------------- the rest
+    def symbol(self, symbol_id: str) -> SymbolMetadata | None:
+        """A symbol, as last observed."""
+        return self._reference.symbol(symbol_id)
+
+    def symbols(self) -> Iterable[SymbolMetadata]:
+        """Every symbol, by id."""
+        return self._reference.symbols()
+
+    def asset(self, asset_id: str) -> AssetMetadata | None:
+        """An asset, as last observed."""
+        return self._reference.asset(asset_id)
+
+    def assets(self) -> Iterable[AssetMetadata]:
+        """Every asset, by id."""
+        return self._reference.assets()
+
+    def positions(self) -> Iterable[Position]:
+        """Every position with a fill, by symbol."""
+        return [ledger.shown(symbol_id, item) for symbol_id, item in sorted(self._ledger.positions.items())]
+
+    def account(self) -> AccountState:
+        """The account as last observed."""
+        known = self._balances_at_ns is not None
+        return AccountState(
+            exchange_id=self._exchange_id,
+            balances=self._ledger.observed,
+            evidence=Evidence.QUERY if known else None,
+            observed_at_ns=self._balances_at_ns,
+        )
+
+    def findings(self) -> Iterable[Finding]:
+        """Findings, open and resolved, in the order raised."""
+        return self._findings.all()
+
+    def balance_drift(self) -> dict[str, int]:
+        """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
+        return dict(self._ledger.drift)
+
+    def digest(self) -> str:
+        """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
+        digest = hashlib.sha256()
+        held = (
+            self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
+            self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
+            self._reference.symbols(), self._reference.assets(),
+        )  # fmt: skip
+        for item in held:
+            digest.update(f"{canonical(item)}\n".encode())
+        for intent_id in sorted(self._records):
+            digest.update(f"{canonical(self._records[intent_id])}\n".encode())
+        return digest.hexdigest()
+
+
+def canonical(value: object) -> str:
+    """A value as text that does not depend on the order of sets and mappings."""
+    match value:
+        case dict():
+            return "{" + ",".join(sorted(f"{canonical(key)}:{canonical(item)}" for key, item in value.items())) + "}"
+        case set() | frozenset():
+            return "{" + ",".join(sorted(map(canonical, value))) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(canonical, value)) + "]"
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return type(value).__name__ + canonical({name: getattr(value, name) for name in fields})
+    if hasattr(value, "model_dump"):
+        return type(value).__name__ + canonical(value.model_dump())
+    return repr(value)
+
+
+FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
+    events.LogCreated: State._log_created,
+    events.LeaderElected: State._leader_elected,
+    events.Paused: State._all_paused,
+    events.Resumed: State._all_resumed,
+    events.VenueSnapshotTaken: State._snapshot_taken,
+    events.BalancesObserved: State._balances_observed,
+    events.TransferObserved: State._transfer_observed,
+    events.SymbolObserved: State._reference_observed,
+    events.AssetObserved: State._reference_observed,
+    events.FindingRaised: State._finding,
+    events.FindingResolved: State._finding,
+}
+"""How the events of the other streams are folded; those of an intent's stream go through `evolve`."""

@@ -1,6 +1,214 @@
-"""TEMPORARY BRIDGE by the lead: overwrite freely."""
-from projections.state import IS, AS
-class EventSourcedIntentStore(IS):
-    def __init__(self, log, state, **k): super().__init__(state)
-class EventSourcedActualStore(AS):
-    def __init__(self, log, state, **k): super().__init__(state)
+"""The two stores on the log: reads answer from the state, without suspending; a write is one event.
+
+Made by the composition root for the engine, and by anybody who keeps records through the seed's contracts. The state must
+be fed by a reader: the kernel's, or `following` here. A write returns once the state has it, so that a store reads what it
+wrote. Nothing in `kernel` writes through a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from kernel import events
+from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
+from kernel.errors import ConflictError, FencedError, NotFoundError, ValidationError, Violation
+from kernel.lifecycle import (
+    Command,
+    CreateIntent,
+    CreateState,
+    DeleteIntent,
+    ForgetState,
+    Record,
+    UpdateIntent,
+    UpdateState,
+    decide,
+)
+from kernel.log import Append, EventLog, Write
+from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
+from kernel.stores import ActualStateStore, IntentStateStore
+from projections.state import State
+
+TRIES_MAX = 100
+"""How often a write is decided again because somebody wrote in between."""
+
+
+class RecordWriter:
+    """Decides a store's write and records it."""
+
+    def __init__(
+        self, log: EventLog, state: State, *, clock: Clock | None, ids: IdFactory | None, actor: str, evidence: Evidence
+    ) -> None:
+        self._log = log
+        self._state = state
+        self._clock = clock or SystemClock()
+        self._ids = ids or SeededIds()
+        self._actor = actor
+        self._evidence = evidence
+
+    def now_ns(self) -> int:
+        """The current instant."""
+        return self._clock.now_ns()
+
+    async def write(self, intent_id: str, command: Command) -> None:
+        """Decide a write on what is folded, and record it under the version that it was decided on."""
+        command_id = self._ids.command_id(self.now_ns())
+        for _ in range(TRIES_MAX):
+            record = self._state.record(intent_id)
+            made = decide(record, command)
+            try:
+                await self._append(record, made, command_id)
+            except FencedError:
+                raise
+            except ConflictError:
+                head = await self._log.head()
+                await self._state.reached(head.position)
+                continue
+            return
+        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a write to it was decided")
+
+    async def _append(self, record: Record, made: list[events.BaseEvent], command_id: bytes) -> None:
+        write = Write(events.intent_stream(record.intent_id), tuple(made), record.version)
+        appended = await self._log.append(
+            Append(command_id, (write,), self._actor, self._evidence, correlation_id=command_id.hex())
+        )
+        await self._state.reached(appended.last_position)
+
+
+class EventSourcedIntentStore(IntentStateStore):
+    """Desired state, on the log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: State,
+        *,
+        clock: Clock | None = None,
+        ids: IdFactory | None = None,
+        actor: str = "operator:store",
+        evidence: Evidence = Evidence.OPERATOR,
+    ) -> None:
+        self.log = log
+        self.state = state
+        self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
+
+    async def create_intent(self, intent: OrderIntent) -> None:
+        check_exchange(intent, self.log.exchange_id)
+        await self._writer.write(intent.intent_id, CreateIntent(intent))
+
+    async def get_intent(self, intent_id: str) -> OrderIntent:
+        if (intent := self.state.intent(intent_id)) is None:
+            raise NotFoundError(f"intent {intent_id} not found")
+        return intent
+
+    async def update_intent(self, intent: OrderIntent) -> None:
+        check_exchange(intent, self.log.exchange_id)
+        await self._writer.write(intent.intent_id, UpdateIntent(intent, self._writer.now_ns()))
+
+    async def delete_intent(self, intent_id: str) -> None:
+        await self._writer.write(intent_id, DeleteIntent(intent_id))
+
+    async def list_intents(self, symbol_id: str | None = None, group_id: str | None = None) -> list[OrderIntent]:
+        if symbol_id is not None:
+            found = self.state.intents_of_symbol(symbol_id)
+            return [intent for intent in found if group_id in (None, intent.group_id)]
+        return list(self.state.intents() if group_id is None else self.state.intents_of_group(group_id))
+
+    async def get_intents_by_group(self, group_id: str) -> list[OrderIntent]:
+        return list(self.state.intents_of_group(group_id))
+
+
+class EventSourcedActualStore(ActualStateStore):
+    """What is at the venue, on the log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: State,
+        *,
+        clock: Clock | None = None,
+        ids: IdFactory | None = None,
+        actor: str = "operator:store",
+        evidence: Evidence = Evidence.OPERATOR,
+    ) -> None:
+        self.log = log
+        self.state = state
+        self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
+
+    async def create_order_state(self, state: OrderState) -> None:
+        await self._writer.write(state.intent_id, CreateState(state, self._writer.now_ns()))
+
+    async def get_order_state(self, intent_id: str) -> OrderState:
+        if (found := self.state.order_state(intent_id)) is None:
+            raise NotFoundError(f"order state for intent {intent_id} not found")
+        return found
+
+    async def get_order_state_by_exchange_id(self, exchange_order_id: str) -> OrderState:
+        intent_id = self.state.intent_id_of(exchange_order_id=exchange_order_id)
+        found = self.state.order_state(intent_id) if intent_id is not None else None
+        if found is None or not names(found, exchange_order_id):
+            raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
+        return found
+
+    async def update_order_state(self, state: OrderState) -> None:
+        await self._writer.write(state.intent_id, UpdateState(state, self._writer.now_ns()))
+
+    async def delete_order_state(self, intent_id: str) -> None:
+        await self._writer.write(intent_id, ForgetState(intent_id))
+
+    async def list_order_states(
+        self, symbol_id: str | None = None, reconciliation_status: ReconciliationStatus | None = None
+    ) -> list[OrderState]:
+        return [
+            state
+            for state in self.state.order_states()
+            if symbol_id in (None, state.status.order.symbol_id)
+            and reconciliation_status in (None, state.reconciliation_status)
+        ]
+
+    async def get_stale_orders(self, max_age_seconds: int) -> list[OrderState]:
+        oldest = self._writer.now_ns() / NS_PER_S - max_age_seconds
+        return [state for state in self.state.order_states() if state.last_sync_at < oldest]
+
+
+def names(state: OrderState, exchange_order_id: str) -> bool:
+    """Whether a state carries a venue order id."""
+    return exchange_order_id == state.exchange_order_id or any(
+        item.exchange_order_id == exchange_order_id for item in state.venue_orders
+    )
+
+
+def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
+    if intent.exchange_id != exchange_id:
+        raise ValidationError(
+            "the intent belongs to another exchange account",
+            [Violation("exchange_id", "exchange of this log", exchange_id, intent.exchange_id)],
+        )
+
+
+@asynccontextmanager
+async def following(log: EventLog, state: State, on_batch: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Feed a state from a log for as long as the block runs; it is at the head when the block begins.
+
+    Raises `IntegrityError` or `SchemaError` when the log can't be folded.
+    """
+
+    async def read() -> None:
+        async for batch in log.tail(state.position):
+            state.apply(batch)
+            if on_batch is not None:
+                on_batch()
+
+    reader = asyncio.create_task(read(), name="state-reader")
+    try:
+        head = await log.head()
+        reached = asyncio.create_task(state.reached(head.position))
+        await asyncio.wait({reader, reached}, return_when=asyncio.FIRST_COMPLETED)
+        if not reached.done():
+            reached.cancel()
+            await reader
+        yield
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)

@@ -97,10 +97,15 @@ def _answer(payload: Payload, scales: Scales | None) -> str:
 
 
 def _report(payload: Payload, scales: Scales | None) -> str:
-    order = payload.get("exchange_order_id")
-    symbol_id = payload["symbol_id"]
-    done = f", filled {quantity(symbol_id, payload['cum_qty'], scales)}" if payload.get("cum_qty") else ""
-    return (f"venue order {order}" if order else "") + done
+    order, status = payload.get("exchange_order_id"), payload.get("ord_status")
+    parts = [
+        f"venue order {order}" if order else "",
+        f"{status}" if status else "",
+        "gone" if payload.get("gone") else "",
+    ]
+    if payload.get("cum_qty"):
+        parts.append(f"filled {quantity(payload['symbol_id'], payload['cum_qty'], scales)}")
+    return ", ".join(filter(None, parts))
 
 
 def _fill(payload: Payload, scales: Scales | None) -> str:

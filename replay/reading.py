@@ -68,10 +68,8 @@ async def _present_rows(log: EventLog, wanted: Wanted, head: int) -> AsyncIterat
     stream = await log.read_stream(events.intent_stream(wanted.intent_id))
     if not stream:
         raise NotFoundError(f"intent {wanted.intent_id} not found")
-    for event in stream:
-        if wanted.after < event.position <= head:
-            async for rows in log.read(event.position - 1, event.position):
-                yield rows
+    positions = [event.position for event in stream if wanted.after < event.position <= head]
+    yield [row for position in positions async for rows in log.read(position - 1, position) for row in rows]
 
 
 async def pages(

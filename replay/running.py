@@ -102,8 +102,10 @@ async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     return f"not ready: {', '.join(problem.missing)}"
 
 
-def paper_venue(options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
-    """The paper exchange that a kernel on this log talks to. `ValidationError` for options that cannot be."""
+def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
+    """The venue that a kernel on this log talks to. `ValidationError` for a name or options that cannot be."""
+    if name != "paper":
+        raise ValidationError("the venue is not known", [Violation("venue", "name", "paper", name)])
     from kernel.venues.paper import PaperVenue
     from kernel.venues.paper_server import speed_of
 

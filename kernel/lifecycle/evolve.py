@@ -103,6 +103,9 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     )
     if event.kind is AttemptKind.SUBMIT:
         return replace(started, sends=counted(record.sends, event.client_order_id), sent_order=event.order)
+    if event.target_client_order_id:
+        link = (event.client_order_id, event.target_client_order_id)
+        started = started if link in record.targets else replace(started, targets=(*record.targets, link))
     if event.kind is AttemptKind.CANCEL:
         targets = {event.target_client_order_id, event.target_exchange_order_id} - {None, ""}
         return replace(started, solicited=record.solicited | {target for target in targets if target})
@@ -183,7 +186,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if type(event) in REQUEST_REFUSALS:
         record = request_refused(record, event)
         if find_order(record, event) is None:
-            return record
+            return replace(record, refused_ids=record.refused_ids | {event.client_order_id or ""})
     found = find_order(record, event)
     before = found or new_order(record, event)
     if before is None:
@@ -228,9 +231,9 @@ def request_refused(record: Record, event: events.OrderReport) -> Record:
 def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """The venue order a report is about: by the venue's id, else by the client order ids that it names."""
     if event.exchange_order_id:
-        for facts in record.orders:
-            if facts.exchange_order_id == event.exchange_order_id:
-                return facts
+        for known in record.orders:
+            if known.exchange_order_id == event.exchange_order_id:
+                return known
     for client_id in (event.orig_client_order_id, event.client_order_id):
         if client_id and (facts := order_under(record, client_id, exchange_order_id=event.exchange_order_id)):
             return facts
@@ -239,7 +242,7 @@ def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """An order seen for the first time; its terms are those that were sent until the venue says otherwise."""
-    client_id = event.orig_client_order_id or event.client_order_id or ""
+    client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
         return None
@@ -257,6 +260,7 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         generation=generation,
         first_seen_ns=now_ns,
         last_seen_ns=now_ns,
+        answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
         late=given_up and record.send_count(client_id) > 0,
     )
 
@@ -316,8 +320,9 @@ def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     """A store's write is a baseline: fills that are known stay known, reports apply on top."""
     state = event.state
-    kept = {facts.exchange_order_id: facts for facts in record.orders if facts.exchange_order_id}
-    orders = tuple(recorded_order(item, state, kept, recorded_ns(event)) for item in venue_orders_of(state))
+    orders = tuple(
+        recorded_order(item, state, known_order(record, item), recorded_ns(event)) for item in venue_orders_of(state)
+    )
     return replace(
         record,
         orders=orders,
@@ -333,8 +338,15 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     )
 
 
-def recorded_order(item: VenueOrder, state: OrderState, kept: dict[str, OrderFacts], now_ns: int) -> OrderFacts:
-    known = kept.get(item.exchange_order_id)
+def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
+    """What is known of an order that a store tells of: by the venue's id, else by our own where one side has no other."""
+    for facts in record.orders:
+        if item.exchange_order_id and facts.exchange_order_id == item.exchange_order_id:
+            return facts
+    return order_under(record, item.client_order_id, exchange_order_id=item.exchange_order_id or None)
+
+
+def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None, now_ns: int) -> OrderFacts:
     facts = OrderFacts(
         exchange_order_id=item.exchange_order_id,
         client_order_ids=(item.client_order_id,),

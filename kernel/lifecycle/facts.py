@@ -166,10 +166,11 @@ class OrderFacts:
     def leaves_qty(self) -> int:
         return max(0, self.quantity - self.cum_qty) if not self.ended else 0
 
-    @property
-    def request_ids(self) -> frozenset[str]:
-        """Client order ids of the requests about it that the venue called pending or answered."""
-        return self.answered_ids.union(request.request_id for request in self.pending)
+    def answers_to(self, client_order_id: str) -> bool:
+        """Whether a client order id is or was its own, or that of a request which the venue says is about it."""
+        if client_order_id in self.client_order_ids or client_order_id in self.superseded_ids:
+            return True
+        return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in self.pending)
 
     @property
     def open_requests(self) -> list[AttemptKind]:

@@ -26,8 +26,16 @@ def conditions(record: Record) -> dict[FindingKind, str]:
 
 
 def duplicate_orders(record: Record) -> str:
+    """Several live orders, or a live one under an id that made another order before (H9)."""
     live = record.live_orders
-    return f"{len(live)} live orders: {', '.join(map(name_of, live))}" if len(live) > 1 else ""
+    if len(live) > 1:
+        return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
+    twins = [
+        facts
+        for facts in record.orders
+        if live and facts is not live[0] and not set(facts.client_order_ids).isdisjoint(live[0].client_order_ids)
+    ]
+    return f"{name_of(live[0])} works under the id of {', '.join(map(name_of, twins))}" if twins else ""
 
 
 def late_accepts(record: Record) -> str:
@@ -105,6 +113,9 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
         events.FindingResolved(finding_id=name, text="no longer so")
         for name in sorted((before.findings & watched) - ids.keys())
     ]
+    unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, after.intent_id)
+    if unknown in before.findings and not after.unsettled:
+        resolved.append(events.FindingResolved(finding_id=unknown, text="settled by a report"))
     return [*raised, *resolved]
 
 

@@ -43,6 +43,10 @@ class Record:
     """Those not settled, the newest submit, and the newest; oldest first."""
     sends: tuple[tuple[str, int], ...] = ()
     """How often each submit's client order id was sent, in order of first use. Remembered for ever."""
+    targets: tuple[tuple[str, str], ...] = ()
+    """What each cancel and amend aimed at: client order id of the request and of its target. Remembered for ever."""
+    refused_ids: frozenset[str] = frozenset()
+    """Client order ids of cancels and amends that the venue refused before it showed the order they aimed at."""
     sent_order: StandardOrder | None = None
     """Terms of the newest submit."""
     solicited: frozenset[str] = frozenset()
@@ -94,6 +98,18 @@ class Record:
     def cum_qty(self) -> int:
         return sum(facts.cum_qty for facts in self.current_orders)
 
+    def target(self, client_order_id: str) -> str | None:
+        """What the cancel or amend under a client order id aimed at; None for an id that is no request's."""
+        return next((target for request_id, target in self.targets if request_id == client_order_id), None)
+
+    def submit_id(self, client_order_id: str) -> str:
+        """The client order id of the submit at the root of a chain of requests; the id itself when it is no request's."""
+        asked = {client_order_id}
+        while (target := self.target(client_order_id)) is not None and target not in asked:
+            client_order_id = target
+            asked.add(target)
+        return client_order_id
+
     def send_count(self, client_order_id: str) -> int:
         """How often a submit went out under this id."""
         return next((count for known, count in self.sends if known == client_order_id), 0)
@@ -110,17 +126,9 @@ def order_under(record: Record, client_order_id: str, *, exchange_order_id: str 
         asked.add(client_id)
         for facts in reversed(record.orders):
             named_otherwise = exchange_order_id and facts.exchange_order_id not in ("", exchange_order_id)
-            if not named_otherwise and (client_id in facts.client_order_ids or client_id in facts.request_ids):
+            if not named_otherwise and facts.answers_to(client_id):
                 return facts
-        client_id = target_of(record.attempts, client_id)
-    return None
-
-
-def target_of(attempts: tuple[Attempt, ...], client_order_id: str) -> str | None:
-    """What the newest cancel or amend under a client order id aims at."""
-    for attempt in reversed(attempts):
-        if attempt.client_order_id == client_order_id and attempt.kind is not AttemptKind.SUBMIT:
-            return attempt.target_client_order_id
+        client_id = record.target(client_id)
     return None
 
 
@@ -204,10 +212,13 @@ def shown_attempts(record: Record) -> tuple[Attempt, ...]:
 
 
 def primary_order(record: Record) -> OrderFacts | None:
-    """The order that speaks for the intent: the youngest live one, else the youngest."""
+    """The order that speaks for the intent: the youngest live one; once all that is wanted is filled, the one that filled
+    it (a duplicate that was canceled after it says nothing); else the youngest."""
     live = record.live_orders
     current = record.current_orders
-    return live[-1] if live else current[-1] if current else None
+    satisfied = record.intent is not None and record.cum_qty >= record.intent.order.quantity
+    filled = [facts for facts in current if facts.filled] if satisfied else []
+    return next((orders[-1] for orders in (live, filled, current) if orders), None)
 
 
 def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | None:
@@ -273,7 +284,8 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:
     """Whether a cancel of it was ever started: then its end was asked for, whatever became of that cancel."""
-    return facts.exchange_order_id in record.solicited or not record.solicited.isdisjoint(facts.client_order_ids)
+    names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
+    return not record.solicited.isdisjoint(names)
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:

@@ -23,7 +23,8 @@ async def rows_of(log: EventLog) -> list[StoredRow]:
 
 
 async def _all(tail: Any) -> list[int]:
-    return [event.position async for batch in tail for event in batch]
+    async with asyncio.timeout(10):  # a tail that finds nothing wrong would wait for more
+        return [event.position async for batch in tail for event in batch]
 
 
 CHANGES: dict[str, Any] = {

@@ -1,0 +1,28 @@
+"""What should not be, and is: findings raised and resolved. Folded by `State`."""
+
+from __future__ import annotations
+
+from kernel import events
+from kernel.models import Finding
+
+
+class Findings:
+    """Every finding, by id; raised again after it was resolved, it stands again."""
+
+    def __init__(self) -> None:
+        self._findings: dict[str, Finding] = {}
+
+    def apply(self, event: events.FindingRaised | events.FindingResolved) -> None:
+        """One was raised or resolved."""
+        if isinstance(event, events.FindingRaised):
+            self._findings.pop(event.finding.finding_id, None)
+            self._findings[event.finding.finding_id] = event.finding
+            return
+        known = self._findings.get(event.finding_id)
+        if known is not None:
+            changed = {"resolved_at_ns": event.recorded_at_ns, "resolution": event.text}
+            self._findings[event.finding_id] = known.model_copy(update=changed)
+
+    def all(self) -> list[Finding]:
+        """All of them, in the order raised."""
+        return list(self._findings.values())

@@ -1,0 +1,195 @@
+"""What fills come to: positions, and what balances should be. Integer arithmetic, in this one place.
+
+Folded by `State`, from the difference that an event made to the trades that count of an intent. A trade that comes to
+count is booked; one that no longer does (busted, corrected) is booked as the opposite trade at the same price, its fee
+given back. What is only inferred is never booked.
+
+A position keeps the exact signed cost of what is open. Reducing by q of Q takes `cost·q // Q` (of magnitudes, so that long
+and short mirror each other) and leaves the rest; crossing zero opens at the fill's price. Nothing is ever rounded away:
+realized profit less cost equals the cash that came in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from kernel.lifecycle.facts import OrderFacts, TradeEntry, effective_trades
+from kernel.models import Balance, Position
+from kernel.order_spec import Side, SymbolMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """One trade in or out of the books."""
+
+    symbol_id: str
+    signed_quantity: int
+    """Positive where the position grows."""
+    price: int
+    fee: int
+    """What is paid (negative: received), at the fee asset's scale."""
+    fee_asset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPosition:
+    """A position's exact figures."""
+
+    quantity: int = 0
+    cost: int = 0
+    realized_pnl: int = 0
+    fees: tuple[tuple[str, int], ...] = ()
+
+
+def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
+    """The position after a trade."""
+    fees = with_fee(position.fees, booking)
+    quantity, traded = position.quantity, booking.signed_quantity
+    if quantity * traded >= 0:
+        grown = replace(position, quantity=quantity + traded, cost=position.cost + traded * booking.price)
+        return replace(grown, fees=fees)
+    reduced = min(abs(traded), abs(quantity))
+    sign = 1 if quantity > 0 else -1
+    cost_sign = 1 if position.cost > 0 else -1
+    cost_removed = cost_sign * (abs(position.cost) * reduced // abs(quantity))
+    proceeds = sign * reduced * booking.price
+    rest = traded + sign * reduced
+    return OpenPosition(
+        quantity=quantity + traded,
+        cost=position.cost - cost_removed + rest * booking.price,
+        realized_pnl=position.realized_pnl + proceeds - cost_removed,
+        fees=fees,
+    )
+
+
+def with_fee(fees: tuple[tuple[str, int], ...], booking: Booking) -> tuple[tuple[str, int], ...]:
+    if not booking.fee or booking.fee_asset is None:
+        return fees
+    totals = dict(fees)
+    totals[booking.fee_asset] = totals.get(booking.fee_asset, 0) + booking.fee
+    return tuple(sorted(totals.items()))
+
+
+def shown(symbol_id: str, position: OpenPosition) -> Position:
+    """A position for people."""
+    average = abs(position.cost) // abs(position.quantity) if position.quantity else None
+    return Position(
+        symbol_id=symbol_id,
+        quantity=position.quantity,
+        avg_px=average,
+        cost=position.cost,
+        realized_pnl=position.realized_pnl,
+        fees=dict(position.fees),
+    )
+
+
+def bookings(before: Iterable[OrderFacts], after: Iterable[OrderFacts]) -> list[Booking]:
+    """What an event changed about the trades that count of an intent's orders."""
+    known = {id(facts) for facts in before}
+    changed = [facts for facts in after if id(facts) not in known]
+    if not changed:
+        return []
+    kept = {id(facts) for facts in after}
+    old = counted_trades(facts for facts in before if id(facts) not in kept)
+    new = counted_trades(changed)
+    added = [as_booking(key, times) for key, times in (new - old).items()]
+    removed = [as_booking(key, -times) for key, times in (old - new).items()]
+    return [*removed, *added]
+
+
+CountedTrade = tuple[str, Side, TradeEntry]
+
+
+def counted_trades(orders: Iterable[OrderFacts]) -> Counter[CountedTrade]:
+    """The trades that count, with their symbol and side."""
+    return Counter(
+        (facts.order.symbol_id, facts.order.side, entry)
+        for facts in orders
+        for entry in effective_trades(facts.trades, facts.busts)
+    )
+
+
+def as_booking(trade: CountedTrade, times: int) -> Booking:
+    symbol_id, side, entry = trade
+    sign = times if side is Side.BUY else -times
+    return Booking(symbol_id, sign * entry.quantity, entry.price, times * (entry.fee or 0), entry.fee_asset)
+
+
+@dataclass
+class Ledger:
+    """Positions and balances of one account. Mutable: it belongs to one `State`."""
+
+    positions: dict[str, OpenPosition] = field(default_factory=dict)
+    flows: dict[str, int] = field(default_factory=dict)
+    """Asset → what fills, fees and transfers changed it by since the opening balance, `FLOW_DECIMALS` finer."""
+    observed: dict[str, Balance] = field(default_factory=dict)
+    opening: dict[str, int] | None = None
+    """Asset → total at the first complete observation."""
+    drift: dict[str, int] = field(default_factory=dict)
+    roundings: dict[str, int] = field(default_factory=dict)
+    """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
+    booked_at_ns: int = 0
+    """When the newest trade was booked."""
+    unknown_assets: set[str] = field(default_factory=set)
+    """Assets of trades whose scales were not known: their drift can't be told."""
+
+    def book(self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int) -> None:
+        """Book a trade in its position and in the assets that it moves."""
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        position = self.positions.get(booking.symbol_id, OpenPosition())
+        self.positions[booking.symbol_id] = booked(position, booking)
+        if symbol is None:
+            return
+        notional_decimals = symbol.price_decimals + symbol.quantity_decimals
+        self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
+        self._flow(symbol.quote_asset, -booking.signed_quantity * booking.price, notional_decimals, decimals)
+        if booking.fee and booking.fee_asset is not None:
+            self._flow(booking.fee_asset, -booking.fee, decimals.get(booking.fee_asset, 0), decimals)
+
+    def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int]) -> None:
+        """Book what came or went without a trade."""
+        self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals)
+
+    def _flow(self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int]) -> None:
+        """Add an amount at its own scale; kept FLOW_DECIMALS finer than the asset, so that no product is rounded."""
+        scale = decimals.get(asset_id)
+        if scale is None or amount_decimals > scale + FLOW_DECIMALS:
+            self.unknown_assets.add(asset_id)
+            return
+        fine = amount * 10 ** (scale + FLOW_DECIMALS - amount_decimals)
+        self.flows[asset_id] = self.flows.get(asset_id, 0) + fine
+        if fine % 10**FLOW_DECIMALS:
+            self.roundings[asset_id] = self.roundings.get(asset_id, 0) + 1
+
+    def observe(self, balances: Mapping[str, Balance], *, began_ns: int) -> None:
+        """Compare an observation with what is expected; the first one is the opening balance.
+
+        While trades are booked that the observation may or may not have in it, nothing is compared: the next one tells.
+        """
+        self.observed = dict(balances)
+        if self.opening is None:
+            self.opening = {asset_id: balance.total for asset_id, balance in balances.items()}
+            self.flows.clear()
+            self.roundings.clear()
+            return
+        if self.booked_at_ns >= began_ns:
+            return
+        self.drift = {
+            asset_id: off
+            for asset_id, balance in sorted(balances.items())
+            if asset_id not in self.unknown_assets and (off := self._off(asset_id, balance.total))
+        }
+
+    def _off(self, asset_id: str, total: int) -> int:
+        """Observed less expected, in whole units of the asset; what is finer is the venue's rounding."""
+        assert self.opening is not None
+        unit = 10**FLOW_DECIMALS
+        off = (total - self.opening.get(asset_id, 0)) * unit - self.flows.get(asset_id, 0)
+        whole = off // unit if off >= 0 else -(-off // unit)
+        return whole if abs(whole) > self.roundings.get(asset_id, 0) else 0
+
+
+FLOW_DECIMALS = 18
+"""How much finer than an asset's own scale its flows are kept."""

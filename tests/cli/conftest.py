@@ -1,0 +1,53 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel import events, open_log
+from kernel.clock import SeededIds
+from kernel.log import Append, Write
+from kernel.models import Evidence
+from kernel.venues.paper_config import built_in_assets, built_in_symbols
+from tests.cli.world import World
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has set for `orderctl` must not change a test."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ORDERCTL_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A log that a kernel leads, in a process of its own."""
+    world = World(f"sqlite:///{tmp_path_factory.mktemp('live') / 'kernel.db'}")
+    with world.leader():
+        yield world
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> World:
+    """A log that knows the markets and that nobody leads."""
+    world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
+    asyncio.run(observe_markets(world.url))
+    return world
+
+
+async def observe_markets(url: str) -> None:
+    """Record the markets of the paper exchange."""
+    made = [
+        *(events.AssetObserved(asset=asset) for asset in built_in_assets()),
+        *(events.SymbolObserved(symbol=symbol) for symbol in built_in_symbols()),
+    ]
+    async with open_log(url, exchange_id="paper") as log:
+        write = Write(events.REFERENCE_STREAM, tuple(made))
+        await log.append(Append(SeededIds().command_id(0), (write,), "venue:paper", Evidence.QUERY, is_fact=True))

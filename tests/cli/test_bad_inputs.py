@@ -1,0 +1,157 @@
+"""Bad inputs: each has its exit code, says what is wrong on stderr, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.world import World
+
+PLACE = ("place", "--wait", "recorded")
+BAD = [
+    ((*PLACE, "BUY", "0.001", "BTCUSDT", "--limit", "60000.001"), 5, "order.price: decimal places is at most 2"),
+    ((*PLACE, "BUY", "0.123456789", "BTCUSDT"), 5, "order.quantity: decimal places is at most 8"),
+    ((*PLACE, "BUY", "1e400", "BTCUSDT"), 5, "order.quantity"),
+    ((*PLACE, "BUY", "nan", "BTCUSDT"), 5, "order.quantity: range"),
+    ((*PLACE, "BUY", "ten", "BTCUSDT"), 5, "a decimal number, given 'ten'"),
+    ((*PLACE, "BUY", "0", "BTCUSDT"), 5, "quantity"),
+    ((*PLACE, "BUY", "0.000015", "BTCUSDT", "--limit", "60000"), 5, "lot_size"),
+    ((*PLACE, "BUY", "0.00001", "BTCUSDT", "--limit", "60000"), 5, "min_notional"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--stop", "60000"), 5, "order_types"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--post-only"), 5, "post_only"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--limit", "60000", "--tif", "DAY"), 5, "times_in_force"),
+    ((*PLACE, "BUY", "1", "NOSUCH"), 5, "one of BTCUSDT, ETHUSDT, given NOSUCH"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "no spaces"), 5, "intent_id"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "a" * 65), 5, "intent_id"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--tif", "NEVER"), 2, "NEVER"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "no duration"),
+    (("cancel", "nobody"), 2, "nobody not found"),
+    (("wait", "nobody", "--for", "filled"), 2, "nobody not found"),
+    (("wait", "nobody", "--for", "happy"), 2, "happy"),
+    (("wait", "nobody", "--for", "filled", "--or-fail-on", "sad"), 2, "sad"),
+    (("describe", "nobody"), 2, "nobody not found"),
+    (("get", "order", "nobody"), 2, "order nobody not found"),
+    (("get", "intent/nobody"), 2, "intent nobody not found"),
+    (("get", "unicorns"), 2, "no type 'unicorns': one of intents, orders"),
+    (("get", "symbols", "--owner", "me"), 5, "owner"),
+    (("get", "intent/a", "order/b"), 5, "one TYPE"),
+    (("events", "--for", "nobody"), 2, "nobody not found"),
+    (("events", "--type", "Nonsense"), 5, "Nonsense"),
+    (("get", "orders", "-o", "xml"), 2, "xml"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "text"), BAD, ids=[" ".join(words)[:60] for words, _, _ in BAD])
+def test_bad_input_has_its_code_and_writes_nothing(idle: World, words: tuple[str, ...], code: int, text: str) -> None:
+    """The exit code and the words say what is wrong; the log stays as it was, and stdout empty."""
+    before = idle.ok("events", "-o", "jsonl")
+
+    result = idle.call(*words)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+    assert idle.ok("events", "-o", "jsonl") == before
+
+
+def test_all_problems_of_an_order_are_told(idle: World) -> None:
+    """A line for each violated constraint, not only the first."""
+    result = idle.call("place", "BUY", "0.123456789", "BTCUSDT", "--limit", "1.001", "--stop", "x")
+
+    assert result.exit_code == 5
+    assert [line.split(":")[0].strip() for line in result.stderr.splitlines()[1:]] == [
+        "order.quantity", "order.price", "order.stop_price",
+    ]  # fmt: skip
+
+
+def test_a_wrong_url_makes_no_log(tmp_path: Path) -> None:
+    """Asking of a log that is not there is an error, and leaves no file behind."""
+    result = World(f"sqlite:///{tmp_path / 'none.db'}").call("place", "BUY", "1", "BTCUSDT")
+
+    assert result.exit_code == 2
+    assert "there is no log" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_exchanges_log_is_a_conflict(idle: World) -> None:
+    """A log of one account is not taken for another's."""
+    result = idle.call("get", "orders", "--exchange", "other")
+
+    assert result.exit_code == 4
+    assert "'paper', not of 'other'" in result.stderr
+
+
+def test_a_taken_id_is_a_conflict_and_the_same_order_is_none(idle: World) -> None:
+    """An id given again places nothing new: with an equal order it is fine, with another it is refused."""
+    words = (*PLACE, "BUY", "0.001", "BTCUSDT", "--limit", "60000", "--id", "twice")
+
+    assert idle.ok(*words) == "twice\n"
+    assert idle.ok(*words) == "twice\n"
+    assert idle.call(*PLACE, "BUY", "0.002", "BTCUSDT", "--limit", "60000", "--id", "twice").exit_code == 4
+    assert len(json.loads(idle.ok("get", "intents", "-o", "json"))) == 1
+
+
+def test_without_a_kernel_an_order_is_recorded_and_said_to_wait(idle: World) -> None:
+    """Nobody answers: the id is printed all the same, the talk says how it stands, and waiting for more times out."""
+    result = idle.call("place", "BUY", "0.001", "BTCUSDT", "--limit", "60000", "--id", "alone", "--timeout", "50ms")
+
+    assert (result.exit_code, result.stdout) == (0, "alone\n")
+    assert "nothing was sent for it yet" in result.stderr
+    assert idle.call("wait", "alone", "--for", "working", "--timeout", "50ms").exit_code == 3
+    assert idle.call("wait", "alone", "--for", "working", "--timeout", "0").exit_code == 3
+    assert idle.call("get", "order", "alone").exit_code == 2
+    assert idle.ok("cancel", "intent/alone") == "intent/alone canceled\n"
+    assert idle.ok("wait", "alone", "--for", "canceled") == "intent/alone condition met\n"
+
+
+def test_no_market_is_not_ready(tmp_path: Path) -> None:
+    """A log that no kernel has run on knows no market: exit code 6, and what to do."""
+    world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
+    with world.child("run", "--address", "127.0.0.1:1") as process:
+        process.expect("not ready", err=True)
+        result = world.call("place", "BUY", "1", "BTCUSDT")
+
+    assert result.exit_code == 6
+    assert "orderctl run" in result.stderr
+
+
+def test_nothing_found_is_talk(idle: World) -> None:
+    """An empty result is no error, and an empty array for programs."""
+    result = idle.call("get", "orders")
+
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No resources found\n")
+    assert idle.ok("get", "orders", "-o", "json") == "[]\n"
+
+
+def test_health_without_a_leader_is_code_6(idle: World) -> None:
+    """Nobody leads: not ready, and the missing condition is named."""
+    result = idle.call("health", "-o", "json")
+
+    assert result.exit_code == 6
+    found = json.loads(result.stdout)
+    assert found["ready"] is False
+    assert {item["type"]: item["status"] for item in found["conditions"]}["LEASE_HELD"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nonsense = 1", "nonsense: key is one of"),
+        ("[kernel]\nworkerz = 1", "kernel.workerz: key is one of"),
+        ("[kernel]\nworkers = 0", "workers"),
+        ("speed = ", "can't be read"),
+        ('speed = "warp"', "warp"),
+    ],
+)
+def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Unknown keys, impossible values and broken files are refused before anything is opened."""
+    path = tmp_path / "orderctl.toml"
+    path.write_text(text)
+
+    result = World(f"sqlite:///{tmp_path / 'kernel.db'}").call("run", "--config", str(path))
+
+    assert result.exit_code == 5
+    assert words in result.stderr
+    assert not (tmp_path / "kernel.db").exists()

@@ -1,0 +1,84 @@
+"""What the command line says of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from cli import SECTIONS, cli
+from tests.cli.world import clean_environment
+
+VERBS = sorted(cli.commands)
+
+
+def test_every_verb_is_in_one_section() -> None:
+    """The help shows each verb once, under one of the section titles."""
+    listed = [name for names in SECTIONS.values() for name in names]
+
+    assert sorted(listed) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself(verb: str) -> None:
+    """A verb's help has a sentence and an example that begins with the command's name."""
+    result = CliRunner().invoke(cli, [verb, "--help"], prog_name="orderctl")
+
+    assert result.exit_code == 0
+    assert "Example:" in result.output
+    assert f"orderctl {verb}" in result.output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_option_has_an_environment_variable(verb: str) -> None:
+    """Every option of every verb can be set from the environment, and the help names the variable."""
+    command = cli.commands[verb]
+    options = [item for item in command.params if isinstance(item, click.Option)]
+
+    assert options
+    assert all(item.show_envvar for item in options)
+    help_text = CliRunner().invoke(cli, [verb, "--help"], prog_name="orderctl").output
+    assert help_text.count("ORDERCTL_") >= len(options)
+
+
+def test_every_verb_on_a_log_takes_log_and_exchange() -> None:
+    """Only the exchange and the demonstration have no log of the caller's."""
+    without = {
+        name
+        for name, command in cli.commands.items()
+        if not {"log_url", "exchange"} <= {p.name for p in command.params}
+    }
+
+    assert without == {"paper-exchange", "demo"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """`import cli` loads neither the kernel nor a database driver nor rich."""
+    heavy = ("kernel", "psycopg", "eventsourcing", "rich", "yaml", "pydantic")
+    code = f"import sys, cli; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["place"], ["get"], ["wait", "x"], ["place", "HOLD", "1", "BTCUSDT"]])
+def test_wrong_usage_is_code_2(words: list[str]) -> None:
+    """An unknown verb, a missing argument and an impossible choice are told on stderr."""
+    result = CliRunner().invoke(cli, words, prog_name="orderctl")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage:" in result.stderr
+
+
+def test_version_is_one_line() -> None:
+    """`--version` names the program and its version."""
+    result = CliRunner().invoke(cli, ["--version"], prog_name="orderctl")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("orderctl ")

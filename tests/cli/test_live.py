@@ -1,0 +1,200 @@
+"""The verbs against a kernel that runs in a process of its own: one log, several processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.cli.world import World
+
+LIMIT = ("--limit", "50000.00")
+
+
+def fresh(name: str = "i") -> str:
+    """An intent id that no other test uses."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def test_place_prints_the_intent_id_and_nothing_else(live: World) -> None:
+    """stdout is the id, stderr is empty, and the venue has the order."""
+    result = live.call("place", "buy", "0.001", "BTCUSDT", *LIMIT)
+
+    assert result.exit_code == 0
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\n", result.stdout)
+    assert result.stderr == ""
+    order = json.loads(live.ok("get", "order", result.stdout.strip(), "-o", "json"))
+    assert (order["status"]["ord_status"], order["reconciliation_status"]) == ("NEW", "SYNCED")
+
+
+def test_decimals_go_in_and_come_out_exactly(live: World) -> None:
+    """What was written as a decimal is an integer in the log and the same decimal in JSON."""
+    name = fresh()
+    live.ok("place", "BUY", "0.00123", "BTCUSDT", "--limit", "50000.01", "--id", name)
+
+    intent = json.loads(live.ok("get", f"intent/{name}", "-o", "json"))
+    stored = json.loads(live.ok("events", "--for", name, "--type", "IntentCreated", "-o", "jsonl"))
+
+    assert (intent["order"]["quantity"], intent["order"]["price"]) == ("0.00123000", "50000.01")
+    order = stored["state"]["intent"]["order"]
+    assert (order["quantity"], order["price"]) == (123_000, 5_000_001)
+    assert stored["stream_id"] == f"intent:{name}"
+    assert {"position", "version", "actor", "evidence", "leaf_hash", "chain_hash"} <= set(stored)
+
+
+def test_filled_is_waited_for(live: World) -> None:
+    """A market order is filled before `place --wait filled` returns; fills, positions and account show it."""
+    name = fresh()
+
+    live.ok("place", "BUY", "0.002", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
+
+    fills = json.loads(live.ok("get", "fills", name, "-o", "json"))
+    assert sum(float(fill["last_qty"]) for fill in fills) == 0.002
+    one = json.loads(live.ok("get", "fill", fills[0]["fill_key"], "-o", "json"))
+    assert one == fills[0]
+    assert live.ok("wait", name, "--for", "terminal") == f"intent/{name} condition met\n"
+    assert "filled, not canceled" in live.call("wait", name, "--for", "canceled", "--or-fail-on", "filled").stderr
+    assert live.call("wait", name, "--for", "canceled", "--or-fail-on", "rejected,filled").exit_code == 1
+    assert "BTC" in live.ok("get", "account")
+    assert live.ok("get", "positions", "-o", "name") == "position/BTCUSDT\n"
+
+
+def test_a_refusal_is_code_5_with_the_id_on_both(live: World) -> None:
+    """The venue says no for good: the id is on stdout, the reason with the id on stderr."""
+    name = fresh("doomed")
+
+    result = live.call("place", "BUY", "0.01", "BTCUSDT", "--limit", "90000", "--post-only", "--id", name)
+
+    assert (result.exit_code, result.stdout) == (5, f"{name}\n")
+    assert name in result.stderr
+    assert "match" in result.stderr
+    assert live.call("wait", name, "--for", "working", "--or-fail-on", "rejected").exit_code == 1
+    assert live.call("cancel", name).exit_code in (0, 5)
+
+
+def test_cancel_takes_it_off_the_book(live: World) -> None:
+    """A canceled order is canceled at the venue, canceling it again is no error, and describe tells all of it."""
+    name = fresh()
+    live.ok("place", "SELL", "0.001", "BTCUSDT", "--limit", "99999", "--id", name, "--owner", "mm-1")
+
+    assert live.ok("cancel", name) == f"intent/{name} canceled\n"
+    assert live.ok("cancel", name) == f"intent/{name} canceled\n"
+    assert live.ok("get", "intents", "--owner", "mm-1", "-o", "name") == f"intent/{name}\n"
+    page = live.ok("describe", name)
+    for words in ("Wanted:", "mm-1", "CANCELED", "Attempts:", "Venue orders:", "Findings: <none>", "AttemptStarted"):
+        assert words in page
+
+
+def test_canceling_what_is_filled_is_too_late(live: World) -> None:
+    """Exit code 5, and the talk says why."""
+    name = fresh()
+    live.ok("place", "BUY", "0.001", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
+
+    result = live.call("cancel", name)
+
+    assert result.exit_code == 5
+    assert "FILLED" in result.stderr
+
+
+def test_a_watch_misses_nothing(live: World) -> None:
+    """A watch shows what is there, then every later state of what is new, in order."""
+    before, name = fresh("before"), fresh("after")
+    live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", before, "--owner", before)
+    with live.child("get", "orders", "-w", "-o", "jsonl", "--owner", before) as watch:
+        assert json.loads(watch.expect(before))["status"]["ord_status"] == "NEW"
+        live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", name, "--owner", before)
+        watch.expect(name)
+        live.ok("cancel", name)
+        while json.loads(line := watch.expect(name))["status"]["ord_status"] != "CANCELED":
+            assert json.loads(line)["intent_id"] == name
+        assert watch.process.poll() is None
+
+
+def test_a_watch_of_events_has_no_gap(live: World) -> None:
+    """Positions follow each other from what was there to what came."""
+    name = fresh()
+    head = json.loads(live.ok("health", "-o", "json"))["position"]
+    with live.child("events", "-w", "-o", "jsonl", "--after", str(head - 3)) as watch:
+        first = json.loads(watch.expect("position"))["position"]
+        live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", name)
+        positions = [first]
+        while (event := json.loads(watch.expect("position")))["topic"] != "OrderAccepted":
+            positions.append(event["position"])
+        positions.append(event["position"])
+
+    assert positions[0] == head - 2
+    assert positions == list(range(positions[0], positions[-1] + 1))
+    assert event["stream_id"] == f"intent:{name}"
+
+
+def test_a_watch_of_fills_shows_each_once(live: World) -> None:
+    """The fills of an order come once each, as they are recorded."""
+    name = fresh()
+    with live.child("get", "fills", "-w", "-o", "jsonl") as watch:
+        live.ok("place", "BUY", "0.001", "BTCUSDT", "--id", name, "--wait", "filled", "--timeout", "20s")
+        fill = json.loads(watch.expect(name))
+
+    assert (fill["intent_id"], fill["side"]) == (name, "BUY")
+
+
+def test_output_ends_quietly_when_nobody_reads_it(live: World) -> None:
+    """A closed pipe is no error: no traceback, nothing on stderr."""
+    name = fresh()
+    with live.child("get", "intents", "-w", "-o", "name") as watch:
+        assert watch.process.stdout is not None
+        live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", name)
+        watch.expect(name)
+        code = watch.end()
+
+    assert code != 1
+    assert watch.err.empty()
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name", "jsonl"])
+@pytest.mark.parametrize("kind", ["int", "ord", "f", "pos", "acc", "sym", "find"])
+def test_every_type_prints_in_every_format(live: World, kind: str, form: str) -> None:
+    """Short names and formats, each with each."""
+    assert live.call("get", kind, "-o", form).exit_code == 0
+
+
+@pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "jsonl"])
+def test_events_print_in_every_format(live: World, form: str) -> None:
+    """Each format, and the first event is the log's creation."""
+    text = live.ok("events", "-o", form)
+
+    assert "LogCreated" in text.split("LeaderElected")[0]
+
+
+def test_health_of_a_leader_is_ready(live: World) -> None:
+    """Exit code 0, every condition true, and the table says who leads."""
+    found = json.loads(live.ok("health", "-o", "json"))
+
+    assert found["ready"] is True
+    assert all(item["status"] for item in found["conditions"])
+    assert (found["epoch"], found["unknown_attempts"], found["open_findings"]) == (1, 0, 0)
+    assert "Ready:               yes" in live.ok("health")
+
+
+def test_two_logs_are_two_worlds(live: World, tmp_path: Path) -> None:
+    """Nothing of one log shows in another; each exchange's file is its own."""
+    other = World(f"sqlite:///{tmp_path / 'other.db'}", "other")
+    with other.leader():
+        other.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", "only-here")
+
+        assert other.ok("get", "intents", "-o", "name") == "intent/only-here\n"
+        assert live.call("get", "intent", "only-here").exit_code == 2
+
+
+def test_postgres_is_no_different(postgres_url: str, exchange_id: str, tmp_path: Path) -> None:
+    """The same verbs on a log in PostgreSQL, led by a process of its own."""
+    world = World(postgres_url, exchange_id)
+    with world.leader("--journal", str(tmp_path / "paper.journal")) as leader:
+        assert world.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", "p1") == "p1\n"
+        assert world.ok("get", "orders", "-o", "name") == "order/p1\n"
+        assert world.call("health").exit_code == 0
+        assert world.ok("cancel", "p1") == "intent/p1 canceled\n"
+        assert leader.end() == 0
+    assert world.call("health").exit_code == 6

@@ -1,0 +1,111 @@
+"""The processes that run: signals, kills, standing by, configuration."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from kernel.settings import KernelSettings
+from replay.running import settings_over
+from tests.cli.world import Child, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A log of the test's own."""
+    return World(f"sqlite:///{tmp_path / 'kernel.db'}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_in_order(world: World, number: signal.Signals, code: int) -> None:
+    """SIGTERM is a wish (0), SIGINT an interruption (130); either way the log says that it stopped."""
+    with world.leader() as leader:
+        assert leader.end(number) == code
+
+    assert json.loads(world.ok("events", "-o", "json"))[-1]["topic"] == "KernelStopped"
+    assert json.loads(world.call("health", "-o", "json").stdout)["conditions"][0]["reason"] == "Stopped"
+
+
+def test_orders_survive_a_kill(world: World) -> None:
+    """After SIGKILL the next kernel finds the orders at its exchange, and nothing was sent twice."""
+    with world.leader() as leader:
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "kept")
+        before = world.ok("get", "order", "kept", "-o", "json")
+        leader.end(signal.SIGKILL)
+    assert world.call("health").exit_code == 6
+
+    with world.leader():
+        assert (
+            json.loads(world.ok("get", "order", "kept", "-o", "json"))["exchange_order_id"]
+            == (json.loads(before)["exchange_order_id"])
+        )
+        assert world.ok("events", "--type", "AttemptStarted", "-o", "jsonl").count("\n") == 1
+        assert world.ok("cancel", "kept") == "intent/kept canceled\n"
+
+
+def test_a_second_kernel_stands_by_and_takes_over(world: World) -> None:
+    """It says that another leads; when that one is killed it leads under the next epoch."""
+    with world.leader() as first, world.child("run", "--speed", "max") as second:
+        second.expect("standing by", err=True)
+        first.end(signal.SIGKILL)
+        second.expect("ready: leads paper, epoch 2", err=True)
+        assert json.loads(world.ok("health", "-o", "json"))["epoch"] == 2
+
+
+def test_an_exchange_of_its_own_process(world: World, tmp_path: Path) -> None:
+    """`paper-exchange` prints its address once; a kernel trades there; SIGTERM ends it with 0."""
+    exchange = Child("paper-exchange", "--speed", "max", "--journal", str(tmp_path / "exchange.journal"))
+    try:
+        address = exchange.expect(":")
+        with world.child("run", "--address", address) as leader:
+            leader.expect("ready: leads", err=True)
+            world.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
+        assert exchange.end() == 0
+        assert exchange.out.empty()
+    finally:
+        exchange.close()
+
+
+def test_the_environment_is_over_the_file(world: World, tmp_path: Path) -> None:
+    """An option's variable beats the file, the file beats the default, and what ran is in the log."""
+    path = tmp_path / "orderctl.toml"
+    path.write_text('speed = "warp"\nexchange = "fromfile"\n[kernel]\nworkers = 3\nqueue_keys_max = 50\n')
+    del world.environment["ORDERCTL_EXCHANGE"]
+    world.environment |= {"ORDERCTL_SPEED": "max", "ORDERCTL_KERNEL_WORKERS": "5"}
+    with world.child("run", "--config", str(path)) as leader:
+        leader.expect("ready: leads fromfile", err=True)
+        world.environment["ORDERCTL_EXCHANGE"] = "fromfile"
+        started = json.loads(world.ok("events", "--type", "KernelStarted", "-o", "jsonl"))
+
+    assert (started["state"]["settings"]["workers"], started["state"]["settings"]["queue_keys_max"]) == (5, 50)
+
+
+def test_settings_are_layered() -> None:
+    """Environment over table over default, whatever the case of the variable."""
+    made = settings_over({"workers": 3, "resync_interval_s": 9}, {"ORDERCTL_KERNEL_workers": "5"})
+
+    assert (made.workers, made.resync_interval_s) == (KernelSettings().workers, 9)
+
+
+def test_a_tape_that_cannot_be_read_is_refused(world: World, tmp_path: Path) -> None:
+    """Exit code 5 with the file's name, and no log is made."""
+    path = tmp_path / "BTCUSDT-trades-x.csv"
+    path.write_text("1,not-a-price,1,1,1723161255342,True,True\n")
+
+    result = world.call("run", "--tape", str(path))
+
+    assert result.exit_code == 5
+    assert path.name in result.stderr
+    assert not (tmp_path / "kernel.db").exists()
+
+
+def test_an_address_in_use_is_told(tmp_path: Path) -> None:
+    """A second exchange at the same address is refused in one line."""
+    with World("memory://").child("paper-exchange") as first:
+        address = first.expect(":")
+        second = Child("paper-exchange", "--listen", address)
+        second.expect("cannot listen", err=True)
+        assert second.wait() == 6

@@ -1,0 +1,120 @@
+"""Help for tests of the command line: verbs called in this process, and verbs that run as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from cli import cli
+
+PROJECT = Path(__file__).resolve().parents[2]
+LINE_TIMEOUT_S = 20.0
+
+
+def clean_environment(**given: str) -> dict[str, str]:
+    """The environment without anybody's settings of `orderctl`, and with those given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERCTL_")}
+    return {**kept, "PYTHONPATH": str(PROJECT), **given}
+
+
+class Child:
+    """A verb as a process: its lines as they come, and its end."""
+
+    def __init__(self, *words: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(**environment),
+        )
+        self.out: queue.Queue[str] = queue.Queue()
+        self.err: queue.Queue[str] = queue.Queue()
+        self._threads = [
+            threading.Thread(target=pump, args=(stream, lines))
+            for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def expect(self, text: str, *, err: bool = False) -> str:
+        """The next line that has a text in it."""
+        lines = self.err if err else self.out
+        while True:
+            try:
+                line = lines.get(timeout=LINE_TIMEOUT_S)
+            except queue.Empty:
+                raise AssertionError(f"no line with {text!r} within {LINE_TIMEOUT_S:g} s") from None
+            if text in line:
+                return line
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait; the exit code."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended by itself."""
+        code = self.process.wait(timeout=LINE_TIMEOUT_S)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        """Let go of it, killed if need be."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def pump(stream: object, lines: queue.Queue[str]) -> None:
+    """Every line of a stream into a queue."""
+    for line in stream:  # type: ignore[attr-defined]  # Popen's streams are IO[str] or None, and here they are there
+        lines.put(line.rstrip("\n"))
+
+
+class World:
+    """One log, and the verbs on it."""
+
+    def __init__(self, url: str, exchange_id: str = "paper", **environment: str) -> None:
+        self.url = url
+        self.environment = {"ORDERCTL_LOG": url, "ORDERCTL_EXCHANGE": exchange_id, **environment}
+
+    def call(self, *words: str) -> Result:
+        """A verb in this process."""
+        return CliRunner().invoke(cli, list(words), env=self.environment, prog_name="orderctl")
+
+    def ok(self, *words: str) -> str:
+        """What a verb that succeeds prints."""
+        result = self.call(*words)
+        assert result.exit_code == 0, (words, result.exit_code, result.output)
+        return result.stdout
+
+    @contextmanager
+    def child(self, *words: str) -> Iterator[Child]:
+        """A verb as a process, ended with the block."""
+        process = Child(*words, **self.environment)
+        try:
+            yield process
+        finally:
+            process.close()
+
+    @contextmanager
+    def leader(self, *words: str) -> Iterator[Child]:
+        """A kernel that is ready. Its market stands still at the end of the tape."""
+        with self.child("run", "--speed", "max", *words) as process:
+            process.expect("ready: leads", err=True)
+            yield process

@@ -1,0 +1,515 @@
+"""Plays a transcript: real kernels on the memory log and virtual time, against a scripted exchange, step by step.
+
+A transcript is a text file of blocks. A block has commands, one per line, then `----`, then what came of them; lines that
+begin with # are comments. `play` runs the commands and gives the text as it should be; the test compares, or rewrites.
+
+Commands of the world:
+    venue KEY=VALUE …            what the exchange can; first of all (see CAPABILITIES)
+    settings KEY=VALUE …         settings of the kernels
+    start K0 / stop K0 / kill K0 a kernel begins, ends in order, is gone without another word
+    takeover K1                  K1 gets the lease and leads; K0 is not told
+    lease K0 until 3s            K0 holds the lease to that instant at most
+    pause K0 [at submit | after AttemptStarted]   its process stands still, at once or when it comes to that point
+    resume K0
+    place b1 BUY 2 @100 [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
+    time +5s                     let time pass
+    relist K0                    the kernel asks the venue for everything anew
+    show                         what log and venue have
+    end                          faults stop, time passes, and log and venue must agree
+Commands of the exchange, `venue: …`, are the methods of `ScriptedExchange` and the words of `Script.venue`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from kernel.clock import LoopClock, SeededIds
+from kernel.controller import EventSourcedKernel
+from kernel.errors import ConflictError, KernelError, LogUnavailableError, Rejected
+from kernel.lease import FAR_FUTURE_NS, Lease
+from kernel.events import BaseEvent, intent_stream
+from kernel.lifecycle import UpdateIntent, decide, order_state
+from kernel.log import LogSettings, open_log
+from kernel.log.base import Append, Appended, StoredRow, Write
+from kernel.log.batch import Batch
+from kernel.log.memory import MemoryLog, MemoryRecorder
+from kernel.models import UNSETTLED, Evidence, UnsolicitedCancelPolicy
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.settings import KernelSettings
+from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
+from replay.recovery import build_kernel
+from tests.scenarios.narrative import Names, Narrator
+from tests.venue import ScriptedExchange, ScriptedVenue, seconds, told
+
+SEPARATOR = "----"
+TIME_WIDTH = 8
+STEPS_PER_INSTANT = 300
+"""How often the loop turns before an instant counts as settled."""
+
+
+class SteadyIds(SeededIds):
+    """Ids that repeat, and jitter that is always one half."""
+
+    def fraction(self) -> float:
+        return 0.5
+
+
+class GrantedLease(Lease):
+    """A lease that the script grants."""
+
+    def __init__(self) -> None:
+        super().__init__(ids=SeededIds(1))
+        self.granted = asyncio.Event()
+        self.until_ns = FAR_FUTURE_NS
+        self._held = False
+
+    @property
+    def held(self) -> bool:
+        return self._held
+
+    async def acquire(self, wait: bool = True) -> bool:
+        if wait:
+            await self.granted.wait()
+        self._held = self.granted.is_set()
+        return self._held
+
+    def deadline_ns(self) -> int | None:
+        return self.until_ns if self._held else None
+
+    async def release(self) -> None:
+        self._held = False
+
+
+class WatchedLog(MemoryLog):
+    """One process's view of the log in memory: it tells what it records, and stands still with its process."""
+
+    def __init__(self, recorder: MemoryRecorder, process: Process, clock: LoopClock) -> None:
+        identity = recorder.identity()
+        assert identity is not None, "the world's own log is opened first"
+        super().__init__(recorder, identity, clock=clock, settings=LogSettings())
+        self._process = process
+
+    async def append(self, append: Append) -> Appended:
+        process = self._process
+        await process.may_run.wait()
+        if process.dead:
+            raise LogUnavailableError("the process is gone")
+        try:
+            appended = await super().append(append)
+        except ConflictError as problem:
+            process.world.tell("log", f"refuses {process.name}'s {topics(append)}: {problem}")
+            raise
+        process.after_append(append)
+        await process.may_run.wait()
+        return appended
+
+    async def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:  # type: ignore[override]  # a generator is one
+        async for batch in super().tail(after):
+            await self._process.may_run.wait()
+            yield batch
+
+    def _publish(self, batch: Batch) -> None:
+        self._process.world.tell_new_rows()
+        super()._publish(batch)
+
+
+def topics(append: Append) -> str:
+    return ", ".join(event.topic for write in append.writes for event in write.events)
+
+
+class Process:
+    """One kernel with its port, its lease and its log object: what a kill ends and a pause stops."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self.world = world
+        self.dead = False
+        self.may_run = asyncio.Event()
+        self.may_run.set()
+        self.stand_still_at: str | None = None
+        """The operation before whose write, or the topic after whose append, it stands still."""
+        self.commands: set[asyncio.Task[None]] = set()
+        """Commands that wait for an answer here."""
+        self.lease = GrantedLease()
+        self.venue = ScriptedVenue(world.exchange, name)
+        self.venue.may_run = self.may_run
+        self.venue.before_write = self._reached
+        self.venue.audit = world.audit
+        self.log = WatchedLog(world.recorder, self, world.clock)
+        self.kernel: EventSourcedKernel = build_kernel(
+            self.log,
+            venue=self.venue,
+            lease=self.lease,
+            clock=world.clock,
+            ids=SteadyIds(len(world.processes) + 2),
+            settings=world.settings,
+            actor="strategy:test",
+        )
+
+    def after_append(self, append: Append) -> None:
+        for topic in topics(append).split(", "):
+            self._reached(topic)
+
+    def _reached(self, point: str) -> None:
+        if point == self.stand_still_at:
+            self.stand_still_at = None
+            self.may_run.clear()
+            self.world.tell(self.name, f"stands still at {point}")
+
+    async def kill(self) -> None:
+        """Nothing is written, sent or heard any more; what is on the wire stays there."""
+        self.dead = True
+        for command in list(self.commands):
+            command.cancel()
+        self.may_run.set()
+        self.venue.kill()
+        await self.kernel.stop()
+        await self.log.close()
+
+
+class World:
+    """Everything that a transcript is about."""
+
+    def __init__(self) -> None:
+        self.clock = LoopClock()
+        self.began_ns = self.clock.now_ns()
+        self.base = open_log("memory://", exchange_id="paper", clock=self.clock, ids=SeededIds(1))
+        assert isinstance(self.base, MemoryLog)
+        recorder = self.base.recorder
+        assert isinstance(recorder, MemoryRecorder)
+        self.recorder = recorder
+        self.names = Names()
+        self.narrator = Narrator(self.names, lambda: self.began_ns)
+        self.exchange = ScriptedExchange(self.clock)
+        self.exchange.trace = self.tell
+        self.exchange.name = self.names
+        self.settings = KernelSettings()
+        self.processes: dict[str, Process] = {}
+        self.lines: list[str] = []
+        self.problems: list[str] = []
+        """What must not be: two live orders, something sent that was not logged."""
+        self._told_rows = 0
+
+    # -------------------------------------------------------------------------------------------------- telling
+    def tell(self, channel: str, text: str) -> None:
+        """Add a line."""
+        self.lines.append(f"{self.narrator.seconds(self.clock.now_ns()):>7} {channel:<5} {text}")
+        if channel == "venue":
+            self._watch_live_orders()
+
+    def tell_new_rows(self) -> None:
+        """Tell what was recorded since the last time."""
+        rows = self.recorder.rows[self._told_rows :]
+        self._told_rows = len(self.recorder.rows)
+        for row in rows:
+            line = self.narrator.line(StoredRow(*row))
+            if line is not None:
+                self.tell("log", line)
+
+    def problem(self, text: str) -> None:
+        """Something that must not be."""
+        self.problems.append(text)
+        self.lines.append(f"        !!    {text}")
+
+    def _watch_live_orders(self) -> None:
+        for process in self.processes.values():
+            for intent in process.kernel.state.intents():
+                live = self.live_of(process, intent.intent_id)
+                text = f"{intent.intent_id} has {len(live)} live orders: {', '.join(order.id for order in live)}"
+                if len(live) > 1 and text not in self.problems:
+                    self.problem(text)
+            return
+
+    def live_of(self, process: Process, intent_id: str) -> list[Any]:
+        """The exchange's open orders of an intent."""
+        return self.exchange.live({client_id for client_id, _ in process.kernel.state.record(intent_id).sends})
+
+    def audit(self, client_order_id: str) -> None:
+        """Nothing is sent that was not logged first."""
+        if not any(client_order_id.encode() in row[9] for row in self.recorder.rows if row[3] == "AttemptStarted"):
+            self.problem(f"{client_order_id} was sent and is not in the log")
+
+    async def settle(self) -> None:
+        """Let everything happen that happens at this instant."""
+        for _ in range(STEPS_PER_INSTANT):
+            await asyncio.sleep(0)
+
+    # -------------------------------------------------------------------------------------------------- kernels
+    @property
+    def running(self) -> Process:
+        """The kernel started last that runs."""
+        return [process for process in self.processes.values() if not process.dead and process.may_run.is_set()][-1]
+
+    async def start(self, name: str) -> None:
+        """Start a kernel that leads as soon as it can."""
+        process = Process(name, self)
+        self.processes = {**{key: value for key, value in self.processes.items() if key != name}, name: process}
+        process.lease.granted.set()
+        await process.kernel.start()
+
+    def spawn(self, what: str, run: Callable[[EventSourcedKernel], Coroutine[Any, Any, object]]) -> None:
+        """Give a command to the kernel that runs, beside the script, and tell how it was answered."""
+        process = self.running
+
+        async def answered() -> None:
+            try:
+                await run(process.kernel)
+            except KernelError as problem:
+                text = self.names.in_text(str(problem))
+                self.tell("user", f"{what}: {type(problem).__name__} {text}")
+            else:
+                self.tell("user", f"{what}: done")
+
+        task = asyncio.create_task(answered())
+        process.commands.add(task)
+        task.add_done_callback(process.commands.discard)
+
+    async def close(self) -> None:
+        """End everything."""
+        for process in self.processes.values():
+            await process.kill()
+        await self.base.close()
+
+
+def parsed_order(words: list[str]) -> StandardOrder:
+    """`BUY 2 @100 [IOC]` as an order."""
+    tif = next((TimeInForce(word) for word in words if word in TimeInForce.__members__), TimeInForce.GTC)
+    return StandardOrder(
+        symbol_id="S",
+        side=Side(words[0]),
+        order_type=OrderType.LIMIT,
+        quantity=int(words[1]),
+        price=int(words[2].removeprefix("@")),
+        time_in_force=tif,
+    )
+
+
+CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "lookup": lambda value: {"lookup": value != "no", "lookup_closed": value == "closed"},
+    "dedupe": lambda value: {"dedupe": Dedupe(value.upper().replace("-", "_"))},
+    "window": lambda value: {"validity_window_ns": None if value == "none" else seconds(value)},
+    "skew": lambda value: {"clock_skew_ns": seconds(value)},
+    "stamp": lambda value: {"stamp_is_ours": value == "ours"},
+    "cancel-total": lambda value: {"cancel_reports_cum_qty": value == "yes"},
+    "lag": lambda value: {
+        "read_lag": ReadLag(order_ns=seconds(value), open_orders_ns=seconds(value), trades_ns=seconds(value))
+    },
+    "trades-lag": lambda value: {"read_lag": ReadLag(trades_ns=seconds(value))},
+}
+"""lookup=closed|open|no, dedupe=none|while-open|for-ever, window=3s|none, skew, stamp=ours|wire, cancel-total=yes|no, lag,
+trades-lag."""
+
+
+class Script:
+    """The words of a transcript."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def run(self, line: str) -> None:
+        """Do what one line says."""
+        world = self.world
+        verb, *words = line.split()
+        if verb == "venue:":
+            await self.venue(words[0], words[1:])
+        else:
+            await getattr(self, f"do_{verb}")(*words)
+        await world.settle()
+        world.tell_new_rows()
+
+    async def do_venue(self, *words: str) -> None:
+        fields: dict[str, Any] = {}
+        for key, value in (word.split("=") for word in words):
+            fields |= CAPABILITIES[key](value)
+        self.world.exchange.capabilities = VenueCapabilities(**fields)
+
+    async def do_settings(self, *words: str) -> None:
+        given = dict(word.split("=") for word in words)
+        self.world.settings = KernelSettings(**{key.replace("-", "_"): float(value) for key, value in given.items()})
+
+    async def do_start(self, name: str) -> None:
+        await self.world.start(name)
+
+    async def do_takeover(self, name: str) -> None:
+        for process in self.world.processes.values():
+            process.lease.granted.clear()
+        await self.world.start(name)
+
+    async def do_stop(self, name: str) -> None:
+        await self.world.processes[name].kernel.stop()
+
+    async def do_kill(self, name: str) -> None:
+        await self.world.processes[name].kill()
+
+    async def do_lease(self, name: str, until: str, when: str) -> None:
+        self.world.processes[name].lease.until_ns = self.world.began_ns + seconds(when)
+
+    async def do_pause(self, name: str, how: str = "", point: str = "") -> None:
+        process = self.world.processes[name]
+        if how:
+            process.stand_still_at = point
+        else:
+            process.may_run.clear()
+
+    async def do_resume(self, name: str) -> None:
+        self.world.processes[name].may_run.set()
+
+    async def do_place(self, intent_id: str, *words: str) -> None:
+        policy = UnsolicitedCancelPolicy.RECREATE if "recreate" in words else UnsolicitedCancelPolicy.STOP
+        order = parsed_order(list(words))
+        self.world.spawn(
+            f"place {intent_id}",
+            lambda kernel: kernel.place_order(order, intent_id=intent_id, on_unsolicited_cancel=policy),
+        )
+
+    async def do_cancel(self, intent_id: str) -> None:
+        self.world.spawn(f"cancel {intent_id}", lambda kernel: kernel.cancel_order(intent_id))
+
+    async def do_change(self, intent_id: str, *words: str) -> None:
+        """A new record of the intent, as its store writes it."""
+        process = self.world.running
+        record = process.kernel.state.record(intent_id)
+        assert record.intent is not None
+        given = record.intent.model_copy(update={"order": parsed_order(list(words))})
+        made = decide(record, UpdateIntent(given, self.world.clock.now_ns()))
+        write = Write(intent_stream(intent_id), tuple(made), record.version)
+        command_id = SeededIds(record.version).command_id(self.world.clock.now_ns())
+        await process.log.append(Append(command_id, (write,), "strategy:test", Evidence.OPERATOR))
+
+    async def do_relist(self, name: str) -> None:
+        """The kernel asks for everything anew."""
+        session = self.world.processes[name].kernel._session
+        assert session is not None
+        session.relist_now()
+
+    async def do_time(self, how_long: str) -> None:
+        await asyncio.sleep(seconds(how_long.removeprefix("+")) / 1e9)
+
+    async def do_show(self) -> None:
+        world = self.world
+        state = world.running.kernel.state
+        for intent in state.intents():
+            record = state.record(intent.intent_id)
+            shown = order_state(record)
+            text = "nothing sent"
+            if shown is not None:
+                status = shown.status
+                text = f"{status.ord_status} {status.cum_qty}/{status.order.quantity} {shown.reconciliation_status}"
+                open_attempts = [
+                    f"{world.names(item.client_order_id)} {item.outcome}"
+                    for item in shown.attempts
+                    if item.outcome in UNSETTLED
+                ]
+                text += "".join(f"; {item}" for item in open_attempts)
+            world.lines.append(f"        log   {intent.intent_id} {intent.desired} {intent.order.quantity}: {text}")
+        for finding in state.findings():
+            if finding.resolved_at_ns is None and finding.intent_id is not None:
+                world.lines.append(f"        log   {finding.kind} stands")
+        for order in world.exchange.truth:
+            world.lines.append(f"        venue {told(order)} ({world.names(order.client_order_id)})")
+
+    async def do_end(self) -> None:
+        """Faults stop; after two minutes log and venue agree, or what differs is told."""
+        exchange = self.world.exchange
+        exchange.flow()
+        exchange.thaw()
+        exchange.script.refusal = None
+        exchange.script.failing.clear()
+        exchange.script.partial = exchange.script.unsendable = False
+        for process in self.world.processes.values():
+            process.may_run.set()
+        await asyncio.sleep(120)
+        await self.world.settle()
+        await self.do_show()
+        differing = list(differences(self.world))
+        self.world.lines += [f"        differ: {text}" for text in differing] or ["        log and venue agree"]
+
+    async def venue(self, verb: str, words: list[str]) -> None:
+        exchange = self.world.exchange
+        match verb:
+            case "reject":
+                later = next((word for word in words if word.startswith("later=")), None)
+                text = " ".join(word for word in words if word != later)
+                after_s = float(later.removeprefix("later=").removesuffix("s")) if later else None
+                exchange.script.refusal = Rejected(text, code="NO", retry_after_s=after_s)
+            case "accept":
+                exchange.script.refusal = None
+            case "fail" if words[0] not in exchange.wire:
+                exchange.script.failing[words[0]] = " ".join(words[1:])
+            case "fail":
+                exchange.fail(words[0], " ".join(words[1:]))
+            case "heal":
+                exchange.script.failing.clear()
+                exchange.script.partial = exchange.script.unsendable = False
+            case "partial":
+                exchange.script.partial = True
+            case "cut":
+                exchange.script.unsendable = True
+            case "fill":
+                exchange.fill(words[0], int(words[1]))
+            case _:
+                getattr(exchange, verb)(*words)
+
+
+def differences(world: World) -> list[str]:
+    """In what log and venue do not agree."""
+    state = world.running.kernel.state
+    found = []
+    for intent in state.intents():
+        record = state.record(intent.intent_id)
+        ours = {client_id for client_id, _ in record.sends}
+        orders = [order for order in world.exchange.truth if order.client_order_id in ours]
+        filled = sum(order.cum_qty for order in orders)
+        live = sorted(order.id for order in orders if order.open)
+        known = sorted(facts.exchange_order_id for facts in record.live_orders)
+        if filled != record.cum_qty:
+            found.append(f"{intent.intent_id}: the venue filled {filled}, the log has {record.cum_qty}")
+        if live != known:
+            found.append(f"{intent.intent_id}: at the venue {live} work, in the log {known}")
+        if record.unsettled:
+            found.append(f"{intent.intent_id}: unsettled {[world.names(a.client_order_id) for a in record.unsettled]}")
+    return found
+
+
+async def play(text: str) -> tuple[str, World]:
+    """The transcript as it should be, and the world at its end (closed)."""
+    world = World()
+    script = Script(world)
+    blocks = []
+    try:
+        for block in text.strip("\n").split("\n\n"):
+            blocks.append(await play_block(script, block))
+    finally:
+        with suppress(asyncio.CancelledError):
+            await world.close()
+    return "\n\n".join(blocks) + "\n", world
+
+
+async def play_block(script: Script, block: str) -> str:
+    """One block with what came of it."""
+    commands = block.split(SEPARATOR)[0].rstrip("\n").splitlines()
+    script.world.lines = []
+    ran = False
+    for line in commands:
+        if not line.startswith("#"):
+            ran = True
+            await script.run(line)
+    if not ran:
+        return "\n".join(commands)
+    return "\n".join([*commands, SEPARATOR, *shortened(script.world.lines)])
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """The lines, with a question that is asked again and again, and answered alike, told twice and counted."""
+    kept: list[str] = []
+    for text, repeated in itertools.groupby(lines, key=lambda line: line[TIME_WIDTH:]):
+        same = list(repeated)
+        if len(same) <= 3:
+            kept += same
+        else:
+            kept += [*same[:2], f"{same[-1][:TIME_WIDTH]}{text} ({len(same) - 2} more)"]
+    return kept
