@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +35,7 @@ SECTIONS = {
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
 INTERRUPTED = 130
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 # ------------------------------------------------------------------------------------------------------------ the group
@@ -72,7 +74,7 @@ class Verbs(click.Group):
             sys.exit(INTERRUPTED)
         except Exception as problem:
             if session.debug and not isinstance(problem, click.ClickException):
-                raise
+                traceback.print_exc()
             sys.exit(explain(problem))
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -115,7 +117,6 @@ class Duration(click.ParamType[float]):
     """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
 
     name = "duration"
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # noqa: RUF012 a table, never written
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds."""
@@ -124,9 +125,7 @@ class Duration(click.ParamType[float]):
             return float(text)
         if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
             self.fail(f"{text!r} is no duration: write 5s, 500ms, 2m or 1h30m", param, ctx)
-        return sum(
-            float(number) * self.units[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h|d)", text)
-        )
+        return sum(float(number) * UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h|d)", text))
 
 
 option = functools.partial(click.option, show_envvar=True)
@@ -147,10 +146,10 @@ def target_options(function: Callable[..., T]) -> Callable[..., T]:
     return with_target
 
 
-def output_option(*formats: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def output_option(function: Callable[..., T]) -> Callable[..., T]:
     """`-o`, handed over as `form`."""
-    return option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(formats), default=formats[0],
-                  show_default=True, help="Format of what is printed.")  # fmt: skip
+    return option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(FORMATS), default="table",
+                  show_default=True, help="Format of what is printed.")(function)  # fmt: skip
 
 
 def paper_options(function: Callable[..., T]) -> Callable[..., T]:
@@ -266,9 +265,7 @@ def cli(session: Session, debug: bool) -> None:
         help="Return once the venue answered, the log has it, or it is filled.")  # fmt: skip
 @option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
 @target_options
-def place(
-    target: Target, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any
-) -> int:  # fmt: skip
+def place(target: Target, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any) -> int:
     """Want an order. Prints its intent id, and nothing else.
 
     Quantity and prices are decimals and taken exactly. The id is printed as soon as the log has the intent: then it is
@@ -387,11 +384,9 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 @option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
 @option("--owner", help="Only of this strategy.")
 @option("--symbol", help="Only of this symbol.")
-@output_option(*FORMATS)
+@output_option
 @target_options
-def get(
-    target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str
-) -> None:  # fmt: skip
+def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
     """List intents, orders, fills, positions, account, symbols or findings.
 
     TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, find), or TYPE/NAME. A fill is named by its key or
@@ -445,11 +440,9 @@ async def show_page(text: Awaitable[str]) -> None:
 @option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="Only after this position.")
 @option("--type", "topics", multiple=True, metavar="TYPE", help="Only of this type; may be repeated.")
 @option("-w", "--watch", is_flag=True, help="Then go on with what comes.")
-@output_option("table", "wide", "jsonl", "json", "yaml")
+@output_option
 @target_options
-def events(
-    target: Target, intent_id: str | None, after: int, topics: tuple[str, ...], watch: bool, form: str
-) -> None:  # fmt: skip
+def events(target: Target, intent_id: str | None, after: int, topics: tuple[str, ...], watch: bool, form: str) -> None:
     """Show the log's events as they are stored.
 
     Integers at their scales, the whole envelope, hashes.
@@ -465,7 +458,7 @@ def events(
 
     async def work() -> None:
         async with attach.existing_log(target.log, target.exchange) as log:
-            if watch or form in ("jsonl", "table", "wide"):
+            if watch or form not in ("json", "yaml"):
                 await show_watch(reading.pages(log, wanted, follow=watch), form)
             else:
                 show_listing(await reading.whole(log, wanted), form)
@@ -479,7 +472,7 @@ def intent_name_of(word: str) -> str:
 
 
 @cli.command()
-@output_option("table", "json", "yaml")
+@output_option
 @target_options
 def health(target: Target, form: str) -> int:
     """Say whether a kernel acts on the log (exit code 0), or not (6).
@@ -491,10 +484,11 @@ def health(target: Target, form: str) -> int:
       orderctl health -o json
     """
     from replay import health as checks
+    from replay.output import Format
 
     async def work(kernel: EventSourcedKernel) -> int:
         found = await checks.health(kernel)
-        show(checks.health_as(found, form))
+        show(checks.health_as(found, Format(form)))
         return 0 if found["ready"] else 6
 
     return with_kernel(target, work)

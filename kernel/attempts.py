@@ -233,11 +233,7 @@ class AttemptSender:
             await self._writer.report(intent_id, [report], source)
         except OutcomeUnknown as problem:
             logger.warning("an answer could not be read: %s", problem)
-        left = next(
-            (item for item in self._state.record(intent_id).attempts if item.position == attempt.position), None
-        )
-        if left is not None and left.outcome is AttemptOutcome.PENDING:
-            await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
+        await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
         failures = self._state.record(intent_id).failures + 1
@@ -273,10 +269,16 @@ class AttemptSender:
     async def _unknown(
         self, intent_id: str, attempt: Attempt, text: str, *, code: str | None = None, duplicate: bool = False
     ) -> None:
+        if not self._is_pending(intent_id, attempt):
+            return  # facts came first: nothing is unknown
         event = events.AttemptUnknown(
             intent_id=intent_id, attempt_position=attempt.position, text=text, code=code, duplicate=duplicate
         )
         await self._verdict(intent_id, event)
+
+    def _is_pending(self, intent_id: str, attempt: Attempt) -> bool:
+        known = self._state.record(intent_id).attempts
+        return any(item.position == attempt.position and item.outcome is AttemptOutcome.PENDING for item in known)
 
     async def _verdict(self, intent_id: str, event: events.BaseEvent) -> None:
         """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""

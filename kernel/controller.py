@@ -537,9 +537,6 @@ def new_intent(
             created_at_ns=now_ns,
             updated_at_ns=now_ns,
         )
-        events.canonical_json(metadata)
-    except ValidationError:
-        raise
-    except (ValueError, TypeError) as problem:
+    except ValueError as problem:
         raise ValidationError(f"the intent is not valid: {problem}") from problem
     return intent

@@ -6,9 +6,11 @@ FIX's. `OrderState` is derived from facts by `lifecycle.order_state`, or written
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated, Any
 
+import pydantic
 from pydantic import Field, Strict
 
 from kernel.order_spec import (
@@ -147,6 +149,15 @@ class OrderIntent(Model):
     """When it was created, in Unix nanoseconds."""
     updated_at_ns: InstantNs = 0
     """When it last changed, in Unix nanoseconds."""
+
+    @pydantic.field_validator("metadata")
+    @classmethod
+    def _is_json(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(metadata, allow_nan=False)
+        except TypeError as problem:
+            raise ValueError(f"metadata must be JSON: {problem}") from problem
+        return metadata
 
 
 class OrderStatus(Model):

@@ -1,7 +1,11 @@
 """Reading history: everything that begins with the log from position 1.
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it.
-`views`: what the CLI prints, as functions that a library user can call too.
+What the CLI prints and does, as functions that a library user can call too:
+`views` (what `get` lists and watches) `resources` (its types) `describe` `reading` (`events`) `event_text` `health`
+`output` (tables, JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `attach`
+(a kernel beside the leader) `running` (the processes) `failures` (exit codes and their words) `demo` with `demo_stage`
+`demo_checks` `demo_pages`.
 """
 
 from replay.recovery import open_kernel

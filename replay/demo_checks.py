@@ -78,7 +78,7 @@ def sent_after_logged(evidence: Evidence) -> Check:
     strangers = [
         order["client_order_id"] for order in evidence.truth["orders"] if order["client_order_id"] not in logged
     ]
-    detail = f"{len(evidence.truth['orders'])} orders at the exchange, {len(strangers)} that the log does not know"
+    detail = f"orders at the exchange: {len(evidence.truth['orders'])}; unknown to the log: {len(strangers)}"
     return Check("every order was in the log before the exchange had it", not strangers, detail)
 
 
@@ -96,7 +96,8 @@ def nothing_sent_twice(evidence: Evidence) -> Check:
     counts = Counter(order["client_order_id"] for order in evidence.truth["orders"])
     twice = [name for name, count in counts.items() if count > 1]
     sends = len(submits(evidence.history))
-    return Check("no order was sent twice", not twice, f"{sends} sends in the log, {len(counts)} ids at the exchange")
+    detail = f"sends in the log: {sends}; taken by the exchange: {counts.total()}; under one id: {max(counts.values())}"
+    return Check("no order was sent twice", not twice, detail)
 
 
 def statuses_agree(evidence: Evidence) -> Check:
@@ -111,7 +112,7 @@ def statuses_agree(evidence: Evidence) -> Check:
         for order in evidence.truth["orders"]
         if known.get(order["exchange_order_id"]) != (order["status"], order["cum_qty"])
     ]
-    detail = f"{len(known)} compared" if not wrong else f"venue orders {', '.join(wrong)} differ"
+    detail = f"orders compared: {len(known)}" if not wrong else f"venue orders {', '.join(wrong)} differ"
     return Check("status and filled quantity of each order agree", not wrong, detail)
 
 
@@ -124,7 +125,7 @@ def fills_agree(evidence: Evidence) -> Check:
     )
     true = Counter((trade["fill_key"], trade["last_qty"], trade["last_px"]) for trade in evidence.truth["trades"])
     missing, surplus = (true - logged).total(), (logged - true).total()
-    detail = f"{true.total()} trades at the exchange, {missing} missing in the log, {surplus} too many"
+    detail = f"trades at the exchange: {true.total()}; missing in the log: {missing}; too many: {surplus}"
     return Check("the log has each trade once", logged == true, detail)
 
 
@@ -135,7 +136,7 @@ def positions_agree(evidence: Evidence) -> Check:
         true[trade["symbol_id"]] += trade["last_qty"] if trade["side"] == "BUY" else -trade["last_qty"]
     held = {position.symbol_id: position.quantity for position in evidence.state.positions()}
     agree = {name: value for name, value in true.items() if value} == {name: v for name, v in held.items() if v}
-    return Check("positions are what the exchange's trades come to", agree, f"{len(held)} symbols compared")
+    return Check("positions are what the exchange's trades come to", agree, f"symbols compared: {len(held)}")
 
 
 def all_settled(evidence: Evidence) -> Check:

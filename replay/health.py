@@ -27,7 +27,7 @@ from kernel.readiness import (
 )
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from replay.output import age, aligned, json_text, yaml_text
+from replay.output import Format, age, aligned, json_line, json_text, yaml_text
 
 WINDOW_ROWS = 1_000
 """Rows of the log's end that are looked through first; each further look takes twice as many."""
@@ -95,12 +95,13 @@ async def newest_complete_snapshot(log: EventLog) -> events.VenueSnapshotTaken |
 async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> dict[str, Any]:
     """Whether somebody acts on a kernel's log. `ready`, `conditions` and more, as JSON values."""
     log, now_ns = kernel.log, (clock or SystemClock()).now_ns()
+    head = await log.head()
     seen = Seen(
         leader=await leader_of(log),
         held=await lease_is_held(log),
         snapshot=await newest_complete_snapshot(log),
         position=kernel.state.position,
-        head=(await log.head()).position,
+        head=head.position,
         now_ns=now_ns,
     )
     conditions = conditions_of(seen, kernel.state)
@@ -112,7 +113,7 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
         "holder": seen.leader.holder,
         "conditions": [condition.as_dict() for condition in conditions],
         "position": seen.head,
-        "last_event_at_ns": (await log.head()).recorded_at_ns,
+        "last_event_at_ns": head.recorded_at_ns,
         "kernel_started_at_ns": recorded_at_ns(seen.leader.started),
         "kernel_stopped_at_ns": recorded_at_ns(seen.leader.stopped),
         "snapshot_at_ns": seen.snapshot.ended_ns if seen.snapshot else None,
@@ -221,11 +222,18 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
     return aligned(facts) + "\n" + aligned([header, *lines])
 
 
-def health_as(found: dict[str, Any], form: str, *, clock: Clock | None = None) -> str:
-    """What `health` found, as `table`, `json` or `yaml`."""
-    if form == "json":
-        return json_text(found)
-    return yaml_text(found) if form == "yaml" else health_text(found, (clock or SystemClock()).now_ns())
+def health_as(found: dict[str, Any], form: Format, *, clock: Clock | None = None) -> str:
+    """What `health` found, in any format."""
+    match form:
+        case Format.JSON:
+            return json_text(found)
+        case Format.JSONL:
+            return json_line(found)
+        case Format.YAML:
+            return yaml_text(found)
+        case Format.NAME:
+            return f"exchange/{found['exchange_id']}\n"
+    return health_text(found, (clock or SystemClock()).now_ns())
 
 
 def since_text(instant_ns: int | None, now_ns: int) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pydantic
+import orjson
 
 from kernel.errors import SchemaError
 from kernel.events.attempts import AttemptFailed, AttemptResolved, AttemptStarted, AttemptUnknown
@@ -73,8 +73,17 @@ def encode(event: BaseEvent) -> bytes:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no white space, UTF-8, no NaN: one value, one text. `ValueError` for what JSON can't hold."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Sorted keys, no white space, UTF-8: one value, one text. `ValueError` for what JSON can't hold.
+
+    Written by orjson, and by the standard library where an integer is wider than 64 bits (unbounded notionals); without
+    floats the two write the same bytes. NaN is refused where it could come in, in an intent's metadata.
+    """
+    try:
+        data: bytes = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return data
+    except TypeError:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
 
 
 def decode(
@@ -103,16 +112,20 @@ def decode(
         if schema_version == event_type.schema_version:
             event = event_type.model_validate_json(state)
         else:
-            event = event_type.model_validate(upcast(event_type, schema_version, state))
-    except (pydantic.ValidationError, ValueError) as problem:
+            event = event_type.model_validate_json(canonical_json(upcast(event_type, schema_version, state)))
+    except UNREADABLE as problem:
         raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
     event._envelope = envelope
     return event
 
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a payload that is not of its schema raises: pydantic, JSON, or an upcaster that misses a field."""
+
+
 def upcast(event_type: type[BaseEvent], schema_version: int, state: bytes) -> dict[str, Any]:
     """A payload of an older version as one of the current version, by the chain of upcasters."""
-    payload = json.loads(state)
+    payload: dict[str, Any] = json.loads(state)
     for version in range(schema_version, event_type.schema_version):
         payload = event_type.upcasters[version](payload)
-    return dict(payload)
+    return payload

@@ -59,6 +59,7 @@ class ListeningVenue:
 
     def __init__(self) -> None:
         self.called_s: list[float] = []
+        self.called = asyncio.Event()
         self._serial = 0
 
     @property
@@ -73,6 +74,7 @@ class ListeningVenue:
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         self.called_s.append(time.perf_counter())
+        self.called.set()
         self._serial += 1
         return ExecutionReport(
             exec_type=ExecType.NEW, symbol_id=request.order.symbol_id, exec_id=f"e{self._serial}",
@@ -202,13 +204,12 @@ async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Fig
         await kernel.wait_ready(30)
         for _ in range(orders):
             floor_s.append(raw.insert(1, state, META))
+            venue.called.clear()
             await kernel.place_order(ORDER, wait="recorded")
             committed_s = time.perf_counter()
-            calls = len(venue.called_s)
-            while len(venue.called_s) == calls and (calls == 0 or venue.called_s[-1] < committed_s):
-                await asyncio.sleep(0)
+            await venue.called.wait()
             ours_s.append(max(0.0, venue.called_s[-1] - committed_s))
-            await settled(kernel.state.live_intent_ids, kernel.get_reconciliation_metrics)
+            await settled(kernel.get_reconciliation_metrics)
     raw.close()
     detail = {
         "bare_commit_p50_ms": round(percentile(floor_s, 0.5) * 1e3, 3),
@@ -224,7 +225,7 @@ async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Fig
     ]  # fmt: skip
 
 
-async def settled(live: Callable[[], list[str]], metrics: Callable[[], dict[str, int]]) -> None:
+async def settled(metrics: Callable[[], dict[str, int]]) -> None:
     """Let the answer of the last order be recorded before the next begins."""
     while metrics()["pending_reconciliations"]:
         await asyncio.sleep(0.0005)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kernel.settings import KernelSettings
 from replay.running import settings_over
-from tests.cli.world import Child, World
+from tests.cli.world import Child, World, clean_environment
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_an_exchange_of_its_own_process(world: World, tmp_path: Path) -> None:
             leader.expect("ready: leads", err=True)
             world.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
         assert exchange.end() == 0
-        assert exchange.out.empty()
+        assert list(exchange.out.queue) == [None]
     finally:
         exchange.close()
 
@@ -109,3 +111,28 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
         second = Child("paper-exchange", "--listen", address)
         second.expect("cannot listen", err=True)
         assert second.wait() == 6
+
+
+def test_a_watch_ends_with_an_interruption(world: World) -> None:
+    """Ctrl-C on a watch is 130, without a word."""
+    with world.leader(), world.child("get", "orders", "-w", "-o", "name") as watch:
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+        watch.expect("order/")
+        assert watch.end(signal.SIGINT) == 130
+        assert watch.talk == []
+
+
+def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
+    """A reader that goes away (`| head -1`) is no error: exit code 0, and nothing on stderr."""
+    words = [sys.executable, "-m", "cli", "events", "-w", "-o", "jsonl"]
+    with world.leader():
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+        environment = clean_environment(**world.environment)
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.readline()
+            process.stdout.close()
+            world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+            assert process.wait(timeout=20) == 0
+            assert process.stderr.read() == b""

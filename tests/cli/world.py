@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from click.testing import CliRunner, Result
 
@@ -37,8 +38,8 @@ class Child:
             text=True,
             env=clean_environment(**environment),
         )
-        self.out: queue.Queue[str] = queue.Queue()
-        self.err: queue.Queue[str] = queue.Queue()
+        self.out: queue.Queue[str | None] = queue.Queue()
+        self.err: queue.Queue[str | None] = queue.Queue()
         self._threads = [
             threading.Thread(target=pump, args=(stream, lines))
             for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.err))
@@ -47,15 +48,19 @@ class Child:
             thread.start()
 
     def expect(self, text: str, *, err: bool = False) -> str:
-        """The next line that has a text in it."""
+        """The next line that has a text in it. Fails at once when the process ends without it."""
         lines = self.err if err else self.out
+        seen: list[str] = []
         while True:
             try:
                 line = lines.get(timeout=LINE_TIMEOUT_S)
             except queue.Empty:
-                raise AssertionError(f"no line with {text!r} within {LINE_TIMEOUT_S:g} s") from None
+                line = None
+            if line is None:
+                raise AssertionError(f"no line with {text!r}, only {seen} and {[*self.err.queue]}")
             if text in line:
                 return line
+            seen.append(line)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait; the exit code."""
@@ -67,6 +72,11 @@ class Child:
         code = self.process.wait(timeout=LINE_TIMEOUT_S)
         self.close()
         return code
+
+    @property
+    def talk(self) -> list[str]:
+        """What is left of what it said on stderr, once it has ended."""
+        return [line for line in self.err.queue if line is not None]
 
     def close(self) -> None:
         """Let go of it, killed if need be."""
@@ -80,10 +90,12 @@ class Child:
             stream.close()
 
 
-def pump(stream: object, lines: queue.Queue[str]) -> None:
-    """Every line of a stream into a queue."""
-    for line in stream:  # type: ignore[attr-defined]  # Popen's streams are IO[str] or None, and here they are there
+def pump(stream: IO[str] | None, lines: queue.Queue[str | None]) -> None:
+    """Every line of a stream into a queue, then None."""
+    assert stream is not None
+    for line in stream:
         lines.put(line.rstrip("\n"))
+    lines.put(None)
 
 
 class World:

@@ -1,0 +1,231 @@
+"""Every row of the protocol's settlement table: what becomes of a submit whose outcome is not known.
+
+Each row is a kind of venue (look-up, dedupe, window), and is tried with the order wanted or canceled, found or not found,
+through the pure `kernel.settlement` and through the whole kernel against the scripted exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from kernel.clock import NS_PER_S
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, OrdStatus, ReconciliationStatus
+from kernel.settlement import ClosedUnfilled, Conclusion, Dead, FirstLook, LookAgain, Resend, conclude, next_look_ns
+from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
+from tests.scenarios.runner import Script, World
+
+WINDOW_NS, LAG_NS = 3 * NS_PER_S, NS_PER_S
+ABSENT_NS = WINDOW_NS + LAG_NS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    lookup: bool
+    dedupe: Dedupe
+    window: bool
+    wanted: str
+    """What becomes of it, not found and wanted: `resend`, `dead` (then sent again), `unknown`."""
+    canceled: str
+    """What becomes of it, not found and canceled: `dead` or `unknown`."""
+
+    @property
+    def name(self) -> str:
+        window = "window" if self.window else "no window"
+        return f"{'lookup' if self.lookup else 'no lookup'}, {self.dedupe.value.lower()}, {window}"
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        return VenueCapabilities(
+            lookup=self.lookup,
+            lookup_closed=self.lookup,
+            dedupe=self.dedupe,
+            validity_window_ns=WINDOW_NS if self.window else None,
+            read_lag=ReadLag(order_ns=LAG_NS, open_orders_ns=LAG_NS, trades_ns=LAG_NS),
+        )
+
+    @property
+    def words(self) -> str:
+        dedupe = self.dedupe.value.lower().replace("_", "-")
+        lookup, window = ("closed" if self.lookup else "no"), ("3s" if self.window else "none")
+        return f"venue lookup={lookup} dedupe={dedupe} window={window} lag=1s"
+
+
+TABLE = [
+    row
+    for lookup in (True, False)
+    for row in (
+        Row(lookup, Dedupe.FOR_EVER, True, wanted="resend", canceled="dead"),
+        Row(lookup, Dedupe.FOR_EVER, False, wanted="resend", canceled="unknown"),
+        Row(lookup, Dedupe.WHILE_OPEN, True, wanted="dead", canceled="dead"),
+        Row(lookup, Dedupe.NONE, True, wanted="dead", canceled="dead"),
+        Row(lookup, Dedupe.WHILE_OPEN, False, wanted="unknown", canceled="unknown"),
+        Row(lookup, Dedupe.NONE, False, wanted="unknown", canceled="unknown"),
+    )
+]
+ROWS = [pytest.param(row, id=row.name) for row in TABLE]
+
+
+def an_attempt(row: Row, **given: object) -> Attempt:
+    """A submit stamped at 0 whose outcome is unknown."""
+    fields: dict[str, object] = {
+        "number": 1,
+        "kind": AttemptKind.SUBMIT,
+        "position": 1,
+        "outcome": AttemptOutcome.UNKNOWN,
+        "client_order_id": "c1",
+        "send_by_ns": NS_PER_S,
+        "valid_until_ns": WINDOW_NS if row.window else None,
+        "absent_after_ns": ABSENT_NS if row.window else None,
+    }
+    return Attempt.model_validate({**fields, **given})
+
+
+def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conclusion:
+    """What a look that showed nothing comes to."""
+    assumed = given.pop("assumed_max_delay_ns", None)
+    assert assumed is None or isinstance(assumed, int)
+    return conclude(
+        an_attempt(row, **given),
+        row.capabilities,
+        wanted=wanted,
+        began_ns=began_ns,
+        ended_ns=began_ns,
+        assumed_max_delay_ns=assumed,
+    )
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_look_begun_too_early_proves_absence(row: Row, wanted: bool) -> None:
+    """A look begun before the last instant at which the request could be accepted, plus lag, never concludes absence."""
+    found = not_found(row, wanted=wanted, began_ns=ABSENT_NS - 1)
+    expected = Resend if wanted and row.wanted == "resend" else LookAgain
+    assert isinstance(found, expected)
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_admissible_look_concludes_what_the_table_says(row: Row, wanted: bool) -> None:
+    """From that instant on, the row decides: absent (by one look or two), sent again, or unknown for good."""
+    found = not_found(row, wanted=wanted, began_ns=ABSENT_NS)
+    becomes = row.wanted if wanted else row.canceled
+    if becomes == "dead" and not row.lookup:
+        assert found == FirstLook(ABSENT_NS + LAG_NS)
+        found = not_found(row, wanted=wanted, began_ns=ABSENT_NS + LAG_NS, list_look_ended_ns=ABSENT_NS)
+    expected = {"dead": Dead, "resend": Resend, "unknown": LookAgain}[becomes]
+    assert isinstance(found, expected)
+    assert not (isinstance(found, Dead) and found.inferred)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.values[0].lookup and row.values[0].window])  # type: ignore[union-attr]  # a Row
+def test_the_second_look_waits_for_the_trades(row: Row) -> None:
+    """Without look-up, trades asked for before a lag has passed since the list ended prove nothing (H15b)."""
+    found = not_found(row, wanted=False, began_ns=ABSENT_NS + LAG_NS - 1, list_look_ended_ns=ABSENT_NS)
+    assert found == LookAgain(ABSENT_NS + LAG_NS, "the trades may not show it yet")
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.values[0].wanted == "unknown"])  # type: ignore[union-attr]  # a Row
+def test_an_assumed_delay_is_marked_as_inferred(row: Row) -> None:
+    """Without a window only an operator's assumption ends the question, and it says that it is one (H5c)."""
+    early = not_found(row, wanted=True, began_ns=21 * NS_PER_S - 1, assumed_max_delay_ns=20 * NS_PER_S)
+    late = not_found(row, wanted=True, began_ns=21 * NS_PER_S, assumed_max_delay_ns=20 * NS_PER_S)
+    assert isinstance(early, LookAgain)
+    assert isinstance(late, Dead)
+    assert late.inferred
+
+
+def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
+    """Refused for ever as used, not open, no trade, and queries must show it by now: it was closed without a fill (H6)."""
+    row = TABLE[-6]
+    assert not row.lookup
+    assert row.dedupe is Dedupe.FOR_EVER
+    early = not_found(row, wanted=True, began_ns=2 * NS_PER_S - 1, duplicate=True)
+    late = not_found(row, wanted=True, began_ns=2 * NS_PER_S, duplicate=True)
+    assert isinstance(early, LookAgain)
+    assert isinstance(late, ClosedUnfilled)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
+    """A look at once, at a quarter and at half of the time to absence, then one that is admissible; else as backoff has it."""
+    attempt, instants, last = an_attempt(row), [], None
+    while (last := next_look_ns(attempt, row.capabilities, last_look_ns=last)) is not None:
+        instants.append(last)
+    assert instants == ([0, ABSENT_NS // 4, ABSENT_NS // 2, ABSENT_NS] if row.window else [0])
+
+
+# ------------------------------------------------------------------------------------------- through the whole kernel
+async def played(row: Row, *, wanted: bool, arrives: bool) -> World:
+    """A submit whose answer and reports are lost, and that arrives or does not; two minutes later."""
+    world = World()
+    script = Script(world)
+    lines = [
+        row.words,
+        "start K0",
+        "venue: hold submit reports",
+        "venue: freeze order open trades",
+        "place b1 BUY 2 @100",
+        *([] if wanted else ["cancel b1"]),
+        "venue: fail w1 connection reset",
+        "venue: deliver w1" if arrives else "venue: lose w1",
+        "venue: thaw",
+        "venue: flow submit",
+        "time +120s",
+    ]
+    for line in lines:
+        await script.run(line)
+    return world
+
+
+def known_of(world: World) -> tuple[OrdStatus, ReconciliationStatus, int]:
+    """Status, reconciliation status, and how often the one id was sent."""
+    state = world.running.kernel.state
+    order = state.order_state("b1")
+    assert order is not None
+    sends = state.record("b1").sends
+    assert len(sends) == 1, "a second id was used"
+    return order.status.ord_status, order.reconciliation_status, sends[0][1]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("wanted", [True, False], ids=["wanted", "canceled"])
+async def test_found_means_that_facts_settle_it(row: Row, wanted: bool) -> None:
+    """An order that did arrive is found, works if it is wanted, and is canceled if not; there is one of it."""
+    world = await played(row, wanted=wanted, arrives=True)
+    try:
+        status, reconciled, _ = known_of(world)
+        assert [order.status for order in world.exchange.truth] == [status]
+        assert status is (OrdStatus.NEW if wanted else OrdStatus.CANCELED)
+        assert reconciled is ReconciliationStatus.SYNCED
+        assert not world.problems
+    finally:
+        await world.close()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("wanted", [True, False], ids=["wanted", "canceled"])
+async def test_not_found_ends_as_the_table_says(row: Row, wanted: bool) -> None:
+    """An order that did not arrive is sent again under its id, or is absent for good, or stays unknown with a finding."""
+    world = await played(row, wanted=wanted, arrives=False)
+    try:
+        status, reconciled, sends = known_of(world)
+        becomes = row.wanted if wanted else row.canceled
+        kinds = [item.kind for item in world.running.kernel.state.findings() if item.intent_id == "b1"]
+        assert not world.problems
+        if becomes == "unknown":
+            assert (reconciled, sends, world.exchange.truth) == (ReconciliationStatus.UNKNOWN, 1, ())
+            assert kinds == [FindingKind.UNKNOWN_TOO_LONG]
+        elif wanted:
+            assert (status, reconciled, sends) == (OrdStatus.NEW, ReconciliationStatus.SYNCED, 2)
+            assert [order.status for order in world.exchange.truth] == [OrdStatus.NEW]
+        else:
+            assert (status, reconciled, sends) == (OrdStatus.CANCELED, ReconciliationStatus.SYNCED, 1)
+            assert world.exchange.truth == ()
+    finally:
+        await world.close()

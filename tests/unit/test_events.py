@@ -1,0 +1,209 @@
+"""Every event can be stored and read again, exactly; what is not of its schema is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernel.models
+import kernel.order_spec
+import kernel.venues.base
+from kernel.errors import SchemaError
+from kernel.events import EVENT_TYPES, REGISTRY, BaseEvent, Envelope, canonical_json, decode, encode
+from kernel.events.base import Upcaster
+from kernel.models import Evidence
+from tests.samples import AT, SAMPLES
+
+ENVELOPE = Envelope(
+    position=7, stream_id="intent:a", version=3, recorded_at_ns=AT, actor="strategy:x", evidence=Evidence.COMMAND
+)
+
+
+def models_of_modules() -> Iterator[type[pydantic.BaseModel]]:
+    for module in (kernel.order_spec, kernel.models, kernel.venues.base):
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, pydantic.BaseModel):
+                yield value
+
+
+def by_topic(event: BaseEvent) -> str:
+    return event.topic
+
+
+def test_every_topic_has_a_sample_with_every_field() -> None:
+    """The samples cover each topic, and each field of it with a value other than its default."""
+    assert SAMPLES.keys() == REGISTRY.keys()
+    assert len(REGISTRY) == len(EVENT_TYPES)
+    for topic, event in SAMPLES.items():
+        unset = set(REGISTRY[topic].model_fields) - event.model_dump(exclude_defaults=True).keys()
+        assert not unset, f"{topic} has no sample of {unset}"
+
+
+@pytest.mark.parametrize("event", SAMPLES.values(), ids=by_topic)
+def test_every_event_comes_back_as_it_was(event: BaseEvent) -> None:
+    """Decoding what was encoded gives an equal event, and encoding that gives the same bytes."""
+    stored = encode(event)
+    read = decode(event.topic, event.schema_version, stored, ENVELOPE)
+    assert read.model_dump() == event.model_dump()
+    assert type(read) is type(event)
+    assert encode(read) == stored
+    assert (read.position, read.version, read.stream_id) == (7, 3, "intent:a")
+
+
+@given(st.data())
+def test_events_with_fewer_fields_come_back_too(data: st.DataObject) -> None:
+    """Any optional field may be absent; absent fields are not stored."""
+    event = data.draw(st.sampled_from(sorted(SAMPLES.items())))[1]
+    fields = type(event).model_fields
+    kept = {name: getattr(event, name) for name in fields if fields[name].is_required() or data.draw(st.booleans())}
+    fewer = type(event)(**kept)
+    stored = encode(fewer)
+    assert None not in json.loads(stored).values()
+    assert decode(event.topic, 1, stored).model_dump() == fewer.model_dump()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+def test_json_is_canonical(value: Any) -> None:
+    """One value has one text: sorted keys, no white space, UTF-8, whatever the order of its keys was."""
+    text = canonical_json(value)
+    assert json.loads(text) == value
+    assert canonical_json(json.loads(text)) == text
+
+
+def test_canonical_json_is_what_it_says() -> None:
+    """Keys sorted, no white space, letters as they are; numbers that JSON does not have are refused."""
+    assert canonical_json({"b": 1, "a": {"ü": [1, 2]}}) == '{"a":{"ü":[1,2]},"b":1}'.encode()
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(float("nan"))
+
+
+def test_large_integers_are_exact() -> None:
+    """Quantities up to 2^64−1 and notionals beyond them are stored digit for digit."""
+    stored = encode(SAMPLES["OrderFilled"])
+    assert b'"last_px":18446744073709551615' in stored
+    assert f'"cum_notional":{2**70}'.encode() in encode(SAMPLES["OrderStateRecorded"])
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+def changed(topic: str, **changes: Any) -> bytes:
+    payload = json.loads(encode(SAMPLES[topic]))
+    return canonical_json({**payload, **changes})
+
+
+@pytest.mark.parametrize(
+    ("topic", "version", "state", "words"),
+    [
+        ("OrderTeleported", 1, b"{}", "unknown topic 'OrderTeleported'"),
+        ("Paused", 2, b"{}", "schema version 2, this code reads up to 1"),
+        ("Paused", 0, b"{}", "schema version 0"),
+        ("OrderFilled", 1, changed("OrderFilled", colour="red"), "colour"),
+        ("OrderFilled", 1, changed("OrderFilled", last_qty=1.0), "last_qty"),
+        ("OrderFilled", 1, changed("OrderFilled", last_qty="1"), "last_qty"),
+        ("OrderFilled", 1, changed("OrderFilled", last_qty=True), "last_qty"),
+        ("OrderFilled", 1, changed("OrderFilled", last_qty=-1), "last_qty"),
+        ("OrderFilled", 1, changed("OrderFilled", last_qty=2**64), "last_qty"),
+        ("OrderFilled", 1, changed("OrderFilled", intent_id="no spaces"), "intent_id"),
+        ("OrderFilled", 1, changed("OrderFilled", exec_type="TELEPORTED"), "exec_type"),
+        ("LogCreated", 1, changed("LogCreated", log_id="xyz"), "log_id"),
+        ("LogCreated", 1, b"{}", "Field required"),
+        ("LogCreated", 1, b"{", "LogCreated is not of its schema"),
+        ("LogCreated", 1, b"\xff", "LogCreated is not of its schema"),
+    ],
+)
+def test_what_does_not_fit_is_a_schema_error(topic: str, version: int, state: bytes, words: str) -> None:
+    """An unknown topic, a newer version, an unknown field, a float among integers: `SchemaError` with the position."""
+    with pytest.raises(SchemaError, match=words) as raised:
+        decode(topic, version, state, ENVELOPE)
+    assert raised.value.position == 7
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", None])
+@pytest.mark.parametrize("field", ["last_qty", "last_px"])
+def test_no_event_is_made_with_a_number_that_is_none(field: str, value: Any) -> None:
+    """Floats, booleans and strings are no integers, in the code as in the log."""
+    with pytest.raises(pydantic.ValidationError):
+        type(SAMPLES["OrderFilled"])(**{**SAMPLES["OrderFilled"].model_dump(), field: value})
+
+
+def test_events_are_frozen() -> None:
+    """Nothing changes an event."""
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        SAMPLES["Paused"].reason = "other"  # type: ignore[attr-defined] # the refusal is what is tested
+
+
+def test_an_event_has_no_envelope_before_it_is_recorded() -> None:
+    """Asking where an event is, before it is anywhere, is an error and not a zero."""
+    event = SAMPLES["Paused"]
+    assert not event.recorded
+    with pytest.raises(ValueError, match="not recorded yet"):
+        _ = event.position
+    recorded = event.with_envelope(ENVELOPE)
+    assert (recorded.position, recorded.actor, recorded.evidence) == (7, "strategy:x", Evidence.COMMAND)
+    assert not event.recorded
+
+
+# ------------------------------------------------------------------------------------------------------------ versions
+def with_price_in_ticks(payload: dict[str, Any]) -> dict[str, Any]:
+    return {"ticks": payload["price"] * 100}
+
+
+def with_currency(payload: dict[str, Any]) -> dict[str, Any]:
+    return {**payload, "currency": "USDT"}
+
+
+class Quoted(BaseEvent):
+    """An event in its third version."""
+
+    topic = "Quoted"
+    schema_version = 3
+    upcasters: ClassVar[dict[int, Upcaster]] = {1: with_price_in_ticks, 2: with_currency}
+    ticks: int
+    """The price."""
+    currency: str
+    """Its currency."""
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [(1, b'{"price":7}'), (2, b'{"ticks":700}'), (3, b'{"currency":"USDT","ticks":700}')],
+)
+def test_older_versions_are_brought_up(version: int, state: bytes) -> None:
+    """Every older version reads as the newest one, by the whole chain of upcasters."""
+    event = decode("Quoted", version, state, registry={"Quoted": Quoted})
+    assert event.model_dump() == {"ticks": 700, "currency": "USDT"}
+
+
+@pytest.mark.parametrize("state", [b'{"cost":7}', b'{"price":"x"}', b"[]", b"7"])
+def test_an_older_payload_that_is_broken_is_a_schema_error(state: bytes) -> None:
+    """What an upcaster can't read is refused like any payload that is not of its schema."""
+    with pytest.raises(SchemaError, match="Quoted is not of its schema"):
+        decode("Quoted", 1, state, registry={"Quoted": Quoted})
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES, ids=lambda event_type: event_type.topic)
+def test_upcasters_reach_from_the_first_version(event_type: type[BaseEvent]) -> None:
+    """A topic is its class's name, and every version below the newest has its upcaster."""
+    assert event_type.topic == event_type.__name__
+    assert set(event_type.upcasters) == set(range(1, event_type.schema_version))
+
+
+# -------------------------------------------------------------------------------------------------------------- schema
+@pytest.mark.parametrize("model", [*EVENT_TYPES, *models_of_modules()], ids=lambda model: model.__name__)
+def test_schemas_describe_every_field(model: type[pydantic.BaseModel]) -> None:
+    """Each field's docstring is in the JSON schema, and so is the model's."""
+    schema = model.model_json_schema()
+    assert schema.get("description")
+    bare = [name for name, field in schema.get("properties", {}).items() if not field.get("description")]
+    assert bare == []
