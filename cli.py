@@ -59,6 +59,15 @@ class Verbs(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(100)) for name in names])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb. That nobody reads its output any more is no error (for click it would be one)."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered must not fail at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
     def main(self, *args: Any, **given: Any) -> Any:
         """Run a verb and exit with its code. Without `standalone_mode`, as click does it."""
         if not given.get("standalone_mode", True):
@@ -66,10 +75,6 @@ class Verbs(click.Group):
         session = Session(debug=bool(os.environ.get("ORDERCTL_DEBUG")))
         try:
             result = super().main(*args, **{"obj": session, **given, "standalone_mode": False})
-        except BrokenPipeError:
-            # Whoever read our output has seen enough; what is still buffered must not fail at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except Exception as problem:

@@ -154,7 +154,8 @@ class OrderIntent(Model):
     @classmethod
     def _is_json(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         try:
-            json.dumps(metadata, allow_nan=False)
+            if metadata:
+                json.dumps(metadata, allow_nan=False)
         except TypeError as problem:
             raise ValueError(f"metadata must be JSON: {problem}") from problem
         return metadata

@@ -25,7 +25,7 @@ EventPredicate = Callable[[events.BaseEvent], bool]
 
 
 def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
-    """What a filter lets through: by `event_type`, `symbol_id`, `intent_id`, `group_id`, `actor`; a value or a list of them.
+    """What a filter lets through: by `event_type`, `symbol_id`, `intent_id`, `group_id` or `actor`; a value or a list.
 
     Raises `ValidationError` for an unknown key or event type.
     """

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import PrivateAttr
-
 from kernel.models import (
     Evidence,
 )
@@ -62,6 +60,9 @@ class Envelope:
     """The database's session user (PostgreSQL)."""
 
 
+ENVELOPE = "recorded_envelope"
+"""Where an event keeps its envelope: beside its fields, so that it is neither payload nor part of what is compared."""
+
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -75,19 +76,18 @@ class BaseEvent(Model):
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
     """From version n, a pure function to the payload of version n + 1."""
 
-    _envelope: Envelope | None = PrivateAttr(default=None)
-
     @property
     def envelope(self) -> Envelope:
         """Where, when and why it was recorded; `ValueError` before it was."""
-        if self._envelope is None:
+        found: Envelope | None = self.__dict__.get(ENVELOPE)
+        if found is None:
             raise ValueError(f"{self.topic} was not recorded yet, so it has no envelope")
-        return self._envelope
+        return found
 
     @property
     def recorded(self) -> bool:
         """Whether it comes from a log."""
-        return self._envelope is not None
+        return ENVELOPE in self.__dict__
 
     @property
     def position(self) -> int:
@@ -132,5 +132,5 @@ class BaseEvent(Model):
     def with_envelope(self, envelope: Envelope) -> BaseEvent:
         """The same event as recorded there."""
         copy = self.model_copy()
-        copy._envelope = envelope
+        copy.__dict__[ENVELOPE] = envelope
         return copy

@@ -10,7 +10,7 @@ import orjson
 
 from kernel.errors import SchemaError
 from kernel.events.attempts import AttemptFailed, AttemptResolved, AttemptStarted, AttemptUnknown
-from kernel.events.base import BaseEvent, Envelope
+from kernel.events.base import ENVELOPE, BaseEvent, Envelope
 from kernel.events.control import (
     CapabilitiesChanged,
     FindingRaised,
@@ -115,7 +115,8 @@ def decode(
             event = event_type.model_validate_json(canonical_json(upcast(event_type, schema_version, state)))
     except UNREADABLE as problem:
         raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
-    event._envelope = envelope
+    if envelope is not None:
+        event.__dict__[ENVELOPE] = envelope
     return event
 
 

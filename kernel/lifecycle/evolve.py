@@ -8,7 +8,6 @@ whatever the status says (law 5); verdicts count only for the attempt that they 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
@@ -16,6 +15,7 @@ from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.record import Record, order_under, venue_orders_of
 from kernel.lifecycle.table import ENDS
+from kernel.lifecycle.values import replace
 from kernel.models import (
     UNSETTLED,
     Attempt,

@@ -13,10 +13,11 @@ order of arrival, their repetition and their delay do not matter: quantities and
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from kernel.lifecycle.values import replace
 from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import StandardOrder, TimeInForce
 
@@ -79,7 +80,7 @@ class OrderFacts:
     price_ns: int = -1
     """Ratchet of the price."""
     sizes: frozenset[tuple[int, int]] = frozenset()
-    """(venue time, quantity) of the acceptance and of each change of terms."""
+    """(venue time, quantity) of each change of terms, and of an acceptance for another quantity than was sent."""
     splits_ns: frozenset[int] = frozenset()
     """Venue times of the changes of quantity that were splits."""
     superseded_ids: frozenset[str] = frozenset()

@@ -26,15 +26,14 @@ def conditions(record: Record) -> dict[FindingKind, str]:
 
 
 def duplicate_orders(record: Record) -> str:
-    """Several live orders, or a live one under an id that made another order before (H9)."""
+    """Several live orders, or a live one under an id that had made another order before it (H9)."""
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
-    twins = [
-        facts
-        for facts in record.orders
-        if live and facts is not live[0] and not set(facts.client_order_ids).isdisjoint(live[0].client_order_ids)
-    ]
+    if not live:
+        return ""
+    older = record.orders[: record.orders.index(live[0])]
+    twins = [facts for facts in older if not set(facts.client_order_ids).isdisjoint(live[0].client_order_ids)]
     return f"{name_of(live[0])} works under the id of {', '.join(map(name_of, twins))}" if twins else ""
 
 

@@ -7,12 +7,12 @@ after it; none looks at the order's status (law 5), and each can be applied agai
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import OrderFacts, PendingRequest, TradeEntry
 from kernel.lifecycle.table import ENDS
+from kernel.lifecycle.values import replace
 from kernel.models import AttemptKind, ExecType, OrdStatus
 
 OrderChange = Callable[[OrderFacts, events.OrderReport], OrderFacts]
@@ -29,7 +29,8 @@ def venue_ns(event: events.OrderReport) -> int:
 
 
 def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return with_totals(with_size(with_terms(replace(facts, accepted=True), event), event), event)
+    known = with_totals(with_terms(replace(facts, accepted=True), event), event)
+    return known if event.order_qty == facts.order.quantity else with_size(known, event)
 
 
 def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -97,7 +98,7 @@ def answers(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 def modified(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """Replaced: a new client order id and new terms. Restated: new terms, or a new day."""
-    changed = accepted(facts, event)
+    changed = with_size(accepted(facts, event), event)
     if isinstance(event, events.OrderModified) and event.corporate_action:
         changed = replace(changed, splits_ns=changed.splits_ns | {venue_ns(event)})
     changed = replace(changed, restated_ns=max(changed.restated_ns, venue_ns(event)))

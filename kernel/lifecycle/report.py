@@ -6,7 +6,6 @@ what is known makes no event, so that a repeated report, a look that confirms, a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from kernel import events
@@ -14,6 +13,7 @@ from kernel.errors import OutcomeUnknown
 from kernel.lifecycle.evolve import evolve, find_order
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record
+from kernel.lifecycle.values import replace
 from kernel.models import ExecType
 from kernel.venues.base import ExecutionReport
 

@@ -222,7 +222,8 @@ async def test_not_found_ends_as_the_table_says(row: Row, wanted: bool) -> None:
             assert (reconciled, sends, world.exchange.truth) == (ReconciliationStatus.UNKNOWN, 1, ())
             assert kinds == [FindingKind.UNKNOWN_TOO_LONG]
         elif wanted:
-            assert (status, reconciled, sends) == (OrdStatus.NEW, ReconciliationStatus.SYNCED, 2)
+            assert (status, reconciled) == (OrdStatus.NEW, ReconciliationStatus.SYNCED)
+            assert sends >= 2
             assert [order.status for order in world.exchange.truth] == [OrdStatus.NEW]
         else:
             assert (status, reconciled, sends) == (OrdStatus.CANCELED, ReconciliationStatus.SYNCED, 1)

@@ -1,0 +1,284 @@
+"""Orders and markets: what is refused, that all of it is named, and that decimals become integers exactly or not at all."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.errors import ValidationError
+from kernel.models import OrderIntent
+from kernel.order_spec import (
+    UINT64_MAX,
+    OcoMode,
+    OrderType,
+    Side,
+    StandardOrder,
+    StandardOrderGroup,
+    SymbolMetadata,
+    TimeInForce,
+    from_scaled,
+    to_scaled,
+)
+
+BTC = SymbolMetadata(
+    symbol_id="BTCUSDT",
+    base_asset="BTC",
+    quote_asset="USDT",
+    price_decimals=2,
+    quantity_decimals=8,
+    tick_size=10,
+    lot_size=1_000,
+    min_price=100,
+    max_price=10_000_000,
+    min_quantity=2_000,
+    max_quantity=1_000_000_000,
+    min_notional=5 * 10**10,
+    max_notional=10**15,
+    max_open_orders=2,
+)
+
+
+def an_order(**given: Any) -> StandardOrder:
+    fields: dict[str, Any] = {
+        "symbol_id": "BTCUSDT",
+        "side": Side.BUY,
+        "order_type": OrderType.LIMIT,
+        "quantity": 150_000,
+        "price": 6_170_000,
+    }
+    return StandardOrder(**{**fields, **given})
+
+
+def constraints(order: StandardOrder, *, open_orders: int = 0, market: SymbolMetadata = BTC) -> set[tuple[str, str]]:
+    return {(item.field, item.constraint) for item in market.violations(order, open_orders=open_orders)}
+
+
+# -------------------------------------------------------------------------------------------------------------- orders
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"quantity": 0}, "quantity"),
+        ({"price": None}, "price"),
+        ({"order_type": OrderType.MARKET}, "price"),
+        ({"order_type": OrderType.STOP_LIMIT}, "stop_price"),
+        ({"order_type": OrderType.STOP, "price": None}, "stop_price"),
+        ({"stop_price": 5}, "stop_price"),
+        ({"time_in_force": TimeInForce.GTD}, "expire_at_ns"),
+        ({"expire_at_ns": 5}, "expire_at_ns"),
+        ({"post_only": True, "time_in_force": TimeInForce.IOC}, "post_only"),
+        ({"post_only": True, "order_type": OrderType.MARKET, "price": None}, "post_only"),
+        ({"display_quantity": 0}, "display_quantity"),
+        ({"display_quantity": 150_001}, "display_quantity"),
+        ({"symbol_id": ""}, "symbol_id"),
+        ({"symbol_id": "BTC USDT"}, "symbol_id"),
+        ({"side": "HOLD"}, "side"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_an_order_that_contradicts_itself_is_refused(given: dict[str, Any], word: str) -> None:
+    """Whatever its market, the order is refused and the field is named."""
+    with pytest.raises(pydantic.ValidationError, match=word):
+        an_order(**given)
+
+
+def test_every_contradiction_is_named() -> None:
+    """A refusal lists all that is wrong, not the first."""
+    with pytest.raises(pydantic.ValidationError) as raised:
+        an_order(quantity=0, price=None, expire_at_ns=5, display_quantity=1)
+    for word in ("quantity", "price", "expire_at_ns", "display_quantity"):
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", Decimal(1), -1, UINT64_MAX + 1])
+@pytest.mark.parametrize("field", ["quantity", "price"])
+def test_numbers_are_integers_in_range(field: str, value: Any) -> None:
+    """No float, boolean, string, negative number or one above 2^64−1 is a price or a quantity."""
+    with pytest.raises(pydantic.ValidationError, match=field):
+        an_order(**{field: value})
+
+
+def test_the_largest_number_is_taken() -> None:
+    """2^64−1 is a price and a quantity."""
+    order = an_order(quantity=UINT64_MAX, price=UINT64_MAX)
+    assert StandardOrder.model_validate_json(order.model_dump_json()) == order
+
+
+def test_orders_are_frozen() -> None:
+    """An order can't be changed in place."""
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        an_order().quantity = 1  # type: ignore[misc] # the refusal is what is tested
+
+
+def test_a_group_has_members() -> None:
+    """A group without orders is refused; with some it keeps their order."""
+    with pytest.raises(pydantic.ValidationError, match="orders"):
+        StandardOrderGroup(orders=())
+    group = StandardOrderGroup(orders=(an_order(), an_order(price=5)), mode=OcoMode.ONE_CANCELS_OTHER)
+    assert [order.price for order in group.orders] == [6_170_000, 5]
+
+
+@pytest.mark.parametrize(
+    ("intent_id", "good"),
+    [
+        ("a", True),
+        ("0-a._B", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        (".a", False),
+        ("a b", False),
+        ("ä", False),
+        ("a\n", False),
+    ],
+)
+def test_intent_ids(intent_id: str, good: bool) -> None:
+    """An id is a letter or digit and up to 63 of letters, digits, dots, underscores and dashes."""
+    if good:
+        assert OrderIntent(intent_id=intent_id, exchange_id="paper", order=an_order()).intent_id == intent_id
+        return
+    with pytest.raises(pydantic.ValidationError, match="intent_id"):
+        OrderIntent(intent_id=intent_id, exchange_id="paper", order=an_order())
+
+
+# ------------------------------------------------------------------------------------------------------------- markets
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, set()),
+        ({"price": 6_170_005}, {("price", "tick_size")}),
+        ({"price": 90, "quantity": 10**9}, {("price", "price range")}),
+        ({"price": 10_000_010, "quantity": 10**6}, {("price", "price range")}),
+        ({"quantity": 150_500}, {("quantity", "lot_size")}),
+        ({"quantity": 1_000, "price": 10_000_000}, {("quantity", "quantity range"), ("quantity", "min_notional")}),
+        ({"quantity": 1_000_001_000, "price": 1_000}, {("quantity", "quantity range")}),
+        ({"quantity": 2_000}, {("quantity", "min_notional")}),
+        ({"quantity": 10**9}, {("quantity", "max_notional")}),
+        ({"order_type": OrderType.STOP_LIMIT, "stop_price": 6_170_005},
+         {("order_type", "order_types"), ("stop_price", "tick_size")}),
+        ({"time_in_force": TimeInForce.DAY}, {("time_in_force", "times_in_force")}),
+        ({"reduce_only": True}, {("reduce_only", "reduce_only")}),
+        ({"display_quantity": 50_500}, {("display_quantity", "lot_size"), ("display_quantity", "iceberg")}),
+        ({"order_type": OrderType.MARKET, "price": None, "quantity": 2_000, "time_in_force": TimeInForce.DAY}, set()),
+    ],
+)  # fmt: skip
+def test_each_constraint_of_a_market_is_checked(given: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    """Each violated constraint is found with its field, and no other is."""
+    assert constraints(an_order(**given)) == found
+
+
+def test_every_violation_is_listed() -> None:
+    """One order that violates many constraints gets all of them, with limits and values in decimals."""
+    order = an_order(price=95, quantity=1_500, time_in_force=TimeInForce.DAY, reduce_only=True)
+    assert constraints(order, open_orders=2) == {
+        ("price", "price range"),
+        ("price", "tick_size"),
+        ("quantity", "quantity range"),
+        ("quantity", "lot_size"),
+        ("quantity", "min_notional"),
+        ("time_in_force", "times_in_force"),
+        ("reduce_only", "reduce_only"),
+        ("symbol_id", "max_open_orders"),
+    }
+    error = ValidationError("the order does not fit", BTC.violations(order))
+    assert "price: tick_size is a multiple of 0.10, given 0.95" in str(error)
+
+
+@pytest.mark.parametrize(("open_orders", "full"), [(0, False), (1, False), (2, True), (3, True)])
+def test_open_orders_are_limited(open_orders: int, full: bool) -> None:
+    """The order that would be one more than allowed is refused."""
+    assert (("symbol_id", "max_open_orders") in constraints(an_order(), open_orders=open_orders)) == full
+
+
+def test_a_zero_tick_or_lot_disables_the_check() -> None:
+    """Venues give 0 for a check that they do not make."""
+    free = BTC.model_copy(update={"tick_size": 0, "lot_size": 0})
+    assert constraints(an_order(price=6_170_001, quantity=150_001), market=free) == set()
+
+
+@pytest.mark.parametrize("limits", [{"min_price": 2, "max_price": 1}, {"min_quantity": 2, "max_quantity": 1}])
+def test_a_minimum_above_its_maximum_is_refused(limits: dict[str, int]) -> None:
+    """A market that no order can fit is a mistake in its description."""
+    with pytest.raises(pydantic.ValidationError, match="above its maximum"):
+        SymbolMetadata(symbol_id="X", base_asset="B", quote_asset="Q", price_decimals=0, quantity_decimals=0, **limits)
+
+
+@given(st.sets(st.sampled_from(OrderType)), st.sets(st.sampled_from(TimeInForce)))
+def test_sets_are_stored_in_one_order(kinds: set[OrderType], times: set[TimeInForce]) -> None:
+    """The JSON of a symbol does not depend on the order in which a set is walked."""
+    symbol = BTC.model_copy(update={"order_types": frozenset(kinds), "times_in_force": frozenset(times)})
+    assert symbol.model_dump(mode="json")["order_types"] == sorted(kinds)
+    assert SymbolMetadata.model_validate_json(symbol.model_dump_json()) == symbol
+
+
+# ------------------------------------------------------------------------------------------------------------ decimals
+@given(st.integers(0, UINT64_MAX), st.integers(0, 18))
+def test_scaling_there_and_back_is_exact(value: int, decimals: int) -> None:
+    """An integer at a scale, as a decimal and as its text, is that integer again."""
+    decimal = from_scaled(value, decimals=decimals)
+    assert to_scaled(decimal, decimals=decimals, field="price") == value
+    assert to_scaled(str(decimal), decimals=decimals, field="price") == value
+
+
+@given(st.decimals(min_value=0, max_value=10**9, places=6), st.integers(0, 18))
+def test_scaling_is_exact_or_an_error(number: Decimal, decimals: int) -> None:
+    """A decimal becomes exactly that multiple of the scale's unit, or is refused; it is never rounded."""
+    if number == number.quantize(Decimal(1).scaleb(-decimals)) and number * 10**decimals <= UINT64_MAX:
+        assert from_scaled(to_scaled(number, decimals=decimals, field="price"), decimals=decimals) == number
+        return
+    with pytest.raises(ValidationError, match="price"):
+        to_scaled(number, decimals=decimals, field="price")
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (0.1, "type"),
+        (True, "type"),
+        (None, "type"),
+        ("", "no number"),
+        ("one", "no number"),
+        ("NaN", "out of range"),
+        ("Infinity", "out of range"),
+        ("-0.01", "out of range"),
+        (-1, "out of range"),
+        ("0.001", "decimal places"),
+        ("1e-999999", "decimal places"),
+        ("1e999999", "too large"),
+        ("184467440737095516.16", "too large"),
+    ],
+)
+def test_what_is_no_price_is_refused(value: Any, word: str) -> None:
+    """Floats, text that is no number, negative, endless and too fine or large numbers each have their reason."""
+    with pytest.raises(ValidationError, match=word):
+        BTC.price_from_decimal(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "scaled"),
+    [
+        ("61700.00", 6_170_000),
+        ("0", 0),
+        ("0e5", 0),
+        ("1e3", 100_000),
+        (7, 700),
+        (Decimal("0.10"), 10),
+        ("5.00000", 500),
+    ],
+)
+def test_what_is_a_price_is_taken(value: Any, scaled: int) -> None:
+    """Text, integers and decimals, with or without an exponent or trailing zeros."""
+    assert BTC.price_from_decimal(value) == scaled
+
+
+def test_quantities_and_notionals_have_their_own_scales() -> None:
+    """Quantities are at the quantity scale, notionals at that of both together."""
+    assert BTC.quantity_from_decimal("0.0015") == 150_000
+    assert str(BTC.quantity_to_decimal(150_000)) == "0.00150000"
+    assert str(BTC.price_to_decimal(6_170_000)) == "61700.00"
+    assert BTC.notional_to_decimal(6_170_000 * 150_000) == Decimal("92.55")
+    assert from_scaled(-5, decimals=2) == Decimal("-0.05")

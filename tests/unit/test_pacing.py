@@ -1,0 +1,78 @@
+"""How runs that settle nothing are spaced."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.clock import NS_PER_S, SeededIds
+from kernel.pacing import Pacing
+from kernel.settings import KernelSettings
+from tests.paper_world import HandClock
+
+
+class HalfIds(SeededIds):
+    """Jitter that is always one half."""
+
+    def fraction(self) -> float:
+        return 0.5
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """A clock set by hand."""
+    return HandClock()
+
+
+@pytest.fixture
+def pacing(clock: HandClock) -> Pacing:
+    """Paces from 0.1 s to 5 s."""
+    return Pacing(clock, HalfIds(1), KernelSettings())
+
+
+def delay_s(pacing: Pacing, clock: HandClock) -> float:
+    """How long the key has to wait from now."""
+    return (pacing.slow_down("a") - clock.now_ns()) / NS_PER_S
+
+
+def test_pauses_double_up_to_a_bound(pacing: Pacing, clock: HandClock) -> None:
+    """0.1 s, then twice as long each time, half of it drawn; never above the bound."""
+    pacing.begin("a", "look")
+    delays = [delay_s(pacing, clock) for _ in range(9)]
+    assert delays[:4] == [0.1, 0.15, 0.25, 0.45]
+    assert max(delays) == delays[-1] == 2.55
+
+
+def test_each_kind_of_action_has_its_own_pace(pacing: Pacing) -> None:
+    """A question asked a moment ago does not delay a cancel."""
+    pacing.begin("a", "look")
+    held_ns = pacing.slow_down("a")
+    assert pacing.begin("a", "cancel") == 0
+    assert pacing.begin("a", "look") == held_ns
+
+
+def test_what_is_settled_starts_anew(pacing: Pacing, clock: HandClock) -> None:
+    """After it settled something, the kind that ran is quick again, and others keep their pace."""
+    pacing.begin("a", "cancel")
+    canceled_ns = pacing.slow_down("a")
+    pacing.begin("a", "look")
+    pacing.slow_down("a")
+    pacing.settled("a")
+    assert pacing.begin("a", "look") == 0
+    assert delay_s(pacing, clock) == 0.1
+    assert pacing.begin("a", "cancel") == canceled_ns
+
+
+def test_a_key_that_converged_is_forgotten(pacing: Pacing) -> None:
+    """Nothing is kept of it."""
+    pacing.begin("a", "look")
+    pacing.slow_down("a")
+    pacing.forget("a")
+    pacing.forget("a")
+    assert pacing.begin("a", "look") == 0
+
+
+def test_keys_do_not_know_of_each_other(pacing: Pacing) -> None:
+    """A slow key slows no other."""
+    pacing.begin("a", "look")
+    pacing.slow_down("a")
+    assert pacing.begin("b", "look") == 0

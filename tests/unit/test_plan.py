@@ -1,0 +1,320 @@
+"""What is to be done for one intent: `difference` and `plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.models import (
+    UNSETTLED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Desired,
+    OrderIntent,
+    OrderState,
+    OrderStatus,
+    OrdStatus,
+    UnsolicitedCancelPolicy,
+    VenueOrder,
+)
+from kernel.order_spec import SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.plan import (
+    Ask,
+    Cancel,
+    DifferenceKind,
+    Nothing,
+    Refuse,
+    Settle,
+    Submit,
+    Wait,
+    difference,
+    live_orders,
+    open_question,
+    plan,
+    remainder,
+)
+from tests.venue import SYMBOL, buy
+
+POLICY = UnsolicitedCancelPolicy
+
+
+def an_intent(quantity: int = 3, **given_fields: Any) -> OrderIntent:
+    """An intent for a LIMIT order at 100."""
+    terms = {name: given_fields.pop(name) for name in ("price", "time_in_force") if name in given_fields}
+    return OrderIntent(intent_id="b1", exchange_id="paper", order=buy(quantity, **terms), **given_fields)
+
+
+def an_order(number: int = 0, *, quantity: int = 3, filled: int = 0, live: bool = True, **given_fields: Any) -> VenueOrder:
+    """A venue order, live unless told otherwise; closed, its total is known."""
+    ended = OrdStatus.FILLED if filled >= quantity else OrdStatus.CANCELED
+    fields: dict[str, Any] = {
+        "exchange_order_id": f"#{number}",
+        "client_order_id": f"c{number}",
+        "quantity": quantity,
+        "price": 100,
+        "live": live,
+        "ord_status": OrdStatus.NEW if live else ended,
+        "cum_qty": filled,
+        "final_cum_qty": None if live else filled,
+        "generation": 1,
+    }
+    return VenueOrder(**{**fields, **given_fields})
+
+
+def an_attempt(outcome: AttemptOutcome, kind: AttemptKind = AttemptKind.SUBMIT) -> Attempt:
+    """An attempt with that outcome."""
+    return Attempt(number=1, kind=kind, position=1, outcome=outcome, client_order_id="c0")
+
+
+def a_state(*orders: VenueOrder, attempts: tuple[Attempt, ...] | None = None, **given_fields: Any) -> OrderState:
+    """What is at the venue; the submit was accepted unless told otherwise."""
+    accepted = (an_attempt(AttemptOutcome.ACCEPTED),)
+    return OrderState(
+        intent_id="b1",
+        status=OrderStatus(order=buy(3)),
+        venue_orders=orders,
+        attempts=accepted if attempts is None else attempts,
+        **given_fields,
+    )
+
+
+def step(
+    intent: OrderIntent | None, order: OrderState | None, *, symbol: SymbolMetadata | None = SYMBOL, now_ns: int = 0
+) -> object:
+    """The next step."""
+    return plan(intent, order, symbol=symbol, now_ns=now_ns)
+
+
+def test_what_was_never_sent_is_submitted_whole() -> None:
+    """An intent without an order is submitted as it is wanted."""
+    assert step(an_intent(), None) == Submit(buy(3))
+
+
+def test_a_working_order_with_the_wanted_terms_needs_nothing() -> None:
+    """What works as wanted is left alone."""
+    assert isinstance(step(an_intent(), a_state(an_order())), Nothing)
+
+
+@pytest.mark.parametrize("outcome", sorted(UNSETTLED))
+def test_settling_comes_before_everything(outcome: AttemptOutcome) -> None:
+    """An attempt that may have happened is settled first, even when the intent is canceled or two orders work."""
+    state = a_state(an_order(0), an_order(1), attempts=(an_attempt(outcome),))
+    assert isinstance(step(an_intent(desired=Desired.CANCELED), state), Settle)
+
+
+def test_a_cancel_goes_to_the_youngest_of_several() -> None:
+    """Two live orders: the youngest is canceled (H8)."""
+    action = step(an_intent(), a_state(an_order(0), an_order(1)))
+    assert isinstance(action, Cancel)
+    assert action.order.exchange_order_id == "#1"
+
+
+def test_a_live_order_is_canceled_before_a_question_is_asked() -> None:
+    """What nobody wants is canceled even while another order's total is not known."""
+    unknown = an_order(0, live=False, final_cum_qty=None)
+    action = step(an_intent(desired=Desired.CANCELED), a_state(unknown, an_order(1)))
+    assert isinstance(action, Cancel)
+
+
+def test_a_closed_order_without_a_total_is_asked_for() -> None:
+    """No submit before every closed order's final quantity is known (H13)."""
+    action = step(an_intent(), a_state(an_order(live=False, final_cum_qty=None, solicited=True)))
+    assert isinstance(action, Ask)
+
+
+def test_quantity_that_no_trade_explains_is_asked_for() -> None:
+    """A total without its trades is a question (H16)."""
+    assert isinstance(step(an_intent(), a_state(an_order(filled=1, inferred_qty=1))), Ask)
+
+
+def test_what_is_left_is_submitted_after_a_solicited_cancel() -> None:
+    """A cancel that we asked for does not stop the intent: the rest is placed (H11)."""
+    state = a_state(an_order(filled=1, live=False, solicited=True))
+    assert step(an_intent(), state) == Submit(buy(2))
+
+
+def test_an_unsolicited_cancel_stops_the_intent_by_default() -> None:
+    """The venue's own cancel ends the wish."""
+    assert isinstance(step(an_intent(), a_state(an_order(live=False))), Nothing)
+
+
+def test_an_unsolicited_cancel_is_made_good_when_the_intent_says_so() -> None:
+    """RECREATE places what is left."""
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE)
+    assert step(intent, a_state(an_order(filled=1, live=False))) == Submit(buy(2))
+
+
+@pytest.mark.parametrize("status", [OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY])
+def test_an_end_by_its_own_terms_is_never_made_good(status: OrdStatus) -> None:
+    """Expired, refused after it was accepted, or done for the day: the intent has had its order."""
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE)
+    assert isinstance(step(intent, a_state(an_order(live=False, ord_status=status))), Nothing)
+
+
+def test_what_an_immediate_order_leaves_is_not_placed_again() -> None:
+    """IOC ends by itself, whatever the policy says."""
+    intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE, time_in_force=TimeInForce.IOC)
+    assert isinstance(step(intent, a_state(an_order(filled=1, live=False))), Nothing)
+
+
+def test_a_new_generation_is_a_new_wish() -> None:
+    """An end of the generation before does not stop the next one."""
+    assert step(an_intent(generation=2), a_state(an_order(filled=1, live=False))) == Submit(buy(2))
+
+
+def test_other_terms_mean_cancel_first() -> None:
+    """A working order with another price, or quantity, is canceled, then what is left is placed."""
+    assert isinstance(step(an_intent(price=101), a_state(an_order())), Cancel)
+    assert isinstance(step(an_intent(5), a_state(an_order())), Cancel)
+
+
+def test_a_total_that_is_filled_already_cancels_the_rest() -> None:
+    """A new total at or below what is filled means: cancel what works."""
+    action = step(an_intent(1, generation=2), a_state(an_order(filled=1)))
+    assert isinstance(action, Cancel)
+
+
+def test_a_refused_generation_sends_nothing_and_keeps_nothing() -> None:
+    """After a definitive no nothing is sent, and an order that turns up late is canceled (H7)."""
+    assert isinstance(step(an_intent(), a_state(failed_generation=1)), Nothing)
+    assert isinstance(step(an_intent(), a_state(an_order(late=True), failed_generation=1)), Cancel)
+
+
+def test_backoff_holds_back_a_submit_and_nothing_else() -> None:
+    """Before `not_before_ns` a submit waits, a cancel does not."""
+    waiting = a_state(attempts=(an_attempt(AttemptOutcome.DEAD),), not_before_ns=10, failures=1)
+    assert step(an_intent(), waiting, now_ns=9) == Wait(10, "backing off after 1 failures")
+    assert step(an_intent(), waiting, now_ns=10) == Submit(buy(3))
+    canceled = an_intent(desired=Desired.CANCELED)
+    assert isinstance(step(canceled, a_state(an_order(), not_before_ns=10), now_ns=9), Cancel)
+
+
+def test_an_unknown_or_halted_market_waits() -> None:
+    """Without a market, or while it is halted, nothing is submitted; nothing is refused either."""
+    assert isinstance(step(an_intent(), None, symbol=None), Wait)
+    halted = SYMBOL.model_copy(update={"status": SymbolStatus.HALTED})
+    assert isinstance(step(an_intent(), None, symbol=halted), Wait)
+
+
+def test_what_does_not_fit_the_market_is_refused() -> None:
+    """What is left is checked again before it is sent."""
+    symbol = SYMBOL.model_copy(update={"min_quantity": 2})
+    action = step(an_intent(), a_state(an_order(filled=2, live=False, solicited=True)), symbol=symbol)
+    assert isinstance(action, Refuse)
+    assert [item.constraint for item in action.violations] == ["quantity range"]
+
+
+def test_nobody_wants_what_has_no_intent() -> None:
+    """An order that we sent and whose intent is gone is canceled; a mere record of one is left alone."""
+    assert isinstance(step(None, a_state(an_order())), Cancel)
+    assert isinstance(step(None, a_state(an_order(), attempts=())), Nothing)
+
+
+# ----------------------------------------------------------------------------------------------------- properties
+@st.composite
+def venue_orders(draw: st.DrawFn) -> VenueOrder:
+    """Any venue order whose parts fit together."""
+    quantity = draw(st.integers(1, 5))
+    traded = draw(st.integers(0, quantity))
+    inferred = draw(st.integers(0, quantity - traded))
+    filled = traded + inferred == quantity
+    live = not filled and draw(st.booleans())
+    ended = st.sampled_from([OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED])
+    status = OrdStatus.NEW if live else OrdStatus.FILLED if filled else draw(ended)
+    known = filled or draw(st.booleans())
+    return an_order(
+        draw(st.integers(0, 9)),
+        quantity=quantity,
+        filled=traded + inferred,
+        live=live,
+        ord_status=status,
+        inferred_qty=inferred,
+        final_cum_qty=traded + inferred if not live and known else None,
+        solicited=draw(st.booleans()),
+        generation=draw(st.integers(0, 2)),
+        price=draw(st.sampled_from([100, 101])),
+    )
+
+
+INTENTS = st.builds(
+    lambda quantity, desired, policy, tif: an_intent(
+        quantity, desired=desired, on_unsolicited_cancel=policy, time_in_force=tif
+    ),
+    st.integers(1, 8),
+    st.sampled_from(Desired),
+    st.sampled_from(POLICY),
+    st.sampled_from([TimeInForce.GTC, TimeInForce.IOC]),
+)
+STATES = st.builds(
+    lambda orders, attempts, failed, not_before: a_state(
+        *orders, attempts=tuple(attempts), failed_generation=failed, not_before_ns=not_before
+    ),
+    st.lists(venue_orders(), max_size=3),
+    st.lists(st.builds(an_attempt, st.sampled_from(AttemptOutcome)), min_size=1, max_size=2),
+    st.integers(0, 1),
+    st.sampled_from([0, 5]),
+)
+
+
+@given(intent=st.none() | INTENTS, order=st.none() | STATES, now_ns=st.sampled_from([0, 10]))
+def test_a_submit_adds_to_nothing_that_works_or_may(
+    intent: OrderIntent | None, order: OrderState | None, now_ns: int
+) -> None:
+    """A submit is planned only when nothing works, is unsettled or has an open question, and for no more than is left."""
+    action = step(intent, order, now_ns=now_ns)
+    if not isinstance(action, Submit):
+        return
+    assert intent is not None
+    assert intent.desired is Desired.WORKING
+    if order is None:
+        assert action.order == intent.order
+        return
+    assert not live_orders(order)
+    assert not any(attempt.outcome in UNSETTLED for attempt in order.attempts)
+    assert open_question(order) is None
+    filled = sum(max(item.final_cum_qty or 0, item.cum_qty) for item in order.venue_orders)
+    assert 0 < action.order.quantity == intent.order.quantity - filled == remainder(intent, order)
+
+
+@given(intent=st.none() | INTENTS, order=st.none() | STATES, now_ns=st.sampled_from([0, 10]))
+def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: OrderState | None, now_ns: int) -> None:
+    """`difference` is None exactly when `plan` is Nothing; what it names is what `plan` does, or waits for."""
+    found, action = difference(intent, order), step(intent, order, now_ns=now_ns)
+    assert (found is None) == isinstance(action, Nothing)
+    if found is None:
+        return
+    expected: dict[DifferenceKind, tuple[type, ...]] = {
+        DifferenceKind.SETTLE: (Settle,),
+        DifferenceKind.ASK: (Ask,),
+        DifferenceKind.CANCEL: (Cancel,),
+        DifferenceKind.MODIFY: (Cancel,),
+        DifferenceKind.SUBMIT: (Submit, Wait, Refuse),
+    }
+    assert isinstance(action, expected[found.kind])
+
+
+@given(intent=INTENTS, order=STATES)
+def test_more_than_one_live_order_is_never_left_alone(intent: OrderIntent, order: OrderState) -> None:
+    """While several orders work, the next step settles an attempt or cancels one of them."""
+    if len(live_orders(order)) > 1:
+        assert isinstance(step(intent, order), Settle | Cancel)
+
+
+@given(intent=INTENTS, order=STATES)
+def test_what_is_canceled_ends_with_nothing_live(intent: OrderIntent, order: OrderState) -> None:
+    """A canceled intent is at rest only with nothing live, nothing unsettled and no open question."""
+    canceled = intent.model_copy(update={"desired": Desired.CANCELED})
+    if isinstance(step(canceled, order), Nothing):
+        assert not live_orders(order)
+        assert open_question(order) is None
+
+
+@given(intent=INTENTS, order=STATES)
+def test_a_plan_does_not_depend_on_the_clock_but_for_waiting(intent: OrderIntent, order: OrderState) -> None:
+    """Two plans of one state differ at most in that one of them waits for backoff."""
+    early, late = step(intent, order, now_ns=0), step(intent, order, now_ns=10)
+    assert early == late or isinstance(early, Wait)

@@ -1,0 +1,245 @@
+"""The queue of keys: deduplicated, one worker per key, delays, priorities that age, drain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from kernel.clock import NS_PER_S, LoopClock
+from kernel.workqueue import Priority, WorkQueue
+from tests.paper_world import HandClock
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def queue() -> WorkQueue:
+    """A queue on the loop's own time."""
+    return WorkQueue(LoopClock())
+
+
+async def take(queue: WorkQueue) -> str:
+    """The next key, at once."""
+    return await asyncio.wait_for(queue.get(), 0.001)
+
+
+async def is_empty(queue: WorkQueue) -> bool:
+    """Whether nothing is handed out now."""
+    try:
+        await take(queue)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_a_key_is_in_it_once(queue: WorkQueue) -> None:
+    """Added three times, a key is handed out once."""
+    for _ in range(3):
+        queue.add("a")
+    assert len(queue) == 1
+    assert await take(queue) == "a"
+    queue.done("a")
+    assert await is_empty(queue)
+
+
+async def test_keys_of_one_priority_come_in_order(queue: WorkQueue) -> None:
+    """First come, first served."""
+    for key in "cab":
+        queue.add(key)
+    assert [await take(queue) for _ in range(3)] == ["c", "a", "b"]
+
+
+async def test_a_higher_priority_comes_first(queue: WorkQueue) -> None:
+    """Cancels overtake settling, settling submits, submits the resync."""
+    for priority in Priority:
+        queue.add(priority.name, priority)
+    taken = [await take(queue) for _ in Priority]
+    assert taken == ["CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC"]
+
+
+async def test_nothing_starves(queue: WorkQueue) -> None:
+    """A resync that has waited longer than a cancel's head start goes before a fresh cancel."""
+    queue.add("old", Priority.RESYNC)
+    await asyncio.sleep(int(Priority.CANCEL) + 1)
+    queue.add("fresh", Priority.CANCEL)
+    assert await take(queue) == "old"
+
+
+async def test_a_key_has_one_worker_at_a_time(queue: WorkQueue) -> None:
+    """A key that is worked on is not handed out again before `done`."""
+    queue.add("a")
+    await take(queue)
+    queue.add("a")
+    assert await is_empty(queue)
+    queue.done("a")
+    assert await take(queue) == "a"
+
+
+async def test_added_while_worked_on_it_runs_once_more(queue: WorkQueue) -> None:
+    """However often it is added meanwhile, it runs once more, with the highest priority it was added with."""
+    queue.add("a")
+    await take(queue)
+    queue.add("b", Priority.SUBMIT)
+    queue.add("a", Priority.RESYNC)
+    queue.add("a", Priority.CANCEL)
+    queue.done("a")
+    assert [await take(queue), await take(queue)] == ["a", "b"]
+    queue.done("a")
+    assert await is_empty(queue)
+
+
+async def test_a_raised_priority_counts(queue: WorkQueue) -> None:
+    """A key that waits as a resync and is added as a cancel moves ahead."""
+    queue.add("a", Priority.RESYNC)
+    queue.add("b", Priority.SUBMIT)
+    queue.add("a", Priority.CANCEL)
+    assert [await take(queue), await take(queue)] == ["a", "b"]
+
+
+async def test_a_delayed_key_comes_when_it_is_time(queue: WorkQueue) -> None:
+    """Not before its instant, and then by itself."""
+    clock = LoopClock()
+    due_ns = clock.now_ns() + 5 * NS_PER_S
+    queue.add_at("a", due_ns)
+    assert queue.pending == 1
+    assert await queue.get() == "a"
+    assert clock.now_ns() >= due_ns
+    assert clock.now_ns() < due_ns + NS_PER_S // 100
+
+
+async def test_the_earliest_delay_wins(queue: WorkQueue) -> None:
+    """Of two delays of one key the earlier counts, whichever came first."""
+    clock = LoopClock()
+    now_ns = clock.now_ns()
+    queue.add_at("a", now_ns + 9 * NS_PER_S)
+    queue.add_at("a", now_ns + 3 * NS_PER_S)
+    queue.add_at("a", now_ns + 6 * NS_PER_S)
+    assert await queue.get() == "a"
+    assert clock.now_ns() < now_ns + 4 * NS_PER_S
+    queue.done("a")
+    await asyncio.sleep(20)
+    assert await is_empty(queue)
+
+
+async def test_being_ready_ends_a_delay(queue: WorkQueue) -> None:
+    """A key added for now is not handed out a second time when its delay is over."""
+    queue.add_at("a", LoopClock().now_ns() + 3 * NS_PER_S)
+    queue.add("a")
+    assert await take(queue) == "a"
+    queue.done("a")
+    await asyncio.sleep(5)
+    assert await is_empty(queue)
+
+
+async def test_a_delay_set_while_worked_on_waits_for_done(queue: WorkQueue) -> None:
+    """A delayed key whose time comes while a worker has it runs after `done`, not beside it."""
+    queue.add("a")
+    await take(queue)
+    queue.add_at("a", LoopClock().now_ns() + NS_PER_S)
+    await asyncio.sleep(2)
+    assert await is_empty(queue)
+    queue.done("a")
+    assert await take(queue) == "a"
+
+
+async def test_waiting_workers_get_keys_as_they_come(queue: WorkQueue) -> None:
+    """Two workers that wait get one key each."""
+    workers = [asyncio.create_task(queue.get()) for _ in range(2)]
+    await asyncio.sleep(0)
+    queue.add("a")
+    queue.add("b")
+    assert sorted(await asyncio.gather(*workers)) == ["a", "b"]
+
+
+async def test_a_canceled_wait_loses_no_key(queue: WorkQueue) -> None:
+    """A worker canceled in the moment it was handed a key lets go of it, and the key can be worked on again."""
+    worker = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.add("a")
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    assert queue.pending <= 1
+    queue.add("a")
+    assert await take(queue) == "a"
+
+
+async def test_it_drains_once_nobody_works(queue: WorkQueue) -> None:
+    """After `close` nothing is taken or handed out, and `drained` waits for the last worker."""
+    queue.add("a")
+    await take(queue)
+    queue.add("b")
+    queue.close()
+    queue.add("c")
+    drained = asyncio.create_task(queue.drained())
+    await asyncio.sleep(1)
+    assert not drained.done()
+    queue.done("a")
+    await drained
+    assert queue.pending == 0
+
+
+class QueueModel(RuleBasedStateMachine):
+    """The queue against sets: what is ready, what is worked on, what is to run again, what is delayed."""
+
+    KEYS = st.sampled_from("abcd")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = HandClock()
+        self.queue = WorkQueue(self.clock)
+        self.ready: set[str] = set()
+        self.working: set[str] = set()
+        self.again: set[str] = set()
+
+    def teardown(self) -> None:
+        self.queue.close()
+        self.loop.close()
+
+    @rule(key=KEYS, priority=st.sampled_from(Priority))
+    def add(self, key: str, priority: Priority) -> None:
+        """A key is wanted."""
+        self.queue.add(key, priority)
+        (self.again if key in self.working else self.ready).add(key)
+
+    @rule()
+    def time_passes(self) -> None:
+        """The clock moves, so that ranks differ."""
+        self.clock.forward(0.7)
+
+    @precondition(lambda self: self.ready)
+    @rule()
+    def take(self) -> None:
+        """A worker gets a key that is ready, and that nobody works on."""
+        key = self.loop.run_until_complete(asyncio.wait_for(self.queue.get(), 1))
+        assert key in self.ready
+        assert key not in self.working
+        self.ready.remove(key)
+        self.working.add(key)
+
+    @precondition(lambda self: self.working)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """A worker is through; what was added meanwhile is ready."""
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.queue.done(key)
+        self.working.remove(key)
+        if key in self.again:
+            self.again.remove(key)
+            self.ready.add(key)
+
+    @invariant()
+    def counts_agree(self) -> None:
+        """As many keys are ready, and pending, as the sets have."""
+        assert len(self.queue) == len(self.ready)
+        assert self.queue.pending == len(self.ready) + len(self.working)
+
+
+class TestQueueModel(QueueModel.TestCase):  # type: ignore[misc]  # hypothesis makes the class at run time
+    """Any sequence of adds, takes and dones keeps the queue and the sets alike."""
+
+    settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
