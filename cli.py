@@ -175,9 +175,9 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
     return with_paper
 
 
-def intent_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
-    return re.sub(r"^(intents?|orders?)/", "", value)
+    return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
 
 
 intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name)
@@ -441,7 +441,7 @@ async def show_page(text: Awaitable[str]) -> None:
 
 
 @cli.command()
-@option("--for", "intent_id", metavar="ID", help="Only of this intent.")
+@option("--for", "intent_id", metavar="ID", callback=intent_name, help="Only of this intent.")
 @option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="Only after this position.")
 @option("--type", "topics", multiple=True, metavar="TYPE", help="Only of this type; may be repeated.")
 @option("-w", "--watch", is_flag=True, help="Then go on with what comes.")
@@ -459,7 +459,7 @@ def events(target: Target, intent_id: str | None, after: int, topics: tuple[str,
     """
     from replay import attach, reading
 
-    wanted = reading.Wanted(intent_id and intent_name_of(intent_id), frozenset(topics), after)
+    wanted = reading.Wanted(intent_id, frozenset(topics), after)
 
     async def work() -> None:
         async with attach.existing_log(target.log, target.exchange) as log:
@@ -469,11 +469,6 @@ def events(target: Target, intent_id: str | None, after: int, topics: tuple[str,
                 show_listing(await reading.whole(log, wanted), form)
 
     asyncio.run(work())
-
-
-def intent_name_of(word: str) -> str:
-    """An intent's id without the type before it."""
-    return re.sub(r"^(intents?|orders?)/", "", word)
 
 
 @cli.command()

@@ -26,8 +26,9 @@ class Waiters:
     """Who waits for news of an intent."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._all: set[asyncio.Event] = set()
+        self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
+        """By intent, in the order in which they began to wait: who waits first is woken first."""
+        self._all: dict[asyncio.Event, None] = {}
         self._problem: BaseException | None = None
 
     def notify(self, intent_ids: Iterable[str]) -> None:
@@ -48,7 +49,7 @@ class Waiters:
         """Whether a condition came to hold in time; looked at again at each news of the intent (or of anything)."""
         waiter = asyncio.Event()
         waiting = self._all if intent_id is None else self._waiting[intent_id]
-        waiting.add(waiter)
+        waiting[waiter] = None
         try:
             async with asyncio.timeout(timeout_s):
                 while not holds():
@@ -59,7 +60,7 @@ class Waiters:
         except TimeoutError:
             return False
         finally:
-            waiting.discard(waiter)
+            waiting.pop(waiter, None)
             if intent_id is not None and not self._waiting[intent_id]:
                 del self._waiting[intent_id]
         return True

@@ -31,6 +31,7 @@ from kernel.models import (
     OrderState,
     VenueOrder,
 )
+from kernel.order_spec import OrderType, SymbolMetadata, TimeInForce
 from kernel.pacing import Pacing
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
@@ -86,6 +87,23 @@ def folded_state(store: IntentStateStore | ActualStateStore) -> KernelState | No
     """The state that an event-sourced store reads; None for a plain store."""
     state: KernelState | None = getattr(store, "state", None)
     return state
+
+
+def any_market(symbol_id: str) -> SymbolMetadata | None:
+    """A market that takes every order: plain stores know of no markets, so none is held against a plan over them."""
+    if not symbol_id:
+        return None
+    return SymbolMetadata(
+        symbol_id=symbol_id,
+        base_asset="ANY",
+        quote_asset="ANY",
+        price_decimals=0,
+        quantity_decimals=0,
+        order_types=frozenset(OrderType),
+        times_in_force=frozenset(TimeInForce),
+        reduce_only=True,
+        iceberg=True,
+    )
 
 
 class ReconciliationEngine:
@@ -285,7 +303,7 @@ class ReconciliationEngine:
 
     def _plan(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> planning.Action:
         symbol_id = intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
-        symbol = self._state.symbol(symbol_id) if self._state is not None else None
+        symbol = self._state.symbol(symbol_id) if self._state is not None else any_market(symbol_id)
         now_ns = self._clock.now_ns()
         if intent_id in self._forced and order is not None:
             now_ns = max(now_ns, order.not_before_ns)

@@ -106,11 +106,12 @@ class VenueSession:
         hearing = asyncio.create_task(self._hear(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
-        tasks = {hearing, recording, relisting}
+        tasks = [hearing, recording, relisting]
         try:
-            done, _ = await asyncio.wait({recording, relisting}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait([recording, relisting], return_when=asyncio.FIRST_COMPLETED)
+            for task in (recording, relisting):
+                if task.done():
+                    task.result()
         finally:
             for task in tasks:
                 task.cancel()

@@ -6,6 +6,8 @@ Called by the CLI. The exit code is on the error's class; this is the one place 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import pydantic
 
@@ -19,27 +21,37 @@ OTHER = KernelError.exit_code
 def failure(problem: Exception) -> tuple[int, list[str]]:
     """The exit code of a failure, and what to say of it, one line for each problem."""
     match problem:
+        case ValidationError(__cause__=pydantic.ValidationError() as cause):
+            return problem.exit_code, [f"error: {problem.what.partition(':')[0]}", *pydantic_lines(cause)]
         case ValidationError():
-            return problem.exit_code, [f"error: {problem.what}", *(f"  {item}" for item in problem.violations)]
+            return problem.exit_code, [
+                f"error: {one_line(problem.what)}",
+                *(f"  {item}" for item in problem.violations),
+            ]
         case KernelError():
             return problem.exit_code, [f"error: {one_line(problem)}"]
         case pydantic.ValidationError():
-            return REFUSED, [f"error: {problem.title} is not valid", *map(pydantic_line, problem.errors())]
+            return REFUSED, [f"error: the {problem.title} is not valid", *pydantic_lines(problem)]
         case OSError():
             return OTHER, [f"error: {one_line(problem)}"]
     return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug shows where)"]
 
 
-def pydantic_line(error: object) -> str:
-    """One of pydantic's problems: where, what, and what was given."""
-    assert isinstance(error, dict)
-    where = ".".join(map(str, error["loc"]))
-    text = f"{where}: {error['msg']}" if where else str(error["msg"])
-    given = error.get("input")
-    return f"  {text}" + (f", given {given!r}" if isinstance(given, str | int | float) else "")
+def pydantic_lines(problem: pydantic.ValidationError) -> list[str]:
+    """Each of pydantic's problems: where, what, and what was given."""
+    return [line for error in problem.errors() for line in pydantic_error_lines(error)]
 
 
-def one_line(problem: BaseException) -> str:
+def pydantic_error_lines(error: Mapping[str, Any]) -> list[str]:
+    """One of them; a model's own check may name several problems at once."""
+    if error["type"] == "value_error":
+        return [f"  {text}" for text in str(error["ctx"]["error"]).split("; ")]
+    given = error["input"]
+    shown = f", given {given!r}" if isinstance(given, str | int | float) else ""
+    return [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}{shown}"]
+
+
+def one_line(problem: BaseException | str) -> str:
     """An error's text without line breaks."""
     return " ".join(str(problem).split()) or type(problem).__name__
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
-from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.record import Record, order_under, venue_orders_of
 from kernel.lifecycle.table import ENDS
@@ -43,7 +43,7 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
     if not record.deleted:
         return with_intent(record, event.intent)
     retired = tuple(replace(facts, retired=True) for facts in record.orders)
-    fresh = replace(record, deleted=False, orders=retired, attempts=(), has_order=False, last_sync_ns=0)
+    fresh = replace(record, deleted=False, orders=retired, attempts=(), has_order=False, recorded=None, last_sync_ns=0)
     return with_intent(fresh, event.intent)
 
 
@@ -52,8 +52,8 @@ def intent_modified(record: Record, event: events.IntentModified) -> Record:
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
-    """A new generation forgets backoff; what is at the venue stays what it is."""
-    fresh = record.intent is None or intent.generation != record.intent.generation
+    """A new generation forgets backoff; what is at the venue, or was recorded before the intent came, stays what it is."""
+    fresh = record.intent is not None and intent.generation != record.intent.generation
     touched = replace(record, intent=intent, recorded=None if fresh else record.recorded)
     return replace(touched, failures=0, not_before_ns=0) if fresh else touched
 
@@ -319,13 +319,15 @@ def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
 # ---------------------------------------------------------------------------------------------------------- records
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     """A store's write is a baseline: fills that are known stay known, reports apply on top."""
-    state = event.state
-    orders = tuple(
-        recorded_order(item, state, known_order(record, item), recorded_ns(event)) for item in venue_orders_of(state)
+    state, now_ns = event.state, recorded_ns(event)
+    told = [(item, known_order(record, item)) for item in venue_orders_of(state)]
+    kept = {id(known) for _, known in told}
+    untold = tuple(
+        left_behind(facts, now_ns) for facts in record.orders if id(facts) not in kept and (facts.trades or facts.busts)
     )
     return replace(
         record,
-        orders=orders,
+        orders=(*untold, *(recorded_order(item, state, known, now_ns) for item, known in told)),
         attempts=state.attempts,
         number=max([record.number, *(item.number for item in state.attempts)]),
         failures=state.failures,
@@ -367,6 +369,15 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
     if item.ord_status in ENDS:
         return order_facts.with_end(facts, item.ord_status, now_ns=now_ns, time_ns=voided_ns, cum_qty=item.cum_qty)
     return facts
+
+
+def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
+    """An order with trades that a write no longer tells of: what was traded stays in the books, but no longer counts for
+    the intent. It is taken for ended with what it had, until a look shows it open."""
+    gone_ns = now_ns if facts.live else facts.gone_ns
+    closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
+    total = facts.closed_cum or CumEvidence(max(0, facts.quantities.voided_ns), facts.cum_qty)
+    return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
 
 
 def state_forgotten(record: Record, event: events.OrderStateForgotten) -> Record:

@@ -155,3 +155,41 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
     assert result.exit_code == 5
     assert words in result.stderr
     assert not (tmp_path / "kernel.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            ("BUY", "0", "BTCUSDT", "--post-only"),
+            [
+                "error: the StandardOrder is not valid",
+                "  quantity: minimum is 1 at the symbol's scale, given 0",
+                "  post_only: combination is for a LIMIT order that can rest, given MARKET GTC",
+            ],
+        ),
+        (
+            ("BUY", "1", "BTCUSDT", "--id", "no spaces"),
+            [
+                "error: the intent is not valid",
+                "  intent_id: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', given 'no spaces'",
+            ],
+        ),
+    ],
+)
+def test_a_line_for_each_problem_of_a_model(idle: World, words: tuple[str, ...], lines: list[str]) -> None:
+    """What pydantic refuses is told like everything else, without its links and types."""
+    assert idle.call(*PLACE, *words).stderr.splitlines() == lines
+
+
+def test_the_unexpected_is_one_line(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug is exit code 2 and one line; its traceback only with --debug."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a\nbug")
+
+    monkeypatch.setattr("replay.views.listing", broken)
+
+    assert idle.call("get", "orders").stderr == "error: unexpected RuntimeError: a bug (--debug shows where)\n"
+    assert idle.call("get", "orders").exit_code == 2
+    assert "Traceback" in idle.call("--debug", "get", "orders").stderr

@@ -14,7 +14,7 @@ from kernel.clock import NS_PER_S
 from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import AttemptKind, LookScope
-from tests.venue import terms_of
+from tests.exchange import terms_of
 
 UNTOLD = (
     events.KernelStarted,

@@ -30,8 +30,8 @@ from typing import Any
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ConflictError, KernelError, LogUnavailableError, Rejected
-from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.events import BaseEvent, intent_stream
+from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.lifecycle import UpdateIntent, decide, order_state
 from kernel.log import LogSettings, open_log
 from kernel.log.base import Append, Appended, StoredRow, Write
@@ -42,8 +42,9 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from replay.recovery import build_kernel
+from tests.exchange import ScriptedExchange, seconds, told
 from tests.scenarios.narrative import Names, Narrator
-from tests.venue import ScriptedExchange, ScriptedVenue, seconds, told
+from tests.venue import ScriptedVenue
 
 SEPARATOR = "----"
 TIME_WIDTH = 8
@@ -107,7 +108,7 @@ class WatchedLog(MemoryLog):
         await process.may_run.wait()
         return appended
 
-    async def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:  # type: ignore[override]  # a generator is one
+    async def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
         async for batch in super().tail(after):
             await self._process.may_run.wait()
             yield batch
@@ -328,8 +329,8 @@ class Script:
         self.world.exchange.capabilities = VenueCapabilities(**fields)
 
     async def do_settings(self, *words: str) -> None:
-        given = dict(word.split("=") for word in words)
-        self.world.settings = KernelSettings(**{key.replace("-", "_"): float(value) for key, value in given.items()})
+        given: dict[str, Any] = dict(word.split("=") for word in words)
+        self.world.settings = KernelSettings(**{key.replace("-", "_"): value for key, value in given.items()})
 
     async def do_start(self, name: str) -> None:
         await self.world.start(name)
@@ -479,10 +480,8 @@ async def play(text: str) -> tuple[str, World]:
     """The transcript as it should be, and the world at its end (closed)."""
     world = World()
     script = Script(world)
-    blocks = []
     try:
-        for block in text.strip("\n").split("\n\n"):
-            blocks.append(await play_block(script, block))
+        blocks = [await play_block(script, block) for block in text.strip("\n").split("\n\n")]
     finally:
         with suppress(asyncio.CancelledError):
             await world.close()

@@ -151,7 +151,7 @@ def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
-    """A look at once, at a quarter and at half of the time to absence, then one that is admissible; else as backoff has it."""
+    """A look at once, at a quarter and at half of the time to absence, then an admissible one; else as backoff has it."""
     attempt, instants, last = an_attempt(row), [], None
     while (last := next_look_ns(attempt, row.capabilities, last_look_ns=last)) is not None:
         instants.append(last)

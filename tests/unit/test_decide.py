@@ -422,16 +422,16 @@ def test_a_late_accept_is_live_at_once(outcome: AttemptOutcome) -> None:
 
 
 def test_two_orders_under_one_id_are_both_counted() -> None:
-    """The fold goes by the venue's order id: a doubled request is two live orders and a finding, as long as one works."""
+    """The fold goes by the venue's order id: a doubled request is two live orders, a finding while the second works."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
     journal.hear("i", a_report(ExecType.NEW, at=2, exchange_order_id="o2"))
     assert len(journal.record().live_orders) == 2
     assert "DUPLICATE_ORDER:i" in journal.record().findings
-    journal.hear("i", a_report(ExecType.CANCELED, at=3, exchange_order_id="o2", cum_qty=0))
-    assert [facts.exchange_order_id for facts in journal.record().live_orders] == ["o1"]
+    journal.hear("i", a_report(ExecType.CANCELED, at=3, exchange_order_id="o1", cum_qty=0))
+    assert [facts.exchange_order_id for facts in journal.record().live_orders] == ["o2"]
     assert journal.record().findings == {"DUPLICATE_ORDER:i"}
-    journal.hear("i", a_report(ExecType.CANCELED, at=4, exchange_order_id="o1", cum_qty=0))
+    journal.hear("i", a_report(ExecType.CANCELED, at=4, exchange_order_id="o2", cum_qty=0))
     assert journal.record().findings == frozenset()
 
 

@@ -19,6 +19,7 @@ from kernel.events import EVENT_TYPES, REGISTRY, BaseEvent, Envelope, canonical_
 from kernel.events.base import Upcaster
 from kernel.models import Evidence, OrderIntent
 from tests.samples import AT, ORDER, SAMPLES
+from tests.unhurried import unhurried
 
 ENVELOPE = Envelope(
     position=7, stream_id="intent:a", version=3, recorded_at_ns=AT, actor="strategy:x", evidence=Evidence.COMMAND
@@ -56,6 +57,7 @@ def test_every_event_comes_back_as_it_was(event: BaseEvent) -> None:
     assert (read.position, read.version, read.stream_id) == (7, 3, "intent:a")
 
 
+@unhurried
 @given(st.data())
 def test_events_with_fewer_fields_come_back_too(data: st.DataObject) -> None:
     """Any optional field may be absent; absent fields are not stored."""
@@ -68,6 +70,7 @@ def test_events_with_fewer_fields_come_back_too(data: st.DataObject) -> None:
     assert decode(event.topic, 1, stored).model_dump() == fewer.model_dump()
 
 
+@unhurried
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),

@@ -27,6 +27,7 @@ from tests.folding import (
     an_order,
 )
 from tests.histories import History, Truth, deliveries, histories
+from tests.unhurried import unhurried
 
 VOIDS = frozenset({ExecType.TRADE_CANCEL, ExecType.TRADE_CORRECT})
 
@@ -65,6 +66,7 @@ def order_of(record: Record, truth: Truth) -> OrderFacts | None:
     return next((facts for facts in record.orders if facts.exchange_order_id in ("", truth.order_id)), None)
 
 
+@unhurried
 @given(st.data())
 def test_any_delivery_ends_in_the_same_facts(data: st.DataObject) -> None:
     """Any interleaving, duplication and delay of the same reports ends in the facts of the delivery in order."""
@@ -77,6 +79,7 @@ def test_any_delivery_ends_in_the_same_facts(data: st.DataObject) -> None:
     }
 
 
+@unhurried
 @given(st.data())
 def test_what_comes_out_is_the_venues_truth(data: st.DataObject) -> None:
     """Once every report came in, quantities and end are those that the venue counted by itself."""
@@ -96,6 +99,7 @@ def test_what_comes_out_is_the_venues_truth(data: st.DataObject) -> None:
         assert facts.open_requests == []
 
 
+@unhurried
 @given(st.data())
 def test_a_known_report_is_no_news(data: st.DataObject) -> None:
     """Whatever came in once makes no event when it comes again."""
@@ -105,6 +109,7 @@ def test_a_known_report_is_no_news(data: st.DataObject) -> None:
         assert journal.hear("i", report) == []
 
 
+@unhurried
 @given(st.data())
 def test_lost_trades_are_never_counted_too_high(data: st.DataObject) -> None:
     """With every bust and correction known, any loss of other reports leaves at most what the venue has."""
@@ -116,6 +121,7 @@ def test_lost_trades_are_never_counted_too_high(data: st.DataObject) -> None:
         assert facts is None or facts.traded_qty <= facts.cum_qty <= truth.cum_qty
 
 
+@unhurried
 @given(st.data())
 def test_inferred_quantity_goes_as_its_trades_come(data: st.DataObject) -> None:
     """What is inferred is what the evidence shows beyond the trades, at every moment, and nothing in the end."""
@@ -130,6 +136,7 @@ def test_inferred_quantity_goes_as_its_trades_come(data: st.DataObject) -> None:
     assert all(facts.inferred_qty == 0 for facts in journal.record().orders)
 
 
+@unhurried
 @given(st.data())
 def test_a_terminal_status_has_evidence(data: st.DataObject) -> None:
     """At no moment is an order FILLED, CANCELED, EXPIRED or REJECTED without a report that says so."""
@@ -157,6 +164,7 @@ def is_evident(status: OrdStatus, quantity: int, said: list[ExecutionReport]) ->
 ENDINGS = st.sampled_from([ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED])
 
 
+@unhurried
 @given(ENDINGS, st.booleans(), st.integers(1, 100))
 def test_no_status_refuses_a_fill(ending: ExecType, told: bool, quantity: int) -> None:
     """A trade counts after any end, whether or not that end told a total, and is a finding where it contradicts one."""
@@ -169,6 +177,7 @@ def test_no_status_refuses_a_fill(ending: ExecType, told: bool, quantity: int) -
     assert any("FILL_AFTER_TERMINAL" in name for name in record.findings) == contradicted
 
 
+@unhurried
 @given(st.permutations(["trade", "bust"]), st.integers(1, 9))
 def test_a_bust_before_its_fill_holds(order: list[str], quantity: int) -> None:
     """A trade that was busted never counts, in whichever order the two come."""
@@ -216,6 +225,7 @@ def test_a_fee_that_comes_later_is_kept() -> None:
     assert (trade.quantity, trade.fee, trade.fee_asset) == (4, 7, "USDT")
 
 
+@unhurried
 @given(st.permutations(range(4)), st.booleans())
 def test_a_chain_of_corrections_counts_once(order: list[int], busted: bool) -> None:
     """Of a trade and its corrections the newest counts; none does once any of them was busted."""
@@ -269,6 +279,7 @@ def test_partial_terms_keep_their_own_age() -> None:
         assert (facts.quantity, facts.price) == (50, 11)
 
 
+@unhurried
 @given(st.permutations(range(5)))
 def test_a_split_scales_what_was_filled_before_it(order: list[int]) -> None:
     """Two for one: earlier trades and totals count twice, later ones once, in whichever order they come."""

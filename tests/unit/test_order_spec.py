@@ -24,6 +24,7 @@ from kernel.order_spec import (
     from_scaled,
     to_scaled,
 )
+from tests.unhurried import unhurried
 
 BTC = SymbolMetadata(
     symbol_id="BTCUSDT",
@@ -207,6 +208,7 @@ def test_a_minimum_above_its_maximum_is_refused(limits: dict[str, int]) -> None:
         SymbolMetadata(symbol_id="X", base_asset="B", quote_asset="Q", price_decimals=0, quantity_decimals=0, **limits)
 
 
+@unhurried
 @given(st.sets(st.sampled_from(OrderType)), st.sets(st.sampled_from(TimeInForce)))
 def test_sets_are_stored_in_one_order(kinds: set[OrderType], times: set[TimeInForce]) -> None:
     """The JSON of a symbol does not depend on the order in which a set is walked."""
@@ -216,6 +218,7 @@ def test_sets_are_stored_in_one_order(kinds: set[OrderType], times: set[TimeInFo
 
 
 # ------------------------------------------------------------------------------------------------------------ decimals
+@unhurried
 @given(st.integers(0, UINT64_MAX), st.integers(0, 18))
 def test_scaling_there_and_back_is_exact(value: int, decimals: int) -> None:
     """An integer at a scale, as a decimal and as its text, is that integer again."""
@@ -224,6 +227,7 @@ def test_scaling_there_and_back_is_exact(value: int, decimals: int) -> None:
     assert to_scaled(str(decimal), decimals=decimals, field="price") == value
 
 
+@unhurried
 @given(st.decimals(min_value=0, max_value=10**9, places=6), st.integers(0, 18))
 def test_scaling_is_exact_or_an_error(number: Decimal, decimals: int) -> None:
     """A decimal becomes exactly that multiple of the scale's unit, or is refused; it is never rounded."""

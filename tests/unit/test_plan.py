@@ -37,7 +37,7 @@ from kernel.plan import (
     plan,
     remainder,
 )
-from tests.venue import SYMBOL, buy
+from tests.exchange import SYMBOL, buy
 
 POLICY = UnsolicitedCancelPolicy
 
@@ -48,7 +48,9 @@ def an_intent(quantity: int = 3, **given_fields: Any) -> OrderIntent:
     return OrderIntent(intent_id="b1", exchange_id="paper", order=buy(quantity, **terms), **given_fields)
 
 
-def an_order(number: int = 0, *, quantity: int = 3, filled: int = 0, live: bool = True, **given_fields: Any) -> VenueOrder:
+def an_order(
+    number: int = 0, *, quantity: int = 3, filled: int = 0, live: bool = True, **given_fields: Any
+) -> VenueOrder:
     """A venue order, live unless told otherwise; closed, its total is known."""
     ended = OrdStatus.FILLED if filled >= quantity else OrdStatus.CANCELED
     fields: dict[str, Any] = {

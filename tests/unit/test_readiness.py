@@ -28,6 +28,11 @@ def hold_all(readiness: Readiness) -> None:
         readiness.set(name, True, "Fine")
 
 
+def is_ready(readiness: Readiness) -> bool:
+    """Asked anew each time."""
+    return readiness.ready
+
+
 def test_in_the_beginning_everything_is_missing(readiness: Readiness) -> None:
     """Fail closed: nothing holds before somebody says so."""
     assert readiness.missing() == CONDITIONS
@@ -38,9 +43,9 @@ def test_it_is_ready_when_all_hold_and_not_before(readiness: Readiness) -> None:
     """Each condition alone keeps it from being ready."""
     for name in CONDITIONS:
         hold_all(readiness)
-        assert readiness.ready
+        assert is_ready(readiness)
         readiness.set(name, False, "Broken")
-        assert not readiness.ready
+        assert not is_ready(readiness)
         assert readiness.missing() == (name,)
 
 

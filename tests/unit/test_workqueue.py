@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from kernel.clock import NS_PER_S, LoopClock
 from kernel.workqueue import Priority, WorkQueue
@@ -239,7 +239,6 @@ class QueueModel(RuleBasedStateMachine):
         assert self.queue.pending == len(self.ready) + len(self.working)
 
 
-class TestQueueModel(QueueModel.TestCase):  # type: ignore[misc]  # hypothesis makes the class at run time
+def test_it_is_like_its_model() -> None:
     """Any sequence of adds, takes and dones keeps the queue and the sets alike."""
-
-    settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(QueueModel, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))
