@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from kernel import events
 from kernel.lifecycle import Record
+from kernel.lifecycle.facts import OrderFacts
 
 
 class Indexes:
@@ -21,11 +22,12 @@ class Indexes:
         """Intents that have an order state, in order of its creation."""
         self.by_symbol: dict[str, dict[str, None]] = {}
         self.by_group: dict[str, dict[str, None]] = {}
-        self.symbol_of: dict[str, str] = {}
         self.live: dict[str, None] = {}
         """Intents about which there is something to watch."""
         self.open: dict[str, dict[str, None]] = {}
         """Symbol → intents that have, or may have, an order open at the venue."""
+        self.open_in: dict[str, str] = {}
+        """Intent → the symbol under which it is open."""
         self.by_client_order_id: dict[str, str] = {}
         self.by_exchange_order_id: dict[str, str] = {}
 
@@ -40,10 +42,15 @@ class Indexes:
         if isinstance(event, events.AttemptStarted):
             self._note_client_ids(after.intent_id, [event.client_order_id])
         if after.orders is not before.orders:
+            known = {id(facts) for facts in before.orders}
             for facts in after.orders:
-                self._note_client_ids(after.intent_id, facts.client_order_ids)
-                if facts.exchange_order_id:
-                    self.by_exchange_order_id[facts.exchange_order_id] = after.intent_id
+                if id(facts) not in known:
+                    self._note_order(after.intent_id, facts)
+
+    def _note_order(self, intent_id: str, facts: OrderFacts) -> None:
+        self._note_client_ids(intent_id, facts.client_order_ids)
+        if facts.exchange_order_id:
+            self.by_exchange_order_id[facts.exchange_order_id] = intent_id
 
     def _note_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
@@ -59,7 +66,6 @@ class Indexes:
             self.created.pop(intent_id, None)
             return
         self.created.setdefault(intent_id, position)
-        self.symbol_of[intent_id] = after.intent.order.symbol_id
         self.by_symbol.setdefault(after.intent.order.symbol_id, {})[intent_id] = None
         if after.intent.group_id is not None:
             self.by_group.setdefault(after.intent.group_id, {})[intent_id] = None
@@ -71,11 +77,27 @@ class Indexes:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
-        symbol_id = self.symbol_of.get(intent_id)
-        if symbol_id is not None and may_be_live:
-            self.open.setdefault(symbol_id, {})[intent_id] = None
-        else:
-            drop(self.open, symbol_id, intent_id)
+        symbol_id = symbol_at_venue(record) if may_be_live else None
+        if (counted := self.open_in.get(intent_id)) == symbol_id:
+            return
+        drop(self.open, counted, intent_id)
+        if symbol_id is None:
+            del self.open_in[intent_id]
+            return
+        self.open_in[intent_id] = symbol_id
+        self.open.setdefault(symbol_id, {})[intent_id] = None
+
+    def live_in_order(self) -> list[str]:
+        """Those to watch, in order of creation; first those that no longer exist, or do not yet."""
+        return sorted(self.live, key=lambda intent_id: self.created.get(intent_id, 0))
+
+
+def symbol_at_venue(record: Record) -> str | None:
+    """The symbol of what was sent or seen last, whatever the intent says now; the intent's where nothing was."""
+    if record.orders:
+        return record.orders[-1].order.symbol_id
+    order = record.sent_order or (record.intent.order if record.intent else None)
+    return order.symbol_id if order is not None else None
 
 
 def drop(index: dict[str, dict[str, None]], key: str | None, intent_id: str) -> None:

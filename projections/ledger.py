@@ -12,8 +12,9 @@ realized profit less cost equals the cash that came in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from kernel.lifecycle.facts import OrderFacts, TradeEntry, effective_trades
 from kernel.models import Balance, Position
@@ -22,15 +23,15 @@ from kernel.order_spec import Side, SymbolMetadata
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One trade in or out of the books."""
+    """One trade, or one trade's fee, in or out of the books."""
 
     symbol_id: str
     signed_quantity: int
-    """Positive where the position grows."""
+    """Positive where it was bought."""
     price: int
-    fee: int
+    fee: int = 0
     """What is paid (negative: received), at the fee asset's scale."""
-    fee_asset: str | None
+    fee_asset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,29 +93,40 @@ def bookings(before: Iterable[OrderFacts], after: Iterable[OrderFacts]) -> list[
     if not changed:
         return []
     kept = {id(facts) for facts in after}
-    old = counted_trades(facts for facts in before if id(facts) not in kept)
-    new = counted_trades(changed)
-    added = [as_booking(key, times) for key, times in (new - old).items()]
-    removed = [as_booking(key, -times) for key, times in (old - new).items()]
-    return [*removed, *added]
+    times: Counter[BareTrade] = Counter()
+    fees: Counter[tuple[BareTrade, str]] = Counter()
+    for sign, orders in ((-1, [facts for facts in before if id(facts) not in kept]), (1, changed)):
+        for trade, entry in counted_trades(orders):
+            times[trade] += sign
+            if entry.fee and entry.fee_asset is not None:
+                fees[trade, entry.fee_asset] += sign * entry.fee
+    removed = [trade.booking(count) for trade, count in times.items() if count < 0]
+    added = [trade.booking(count) for trade, count in times.items() if count > 0]
+    paid = [Booking(trade.symbol_id, 0, trade.price, fee, asset) for (trade, asset), fee in fees.items() if fee]
+    return [*removed, *added, *paid]
 
 
-CountedTrade = tuple[str, Side, TradeEntry]
+class BareTrade(NamedTuple):
+    """A trade without its fee, which may become known later."""
+
+    symbol_id: str
+    side: Side
+    fill_key: str
+    quantity: int
+    price: int
+
+    def booking(self, times: int) -> Booking:
+        """So many of it in the books; out of them where negative."""
+        sign = times if self.side is Side.BUY else -times
+        return Booking(self.symbol_id, sign * self.quantity, self.price)
 
 
-def counted_trades(orders: Iterable[OrderFacts]) -> Counter[CountedTrade]:
+def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, TradeEntry]]:
     """The trades that count, with their symbol and side."""
-    return Counter(
-        (facts.order.symbol_id, facts.order.side, entry)
-        for facts in orders
-        for entry in effective_trades(facts.trades, facts.busts)
-    )
-
-
-def as_booking(trade: CountedTrade, times: int) -> Booking:
-    symbol_id, side, entry = trade
-    sign = times if side is Side.BUY else -times
-    return Booking(symbol_id, sign * entry.quantity, entry.price, times * (entry.fee or 0), entry.fee_asset)
+    for facts in orders:
+        for entry in effective_trades(facts.trades, facts.busts):
+            order = facts.order
+            yield BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price), entry
 
 
 @dataclass
@@ -131,9 +143,11 @@ class Ledger:
     roundings: dict[str, int] = field(default_factory=dict)
     """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
     booked_at_ns: int = 0
-    """When the newest trade was booked."""
+    """When the newest trade or transfer was booked."""
     unknown_assets: set[str] = field(default_factory=set)
-    """Assets of trades whose scales were not known: their drift can't be told."""
+    """Assets whose scales were not known when they moved: their drift can't be told."""
+    unknown_symbols: set[str] = field(default_factory=set)
+    """Symbols that were not known when they were traded: it can't be told which assets moved, so no drift can."""
 
     def book(self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int) -> None:
         """Book a trade in its position and in the assets that it moves."""
@@ -141,15 +155,18 @@ class Ledger:
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
         if symbol is None:
+            self.unknown_symbols.add(booking.symbol_id)
             return
         notional_decimals = symbol.price_decimals + symbol.quantity_decimals
-        self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
-        self._flow(symbol.quote_asset, -booking.signed_quantity * booking.price, notional_decimals, decimals)
+        if booking.signed_quantity:
+            self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
+            self._flow(symbol.quote_asset, -booking.signed_quantity * booking.price, notional_decimals, decimals)
         if booking.fee and booking.fee_asset is not None:
             self._flow(booking.fee_asset, -booking.fee, decimals.get(booking.fee_asset, 0), decimals)
 
-    def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int]) -> None:
+    def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int], *, at_ns: int) -> None:
         """Book what came or went without a trade."""
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
         self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals)
 
     def _flow(self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int]) -> None:
@@ -166,21 +183,28 @@ class Ledger:
     def observe(self, balances: Mapping[str, Balance], *, began_ns: int) -> None:
         """Compare an observation with what is expected; the first one is the opening balance.
 
-        While trades are booked that the observation may or may not have in it, nothing is compared: the next one tells.
+        While something is booked that the observation may or may not have in it, nothing is compared: the next one tells.
+        An asset that the venue does not list is one it has none of.
         """
         self.observed = dict(balances)
-        if self.opening is None:
-            self.opening = {asset_id: balance.total for asset_id, balance in balances.items()}
-            self.flows.clear()
-            self.roundings.clear()
-            return
         if self.booked_at_ns >= began_ns:
             return
-        self.drift = {
-            asset_id: off
-            for asset_id, balance in sorted(balances.items())
-            if asset_id not in self.unknown_assets and (off := self._off(asset_id, balance.total))
-        }
+        totals = {asset_id: balance.total for asset_id, balance in balances.items()}
+        if self.opening is None:
+            self._open(totals)
+        if self.unknown_symbols:
+            return
+        asset_ids = {*totals, *self.opening, *self.flows} - self.unknown_assets
+        offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
+        self.drift = {asset_id: off for asset_id, off in offs.items() if off}
+
+    def _open(self, totals: dict[str, int]) -> None:
+        """Begin the books of balances: what moved before is in what was observed."""
+        self.opening = totals
+        self.flows.clear()
+        self.roundings.clear()
+        self.unknown_assets.clear()
+        self.unknown_symbols.clear()
 
     def _off(self, asset_id: str, total: int) -> int:
         """Observed less expected, in whole units of the asset; what is finer is the venue's rounding."""

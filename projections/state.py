@@ -78,10 +78,12 @@ class State:
             elif (fold := FOLDS.get(type(event))) is not None:
                 fold(self, event)
         self._wake()
-        differing = tuple(intent_id for intent_id in touched if diff.differs(self, intent_id))
+        differing = []
         for intent_id in touched:
-            self._indexes.set_live(self.record(intent_id), differs=intent_id in differing)
-        return Applied(tuple(touched), differing)
+            if differs := diff.differs(self, intent_id):
+                differing.append(intent_id)
+            self._indexes.set_live(self.record(intent_id), differs=differs)
+        return Applied(tuple(touched), tuple(differing))
 
     def _apply_to_intent(self, intent_id: str, event: events.BaseEvent) -> None:
         before = self.record(intent_id)
@@ -124,7 +126,7 @@ class State:
         self._ledger.observe(event.balances, began_ns=event.began_ns)
 
     def _transfer_observed(self, event: events.TransferObserved) -> None:
-        self._ledger.transfer(event.asset_id, event.amount, self._reference.decimals)
+        self._ledger.transfer(event.asset_id, event.amount, self._reference.decimals, at_ns=event.recorded_at_ns)
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
         self._reference.apply(event)
@@ -227,8 +229,8 @@ class State:
         return (state for intent_id in self._indexes.with_order if (state := self.order_state(intent_id)) is not None)
 
     def live_intent_ids(self) -> list[str]:
-        """Intents that differ from what is there, or whose order may be live or is not settled."""
-        return list(self._indexes.live)
+        """Intents that differ from what is there, or whose order may be live or is not settled; in order of creation."""
+        return self._indexes.live_in_order()
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
         """The intent whose order carries one of these ids. The venue's id decides where both are known."""

@@ -113,7 +113,9 @@ def a_venue_order(exchange_order_id: str, client_order_id: str, **given: Any) ->
 _seconds = itertools.count(1)
 
 
-def a_report(exec_type: Any, *, order_id: str | None = "o1", client_id: str | None = "c1", **given: Any) -> ExecutionReport:
+def a_report(
+    exec_type: Any, *, order_id: str | None = "o1", client_id: str | None = "c1", **given: Any
+) -> ExecutionReport:
     """A report about an order, each with a later venue time than the one before."""
     fields: dict[str, Any] = {
         "symbol_id": "BTCUSDT",

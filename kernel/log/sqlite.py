@@ -390,6 +390,11 @@ class SQLiteLog(ThreadedLog):
     async def _watch(self) -> None:
         self._writer.nudge()
 
+    def _release(self) -> None:
+        """Readers first: SQLite crashes the process when a connection is closed under a running statement."""
+        self._readers.shutdown(wait=True)
+        super()._release()
+
     def _idle(self) -> float | None:
         """Look for commits of others while somebody tails: often at first, less while nothing comes."""
         if not self._feed:

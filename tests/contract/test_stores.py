@@ -465,9 +465,7 @@ async def test_a_second_process_over_the_log_agrees(tmp_path: Path, clock: HandC
     """Stores of two log objects over one file write on top of each other, and both read what either wrote."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
     async with AsyncExitStack() as stack:
-        logs = [
-            await stack.enter_async_context(open_log(url, exchange_id=EXCHANGE, clock=clock)) for _ in range(2)
-        ]
+        logs = [await stack.enter_async_context(open_log(url, exchange_id=EXCHANGE, clock=clock)) for _ in range(2)]
         one, two = [await stack.enter_async_context(a_log_world(log, clock)) for log in logs]
         await one.intents.create_intent(an_intent())
         await asyncio.gather(
@@ -496,9 +494,7 @@ async def test_a_fill_known_before_a_write_counts_once(logged: LogWorld) -> None
     await logged.intents.create_intent(an_intent())
     trade = a_fill("t1", 30)
     await logged.hear("i1", trade)
-    recorded = a_state(
-        exchange_order_id="o1", client_order_id="c1", ord_status=OrdStatus.PARTIALLY_FILLED, cum_qty=30
-    )
+    recorded = a_state(exchange_order_id="o1", client_order_id="c1", ord_status=OrdStatus.PARTIALLY_FILLED, cum_qty=30)
     await logged.actual.update_order_state(recorded)
     assert await logged.hear("i1", trade) == []
     assert await logged.actual.get_order_state("i1") == recorded
@@ -520,9 +516,7 @@ async def test_reports_apply_on_top_of_a_write(logged: LogWorld) -> None:
 async def test_a_recorded_quantity_that_fills_do_not_explain_is_a_finding(logged: LogWorld) -> None:
     """It is raised with the write, counts for no position, and is resolved once fills explain it."""
     await logged.intents.create_intent(an_intent())
-    recorded = a_state(
-        exchange_order_id="o1", client_order_id="c1", ord_status=OrdStatus.PARTIALLY_FILLED, cum_qty=50
-    )
+    recorded = a_state(exchange_order_id="o1", client_order_id="c1", ord_status=OrdStatus.PARTIALLY_FILLED, cum_qty=50)
     await logged.actual.create_order_state(recorded)
     [finding] = logged.state.findings()
     assert (finding.kind, finding.intent_id, finding.resolved_at_ns) == ("UNEXPLAINED_QUANTITY", "i1", None)

@@ -240,6 +240,27 @@ def test_a_chain_of_corrections_counts_once(order: list[int], busted: bool) -> N
     assert journal.record().cum_qty == (0 if busted else 7)
 
 
+@unhurried
+@given(st.permutations(range(3)))
+def test_a_chain_without_times_ends_at_its_last_link(order: list[int]) -> None:
+    """Where the venue gives no times, the correction that no other corrects counts."""
+    chain = [a_trade("t1", 4), a_correction("z", "t1", 5), a_correction("k", "z", 6)]
+    journal = a_submitted_journal()
+    journal.hear_all("i", [chain[place] for place in order])
+    assert journal.record().cum_qty == 6
+
+
+def test_a_bust_after_the_end_asks_again() -> None:
+    """A total that came with the end is no longer final once a trade was busted later, until a newer one comes."""
+    journal = a_submitted_journal()
+    journal.hear_all("i", [a_trade("t1", 4, at=1), a_report(ExecType.CANCELED, at=2, cum_qty=4)])
+    assert journal.record().orders[0].final_cum_qty == 4
+    journal.hear("i", a_bust("b1", "t1", at=3))
+    assert journal.record().orders[0].final_cum_qty is None
+    journal.hear("i", a_report(ExecType.ORDER_STATUS, at=4, ord_status=OrdStatus.CANCELED, cum_qty=0))
+    assert journal.record().orders[0].final_cum_qty == 0
+
+
 def test_corrections_that_name_each_other_end() -> None:
     """A ring of corrections, which no venue should send, counts one of them and does not hang."""
     ring = [TradeEntry("a", 1, 1, 1, "b", None, None), TradeEntry("b", 2, 1, 2, "a", None, None)]
