@@ -126,6 +126,7 @@ class AttemptSender:
                 evidence=Evidence.COMMAND,
                 expected_version=version,
                 epoch=self.epoch,
+                causation_position=self._state.record(intent_id).command_position,
             )
         except FencedError:
             raise
@@ -280,10 +281,15 @@ class AttemptSender:
         known = self._state.record(intent_id).attempts
         return any(item.position == attempt.position and item.outcome is AttemptOutcome.PENDING for item in known)
 
-    async def _verdict(self, intent_id: str, event: events.BaseEvent) -> None:
+    async def _verdict(self, intent_id: str, event: events.AttemptFailed | events.AttemptUnknown) -> None:
         """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""
         await self._writer.append(
-            events.intent_stream(intent_id), [event], actor=RECONCILER, evidence=Evidence.STREAM, epoch=self.epoch
+            events.intent_stream(intent_id),
+            [event],
+            actor=RECONCILER,
+            evidence=Evidence.STREAM,
+            epoch=self.epoch,
+            causation_position=event.attempt_position,
         )
 
     def _backoff_ns(self, failures: int) -> int:

@@ -27,12 +27,14 @@ from kernel.commands import (
 )
 from kernel.errors import (
     KernelError,
+    LogUnavailableError,
     NotFoundError,
     NotReadyError,
     ValidationError,
     Violation,
     WaitTimeoutError,
 )
+from kernel.given import check_type, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, PlaceOrder
@@ -146,13 +148,12 @@ class EventSourcedKernel(ExchangeKernel):
         self._started = True
         self._reader = asyncio.create_task(self._read_log(), name="kernel-reader")
         head = await self.log.head()
-        reached = asyncio.create_task(self.state.reached(head.position))
-        await asyncio.wait({reached, self._reader}, return_when=asyncio.FIRST_COMPLETED)
-        if not reached.done():
-            reached.cancel()
+        try:
+            await self.state.reached(head.position)
+        except Exception:
             await self.stop()
             self._check()
-            raise KernelError("the log was closed while it was folded")
+            raise
         self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
         self._note_control()
         if self._leadership is not None:
@@ -181,6 +182,7 @@ class EventSourcedKernel(ExchangeKernel):
                 self._note_control()
                 self.engine.feed(applied.differing)
                 self._waiters.notify(applied.touched)
+            self._fail(LogUnavailableError(f"the log {self.log.url} was closed"))
         except Exception as problem:
             logger.exception("the log could not be read further")
             self._fail(problem)
@@ -189,6 +191,7 @@ class EventSourcedKernel(ExchangeKernel):
     def _fail(self, problem: BaseException) -> None:
         self._problem = problem
         self._readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "ReaderFailed", str(problem))
+        self.state.fail(problem)
         self._waiters.fail(problem)
         if self._leadership is not None:
             self._leadership.lose()
@@ -282,12 +285,13 @@ class EventSourcedKernel(ExchangeKernel):
         """
         self._check()
         check_wait(wait)
+        check_type(order, StandardOrder)
         symbol = await self._symbol(order.symbol_id)
         now_ns = self._clock.now_ns()
         intent = new_intent(
+            order,
             intent_id=intent_id if intent_id is not None else self._ids.intent_id(now_ns),
             exchange_id=self.exchange_id,
-            order=order,
             owner=owner,
             on_unsolicited_cancel=on_unsolicited_cancel,
             metadata=metadata or {},
@@ -513,30 +517,3 @@ class EventSourcedKernel(ExchangeKernel):
 def check_wait(wait: str) -> None:
     if wait not in ("ack", "recorded"):
         raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
-
-
-def new_intent(
-    *,
-    intent_id: str,
-    exchange_id: str,
-    order: StandardOrder,
-    owner: str,
-    on_unsolicited_cancel: UnsolicitedCancelPolicy,
-    metadata: dict[str, Any],
-    now_ns: int,
-) -> OrderIntent:
-    """An intent as a command makes it. Raises `ValidationError` with every field that is not as it must be."""
-    try:
-        intent = OrderIntent(
-            intent_id=intent_id,
-            exchange_id=exchange_id,
-            order=order,
-            owner=owner,
-            on_unsolicited_cancel=on_unsolicited_cancel,
-            metadata=metadata,
-            created_at_ns=now_ns,
-            updated_at_ns=now_ns,
-        )
-    except ValueError as problem:
-        raise ValidationError(f"the intent is not valid: {problem}") from problem
-    return intent

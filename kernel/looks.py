@@ -112,6 +112,7 @@ class VenueLooker:
             case settlement.Resend():
                 return Looked(settled=False, resend=True)
             case settlement.LookAgain(at_ns=at_ns):
+                await self._unknown_from_here(record, attempt, version=version)
                 return Looked(settled=False, again_ns=at_ns)
             case settlement.FirstLook(trades_from_ns=trades_from_ns):
                 await self._verdict(record.intent_id, [absent], Evidence.QUERY, version=version)
@@ -131,6 +132,17 @@ class VenueLooker:
                 await self._verdict(record.intent_id, [absent, resolved, *notes], evidence, version=version)
         self._forget(record)
         return Looked(settled=True)
+
+    async def _unknown_from_here(self, record: Record, attempt: Attempt, *, version: int) -> None:
+        """What an older incarnation left pending will get no answer any more: the log says so once."""
+        if attempt.outcome is not AttemptOutcome.PENDING:
+            return
+        unknown = events.AttemptUnknown(
+            intent_id=record.intent_id,
+            attempt_position=attempt.position,
+            text=f"its answer can no longer come: it was sent in epoch {attempt.epoch}",
+        )
+        await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
     async def _record_closed_unfilled(self, record: Record, attempt: Attempt, look: Look, text: str) -> None:
         event = events.OrderStateObserved(

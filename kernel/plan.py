@@ -195,6 +195,14 @@ def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
     return not any(stops(item, intent) for item in venue_orders_of(order))
 
 
+def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
+    """Whether a submit that is not settled may be sent again where ids are taken once: it is still wanted, something is
+    left, and no other order works or has an open question."""
+    if intent is None or not wanted(intent, order) or live_orders(order) or open_question(order) is not None:
+        return False
+    return remainder(intent, order) > 0
+
+
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:
     """Whether the end of a venue order ends the wish for it, until the intent changes.
 

@@ -208,7 +208,11 @@ class ReconciliationEngine:
         if not self.running or self._state is None:
             return
         for intent_id in intent_ids:
-            found = planning.difference(self._state.intent(intent_id), self._state.order_state(intent_id))
+            if self._queue.is_working(intent_id):
+                # It runs once more anyhow, and finds out then: its worker may be about to send, and is not kept waiting.
+                self._queue.add(intent_id, Priority.SETTLE)
+                continue
+            found = planning.difference(self._state.intent(intent_id), self._state.exposure(intent_id))
             if found is not None:
                 self._queue.add(intent_id, PRIORITIES[found.kind])
 
@@ -299,6 +303,9 @@ class ReconciliationEngine:
             intent = await self.intent_store.get_intent(intent_id)
         with suppress(NotFoundError):
             order = await self.actual_store.get_order_state(intent_id)
+        if order is None and self._state is not None:
+            # A store may forget an order; what works at the venue does not end by that, nor does what was filled.
+            order = self._state.exposure(intent_id)
         return intent, order
 
     def _plan(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> planning.Action:
@@ -376,26 +383,30 @@ class ReconciliationEngine:
             return Done("its own call will report")
         if attempt.kind is not AttemptKind.SUBMIT:
             return self._after_look(order.intent_id, await looker.settle_cancel(order, attempt))
-        wanted = intent is not None and planning.wanted(intent, order)
+        wanted = planning.may_resend(intent, order)
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )
         looked = await looker.settle_submit(order, newest, wanted=wanted)
-        if looked.resend and intent is not None:
-            return await self._resend(intent, sender)
+        if looked.resend:
+            return await self._resend(order.intent_id, sender)
         return self._after_look(order.intent_id, looked)
 
-    async def _resend(self, intent: OrderIntent, sender: AttemptSender) -> Outcome:
-        """The same id again, at a venue that never takes an id twice: it can only make the one order there is."""
+    async def _resend(self, intent_id: str, sender: AttemptSender) -> Outcome:
+        """The same id again, at a venue that never takes an id twice: it can only make the one order there is.
+
+        Decided on what is folded now: the look took its time.
+        """
         assert self._state is not None
-        missing = self._missing()
-        order = self._state.order_state(intent.intent_id)
+        intent, order = self._state.intent(intent_id), self._state.exposure(intent_id)
+        held_until_ns = self._pacing.slow_down(intent_id)
+        if intent is None or order is None or self._missing() or not planning.may_resend(intent, order):
+            return After(held_until_ns, "the resend waits")
         symbol = self._state.symbol(intent.order.symbol_id)
         action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
-        if missing or not isinstance(action, planning.Submit):
-            return After(self._pacing.slow_down(intent.intent_id), "the resend waits")
-        self._pacing.slow_down(intent.intent_id)
-        version = self._state.record(intent.intent_id).version
+        if not isinstance(action, planning.Submit):
+            return After(held_until_ns, "the resend waits")
+        version = self._state.record(intent_id).version
         await sender.submit(intent, action.order, version=version)
         return Done("sent again under the same id")
 

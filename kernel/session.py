@@ -15,7 +15,7 @@ from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
-from kernel.errors import KernelError, OutcomeUnknown, VenueError
+from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import finding_id
 from kernel.looks import answer_within
 from kernel.models import Evidence, ExecType, Finding, FindingKind, LookScope
@@ -334,7 +334,7 @@ class VenueSession:
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
         known = self._state.asset(asset.asset_id)
         if known is not None and known.decimals != asset.decimals:
-            raise KernelError(
+            raise VenueError(
                 f"the scale of {asset.asset_id} is {known.decimals}, the venue now says {asset.decimals}:"
                 " a scale never changes"
             )
@@ -343,7 +343,7 @@ class VenueSession:
     def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
         known = self._state.symbol(symbol.symbol_id)
         if known is not None and scales(known) != scales(symbol):
-            raise KernelError(
+            raise VenueError(
                 f"the scales of {symbol.symbol_id} are {scales(known)}, the venue now says {scales(symbol)}:"
                 " scales never change"
             )

@@ -16,7 +16,7 @@ class KernelSettings(BaseSettings):
     """Times in seconds, as their names say. Impossible relations are refused."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ORDERCTL_KERNEL_", frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix="ORDERCTL_KERNEL_", frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
     ack_timeout_s: float = Field(default=5.0, ge=0)

@@ -61,7 +61,10 @@ class KernelState(Protocol):
         """Fold a batch whose first position follows `position`."""
 
     async def reached(self, position: int) -> None:
-        """Return once `position` has been applied."""
+        """Return once `position` has been applied. Raises what `fail` was told."""
+
+    def fail(self, problem: BaseException) -> None:
+        """Nothing more will be applied: whoever waits, now or later, gets this problem."""
 
     def record(self, intent_id: str) -> Record:
         """All that is known of an intent; an empty record for one never heard of."""
@@ -70,7 +73,10 @@ class KernelState(Protocol):
         """What is wanted."""
 
     def order_state(self, intent_id: str) -> OrderState | None:
-        """What is there."""
+        """What is there, as far as a store shows it: None once it was forgotten."""
+
+    def exposure(self, intent_id: str) -> OrderState | None:
+        """What is there, forgotten by a store or not: what the reconciler acts on. None when nothing was ever sent."""
 
     def intents(self) -> Iterable[OrderIntent]:
         """Every intent, in order of creation."""

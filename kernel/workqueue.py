@@ -60,6 +60,10 @@ class WorkQueue:
         """Keys that are ready, delayed or being worked on."""
         return len(self._rank) + len(self._due) + len(self._working)
 
+    def is_working(self, key: str) -> bool:
+        """Whether a worker has a key."""
+        return key in self._working
+
     def add(self, key: str, priority: Priority = Priority.RESYNC) -> None:
         """Make a key ready. Where it is there already, the earlier rank counts; a delay on it is over."""
         if not self._open:

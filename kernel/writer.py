@@ -63,6 +63,7 @@ class EventWriter:
                 writes=(Write(stream_id, tuple(new_events), expected_version),),
                 actor=actor,
                 evidence=evidence,
+                correlation_id=self._correlation_id(stream_id),
                 causation_position=causation_position,
                 epoch=epoch,
                 is_fact=is_fact,
@@ -71,6 +72,12 @@ class EventWriter:
         )
         await self._state.reached(appended.last_position)
         return appended
+
+    def _correlation_id(self, stream_id: str) -> str | None:
+        """The command that an intent's events go back to."""
+        if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
+            return None
+        return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id
 
     async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> int:
         """Record what is news in reports about one intent's orders; the number of events that made."""

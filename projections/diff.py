@@ -17,10 +17,10 @@ class BothSides(Protocol):
     def intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted."""
 
-    def order_state(self, intent_id: str) -> OrderState | None:
-        """What is there."""
+    def exposure(self, intent_id: str) -> OrderState | None:
+        """What is there, forgotten by a store or not."""
 
 
 def differs(sides: BothSides, intent_id: str) -> bool:
     """Whether something is to be done for an intent."""
-    return plan.difference(sides.intent(intent_id), sides.order_state(intent_id)) is not None
+    return plan.difference(sides.intent(intent_id), sides.exposure(intent_id)) is not None

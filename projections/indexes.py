@@ -93,9 +93,9 @@ class Indexes:
 
 
 def symbol_at_venue(record: Record) -> str | None:
-    """The symbol of what was sent or seen last, whatever the intent says now; the intent's where nothing was."""
-    if record.orders:
-        return record.orders[-1].order.symbol_id
+    """The symbol of what works, else of what was sent last, whatever the intent says now."""
+    if live := record.live_orders:
+        return live[-1].order.symbol_id
     order = record.sent_order or (record.intent.order if record.intent else None)
     return order.symbol_id if order is not None else None
 

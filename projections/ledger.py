@@ -12,7 +12,7 @@ realized profit less cost equals the cash that came in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -86,16 +86,15 @@ def shown(symbol_id: str, position: OpenPosition) -> Position:
     )
 
 
-def bookings(before: Iterable[OrderFacts], after: Iterable[OrderFacts]) -> list[Booking]:
+def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """What an event changed about the trades that count of an intent's orders."""
     known = {id(facts) for facts in before}
     changed = [facts for facts in after if id(facts) not in known]
-    if not changed:
-        return []
     kept = {id(facts) for facts in after}
     times: Counter[BareTrade] = Counter()
     fees: Counter[tuple[BareTrade, str]] = Counter()
-    for sign, orders in ((-1, [facts for facts in before if id(facts) not in kept]), (1, changed)):
+    gone = [facts for facts in before if id(facts) not in kept]
+    for sign, orders in ((-1, gone), (1, changed)):
         for trade, entry in counted_trades(orders):
             times[trade] += sign
             if entry.fee and entry.fee_asset is not None:
@@ -190,21 +189,21 @@ class Ledger:
         if self.booked_at_ns >= began_ns:
             return
         totals = {asset_id: balance.total for asset_id, balance in balances.items()}
-        if self.opening is None:
-            self._open(totals)
+        opening = self._open(totals) if self.opening is None else self.opening
         if self.unknown_symbols:
             return
-        asset_ids = {*totals, *self.opening, *self.flows} - self.unknown_assets
+        asset_ids = {*totals, *opening, *self.flows} - self.unknown_assets
         offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
-    def _open(self, totals: dict[str, int]) -> None:
+    def _open(self, totals: dict[str, int]) -> dict[str, int]:
         """Begin the books of balances: what moved before is in what was observed."""
         self.opening = totals
         self.flows.clear()
         self.roundings.clear()
         self.unknown_assets.clear()
         self.unknown_symbols.clear()
+        return totals
 
     def _off(self, asset_id: str, total: int) -> int:
         """Observed less expected, in whole units of the asset; what is finer is the venue's rounding."""

@@ -16,6 +16,7 @@ from itertools import count
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.lifecycle import Record, evolve, order_state
+from kernel.lifecycle.values import replace
 from kernel.models import (
     AccountState,
     Evidence,
@@ -55,8 +56,12 @@ class State:
         self._reference = Reference()
         self._findings = Findings()
         self._ledger = ledger.Ledger()
+        self._transfer_keys: set[str] = set()
+        """Transfers booked, each once."""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._serial = count()
+        self._problem: BaseException | None = None
+        """What ended the reader."""
 
     # ------------------------------------------------------------------------------------------------------- folding
     @property
@@ -85,6 +90,10 @@ class State:
             self._indexes.set_live(self.record(intent_id), differs=differs)
         return Applied(tuple(touched), tuple(differing))
 
+    def _differs(self, intent_id: str) -> bool:
+        """Whether something is to be done; what is not settled always is, which spares deriving the state to compare."""
+        return bool(self.record(intent_id).unsettled) or diff.differs(self, intent_id)
+
     def _apply_to_intent(self, intent_id: str, event: events.BaseEvent) -> None:
         before = self.record(intent_id)
         after = evolve(before, event)
@@ -110,10 +119,10 @@ class State:
         self._epoch = event.epoch
 
     def _all_paused(self, event: events.Paused) -> None:
-        self._paused = True
+        self._paused = self._paused or event.intent_id is None
 
     def _all_resumed(self, event: events.Resumed) -> None:
-        self._paused = False
+        self._paused = self._paused and event.intent_id is not None
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -126,6 +135,9 @@ class State:
         self._ledger.observe(event.balances, began_ns=event.began_ns)
 
     def _transfer_observed(self, event: events.TransferObserved) -> None:
+        if event.transfer_key in self._transfer_keys:
+            return
+        self._transfer_keys.add(event.transfer_key)
         self._ledger.transfer(event.asset_id, event.amount, self._reference.decimals, at_ns=event.recorded_at_ns)
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
@@ -136,12 +148,22 @@ class State:
 
     # ------------------------------------------------------------------------------------------------------- waiting
     async def reached(self, position: int) -> None:
-        """Return once `position` has been applied."""
+        """Return once `position` has been applied. Raises what `fail` was told."""
         if position <= self._position:
             return
+        if self._problem is not None:
+            raise self._problem
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiters, (position, next(self._serial), waiter))
         await waiter
+
+    def fail(self, problem: BaseException) -> None:
+        """Nothing more will be applied: whoever waits, now or later, gets this problem."""
+        self._problem = problem
+        for _, _, waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(problem)
+        self._waiters.clear()
 
     def _wake(self) -> None:
         while self._waiters and self._waiters[0][0] <= self._position:
@@ -198,6 +220,13 @@ class State:
         if intent_id not in self._shown:
             self._shown[intent_id] = order_state(record)
         return self._confirmed_state(record, self._shown[intent_id])
+
+    def exposure(self, intent_id: str) -> OrderState | None:
+        """What is there, forgotten by a store or not. None when nothing was ever sent or seen."""
+        record = self._records.get(intent_id)
+        if record is None or record.has_order or not (record.current_orders or record.attempts):
+            return self.order_state(intent_id)
+        return order_state(replace(record, has_order=True))
 
     def _confirmed_state(self, record: Record, state: OrderState | None) -> OrderState | None:
         began_ns, ended_ns = self._confirmed
@@ -286,6 +315,7 @@ class State:
         held = (
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
+            self._transfer_keys,
             self._reference.symbols(), self._reference.assets(),
         )  # fmt: skip
         for item in held:

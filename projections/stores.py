@@ -13,7 +13,15 @@ from contextlib import asynccontextmanager
 
 from kernel import events
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
-from kernel.errors import ConflictError, FencedError, NotFoundError, ValidationError, Violation
+from kernel.errors import (
+    ConflictError,
+    FencedError,
+    LogUnavailableError,
+    NotFoundError,
+    ValidationError,
+    Violation,
+)
+from kernel.given import checked
 from kernel.lifecycle import (
     Command,
     CreateIntent,
@@ -94,6 +102,7 @@ class EventSourcedIntentStore(IntentStateStore):
         self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
 
     async def create_intent(self, intent: OrderIntent) -> None:
+        intent = checked(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
         await self._writer.write(intent.intent_id, CreateIntent(intent))
 
@@ -103,6 +112,7 @@ class EventSourcedIntentStore(IntentStateStore):
         return intent
 
     async def update_intent(self, intent: OrderIntent) -> None:
+        intent = checked(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
         await self._writer.write(intent.intent_id, UpdateIntent(intent, self._writer.now_ns()))
 
@@ -137,6 +147,7 @@ class EventSourcedActualStore(ActualStateStore):
         self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
 
     async def create_order_state(self, state: OrderState) -> None:
+        state = checked(state, OrderState)
         await self._writer.write(state.intent_id, CreateState(state, self._writer.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
@@ -152,6 +163,7 @@ class EventSourcedActualStore(ActualStateStore):
         return found
 
     async def update_order_state(self, state: OrderState) -> None:
+        state = checked(state, OrderState)
         await self._writer.write(state.intent_id, UpdateState(state, self._writer.now_ns()))
 
     async def delete_order_state(self, intent_id: str) -> None:
@@ -191,23 +203,25 @@ def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
 async def following(log: EventLog, state: State, on_batch: Callable[[], None] | None = None) -> AsyncIterator[None]:
     """Feed a state from a log for as long as the block runs; it is at the head when the block begins.
 
-    Raises `IntegrityError` or `SchemaError` when the log can't be folded.
+    Raises `IntegrityError` or `SchemaError` when the log can't be folded. What ends the reading later is told to whoever
+    waits for the state (`State.fail`), so that no write hangs.
     """
 
     async def read() -> None:
-        async for batch in log.tail(state.position):
-            state.apply(batch)
-            if on_batch is not None:
-                on_batch()
+        try:
+            async for batch in log.tail(state.position):
+                state.apply(batch)
+                if on_batch is not None:
+                    on_batch()
+        except Exception as problem:
+            state.fail(problem)
+            raise
+        state.fail(LogUnavailableError(f"the log {log.url} was closed"))
 
     reader = asyncio.create_task(read(), name="state-reader")
     try:
         head = await log.head()
-        reached = asyncio.create_task(state.reached(head.position))
-        await asyncio.wait({reader, reached}, return_when=asyncio.FIRST_COMPLETED)
-        if not reached.done():
-            reached.cancel()
-            await reader
+        await state.reached(head.position)
         yield
     finally:
         reader.cancel()

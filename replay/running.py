@@ -99,7 +99,8 @@ async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
         leader = await leader_of(kernel.log)
         return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
-    return f"not ready: {', '.join(problem.missing)}"
+    missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
+    return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
 
 
 def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:

@@ -66,13 +66,19 @@ class TrueOrder:
     order: StandardOrder
     status: OrdStatus
     trades: tuple[Trade, ...] = ()
-    busted: frozenset[str] = frozenset()
+    busts: tuple[tuple[str, int], ...] = ()
+    """Trades that are void, and since when."""
     changed_ns: int = 0
 
     @property
     def id(self) -> str:
         """The exchange's id of it."""
         return f"#{self.number}"
+
+    @property
+    def busted(self) -> frozenset[str]:
+        """Keys of the trades that are void."""
+        return frozenset(key for key, _ in self.busts)
 
     @property
     def cum_qty(self) -> int:
@@ -206,15 +212,11 @@ class ScriptedExchange:
         """Make a trade void; a filled order works again."""
         order = self.order(name)
         status = OrdStatus.PARTIALLY_FILLED if order.status is OrdStatus.FILLED else order.status
-        order = self._change(order, busted=order.busted | {key}, status=status)
+        order = self._change(order, busts=(*order.busts, (key, self._now_ns())), status=status)
         if order.open and order.cum_qty == 0:
             order = self._change(order, status=OrdStatus.NEW)
         self.trace("venue", f"{key} of {order.id} is void: {told(order)}")
-        self.publish(
-            self.report_of(order, ExecType.TRADE_CANCEL).model_copy(
-                update={"fill_key": f"bust-{key}", "ref_fill_key": key}
-            )
-        )
+        self.publish(self.bust_report(order, key))
 
     # ------------------------------------------------------------------------------------------------------ reports
     def report_of(self, order: TrueOrder, exec_type: ExecType) -> ExecutionReport:
@@ -250,6 +252,13 @@ class ScriptedExchange:
                 "liquidity": Liquidity.MAKER,
             }
         )
+
+    def bust_report(self, order: TrueOrder, key: str) -> ExecutionReport:
+        """The report that a trade is void."""
+        time_ns = dict(order.busts)[key]
+        names = {"exec_id": f"bust-{key}", "fill_key": f"bust-{key}", "ref_fill_key": key, "transact_time_ns": time_ns}
+        totals = dict.fromkeys(("cum_qty", "leaves_qty", "ord_status"))
+        return self.report_of(order, ExecType.TRADE_CANCEL).model_copy(update={**names, **totals})
 
     def publish(self, report: ExecutionReport) -> None:
         """Send a report to every stream, unless reports are held."""
@@ -415,13 +424,11 @@ class ScriptedExchange:
     def do_snapshot(self, since_ns: int, asker: str) -> Answer:
         open_orders = tuple(self.report_of(order, ExecType.ORDER_STATUS) for order in self.view("open") if order.open)
         orders = self.view("trades")
-        traded = sorted(
-            ((trade, order) for order in orders for trade in order.trades if trade.time_ns >= since_ns),
-            key=lambda item: item[0].time_ns,
-        )
-        fills = tuple(self.trade_report(order, trade) for trade, order in traded)
+        told_fills = [(trade.time_ns, self.trade_report(order, trade)) for order in orders for trade in order.trades]
+        told_fills += [(time_ns, self.bust_report(order, key)) for order in orders for key, time_ns in order.busts]
+        fills = tuple(report for time_ns, report in sorted(told_fills, key=lambda item: item[0]) if time_ns >= since_ns)
         shown = ", ".join(str(report.exchange_order_id) for report in open_orders) or "nothing"
-        keys = ", ".join(trade.key for trade, _ in traded)
+        keys = ", ".join(str(report.fill_key) for report in fills)
         self.trace("venue", f"lists {asker} {shown} open" + (f", trades {keys}" if keys else ""))
         return open_orders, fills, balances_of(orders)
 

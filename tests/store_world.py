@@ -58,9 +58,11 @@ class LogWorld(StoreWorld):
         await self.state.reached(appended.last_position)
         return appended.last_position
 
-    async def hear(self, intent_id: str, report: ExecutionReport) -> list[events.BaseEvent]:
+    async def hear(
+        self, intent_id: str, report: ExecutionReport, *, began_ns: int | None = None
+    ) -> list[events.BaseEvent]:
         """Record what a venue's report comes to; none when it was no news."""
-        made = decide_report(self.state.record(intent_id), report, now_ns=self.clock.now_ns())
+        made = decide_report(self.state.record(intent_id), report, now_ns=self.clock.now_ns(), began_ns=began_ns)
         if made:
             await self.append(intent_id, *made)
         return made

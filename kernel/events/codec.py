@@ -76,7 +76,7 @@ def canonical_json(value: Any) -> bytes:
     """Sorted keys, no white space, UTF-8: one value, one text. `ValueError` for what JSON can't hold.
 
     Written by orjson, and by the standard library where an integer is wider than 64 bits (unbounded notionals); without
-    floats the two write the same bytes. NaN is refused where it could come in, in an intent's metadata.
+    floats the two write the same bytes. NaN never comes here: the models, and an intent's metadata, refuse it.
     """
     try:
         data: bytes = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -34,6 +34,8 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     change = CHANGES.get(type(event))
     version = event.version if event.recorded else record.version
     changed = change(record, event) if change is not None else record
+    if type(event) in COMMAND_EVENTS and event.recorded:
+        changed = replace(changed, correlation_id=event.correlation_id, command_position=event.position)
     return replace(changed, version=version) if changed.version != version else changed
 
 
@@ -318,7 +320,15 @@ def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
 
 # ---------------------------------------------------------------------------------------------------------- records
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
-    """A store's write is a baseline: fills that are known stay known, reports apply on top."""
+    """A store's write is a baseline: fills that are known stay known, reports apply on top.
+
+    An attempt that was made, is not settled, and is not told of by the write stays too: a record does not undo what may
+    happen at the venue. Then the state is not read as written, but with that attempt.
+    """
+    told_positions = {item.position for item in event.state.attempts}
+    untold_attempts = tuple(
+        item for item in record.unsettled if item.position not in told_positions and was_made(record, item)
+    )
     state, now_ns = event.state, recorded_ns(event)
     told = [(item, known_order(record, item)) for item in venue_orders_of(state)]
     kept = {id(known) for _, known in told}
@@ -328,16 +338,22 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     return replace(
         record,
         orders=(*untold, *(recorded_order(item, state, known, now_ns) for item, known in told)),
-        attempts=state.attempts,
+        attempts=(*untold_attempts, *state.attempts),
         number=max([record.number, *(item.number for item in state.attempts)]),
         failures=state.failures,
         failed_generation=state.failed_generation,
         not_before_ns=state.not_before_ns,
         last_sync_ns=int(state.last_sync_at * 1_000_000_000),
         sent_order=state.status.order,
-        recorded=state,
+        recorded=None if untold_attempts else state,
         has_order=True,
     )
+
+
+def was_made(record: Record, attempt: Attempt) -> bool:
+    """Whether an attempt is one that was started here, not one that an earlier write told of."""
+    aimed = record.target(attempt.client_order_id) is not None or attempt.target_exchange_order_id in record.solicited
+    return aimed or record.send_count(attempt.client_order_id) > 0
 
 
 def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
@@ -427,6 +443,9 @@ def paused(record: Record, event: events.Paused) -> Record:
 def resumed(record: Record, event: events.Resumed) -> Record:
     return replace(record, paused=False)
 
+
+COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
+"""What the kernel does for an intent from then on goes back to the command that made this event."""
 
 CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentCreated: intent_created,

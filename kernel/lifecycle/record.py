@@ -37,6 +37,10 @@ class Record:
     """Version of the intent's stream."""
     intent: OrderIntent | None = None
     """None before it is created (a store may record an order's state first) and after it is deleted."""
+    correlation_id: str | None = None
+    """The newest command about it."""
+    command_position: int | None = None
+    """Position of the event of that command."""
     number: int = 0
     """Highest number ever used; never goes back, not even after a delete."""
     attempts: tuple[Attempt, ...] = ()

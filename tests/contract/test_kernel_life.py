@@ -142,6 +142,25 @@ async def test_while_not_ready_commands_are_recorded_and_nothing_is_sent() -> No
 
 
 @virtual_time
+async def test_a_scale_that_changes_stops_acting_and_says_so() -> None:
+    """Scales never change: a venue that says otherwise is not acted on, commands are still recorded, and once it says the
+    same as before the kernel goes on."""
+    async with a_desk() as desk:
+        true_symbol = desk.exchange.symbol
+        desk.exchange.symbol = true_symbol.model_copy(update={"price_decimals": 2})
+        desk.exchange.disconnect()
+        await asyncio.sleep(1)
+        await desk.kernel.place_order(buy(), wait="recorded")
+        with pytest.raises(NotReadyError, match="scales never change"):
+            await desk.kernel.wait_ready(1)
+        assert desk.exchange.truth == ()
+        desk.exchange.symbol = true_symbol
+        await desk.kernel.wait_ready(20)
+        await settled()
+        assert len(desk.exchange.truth) == 1
+
+
+@virtual_time
 async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None:
     """Before a market is known it says so; later it records, answers, and sends nothing."""
     clock = LoopClock()

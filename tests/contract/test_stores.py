@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
+from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import open_log
 from kernel.models import (
     Attempt,
@@ -26,6 +27,10 @@ from kernel.models import (
     ReconciliationStatus,
     UnsolicitedCancelPolicy,
 )
+from kernel.venues.base import ExecutionReport
+from projections import State
+from projections.stores import following
+from tests.contract.backends import MemoryBackend
 from tests.paper_world import HandClock
 from tests.store_world import (
     EXCHANGE,
@@ -393,6 +398,30 @@ async def test_a_state_may_come_before_its_intent(world: StoreWorld) -> None:
     assert await intent_ids(world) == ["i1"]
 
 
+async def test_what_could_not_be_read_again_is_refused(world: StoreWorld) -> None:
+    """A record that was built past its model's checks, or that JSON can't hold, is a ValidationError; nothing is stored."""
+    bad_order = an_order().model_copy(update={"quantity": -1})
+    for intent in (
+        an_intent().model_copy(update={"order": bad_order}),
+        an_intent().model_copy(update={"metadata": {"a": float("nan")}}),
+        an_intent().model_copy(update={"metadata": {"a": object()}}),
+    ):
+        with pytest.raises(ValidationError):
+            await world.intents.create_intent(intent)
+    with pytest.raises(ValidationError):
+        await world.actual.create_order_state(a_state().model_copy(update={"failures": "many"}))
+    assert (await intent_ids(world), await state_ids(world)) == ([], [])
+
+
+async def test_what_was_written_does_not_follow_its_writer(world: StoreWorld) -> None:
+    """A store keeps what it was given, whatever the writer does to its own copy afterwards."""
+    metadata = {"a": [1]}
+    await world.intents.create_intent(an_intent(metadata=metadata))
+    metadata["a"].append(2)
+    metadata["b"] = []
+    assert (await world.intents.get_intent("i1")).metadata == {"a": [1]}
+
+
 # ---------------------------------------------------------------------------------------------------- on a log: writes
 async def test_a_write_is_one_event_with_the_whole_record(logged: LogWorld) -> None:
     """Each write is one event of the intent's stream: the record whole, on an operator's word, from one actor."""
@@ -481,7 +510,7 @@ async def test_a_second_process_over_the_log_agrees(tmp_path: Path, clock: HandC
 
 
 # --------------------------------------------------------------------------------------------------- on a log: baseline
-def a_fill(key: str, quantity: int, **given: object) -> object:
+def a_fill(key: str, quantity: int, **given: Any) -> ExecutionReport:
     return a_report(ExecType.TRADE, fill_key=key, last_qty=quantity, last_px=10, **given)
 
 
@@ -552,6 +581,39 @@ async def test_a_write_takes_no_fill_away(logged: LogWorld, written: object) -> 
     assert [(position.symbol_id, position.quantity) for position in logged.state.positions()] == positions
 
 
+async def test_an_order_that_a_write_leaves_out_works_again_once_a_look_shows_it(logged: LogWorld) -> None:
+    """A write can't end an order at the venue: a traded one that it leaves out is live again when a later look shows it."""
+    await logged.intents.create_intent(an_intent())
+    await logged.hear("i1", a_fill("t1", 30))
+    await logged.actual.update_order_state(a_state())
+    assert not logged.state.record("i1").may_be_live
+    logged.clock.forward(1)
+    look = a_report(ExecType.ORDER_STATUS, ord_status=OrdStatus.PARTIALLY_FILLED, order_qty=100, cum_qty=30)
+    await logged.hear("i1", look, began_ns=logged.clock.now_ns())
+    state = await logged.actual.get_order_state("i1")
+    assert (state.exchange_order_id, state.status.cum_qty, state.status.leaves_qty) == ("o1", 30, 70)
+    with pytest.raises(ConflictError, match="cancel it first"):
+        await logged.intents.delete_intent("i1")
+
+
+async def test_a_write_undoes_no_attempt(logged: LogWorld) -> None:
+    """An attempt that may have happened stays unsettled though a write leaves it out, so the intent can't be deleted; one
+    that a write told of and the next one leaves out is gone."""
+    await logged.intents.create_intent(an_intent())
+    position = await logged.append("i1", a_submit())
+    await logged.actual.update_order_state(A_RICH_STATE)
+    written = a_state(ord_status=OrdStatus.CANCELED)
+    await logged.actual.update_order_state(written)
+    read = await logged.actual.get_order_state("i1")
+    assert [(item.position, item.client_order_id, item.outcome) for item in read.attempts] == [
+        (position, "c1", AttemptOutcome.PENDING)
+    ]
+    with pytest.raises(ConflictError, match="cancel it first"):
+        await logged.intents.delete_intent("i1")
+    await logged.hear("i1", a_report(ExecType.REJECTED))
+    await logged.intents.delete_intent("i1")
+
+
 async def test_a_forgotten_state_comes_back_with_the_next_fact(logged: LogWorld) -> None:
     """A store's delete forgets the state, not the facts: a later fill brings it back, with the earlier one."""
     await logged.intents.create_intent(an_intent())
@@ -620,6 +682,58 @@ def a_submit(number: int = 1) -> events.AttemptStarted:
         state_position=0,
         decided_at_ns=1,
     )
+
+
+async def test_a_forgotten_order_still_counts(logged: LogWorld) -> None:
+    """A store may forget a state; an order that may be live is still acted on, and its intent still can't be deleted."""
+    await logged.intents.create_intent(an_intent())
+    await logged.append("i1", a_submit())
+    await logged.actual.delete_order_state("i1")
+    assert (logged.state.order_state("i1"), await state_ids(logged)) == (None, [])
+    exposure = logged.state.exposure("i1")
+    assert exposure is not None
+    assert [item.client_order_id for item in exposure.attempts] == ["c1"]
+    assert (logged.state.live_intent_ids(), logged.state.open_orders("BTCUSDT")) == (["i1"], 1)
+    with pytest.raises(ConflictError, match="cancel it first"):
+        await logged.intents.delete_intent("i1")
+
+
+# ---------------------------------------------------------------------------------------------------- on a log: reading
+async def test_following_begins_at_the_head(logged: LogWorld) -> None:
+    """A state that follows a log has all of it when the block begins, and each batch is announced."""
+    await logged.intents.create_intent(an_intent())
+    state, batches = State(), list[int]()
+    async with following(logged.log, state, lambda: batches.append(state.position)):
+        assert state.digest() == logged.state.digest()
+        await logged.intents.update_intent(an_intent(owner="b"))
+        await state.reached(logged.state.position)
+        assert batches[-1] == state.position == logged.state.position
+
+
+async def test_a_log_that_cannot_be_folded_is_refused(clock: HandClock) -> None:
+    """A row that was changed past the log ends the block before it begins, with the first bad position."""
+    backend = MemoryBackend(EXCHANGE)
+    async with backend.open(clock=clock) as log, a_log_world(log, clock) as world:
+        await world.intents.create_intent(an_intent())
+        await world.intents.create_intent(an_intent("i2"))
+    backend.update(2, "state", b"{}")
+    async with backend.open(clock=clock) as log:
+        with pytest.raises(IntegrityError) as caught:
+            async with following(log, State()):
+                pytest.fail("the block began")
+    assert caught.value.position == 2
+
+
+async def test_no_write_waits_for_a_reader_that_ended(logged: LogWorld) -> None:
+    """Once the reader has ended, a write that waits for it and every later one fails with the reason, and none hangs."""
+    await logged.intents.create_intent(an_intent())
+    waiting = asyncio.create_task(logged.state.reached(99))
+    await asyncio.sleep(0)
+    logged.state.fail(IntegrityError("broken", position=9))
+    for wait in (waiting, logged.state.reached(98)):
+        with pytest.raises(IntegrityError, match="position 9: broken"):
+            await wait
+    await logged.state.reached(1)
 
 
 # ------------------------------------------------------------------------------------------------ any writes: both agree

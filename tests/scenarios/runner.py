@@ -189,6 +189,8 @@ class World:
         self.exchange.trace = self.tell
         self.exchange.name = self.names
         self.settings = KernelSettings()
+        self.ids = SeededIds(0)
+        """Ids of what the script itself writes; a kernel's seed is never 0."""
         self.processes: dict[str, Process] = {}
         self.lines: list[str] = []
         self.problems: list[str] = []
@@ -378,7 +380,7 @@ class Script:
         given = record.intent.model_copy(update={"order": parsed_order(list(words))})
         made = decide(record, UpdateIntent(given, self.world.clock.now_ns()))
         write = Write(intent_stream(intent_id), tuple(made), record.version)
-        command_id = SeededIds(record.version).command_id(self.world.clock.now_ns())
+        command_id = self.world.ids.command_id(self.world.clock.now_ns())
         await process.log.append(Append(command_id, (write,), "strategy:test", Evidence.OPERATOR))
 
     async def do_relist(self, name: str) -> None:

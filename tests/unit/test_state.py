@@ -1,0 +1,531 @@
+"""The state: every event folded once, in order, at a cost of its own; what it answers, whom it wakes, how it compares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernel import events, plan
+from kernel.errors import IntegrityError
+from kernel.events import BaseEvent, Envelope, intent_stream
+from kernel.lifecycle import Record, decide_report, evolve
+from kernel.models import (
+    AttemptKind,
+    AttemptOutcome,
+    Balance,
+    Evidence,
+    ExecType,
+    Finding,
+    FindingKind,
+    LookScope,
+    OrderIntent,
+    OrderState,
+    OrdStatus,
+)
+from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
+from kernel.venues.base import ExecutionReport
+from projections import State
+from tests.folding import NS_PER_S, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
+from tests.histories import History, histories
+
+SYMBOL = SymbolMetadata(symbol_id="S", base_asset="BTC", quote_asset="USDT", price_decimals=2, quantity_decimals=8)
+
+
+class Tape:
+    """A log in a list, of any streams: positions and versions without gaps, one second from event to event."""
+
+    def __init__(self) -> None:
+        self.events: list[BaseEvent] = []
+        self.records: dict[str, Record] = {}
+        self._versions: dict[str, int] = {}
+
+    @property
+    def now_ns(self) -> int:
+        """When the next event is recorded."""
+        return (len(self.events) + 1) * NS_PER_S
+
+    def add(self, stream_id: str, *made: BaseEvent) -> int:
+        """Record events; the position of the last."""
+        for event in made:
+            version = self._versions[stream_id] = self._versions.get(stream_id, 0) + 1
+            position = len(self.events) + 1
+            envelope = Envelope(position, stream_id, version, self.now_ns, "strategy:test", Evidence.STREAM)
+            recorded = event.with_envelope(envelope)
+            self.events.append(recorded)
+            if stream_id.startswith(events.INTENT_STREAM_PREFIX):
+                intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+                self.records[intent_id] = evolve(self.records.get(intent_id, Record(intent_id)), recorded)
+        return len(self.events)
+
+    def want(self, intent_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
+        """An intent is created."""
+        return self.add(
+            intent_stream(intent_id), events.IntentCreated(intent=an_intent(order, intent_id=intent_id, **fields))
+        )
+
+    def send(self, intent_id: str, client_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
+        """A submit is started."""
+        attempt = an_attempt(AttemptKind.SUBMIT, client_id, order or an_order(), intent_id=intent_id, **fields)
+        return self.add(intent_stream(intent_id), attempt)
+
+    def hear(self, intent_id: str, report: ExecutionReport) -> int:
+        """The venue reports."""
+        made = decide_report(self.records.get(intent_id, Record(intent_id)), report, now_ns=self.now_ns)
+        return self.add(intent_stream(intent_id), *made)
+
+    def working(self, intent_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
+        """An intent whose order works under the ids `c-…` and `o-…`."""
+        self.want(intent_id, order, **fields)
+        self.send(intent_id, f"c-{intent_id}", order)
+        return self.hear(
+            intent_id, a_report(ExecType.NEW, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}")
+        )
+
+    def end(self, intent_id: str) -> int:
+        """Its order is canceled, as the venue says."""
+        report = a_report(ExecType.CANCELED, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}", cum_qty=0)
+        return self.hear(intent_id, report)
+
+    def look(self, *scopes: LookScope, began_ns: int, ended_ns: int = 0, cursor_ns: int | None = None) -> int:
+        """A look at the account is recorded."""
+        taken = events.VenueSnapshotTaken(
+            scopes=scopes,
+            complete=len(scopes) == 3,
+            began_ns=began_ns,
+            ended_ns=ended_ns or began_ns,
+            trades_cursor_ns=cursor_ns,
+        )
+        return self.add(events.VENUE_STREAM, taken)
+
+
+def folded(tape: Tape, *, size: int | None = None) -> State:
+    """The state after all of a tape, applied in batches of a size."""
+    state = State()
+    size = size or len(tape.events) or 1
+    for start in range(0, len(tape.events), size):
+        state.apply(tape.events[start : start + size])
+    return state
+
+
+def told(state: State, intent_id: str) -> OrderState:
+    order = state.order_state(intent_id)
+    assert order is not None
+    return order
+
+
+# -------------------------------------------------------------------------------------------------------------- folding
+def test_an_empty_state_answers() -> None:
+    """Before the first event everything is empty and nothing is known."""
+    state = State()
+    assert (state.position, state.log_id, state.exchange_id, state.epoch, state.paused) == (0, "", "", 0, False)
+    assert (state.trades_cursor_ns, state.order_state("x"), state.intent("x"), state.created_at_ns) == (
+        None,
+        None,
+        None,
+        0,
+    )
+    assert state.record("x") == Record("x")
+    assert (list(state.intents()), list(state.order_states()), state.live_intent_ids()) == ([], [], [])
+    assert (list(state.positions()), list(state.findings()), state.balance_drift()) == ([], [], {})
+    assert state.apply([]).touched == ()
+
+
+@pytest.mark.parametrize("given_positions", [[2], [1, 3], [1, 1], [1, 2, 2]])
+def test_positions_must_follow_each_other(given_positions: list[int]) -> None:
+    """A gap or a repetition is refused with the position that was expected; what came before it is folded."""
+    tape = Tape()
+    for name in ("a", "b", "c"):
+        tape.want(name)
+    state = State()
+    with pytest.raises(IntegrityError) as caught:
+        state.apply([tape.events[position - 1] for position in given_positions])
+    assert caught.value.position == len(given_positions)
+    assert state.position == len(given_positions) - 1
+
+
+def test_the_log_and_its_leaders_are_known() -> None:
+    """The first event names the log; elections, pauses and looks set what they say."""
+    tape = Tape()
+    tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
+    tape.add(events.CONTROL_STREAM, events.LeaderElected(epoch=3, holder="h"), events.Paused(reason="r"))
+    state = folded(tape)
+    assert (state.log_id, state.exchange_id, state.created_at_ns) == ("0" * 16, "paper", NS_PER_S)
+    assert (state.epoch, state.paused, state.position) == (3, True, 3)
+    tape.add(events.CONTROL_STREAM, events.Resumed())
+    state.apply(tape.events[3:])
+    assert not state.paused
+
+
+def test_a_pause_of_one_intent_pauses_only_that() -> None:
+    """A pause in an intent's stream shows in its order, and does not stop the others."""
+    tape = Tape()
+    tape.working("a")
+    tape.add(intent_stream("a"), events.Paused(intent_id="a"))
+    state = folded(tape)
+    assert (state.paused, told(state, "a").reconciliation_status) == (False, "PAUSED")
+
+
+def test_a_batch_says_what_it_touched_and_what_differs() -> None:
+    """The change feed: intents in order of first touch, and of these the ones where something is to be done."""
+    tape = Tape()
+    tape.want("a")
+    tape.working("b")
+    tape.want("c", order=None, desired="CANCELED")
+    tape.want("d")
+    applied = State().apply(tape.events)
+    assert (applied.touched, applied.differing) == (("a", "b", "c", "d"), ("a", "d"))
+    tape.add(events.VENUE_STREAM, events.AssetObserved(asset=AssetMetadata(asset_id="X", decimals=1)))
+    state = folded(tape)
+    tape.add(intent_stream("b"), events.IntentCancelRequested(intent_id="b", generation=2, requested_at_ns=1))
+    applied = state.apply(tape.events[-1:])
+    assert (applied.touched, applied.differing) == (("b",), ("b",))
+
+
+def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides of an intent are compared once for each batch that touches it, however many others are live."""
+    tape = Tape()
+    for number in range(50):
+        tape.want(f"i{number}")
+    state = folded(tape)
+    compared: list[str] = []
+    difference: Callable[[OrderIntent | None, OrderState | None], Any] = plan.difference
+
+    def counting(intent: OrderIntent | None, order: OrderState | None) -> Any:
+        assert intent is not None
+        compared.append(intent.intent_id)
+        return difference(intent, order)
+
+    monkeypatch.setattr(plan, "difference", counting)
+    tape.send("i7", "c1")
+    tape.hear("i7", a_report(ExecType.NEW, exchange_order_id="o1"))
+    tape.send("i9", "c2")
+    state.apply(tape.events[50:])
+    assert compared == ["i7", "i9"]
+
+
+# -------------------------------------------------------------------------------------------------------------- waiting
+async def test_waiters_wake_at_their_position() -> None:
+    """`reached` returns once its position is applied, at once where it is, and never before."""
+    tape = Tape()
+    for name in ("a", "b", "c"):
+        tape.want(name)
+    state = State()
+    waits = [asyncio.create_task(state.reached(position)) for position in (3, 1, 2, 1)]
+    await asyncio.sleep(0)
+    state.apply(tape.events[:1])
+    await asyncio.gather(waits[1], waits[3])
+    assert [wait.done() for wait in waits] == [False, True, False, True]
+    waits[2].cancel()
+    await asyncio.gather(waits[2], return_exceptions=True)
+    state.apply(tape.events[1:])
+    await asyncio.gather(waits[0], state.reached(0), state.reached(3))
+
+
+# --------------------------------------------------------------------------------------------------------------- lists
+def test_lists_are_in_order_of_creation() -> None:
+    """Intents by creation, also after updates and a delete; order states by their own; live ones by the intent's."""
+    tape = Tape()
+    for name in ("c", "a", "b"):
+        tape.want(name, group_id="g")
+    tape.send("b", "c-b")
+    tape.working("d", group_id="g")
+    tape.end("d")
+    tape.send("c", "c-c")
+    changed = an_intent(an_order(7), intent_id="c", generation=2, group_id="g")
+    tape.add(intent_stream("c"), events.IntentModified(intent=changed))
+    tape.add(intent_stream("a"), events.IntentDeleted(intent_id="a"))
+    tape.want("a", group_id="g")
+    state = folded(tape, size=1)
+    expected = ["c", "b", "d", "a"]
+    assert [intent.intent_id for intent in state.intents()] == expected
+    assert [intent.intent_id for intent in state.intents_of_symbol("S")] == expected
+    assert [intent.intent_id for intent in state.intents_of_group("g")] == expected
+    assert [order.intent_id for order in state.order_states()] == ["b", "d", "c"]
+    assert state.live_intent_ids() == folded(tape).live_intent_ids() == ["c", "b", "a"]
+    assert list(state.intents_of_symbol("none")) == list(state.intents_of_group("none")) == []
+
+
+def test_live_is_what_there_is_something_to_watch_about() -> None:
+    """An intent is live from its creation until its order ended as wanted; a deleted one whose order turns up is again."""
+    tape = Tape()
+    tape.want("a")
+    state = folded(tape)
+
+    def live_after(position: int) -> list[str]:
+        state.apply(tape.events[state.position : position])
+        return state.live_intent_ids()
+
+    assert state.live_intent_ids() == ["a"]
+    assert live_after(tape.send("a", "c-a")) == ["a"]
+    failed = events.AttemptFailed(intent_id="a", attempt_position=2, outcome=AttemptOutcome.REJECTED)
+    assert live_after(tape.add(intent_stream("a"), failed)) == []
+    assert live_after(tape.add(intent_stream("a"), events.IntentDeleted(intent_id="a"))) == []
+    assert live_after(tape.hear("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o"))) == ["a"]
+
+
+def test_open_orders_are_counted_by_the_symbol_they_work_in() -> None:
+    """An order counts in its symbol from its submit on until it is known to have ended, wherever its intent went."""
+    tape = Tape()
+    tape.working("a")
+    tape.want("b")
+    tape.send("b", "c-b")
+    tape.want("c")
+    state = folded(tape)
+    assert (state.open_orders("S"), state.open_orders("T")) == (2, 0)
+    elsewhere = an_order().model_copy(update={"symbol_id": "T"})
+    tape.add(intent_stream("a"), events.IntentModified(intent=an_intent(elsewhere, intent_id="a", generation=2)))
+    state.apply(tape.events[state.position :])
+    assert (state.open_orders("S"), state.open_orders("T")) == (2, 0)
+    tape.end("a")
+    tape.send("a", "c-a2", elsewhere, generation=2)
+    state.apply(tape.events[state.position :])
+    assert (state.open_orders("S"), state.open_orders("T")) == (1, 1)
+    assert [intent.intent_id for intent in state.intents_of_symbol("T")] == ["a"]
+
+
+def test_an_order_without_an_intent_is_counted_too() -> None:
+    """A state that a store wrote as working counts in its symbol though no intent was ever created."""
+    tape = Tape()
+    tape.working("a")
+    written = told(folded(tape), "a").model_copy(update={"intent_id": "z"})
+    tape.add(intent_stream("z"), events.OrderStateRecorded(state=written, created=True))
+    state = folded(tape)
+    assert (state.open_orders("S"), state.intent("z"), state.live_intent_ids()) == (2, None, ["z", "a"])
+
+
+def test_ids_are_remembered_for_ever() -> None:
+    """Client and venue order ids lead to their intent from first sight on, also after its delete; the venue's id decides
+    where both are known."""
+    tape = Tape()
+    tape.want("a")
+    tape.send("a", "c-a")
+    state = folded(tape)
+    assert state.intent_id_of(client_order_id="c-a") == "a"
+    tape.hear("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o-a"))
+    tape.end("a")
+    tape.add(intent_stream("a"), events.OrderStateForgotten(intent_id="a"), events.IntentDeleted(intent_id="a"))
+    tape.working("b")
+    state = folded(tape)
+    assert state.intent_id_of(client_order_id="c-a") == state.intent_id_of(exchange_order_id="o-a") == "a"
+    assert state.intent_id_of(client_order_id="c-a", exchange_order_id="o-b") == "b"
+    assert state.intent_id_of(client_order_id="c-a", exchange_order_id="unknown") == "a"
+    assert state.intent_id_of() is state.intent_id_of(client_order_id="", exchange_order_id="") is None
+
+
+# --------------------------------------------------------------------------------------------------------------- looks
+ALL = (LookScope.OPEN_ORDERS, LookScope.TRADES, LookScope.BALANCES)
+
+
+def test_a_complete_list_confirms_what_was_live_before_it_began() -> None:
+    """`last_sync_at` of a live order is the end of the newest whole list of open orders that began after it was seen."""
+    tape = Tape()
+    tape.working("a")
+    seen_ns = len(tape.events) * NS_PER_S
+    state = folded(tape)
+    assert told(state, "a").last_sync_at == seen_ns // NS_PER_S
+
+    def synced_after(*scopes: LookScope, began_ns: int, ended_s: int) -> int | float:
+        tape.look(*scopes, began_ns=began_ns, ended_ns=ended_s * NS_PER_S)
+        state.apply(tape.events[-1:])
+        return told(state, "a").last_sync_at
+
+    assert synced_after(*ALL, began_ns=seen_ns, ended_s=60) == seen_ns // NS_PER_S
+    assert synced_after(LookScope.TRADES, LookScope.BALANCES, began_ns=seen_ns + 1, ended_s=70) == seen_ns // NS_PER_S
+    assert synced_after(LookScope.OPEN_ORDERS, began_ns=seen_ns + 1, ended_s=80) == 80
+    assert synced_after(*ALL, began_ns=seen_ns, ended_s=90) == 80
+    tape.working("b")
+    tape.end("a")
+    state.apply(tape.events[state.position :])
+    assert told(state, "a").last_sync_at < 80
+    assert told(state, "b").last_sync_at < 80
+
+
+def test_the_trades_cursor_comes_from_whole_trades_looks() -> None:
+    """Only a look whose trades were whole moves the cursor, and never back."""
+    tape = Tape()
+    state = State()
+
+    def cursor_after(*scopes: LookScope, cursor_ns: int | None) -> int | None:
+        tape.look(*scopes, began_ns=1, cursor_ns=cursor_ns)
+        state.apply(tape.events[-1:])
+        return state.trades_cursor_ns
+
+    assert cursor_after(LookScope.OPEN_ORDERS, cursor_ns=5) is None
+    assert cursor_after(*ALL, cursor_ns=None) is None
+    assert cursor_after(LookScope.TRADES, cursor_ns=7) == 7
+    assert cursor_after(*ALL, cursor_ns=6) == 7
+    assert cursor_after(LookScope.OPEN_ORDERS, LookScope.BALANCES, cursor_ns=9) == 7
+
+
+def test_balances_are_compared_with_what_fills_come_to() -> None:
+    """The account shows the newest balances and when they were whole; the first are the opening, the rest are explained."""
+    tape = Tape()
+    tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
+    assert (folded(tape).account().evidence, folded(tape).account().balances) == (None, {})
+    for asset in ("BTC", "USDT"):
+        tape.add(events.REFERENCE_STREAM, events.AssetObserved(asset=AssetMetadata(asset_id=asset, decimals=8)))
+    tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
+    observe(tape, BTC=0, USDT=10**6)
+    tape.working("a")
+    tape.hear("a", a_trade("t1", 30, 1000, client_id="c-a", exchange_order_id="o-a"))
+    observe(tape, BTC=30, USDT=10**6 - 300)
+    state = folded(tape)
+    assert (state.balance_drift(), state.account().balances["BTC"].total) == ({}, 30)
+    assert (state.account().observed_at_ns, state.account().evidence) == (len(tape.events) * NS_PER_S, "QUERY")
+    observe(tape, BTC=31, USDT=10**6 - 300)
+    state.apply(tape.events[-1:])
+    assert state.balance_drift() == {"BTC": 1}
+    transfer = events.TransferObserved(transfer_key="d", asset_id="BTC", amount=1)
+    tape.add(events.VENUE_STREAM, transfer)
+    tape.add(events.VENUE_STREAM, transfer)
+    observe(tape, BTC=31, USDT=10**6 - 300)
+    state.apply(tape.events[-3:])
+    assert state.balance_drift() == {}
+    assert state.symbol("S") == SYMBOL
+    assert [asset.asset_id for asset in state.assets()] == ["BTC", "USDT"]
+
+
+def observe(tape: Tape, **totals: int) -> None:
+    """Balances are observed, in a look that began just before."""
+    balances = {asset: Balance(asset_id=asset, total=total) for asset, total in totals.items()}
+    tape.add(
+        events.VENUE_STREAM,
+        events.BalancesObserved(balances=balances, began_ns=tape.now_ns - 1, ended_ns=tape.now_ns),
+    )
+
+
+def test_positions_count_fills_and_take_busts_back() -> None:
+    """A position follows the trades that count, each once; all busted, nothing is left of it."""
+    tape = Tape()
+    tape.working("a")
+    trade = a_trade("t1", 30, client_id="c-a", exchange_order_id="o-a", fee=3, fee_asset="BNB")
+    tape.hear("a", trade)
+    tape.hear("a", trade)
+    [position] = folded(tape).positions()
+    assert (position.quantity, position.cost, position.avg_px, position.fees) == (30, 300, 10, {"BNB": 3})
+    tape.hear("a", a_bust("b1", "t1", client_id="c-a", exchange_order_id="o-a"))
+    [position] = folded(tape).positions()
+    assert (position.quantity, position.cost, position.realized_pnl, position.fees) == (0, 0, 0, {"BNB": 0})
+
+
+# ------------------------------------------------------------------------------------------------------------- findings
+def test_findings_stand_until_they_are_resolved() -> None:
+    """Raised in any stream, a finding is listed once; resolved it keeps when and why; raised again it stands again."""
+    tape = Tape()
+    finding = Finding(finding_id="f", kind=FindingKind.CLOCK_SKEW, text="one", raised_at_ns=1)
+    tape.add(events.VENUE_STREAM, events.FindingRaised(finding=finding))
+    other = finding.model_copy(update={"finding_id": "g", "intent_id": "a"})
+    tape.add(intent_stream("a"), events.FindingRaised(finding=other))
+    tape.add(events.CONTROL_STREAM, events.FindingResolved(finding_id="f", text="set right"))
+    tape.add(events.CONTROL_STREAM, events.FindingResolved(finding_id="never raised"))
+    state = folded(tape)
+    assert [(item.finding_id, item.resolved_at_ns, item.resolution) for item in state.findings()] == [
+        ("f", 3 * NS_PER_S, "set right"),
+        ("g", None, ""),
+    ]
+    tape.add(events.VENUE_STREAM, events.FindingRaised(finding=finding))
+    state.apply(tape.events[-1:])
+    assert [(item.finding_id, item.resolved_at_ns) for item in state.findings()] == [("g", None), ("f", None)]
+
+
+# --------------------------------------------------------------------------------------------------------------- digest
+def a_tape_of(history: History) -> Tape:
+    """A log of a history, with everything else around it."""
+    tape = Tape()
+    tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
+    tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
+    tape.want("i")
+    tape.add(intent_stream("i"), *history.attempts)
+    for number, report in enumerate(history.reports):
+        tape.hear("i", report)
+        if number % 3 == 1:
+            tape.look(*ALL, began_ns=tape.now_ns - 1, cursor_ns=tape.now_ns)
+            observe(tape, BTC=number)
+            tape.want(f"other{number}", group_id="g")
+    return tape
+
+
+@settings(max_examples=40, deadline=None)
+@given(history=histories(), size=st.integers(1, 7))
+def test_equal_folds_have_equal_digests(history: History, size: int) -> None:
+    """Whatever the sizes of batches, and whatever was read in between, the same events give the same state."""
+    tape = a_tape_of(history)
+    whole, pieces = folded(tape), State()
+    for start in range(0, len(tape.events), size):
+        pieces.apply(tape.events[start : start + size])
+        pieces.order_state("i")
+        list(pieces.positions())
+    assert pieces.digest() == whole.digest()
+    assert pieces.live_intent_ids() == whole.live_intent_ids()
+    assert list(pieces.order_states()) == list(whole.order_states())
+    assert list(pieces.intents()) == list(whole.intents())
+    assert [pieces.open_orders(symbol) for symbol in "ST"] == [whole.open_orders(symbol) for symbol in "ST"]
+
+
+def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:
+    """Last events that each leave another state behind, though one field alone differs."""
+    trade = {"intent_id": "a", "symbol_id": "S", "exec_type": ExecType.TRADE, "side": Side.BUY, "last_px": 10}
+    finding = Finding(finding_id="f", kind=FindingKind.STORM, text="t")
+    balance = Balance(asset_id="BTC", total=1)
+    looked = {"complete": True, "began_ns": 1, "ended_ns": 2}
+    return [
+        (events.CONTROL_STREAM, events.Resumed()),
+        (events.CONTROL_STREAM, events.Paused()),
+        (events.CONTROL_STREAM, events.LeaderElected(epoch=2, holder="h")),
+        (events.VENUE_STREAM, events.FindingRaised(finding=finding)),
+        (events.VENUE_STREAM, events.FindingRaised(finding=finding.model_copy(update={"text": "u"}))),
+        (events.VENUE_STREAM, events.BalancesObserved(balances={"BTC": balance}, began_ns=1, ended_ns=2)),
+        (
+            events.VENUE_STREAM,
+            events.BalancesObserved(balances={"BTC": balance.model_copy(update={"locked": 1})}, began_ns=1, ended_ns=2),
+        ),
+        (events.VENUE_STREAM, events.VenueSnapshotTaken(scopes=(LookScope.OPEN_ORDERS,), **looked)),
+        (events.VENUE_STREAM, events.VenueSnapshotTaken(scopes=(LookScope.TRADES,), trades_cursor_ns=3, **looked)),
+        (events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL)),
+        (events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL.model_copy(update={"tick_size": 5}))),
+        (events.REFERENCE_STREAM, events.AssetObserved(asset=AssetMetadata(asset_id="X", decimals=1))),
+        (intent_stream("a"), events.Paused(intent_id="a")),
+        (intent_stream("a"), events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1)),
+        (intent_stream("a"), events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=2)),
+        (intent_stream("a"), events.IntentModified(intent=an_intent(intent_id="a", metadata={"k": 1}))),
+        (intent_stream("a"), events.IntentModified(intent=an_intent(intent_id="a", metadata={"k": "1"}))),
+        (intent_stream("a"), events.OrderFilled(fill_key="t", last_qty=3, client_order_id="c-a", **trade)),
+        (intent_stream("a"), events.OrderFilled(fill_key="u", last_qty=3, client_order_id="c-a", **trade)),
+        (
+            intent_stream("a"),
+            events.OrderFilled(fill_key="t", last_qty=3, client_order_id="c-a", fee=1, fee_asset="B", **trade),
+        ),
+        (intent_stream("b"), events.IntentCreated(intent=an_intent(intent_id="b"))),
+    ]
+
+
+def test_any_difference_shows_in_the_digest() -> None:
+    """Two states that differ in one field have different digests: each of these last events gives its own."""
+    digests: dict[str, BaseEvent] = {}
+    for stream_id, event in ends_of_one_tape():
+        tape = Tape()
+        tape.working("a")
+        tape.add(stream_id, event)
+        digest = folded(tape).digest()
+        assert digest not in digests, (event, digests[digest])
+        digests[digest] = event
+
+
+def test_a_state_reads_nothing_but_events() -> None:
+    """The same events fold to the same state in another process's order of sets and mappings: reading changes nothing."""
+    tape = Tape()
+    tape.working("a", metadata={"x": 1, "y": {"b": 1, "a": 2}})
+    state = folded(tape)
+    before = state.digest()
+    assert told(state, "a").status.ord_status is OrdStatus.NEW
+    told(state, "a")
+    state.live_intent_ids()
+    assert state.digest() == before
+    other = Tape()
+    other.working("a", metadata={"y": {"a": 2, "b": 1}, "x": 1})
+    assert folded(other).digest() == before
