@@ -62,7 +62,7 @@ def new_intent(
             }
         )
     except pydantic.ValidationError as problem:
-        raise ValidationError("the order can't be recorded", violations_of(problem)) from problem
+        raise ValidationError("the intent is not valid", violations_of(problem)) from problem
 
 
 def violations_of(problem: pydantic.ValidationError) -> list[Violation]:

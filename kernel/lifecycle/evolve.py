@@ -13,7 +13,7 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import Record, order_under, venue_orders_of
+from kernel.lifecycle.record import Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.values import replace
 from kernel.models import (
@@ -54,10 +54,15 @@ def intent_modified(record: Record, event: events.IntentModified) -> Record:
 
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
-    """A new generation forgets backoff; what is at the venue, or was recorded before the intent came, stays what it is."""
-    fresh = record.intent is not None and intent.generation != record.intent.generation
-    touched = replace(record, intent=intent, recorded=None if fresh else record.recorded)
-    return replace(touched, failures=0, not_before_ns=0) if fresh else touched
+    """A new generation forgets backoff; what is at the venue, as reported or as a store wrote it, stays what it is."""
+    wanted = replace(record, intent=intent)
+    if record.intent is None or intent.generation == record.intent.generation:
+        return wanted
+    wanted = replace(wanted, failures=0, not_before_ns=0)
+    if record.recorded is None:
+        return wanted
+    changed = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
+    return replace(wanted, recorded=record.recorded.model_copy(update=changed))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:

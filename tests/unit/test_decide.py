@@ -502,13 +502,17 @@ def test_a_pause_is_shown() -> None:
     assert state_of(journal).reconciliation_status is ReconciliationStatus.IN_FLIGHT
 
 
-def test_a_new_generation_shows_what_facts_say_again() -> None:
-    """A recorded state is read as written until a later fact; a changed intent is one."""
+def test_a_new_generation_forgets_recorded_backoff() -> None:
+    """A recorded state is read as written until a later fact; a changed intent only ends its backoff, and shows how far
+    the kernel is with what is wanted now."""
     journal = a_submitted_journal()
-    do(journal, UpdateState(a_state(failures=5), 1))
+    journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
+    written = a_state(failures=5, not_before_ns=9, exchange_order_id="o1", client_order_id="c1", last_sync_at=7.5)
+    do(journal, UpdateState(written.model_copy(update={"reconciliation_status": ReconciliationStatus.SYNCED}), 1))
     changed = an_intent(an_order(200), generation=2)
     journal.append("i", IntentModified(intent=changed))
-    assert state_of(journal).failures == 0
+    forgotten = {"failures": 0, "not_before_ns": 0, "reconciliation_status": ReconciliationStatus.PENDING}
+    assert state_of(journal) == written.model_copy(update=forgotten)
 
 
 def test_numbers_never_go_back() -> None:
