@@ -1,20 +1,50 @@
-"""The README's table of verbs is the command line's."""
+"""The README tells the truth: its verbs are the command line's, its tests exist, its strategy runs."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from cli import cli
 from tests.cli.world import PROJECT
 
 ROW = re.compile(r"^\|\s*`(?:orderctl )?([a-z][a-z-]*)[^|]*\|", re.MULTILINE)
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_lists_exactly_the_verbs() -> None:
     """The table with a row for `place` has a row for each verb and for nothing else."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    tables = [set(ROW.findall(table)) for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)]
+    tables = [set(ROW.findall(table)) for table in re.findall(r"(?:^\|.*\n?)+", README, re.MULTILINE)]
 
     listed = [table for table in tables if "place" in table]
 
     assert listed == [set(cli.commands)]
+
+
+def test_each_guarantee_names_tests_that_exist() -> None:
+    """Every test that the README names as holding a guarantee is there."""
+    written = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
+
+    named = set(re.findall(r"`(test_\w+)`", README))
+
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in written} == set()
+
+
+def test_the_first_strategy_runs(tmp_path: Path) -> None:
+    """The README's strategy runs as it stands, twice, and wants one order."""
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for _ in range(2):
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(PROJECT), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "intent_id='first-bid'" in ran.stdout

@@ -359,7 +359,9 @@ class Script:
             process.may_run.clear()
 
     async def do_resume(self, name: str) -> None:
-        self.world.processes[name].may_run.set()
+        process = self.world.processes[name]
+        process.stand_still_at = None
+        process.may_run.set()
 
     async def do_place(self, intent_id: str, *words: str) -> None:
         policy = UnsolicitedCancelPolicy.RECREATE if "recreate" in words else UnsolicitedCancelPolicy.STOP
