@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import Any, Literal
 
 from kernel import events, readiness
 from kernel.api import EventCallback, ExchangeKernel
-from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
+from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.code_hash import code_hash, kernel_version
 from kernel.commands import (
     CommandHandler,
@@ -37,7 +39,7 @@ from kernel.errors import (
 from kernel.given import check_type, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
-from kernel.lifecycle import CancelIntent, PlaceOrder
+from kernel.lifecycle import CancelIntent, PlaceOrder, finding_id
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import (
@@ -45,6 +47,8 @@ from kernel.models import (
     AssetMetadata,
     Desired,
     Evidence,
+    Finding,
+    FindingKind,
     OrderIntent,
     OrderState,
     Position,
@@ -61,6 +65,9 @@ from kernel.venues.base import Venue
 from kernel.writer import EventWriter
 
 logger = logging.getLogger(__name__)
+
+CLOCK_BEHIND_NS_MAX = NS_PER_S
+"""How far a writer's clock may be behind the log's head before it is a finding."""
 
 WaitFor = Literal["ack", "recorded"]
 
@@ -107,6 +114,8 @@ class EventSourcedKernel(ExchangeKernel):
         self._reader: asyncio.Task[None] | None = None
         self._problem: BaseException | None = None
         self._started = False
+        self._clock_told = False
+        self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
         self.engine = ReconciliationEngine(
             intent_store,
             actual_store,
@@ -180,6 +189,7 @@ class EventSourcedKernel(ExchangeKernel):
             async for batch in self.log.tail(self.state.position):
                 applied = self.state.apply(batch)
                 self._note_control()
+                self._watch_clock(batch[-1].recorded_at_ns)
                 self.engine.feed(applied.differing)
                 self._waiters.notify(applied.touched)
             self._fail(LogUnavailableError(f"the log {self.log.url} was closed"))
@@ -202,6 +212,27 @@ class EventSourcedKernel(ExchangeKernel):
             self._leadership.note_epoch(self.state.epoch)
         paused = self.state.paused
         self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running")
+
+    def _watch_clock(self, recorded_at_ns: int) -> None:
+        """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
+        behind_ns = recorded_at_ns - self._clock.now_ns()
+        if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_told:
+            return
+        self._clock_told = True
+        finding = Finding(
+            finding_id=finding_id(FindingKind.CLOCK_SKEW, self._clock_name),
+            kind=FindingKind.CLOCK_SKEW,
+            text=f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head",
+            raised_at_ns=max(0, self._clock.now_ns()),
+        )
+        raising = self._writer.append(
+            events.CONTROL_STREAM,
+            [events.FindingRaised(finding=finding)],
+            actor="kernel",
+            evidence=Evidence.INFERRED,
+            is_fact=True,
+        )
+        self._tasks.append(asyncio.create_task(logged(raising, "the clock's finding"), name="kernel-clock-finding"))
 
     def _check(self) -> None:
         """Raise what ended the reader, if anything did: a kernel that no longer reads must not pretend to know."""
@@ -512,6 +543,14 @@ class EventSourcedKernel(ExchangeKernel):
         )
         if not in_time:
             raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
+
+
+async def logged(work: Awaitable[object], what: str) -> None:
+    """Do something whose failure is worth a line and no more."""
+    try:
+        await work
+    except KernelError as problem:
+        logger.warning("%s could not be recorded: %s", what, problem)
 
 
 def check_wait(wait: str) -> None:

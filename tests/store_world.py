@@ -16,7 +16,18 @@ from kernel import events
 from kernel.clock import NS_PER_S, SeededIds
 from kernel.lifecycle import decide_report
 from kernel.log import Append, EventLog, Write
-from kernel.models import Evidence, OrderIntent, OrderState, OrderStatus, OrdStatus, VenueOrder
+from kernel.models import (
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    Evidence,
+    OrderIntent,
+    OrderState,
+    OrderStatus,
+    OrdStatus,
+    ReconciliationStatus,
+    VenueOrder,
+)
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.venues.base import ExecutionReport
@@ -127,3 +138,53 @@ def a_report(
         "transact_time_ns": next(_seconds) * NS_PER_S,
     }
     return ExecutionReport(exec_type=exec_type, **{**fields, **given})
+
+
+async def intent_ids(world: StoreWorld, *, symbol_id: str | None = None, group_id: str | None = None) -> list[str]:
+    """What the intent store lists."""
+    return [intent.intent_id for intent in await world.intents.list_intents(symbol_id, group_id)]
+
+
+async def state_ids(
+    world: StoreWorld, *, symbol_id: str | None = None, status: ReconciliationStatus | None = None
+) -> list[str]:
+    """What the store of order states lists."""
+    return [state.intent_id for state in await world.actual.list_order_states(symbol_id, status)]
+
+
+A_RICH_STATE = a_state(
+    ord_status=OrdStatus.PARTIALLY_FILLED,
+    cum_qty=40,
+    exchange_order_id="o2",
+    client_order_id="c2",
+    reconciliation_status=ReconciliationStatus.BACKING_OFF,
+    observed_generation=3,
+    attempts=(
+        Attempt(
+            number=2,
+            kind=AttemptKind.SUBMIT,
+            position=4,
+            outcome=AttemptOutcome.DEAD,
+            client_order_id="c1",
+            generation=2,
+            list_look_ended_ns=4,
+        ),
+        Attempt(
+            number=3,
+            kind=AttemptKind.CANCEL,
+            position=5,
+            outcome=AttemptOutcome.UNKNOWN,
+            client_order_id="c3",
+            target_client_order_id="c2",
+        ),
+    ),
+    venue_orders=(
+        a_venue_order("o1", "c1", live=False, ord_status=OrdStatus.CANCELED, cum_qty=10, final_cum_qty=10),
+        a_venue_order("o2", "c2", cum_qty=30, inferred_qty=5, first_seen_ns=8, last_seen_ns=9, solicited=True),
+    ),
+    failures=2,
+    failed_generation=1,
+    not_before_ns=77,
+    last_sync_at=1_699_999_999.5,
+)
+"""A state with something in every field."""

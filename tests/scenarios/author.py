@@ -58,8 +58,8 @@ class Author:
 
     def move(self) -> Lines:
         """The next lines; none when the move drawn is not possible now."""
-        moves, weights = zip(*self._moves.items(), strict=True)
-        return self.random.choices(moves, weights)[0]()
+        (drawn,) = self.random.choices(list(self._moves), list(self._moves.values()))
+        return drawn()
 
     # ------------------------------------------------------------------------------------------------------ commands
     def place(self) -> Lines:

@@ -1,7 +1,7 @@
 """Random scripts: whatever happens within what the venue declares, log and venue end alike, and no rule was broken.
 
-`KERNEL_SCRIPT_SEEDS=500 KERNEL_SCRIPT_FROM=1000 pytest tests/scenarios/test_random_scripts.py` plays more of them. A failing
-one is shown whole: its lines, and what came of them.
+`KERNEL_SCRIPT_SEEDS=500 KERNEL_SCRIPT_FROM=1000 pytest tests/scenarios/test_random_scripts.py` plays more of them. A
+failing one is shown whole: its lines, and what came of them.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Play:
     def check_end(self) -> None:
         """Faults have stopped: everything is settled, or is what can never be (no window, H5c), and says so."""
         state = self.world.running.kernel.state
+        assert isinstance(state, State)
         unprovable = self.world.exchange.capabilities.validity_window_ns is None
         allowed = ReconciliationStatus.UNKNOWN if unprovable else None
         found = differences(self.world)
