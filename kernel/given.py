@@ -53,7 +53,7 @@ def new_intent(
             {
                 "intent_id": intent_id,
                 "exchange_id": exchange_id,
-                "order": dict(order),
+                "order": vars(order),
                 "owner": owner,
                 "on_unsolicited_cancel": on_unsolicited_cancel,
                 "metadata": metadata,

@@ -417,7 +417,8 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
             else facts
             for facts in record.orders
         )
-        return replace(record, orders=orders, last_sync_ns=max(record.last_sync_ns, now_ns))
+        recorded = confirmed(record.recorded, now_ns) if record.recorded is not None else None
+        return replace(record, orders=orders, recorded=recorded, last_sync_ns=max(record.last_sync_ns, now_ns))
     if not event.complete or event.found is None:
         return record
     attempts = tuple(
@@ -431,6 +432,11 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
         for item in record.attempts
     )
     return replace(record, attempts=attempts)
+
+
+def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
+    """A written state that a look found as it is: as written, but confirmed now, or it would be asked for without end."""
+    return recorded.model_copy(update={"last_sync_at": max(recorded.last_sync_at, now_ns // 1_000_000_000)})
 
 
 def finding_raised(record: Record, event: events.FindingRaised) -> Record:

@@ -19,6 +19,7 @@ from kernel.models import (
     AttemptOutcome,
     Evidence,
     ExecType,
+    LookScope,
     OrdStatus,
 )
 from kernel.venues.base import ExecutionReport
@@ -244,6 +245,27 @@ async def test_a_write_undoes_no_attempt(logged: LogWorld) -> None:
         await logged.intents.delete_intent("i1")
     await logged.hear("i1", a_report(ExecType.REJECTED))
     await logged.intents.delete_intent("i1")
+
+
+async def test_a_look_confirms_a_written_state(logged: LogWorld) -> None:
+    """A look that found a written order as it is leaves it as written, but confirmed: it is not stale any more."""
+    written = a_state(exchange_order_id="o1", client_order_id="c1", last_sync_at=1)
+    await logged.actual.create_order_state(written)
+    assert await logged.actual.get_stale_orders(10) == [written]
+    now_ns = logged.clock.now_ns()
+    look = events.VenueSnapshotTaken(
+        scopes=(LookScope.ORDER,),
+        complete=True,
+        began_ns=now_ns,
+        ended_ns=now_ns,
+        intent_id="i1",
+        client_order_id="c1",
+        found=True,
+    )
+    await logged.append("i1", look)
+    confirmed = written.model_copy(update={"last_sync_at": now_ns // NS_PER_S})
+    assert await logged.actual.get_order_state("i1") == confirmed
+    assert await logged.actual.get_stale_orders(10) == []
 
 
 async def test_a_forgotten_state_comes_back_with_the_next_fact(logged: LogWorld) -> None:

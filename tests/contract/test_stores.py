@@ -1,4 +1,4 @@
-"""The contract of the stores: one suite over the plain ones and those on a log (`test_log_stores` has what only these do)."""
+"""The contract of the stores: one suite over the plain ones and those on a log (more of which is in `test_log_stores`)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from tests.exchange import TrueOrder
 from tests.scenarios.runner import World
 
 Lines = list[str]
+"""Lines of a script; `*` stands for the newest message on the wire."""
 LEGS = (
     "submit",
     "submit-answer",
@@ -28,6 +29,7 @@ LEGS = (
 )
 POINTS = ("at submit", "at cancel", "at order", "after AttemptStarted", "after AttemptUnknown")
 QUANTITY = 5
+INTENTS_MAX = 5
 
 
 class Author:
@@ -45,7 +47,7 @@ class Author:
             self.hold: 5, self.flow: 3, self.deliver: 6, self.lose: 2, self.fail: 3, self.double_report: 1,
             self.fill: 3, self.end_order: 1.5, self.bust: 0.7, self.read_stale: 2,
             self.refuse: 1, self.cut: 0.5, self.partial: 0.5, self.heal: 3, self.disconnect: 0.7, self.relist: 1,
-            self.time: 8, self.kill: 1, self.pause: 1.4,
+            self.time: 8, self.kill: 1, self.pause: 1.4, self.late_request: 3,
         }  # fmt: skip
 
     def opening(self) -> Lines:
@@ -63,7 +65,7 @@ class Author:
 
     # ------------------------------------------------------------------------------------------------------ commands
     def place(self) -> Lines:
-        if len(self.most_wanted) >= 3:
+        if len(self.most_wanted) >= INTENTS_MAX:
             return []
         intent_id = f"b{len(self.most_wanted) + 1}"
         self.most_wanted[intent_id] = QUANTITY
@@ -99,6 +101,13 @@ class Author:
 
     def fail(self) -> Lines:
         return self._one_of("fail", list(self.world.exchange.wire), " connection reset")
+
+    def late_request(self) -> Lines:
+        """A request whose answer is lost, and that arrives late, within its validity or after it."""
+        wait = self.random.choice((0.3, 1.5, 2.9, 3.5))
+        end = self.random.choice((self.fill(), self.time(), []))
+        lines = ["venue: hold submit", *(self.place() or self.change()), "venue: fail * connection reset"]
+        return [*lines, "venue: flow submit", f"time +{wait}s", *end, "venue: deliver *"]
 
     def double_report(self) -> Lines:
         return self._one_of("double", list(self.world.exchange.reports))

@@ -42,7 +42,8 @@ class Play:
         for line in self.author.opening():
             await self.do(line)
         for _ in range(MOVES):
-            for line in self.author.move():
+            for written in self.author.move():
+                line = self.with_newest(written)
                 if self.is_possible(line):
                     await self.do(line)
                 elif line.startswith("place"):
@@ -51,12 +52,17 @@ class Play:
         await self.do("end")
         self.check_end()
 
+    def with_newest(self, line: str) -> str:
+        """The line with the newest message on the wire in place of its star."""
+        names = sorted(self.world.exchange.wire, key=lambda name: int(name[1:]))
+        return line.replace("*", names[-1]) if names else line
+
     def is_possible(self, line: str) -> bool:
         """Whether what a line is about is still there: the lines of one move are written before the first is played."""
         verb, *words = line.split()
         if verb == "place":
             return any(not item.dead and item.may_run.is_set() for item in self.world.processes.values())
-        if verb != "venue:" or words[0] not in ("deliver", "lose", "double", "fill"):
+        if verb != "venue:" or words[0] not in ("deliver", "lose", "double", "fill", "fail"):
             return True
         exchange = self.world.exchange
         if words[0] != "fill":
