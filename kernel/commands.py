@@ -1,7 +1,8 @@
 """How a command becomes events, and how its answer is waited for.
 
-Used by the controller. A command is decided on what is folded, appended under the version that it was decided on, and
-decided again when somebody wrote in between. An answer is what the venue's facts say, never what a timer says.
+Used by the controller, and by the event-sourced stores for their writes. A command is decided on what is folded, appended
+under the version that it was decided on, and decided again when somebody wrote in between. An answer is what the venue's
+facts say, never what a timer says.
 """
 
 from __future__ import annotations
@@ -75,16 +76,21 @@ class CommandHandler:
         self._clock = clock
         self._ids = ids
 
-    async def handle(self, intent_id: str, make: Callable[[], Command], *, actor: str) -> bool:
-        """Decide a command and record what it comes to; whether it came to anything. `make` builds it anew each try."""
+    async def handle(
+        self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND
+    ) -> bool:
+        """Decide a command on what is folded, and record what it comes to; whether it came to anything.
+
+        Raises what `decide` and `log.append` raise.
+        """
         command_id = self._ids.command_id(self._clock.now_ns())
         for _ in range(TRIES_MAX):
             record = self._state.record(intent_id)
-            made = decide(record, make())
+            made = decide(record, command)
             if not made:
                 return False
             try:
-                await self._append(record, made, command_id, actor=actor)
+                await self._append(record, made, command_id, actor=actor, evidence=evidence)
             except FencedError:
                 raise
             except ConflictError:
@@ -94,13 +100,15 @@ class CommandHandler:
             return True
         raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
 
-    async def _append(self, record: Record, made: list[events.BaseEvent], command_id: bytes, *, actor: str) -> None:
+    async def _append(
+        self, record: Record, made: list[events.BaseEvent], command_id: bytes, *, actor: str, evidence: Evidence
+    ) -> None:
         appended = await self._log.append(
             Append(
                 command_id=command_id,
                 writes=(Write(events.intent_stream(record.intent_id), tuple(made), record.version),),
                 actor=actor,
-                evidence=Evidence.COMMAND,
+                evidence=evidence,
                 correlation_id=command_id.hex(),
             )
         )

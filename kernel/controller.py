@@ -330,7 +330,7 @@ class EventSourcedKernel(ExchangeKernel):
         )
         open_orders = self.state.open_orders(order.symbol_id)
         await self._commands.handle(
-            intent.intent_id, lambda: PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
+            intent.intent_id, PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
         )
         if wait == "ack":
             await self._wait_placed(intent.intent_id, self._ack_timeout_s(ack_timeout_s))
@@ -352,9 +352,7 @@ class EventSourcedKernel(ExchangeKernel):
         self._check()
         check_wait(wait)
         now_ns = self._clock.now_ns()
-        changed = await self._commands.handle(
-            intent_id, lambda: CancelIntent(intent_id, now_ns), actor=self._actor_of("")
-        )
+        changed = await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
         if wait != "ack":
             return
         answered = await self._waiters.until(
@@ -381,9 +379,7 @@ class EventSourcedKernel(ExchangeKernel):
     async def _cancel_live(self, intent_id: str) -> bool:
         now_ns = self._clock.now_ns()
         try:
-            return await self._commands.handle(
-                intent_id, lambda: CancelIntent(intent_id, now_ns), actor=self._actor_of("")
-            )
+            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
         except KernelError as problem:
             logger.info("%s was not canceled: %s", intent_id, problem)
             return False

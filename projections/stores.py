@@ -11,11 +11,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from kernel import events
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
+from kernel.commands import CommandHandler
 from kernel.errors import (
-    ConflictError,
-    FencedError,
     LogUnavailableError,
     NotFoundError,
     ValidationError,
@@ -28,30 +26,23 @@ from kernel.lifecycle import (
     CreateState,
     DeleteIntent,
     ForgetState,
-    Record,
     UpdateIntent,
     UpdateState,
-    decide,
 )
-from kernel.log import Append, EventLog, Write
+from kernel.log import EventLog
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore
 from projections.state import State
 
-TRIES_MAX = 100
-"""How often a write is decided again because somebody wrote in between."""
-
 
 class RecordWriter:
-    """Decides a store's write and records it."""
+    """Records a store's writes: commands like others, on somebody else's word."""
 
     def __init__(
         self, log: EventLog, state: State, *, clock: Clock | None, ids: IdFactory | None, actor: str, evidence: Evidence
     ) -> None:
-        self._log = log
-        self._state = state
         self._clock = clock or SystemClock()
-        self._ids = ids or SeededIds()
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=ids or SeededIds())
         self._actor = actor
         self._evidence = evidence
 
@@ -61,27 +52,7 @@ class RecordWriter:
 
     async def write(self, intent_id: str, command: Command) -> None:
         """Decide a write on what is folded, and record it under the version that it was decided on."""
-        command_id = self._ids.command_id(self.now_ns())
-        for _ in range(TRIES_MAX):
-            record = self._state.record(intent_id)
-            made = decide(record, command)
-            try:
-                await self._append(record, made, command_id)
-            except FencedError:
-                raise
-            except ConflictError:
-                head = await self._log.head()
-                await self._state.reached(head.position)
-                continue
-            return
-        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a write to it was decided")
-
-    async def _append(self, record: Record, made: list[events.BaseEvent], command_id: bytes) -> None:
-        write = Write(events.intent_stream(record.intent_id), tuple(made), record.version)
-        appended = await self._log.append(
-            Append(command_id, (write,), self._actor, self._evidence, correlation_id=command_id.hex())
-        )
-        await self._state.reached(appended.last_position)
+        await self._commands.handle(intent_id, command, actor=self._actor, evidence=self._evidence)
 
 
 class EventSourcedIntentStore(IntentStateStore):
