@@ -46,6 +46,7 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
         return with_intent(record, event.intent)
     retired = tuple(replace(facts, retired=True) for facts in record.orders)
     fresh = replace(record, deleted=False, orders=retired, attempts=(), has_order=False, recorded=None, last_sync_ns=0)
+    fresh = replace(fresh, wanted_most=0)
     return with_intent(fresh, event.intent)
 
 
@@ -55,7 +56,7 @@ def intent_modified(record: Record, event: events.IntentModified) -> Record:
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
     """A new generation forgets backoff; what is at the venue, as reported or as a store wrote it, stays what it is."""
-    wanted = replace(record, intent=intent)
+    wanted = replace(record, intent=intent, wanted_most=max(record.wanted_most, intent.order.quantity))
     if record.intent is None or intent.generation == record.intent.generation:
         return wanted
     wanted = replace(wanted, failures=0, not_before_ns=0)

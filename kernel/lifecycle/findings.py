@@ -44,8 +44,8 @@ def late_accepts(record: Record) -> str:
 
 def overfill(record: Record) -> str:
     over = [f"{name_of(facts)} {facts.cum_qty} of {facts.quantity}" for facts in record.orders if is_overfilled(facts)]
-    if record.intent is not None and record.cum_qty > record.intent.order.quantity:
-        over.append(f"in all {record.cum_qty} of {record.intent.order.quantity} wanted")
+    if record.intent is not None and record.cum_qty > record.wanted_most:
+        over.append(f"in all {record.cum_qty}, and never more than {record.wanted_most} was wanted")
     return f"filled more than there is: {'; '.join(over)}" if over else ""
 
 

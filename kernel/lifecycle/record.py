@@ -41,6 +41,8 @@ class Record:
     """The newest command about it."""
     command_position: int | None = None
     """Position of the event of that command."""
+    wanted_most: int = 0
+    """The largest quantity that its order ever had: more than that was never wanted."""
     number: int = 0
     """Highest number ever used; never goes back, not even after a delete."""
     attempts: tuple[Attempt, ...] = ()

@@ -112,8 +112,8 @@ class Play:
             self.problems.append("a rebuild differs from the live state")
 
     def may_stand(self, kind: FindingKind, *, unprovable: bool) -> bool:
-        """A wish that shrank below what was filled is an overfill; what nothing can prove stays unknown."""
-        return kind is FindingKind.OVERFILL or (unprovable and kind is FindingKind.UNKNOWN_TOO_LONG)
+        """What nothing can prove stays unknown."""
+        return unprovable and kind is FindingKind.UNKNOWN_TOO_LONG
 
 
 @pytest.mark.looptime

@@ -529,3 +529,17 @@ def test_versions_follow_the_stream() -> None:
     journal.append("i", events.Resumed(intent_id="i"), *verdicts(99))
     assert journal.record() != Record("i")
     assert journal.record().version == len(journal.events)
+
+
+def test_shrinking_an_order_below_what_is_filled_is_no_overfill() -> None:
+    """Overfilled is what goes beyond the most that was ever wanted; a wish that shrinks afterwards changes no fill."""
+    journal = a_submitted_journal()
+    wanted = journal.record().intent
+    assert wanted is not None
+    journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
+    journal.hear("i", a_trade("t1", 60, at=2, exchange_order_id="o1"))
+    smaller = wanted.order.model_copy(update={"quantity": 50})
+    journal.append("i", IntentModified(intent=wanted.model_copy(update={"order": smaller, "generation": 2})))
+    journal.hear("i", a_report(ExecType.CANCELED, at=3, exchange_order_id="o1", cum_qty=60))
+
+    assert journal.record().findings == frozenset()
