@@ -133,31 +133,22 @@ class StandardOrder(Model):
 def order_inconsistencies(order: StandardOrder) -> list[Violation]:
     """What is wrong with an order whatever its market is; empty when nothing is."""
     kind, tif = order.order_type, order.time_in_force
-    checks = (
-        (order.quantity > 0, "quantity", "minimum", "1 at the symbol's scale", order.quantity),
-        ((order.price is not None) == (kind in PRICED), "price", "presence", needed(kind in PRICED, kind), order.price),
-        (
-            (order.stop_price is not None) == (kind in STOPPED),
-            "stop_price", "presence", needed(kind in STOPPED, kind), order.stop_price,
-        ),
-        (
-            (order.expire_at_ns is not None) == (tif is TimeInForce.GTD),
-            "expire_at_ns", "presence", needed(tif is TimeInForce.GTD, tif), order.expire_at_ns,
-        ),
-        (
-            not order.post_only or (kind is OrderType.LIMIT and tif not in (TimeInForce.IOC, TimeInForce.FOK)),
-            "post_only", "combination", "for a LIMIT order that can rest", f"{kind} {tif}",
-        ),
-        (
-            order.display_quantity is None or 0 < order.display_quantity <= order.quantity,
-            "display_quantity", "range", f"1 … {order.quantity}", order.display_quantity,
-        ),
-    )  # fmt: skip
-    return [Violation(field, name, limit, str(value)) for ok, field, name, limit, value in checks if not ok]
-
-
-def needed(required: bool, by: StrEnum) -> str:
-    return f"required for {by}" if required else f"not allowed for {by}"
+    found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "1 at the symbol's scale", "0")]
+    presences = (
+        ("price", order.price, kind in PRICED, kind),
+        ("stop_price", order.stop_price, kind in STOPPED, kind),
+        ("expire_at_ns", order.expire_at_ns, tif is TimeInForce.GTD, tif),
+    )
+    for field, value, required, by in presences:
+        if (value is not None) != required:
+            limit = f"{'required' if required else 'not allowed'} for {by}"
+            found.append(Violation(field, "presence", limit, str(value)))
+    if order.post_only and (kind is not OrderType.LIMIT or tif in (TimeInForce.IOC, TimeInForce.FOK)):
+        found.append(Violation("post_only", "combination", "for a LIMIT order that can rest", f"{kind} {tif}"))
+    shown = order.display_quantity
+    if shown is not None and not 0 < shown <= order.quantity:
+        found.append(Violation("display_quantity", "range", f"1 … {order.quantity}", str(shown)))
+    return found
 
 
 class StandardOrderGroup(Model):

@@ -33,6 +33,9 @@ from projections.findings import Findings
 from projections.indexes import Indexes
 from projections.reference import Reference
 
+UNHEARD_OF = Record("")
+"""The record of an intent that nothing is known of, but for its id."""
+
 
 class State:
     """Everything folded so far."""
@@ -73,11 +76,12 @@ class State:
         """Fold a batch whose first position follows `position`; `IntegrityError` for any other."""
         touched: dict[str, None] = {}
         for event in batch:
-            if event.position != self._position + 1:
-                raise IntegrityError(f"an event of position {event.position} came", position=self._position + 1)
-            self._position = event.position
-            if event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-                intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+            envelope = event.envelope
+            if envelope.position != self._position + 1:
+                raise IntegrityError(f"an event of position {envelope.position} came", position=self._position + 1)
+            self._position = envelope.position
+            if envelope.stream_id.startswith(events.INTENT_STREAM_PREFIX):
+                intent_id = envelope.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
                 self._apply_to_intent(intent_id, event)
                 touched[intent_id] = None
             elif (fold := FOLDS.get(type(event))) is not None:
@@ -85,7 +89,7 @@ class State:
         self._wake()
         differing = []
         for intent_id in touched:
-            if differs := diff.differs(self, intent_id):
+            if differs := self._differs(intent_id):
                 differing.append(intent_id)
             self._indexes.set_live(self.record(intent_id), differs=differs)
         return Applied(tuple(touched), tuple(differing))
@@ -205,7 +209,7 @@ class State:
     # ------------------------------------------------------------------------------------------------------- intents
     def record(self, intent_id: str) -> Record:
         """All that is known of an intent; an empty record for one never heard of."""
-        return self._records.get(intent_id) or Record(intent_id)
+        return self._records.get(intent_id) or replace(UNHEARD_OF, intent_id=intent_id)
 
     def intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from kernel.models import (
     Evidence,
@@ -30,8 +29,7 @@ def group_stream(group_id: str) -> str:
     return GROUP_STREAM_PREFIX + group_id
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """Where, when and why an event was recorded. Written by the log, never by the event's author."""
 
     position: int

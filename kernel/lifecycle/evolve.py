@@ -32,11 +32,18 @@ from kernel.models import (
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """What is known after an event. Events that say nothing about an intent's order change only the version."""
     change = CHANGES.get(type(event))
-    version = event.version if event.recorded else record.version
     changed = change(record, event) if change is not None else record
-    if type(event) in COMMAND_EVENTS and event.recorded:
-        changed = replace(changed, correlation_id=event.correlation_id, command_position=event.position)
-    return replace(changed, version=version) if changed.version != version else changed
+    if not event.recorded:
+        return changed
+    envelope = event.envelope
+    if type(event) in COMMAND_EVENTS:
+        return replace(
+            changed,
+            version=envelope.version,
+            correlation_id=envelope.correlation_id,
+            command_position=envelope.position,
+        )
+    return replace(changed, version=envelope.version) if changed.version != envelope.version else changed
 
 
 # ---------------------------------------------------------------------------------------------------------- intents
