@@ -34,6 +34,7 @@ from tests.benchmarks.floors import RawTable, Wish, library_application
 from tests.benchmarks.measure import Figure, interleaved, percentile
 
 CLOCK = SystemClock()
+IDS = SeededIds()
 ORDER = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=150_000, price=6_170_000)
 SYMBOL = SymbolMetadata(
     symbol_id="BTCUSDT", base_asset="BTC", quote_asset="USDT", price_decimals=2, quantity_decimals=8, lot_size=1_000
@@ -182,11 +183,12 @@ META = '{"actor":"strategy:default","evidence":"COMMAND","host":"host","os_user"
 
 
 def batch_of(count: int) -> Append:
+    """Intents under ids such as the kernel gives: in order of time, which is what indexes like."""
     writes = []
     for _ in range(count):
-        name = uuid.uuid4().hex
+        name = IDS.intent_id(CLOCK.now_ns())
         writes.append(Write(events.intent_stream(name), (events.IntentCreated(intent=intent(name)),), 0))
-    return Append(uuid.uuid4().bytes, tuple(writes), "strategy:default", Evidence.COMMAND)
+    return Append(IDS.command_id(CLOCK.now_ns()), tuple(writes), "strategy:default", Evidence.COMMAND)
 
 
 async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Figure]:
