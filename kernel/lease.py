@@ -13,9 +13,11 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ RETRY_INTERVAL_S = 0.05
 """How often a lease that another holds is tried for."""
 CHECK_INTERVAL_S = 2
 """How often the session that holds an advisory lock is checked."""
+UNLOCK_TIMEOUT_S = 1
+"""How long a lock is asked to be given back before its session is just ended."""
 LEASE_TTL_S = 10
 """How long after its last successful check a session is trusted."""
 
@@ -207,6 +211,11 @@ class AdvisoryLease(Lease):
         self._deadline_ns: int | None = None
         self._thread: ThreadPoolExecutor | None = None
         """One thread at a time talks on the connection."""
+        self._guard = threading.Lock()
+        """Held where `_session` and `_connection` are changed: the loop and the thread both do."""
+        self._session = object()
+        """Stands for the session wanted now. A connection that a thread makes for an earlier one is closed at once: who
+        gave up waiting must not come to hold the lock."""
         self._checks: asyncio.Task[None] | None = None
 
     @property
@@ -238,7 +247,7 @@ class AdvisoryLease(Lease):
         """Whether the lock was to be had; a database that is away is one more reason to wait."""
         began_ns = self._clock.now_ns()
         try:
-            locked = await self._call(self._lock)
+            locked = await self._call(partial(self._lock, self._session))
         except KernelError:
             if not wait:
                 raise
@@ -253,14 +262,33 @@ class AdvisoryLease(Lease):
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="lease")
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
-    def _lock(self) -> bool:
+    def _lock(self, session: object) -> bool:
         from kernel.log.postgres import translated
 
         with translated():
-            if self._connection is None:
-                self._connection = self._connect()
-            row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (self.key,)).fetchone()
+            connection = self._connection or self._connected(session)
+            if connection is None:
+                return False
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self.key,)).fetchone()
         return row is not None and bool(row[0])
+
+    def _connected(self, session: object) -> psycopg.Connection[tuple[Any, ...]] | None:
+        """A new connection for a session; None when that session is not wanted any more."""
+        connection = self._connect()
+        with self._guard:
+            if self._session is session:
+                self._connection = connection
+                return connection
+        connection.close()
+        return None
+
+    def _unlock(self) -> bool:
+        from kernel.log.postgres import translated
+
+        with translated():
+            assert self._connection is not None
+            self._connection.execute("SELECT pg_advisory_unlock(%s)", (self.key,))
+        return True
 
     def _ping(self) -> bool:
         from kernel.log.postgres import translated
@@ -285,18 +313,24 @@ class AdvisoryLease(Lease):
         self._lost()
 
     async def release(self) -> None:
-        """See `Lease.release`."""
-        self._deadline_ns = None
+        """See `Lease.release`. The lock is given back before the session ends, which the server notices only later."""
+        held, self._deadline_ns = self.held, None
         checks, self._checks = self._checks, None
         if checks is not None:
             checks.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await checks
+        if held and self._connection is not None:
+            with contextlib.suppress(KernelError, TimeoutError):
+                async with asyncio.timeout(UNLOCK_TIMEOUT_S):
+                    await self._call(self._unlock)
         await self._disconnect()
 
     async def _disconnect(self) -> None:
         """End the session, and with it the lock. A session that hangs is ended from outside of its thread."""
-        connection, self._connection = self._connection, None
+        with self._guard:
+            self._session = object()
+            connection, self._connection = self._connection, None
         thread, self._thread = self._thread, None
         if connection is not None:
             connection.close()

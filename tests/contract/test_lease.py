@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -83,6 +85,35 @@ async def test_a_canceled_wait_leaves_nothing_behind(log: EventLog) -> None:
     assert await third.acquire(wait=False)
     assert not second.held
     await third.release()
+
+
+async def test_a_wait_given_up_while_connecting_leaves_no_session(postgres_url: str, exchange_id: str) -> None:
+    """A session that is being made while its wait is canceled is closed, and never comes to hold the lock."""
+    connecting, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def slow_connect() -> psycopg.Connection[tuple[Any, ...]]:
+        connecting.set()
+        go_on.wait(10)
+        connection = psycopg.connect(postgres_url, autocommit=True)
+        close = connection.close
+
+        def closing() -> None:
+            close()
+            closed.set()
+
+        connection.close = closing  # type: ignore[method-assign]  # to see it happen
+        return connection
+
+    waiter = AdvisoryLease(slow_connect, name=exchange_id, clock=SystemClock())
+    waiting = asyncio.create_task(waiter.acquire())
+    await asyncio.to_thread(connecting.wait, 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    go_on.set()
+
+    assert await asyncio.to_thread(closed.wait, 10)
+    assert not waiter.held
 
 
 async def test_holders_have_names_of_their_own(log: EventLog) -> None:
