@@ -35,28 +35,8 @@ from kernel.stores import ActualStateStore, IntentStateStore
 from projections.state import State
 
 
-class RecordWriter:
-    """Records a store's writes: commands like others, on somebody else's word."""
-
-    def __init__(
-        self, log: EventLog, state: State, *, clock: Clock | None, ids: IdFactory | None, actor: str, evidence: Evidence
-    ) -> None:
-        self._clock = clock or SystemClock()
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=ids or SeededIds())
-        self._actor = actor
-        self._evidence = evidence
-
-    def now_ns(self) -> int:
-        """The current instant."""
-        return self._clock.now_ns()
-
-    async def write(self, intent_id: str, command: Command) -> None:
-        """Decide a write on what is folded, and record it under the version that it was decided on."""
-        await self._commands.handle(intent_id, command, actor=self._actor, evidence=self._evidence)
-
-
-class EventSourcedIntentStore(IntentStateStore):
-    """Desired state, on the log."""
+class LoggedStore:
+    """What the two stores have in common: a log, the state folded from it, and writes that are commands like others."""
 
     def __init__(
         self,
@@ -70,12 +50,23 @@ class EventSourcedIntentStore(IntentStateStore):
     ) -> None:
         self.log = log
         self.state = state
-        self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
+        self._clock = clock or SystemClock()
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=ids or SeededIds())
+        self._actor = actor
+        self._evidence = evidence
+
+    async def _write(self, intent_id: str, command: Command) -> None:
+        """Decide a write on what is folded, and record it under the version that it was decided on."""
+        await self._commands.handle(intent_id, command, actor=self._actor, evidence=self._evidence)
+
+
+class EventSourcedIntentStore(LoggedStore, IntentStateStore):
+    """Desired state, on the log."""
 
     async def create_intent(self, intent: OrderIntent) -> None:
         intent = checked(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
-        await self._writer.write(intent.intent_id, CreateIntent(intent))
+        await self._write(intent.intent_id, CreateIntent(intent))
 
     async def get_intent(self, intent_id: str) -> OrderIntent:
         if (intent := self.state.intent(intent_id)) is None:
@@ -85,10 +76,10 @@ class EventSourcedIntentStore(IntentStateStore):
     async def update_intent(self, intent: OrderIntent) -> None:
         intent = checked(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
-        await self._writer.write(intent.intent_id, UpdateIntent(intent, self._writer.now_ns()))
+        await self._write(intent.intent_id, UpdateIntent(intent, self._clock.now_ns()))
 
     async def delete_intent(self, intent_id: str) -> None:
-        await self._writer.write(intent_id, DeleteIntent(intent_id))
+        await self._write(intent_id, DeleteIntent(intent_id))
 
     async def list_intents(self, symbol_id: str | None = None, group_id: str | None = None) -> list[OrderIntent]:
         if symbol_id is not None:
@@ -100,26 +91,12 @@ class EventSourcedIntentStore(IntentStateStore):
         return list(self.state.intents_of_group(group_id))
 
 
-class EventSourcedActualStore(ActualStateStore):
+class EventSourcedActualStore(LoggedStore, ActualStateStore):
     """What is at the venue, on the log."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        state: State,
-        *,
-        clock: Clock | None = None,
-        ids: IdFactory | None = None,
-        actor: str = "operator:store",
-        evidence: Evidence = Evidence.OPERATOR,
-    ) -> None:
-        self.log = log
-        self.state = state
-        self._writer = RecordWriter(log, state, clock=clock, ids=ids, actor=actor, evidence=evidence)
 
     async def create_order_state(self, state: OrderState) -> None:
         state = checked(state, OrderState)
-        await self._writer.write(state.intent_id, CreateState(state, self._writer.now_ns()))
+        await self._write(state.intent_id, CreateState(state, self._clock.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
         if (found := self.state.order_state(intent_id)) is None:
@@ -135,10 +112,10 @@ class EventSourcedActualStore(ActualStateStore):
 
     async def update_order_state(self, state: OrderState) -> None:
         state = checked(state, OrderState)
-        await self._writer.write(state.intent_id, UpdateState(state, self._writer.now_ns()))
+        await self._write(state.intent_id, UpdateState(state, self._clock.now_ns()))
 
     async def delete_order_state(self, intent_id: str) -> None:
-        await self._writer.write(intent_id, ForgetState(intent_id))
+        await self._write(intent_id, ForgetState(intent_id))
 
     async def list_order_states(
         self, symbol_id: str | None = None, reconciliation_status: ReconciliationStatus | None = None
@@ -151,7 +128,7 @@ class EventSourcedActualStore(ActualStateStore):
         ]
 
     async def get_stale_orders(self, max_age_seconds: int) -> list[OrderState]:
-        oldest = self._writer.now_ns() / NS_PER_S - max_age_seconds
+        oldest = self._clock.now_ns() / NS_PER_S - max_age_seconds
         return [state for state in self.state.order_states() if state.last_sync_at < oldest]
 
 
