@@ -17,6 +17,7 @@ from kernel.attempts import RECONCILER
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle.facts import OrderFacts
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -198,7 +199,8 @@ class VenueLooker:
         """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
         record = self._state.record(order.intent_id)
         capabilities = self._venue.capabilities
-        if not item.live and item.final_cum_qty is None and not capabilities.sees_closed:
+        told_by_id = capabilities.sees_closed and not shadowed(order, item)
+        if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
             await self._look_for_trades(record, item)
@@ -216,7 +218,8 @@ class VenueLooker:
             await self._record_found(record, look, item.client_order_id)
         if look.listed or self._venue.capabilities.sees_closed:
             return look.listed
-        shown_ns = item.first_seen_ns + self._venue.capabilities.read_lag.open_orders_ns
+        capabilities = self._venue.capabilities
+        shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and look.began_ns >= shown_ns:
             await self._fact(record.intent_id, [self._gone(record, item, look)], Evidence.QUERY)
         return False
@@ -243,8 +246,8 @@ class VenueLooker:
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> Looked:
         """Closed, reason unknown, and no look-up: only a complete trades look begun a lag after the closing tells (H15)."""
-        lag_ns = self._venue.capabilities.read_lag.trades_ns
-        due_ns = (item.closed_ns or 0) + lag_ns
+        capabilities = self._venue.capabilities
+        due_ns = (item.closed_ns or 0) + capabilities.read_lag.trades_ns + capabilities.hosts_skew_ns
         if self._clock.now_ns() < due_ns:
             return Looked(settled=False, again_ns=due_ns)
         look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
@@ -253,7 +256,7 @@ class VenueLooker:
             record = self._state.record(record.intent_id)
         if look.listed:
             return Looked(settled=True)
-        facts = next((f for f in record.orders if f.client_order_id == item.client_order_id and not f.live), None)
+        facts = next((f for f in record.orders if names(f, item) and not f.live), None)
         if facts is None or facts.final_cum_qty is not None:
             return Looked(settled=True)
         event = events.OrderStateObserved(
@@ -388,6 +391,20 @@ async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer
             return await question
     except TimeoutError:
         raise OutcomeUnknown(f"the venue did not answer within {timeout_s:g} s") from None
+
+
+def shadowed(order: OrderState, item: VenueOrder) -> bool:
+    """Whether another order carries the same client id: a look-up by it need not show this one."""
+    return any(
+        other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
+        for other in order.venue_orders
+    )
+
+
+def names(facts: OrderFacts, item: VenueOrder) -> bool:
+    """Whether facts and an item are of one order."""
+    same_id = not item.exchange_order_id or facts.exchange_order_id == item.exchange_order_id
+    return same_id and facts.client_order_id == item.client_order_id
 
 
 def is_open(report: ExecutionReport) -> bool:

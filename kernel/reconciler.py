@@ -383,7 +383,7 @@ class ReconciliationEngine:
             return Done("its own call will report")
         if attempt.kind is not AttemptKind.SUBMIT:
             return self._after_look(order.intent_id, await looker.settle_cancel(order, attempt))
-        wanted = planning.may_resend(intent, order)
+        wanted = self._may_resend(intent, order)
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )
@@ -391,6 +391,17 @@ class ReconciliationEngine:
         if looked.resend:
             return await self._resend(order.intent_id, sender)
         return self._after_look(order.intent_id, looked)
+
+    def _may_resend(self, intent: OrderIntent | None, order: OrderState) -> bool:
+        """Whether a resend would be placed if it came to one. One that the market does not take, or that waits for the
+        market to open, settles nothing: absence has to be proved then."""
+        assert self._state is not None
+        if intent is None or not planning.may_resend(intent, order):
+            return False
+        symbol = self._state.symbol(intent.order.symbol_id)
+        action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
+        waits = isinstance(action, planning.Wait) and action.until_ns is not None
+        return waits or isinstance(action, planning.Submit)
 
     async def _resend(self, intent_id: str, sender: AttemptSender) -> Outcome:
         """The same id again, at a venue that never takes an id twice: it can only make the one order there is.

@@ -186,10 +186,10 @@ class VenueSession:
         self._relist_wanted.set()
 
     async def _relist_forever(self) -> None:
-        await self._sync_reference()
         failures = 0
         while True:
             try:
+                await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
                 complete = await self.relist()
             except VenueError as problem:
                 complete = False
@@ -240,7 +240,7 @@ class VenueSession:
     async def _close_missing(self, snapshot: VenueSnapshot) -> None:
         """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
         capabilities = self._venue.capabilities
-        shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns
+        shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for intent_id in self._state.live_intent_ids():
             for facts in self._state.record(intent_id).live_orders:

@@ -71,7 +71,7 @@ def next_look_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_look
     if last_look_ns is None:
         return attempt.stamp_ns
     if attempt.list_look_ended_ns is not None and not capabilities.sees_closed:
-        return attempt.list_look_ended_ns + capabilities.read_lag.trades_ns
+        return attempt.list_look_ended_ns + trades_lag_ns(capabilities)
     absent_after_ns = attempt.absent_after_ns
     if absent_after_ns is None or last_look_ns >= absent_after_ns:
         return None
@@ -108,12 +108,17 @@ def conclude(
 
 def by_two_looks(attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int, ended_ns: int) -> Conclusion:
     """Without a look-up: first the list of open orders, then the trades begun a trade lag after it ended (H15)."""
-    lag_ns = capabilities.read_lag.trades_ns
+    lag_ns = trades_lag_ns(capabilities)
     if attempt.list_look_ended_ns is None:
         return FirstLook(ended_ns + lag_ns)
     if began_ns < attempt.list_look_ended_ns + lag_ns:
         return LookAgain(attempt.list_look_ended_ns + lag_ns, "the trades may not show it yet")
     return Dead("neither among the open orders nor, a trade lag later, among the trades")
+
+
+def trades_lag_ns(capabilities: VenueCapabilities) -> int:
+    """How long after a list the trades must be asked for: another host may have recorded when the list ended."""
+    return capabilities.read_lag.trades_ns + capabilities.hosts_skew_ns
 
 
 def closed_unfilled(attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int) -> Conclusion:

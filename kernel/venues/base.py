@@ -107,6 +107,12 @@ class VenueCapabilities(Model):
     """Rate limit of requests; none when there is none."""
 
     @property
+    def hosts_skew_ns(self) -> int:
+        """How far the clocks of two of our hosts may be apart, as each may differ from the venue's: what one recorded and
+        another compares with its own clock is off by as much."""
+        return 2 * self.clock_skew_ns
+
+    @property
     def sees_closed(self) -> bool:
         """Whether a look-up by client order id finds the order whatever became of it."""
         return self.lookup and self.lookup_closed

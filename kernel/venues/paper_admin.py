@@ -8,6 +8,7 @@ Called by `paper_link` and `paper_server`. Parameters and results are JSON value
     bust           trade_id                      a trade is void
     correct        trade_id, price, quantity     a trade has other terms
     halt, resume   symbol_id                     stop and start trading in a symbol
+    filters        symbol_id, tick_size, lot_size    a symbol has another tick or lot from now on
     step           count=1                       play the next trades of the tape; how many there were
     trade          symbol_id, price, quantity    one trade of the market, as if the tape had it
     last_price     symbol_id                     the last trade price of the tape
@@ -75,6 +76,12 @@ def _resume(exchange: PaperExchange, *, symbol_id: str) -> None:
     exchange.engine.resume(symbol_id)
 
 
+def _filters(
+    exchange: PaperExchange, *, symbol_id: str, tick_size: int | None = None, lot_size: int | None = None
+) -> None:
+    exchange.engine.set_filters(symbol_id, tick_size=tick_size, lot_size=lot_size)
+
+
 def _step(exchange: PaperExchange, *, count: int = 1) -> int:
     return exchange.step(count)
 
@@ -105,6 +112,7 @@ ACTS: Mapping[str, Callable[..., Any]] = {
     "correct": _correct,
     "halt": _halt,
     "resume": _resume,
+    "filters": _filters,
     "step": _step,
     "trade": _trade,
     "last_price": _last_price,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from kernel.models import Balance, Liquidity, OrdStatus
-from kernel.order_spec import OrderType, Side, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import OrderType, Side, SymbolMetadata, TimeInForce
 from kernel.venues.paper_changes import OWN, AheadChanged, Change, Closed, Corrected, Opened, SymbolSet, Traded
 from kernel.venues.paper_config import PaperConfig
 from kernel.venues.paper_rules import Resting, rescale
@@ -197,7 +197,8 @@ class PaperBook:
                 return
             case SymbolSet():
                 symbol = self.symbols[change.symbol_id]
-                self.symbols[change.symbol_id] = symbol.model_copy(update={"status": SymbolStatus(change.status)})
+                changed = change.model_dump(exclude={"kind", "symbol_id"}, exclude_none=True)
+                self.symbols[change.symbol_id] = symbol.model_copy(update=changed)
                 return
         self.last_ns = max(self.last_ns, change.at_ns)
         self.last_exec_id = max(self.last_exec_id, change.exec_id)

@@ -104,11 +104,13 @@ class AheadChanged(Model):
 
 
 class SymbolSet(Model):
-    """A symbol was halted or resumed."""
+    """A symbol was halted or resumed, or has other filters from now on; what is None stays."""
 
     kind: Literal["symbol"] = "symbol"
     symbol_id: SymbolId
-    status: SymbolStatus
+    status: SymbolStatus | None = None
+    tick_size: Uint64 | None = None
+    lot_size: Uint64 | None = None
 
 
 Change = Opened | Traded | Closed | Corrected | AheadChanged | SymbolSet

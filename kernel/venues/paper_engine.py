@@ -270,6 +270,16 @@ class PaperEngine:
         """Take orders in a symbol again."""
         self._set_status(symbol_id, SymbolStatus.TRADING)
 
+    def set_filters(self, symbol_id: str, *, tick_size: int | None = None, lot_size: int | None = None) -> None:
+        """A symbol has another tick or lot from now on; orders that rest stay as they are. `NotFoundError` for an unknown
+        symbol, `ValidationError` for a size that is not above 0."""
+        if symbol_id not in self.book.symbols:
+            raise NotFoundError(f"no symbol {symbol_id}")
+        for name, size in (("tick_size", tick_size), ("lot_size", lot_size)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
+                raise ValidationError("no such filter", [Violation(name, "range", "an integer above 0", str(size))])
+        self._commit([SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size)])
+
     def last_price(self, symbol_id: str) -> int:
         """The last trade price of a symbol's tape, at the price scale."""
         return self._markets[symbol_id].last_price
@@ -277,8 +287,8 @@ class PaperEngine:
     def truth(self) -> dict[str, Any]:
         """What is so, for auditors: every order and trade of the client, and the balances, without lag and as JSON."""
         return {
-            "orders": [_order_truth(order) for order in self.book.own_orders()],
-            "trades": [self._trade_truth(trade) for trade in self.book.trades.values()],
+            "orders": [order_truth(order) for order in self.book.own_orders()],
+            "trades": [self.trade_truth(trade) for trade in self.book.trades.values()],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
 
@@ -511,7 +521,8 @@ class PaperEngine:
         behind_ns = max(lag_ns, stale_ns)
         return self.clock.now_ns() - behind_ns + self._ratchet_ns if behind_ns else None
 
-    def _trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
+    def trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
+        """What is so of one of the client's trades, as JSON."""
         order = self.book.order(trade.order_id)
         assert order is not None, "a trade names an order"
         return {
@@ -543,7 +554,8 @@ def _filter_failure(violations: list[Violation]) -> Rejected:
     return Rejected(named, code=code)
 
 
-def _order_truth(order: PaperOrder) -> dict[str, Any]:
+def order_truth(order: PaperOrder) -> dict[str, Any]:
+    """What is so of an order, as JSON."""
     return {
         "client_order_id": order.client_order_id,
         "exchange_order_id": str(order.order_id),

@@ -243,6 +243,21 @@ def test_halted() -> None:
         bench.engine.halt("DOGEUSDT")
 
 
+def test_a_tick_can_change() -> None:
+    """From then on prices must fit the new tick; what rests stays, and nonsense changes nothing."""
+    bench = Bench()
+    bench.submit("before", limit(price=LAST - 101))
+    bench.engine.set_filters(SYMBOL, tick_size=50)
+    with pytest.raises(Rejected, match="PRICE_FILTER"):
+        bench.submit("off", limit(price=LAST - 101))
+    bench.submit("on", limit(price=LAST - 100))
+    assert len(bench.engine.open_orders()) == 2
+    with pytest.raises(ValidationError, match="tick_size"):
+        bench.engine.set_filters(SYMBOL, tick_size=0)
+    with pytest.raises(NotFoundError):
+        bench.engine.set_filters("DOGEUSDT", tick_size=1)
+
+
 def test_the_rate_limit_says_when_to_come_back() -> None:
     """A burst of one second's requests passes; the next learns how long to wait, and passes then."""
     bench = Bench(requests_per_second=5)
@@ -548,6 +563,7 @@ def a_day(bench: Bench) -> None:
     bench.tape(LAST - 11, 4 * LOT)
     bench.engine.correct(1, price=LAST)
     bench.engine.halt("ETHUSDT")
+    bench.engine.set_filters("ETHUSDT", lot_size=7)
 
 
 def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
@@ -566,7 +582,8 @@ def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
         assert report.exchange_order_id == "6"
         assert report.exec_id == str(reports + 2)
         assert again.reports[-1].last_px == LAST + 9_000
-        assert str(again.engine.book.symbols["ETHUSDT"].status) == "HALTED"
+        symbol = again.engine.book.symbols["ETHUSDT"]
+        assert (str(symbol.status), symbol.lot_size) == ("HALTED", 7)
 
 
 def test_a_torn_last_line_never_happened(tmp_path: Path) -> None:

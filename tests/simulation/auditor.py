@@ -1,0 +1,654 @@
+"""The auditor: an account of its own of what was asked, sent, traded and recorded, and of every promise that was broken.
+
+Fed by the simulation and by the drill, with plain data alone: rows of the log as they are stored, requests as they leave
+for the wire, the venue's own truth about each order and trade, and what strategies were told. It imports nothing of what
+it watches. The numbers of its problems are those of the invariants:
+
+    1 fills in the log are the venue's          5 what was acknowledged is in the log
+    2 one live order for an intent, never more  6 nothing is sent that was not logged first, under the lease, in time
+      than its quantity working and filled      7 no terminal status without evidence; what was ruled out stays out
+    3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules
+    4 a rebuild equals the live state
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+OPEN = ("NEW", "PARTIALLY_FILLED")
+TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
+ONE_SHOT = ("IOC", "FOK")
+INTENT = "intent:"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A broken promise."""
+
+    invariant: int
+    text: str
+    at_ns: int = 0
+    """When it was found, on the venue's clock."""
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
+
+
+@dataclass
+class Send:
+    """One attempt, as the log has it."""
+
+    position: int
+    intent_id: str
+    kind: str
+    client_order_id: str
+    stamp_ns: int
+    send_by_ns: int
+    valid_until_ns: int | None
+    absent_after_ns: int | None
+    target: tuple[str | None, str | None]
+    """For a cancel: client order id and venue id of the order aimed at."""
+    terms: dict[str, Any]
+    generation: int = 0
+    left: bool = False
+    """Whether it left for the wire."""
+    no: bool = False
+    """Whether the log says that it came to nothing: refused, not sent, or absent."""
+    refused: bool = False
+    """Whether the venue refused it, by the log."""
+
+
+@dataclass
+class Order:
+    """One order at the venue, as the venue itself has it."""
+
+    exchange_order_id: str
+    client_order_id: str
+    quantity: int
+    price: int | None = None
+    status: str = ""
+    cum_qty: int = 0
+    cum_qty_max: int = 0
+    closed_as: set[str] = field(default_factory=set)
+    """Every status that it was closed with; a bust may open it again."""
+
+    @property
+    def open(self) -> bool:
+        return self.status in OPEN
+
+    @property
+    def reopened(self) -> bool:
+        """Whether a bust opened it again: then a second order may work without anybody's fault."""
+        return self.open and bool(self.closed_as)
+
+
+@dataclass
+class Intent:
+    """One intent, as the log has it."""
+
+    intent_id: str
+    order: dict[str, Any] = field(default_factory=dict)
+    desired: str = "WORKING"
+    recreate: bool = False
+    generation: int = 0
+    most_wanted: int = 0
+    sends: list[Send] = field(default_factory=list)
+    fills: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Quantity and price by fill key, as recorded; corrections and busts applied."""
+    busts: dict[str, int] = field(default_factory=dict)
+    """What corrections and busts leave of a trade, by its key: they may come before it."""
+    corrected: dict[str, str] = field(default_factory=dict)
+    """What each correction corrects, by fill keys."""
+    findings: set[str] = field(default_factory=set)
+    exceeded: bool = False
+    """Whether a doubled request brought more than was wanted."""
+    canceled_for_good: bool = False
+    """Whether a cancel of it was acknowledged to a strategy."""
+
+    @property
+    def filled(self) -> int:
+        """What the log counts as filled."""
+        return sum(self.busts.get(key, quantity) for key, (quantity, _) in self.fills.items())
+
+    def root(self, fill_key: str) -> str:
+        """The trade that a correction goes back to."""
+        while fill_key in self.corrected:
+            fill_key = self.corrected[fill_key]
+        return fill_key
+
+    def submits(self, client_order_id: str) -> list[Send]:
+        return [item for item in self.sends if item.kind == "SUBMIT" and item.client_order_id == client_order_id]
+
+
+class Auditor:
+    """Watches one log and one venue account."""
+
+    def __init__(self, *, dedupe: str, window_ns: int | None, immediate: bool = True) -> None:
+        """`immediate`: rows and truth come in the order in which they happen, so that each can be held against the other
+        at once; otherwise (truth is polled) that is done at the end."""
+        self.problems: list[Problem] = []
+        self.dedupe = dedupe
+        self.window_ns = window_ns
+        self.immediate = immediate
+        self.now_ns = 0
+        """Set by whoever feeds it: the venue's instant."""
+        self.intents: dict[str, Intent] = {}
+        self.orders: dict[str, Order] = {}
+        """By venue id."""
+        self.trades: dict[str, dict[str, Any]] = {}
+        """As first reported, by fill key."""
+        self.standing: dict[str, str] = {}
+        """Findings that stand: their kinds by id."""
+        self.doubled: set[str] = set()
+        """Client order ids of submits that the network doubled."""
+        self.ticks: dict[str, int] = {}
+        """Tick sizes that the venue changed."""
+        self._epoch = 0
+        self._position = 0
+        self._versions: dict[str, int] = defaultdict(int)
+        self._owner: dict[str, str] = {}
+        """Intent ids by client order id."""
+        self._by_intent: dict[str, list[Order]] = defaultdict(list)
+        self._acknowledged: list[tuple[str, str]] = []
+        self._failed: set[str] = set()
+        """Intents that a strategy was told had failed."""
+        self._told: set[str] = set()
+        self._reported: set[str] = set()
+        """Client order ids that a report in the log names."""
+        self._final_trades: dict[str, dict[str, Any]] = {}
+        self._later: list[tuple[str, dict[str, Any]]] = []
+        """Facts in the log that are held against the venue's truth at the end."""
+
+    def owner(self, client_order_id: str) -> str:
+        """The intent that a client order id was made for; the id itself where the log has none."""
+        return self._owner.get(client_order_id, client_order_id)
+
+    def problem(self, invariant: int, text: str) -> None:
+        """Note a broken promise, each once."""
+        if text not in self._told:
+            self._told.add(text)
+            self.problems.append(Problem(invariant, text, self.now_ns))
+
+    # ----------------------------------------------------------------------------------------------------------- the log
+    def logged(
+        self, *, position: int, stream_id: str, version: int, topic: str, recorded_at_ns: int, meta: Any, state: Any
+    ) -> None:
+        """One row of the log, in order."""
+        if position != self._position + 1:
+            self.problem(8, f"position {position} follows {self._position}")
+        if version != self._versions[stream_id] + 1:
+            self.problem(8, f"{stream_id} has version {version} after {self._versions[stream_id]}")
+        self._position, self._versions[stream_id] = position, version
+        handler = getattr(self, f"_on_{topic}", None)
+        if handler is None:
+            return
+        event: dict[str, Any] = json.loads(state)
+        intent_id = event.get("intent_id") or stream_id.removeprefix(INTENT)
+        evidence = json.loads(meta)["evidence"]
+        handler(self._intent(intent_id), event, position, evidence, recorded_at_ns)
+
+    def _intent(self, intent_id: str) -> Intent:
+        return self.intents.get(intent_id) or Intent(intent_id)
+
+    def _on_LeaderElected(self, _: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
+        if event["epoch"] != self._epoch + 1:
+            self.problem(8, f"epoch {event['epoch']} is elected after {self._epoch}")
+        self._epoch = event["epoch"]
+
+    def _on_IntentCreated(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        wanted = event["intent"]
+        intent.intent_id = wanted["intent_id"]
+        self.intents[intent.intent_id] = intent
+        intent.recreate = wanted["on_unsolicited_cancel"] == "RECREATE"
+        self._wants(intent, wanted)
+
+    def _on_IntentModified(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._wants(intent, event["intent"])
+
+    def _wants(self, intent: Intent, wanted: dict[str, Any]) -> None:
+        intent.order, intent.desired, intent.generation = wanted["order"], wanted["desired"], wanted["generation"]
+        intent.most_wanted = max(intent.most_wanted, intent.order["quantity"])
+        self._failed.discard(intent.intent_id)
+
+    def _on_IntentCancelRequested(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        intent.desired, intent.generation = "CANCELED", event["generation"]
+
+    def _on_AttemptStarted(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
+        client_id = event["client_order_id"]
+        send = Send(
+            position, intent.intent_id, event["kind"], client_id, event["stamp_ns"], event["send_by_ns"],
+            event.get("valid_until_ns"), event.get("absent_after_ns"),
+            (event.get("target_client_order_id"), event.get("target_exchange_order_id")), event["order"],
+            event["generation"],
+        )  # fmt: skip
+        if event["epoch"] != self._epoch:
+            self.problem(8, f"{client_id} is started in epoch {event['epoch']}, the log is in {self._epoch}")
+        if send.kind == "SUBMIT":
+            self._check_submit(intent, send, event)
+            self._owner[client_id] = intent.intent_id
+        intent.sends.append(send)
+
+    def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
+        """Whether this order may be asked for now."""
+        who = f"{intent.intent_id}'s {send.client_order_id}"
+        if intent.desired == "CANCELED" or intent.canceled_for_good:
+            self.problem(2, f"{who} is submitted after the cancel")
+        if event["generation"] != intent.generation:
+            self.problem(2, f"{who} serves generation {event['generation']} of {intent.generation}")
+        if intent.intent_id in self._failed:
+            self.problem(7, f"{who} is submitted after its strategy was told that it failed")
+        last = next((item for item in reversed(intent.sends) if item.kind == "SUBMIT"), None)
+        if last is None:
+            return
+        same = last.client_order_id == send.client_order_id
+        if not last.no and not self._seen(last.client_order_id) and not (same and self.dedupe == "FOR_EVER"):
+            self.problem(7, f"{who} is submitted while {last.client_order_id} is not settled")
+        if not same and not self._seen(last.client_order_id) and not self._was_refused(intent, last.client_order_id):
+            self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
+
+    def _was_refused(self, intent: Intent, client_order_id: str) -> bool:
+        return any(item.refused for item in intent.submits(client_order_id))
+
+    def _seen(self, client_order_id: str) -> bool:
+        return client_order_id in self._reported
+
+    def _on_AttemptFailed(  # noqa: N802
+        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
+    ) -> None:
+        send = self._send_at(intent, event["attempt_position"])
+        if send is None:
+            return
+        if event["outcome"] == "DEAD" and send.left:
+            self.problem(7, f"{send.client_order_id} left for the wire, and the log says that it was not sent")
+        if event["outcome"] == "REJECTED":
+            send.refused = True
+        send.no = True
+
+    def _on_AttemptResolved(  # noqa: N802
+        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
+    ) -> None:
+        send = self._send_at(intent, event["attempt_position"])
+        if send is None or event["outcome"] != "DEAD" or send.kind != "SUBMIT":
+            return
+        sends = [item for item in intent.submits(send.client_order_id) if item.position <= send.position]
+        for item in sends:
+            item.no = True
+        if evidence != "QUERY":
+            self.problem(7, f"{send.client_order_id} is ruled out by no evidence but {evidence}")
+        if any(item.absent_after_ns is None for item in sends if not item.refused):
+            self.problem(7, f"{send.client_order_id} is ruled out where a request may arrive at any time")
+        until_ns = max((item.absent_after_ns or 0 for item in sends), default=0)
+        if (event.get("began_ns") or 0) < until_ns:
+            self.problem(7, f"{send.client_order_id} is ruled out by a look that began too early")
+
+    def _send_at(self, intent: Intent, position: int) -> Send | None:
+        found = next((item for item in intent.sends if item.position == position), None)
+        if found is None:
+            self.problem(8, f"{intent.intent_id} has an outcome for position {position}, where no attempt of it is")
+        return found
+
+    # ------------------------------------------------------------------------------------------- facts, held against truth
+    def _on_OrderAccepted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._fact("accepted", event)
+
+    def _on_OrderStateObserved(  # noqa: N802
+        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
+    ) -> None:
+        what = "closed" if event.get("gone") or event.get("ord_status") in TERMINAL else "observed"
+        if evidence == "INFERRED" and event.get("ord_status") == "CANCELED":
+            event["ord_status"] = None  # that it ended is known, the reason is marked as a guess (H15)
+        self._fact(what, event)
+
+    def _on_OrderCanceled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._fact("closed", event | {"ord_status": "CANCELED"})
+
+    def _on_OrderExpired(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._fact("closed", event | {"ord_status": "EXPIRED"})
+
+    def _on_OrderRejected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._fact("closed", event | {"ord_status": "REJECTED"})
+
+    def _on_OrderFilled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        intent.fills[event["fill_key"]] = (event["last_qty"], event["last_px"])
+        self._fact("filled", event)
+
+    def _on_FillBusted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        intent.busts[intent.root(event["ref_fill_key"])] = 0
+
+    def _on_FillCorrected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        intent.corrected[event["fill_key"]] = event["ref_fill_key"]
+        root = intent.root(event["fill_key"])
+        intent.fills.setdefault(root, (0, 0))
+        if intent.busts.get(root) != 0:
+            intent.busts[root] = event["last_qty"]
+        self._fact("corrected", event)
+
+    def _fact(self, what: str, event: dict[str, Any]) -> None:
+        for name in ("client_order_id", "orig_client_order_id"):
+            if event.get(name):
+                self._reported.add(event[name])
+        if self.immediate:
+            self._hold_against_truth(what, event)
+        else:
+            self._later.append((what, event))
+
+    def _hold_against_truth(self, what: str, event: dict[str, Any]) -> None:
+        venue_id = event.get("exchange_order_id")
+        orders = self._meant(event)
+        named = venue_id or event.get("client_order_id")
+        if not orders:
+            self.problem(7, f"the log has {what} of {named}, and the venue has no such order")
+            return
+        if what == "filled" and not self._is_trade(event):
+            self.problem(1, f"the log has a fill {event['fill_key']} of {event['last_qty']} that the venue has not")
+        if what == "closed" and not any(order.closed_as for order in orders):
+            self.problem(7, f"the log has {named} closed, and at the venue it works")
+        claimed = event.get("ord_status")
+        if what == "closed" and claimed in TERMINAL and not any(claimed in order.closed_as for order in orders):
+            statuses = ", ".join(sorted({status for order in orders for status in order.closed_as})) or "open"
+            self.problem(7, f"the log has {named} as {claimed}, at the venue it is {statuses}")
+        if (event.get("cum_qty") or 0) > max(order.cum_qty_max for order in orders):
+            self.problem(1, f"the log has {event['cum_qty']} filled of {named}, more than the venue ever had")
+
+    def _meant(self, event: dict[str, Any]) -> list[Order]:
+        """The venue's orders that a fact is about."""
+        if event.get("exchange_order_id"):
+            found = self.orders.get(event["exchange_order_id"])
+            return [found] if found is not None else []
+        named = {event.get("client_order_id"), event.get("orig_client_order_id")}
+        return [order for order in self._by_intent[event["intent_id"]] if order.client_order_id in named]
+
+    def _is_trade(self, event: dict[str, Any]) -> bool:
+        trade = self.trades.get(event["fill_key"])
+        return trade is not None and (trade["last_qty"], trade["last_px"]) == (event["last_qty"], event["last_px"])
+
+    def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        finding = event["finding"]
+        self.standing[finding["finding_id"]] = finding["kind"]
+        if (owner := self.intents.get(finding.get("intent_id") or "")) is not None:
+            owner.findings.add(finding["kind"])
+
+    def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self.standing.pop(event["finding_id"], None)
+
+    # ---------------------------------------------------------------------------------------------------------- the wire
+    def sent(
+        self,
+        *,
+        at_ns: int,
+        op: str,
+        client_order_id: str,
+        symbol_id: str,
+        stamp_ns: int,
+        valid_until_ns: int | None,
+        target_client_order_id: str | None = None,
+        target_exchange_order_id: str | None = None,
+        side: str | None = None,
+        quantity: int | None = None,
+        price: int | None = None,
+        leads: bool = True,
+    ) -> None:
+        """A request leaves for the wire. `at_ns` is its kernel's clock; `leads`: whether that kernel holds the lease."""
+        kind = op.upper()
+        found = [item for item in self._sends_of(client_order_id) if item.kind == kind and item.stamp_ns == stamp_ns]
+        if not found:
+            self.problem(6, f"{op} {client_order_id} was sent and is not in the log")
+            return
+        send = found[-1]
+        if send.left:
+            self.problem(6, f"{op} {client_order_id}, logged at {send.position}, was sent twice")
+        send.left = True
+        if send.no:
+            self.problem(6, f"{op} {client_order_id} was sent after the log had its outcome")
+        if not leads:
+            self.problem(6, f"{op} {client_order_id} was sent without the lease")
+        if at_ns >= send.send_by_ns:
+            self.problem(6, f"{op} {client_order_id} was sent {at_ns - send.send_by_ns} ns too late")
+        self._check_terms(send, symbol_id, side, quantity, price, valid_until_ns)
+        if kind == "CANCEL" and send.target != (target_client_order_id, target_exchange_order_id):
+            self.problem(6, f"{op} {client_order_id} aims at another order than the log says")
+
+    def unsent(self, *, client_order_id: str, stamp_ns: int) -> None:
+        """What `sent` told of did not leave after all: the port says so."""
+        for send in self._sends_of(client_order_id):
+            send.left = send.left and send.stamp_ns != stamp_ns
+
+    def _check_terms(self, send: Send, symbol_id: str, *given: Any) -> None:
+        side, quantity, price, valid_until_ns = given
+        if valid_until_ns != send.valid_until_ns:
+            self.problem(6, f"{send.client_order_id} is valid until {valid_until_ns}, in the log {send.valid_until_ns}")
+        if symbol_id != send.terms["symbol_id"]:
+            self.problem(6, f"{send.client_order_id} is for {symbol_id}, in the log {send.terms['symbol_id']}")
+        if send.kind != "SUBMIT":
+            return
+        logged = (send.terms["side"], send.terms["quantity"], send.terms.get("price"))
+        if (side, quantity, price) != logged:
+            self.problem(6, f"{send.client_order_id} was sent as {(side, quantity, price)}, in the log {logged}")
+
+    def _sends_of(self, client_order_id: str) -> list[Send]:
+        owner = self._owner.get(client_order_id)
+        intents = [self.intents[owner]] if owner in self.intents else list(self.intents.values())
+        return [send for intent in intents for send in intent.sends if send.client_order_id == client_order_id]
+
+    # --------------------------------------------------------------------------------------------------- the venue's truth
+    def venue_order(self, order: Mapping[str, Any]) -> None:
+        """What is so of one of our orders at the venue now."""
+        client_id = order["client_order_id"]
+        known = self.orders.get(order["exchange_order_id"])
+        if known is None:
+            known = Order(order["exchange_order_id"], client_id, order["quantity"], order["price"])
+            self.orders[known.exchange_order_id] = known
+            self._by_intent[self._owner.get(client_id, "")].append(known)
+            self._check_new(known)
+        known.status, known.cum_qty, known.quantity = order["status"], order["cum_qty"], order["quantity"]
+        known.cum_qty_max = max(known.cum_qty_max, known.cum_qty)
+        if not known.open:
+            known.closed_as.add(known.status)
+        self._check_exposure(self._owner.get(client_id, ""))
+
+    def _check_new(self, order: Order) -> None:
+        client_id = order.client_order_id
+        owner = self._owner.get(client_id)
+        if owner is None:
+            self.problem(6, f"the venue has an order {client_id} that is not in the log")
+            return
+        if client_id in self.doubled:
+            return
+        sends = self.intents[owner].submits(client_id)
+        out = [item for item in sends if item.left and not self._ruled_out(item, sends)]
+        if not out:
+            self.problem(7, f"the venue takes {client_id} of {owner}, which the log has ruled out")
+        if owner in self._failed:
+            self.problem(7, f"the venue takes {client_id} of {owner}, whose strategy was told that it failed")
+
+    def _ruled_out(self, send: Send, sends: list[Send]) -> bool:
+        """Whether the log says that nothing can come of this send any more. The refusal of one send says nothing of an
+        earlier one that may still be under way (H7)."""
+        if not send.no:
+            return False
+        if not send.refused:
+            return True
+        earlier = [item for item in sends if item.position < send.position and item.left and not item.no]
+        return not earlier
+
+    def _check_exposure(self, intent_id: str) -> None:
+        orders = self._by_intent[intent_id]
+        intent = self.intents.get(intent_id)
+        if intent is None or any(order.reopened for order in orders):
+            return
+        live = [order.exchange_order_id for order in orders if order.open]
+        most = sum(order.quantity if order.open else order.cum_qty for order in orders)
+        if len(live) <= 1 and most <= intent.most_wanted:
+            return
+        if any(order.client_order_id in self.doubled for order in orders):
+            intent.exceeded = True  # no kernel can prevent it (H9); it must be told and contained
+        elif len(live) > 1:
+            self.problem(2, f"{intent_id} has {len(live)} live orders: {', '.join(live)}")
+        else:
+            self.problem(2, f"{intent_id} has {most} working or filled, {intent.most_wanted} were wanted at most")
+
+    def venue_trade(self, trade: Mapping[str, Any]) -> None:
+        """What is so of one of our trades at the venue now."""
+        self.trades.setdefault(trade["fill_key"], dict(trade))
+
+    def truth(self, truth: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+        """Everything at once."""
+        for trade in truth["trades"]:
+            self.venue_trade(trade)
+        for order in truth["orders"]:
+            self.venue_order(order)
+
+    # -------------------------------------------------------------------------------------------------------- strategies
+    def acknowledged(self, *, kind: str, intent_id: str) -> None:
+        """A command was answered without an error."""
+        self._acknowledged.append((kind, intent_id))
+        if self.immediate:
+            self._check_acknowledged(kind, intent_id)
+        if kind == "cancel" and intent_id in self.intents:
+            self.intents[intent_id].canceled_for_good = True
+
+    def _check_acknowledged(self, kind: str, intent_id: str) -> None:
+        intent = self.intents.get(intent_id)
+        if intent is None:
+            self.problem(5, f"{kind} {intent_id} was acknowledged and is not in the log")
+            return
+        ended = not any(order.open for order in self._by_intent[intent_id])
+        if kind == "cancel" and intent.desired != "CANCELED" and not ended:
+            self.problem(5, f"cancel {intent_id} was acknowledged, is not in the log, and an order of it works")
+
+    def refused(self, *, intent_id: str) -> None:
+        """A strategy was told that its order failed."""
+        self._failed.add(intent_id)
+        live = [
+            order for order in self._by_intent[intent_id] if order.open and order.client_order_id not in self.doubled
+        ]
+        if self.immediate and live and not any(order.reopened for order in live):
+            self.problem(7, f"{intent_id} failed, its strategy was told, and order {live[0].exchange_order_id} works")
+
+    def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
+        """What a query showed of an order, now."""
+        orders = self._by_intent[intent_id]
+        most = sum(order.cum_qty_max for order in orders)
+        if cum_qty > most and self.immediate:
+            self.problem(1, f"{intent_id} shows {cum_qty} filled, the venue never had more than {most}")
+        live = [order for order in orders if order.open]
+        unexplained = [order for order in live if order.client_order_id not in self.doubled and not order.reopened]
+        at_rest = reconciliation_status in ("SYNCED", "FAILED")
+        if ord_status in TERMINAL and at_rest and unexplained and self.immediate:
+            self.problem(7, f"{intent_id} shows {ord_status}, and {unexplained[0].exchange_order_id} works")
+
+    # ------------------------------------------------------------------------------------------------------------ the end
+    def digests(self, digests: Mapping[str, str]) -> None:
+        """Digests of states folded from the same log, by name: all equal."""
+        if len(set(digests.values())) > 1:
+            shown = ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
+            self.problem(4, f"states folded from one log differ: {shown}")
+
+    def positions(self, positions: Mapping[str, int]) -> None:
+        """The kernel's positions, against what the venue's trades come to."""
+        expected: dict[str, int] = defaultdict(int)
+        for trade in self._final_trades.values():
+            expected[trade["symbol_id"]] += trade["last_qty"] * (1 if trade["side"] == "BUY" else -1)
+        for symbol_id in sorted({*expected, *positions}):
+            if positions.get(symbol_id, 0) != expected[symbol_id]:
+                text = (
+                    f"the position in {symbol_id} is {positions.get(symbol_id, 0)}, by the venue {expected[symbol_id]}"
+                )
+                self.problem(1, text)
+
+    def finish(self, truth: Mapping[str, Iterable[Mapping[str, Any]]], read: Iterable[Mapping[str, Any]]) -> None:
+        """Faults have stopped and everything had its time. `read` is what queries show of each intent now."""
+        self.truth(truth)
+        self._final_trades = {trade["fill_key"]: dict(trade) for trade in truth["trades"]}
+        for what, event in self._later:
+            self._hold_against_truth(what, event)
+        for kind, intent_id in self._acknowledged:
+            self._check_acknowledged(kind, intent_id)
+        shown = {item["intent_id"]: item for item in read}
+        for intent in self.intents.values():
+            self._check_fills(intent)
+            self._check_converged(intent, shown.get(intent.intent_id))
+            self._check_contained(intent)
+        for finding_id, kind in self.standing.items():
+            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
+                self.problem(1, f"finding {finding_id} stands, though every fill is known")
+
+    def _check_fills(self, intent: Intent) -> None:
+        orders = {order.exchange_order_id for order in self._by_intent[intent.intent_id]}
+        trades = [trade for trade in self._final_trades.values() if trade["exchange_order_id"] in orders]
+        there = sum(trade["last_qty"] for trade in trades)
+        if intent.filled != there:
+            self.problem(1, f"{intent.intent_id}: the log has {intent.filled} filled, the venue {there}")
+
+    def _may_stay_unknown(self, intent: Intent) -> bool:
+        """Whether nothing can ever prove what became of a request: no window, and no id that is taken only once (H5); or
+        such an id, but nobody wants the order any more."""
+        if self.window_ns is not None:
+            return False
+        refused = any(item.refused and item.generation == intent.generation for item in intent.sends)
+        return self.dedupe != "FOR_EVER" or refused or not self._is_wanted(intent) or not self._fits(intent)
+
+    def _fits(self, intent: Intent) -> bool:
+        """Whether its price is one that the market takes now."""
+        return (intent.order.get("price") or 0) % self.ticks.get(intent.order["symbol_id"], 1) == 0
+
+    def _is_wanted(self, intent: Intent) -> bool:
+        return intent.desired == "WORKING" and not self._ended(intent)
+
+    def _ended(self, intent: Intent) -> bool:
+        """Whether the venue ended it by itself, or it by its own terms."""
+        for order in self._by_intent[intent.intent_id]:
+            generations = [item.generation for item in intent.submits(order.client_order_id)]
+            if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
+                continue
+            cancels = [item.target for item in intent.sends if item.kind == "CANCEL"]
+            solicited = any(
+                order.client_order_id == ours or order.exchange_order_id == venues for ours, venues in cancels
+            )
+            once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
+            if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
+                return True
+        return False
+
+    def _check_converged(self, intent: Intent, shown: Mapping[str, Any] | None) -> None:
+        name = intent.intent_id
+        orders = self._by_intent[name]
+        live = [order for order in orders if order.open]
+        filled = sum(order.cum_qty for order in orders)
+        status = shown["reconciliation_status"] if shown else "PENDING"
+        if shown is None and not intent.sends and intent.desired == "CANCELED":
+            return
+        if status == "UNKNOWN" and self._may_stay_unknown(intent):
+            return
+        if status not in ("SYNCED", "FAILED"):
+            self.problem(3, f"{name} ends {status}")
+        if shown and shown["cum_qty"] != filled:
+            self.problem(1, f"{name} shows {shown['cum_qty']} filled, the venue has {filled}")
+        if len(live) > 1:
+            self.problem(3, f"{name} ends with {len(live)} live orders")
+        wanted = intent.order["quantity"]
+        if live and (not self._is_wanted(intent) or filled >= wanted) and not live[0].reopened:
+            self.problem(3, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
+        if live:
+            self._check_terms_at_the_end(intent, live[0], filled)
+        elif self._is_wanted(intent) and filled < wanted and status != "FAILED":
+            self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
+        if live and shown and shown["ord_status"] in TERMINAL:
+            self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
+
+    def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int) -> None:
+        working = order.quantity - order.cum_qty + filled
+        if not self._is_wanted(intent) or order.reopened:
+            return
+        if (working, order.price) != (intent.order["quantity"], intent.order.get("price")):
+            wanted = f"{intent.order['quantity']} at {intent.order.get('price')}"
+            self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {wanted}")
+
+    def _check_contained(self, intent: Intent) -> None:
+        """What the network doubled has its finding, if it came to more than one order."""
+        if intent.exceeded and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
+            self.problem(2, f"{intent.intent_id} had more than was wanted by a doubled request, and no finding says so")

@@ -1,0 +1,39 @@
+"""Many runs, on every core: over seeds, and over seeds with a bug planted.
+
+Called by the command line. Only what was found crosses from process to process.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Iterator
+
+from tests.simulation.mutants import planted
+from tests.simulation.plan import COMMANDS, from_seed
+from tests.simulation.player import Outcome, play
+
+
+def runs(seeds: range, *, commands: int, jobs: int) -> Iterator[Outcome]:
+    """The outcomes in order of seed."""
+    run = functools.partial(quietly, commands=commands)
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(run, seeds, chunksize=4)
+
+
+def quietly(seed: int, *, commands: int) -> Outcome:
+    """One run without its trace."""
+    return play(from_seed(seed, commands=commands), trace=False)
+
+
+def hunted(name: str, *, first: int, seeds: int) -> tuple[str, str | None]:
+    """The number of seeds until a bug was noticed, and by which invariant."""
+    with planted(name):
+        for seed in range(first, first + seeds):
+            outcome = quietly(seed, commands=COMMANDS)
+            if outcome.failed:
+                return name, f"{seed - first + 1} | {outcome.problems[0]}"
+    return name, None

@@ -1,0 +1,144 @@
+"""An event loop on virtual time, whose processes can be stopped and ended between any two of their steps.
+
+Made by the player, one for each run. Time passes only when nothing is left to do, and then at once to the next timer, so
+that a run is as fast as its code and the same on every machine. What a task schedules belongs to the process that it was
+started for: a process that stands still takes no step, its timers and its messages wait, and when it goes on they come in
+their order; one that is dead never takes a step again, not even to clean up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import traceback
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+PROCESS: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("PROCESS", default=None)
+"""Whose code runs."""
+MAX_STEPS = 20_000_000
+"""More steps than any run takes: a loop that does not end is a finding, not a hang."""
+
+
+class Steps:
+    """The steps of one process: each callback of the loop is one."""
+
+    def __init__(self) -> None:
+        self.still = False
+        """Whether it stands still."""
+        self.dead = False
+        self.taken = 0
+        self.alarm_at = -1
+        """Before this step, `alarm` is called: a kill or a pause comes there."""
+        self.alarm: Callable[[], None] = lambda: None
+        self.waiting: deque[tuple[asyncio.Handle, Callable[..., object], Any, contextvars.Context]] = deque()
+
+    def context(self) -> contextvars.Context:
+        """A context in which whatever is scheduled belongs to this process."""
+        context = contextvars.copy_context()
+        context.run(PROCESS.set, self)
+        return context
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The loop. Nothing outside of it is waited for: no files, no sockets, no threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 0.0
+        self._selector = self
+        self.steps = 0
+        self.errors: list[str] = []
+        """What tasks and callbacks raised, and nobody looked at."""
+        self.set_exception_handler(self._note)
+
+    def _note(self, _: Any, context: dict[str, Any]) -> None:
+        problem = context.get("exception")
+        self.errors.append("".join(traceback.format_exception(problem)) if problem else str(context["message"]))
+
+    def time(self) -> float:
+        """Seconds since the loop began."""
+        return self._now_s
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """Nothing is ready but timers: go to the next one."""
+        if timeout is None and not self._stopping:  # type: ignore[attr-defined]
+            raise RuntimeError("everybody waits, and nothing will ever happen")
+        if timeout:
+            self._now_s = max(self._now_s, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        return []
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    # ------------------------------------------------------------------------------------------------------- processes
+    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+        """See `AbstractEventLoop.call_soon`."""
+        context = contextvars.copy_context() if context is None else context
+        process = context.get(PROCESS)
+        handle = asyncio.Handle(self._step, (), self, context)
+        handle._args = (handle, process, callback, args, context)  # type: ignore[attr-defined]
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
+
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See `AbstractEventLoop.call_at`."""
+        context = contextvars.copy_context() if context is None else context
+        process = context.get(PROCESS)
+        timer = asyncio.TimerHandle(when, self._step, (), self, context)
+        timer._args = (timer, process, callback, args, context)  # type: ignore[attr-defined]
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    def _step(
+        self,
+        handle: asyncio.Handle,
+        process: Steps | None,
+        callback: Callable[..., object],
+        args: Any,
+        context: contextvars.Context,
+    ) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise RuntimeError(f"more than {MAX_STEPS} steps")
+        if process is not None:
+            process.taken += 1
+            if process.taken == process.alarm_at:
+                process.alarm()
+            if process.still:
+                process.waiting.append((handle, callback, args, context))
+                return
+        callback(*args)
+
+    def go_on(self, process: Steps) -> None:
+        """Let a process that stands still take its steps again."""
+        process.still = False
+        while process.waiting:
+            handle, callback, args, context = process.waiting.popleft()
+            self.call_soon(_unless_cancelled, handle, callback, args, context=context)
+
+
+def _unless_cancelled(handle: asyncio.Handle, callback: Callable[..., object], args: Any) -> None:
+    """What waited may have been given up by what came before it."""
+    if not handle.cancelled():
+        callback(*args)
+
+
+def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a coroutine to its end on a loop of its own."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(main(loop))
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()

@@ -1,0 +1,402 @@
+"""Bugs planted in the kernel, to see that the simulation notices each: every one breaks a rule of the protocol, or a law.
+
+Used by `python -m tests.simulation --bug` and the tests, one at a time and for as long as a block runs. The name says what
+the kernel then does wrong; the docstring, which rule that breaks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from kernel import attempts, commands, events, looks, plan, session, settlement, writer
+from kernel.attempts import AttemptSender, Target
+from kernel.clock import NS_PER_S
+from kernel.errors import LogUnavailableError, Rejected
+from kernel.lifecycle import facts as fact_rules
+from kernel.lifecycle import record
+from kernel.log import batch
+from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
+from kernel.reconciler import ReconciliationEngine
+from kernel.writer import EventWriter, Source
+from projections import state as states
+
+Patch = tuple[object, str, object]
+"""Where, which name, and what stands there instead."""
+
+
+def number_goes_on_after_absence() -> list[Patch]:
+    """H5: after absence the same id is sent again."""
+    return [(attempts, "next_submit_number", lambda known: known.number + 1)]
+
+
+def grace_is_forgotten() -> list[Patch]:
+    """H1: a look that began after the attempt proves absence."""
+    return [with_absent_after(lambda event: event.stamp_ns)]
+
+
+def grace_without_read_lag() -> list[Patch]:
+    """H4: the end of validity is enough."""
+    return [with_absent_after(lambda event: event.valid_until_ns)]
+
+
+def with_absent_after(of: Callable[[Any], int | None]) -> Patch:
+    honest = AttemptSender._started_event
+
+    def started_event(self: AttemptSender, *given: Any) -> events.AttemptStarted:
+        event = honest(self, *given)
+        return event if event.absent_after_ns is None else event.model_copy(update={"absent_after_ns": of(event)})
+
+    return (AttemptSender, "_started_event", started_event)
+
+
+def sent_whenever() -> list[Patch]:
+    """H3: an old decision is still sent."""
+    return [without_objection("too late to send")]
+
+
+def sent_without_the_lease() -> list[Patch]:
+    """H2: the lease is not looked at before the wire."""
+    return [without_objection("the lease is over")]
+
+
+def without_objection(text: str) -> Patch:
+    honest = AttemptSender._objection
+
+    def objection(self: AttemptSender, *given: Any) -> str | None:
+        found = honest(self, *given)
+        return None if found is not None and found.startswith(text) else found
+
+    return (AttemptSender, "_objection", objection)
+
+
+def older_epochs_may_write() -> list[Patch]:
+    """H18: verdicts and attempts are not fenced."""
+    deciding = next(item for item in vars(batch).values() if isinstance(item, type) and "_fenced" in vars(item))
+    return [(deciding, "_fenced", lambda self, command: None)]
+
+
+def recorded_after_the_send() -> list[Patch]:
+    """Law 2: the venue hears of it first."""
+    honest = AttemptSender._start
+
+    async def start(
+        self: AttemptSender, intent_id: str, generation: int, target: Target, *, version: int
+    ) -> int | None:
+        if target.kind is AttemptKind.SUBMIT:
+            event = self._started_event(intent_id, generation, target)
+            with contextlib.suppress(Exception):
+                await self._venue.submit(
+                    attempts.SubmitRequest(
+                        client_order_id=event.client_order_id,
+                        order=target.order,
+                        stamp_ns=event.stamp_ns,
+                        valid_until_ns=event.valid_until_ns,
+                    )
+                )
+        return await honest(self, intent_id, generation, target, version=version)
+
+    return [(AttemptSender, "_start", start)]
+
+
+def refusal_for_duplicate() -> list[Patch]:
+    """H6: a refused copy is taken for a refused order."""
+    return [with_unknown(lambda code, duplicate: duplicate, AttemptKind.SUBMIT)]
+
+
+def silence_is_no() -> list[Patch]:
+    """Law 4: what was not answered is taken for refused."""
+    return [with_unknown(lambda code, duplicate: code is None, AttemptKind.SUBMIT)]
+
+
+def server_error_is_no() -> list[Patch]:
+    """Law 4: a 503 is taken for a refusal."""
+    return [with_unknown(lambda code, duplicate: code == "503", AttemptKind.SUBMIT)]
+
+
+def with_unknown(no: Callable[[str | None, bool], bool], kind: AttemptKind) -> Patch:
+    honest = AttemptSender._unknown
+
+    async def unknown(
+        self: AttemptSender,
+        intent_id: str,
+        attempt: Any,
+        text: str,
+        *,
+        code: str | None = None,
+        duplicate: bool = False,
+    ) -> None:
+        if attempt.kind is kind and self._is_pending(intent_id, attempt) and no(code, duplicate):
+            await self._rejected(intent_id, attempt, Rejected(text, code=code))
+            return
+        await honest(self, intent_id, attempt, text, code=code, duplicate=duplicate)
+
+    return (AttemptSender, "_unknown", unknown)
+
+
+def refused_cancel_is_death() -> list[Patch]:
+    """H12: "unknown order" on a cancel closes the order."""
+    honest = AttemptSender._unknown
+
+    async def unknown(self: AttemptSender, intent_id: str, attempt: Any, text: str, **more: Any) -> None:
+        if attempt.kind is AttemptKind.CANCEL and more.get("code") == "-2011":
+            facts = next(iter(self._state.record(intent_id).live_orders), None)
+            if facts is not None:
+                closed = events.OrderCanceled(
+                    intent_id=intent_id, symbol_id=facts.order.symbol_id, client_order_id=facts.client_order_id,
+                    exchange_order_id=facts.exchange_order_id, exec_type="CANCELED", cum_qty=facts.traded_qty,
+                )  # fmt: skip
+                source = Source("venue:paper", Evidence.STREAM)
+                await self._writer.append(
+                    events.intent_stream(intent_id),
+                    [closed],
+                    actor=source.actor,
+                    evidence=source.evidence,
+                    is_fact=True,
+                )
+        await honest(self, intent_id, attempt, text, **more)
+
+    return [(AttemptSender, "_unknown", unknown)]
+
+
+def acts_on_what_is_not_folded() -> list[Patch]:
+    """Protocol, step 1: what is read next may be older than what was appended."""
+    return [(EventWriter, "append", unfolded_append())]
+
+
+def unfolded_append() -> Callable[..., Any]:
+    honest = EventWriter.append
+
+    class Hurried:
+        """A state that says at once that it was reached, but for what the next line needs."""
+
+        def __init__(self, state: Any) -> None:
+            self._state = state
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._state, name)
+
+        async def reached(self, position: int) -> None:
+            return
+
+    async def append(self: EventWriter, stream_id: str, made: Any, **given: Any) -> Any:
+        if not isinstance(made[0], events.OrderReport):
+            return await honest(self, stream_id, made, **given)
+        hurried = EventWriter(self._log, Hurried(self._state), clock=self._clock, ids=self._ids)  # type: ignore[arg-type]
+        return await honest(hurried, stream_id, made, **given)
+
+    return append
+
+
+def a_closed_order_takes_no_fill() -> list[Patch]:
+    """Law 5: a fill after the end is dropped."""
+    honest = fact_rules.with_trade
+
+    def with_trade(facts: Any, entry: Any) -> Any:
+        return facts if facts.closed is not None else honest(facts, entry)
+
+    return [(fact_rules, "with_trade", with_trade)]
+
+
+def fills_count_each_time() -> list[Patch]:
+    """A fill that comes twice is recorded twice, and counts twice."""
+
+    def with_trade(facts: Any, entry: Any) -> Any:
+        copies = sum(known.fill_key.split("#")[0] == entry.fill_key for known in facts.trades)
+        fresh = entry._replace(fill_key=f"{entry.fill_key}#{copies}") if copies else entry
+        return replace(facts, trades=(*facts.trades, fresh), accepted=True)
+
+    return [(fact_rules, "with_trade", with_trade), (writer, "report_command_id", lambda intent_id, report: None)]
+
+
+def totals_are_added() -> list[Patch]:
+    """H17: what the venue counts beyond the trades is added, and stays."""
+    honest = fact_rules.compute_quantities
+
+    def compute(facts: Any) -> Any:
+        found = honest(facts)
+        beyond = max((item.cum_qty for item in facts.evidence), default=0)
+        return found._replace(
+            cum_qty=found.traded_qty + max(0, beyond - (facts.trades[0].quantity if facts.trades else 0))
+        )
+
+    return [(fact_rules, "compute_quantities", compute)]
+
+
+def busts_are_forgotten() -> list[Patch]:
+    """H17: a void trade still counts."""
+    return [(fact_rules, "with_bust", lambda facts, fill_key, time_ns: facts)]
+
+
+def the_rest_from_trades_alone() -> list[Patch]:
+    """H13: the remainder is computed though an ended order's final quantity is not known."""
+    return [(plan, "open_question", lambda order: None)]
+
+
+def watermark_by_the_stream() -> list[Patch]:
+    """H16: the trades cursor follows whatever was heard last."""
+
+    def since(self: session.VenueSession) -> int:
+        trades = (entry for intent in self._state.intents() for facts in self._state.record(intent.intent_id).orders
+                  for entry in facts.trades)  # fmt: skip
+        return max((entry.time_ns + 1 for entry in trades), default=self._state.created_at_ns)
+
+    return [(session.VenueSession, "_trades_since_ns", since)]
+
+
+def a_partial_list_is_believed() -> list[Patch]:
+    """Law 6: an incomplete look is taken for a complete one."""
+    return [(looks, "look_of", looks.look_of), (looks.VenueLooker, "_snapshot_look", believing_look)]
+
+
+async def believing_look(
+    self: looks.VenueLooker, client_order_id: str, exchange_order_id: str | None, since_ns: int
+) -> Any:
+    snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    return looks.look_of(snapshot, client_order_id, exchange_order_id)
+
+
+def missing_is_closed() -> list[Patch]:
+    """H15: what a list does not show is closed at once, lag or not."""
+
+    async def close_missing(self: session.VenueSession, snapshot: Any) -> None:
+        listed = {report.exchange_order_id for report in snapshot.open_orders}
+        for intent_id in self._state.live_intent_ids():
+            for facts in self._state.record(intent_id).live_orders:
+                if facts.exchange_order_id not in listed:
+                    await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
+
+    return [(session.VenueSession, "_close_missing", close_missing)]
+
+
+def one_look_proves_absence() -> list[Patch]:
+    """H15: without a look-up, the list alone rules an attempt out."""
+    return [(settlement, "by_two_looks", lambda attempt, capabilities, **when: settlement.Dead("not in the list"))]
+
+
+def absence_without_a_window() -> list[Patch]:
+    """H5: where a request may arrive at any time, not finding it rules it out."""
+    return [(settlement, "without_window", lambda attempt, **when: settlement.Dead("not found"))]
+
+
+def late_orders_are_ignored() -> list[Patch]:
+    """H8: an order whose attempt was ruled out or refused stays unknown."""
+    evolving = importlib.import_module("kernel.lifecycle.evolve")  # the package's name for it is the function
+    honest = evolving.new_order
+
+    def new_order(known: Any, event: Any) -> Any:
+        sent = [item for item in known.attempts if item.client_order_id == event.client_order_id]
+        over = sent and all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
+        return None if over else honest(known, event)
+
+    return [(evolving, "new_order", new_order)]
+
+
+def second_orders_may_stay() -> list[Patch]:
+    """H8: of two live orders none is canceled."""
+    honest = plan.surplus_order
+
+    def surplus(intent: Any, order: Any, live: Any) -> Any:
+        return None if len(live) > 1 else honest(intent, order, live)
+
+    return [(plan, "surplus_order", surplus)]
+
+
+def own_cancels_are_a_surprise() -> list[Patch]:
+    """H11: a cancel that we asked for ends the intent like one that the venue made."""
+    return [(record, "is_solicited", lambda facts, known: False)]
+
+
+def canceled_means_gone() -> list[Patch]:
+    """An intent that is canceled is shown CANCELED while its order still works."""
+    honest = record.order_state
+
+    def order_state(known: Any) -> Any:
+        found = honest(known)
+        if found is None or known.intent is None or known.intent.desired != "CANCELED":
+            return found
+        status = found.status.model_copy(update={"ord_status": OrdStatus.CANCELED})
+        return found.model_copy(update={"status": status})
+
+    return [(states, "order_state", order_state)]
+
+
+def acknowledged_before_the_commit() -> list[Patch]:
+    """Invariant 5: a command whose commit failed is answered all the same."""
+    honest = commands.CommandHandler._append
+
+    async def append(self: commands.CommandHandler, *given: Any, **more: Any) -> None:
+        with contextlib.suppress(LogUnavailableError):
+            await honest(self, *given, **more)
+
+    return [(commands.CommandHandler, "_append", append)]
+
+
+def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
+    """Protocol, step 3: what an older incarnation left pending is taken for a running call."""
+    honest = ReconciliationEngine._settle
+
+    async def settle(self: ReconciliationEngine, intent: Any, order: Any, attempt: Any, *more: Any) -> Any:
+        if attempt.outcome is AttemptOutcome.PENDING:
+            from kernel.reconciler import Done
+
+            return Done("its call will report")
+        return await honest(self, intent, order, attempt, *more)
+
+    return [(ReconciliationEngine, "_settle", settle)]
+
+
+def unknown_is_no_obstacle() -> list[Patch]:
+    """Law 4: a new order is placed while an older one is unknown."""
+    honest = plan.difference
+
+    def difference(intent: Any, order: Any) -> Any:
+        if order is None or not any(item.outcome is AttemptOutcome.UNKNOWN for item in order.attempts):
+            return honest(intent, order)
+        settled = tuple(item for item in order.attempts if item.outcome not in UNSETTLED)
+        return honest(intent, order.model_copy(update={"attempts": settled}))
+
+    return [(plan, "difference", difference)]
+
+
+def a_batch_is_folded_once() -> list[Patch]:
+    """Law 9: what is folded depends on how the log was cut into batches."""
+    honest = states.State.apply
+
+    def apply(self: states.State, given: Any) -> Any:
+        applied = honest(self, given)
+        if len(given) == 3:
+            self._ledger_touched = True
+            self._trades_cursor_ns = None
+        return applied
+
+    return [(states.State, "apply", apply)]
+
+
+MUTANTS: dict[str, Callable[[], list[Patch]]] = {
+    bug.__name__: bug
+    for bug in (
+        number_goes_on_after_absence, grace_is_forgotten, grace_without_read_lag, sent_whenever, sent_without_the_lease,
+        older_epochs_may_write, recorded_after_the_send, refusal_for_duplicate, silence_is_no, server_error_is_no,
+        refused_cancel_is_death, acts_on_what_is_not_folded, a_closed_order_takes_no_fill, fills_count_each_time,
+        totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,
+        a_partial_list_is_believed, missing_is_closed, one_look_proves_absence, absence_without_a_window,
+        late_orders_are_ignored, second_orders_may_stay, own_cancels_are_a_surprise, canceled_means_gone,
+        acknowledged_before_the_commit, the_dead_leaders_calls_are_waited_for, unknown_is_no_obstacle,
+        a_batch_is_folded_once,
+    )
+}  # fmt: skip
+"""Every bug by its name."""
+
+
+@contextlib.contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The kernel with a bug in it, for as long as the block runs."""
+    with contextlib.ExitStack() as stack:
+        for where, attribute, instead in MUTANTS[name]():
+            stack.callback(setattr, where, attribute, getattr(where, attribute))
+            setattr(where, attribute, instead)
+        yield

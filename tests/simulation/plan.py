@@ -1,0 +1,249 @@
+"""What happens in one run: a script of commands, faults and accidents, drawn from a seed or read from text.
+
+Written by `from_seed`, read by the player and cut by the shrinker. A plan is a list of lines, so that a run that failed
+can be kept, read and played again without its seed:
+
+    world dedupe=NONE window=3 lag=0.5 …     what the venue promises, and how kernels and log behave (see WORLD)
+    fault submit i3 1 answer_lost 0.5        the first submit of i3 (its 2nd: 2) meets this fault, of so many seconds
+    at 1.25 A place i1 BUY 5 @9990 IOC       at this second a strategy at kernel A does this
+    at 2.5 - trade S 9980 40                 … or this happens (`-`: to no kernel)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kernel.venues.paper_faults import Fault, FaultKind, Operation, operations_of
+
+COMMANDS = 200
+LENGTH_S = 60.0
+SYMBOLS = ("S", "T")
+PRICE = 10_000
+KERNELS = ("A", "B", "C")
+NOBODY = "-"
+
+WORLD: dict[str, tuple[str, ...]] = {
+    "dedupe": ("NONE", "WHILE_OPEN", "WHILE_OPEN", "FOR_EVER"),
+    "window": ("2", "4", "none"),  # seconds
+    "lookup": ("closed", "closed", "open", "no"),
+    "lag": ("0", "0", "0.3", "1"),  # seconds, the longest of the endpoints
+    "lagging": ("all", "order", "open_orders", "trades"),
+    "skew": ("0", "0", "0.2"),  # seconds between the clocks
+    "cancel-total": ("yes", "yes", "no"),
+    "latency": ("0", "0.02", "0.2"),  # seconds there, and back
+    "rate": ("none", "none", "none", "20"),  # requests per second
+    "commit": ("0", "0.002", "0.02"),  # seconds that a commit may take
+    "lease": ("lock", "session"),  # kept by a paused process, or lost with its session
+    "workers": ("1", "2", "8"),
+    "kernels": ("1", "2", "3"),
+    "timeout": ("0.5", "2"),  # seconds for an answer
+    "faults": ("0", "0.02", "0.06", "0.15"),  # how probable a fault is, for each request and report
+    "accidents": ("0", "1", "3"),  # how often kernels die and stand still
+}
+"""What a world may be like. The seed chooses."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One thing that happens."""
+
+    at_s: float
+    kernel: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((f"at {self.at_s:.3f} {self.kernel}", *self.words))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    world: dict[str, str]
+    ops: tuple[Op, ...]
+    faults: dict[tuple[str, str, int], Fault] | None = None
+    """Faults by operation, intent and how many came before; none: as the seed has it."""
+
+    def lines(self) -> list[str]:
+        """The plan as text."""
+        told = [" ".join(("world", f"seed={self.seed}", *(f"{key}={value}" for key, value in self.world.items())))]
+        for (operation, subject, number), fault in (self.faults or {}).items():
+            told.append(f"fault {operation} {subject or NOBODY} {number} {fault.kind} {fault.delay_ns / 1e9:g}")
+        return [*told, *map(str, self.ops)]
+
+    @staticmethod
+    def parse(lines: Iterable[str]) -> Plan:
+        """A plan from its text."""
+        world: dict[str, str] = {}
+        faults: dict[tuple[str, str, int], Fault] = {}
+        ops: list[Op] = []
+        for line in lines:
+            verb, *words = line.split()
+            match verb:
+                case "world":
+                    world = dict(word.split("=", 1) for word in words)
+                case "fault":
+                    operation, subject, number, kind, delay_s = words
+                    key = (operation, "" if subject == NOBODY else subject, int(number))
+                    faults[key] = made(operation, kind, float(delay_s))
+                case "at":
+                    ops.append(Op(float(words[0]), words[1], tuple(words[2:])))
+                case _:
+                    raise ValueError(f"a plan has lines of world, fault and at, not {verb!r}")
+        return Plan(int(world.pop("seed")), world, tuple(ops), faults)
+
+
+def made(operation: str, kind: str, delay_s: float) -> Fault:
+    return Fault(kind=FaultKind(kind), operation=Operation(operation), delay_ns=round(delay_s * 1e9))
+
+
+KINDS: dict[str, tuple[FaultKind, ...]] = {
+    operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind)) for operation in Operation
+}
+
+
+def drawn_fault(plan: Plan, operation: str, subject: str, number: int) -> Fault | None:
+    """The fault that a plan has for a request or a report: a function of its arguments, whatever else happened."""
+    if plan.faults is not None:
+        return plan.faults.get((operation, subject, number))
+    rate = float(plan.world["faults"])
+    if not rate:
+        return None
+    chance = random.Random(f"{plan.seed}/{operation}/{subject}/{number}")
+    if chance.random() >= rate:
+        return None
+    kind = chance.choice(KINDS[operation])
+    delay_s = chance.choice((0.01, 0.1, 0.5, 1.0, 2.5, 6.0))
+    if kind is FaultKind.UNSOLICITED_CANCEL and chance.random() < 0.5:
+        delay_s = 0.0
+    return made(operation, kind.value, delay_s)
+
+
+def from_seed(seed: int, *, commands: int = COMMANDS) -> Plan:
+    """The plan of a seed."""
+    chance = random.Random(seed)
+    world = {key: chance.choice(values) for key, values in WORLD.items()}
+    author = _Author(chance, world)
+    ops = [Op(0.0, name, ("start",)) for name in author.kernels]
+    at_s = 0.0
+    for _ in range(commands):
+        at_s += chance.expovariate(commands / LENGTH_S)
+        ops.append(author.command(at_s))
+    ops += author.events(at_s)
+    return Plan(seed, world, tuple(sorted(ops, key=lambda op: op.at_s)))
+
+
+@dataclass
+class _Author:
+    chance: random.Random
+    world: dict[str, str]
+    placed: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    kernels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.kernels = KERNELS[: int(self.world["kernels"])]
+
+    def command(self, at_s: float) -> Op:
+        """The next command of a strategy, at any kernel."""
+        chance = self.chance
+        verbs = {"place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 8, "force": 2, "cancel-all": 0.4}
+        (verb,) = chance.choices(list(verbs), list(verbs.values()))
+        if verb == "place" or not self.placed:
+            words = self.place()
+        elif verb == "cancel-all":
+            words = (verb, chance.choice(SYMBOLS))
+        else:
+            intent_id, order = self.chosen()
+            words = (verb, intent_id)
+            if verb == "retry":
+                words = ("place", intent_id, *order)
+            elif verb == "change":
+                words = (verb, intent_id, str(chance.randint(1, 12)), self.price(order[1]))
+            elif verb == "cancel":
+                words = (verb, intent_id, *chance.choice(((), ("recorded",))))
+        return Op(round(at_s, 3), chance.choice(self.kernels), words)
+
+    def chosen(self) -> tuple[str, tuple[str, ...]]:
+        """Mostly one of the newest, as strategies do."""
+        newest = self.placed[-8:] if self.chance.random() < 0.7 else self.placed
+        return self.chance.choice(newest)
+
+    def place(self) -> tuple[str, ...]:
+        chance = self.chance
+        side = chance.choice(("BUY", "SELL"))
+        extra: list[str] = chance.choice(([], [], [], [], ["IOC"], ["FOK"], ["MARKET"], ["post"]))
+        extra = extra + chance.choice(([], [], ["recreate"])) + chance.choice(([], ["recorded"]))
+        order = (chance.choice(SYMBOLS), side, str(chance.randint(1, 10)), self.price(side), *extra)
+        intent_id = f"i{len(self.placed) + 1}"
+        self.placed.append((intent_id, order))
+        return ("place", intent_id, *order)
+
+    def price(self, side: str) -> str:
+        """Mostly behind the market, sometimes across it."""
+        away = self.chance.choice((-20, -5, 0, 5, 10, 20, 50, 100))
+        return f"@{PRICE - away if side == 'BUY' else PRICE + away}"
+
+    def events(self, length_s: float) -> list[Op]:
+        """What the market, the venue and the machines do meanwhile."""
+        ops: list[Op] = []
+        for words, how_often in self.happenings():
+            for _ in range(self.times(how_often)):
+                ops += [Op(round(self.chance.uniform(0, length_s), 3), NOBODY, words())]
+        for _ in range(self.times(float(self.world["accidents"]) * 2)):
+            ops += self.accident(round(self.chance.uniform(0, length_s), 3))
+        return ops
+
+    def times(self, mean: float) -> int:
+        """How often something happens that happens so often on average."""
+        return sum(self.chance.random() < mean / 8 for _ in range(8)) if mean < 4 else round(mean)
+
+    def happenings(self) -> list[tuple[Callable[[], tuple[str, ...]], float]]:
+        chance = self.chance
+        rough = float(self.world["faults"]) > 0
+
+        def symbol() -> str:
+            return chance.choice(SYMBOLS)
+
+        def trade() -> tuple[str, ...]:
+            return (
+                "trade",
+                symbol(),
+                str(PRICE + chance.choice((-60, -21, -6, -1, 1, 6, 21, 60))),
+                str(chance.randint(1, 30)),
+            )
+
+        def other() -> tuple[str, ...]:
+            side = chance.choice(("BUY", "SELL"))
+            return ("other", symbol(), side, str(chance.randint(1, 20)), self.price(side))
+
+        mild = 1.0 if rough else 0.3
+        return [
+            (trade, 30.0), (other, 8.0),
+            (lambda: ("end", str(chance.randrange(100))), 1.5 * mild),
+            (lambda: ("bust", str(chance.randrange(100))), 1.0 * mild),
+            (lambda: ("correct", str(chance.randrange(100)), str(chance.choice((-3, 3)))), 0.7 * mild),
+            (lambda: ("halt", symbol(), str(chance.choice((0.5, 4)))), 0.4 * mild),
+            (lambda: ("tick", symbol(), str(chance.choice((1, 5, 7)))), 0.3 * mild),
+            (lambda: ("disconnect",), 1.0 * mild),
+            (lambda: ("relist", chance.choice(self.kernels)), 1.0),
+        ]  # fmt: skip
+
+    def accident(self, at_s: float) -> list[Op]:
+        """A kernel dies, or stands still, at once, after some steps, or before the wire; or the log fails it."""
+        chance = self.chance
+        name = chance.choice(self.kernels)
+        where = chance.choice((("now",), ("after", str(chance.randint(1, 400))), ("wire",), ("wire",), ("commit",)))
+        back_s = round(at_s + chance.choice((0.05, 1, 5)), 3)
+        kind = chance.choice(("kill", "kill", "pause", "pause", "lease", "outage", "unsure"))
+        if kind == "kill":
+            return [Op(at_s, name, ("kill", *where)), Op(back_s, name, ("start",))]
+        if kind == "pause":
+            return [Op(at_s, name, ("pause", str(chance.choice((0.3, 2, 6, 15))), *where))]
+        if kind == "lease":
+            return [Op(at_s, NOBODY, ("lease",))]
+        if kind == "outage":
+            return [Op(at_s, NOBODY, ("outage", str(chance.choice((0.2, 2, 5)))))]
+        return [Op(at_s, name, ("unsure", str(chance.randint(1, 3))))]

@@ -1,0 +1,361 @@
+"""Plays a plan: the commands of its strategies and everything that befalls them, then quiet, then the auditor's account.
+
+Called by the command line, the shrinker and the tests. The same plan gives the same run, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernel.errors import ExchangeError, KernelError, VenueError
+from kernel.log.base import StoredRow
+from kernel.log.records import event_of
+from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.venues.paper_faults import Fault
+from projections import State
+from tests.simulation.auditor import Problem
+from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.plan import NOBODY, Op, Plan
+from tests.simulation.world import Process, World
+
+QUIET_S_MAX = 400
+"""How long, after faults have stopped, everything may take to converge."""
+STEP_S = 5
+AT_REST = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
+
+
+@dataclass
+class Outcome:
+    """What came of a run."""
+
+    plan: Plan
+    problems: list[Problem]
+    lines: list[str]
+    digest: str
+    """Of the whole log and of all that was told: equal for equal runs."""
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: dict[tuple[str, str, int], Fault] = field(default_factory=dict)
+    """The faults that met something."""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.problems)
+
+
+def play(plan: Plan, *, trace: bool = True) -> Outcome:
+    """Play a plan on a loop of its own."""
+
+    async def _play(loop: VirtualLoop) -> Outcome:
+        return await Player(plan, loop, trace=trace).play()
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # a kernel under faults has much to say, and nobody to read it
+    try:
+        outcome: Outcome = run(_play)
+    finally:
+        logging.disable(disabled)
+    return outcome
+
+
+class Player:
+    """One run."""
+
+    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool) -> None:
+        self.world = World(plan, loop, trace=trace)
+        self.plan = plan
+        self.loop = loop
+        self.counts: Counter[str] = Counter()
+
+    async def play(self) -> Outcome:
+        """The whole run."""
+        world = self.world
+        world.tell_rows()
+        await world.exchange.start()
+        for op in self.plan.ops:
+            await self._until(op.at_s)
+            self._happen(op)
+        await self._quiet()
+        self._account()
+        await self._bury()
+        if self.loop.errors:
+            world.audit.problem(3, f"an exception nobody looked at: {self.loop.errors[0]}")
+        return Outcome(self.plan, world.audit.problems, world.lines, self._digest(), self.counts, world.happened)
+
+    async def _until(self, at_s: float) -> None:
+        if at_s > self.loop.time():
+            await asyncio.sleep(at_s - self.loop.time())
+
+    def _happen(self, op: Op) -> None:
+        """Let one thing of the plan happen; what is not possible now does not."""
+        verb, *words = op.words
+        if verb != "start":
+            self.world.tell(op.kernel, " ".join(op.words))
+        if op.kernel == NOBODY:
+            getattr(self, f"_do_{verb.replace('-', '_')}")(*words)
+            return
+        if verb == "start":
+            self.world.start(op.kernel)
+            return
+        process = self.world.process(op.kernel)
+        if process is None or process.steps.still:
+            return
+        if verb in ("kill", "pause", "unsure"):
+            getattr(self, f"_{verb}")(process, *words)
+            return
+        process.run(self._command(process, verb, words))
+
+    # ------------------------------------------------------------------------------------------------------ strategies
+    async def _command(self, process: Process, verb: str, words: list[str]) -> None:
+        """A command at one kernel, and what its strategy hears of it."""
+        self.counts["commands"] += 1
+        audit = self.world.audit
+        try:
+            await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
+        except ExchangeError as problem:
+            self.counts["refused"] += 1
+            if verb == "place":
+                audit.refused(intent_id=words[0])
+            self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")
+        except KernelError as problem:
+            self.counts[type(problem).__name__] += 1
+            self.world.tell(process.label, f"{verb} {words[0] if words else ''}: {type(problem).__name__}")
+        else:
+            self.counts["answered"] += 1
+            if verb in ("place", "cancel") and not process.dead:
+                audit.acknowledged(kind=verb, intent_id=words[0])
+
+    async def _place(
+        self, process: Process, intent_id: str, symbol_id: str, side: str, quantity: str, *more: str
+    ) -> None:
+        policy = UnsolicitedCancelPolicy.RECREATE if "recreate" in more else UnsolicitedCancelPolicy.STOP
+        await process.kernel.place_order(
+            order_of(symbol_id, side, quantity, *more),
+            intent_id=intent_id,
+            on_unsolicited_cancel=policy,
+            wait="recorded" if "recorded" in more else "ack",
+        )
+
+    async def _cancel(self, process: Process, intent_id: str, *more: str) -> None:
+        await process.kernel.cancel_order(intent_id, wait="recorded" if "recorded" in more else "ack")
+
+    async def _cancel_all(self, process: Process, symbol_id: str) -> None:
+        await process.kernel.cancel_all_orders(symbol_id)
+
+    async def _change(self, process: Process, intent_id: str, quantity: str, price: str) -> None:
+        """A new record of the intent, as its store takes it."""
+        store = process.kernel.intent_store
+        intent = await store.get_intent(intent_id)
+        if intent.order.order_type is OrderType.MARKET:
+            return
+        order = intent.order.model_copy(update={"quantity": int(quantity), "price": int(price.removeprefix("@"))})
+        await store.update_intent(intent.model_copy(update={"order": order}))
+
+    async def _read(self, process: Process, intent_id: str) -> None:
+        self._show(process, intent_id)
+
+    async def _force(self, process: Process, intent_id: str) -> None:
+        await process.kernel.force_reconciliation(intent_id)
+
+    def _show(self, process: Process, intent_id: str) -> None:
+        state = process.kernel.state.order_state(intent_id)
+        newest = process.kernel.state.position == self.world.recorder.head().position
+        if state is not None and newest:  # what a kernel has yet to hear of, it can't show
+            self.world.audit.read(**shown(intent_id, state))
+
+    # -------------------------------------------------------------------------------------------- what befalls a process
+    def _kill(self, process: Process, where: str, count: str = "0") -> None:
+        self._arm(process, where, int(count), process.kill)
+
+    def _pause(self, process: Process, how_long: str, where: str, count: str = "0") -> None:
+        self._arm(process, where, int(count), lambda: process.pause(float(how_long)))
+
+    def _arm(self, process: Process, where: str, count: int, act: Any) -> None:
+        if where == "now":
+            act()
+        elif where == "after":
+            process.steps.alarm, process.steps.alarm_at = act, process.steps.taken + count
+        else:
+            process.stops[where] = act
+
+    def _unsure(self, process: Process, count: str) -> None:
+        process.log.unsure = int(count)
+
+    # ------------------------------------------------------------------------------------------- what befalls everything
+    def _do_lease(self) -> None:
+        """The session that holds the lease ends, and its holder does not know."""
+        if self.plan.world["lease"] == "session":
+            self.world.lease_holder = None
+
+    def _do_outage(self, how_long: str) -> None:
+        self.world.outage = True
+        self.world.later(float(how_long), self._end_outage)
+
+    def _end_outage(self) -> None:
+        self.world.outage = False
+
+    def _do_trade(self, symbol_id: str, price: str, quantity: str) -> None:
+        self.world.exchange.trade(symbol_id, price=int(price), quantity=int(quantity))
+
+    def _do_other(self, symbol_id: str, side: str, quantity: str, price: str) -> None:
+        try:
+            self.world.exchange.engine.place_other(order_of(symbol_id, side, quantity, price))
+        except (KernelError, VenueError) as problem:
+            self.world.tell("venue", f"refuses another's order: {problem}")
+
+    def _do_end(self, which: str) -> None:
+        """The venue ends one of our orders by itself."""
+        orders = sorted(order.order_id for order in self.world.exchange.engine.book.own_open())
+        if orders:
+            self.world.exchange.engine.cancel_order(exchange_order_id=str(orders[int(which) % len(orders)]))
+
+    def _do_bust(self, which: str) -> None:
+        """A trade of ours is void."""
+        self._correct(int(which), lambda trade: {"quantity": 0})
+
+    def _do_correct(self, which: str, by: str) -> None:
+        """A trade of ours has another price."""
+        self._correct(int(which), lambda trade: {"price": trade.price + int(by)})
+
+    def _correct(self, which: int, changes: Any) -> None:
+        trades = [trade for trade in self.world.exchange.engine.book.trades.values() if trade.quantity]
+        if trades:
+            trade = trades[which % len(trades)]
+            self.world.exchange.engine.correct(trade.trade_id, **changes(trade))
+
+    def _do_halt(self, symbol_id: str, how_long: str) -> None:
+        engine = self.world.exchange.engine
+        engine.halt(symbol_id)
+        self.world.later(float(how_long), lambda: engine.resume(symbol_id))
+
+    def _do_tick(self, symbol_id: str, tick_size: str) -> None:
+        """Another tick; clients hear of it when they connect again."""
+        self.world.exchange.engine.set_filters(symbol_id, tick_size=int(tick_size))
+        self.world.audit.ticks[symbol_id] = int(tick_size)
+        self.world.exchange.disconnect()
+
+    def _do_disconnect(self) -> None:
+        self.world.exchange.disconnect()
+
+    def _do_relist(self, name: str) -> None:
+        process = self.world.process(name)
+        if process is not None and process.kernel._session is not None:
+            process.kernel._session.relist_now()
+
+    # ------------------------------------------------------------------------------------------------------------ the end
+    async def _quiet(self) -> None:
+        """Faults stop, everything runs; wait until all agree, or for long enough."""
+        world = self.world
+        await self._until(self.loop.time() + 0.001)
+        world.quiet = True
+        world.outage = False
+        for process in world.alive:
+            process.stops.clear()
+            process.steps.alarm_at = -1
+            process.log.unsure = 0
+            process.go_on()
+        self.world.tell(NOBODY, "faults stop")
+        began_s, same_since_s, before = self.loop.time(), self.loop.time(), self._restless()
+        while self.loop.time() < began_s + QUIET_S_MAX:
+            self._heal()
+            await asyncio.sleep(STEP_S)
+            restless = self._restless()
+            if restless != before:
+                before, same_since_s = restless, self.loop.time()
+            if self.loop.time() - same_since_s >= (20 if not restless else 60) and self.loop.time() - began_s >= 40:
+                return
+
+    def _heal(self) -> None:
+        """A supervisor: a kernel that gave up is started again."""
+        for process in self.world.alive:
+            if process.kernel._problem is not None:
+                self.counts["gave up"] += 1
+                process.kill()
+        for op in self.plan.ops:
+            if op.words == ("start",):
+                self.world.start(op.kernel)
+
+    def _leader(self) -> Process | None:
+        holder = self.world.lease_holder
+        return next((item for item in self.world.alive if item.lease is holder), None)
+
+    def _restless(self) -> tuple[str, ...]:
+        """The intents that are not at rest, by the leader."""
+        leader = self._leader()
+        if leader is None:
+            return ("nobody leads",)
+        state = leader.kernel.state
+        found = []
+        for intent in state.intents():
+            order = state.order_state(intent.intent_id)
+            if order is None or order.reconciliation_status not in AT_REST:
+                found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
+        return tuple(found)
+
+    def _account(self) -> None:
+        """What the auditor makes of the end."""
+        world = self.world
+        leader = self._leader()
+        if leader is None:
+            world.audit.problem(3, "nobody leads at the end")
+            return
+        state = leader.kernel.state
+        read = [shown(intent.intent_id, order) for intent in state.intents()
+                if (order := state.order_state(intent.intent_id)) is not None]  # fmt: skip
+        world.audit.finish(world.exchange.engine.truth(), read)
+        world.audit.positions({item.symbol_id: item.quantity for item in state.positions()})
+        rebuilt = State()
+        rebuilt.apply([event_of(StoredRow(*row)) for row in world.recorder.rows])
+        alive = {item.label: item.kernel.state.digest() for item in world.alive}
+        world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
+
+    async def _bury(self) -> None:
+        """End every task: the dead take their last steps now, and can do nothing with them."""
+        for process in self.world.processes:
+            process.dead = True
+            self.loop.go_on(process.steps)
+        await self.world.exchange.stop()
+        me = asyncio.current_task()
+        for _ in range(50):
+            left = [task for task in asyncio.all_tasks() if task is not me]
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            await asyncio.sleep(0.01)
+        self.world.audit.problem(3, f"tasks do not end: {sorted(task.get_name() for task in left)}")
+
+    def _digest(self) -> str:
+        told = hashlib.sha256("\n".join(self.world.lines).encode())
+        told.update(self.world.recorder.head().chain_hash)
+        return told.hexdigest()
+
+
+def shown(intent_id: str, state: Any) -> dict[str, Any]:
+    """What a query shows, as the auditor takes it."""
+    return {
+        "intent_id": intent_id,
+        "ord_status": state.status.ord_status.value,
+        "cum_qty": state.status.cum_qty,
+        "reconciliation_status": state.reconciliation_status.value,
+    }
+
+
+def order_of(symbol_id: str, side: str, quantity: str, *more: str) -> StandardOrder:
+    """An order from the words of a plan."""
+    price = next(int(word[1:]) for word in more if word.startswith("@"))
+    market = "MARKET" in more
+    return StandardOrder(
+        symbol_id=symbol_id,
+        side=Side(side),
+        order_type=OrderType.MARKET if market else OrderType.LIMIT,
+        quantity=int(quantity),
+        price=None if market else price,
+        time_in_force=next((TimeInForce(word) for word in more if word in ("IOC", "FOK")), TimeInForce.GTC),
+        post_only="post" in more and not market,
+    )

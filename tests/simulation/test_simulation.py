@@ -1,0 +1,111 @@
+"""The simulation itself: it finds nothing in the kernel, notices what is planted, repeats itself, and cuts failures short.
+
+`python -m tests.simulation` runs many more seeds; `KERNEL_SIMULATION_FROM=N` begins these elsewhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, planted
+from tests.simulation.plan import Plan, from_seed
+from tests.simulation.player import play
+from tests.simulation.shrink import shrunk, size
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FIRST = int(os.environ.get("KERNEL_SIMULATION_FROM", "0"))
+QUICK = (
+    "recorded_after_the_send",
+    "silence_is_no",
+    "fills_count_each_time",
+    "unknown_is_no_obstacle",
+    "grace_is_forgotten",
+)
+"""Planted bugs that few seeds find; `--bug all` hunts every one."""
+SEEDS_MAX = 40
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 25))
+def test_a_seed_breaks_no_promise(seed: int) -> None:
+    """Whatever befalls kernels, venue and wire, every invariant holds."""
+    outcome = play(from_seed(seed))
+    told = [*map(str, outcome.problems), *outcome.plan.lines(), *outcome.lines]
+    assert not outcome.failed, "\n".join(told)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_noticed(name: str) -> None:
+    """A kernel that breaks a rule of the protocol is caught within a few seeds."""
+    with planted(name):
+        assert any(play(from_seed(seed), trace=False).failed for seed in range(SEEDS_MAX))
+
+
+def test_what_was_planted_is_gone() -> None:
+    """Planting every bug leaves the kernel as it was."""
+    before = play(from_seed(1)).digest
+    for name in MUTANTS:
+        with planted(name):
+            pass
+    assert play(from_seed(1)).digest == before
+
+
+def test_a_seed_gives_the_same_run_in_any_process() -> None:
+    """Two processes, whose sets and dictionaries are ordered otherwise, play a seed byte for byte alike."""
+    code = "from tests.simulation.player import play; from tests.simulation.plan import from_seed;"
+    code += "print([play(from_seed(seed)).digest for seed in (3, 5, 8)])"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(printed) == 1
+
+
+def test_the_auditor_knows_nothing_of_the_kernel() -> None:
+    """It imports the standard library alone."""
+    tree = ast.parse((HERE / "auditor.py").read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_a_plan_is_what_its_text_says() -> None:
+    """Written out and read again, a plan plays the same run, faults and all."""
+    outcome = play(from_seed(4))
+    written = Plan(outcome.plan.seed, outcome.plan.world, outcome.plan.ops, dict(outcome.faults))
+    read = Plan.parse(written.lines())
+    assert read == written
+    assert play(read).digest == outcome.digest
+
+
+def test_a_failing_run_is_cut_short() -> None:
+    """What is left of it still fails, and is a small part of what it was."""
+    with planted("recorded_after_the_send"):
+        outcome = next(found for seed in range(9) if (found := play(from_seed(seed, commands=30))).failed)
+        short = shrunk(outcome, tell=lambda text: None)
+        assert short.failed
+        assert size(short.plan) <= size(outcome.plan) // 4
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--seeds", "0"], ["--from", "-1"], ["--bug", "nothing"], ["--play", "no-such-file"]]
+)
+def test_bad_arguments_are_usage_errors(arguments: list[str]) -> None:
+    """One line that says what was wrong, and exit code 2."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)

@@ -1,0 +1,485 @@
+"""The world of one run: the exchange, one log, its lease, and the kernels on it, each a process that can stop anywhere.
+
+Made by the player. The kernel is the real one; what stands around it tells the auditor what passes: each row that is
+recorded, each request that leaves, each thing that becomes so at the venue. Where a real process may be stopped or killed
+between two steps, this one can be: at any turn of the loop, around each commit, and between the lease's check and the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from kernel.clock import NS_PER_S, LoopClock, SeededIds
+from kernel.controller import EventSourcedKernel
+from kernel.errors import LogUnavailableError, NotSent
+from kernel.events import BaseEvent
+from kernel.lease import FAR_FUTURE_NS, Lease
+from kernel.log import LogSettings
+from kernel.log.base import Append, Appended
+from kernel.log.batch import Batch
+from kernel.log.memory import MemoryLog, MemoryRecorder
+from kernel.log.opening import Opener
+from kernel.log.records import Writer
+from kernel.order_spec import AssetMetadata, OrderType, SymbolMetadata, TimeInForce
+from kernel.settings import KernelSettings
+from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, ReadLag, SubmitRequest, VenueSnapshot
+from kernel.venues.paper import PaperVenue
+from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
+from kernel.venues.paper_engine import order_truth
+from kernel.venues.paper_exchange import PaperExchange
+from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from replay.recovery import build_kernel
+from tests.simulation.auditor import Auditor
+from tests.simulation.loop import Steps, VirtualLoop
+from tests.simulation.plan import PRICE, SYMBOLS, Plan, drawn_fault
+
+LEASE_S = 10
+RENEWED_EVERY_S = 2
+
+
+class DriftingClock:
+    """A kernel's own clock: off by up to the skew, and running a little fast or slow."""
+
+    def __init__(self, clock: LoopClock, *, skew_ns: int, chance: random.Random) -> None:
+        self._clock = clock
+        self._ahead_ns = chance.randint(-skew_ns // 2, skew_ns // 2)
+        self._drift = chance.uniform(-1e-4, 1e-4) if skew_ns else 0.0
+
+    def now_ns(self) -> int:
+        true_ns = self._clock.now_ns()
+        return true_ns + self._ahead_ns + round((true_ns - self._clock.origin_ns) * self._drift)
+
+    async def sleep_until(self, instant_ns: int) -> None:
+        while (delay_ns := instant_ns - self.now_ns()) > 0:
+            await asyncio.sleep(max(delay_ns, 1000) / NS_PER_S)
+
+
+class SimLease(Lease):
+    """A process's lease: a lock that dies with it, or a session's, which others can get while it still trusts in it."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(ids=SeededIds(1))
+        self.holder = f"sim:{process.label}"
+        self._process = process
+        self._deadline_ns: int | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._deadline_ns is not None and self._process.clock.now_ns() < self._deadline_ns
+
+    async def acquire(self, wait: bool = True) -> bool:
+        world = self._process.world
+        while world.lease_holder is not None and world.lease_holder is not self:
+            if not wait:
+                return False
+            await asyncio.sleep(0.1)
+        if self._process.dead:
+            return False
+        world.lease_holder = self
+        self._renew()
+        if world.plan.world["lease"] == "session":
+            self._renewing = asyncio.create_task(self._check_again_and_again())
+        return True
+
+    def _renew(self) -> None:
+        session = self._process.world.plan.world["lease"] == "session"
+        self._deadline_ns = self._process.clock.now_ns() + LEASE_S * NS_PER_S if session else FAR_FUTURE_NS
+
+    async def _check_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWED_EVERY_S)
+            if self._process.world.lease_holder is not self:
+                break
+            self._renew()
+        self._deadline_ns = None
+        self._lost()
+
+    def deadline_ns(self) -> int | None:
+        return self._deadline_ns
+
+    async def release(self) -> None:
+        self._deadline_ns = None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
+        if self._process.world.lease_holder is self and not self._process.dead:
+            self._process.world.lease_holder = None
+
+
+class SimLog(MemoryLog):
+    """One process's way to the log: commits take their time, may fail, and may be done although they seem not to be."""
+
+    def __init__(self, process: Process) -> None:
+        recorder = process.world.recorder
+        identity = recorder.identity()
+        assert identity is not None, "the world's own log is opened first"
+        super().__init__(recorder, identity, clock=process.world.clock, settings=LogSettings())
+        self._process = process
+        self._turn = asyncio.Lock()
+        self.unsure = 0
+        """How many of the next commits are done, and their answers lost."""
+
+    async def append(self, append: Append) -> Appended:
+        process = self._process
+        async with self._turn:
+            process.reached("commit")
+            await process.world.commit_takes()
+            self._check()
+            appended = await super().append(append)
+            process.reached("commit")
+            if self.unsure > 0:
+                self.unsure -= 1
+                raise LogUnavailableError("the connection was lost, and with it the commit's answer")
+        await process.world.commit_takes()
+        return appended
+
+    def _check(self) -> None:
+        if self._process.dead or self._process.world.outage:
+            raise LogUnavailableError("the database is away")
+
+    async def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
+        async for batch in super().tail(after):
+            await self._process.world.commit_takes()
+            yield batch
+
+    def _publish(self, batch: Batch) -> None:
+        self._process.world.tell_rows()
+        super()._publish(batch)
+
+
+class SimVenue(PaperVenue):
+    """One process's port to the exchange. It tells what leaves, and can stand still before it does."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(exchange=process.world.exchange, timeout_s=30.0)
+        self._process = process
+
+    async def connect(self) -> None:
+        if self._process.dead:
+            raise NotSent("the process is gone")
+        await super().connect()
+
+    async def submit(self, request: SubmitRequest) -> ExecutionReport:
+        order = request.order
+        self._leaves("submit", request, side=str(order.side), quantity=order.quantity, price=order.price)
+        try:
+            await self._write()
+            return await super().submit(request)
+        except NotSent:
+            self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
+            raise
+
+    async def cancel(self, request: CancelRequest) -> ExecutionReport:
+        self._leaves(
+            "cancel",
+            request,
+            target_client_order_id=request.target_client_order_id,
+            target_exchange_order_id=request.target_exchange_order_id,
+        )
+        try:
+            await self._write()
+            return await super().cancel(request)
+        except NotSent:
+            self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
+            raise
+
+    async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+        await self._write()
+        return await super().order(symbol_id, client_order_id)
+
+    async def snapshot(self, since_ns: int) -> VenueSnapshot:
+        await self._write()
+        began_ns = self._process.clock.now_ns()
+        found = await super().snapshot(since_ns)
+        return found.model_copy(update={"began_ns": began_ns, "ended_ns": self._process.clock.now_ns()})
+
+    def _leaves(self, op: str, request: SubmitRequest | CancelRequest, **more: Any) -> None:
+        process = self._process
+        now_ns = process.clock.now_ns()
+        deadline_ns = process.lease.deadline_ns()
+        symbol_id = request.order.symbol_id if isinstance(request, SubmitRequest) else request.symbol_id
+        process.world.audit.sent(
+            at_ns=now_ns,
+            op=op,
+            client_order_id=request.client_order_id,
+            symbol_id=symbol_id,
+            stamp_ns=request.stamp_ns,
+            valid_until_ns=request.valid_until_ns,
+            leads=deadline_ns is not None and now_ns < deadline_ns,
+            **more,
+        )
+        process.world.tell(process.label, f"{op} {request.client_order_id}")
+
+    async def _write(self) -> None:
+        """Between the last check and the wire."""
+        self._process.reached("wire")
+        if self._process.steps.still:
+            await asyncio.sleep(0)  # the process goes on from here, whenever that is
+        if self._process.dead:
+            raise NotSent("the process is gone")
+
+
+class SimExchange(PaperExchange):
+    """The exchange. What happens there belongs to no kernel's process; the auditor hears of it first."""
+
+    def __init__(self, options: PaperExchangeOptions, world: World) -> None:
+        super().__init__(options, clock=world.clock, faults=world)
+        self._world = world
+        self._context = contextvars.copy_context()
+        self._known_trades = 0
+
+    def spawn(self, work: Any) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _report(self, report: ExecutionReport) -> None:
+        audit, book = self._world.audit, self.engine.book
+        for number, trade in enumerate(book.trades.values()):
+            if number >= self._known_trades:
+                audit.venue_trade(self.engine.trade_truth(trade))
+        self._known_trades = len(book.trades)
+        order = book.order(int(report.exchange_order_id or 0))
+        if order is not None and order.own:
+            audit.venue_order(order_truth(order))
+            told = f"{report.exec_type} {report.exchange_order_id} {order.status} {order.cum_qty}/{order.quantity}"
+            self._world.tell("venue", f"{told} ({order.client_order_id})")
+        super()._report(report)
+
+
+class Process:
+    """One kernel, its port, its lease and its way to the log."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self.world = world
+        self.label = f"{name}{len(world.processes)}"
+        chance = random.Random(f"{world.plan.seed}/{self.label}")
+        self.steps = Steps()
+        self.dead = False
+        self.stops: dict[str, Callable[[], None]] = {}
+        """What happens to it when it comes to a point."""
+        self.clock = DriftingClock(world.clock, skew_ns=world.skew_ns, chance=chance)
+        self.lease = SimLease(self)
+        self.venue = SimVenue(self)
+        self.log = SimLog(self)
+        self.kernel: EventSourcedKernel = build_kernel(
+            self.log,
+            venue=self.venue,
+            lease=self.lease,
+            clock=self.clock,
+            ids=SeededIds(chance.getrandbits(32)),
+            settings=world.settings,
+            actor="strategy:sim",
+        )
+
+    def reached(self, point: str) -> None:
+        """It came to a point where something may be meant to happen to it."""
+        if not self.steps.still and (act := self.stops.pop(point, None)) is not None:
+            act()
+
+    def run(self, work: Any) -> asyncio.Task[Any]:
+        """Run something in this process."""
+        return self.world.loop.create_task(work, context=self.steps.context())
+
+    def kill(self) -> None:
+        """It takes no further step. Its lock is free, and the exchange sees its connection end."""
+        if self.dead:
+            return
+        self.dead = self.steps.still = self.steps.dead = True
+        self.steps.waiting.clear()
+        self.world.tell(self.label, "is killed")
+        if self.world.lease_holder is self.lease:
+            self.world.lease_holder = None
+        self.venue._link._drop()  # type: ignore[attr-defined]
+
+    def pause(self, seconds: float) -> None:
+        """It stands still for a while."""
+        if self.dead or self.steps.still:
+            return
+        self.steps.still = True
+        self.world.tell(self.label, f"stands still for {seconds:g} s")
+        self.world.later(seconds, self.go_on)
+
+    def go_on(self) -> None:
+        """It takes its steps again."""
+        if not self.dead and self.steps.still:
+            self.world.tell(self.label, "goes on")
+            self.world.loop.go_on(self.steps)
+
+
+class World:
+    """Everything around the kernels of one run. It is also where the exchange draws its faults from."""
+
+    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool = True) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.clock = LoopClock()
+        self.began_ns = self.clock.now_ns()
+        self.chance = random.Random(f"{plan.seed}/world")
+        self.lines: list[str] = []
+        self._trace = trace
+        self.quiet = False
+        """Whether faults have stopped."""
+        self.outage = False
+        """Whether the database is away."""
+        self.lease_holder: SimLease | None = None
+        self.processes: list[Process] = []
+        self.skew_ns = seconds(plan.world["skew"])
+        self._commit_s = float(plan.world["commit"])
+        config = paper_config(plan)
+        window_ns = config.validity_window_ns
+        self.audit = Auditor(dedupe=config.dedupe.value, window_ns=window_ns)
+        options = PaperExchangeOptions(tape=(), symbol=SYMBOLS[0], speed="step", seed=plan.seed, config=config)
+        self.exchange = SimExchange(options, self)
+        self.recorder = MemoryRecorder()
+        self.recorder.writer = Writer(os_user="sim", host="sim", pid=1)
+        Opener("paper", self.clock, SeededIds(plan.seed), LogSettings(), True).memory(self.recorder)
+        self._told_rows = 0
+        self.settings = settings_of(plan)
+        self._drawn: dict[tuple[str, str], int] = {}
+        self.happened: dict[tuple[str, str, int], Fault] = {}
+        """Faults that met something, in order."""
+
+    def tell(self, who: str, text: str) -> None:
+        """Add a line to the trace, and the time to the auditor's clock."""
+        self.audit.now_ns = self.clock.now_ns()
+        if self._trace:
+            self.lines.append(f"{(self.audit.now_ns - self.began_ns) / NS_PER_S:9.3f} {who:<6} {text}")
+
+    def tell_rows(self) -> None:
+        """Hand new rows of the log to the auditor."""
+        rows = self.recorder.rows
+        while self._told_rows < len(rows):
+            position, stream_id, version, topic, _, recorded_at_ns, _, _, meta, state, *_ = rows[self._told_rows]
+            self._told_rows += 1
+            self.tell("log", f"{position} {stream_id} {topic}")
+            self.audit.logged(
+                position=position, stream_id=stream_id, version=version, topic=topic,
+                recorded_at_ns=recorded_at_ns, meta=meta, state=state,
+            )  # fmt: skip
+
+    async def commit_takes(self) -> None:
+        """The time that a commit, its answer or its news takes."""
+        if self._commit_s:
+            await asyncio.sleep(self.chance.random() * self._commit_s)
+
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Have something happen by itself, whatever becomes of who asked for it."""
+        self.loop.call_later(delay_s, act, context=self.exchange._context.copy())
+
+    # ---------------------------------------------------------------------------------------------------------- faults
+    def draw(self, operation: Operation, client_order_id: str | None) -> Fault | None:
+        """The fault that the plan has for this request or report."""
+        subject = self.audit.owner(client_order_id) if client_order_id is not None else ""
+        number = self._drawn[operation, subject] = self._drawn.get((operation, subject), 0) + 1
+        if self.quiet:
+            return None
+        fault = drawn_fault(self.plan, operation.value, subject, number)
+        if fault is None:
+            return None
+        self.happened[operation.value, subject, number] = fault
+        if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.SUBMIT and client_order_id is not None:
+            self.audit.doubled.add(client_order_id)
+        self.tell("fault", f"{operation} {subject} {number}: {fault.kind} {fault.delay_ns / NS_PER_S:g}")
+        return fault
+
+    # --------------------------------------------------------------------------------------------------------- kernels
+    def process(self, name: str) -> Process | None:
+        """The process of a name that is not dead."""
+        return next((item for item in self.processes if item.name == name and not item.dead), None)
+
+    @property
+    def alive(self) -> list[Process]:
+        """The processes that are not dead."""
+        return [item for item in self.processes if not item.dead]
+
+    def start(self, name: str) -> None:
+        """Start a kernel, unless it runs."""
+        if self.process(name) is None:
+            process = Process(name, self)
+            self.processes.append(process)
+            self.tell(process.label, "starts")
+            process.run(self._start(process))
+
+    async def _start(self, process: Process) -> None:
+        try:
+            await process.kernel.start()
+        except LogUnavailableError as problem:
+            self.tell(process.label, f"could not start: {problem}")
+            process.kill()
+
+
+def seconds(text: str) -> int:
+    """Seconds as nanoseconds."""
+    return round(float(text) * NS_PER_S)
+
+
+def settings_of(plan: Plan) -> KernelSettings:
+    """How the kernels are set: quick to ask again, so that a run is short."""
+    return KernelSettings(
+        workers=int(plan.world["workers"]),
+        request_timeout_s=float(plan.world["timeout"]),
+        query_timeout_s=3.0,
+        send_budget_s=0.5,
+        relist_interval_s=10.0,
+        resync_interval_s=5.0,
+        order_age_s_max=25.0,
+        backoff_s_max=4.0,
+        settle_backoff_s_max=2.0,
+        reconnect_s_max=2.0,
+        unknown_too_long_s=30.0,
+        trades_overlap_s=1.0,
+        stop_timeout_s=3.0,
+    )
+
+
+def paper_config(plan: Plan) -> PaperConfig:
+    """What the exchange is like."""
+    world = plan.world
+    lag_ns, lagging = seconds(world["lag"]), world["lagging"]
+    lags = {f"{name}_ns": lag_ns for name in ("order", "open_orders", "trades") if lagging in ("all", name)}
+    return PaperConfig(
+        symbols=tuple(symbol(name) for name in SYMBOLS),
+        assets=tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("XS", "XT", "Y")),
+        balances={"XS": 10**13, "XT": 10**10, "Y": 10**14},
+        last_prices=dict.fromkeys(SYMBOLS, PRICE),
+        dedupe=Dedupe(world["dedupe"]),
+        validity_window_ns=None if world["window"] == "none" else seconds(world["window"]),
+        clock_skew_ns=seconds(world["skew"]),
+        lookup=world["lookup"] != "no",
+        lookup_closed=world["lookup"] == "closed",
+        cancel_reports_cum_qty=world["cancel-total"] == "yes",
+        read_lag=ReadLag(**lags),
+        requests_per_second=None if world["rate"] == "none" else int(world["rate"]),
+        request_latency_ns=seconds(world["latency"]),
+        answer_latency_ns=seconds(world["latency"]),
+        ladder_levels=3,
+        first_id=1,
+    )
+
+
+def symbol(name: str) -> SymbolMetadata:
+    """A market of small numbers."""
+    return SymbolMetadata(
+        symbol_id=name,
+        base_asset=f"X{name}",
+        quote_asset="Y",
+        price_decimals=2,
+        quantity_decimals=2,
+        tick_size=1,
+        lot_size=1,
+        min_price=1,
+        max_price=100_000_000,
+        min_quantity=1,
+        max_quantity=1_000_000,
+        order_types=frozenset({OrderType.LIMIT, OrderType.MARKET}),
+        times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
+        max_open_orders=40,
+    )
