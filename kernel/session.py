@@ -33,6 +33,10 @@ REPORTS_MAX = 10_000
 """Reports that may wait to be recorded; the stream is read no further while there are as many."""
 
 
+class ScaleChanged(VenueError):
+    """The venue counts in other units than the log does: no number of either can be held against the other's."""
+
+
 class VenueSession:
     """One leader's dealings with one venue, but for the orders themselves."""
 
@@ -191,6 +195,8 @@ class VenueSession:
             try:
                 await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
                 complete = await self.relist()
+            except ScaleChanged:
+                raise
             except VenueError as problem:
                 complete = False
                 self.error_count += 1
@@ -334,7 +340,7 @@ class VenueSession:
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
         known = self._state.asset(asset.asset_id)
         if known is not None and known.decimals != asset.decimals:
-            raise VenueError(
+            raise ScaleChanged(
                 f"the scale of {asset.asset_id} is {known.decimals}, the venue now says {asset.decimals}:"
                 " a scale never changes"
             )
@@ -343,7 +349,7 @@ class VenueSession:
     def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
         known = self._state.symbol(symbol.symbol_id)
         if known is not None and scales(known) != scales(symbol):
-            raise VenueError(
+            raise ScaleChanged(
                 f"the scales of {symbol.symbol_id} are {scales(known)}, the venue now says {scales(symbol)}:"
                 " scales never change"
             )
