@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal
 
 from kernel import events, readiness
@@ -268,8 +269,11 @@ class EventSourcedKernel(ExchangeKernel):
             await self._session.run(epoch)
         finally:
             await self.engine.stop()
-            with suppress(KernelError):
-                await self._control(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
+            with suppress(KernelError, TimeoutError):
+                async with asyncio.timeout(
+                    self._settings.stop_timeout_s
+                ):  # a log that is away must not hold up the end
+                    await self._control(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
 
     async def _control(self, event: events.BaseEvent, epoch: int) -> None:
         await self._writer.append(
@@ -502,17 +506,27 @@ class EventSourcedKernel(ExchangeKernel):
 
     # ---------------------------------------------------------------------------------------------------- health
     async def health_check(self) -> dict[str, Any]:
-        """Whether the kernel acts, and if not, which condition is missing, why, and since when."""
-        head = await self.log.head()
+        """Whether the kernel acts, and if not, which condition is missing, why, and since when.
+
+        While the log can't be seen it is not known how far behind the projections are: `lag_events` is None then.
+        """
+        conditions = self._readiness.conditions()
+        lag: int | None = None
+        try:
+            lag = (await self.log.head()).position - self.state.position
+        except LogUnavailableError as problem:
+            at_head = self._readiness[readiness.PROJECTIONS_AT_HEAD]
+            unseen = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
+            conditions = [unseen if item is at_head else item for item in conditions]
         connected = self._readiness[readiness.VENUE_CONNECTED].status
         metrics = self.engine.get_metrics()
         return {
             "exchange_id": self.exchange_id,
-            "ready": self._readiness.ready,
+            "ready": all(item.status for item in conditions),
             "leader": self._readiness[readiness.LEASE_HELD].status,
-            "conditions": [item.as_dict() for item in self._readiness.conditions()],
+            "conditions": [item.as_dict() for item in conditions],
             "position": self.state.position,
-            "lag_events": head.position - self.state.position,
+            "lag_events": lag,
             "venue": {"connected": connected, "latency_ms": self._session.latency_ms if self._session else None},
             "error_count": metrics["error_count"] + (self._session.error_count if self._session else 0),
         }

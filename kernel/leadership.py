@@ -46,6 +46,8 @@ class Leadership:
         self._clock = clock
         self._settings = settings
         self._lost = asyncio.Event()
+        self._elected = False
+        """Whether `epoch` is one that we lead in."""
         self.epoch = 0
         lease.on_lost(self.lose)
 
@@ -54,8 +56,9 @@ class Leadership:
         self._lost.set()
 
     def note_epoch(self, epoch: int) -> None:
-        """The fold is at this epoch: one above our own means that somebody else was elected."""
-        if epoch > self.epoch:
+        """The fold is at this epoch: one above our own means that somebody else was elected. Before our election that says
+        nothing: the fold shows the epochs of those who led before."""
+        if self._elected and epoch > self.epoch:
             self.lose()
 
     async def run(self, act: Callable[[int], Awaitable[None]]) -> None:
@@ -74,6 +77,8 @@ class Leadership:
 
     async def _term(self, act: Callable[[int], Awaitable[None]]) -> None:
         await self._elect()
+        self._elected = True
+        self.note_epoch(self._state.epoch)
         self._readiness.set(LEASE_HELD, True, "Elected", f"epoch {self.epoch}, {self._lease.holder}")
         acting = asyncio.ensure_future(act(self.epoch))
         losing = asyncio.create_task(self._lost.wait())
@@ -82,6 +87,7 @@ class Leadership:
             if acting.done():
                 acting.result()
         finally:
+            self._elected = False
             self._readiness.set(LEASE_HELD, False, "Lost", "another leader, or stopping")
             for task in (acting, losing):
                 task.cancel()

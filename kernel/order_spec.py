@@ -351,13 +351,12 @@ def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
         )
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
-    shift = exponent + decimals
-    if shift > 40:
-        scaled, rest = (UINT64_MAX + 1 if number else 0), 0
-    else:
-        unscaled = int("".join(map(str, digits)) or "0")
-        scaled, rest = (unscaled * 10**shift, 0) if shift >= 0 else divmod(unscaled, 10 ** min(-shift, 400))
-    if rest:
+    significant = "".join(map(str, digits)).rstrip("0")
+    shift = exponent + decimals + len(digits) - len(significant)
+    if shift >= 0 or not significant:
+        too_long = len(significant) + shift > 40  # far beyond 64 bits, however many digits are written
+        scaled = UINT64_MAX + 1 if significant and too_long else int(significant or "0") * 10 ** min(max(shift, 0), 40)
+    if shift < 0 and significant:
         raise ValidationError(
             f"{field} has too many decimal places",
             [Violation(field, "decimal places", f"at most {decimals}", str(value))],

@@ -61,6 +61,8 @@ class Pacing:
         known = self._keys.get(key)
         if known is not None:
             known.paces.pop(known.current, None)
+            if not known.paces:
+                del self._keys[key]
 
     def forget(self, key: str) -> None:
         """The key has converged, or somebody wants it run now."""

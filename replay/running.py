@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel import EventSourcedKernel
-from kernel.errors import NotReadyError, ValidationError, Violation
+from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
 from kernel.log.opening import sqlite_path
 from kernel.readiness import LEASE_HELD
@@ -96,9 +96,12 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 
 async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     """Why a kernel does not act."""
-    if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
-        leader = await leader_of(kernel.log)
-        return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
+    try:
+        if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+            leader = await leader_of(kernel.log)
+            return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
+    except LogUnavailableError as away:
+        return f"not ready: {away}"
     missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
 
@@ -151,13 +154,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     try:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise ValidationError(f"the configuration {path} can't be read: {problem}") from problem
     known = {*RUN_KEYS, "kernel"}
     wrong = [(key, known) for key in found if key not in known]
     table = found.get("kernel", {})
     if not isinstance(table, dict):
         raise ValidationError(f"{path}: [kernel] is a table of settings")
+    if lists := [key for key, value in found.items() if key in RUN_KEYS and not isinstance(value, str | int | float)]:
+        problems = [Violation(key, "type", "a text or a number", str(path)) for key in lists]
+        raise ValidationError(f"the configuration {path} is not understood", problems)
     wrong += [
         (f"kernel.{key}", set(KernelSettings.model_fields)) for key in table if key not in KernelSettings.model_fields
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -109,10 +110,10 @@ def decode(
             position=position,
         )
     try:
-        if schema_version == event_type.schema_version:
-            event = event_type.model_validate_json(state)
-        else:
-            event = event_type.model_validate_json(canonical_json(upcast(event_type, schema_version, state)))
+        refuse_repeated_keys(state)
+        if schema_version != event_type.schema_version:
+            state = canonical_json(upcast(event_type, schema_version, state))
+        event = event_type.model_validate_json(state, strict=True)
     except UNREADABLE as problem:
         raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
     if envelope is not None:
@@ -120,8 +121,24 @@ def decode(
     return event
 
 
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading a payload that is not of its schema raises: pydantic, JSON, or an upcaster that misses a field."""
+
+
+def refuse_repeated_keys(state: bytes) -> None:
+    """`ValueError` when an object has a key twice: its readers (this one, SQLite's, PostgreSQL's) would disagree."""
+    with suppress(ValueError, TypeError):  # of a number wider than 64 bits, or of a payload that is refused below
+        if orjson.dumps(orjson.loads(state), option=orjson.OPT_SORT_KEYS) == state:
+            return
+    json.loads(state, object_pairs_hook=each_key_once)
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict; `ValueError` when a key comes twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice")
+    return found
 
 
 def upcast(event_type: type[BaseEvent], schema_version: int, state: bytes) -> dict[str, Any]:

@@ -204,8 +204,8 @@ def compute_quantities(facts: OrderFacts) -> Quantities:
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
     """A quantity of an instant, as it counts after the splits that came later (nearly always there is none)."""
     for split_ns in sorted(facts.splits_ns):
-        if time_ns < split_ns:
-            quantity = quantity * size_at(facts, split_ns + 1) // size_at(facts, split_ns)
+        if time_ns < split_ns and (before := size_at(facts, split_ns)):  # of nothing, nothing can have been filled
+            quantity = quantity * size_at(facts, split_ns + 1) // before
     return quantity
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError, Violation
 from kernel.events import REGISTRY, BaseEvent, Envelope, canonical_json, decode, encode
+from kernel.events.codec import each_key_once
 from kernel.log import hashing
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
@@ -204,13 +205,29 @@ def prepare_state(
     return PreparedEvent(topic, schema_version, state, middle, suffix, event)
 
 
+ORIGIN_TYPES = {
+    "actor": str,
+    "causation_position": int,
+    "correlation_id": str,
+    "evidence": str,
+    "host": str,
+    "os_user": str,
+    "pid": int,
+    "session_user": str,
+}
+"""What a row's meta holds; what is absent is not written."""
+
+
 def envelope_of(row: StoredRow) -> Envelope:
     """A row's envelope; `IntegrityError` when its meta can't be read."""
     try:
-        origin = json.loads(row.meta)
+        origin = json.loads(row.meta, object_pairs_hook=each_key_once)
+        for name, value in origin.items():
+            if type(value) is not ORIGIN_TYPES[name]:
+                raise TypeError(f"{name} is {value!r}")
         origin["evidence"] = Evidence(origin["evidence"])
         return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, **origin)
-    except (ValueError, TypeError, KeyError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise IntegrityError(f"the envelope can't be read: {problem!r}", position=row.position) from problem
 
 

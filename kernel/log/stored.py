@@ -2,14 +2,16 @@
 
 Base of the memory log and of the threaded ones, which add how a blocking call is made and how an append is written.
 Promises: pages of bounded size whatever the log's length; a tail gets every position once and in order, each row that
-comes from the database with its hashes recomputed, and is ended by `close`.
+comes from the database with its hashes recomputed, waits for a database that is away, and is ended by `close`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from kernel.errors import IntegrityError, LogUnavailableError
@@ -20,6 +22,8 @@ from kernel.log.batch import Batch
 from kernel.log.feed import Feed, Subscription
 from kernel.log.recorder import Identity, LogRecorder, Query
 from kernel.log.records import event_of
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -161,9 +165,9 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         """Watch first, then look where to begin: what is committed in between is seen either way. False after the end."""
         log = self._log
         try:
-            await log._watch()
-            chain = await self._patiently(lambda: log._recorder.chain_at(self._after))
-            head = await log.head() if chain is None else None
+            await self._patiently(log._watch)
+            chain = await self._patiently(partial(log._call, lambda: log._recorder.chain_at(self._after)))
+            head = await self._patiently(log.head) if chain is None else None
         except LogUnavailableError:
             if log._closed or subscription.closed:
                 return False
@@ -194,7 +198,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         subscription.must_read = False
         limit = self._log.settings.page_rows
         try:
-            rows = await self._patiently(lambda: self._page(limit))
+            rows = await self._patiently(partial(self._log._call, lambda: self._page(limit)))
         except BaseException:
             subscription.must_read = not self._log._closed
             if self._log._closed:  # the end of the log is on its way to the subscription
@@ -209,16 +213,20 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         self._after, self._chain = rows[-1].position, chain
         return events
 
-    async def _patiently(self, function: Callable[[], T]) -> T:
-        """The result of a read; a database that is away is waited for as long as the settings say."""
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of a read. A database that is away is waited for until the log is closed: nobody would begin again
+        for a reader that gave up, and a kernel without its reader is of no use when the database is back."""
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._log.settings.reconnect_timeout_s
+        tell_at_s = loop.time() + self._log.settings.reconnect_timeout_s
         while True:
             try:
-                return await self._log._call(function)
-            except LogUnavailableError:
-                if self._log._closed or loop.time() > deadline_s:
+                return await read()
+            except LogUnavailableError as problem:
+                if self._log._closed:
                     raise
+                if loop.time() > tell_at_s:
+                    tell_at_s = float("inf")
+                    logger.warning("position %d can't be read yet, it is waited for: %s", self._after + 1, problem)
             await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:

@@ -74,9 +74,11 @@ class WireLink:
     async def call(self, operation: Operation, request: Request, *, timeout_s: float) -> Answer:
         result = await self._ask(operation, paper_wire.params_of(operation, request), timeout_s=timeout_s)
         try:
-            return paper_wire.answer_of(operation, result)
+            answer = paper_wire.answer_of(operation, result)
+            paper_wire.check_concerns(request, answer)
         except ValueError as error:
-            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+            raise OutcomeUnknown(f"the answer cannot be read: {paper_wire.plain(error)}") from error
+        return answer
 
     async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
         result = await self._ask("symbols", {}, timeout_s=timeout_s)
@@ -164,18 +166,22 @@ class _Wire:
         try:
             while (line := await self._reader.readline()).endswith(b"\n"):
                 self._take(json.loads(line))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             logger.debug("the connection to the exchange is lost: %s", error)
         finally:
             self._lost.set()
             self._reports.end()
             self._writer.close()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: Any) -> None:
+        """Hand a message to whoever waits for it. `ValueError` for what is none: who sends that is no exchange."""
+        if not isinstance(message, dict):
+            raise ValueError("a message is a JSON object")
         if "report" in message:
             self._reports.put(paper_wire.report_of_wire(message["report"]))
             return
-        answer = self._waiting.get(message.get("id", 0))
+        request_id = message.get("id")
+        answer = self._waiting.get(request_id) if type(request_id) is int else None
         if answer is None or answer.done():
             return  # its asker gave up
         if "error" in message:

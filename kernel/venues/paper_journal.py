@@ -1,13 +1,15 @@
 """The paper exchange's journal: one JSON line per request that changed something, on disk before its answer is sent.
 
 Used by `paper_engine`. A line that a kill tore off at the end never happened, and is cut away; any other line that can't
-be read is an `IntegrityError` with its number, and nothing is repaired. One process at a time has a journal open.
+be read is an `IntegrityError` with its number, and nothing is repaired. Each line ends with a checksum over it and all
+lines before it, so that nothing goes unnoticed but the loss of whole last lines. One process at a time has a journal open.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,8 @@ from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.venues.paper_changes import CHANGES, Changes, JournalHead
 
 LINE_BYTES_MAX = 16 * 2**20
+CHECKSUM_BYTES = len(" 0123abcd\n")
+"""What follows a line's JSON."""
 
 
 class Journal:
@@ -36,6 +40,8 @@ class Journal:
             self._file.close()
             raise LogUnavailableError(f"another process has the journal {self.path} open") from error
         self._size = 0
+        self._checksum = 0
+        """Over all lines so far."""
         self._broken = False
 
     def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[Changes]]:
@@ -43,13 +49,13 @@ class Journal:
         the first append."""
         self._drop_torn_line()
         if self._size == 0:
-            self._write(head.model_dump_json().encode() + b"\n", durable=True)
+            self._write(head.model_dump_json().encode(), durable=True)
             return head, iter(())
         lines = self._lines()
         number, first = next(lines)
         try:
-            found = JournalHead.model_validate_json(first)
-        except pydantic.ValidationError as error:
+            found = JournalHead.model_validate_json(self._checked(first))
+        except ValueError as error:
             raise self._bad(number, error) from error
         return found, self._read(lines)
 
@@ -58,15 +64,17 @@ class Journal:
 
         An `OSError` leaves the file as it was; if even that fails, every later append fails too.
         """
-        self._write(CHANGES.dump_json(changes, exclude_none=True) + b"\n", durable=durable)
+        self._write(CHANGES.dump_json(changes, exclude_none=True), durable=durable)
 
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
 
-    def _write(self, line: bytes, *, durable: bool) -> None:
+    def _write(self, text: bytes, *, durable: bool) -> None:
         if self._broken:
             raise OSError(f"the journal {self.path} failed earlier and takes nothing more")
+        checksum = zlib.crc32(text, self._checksum)
+        line = with_checksum(text, checksum)
         try:
             rest = line
             while rest:
@@ -80,6 +88,7 @@ class Journal:
                 self._broken = False
             raise
         self._size += len(line)
+        self._checksum = checksum
 
     def _drop_torn_line(self) -> None:
         """Cut what stands behind the last line end: its writer died before it could answer."""
@@ -104,10 +113,24 @@ class Journal:
     def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[Changes]:
         for number, line in lines:
             try:
-                yield CHANGES.validate_json(line)
-            except pydantic.ValidationError as error:
+                yield CHANGES.validate_json(self._checked(line))
+            except ValueError as error:
                 raise self._bad(number, error) from error
 
-    def _bad(self, number: int, error: pydantic.ValidationError) -> IntegrityError:
-        problem = error.errors(include_url=False)[0]["msg"]
+    def _checked(self, line: bytes) -> bytes:
+        """The JSON of the next line; `ValueError` when the checksum is not that of what was read so far."""
+        text = line[:-CHECKSUM_BYTES]
+        checksum = zlib.crc32(text, self._checksum)
+        if line != with_checksum(text, checksum):
+            raise ValueError("its checksum differs: it, or a line before it, is not what was written")
+        self._checksum = checksum
+        return text
+
+    def _bad(self, number: int, error: ValueError) -> IntegrityError:
+        problem = error.errors(include_url=False)[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
         return IntegrityError(f"line {number} of the journal {self.path} cannot be read: {problem}", position=number)
+
+
+def with_checksum(text: bytes, checksum: int) -> bytes:
+    """A line as it stands in the file."""
+    return b"%b %08x\n" % (text, checksum)

@@ -168,13 +168,13 @@ class Connection:
             message = json.loads(line)
             if not isinstance(message, dict):
                 raise ValueError("a request is a JSON object")
-            request_id = message.get("id")
+            request_id = _id(message)
             self._dispatch(request_id, str(message.get("op")), _params(message))
         except NoAnswer:
             return
         except KernelError as error:
             self._send({"id": request_id, "error": paper_wire.error_value(error)})
-        except (ValueError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             self._refuse(request_id, str(error))
 
     def _dispatch(self, request_id: Any, op: str, params: dict[str, Any]) -> None:
@@ -244,6 +244,14 @@ class Connection:
             transport.abort()
             return
         self._writer.write(line)
+
+
+def _id(message: dict[str, Any]) -> int | str | None:
+    """The name of a request, which its answer repeats."""
+    request_id = message.get("id")
+    if request_id is not None and not isinstance(request_id, int | str):
+        raise ValueError("id is a whole number or a text")
+    return request_id
 
 
 def _params(message: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,11 @@ import asyncio
 import csv
 import gzip
 import io
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -32,6 +35,20 @@ NS_PER_UNIT = {13: 1_000_000, 16: 1_000}
 BOOLEANS = {"true": True, "false": False}
 BREATH = 256
 """Trades between two chances for everybody else, when nothing waits for time."""
+DIGITS_MAX = 19
+"""Digits of a whole number in a row: what 64 bits hold."""
+DAMAGE = (
+    csv.Error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the readers of text, CSV, gzip and zip raise for bytes that they cannot read."""
 SHIPPED_SYMBOL = "BTCUSDT"
 SHIPPED_TAPE = Path(__file__).parent / "data" / f"{SHIPPED_SYMBOL}-trades-paper.csv.gz"
 """The tape that comes with the project; `paper_tape_maker` made it."""
@@ -61,7 +78,9 @@ def read_tape(path: str | PathLike[str], symbol: SymbolMetadata) -> Iterator[Tap
                         continue
                 if row:
                     yield _trade(_Row(Path(path), rows.line_num, row, columns), symbol)
-        except (csv.Error, UnicodeDecodeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except ValidationError:
+            raise
+        except DAMAGE as error:
             raise _unreadable(Path(path), rows.line_num + 1, str(error)) from error
 
 
@@ -155,7 +174,7 @@ def _scaled(row: _Row, column: str, convert: Callable[[str], int]) -> int:
 
 def _integer(row: _Row, column: str) -> int:
     text = row[column]
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX):
         raise row.bad(column, "a whole number", text)
     return int(text)
 
@@ -187,7 +206,9 @@ def _text(path: Path) -> Iterator[IO[str]]:
     try:
         with _binary(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
             yield text
-    except (OSError, zipfile.BadZipFile) as error:
+    except ValidationError:
+        raise
+    except DAMAGE as error:
         raise _unreadable(path, 0, str(error)) from error
 
 

@@ -36,6 +36,8 @@ REQUEST_BYTES_MAX = 2**20
 """Longest line that an exchange takes."""
 ANSWER_BYTES_MAX = 2**28
 """Longest line that a client takes: a snapshot is one line."""
+RETRY_AFTER_S_MAX = 7 * 86_400.0
+"""Longest wait that a refusal may name; more is no answer."""
 PROTOCOL_VERSION = 1
 MODELS: dict[Operation, type[SubmitRequest | CancelRequest | ModifyRequest]] = {
     Operation.SUBMIT: SubmitRequest,
@@ -58,8 +60,8 @@ def parse_address(address: str) -> tuple[str, int] | str:
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """A message as its line."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    """A message as its line. Half a surrogate pair, which UTF-8 cannot hold, travels as JSON's escape."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def report_line(report: ExecutionReport) -> bytes:
@@ -125,6 +127,24 @@ def answer_of(operation: Operation, result: Any) -> Answer:
     return report_of_wire(result)
 
 
+def check_concerns(request: Request, answer: Answer) -> None:
+    """`ValueError` when an answer is about another order than the request: it says nothing of this one."""
+    if not isinstance(answer, ExecutionReport):
+        return
+    match request:
+        case SubmitRequest():
+            asked = (request.order.symbol_id, request.client_order_id)
+        case CancelRequest():
+            asked = (request.symbol_id, request.client_order_id)
+        case (symbol_id, client_order_id):
+            asked = (symbol_id, client_order_id)
+        case _:
+            return
+    told = (answer.symbol_id, answer.client_order_id)
+    if told != asked:
+        raise ValueError(f"it is about {told}, not about {asked}")
+
+
 def report_of_wire(value: Any) -> ExecutionReport:
     """A JSON value as a report, its text put back."""
     return sealed(ExecutionReport.model_validate(value))
@@ -145,9 +165,10 @@ def error_value(error: KernelError) -> dict[str, Any]:
 def error_of(value: Any) -> KernelError:
     """A JSON value as the error; what cannot be read settles nothing."""
     fields = value if isinstance(value, dict) else {}
-    text, code = str(fields.get("text", value)), fields.get("code")
+    text, code = plain(fields.get("text", value)), fields.get("code")
+    code = None if code is None else plain(code)
     match fields.get("type"):
-        case "Rejected":
+        case "Rejected" if is_wait(fields.get("retry_after_s")):
             return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"))
         case "NotSent":
             return NotSent(text, code=code)
@@ -157,6 +178,17 @@ def error_of(value: Any) -> KernelError:
             return NotFoundError(text)
         case _:
             return OutcomeUnknown(text, code=code, duplicate=bool(fields.get("duplicate")))
+
+
+def plain(value: Any) -> str:
+    """A JSON value as a text that UTF-8 can hold."""
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def is_wait(value: Any) -> bool:
+    """Whether a value is none, or seconds that can be waited."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and 0 <= value <= RETRY_AFTER_S_MAX)
 
 
 def hello(capabilities: VenueCapabilities) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from kernel.venues import PaperVenue
 
@@ -26,14 +27,26 @@ class Process:
         self._command = [sys.executable, "-m", module, *arguments]
         self._child: asyncio.subprocess.Process | None = None
 
-    async def start(self, *, wait: bool = True) -> str:
-        """Start it; with `wait`, return the first line that it prints."""
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None when it is not there."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send it a signal. Whether it was there."""
+        if self._child is None or self._child.returncode is not None:
+            return False
+        self._child.send_signal(number)
+        return True
+
+    async def start(self, *, wait: bool = True, talk: IO[bytes] | None = None) -> str:
+        """Start it; with `wait`, return the first line that it prints. What it says on stderr goes to `talk`, if given."""
         self._child = await asyncio.create_subprocess_exec(
             *self._command,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE if wait else asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL if talk is None else talk,
         )
         if not wait:
             return ""

@@ -1,0 +1,52 @@
+"""`python -m tests.drill --minutes M [--seed N] [--log sqlite|postgresql]`: run a drill and print what comes of it.
+
+Prints a line for each thing that is done, then the counts and the problems. Exit code 0: no problem; 1: problems; 2: usage;
+130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import math
+import sys
+
+from tests.drill.drill import Plan, drill
+
+
+def plan_of(arguments: list[str] | None = None) -> Plan:
+    """The plan that a command line asks for; ends the process with code 2 where that can't be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.drill", description="Real processes, under fire.")
+    parser.add_argument("--minutes", type=minutes, required=True, help="how long faults happen, in minutes")
+    parser.add_argument("--seed", type=int, default=1, help="what is drawn when (default 1)")
+    parser.add_argument("--log", choices=("postgresql", "sqlite"), default="postgresql")
+    given = parser.parse_args(arguments)
+    return Plan(seconds=given.minutes * 60, seed=given.seed, log=given.log)
+
+
+def minutes(text: str) -> float:
+    """A length of time; `ArgumentTypeError` for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0 and up to 1440")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a drill. The exit code."""
+    plan = plan_of(arguments)
+    try:
+        report = asyncio.run(drill(plan, say=functools.partial(print, flush=True)))
+    except KeyboardInterrupt:
+        print("interrupted: everything is stopped", file=sys.stderr)
+        return 130
+    print("\n".join(report.lines()))
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The log's rows straight from the database, with none of the kernel's code: what an auditor with psql would see.
+
+Used by the witness. Reads block, so they are made on a thread. A database that can't be read now raises `Unreadable`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+COLUMNS = ("position", "stream_id", "version", "topic", "recorded_at_ns", "meta", "state")
+ROWS_MAX = 2_000
+"""Rows of one read."""
+
+
+class Unreadable(Exception):
+    """The database can't be read now."""
+
+
+class Rows(ABC):
+    """A reader of one log's rows. One read at a time."""
+
+    @abstractmethod
+    def after(self, position: int) -> list[dict[str, Any]]:
+        """The next rows after a position, in order, at most `ROWS_MAX`. Raises `Unreadable`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class PostgresRows(Rows):
+    """Rows of a log in a PostgreSQL schema."""
+
+    def __init__(self, url: str, exchange_id: str) -> None:
+        self._url = url
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        table = sql.Identifier(f"log_{exchange_id}", "log")
+        self._query = sql.SQL("SELECT {} FROM {} WHERE position > %s ORDER BY position LIMIT %s").format(columns, table)
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def after(self, position: int) -> list[dict[str, Any]]:
+        """See `Rows.after`."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            found = self._connection.execute(self._query, (position, ROWS_MAX)).fetchall()
+        except psycopg.Error as problem:
+            self.close()
+            raise Unreadable(str(problem)) from problem
+        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
+    def close(self) -> None:
+        """See `Rows.close`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+
+class SQLiteRows(Rows):
+    """Rows of a log in a SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._query = f"SELECT {', '.join(COLUMNS)} FROM log WHERE position > ? ORDER BY position LIMIT ?"
+        self._connection: sqlite3.Connection | None = None
+
+    def after(self, position: int) -> list[dict[str, Any]]:
+        """See `Rows.after`."""
+        try:
+            if self._connection is None:
+                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+            found = self._connection.execute(self._query, (position, ROWS_MAX)).fetchall()
+        except sqlite3.Error as problem:
+            self.close()
+            raise Unreadable(str(problem)) from problem
+        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
+    def close(self) -> None:
+        """See `Rows.close`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,118 @@
+"""The paper exchange's server hears anything over a real socket: each line has an answer, and others are served on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kernel.venues.paper_config import PaperExchangeOptions, TapeTrade
+from kernel.venues.paper_exchange import PaperExchange
+from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from kernel.venues.paper_server import PaperServer
+from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
+from tests.paper_world import LAST, LOT, SYMBOL, HandClock, cancel, limit, submit
+
+TAPE = tuple(TapeTrade(number, LAST, LOT, 10**18 + number, buyer_is_maker=False) for number in range(1, 4))
+CLOCK = HandClock()
+ORDER = limit().model_dump(mode="json")
+CANCEL = cancel("mine", CLOCK).model_dump(mode="json", exclude_none=True)
+REQUESTS: tuple[dict[str, Any], ...] = (
+    {"id": 1, "op": "submit", "params": submit("new", limit(), CLOCK).model_dump(mode="json", exclude_none=True)},
+    {"id": 2, "op": "cancel", "params": CANCEL},
+    {"id": 3, "op": "modify", "params": {**CANCEL, "order": ORDER}},
+    {"id": 4, "op": "order", "params": {"symbol_id": SYMBOL, "client_order_id": "mine"}},
+    {"id": 5, "op": "snapshot", "since_ns": 0},
+    {"id": 6, "op": "hello"},
+    {"id": 7, "op": "subscribe", "params": {}},
+    {"id": 8, "op": "symbols"},
+    {"id": 9, "op": "truth"},
+    {"id": 10, "op": "other_order", "params": {"order": ORDER, "account": "other"}},
+    {"id": 11, "op": "cancel_order", "params": {"client_order_id": "mine", "text": "why"}},
+    {"id": 12, "op": "bust", "params": {"trade_id": 1}},
+    {"id": 13, "op": "correct", "params": {"trade_id": 1, "price": LAST, "quantity": LOT}},
+    {"id": 14, "op": "halt", "params": {"symbol_id": SYMBOL}},
+    {"id": 15, "op": "step", "params": {"count": 1}},
+    {"id": 16, "op": "trade", "params": {"symbol_id": SYMBOL, "price": LAST, "quantity": LOT}},
+    {"id": 17, "op": "last_price", "params": {"symbol_id": SYMBOL}},
+    {"id": 18, "op": "fault", "params": {"fault": Fault(
+        kind=FaultKind.ANSWER_LATE, operation=Operation.ORDER, delay_ns=1).model_dump(mode="json")}},
+    {"id": 19, "op": "disconnect"},
+)  # fmt: skip
+PROBE = b'{"id":"probe","op":"symbols"}\n'
+
+
+def heard(lines: list[bytes]) -> list[Any]:
+    """What the exchange says to lines, up to the answer to a last good one (or until it breaks the connection)."""
+    return asyncio.run(_heard(lines))
+
+
+async def _heard(lines: list[bytes]) -> list[Any]:
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    with tempfile.TemporaryDirectory() as directory:
+        options = PaperExchangeOptions(tape=TAPE, symbol=SYMBOL, speed="step", journal=Path(directory) / "journal")
+        exchange = PaperExchange(options, clock=HandClock())
+        server = PaperServer(exchange)
+        address = await server.start(str(Path(directory) / "socket"))
+        exchange.engine.submit(submit("mine", limit(), CLOCK))
+        answers = await _told(address, b"".join(line + b"\n" for line in lines))
+        assert await _told(address, b"") == [{"id": "probe", "result": answers_of_symbols(exchange)}]
+        truth = exchange.engine.truth()
+        await server.stop()
+        await exchange.start()  # what it journaled is what it holds
+        assert exchange.engine.truth() == truth
+        await exchange.stop()
+    assert problems == []
+    return answers
+
+
+def answers_of_symbols(exchange: PaperExchange) -> Any:
+    """What the probe has to be answered."""
+    return [symbol.model_dump(mode="json") for symbol in exchange.symbols()]
+
+
+async def _told(address: str, data: bytes) -> list[Any]:
+    """What one connection hears."""
+    reader, writer = await asyncio.open_unix_connection(address, limit=2**26)
+    answers: list[Any] = []
+    writer.write(data + PROBE)
+    async with asyncio.timeout(60):
+        while line := await reader.readline():
+            answers.append(json.loads(line))
+            if answers[-1].get("id") == "probe":
+                break
+    writer.close()
+    return answers
+
+
+@fuzzed(150)
+@given(st.lists(st.binary(max_size=80) | json_values.map(text_of).map(str.encode), max_size=3))
+@example([deep(100_000).encode()])
+@example([b'{"id":' + deep(900).encode() + b',"op":"hello"}'])
+@example([b'{"id":"\\ud800","op":"hello"}', b'{"id":1,"op":"\\ud800"}', b'{"id":NaN,"op":"hello"}'])
+@example([b'{"id":1,"op":"last_price","symbol_id":"none"}', b'{"id":2,"op":"halt","symbol_id":"none"}'])
+@example([b'{"id":1,"op":"bust","trade_id":' + b"9" * 5_000 + b"}"])
+def test_any_lines(lines: list[bytes]) -> None:
+    """Whatever lines come, the last good one is answered, here and on another connection."""
+    answers = heard(lines)
+    assert answers[-1]["id"] == "probe"
+
+
+@fuzzed(500)
+@given(st.data(), st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=2))
+def test_changed_requests(data: st.DataObject, requests: list[dict[str, Any]]) -> None:
+    """Requests with fields dropped, renamed, swapped or of other types; the journal holds what they came to."""
+    heard([text_of(data.draw(changed(request))).encode() for request in requests])
+
+
+@fuzzed(150)
+@given(st.data(), st.sampled_from(REQUESTS))
+def test_damaged_requests(data: st.DataObject, request: dict[str, Any]) -> None:
+    """A request with damaged bytes."""
+    heard([data.draw(damaged(text_of(request).encode()))])

@@ -1,0 +1,72 @@
+"""The one-minute form of the drill (`python -m tests.drill`), and that its command line and its witnesses are of use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.drill.acts import kinds_for
+from tests.drill.drill import Plan, drill
+from tests.drill.report import Report
+from tests.drill.rows import Rows
+from tests.drill.witness import Witness
+from tests.simulation.auditor import Auditor
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_a_minute_of_everything() -> None:
+    """Whatever is killed, frozen, cut off or stopped on PostgreSQL: every promise holds, and each kind of act happened."""
+    report = await drill(Plan(seconds=60, seed=7, freeze_s_max=6))
+    print("\n".join(report.lines()))
+    assert report.problems == []
+    assert set(report.acts) == set(kinds_for("postgresql"))
+    assert report.epochs > 2
+    assert report.fills > 0
+    assert report.converged_s is not None
+
+
+async def test_a_short_one_on_sqlite() -> None:
+    """The same with a log in a file, which is never away."""
+    report = await drill(Plan(seconds=15, seed=5, log="sqlite", freeze_s_max=2))
+    print("\n".join(report.lines()))
+    assert report.problems == []
+    assert set(report.acts) == set(kinds_for("sqlite"))
+    assert report.converged_s is not None
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--minutes", "0"), ("--minutes", "many"), ("--minutes", "1", "--log", "paper"), ("--hours", "1")]
+)
+def test_bad_arguments_are_told(arguments: tuple[str, ...]) -> None:
+    """Exit code 2 and a sentence, no traceback."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.drill", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "error:" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+class NoRows(Rows):
+    """A log in which nothing was recorded."""
+
+    def after(self, position: int) -> list[dict[str, Any]]:
+        return []
+
+    def close(self) -> None:
+        return
+
+
+async def test_a_request_that_was_not_logged_is_found(tmp_path: Path) -> None:
+    """What reaches a tap and is not in the log breaks invariant 6."""
+    auditor = Auditor(dedupe="WHILE_OPEN", window_ns=5_000_000_000, immediate=False)
+    report = Report(1, say=lambda _: None)
+    witness = Witness(NoRows(), auditor, report, exchange_address=str(tmp_path / "none.sock"))
+    terms = {"symbol_id": "BTCUSDT", "side": "BUY", "quantity": 1, "price": 2}
+    assert await witness.saw("submit", {"client_order_id": "x", "order": terms, "stamp_ns": 3, "valid_until_ns": 4})
+    assert [problem.invariant for problem in auditor.problems] == [6]

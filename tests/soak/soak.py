@@ -1,0 +1,117 @@
+"""One soak, from the start of the processes to the findings. Called by `__main__` and by the integration test.
+
+Warm-up, rest, load, rest: the two rests are compared by `verdict`, the samples under load are watched for trends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel import EventSourcedKernel
+from kernel.venues import PaperVenue
+from replay import open_kernel
+from tests.soak import verdict
+from tests.soak.gauges import EMPTY_AT_REST, Sample, sample
+from tests.soak.world import DRAIN_TIMEOUT_S, ROOT, SETTINGS, Load, at_rest, exchange_process
+
+EXCHANGE_ID = "soak"
+SETTLE_S = 5.0
+"""How long what is on its way out may take to be gone, at rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long, how much, and where the log is."""
+
+    url: str
+    directory: Path
+    warm_up_s: float
+    load_s: float
+    rate: float = 50.0
+    """Commands per second."""
+    sample_s: float = 5.0
+    """Seconds between samples."""
+
+
+class Soak:
+    """A kernel under load, watched."""
+
+    def __init__(self, plan: Plan, *, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._say = say
+        self._began_s = 0.0
+
+    async def run(self) -> list[str]:
+        """What grows with time, a line each; empty when nothing does."""
+        self._began_s = asyncio.get_running_loop().time()
+        async with exchange_process(self._plan.directory) as (address, exchange_pid):
+            venue = PaperVenue(address, timeout_s=1)
+            async with open_kernel(self._plan.url, exchange_id=EXCHANGE_ID, venue=venue, settings=SETTINGS) as kernel:
+                await kernel.wait_ready(DRAIN_TIMEOUT_S)
+                watched = Watched(kernel, venue, exchange_pid)
+                await self._load(watched, address, self._plan.warm_up_s)
+                before = await self._rest(watched)
+                under_load = await self._load(watched, address, self._plan.load_s)
+                after = await self._rest(watched)
+        state = await self._growth(before.position, after.position)
+        self._say(verdict.summary(before, after, state))
+        return verdict.leaks((before, after), under_load, state)
+
+    async def _load(self, watched: Watched, address: str, duration_s: float) -> list[Sample]:
+        """Load for a time; a sample every few seconds."""
+        samples: list[Sample] = []
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        async with Load(watched.kernel, address, rate=self._plan.rate) as load:
+            while (left_s := began_s + duration_s - loop.time()) > 0:
+                await asyncio.sleep(min(left_s, self._plan.sample_s))
+                samples.append(self._sample(watched))
+                load.check()
+        took_s = loop.time() - began_s
+        self._say(
+            f"{load.commands} commands ({load.commands / took_s:.1f}/s), {load.refused} refused, {load.faults} faults,"
+            f" {load.delivered} events delivered to subscribers"
+        )
+        return samples
+
+    async def _rest(self, watched: Watched) -> Sample:
+        """A sample once every order has ended, and what goes by itself has had the time to go."""
+        await at_rest(watched.kernel)
+        deadline_s = asyncio.get_running_loop().time() + SETTLE_S
+        taken = self._sample(watched)
+        while any(taken.counts[name] for name in EMPTY_AT_REST) and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.5)
+            taken = self._sample(watched, quiet=True)
+        self._say("at rest: " + taken.line())
+        return taken
+
+    def _sample(self, watched: Watched, *, quiet: bool = False) -> Sample:
+        at_s = asyncio.get_running_loop().time() - self._began_s
+        taken = sample(watched.kernel, watched.venue, watched.exchange_pid, at_s=at_s)
+        if not quiet:
+            self._say(taken.line())
+        return taken
+
+    async def _growth(self, first: int, last: int) -> verdict.Growth:
+        """What the state alone grows by between two positions of the log."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.soak.reference", self._plan.url, EXCHANGE_ID, str(first), str(last),
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await child.communicate()
+        before, after = json.loads(out)
+        return verdict.Growth(after["objects"] - before["objects"], after["rss_bytes"] - before["rss_bytes"])
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is sampled."""
+
+    kernel: EventSourcedKernel
+    venue: PaperVenue
+    exchange_pid: int
