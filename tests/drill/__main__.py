@@ -10,9 +10,11 @@ import argparse
 import asyncio
 import functools
 import math
+import signal
 import sys
 
 from tests.drill.drill import Plan, drill
+from tests.drill.report import Report
 
 
 def plan_of(arguments: list[str] | None = None) -> Plan:
@@ -36,12 +38,20 @@ def minutes(text: str) -> float:
     return value
 
 
+async def until_ended(plan: Plan) -> Report:
+    """The drill; SIGTERM ends it in order, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await drill(plan, say=functools.partial(print, flush=True))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a drill. The exit code."""
     plan = plan_of(arguments)
     try:
-        report = asyncio.run(drill(plan, say=functools.partial(print, flush=True)))
-    except KeyboardInterrupt:
+        report = asyncio.run(until_ended(plan))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted: everything is stopped", file=sys.stderr)
         return 130
     print("\n".join(report.lines()))
