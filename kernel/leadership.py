@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from kernel import events
 from kernel.clock import Clock
-from kernel.errors import ConflictError, FencedError, LogUnavailableError
+from kernel.errors import ConflictError, FencedError, NotReadyError
 from kernel.lease import Lease
 from kernel.log.base import EventLog
 from kernel.models import Evidence
@@ -68,7 +68,7 @@ class Leadership:
             self._lost.clear()
             try:
                 await self._term(act)
-            except (ConflictError, LogUnavailableError) as problem:
+            except (ConflictError, NotReadyError) as problem:
                 logger.warning("leading ended: %s", problem)
                 self._readiness.set(LEASE_HELD, False, "Lost", str(problem))
             finally:

@@ -73,15 +73,22 @@ class VenueLooker:
         self._venue = venue
         self._clock = clock
         self._settings = settings
-        self._looked_ns: dict[int, int] = {}
-        """Begin of the newest look for each unsettled attempt, by its position; gone after a restart, which looks anew."""
+        self._looked_ns: dict[str, dict[int, int]] = {}
+        """Begin of the newest look for each unsettled attempt, by intent and position; gone after a restart, which looks
+        anew."""
         self.epoch = 0
+
+    def keep(self, intent_ids: frozenset[str]) -> None:
+        """Forget the looks for all other intents."""
+        for intent_id in self._looked_ns.keys() - intent_ids:
+            del self._looked_ns[intent_id]
 
     # ------------------------------------------------------------------------------------------------------- submits
     async def settle_submit(self, order: OrderState, attempt: Attempt, *, wanted: bool) -> Looked:
         """Find out what became of a submit."""
         capabilities = self._venue.capabilities
-        last_ns = self._looked_ns.get(attempt.position)
+        looked_ns = self._looked_ns.setdefault(order.intent_id, {})
+        last_ns = looked_ns.get(attempt.position)
         due_ns = settlement.next_look_ns(attempt, capabilities, last_look_ns=last_ns)
         if due_ns is not None and self._clock.now_ns() < due_ns:
             return Looked(settled=False, again_ns=due_ns)
@@ -90,10 +97,10 @@ class VenueLooker:
         version = record.version
         symbol_id = order.status.order.symbol_id
         look = await self._look_for(symbol_id, attempt.client_order_id, None, since_ns=attempt.stamp_ns)
-        self._looked_ns[attempt.position] = look.began_ns
+        looked_ns[attempt.position] = look.began_ns
         if look.reports:
             await self._record_found(record, look, attempt.client_order_id)
-            self._forget(record)
+            self._looked_ns.pop(order.intent_id, None)
             return Looked(settled=True)
         conclusion = settlement.conclude(
             attempt,
@@ -131,7 +138,7 @@ class VenueLooker:
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
                 notes = self._unknown_resolved(record)
                 await self._verdict(record.intent_id, [absent, resolved, *notes], evidence, version=version)
-        self._forget(record)
+        self._looked_ns.pop(record.intent_id, None)
         return Looked(settled=True)
 
     async def _unknown_from_here(self, record: Record, attempt: Attempt, *, version: int) -> None:
@@ -371,10 +378,6 @@ class VenueLooker:
     def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
         name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
         return [events.FindingResolved(finding_id=name, text="settled")] if name in record.findings else []
-
-    def _forget(self, record: Record) -> None:
-        for attempt in record.attempts:
-            self._looked_ns.pop(attempt.position, None)
 
     def _lag_ns(self) -> int:
         return self._venue.capabilities.read_lag.longest_ns

@@ -67,3 +67,8 @@ class Pacing:
     def forget(self, key: str) -> None:
         """The key has converged, or somebody wants it run now."""
         self._keys.pop(key, None)
+
+    def keep(self, keys: frozenset[str]) -> None:
+        """Forget all others."""
+        for key in self._keys.keys() - keys:
+            del self._keys[key]

@@ -217,11 +217,20 @@ class ReconciliationEngine:
                 self._queue.add(intent_id, PRIORITIES[found.kind])
 
     def resync(self) -> None:
-        """Look at every live key again; costs nothing at the venue."""
-        if self._state is None or not self.running:
+        """Look at every live key again, and forget what was held of those that are over; costs nothing at the venue."""
+        if self._state is None or self._looker is None or not self.running:
             return
-        for intent_id in self._state.live_intent_ids():
+        live = self._state.live_intent_ids()
+        self._keep(frozenset(live), self._looker)
+        for intent_id in live:
             self._queue.add(intent_id, Priority.RESYNC)
+
+    def _keep(self, live: frozenset[str], looker: VenueLooker) -> None:
+        """An intent can converge by a fact, without a run that would forget it."""
+        self._doubted &= live
+        self._forced &= live
+        self._pacing.keep(live)
+        looker.keep(live)
 
     def doubt(self, intent_id: str) -> None:
         """A look did not show this intent's order: ask for it by itself."""

@@ -51,6 +51,7 @@ REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
     ExecType.TRADE_CORRECT: ("side", "fill_key", "last_qty", "last_px", "ref_fill_key"),
     ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
 }
+ID_FIELDS = ("client_order_id", "orig_client_order_id", "exchange_order_id")
 COMMON_FIELDS = (
     "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "exec_type", "exec_id", "ord_status",
     "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "text", "raw",
@@ -83,6 +84,8 @@ def event_of(
 ) -> events.OrderReport:
     """A report as the event that records it."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
+    if not any(getattr(report, name) for name in ID_FIELDS):
+        missing.append("an order id")
     if missing:
         raise OutcomeUnknown(
             f"a {report.exec_type} report without {', '.join(missing)} can't be read: {report.raw or report}"

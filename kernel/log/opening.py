@@ -116,6 +116,11 @@ class Opener:
             raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
         if not self._create and not path.exists():
             raise NotFoundError(f"there is no log at {path}")
+        begin = beginning_of(path)
+        if begin and begin != SQLITE_BEGIN:  # SQLite would take a file of one byte for an empty one, and write to it
+            raise IntegrityError(f"{path} is damaged, or no SQLite database: it does not begin as one")
+        if not begin and not self._create:
+            raise NotFoundError(f"there is no log in {path}: it is empty")
 
     def _tables(self, recorder: TableRecorder, where: str) -> None:
         """Create the tables in an empty database; refuse one that holds something else."""
@@ -206,3 +211,18 @@ def _check_end(recorder: LogRecorder) -> None:
         raise IntegrityError(text, position=min(last, head.position) + 1)
     if rows[0].chain_hash != head.chain_hash:
         raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
+
+
+SQLITE_BEGIN = b"SQLite format 3\0"
+"""The first 16 bytes of a database file, see https://www.sqlite.org/fileformat.html."""
+
+
+def beginning_of(path: Path) -> bytes:
+    """The first bytes of a file; none for one that is not there."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_BEGIN))
+    except FileNotFoundError:
+        return b""
+    except OSError as problem:
+        raise LogUnavailableError(f"{path} can't be read: {problem.strerror}") from problem

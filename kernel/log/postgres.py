@@ -141,7 +141,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self._recall = Recall()
         self._alone = False
         """Whether the head was where this writer left it at the last commit."""
-        with self._lock:
+        with self._lock, translated():
             self._writer_connection()
 
     def create_table(self) -> None:

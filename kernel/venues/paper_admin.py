@@ -82,7 +82,15 @@ def _filters(
     exchange.engine.set_filters(symbol_id, tick_size=tick_size, lot_size=lot_size)
 
 
+STEPS_MAX = 100_000
+"""Trades that one act may play: nobody else is answered meanwhile."""
+
+
 def _step(exchange: PaperExchange, *, count: int = 1) -> int:
+    if not 0 <= count <= STEPS_MAX:
+        raise ValidationError(
+            "that cannot be played at once", [Violation("count", "range", f"0 … {STEPS_MAX}", str(count))]
+        )
     return exchange.step(count)
 
 

@@ -103,9 +103,11 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_file_that_is_something_else(file: SQLiteBackend) -> None:
     """A file that is no database, or a database that is no log, is refused and left alone."""
-    file.path.write_bytes(b"not a database, but long enough to be looked at" * 20)
-    with pytest.raises(IntegrityError, match="no SQLite database"):
-        file.open()
+    for content in (b"not a database, but long enough to be looked at" * 20, b"x"):
+        file.path.write_bytes(content)
+        with pytest.raises(IntegrityError, match="no SQLite database"):
+            file.open()
+        assert file.path.read_bytes() == content
     file.path.unlink()
     file.execute("CREATE TABLE other (x)")
     with pytest.raises(KernelError, match="something else"):

@@ -590,6 +590,9 @@ async def test_other_accounts_and_the_tape(world: PaperWorld) -> None:
     assert [first.last_qty, second.last_qty, second.leaves_qty] == [10 * LOT] * 3
     await place(venue, "b", side=BUY, price=LAST - 90_000)
     assert await venue.admin("step") == 1
+    for count in (-1, 100_001):
+        with pytest.raises(ValidationError, match="0 … 100000"):
+            await venue.admin("step", count=count)
 
 
 async def test_bust_and_correction(world: PaperWorld) -> None:

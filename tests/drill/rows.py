@@ -9,7 +9,7 @@ import sqlite3
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -26,65 +26,60 @@ class Unreadable(Exception):
 class Rows(ABC):
     """A reader of one log's rows. One read at a time."""
 
-    @abstractmethod
-    def after(self, position: int) -> list[dict[str, Any]]:
-        """The next rows after a position, in order, at most `ROWS_MAX`. Raises `Unreadable`."""
+    errors: ClassVar[type[Exception]]
+    """What the driver raises."""
+
+    def __init__(self, query: Any) -> None:
+        self._query = query
+        self._connection: Any = None
 
     @abstractmethod
+    def _connect(self) -> Any:
+        """A connection for reading."""
+
+    def after(self, position: int) -> list[dict[str, Any]]:
+        """The next rows after a position, in order, at most `ROWS_MAX`. Raises `Unreadable`."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            found = self._connection.execute(self._query, (position, ROWS_MAX)).fetchall()
+        except self.errors as problem:
+            self.close()
+            raise Unreadable(str(problem)) from problem
+        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
     def close(self) -> None:
         """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(self.errors):
+                connection.close()
 
 
 class PostgresRows(Rows):
     """Rows of a log in a PostgreSQL schema."""
 
+    errors = psycopg.Error
+
     def __init__(self, url: str, exchange_id: str) -> None:
-        self._url = url
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         table = sql.Identifier(f"log_{exchange_id}", "log")
-        self._query = sql.SQL("SELECT {} FROM {} WHERE position > %s ORDER BY position LIMIT %s").format(columns, table)
-        self._connection: psycopg.Connection[Any] | None = None
+        query = sql.SQL("SELECT {} FROM {} WHERE position > %s ORDER BY position LIMIT %s").format(columns, table)
+        super().__init__(query)
+        self._url = url
 
-    def after(self, position: int) -> list[dict[str, Any]]:
-        """See `Rows.after`."""
-        try:
-            if self._connection is None:
-                self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
-            found = self._connection.execute(self._query, (position, ROWS_MAX)).fetchall()
-        except psycopg.Error as problem:
-            self.close()
-            raise Unreadable(str(problem)) from problem
-        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
-
-    def close(self) -> None:
-        """See `Rows.close`."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.close()
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._url, autocommit=True, connect_timeout=5)
 
 
 class SQLiteRows(Rows):
     """Rows of a log in a SQLite file."""
 
+    errors = sqlite3.Error
+
     def __init__(self, path: Path) -> None:
+        super().__init__(f"SELECT {', '.join(COLUMNS)} FROM log WHERE position > ? ORDER BY position LIMIT ?")
         self._path = path
-        self._query = f"SELECT {', '.join(COLUMNS)} FROM log WHERE position > ? ORDER BY position LIMIT ?"
-        self._connection: sqlite3.Connection | None = None
 
-    def after(self, position: int) -> list[dict[str, Any]]:
-        """See `Rows.after`."""
-        try:
-            if self._connection is None:
-                self._connection = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
-            found = self._connection.execute(self._query, (position, ROWS_MAX)).fetchall()
-        except sqlite3.Error as problem:
-            self.close()
-            raise Unreadable(str(problem)) from problem
-        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
-
-    def close(self) -> None:
-        """See `Rows.close`."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, check_same_thread=False)

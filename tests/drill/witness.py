@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kernel.errors import KernelError
-from kernel.venues import PaperVenue
 from tests.drill.report import Report
 from tests.drill.rows import ROWS_MAX, Rows, Unreadable
+from tests.integration.world import truth_at
 from tests.simulation.auditor import Auditor
 
 HOLD_S = 3.0
@@ -131,12 +131,7 @@ class Witness:
     # ----------------------------------------------------------------------------------------------------- the exchange
     async def truth(self) -> dict[str, Any]:
         """What is so at the exchange. Raises `KernelError` when it is not there."""
-        venue = PaperVenue(self._address, timeout_s=10)
-        await venue.connect()
-        try:
-            return await venue.truth()
-        finally:
-            await venue.close()
+        return await truth_at(self._address)
 
     async def look(self) -> None:
         """Pass on what changed at the exchange; nothing when it is not there."""

@@ -102,9 +102,14 @@ class World:
 
     async def truth(self) -> dict[str, Any]:
         """What is so at the exchange."""
-        venue = PaperVenue(self.address, timeout_s=5)
-        await venue.connect()
-        try:
-            return await venue.truth()
-        finally:
-            await venue.close()
+        return await truth_at(self.address)
+
+
+async def truth_at(address: str) -> dict[str, Any]:
+    """What is so at the exchange of an address. Raises `KernelError` when it is not there."""
+    venue = PaperVenue(address, timeout_s=10)
+    await venue.connect()
+    try:
+        return await venue.truth()
+    finally:
+        await venue.close()

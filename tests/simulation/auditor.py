@@ -7,8 +7,8 @@ it watches. The numbers of its problems are those of the invariants:
     1 fills in the log are the venue's          5 what was acknowledged is in the log
     2 one live order for an intent, never more  6 nothing is sent that was not logged first, under the lease, in time
       than its quantity working and filled      7 no terminal status without evidence; what was ruled out stays out
-    3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules
-    4 a rebuild equals the live state
+    3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
+    4 a rebuild equals the live state             each subscriber is told of every row, once
 """
 
 from __future__ import annotations
@@ -159,6 +159,14 @@ class Auditor:
         self._told: set[str] = set()
         self._reported: set[str] = set()
         """Client order ids that a report in the log names."""
+        self._heard: set[str] = set()
+        """Venue ids that a report in the log names."""
+        self._working: set[str] = set()
+        """Venue ids of orders that work, by the log."""
+        self._over: set[str] = set()
+        """Venue ids of orders that the log has seen closed."""
+        self._watched: dict[str, int] = {}
+        """The last position that each subscriber was told of."""
         self._final_trades: dict[str, dict[str, Any]] = {}
         self._later: list[tuple[str, dict[str, Any]]] = []
         """Facts in the log that are held against the venue's truth at the end."""
@@ -266,6 +274,8 @@ class Auditor:
             self.problem(7, f"{send.client_order_id} left for the wire, and the log says that it was not sent")
         if event["outcome"] == "REJECTED":
             send.refused = True
+            if len(intent.submits(send.client_order_id)) == 1:  # else it is said of this send alone (H7)
+                self._check_absent(intent, send.client_order_id, "refused")
         send.no = True
 
     def _on_AttemptResolved(  # noqa: N802
@@ -284,6 +294,17 @@ class Auditor:
         until_ns = max((item.absent_after_ns or 0 for item in sends), default=0)
         if (event.get("began_ns") or 0) < until_ns:
             self.problem(7, f"{send.client_order_id} is ruled out by a look that began too early")
+        self._check_absent(intent, send.client_order_id, "ruled out")
+
+    def _check_absent(self, intent: Intent, client_order_id: str, verdict: str) -> None:
+        """Whether the venue has an order of this id that the log never heard of. One that ended without a trade leaves no
+        trace where closed orders can't be looked up."""
+        if not self.immediate or client_order_id in self.doubled:
+            return
+        for order in self._by_intent[intent.intent_id]:
+            there = (order.open or order.cum_qty) and order.exchange_order_id not in self._heard
+            if order.client_order_id == client_order_id and there:
+                self.problem(7, f"{client_order_id} is {verdict} in the log, and at the venue it is {order.status}")
 
     def _send_at(self, intent: Intent, position: int) -> Send | None:
         found = next((item for item in intent.sends if item.position == position), None)
@@ -331,6 +352,11 @@ class Auditor:
         for name in ("client_order_id", "orig_client_order_id"):
             if event.get(name):
                 self._reported.add(event[name])
+        if venue_id := event.get("exchange_order_id"):
+            self._heard.add(venue_id)
+            if what == "closed":
+                self._over.add(venue_id)
+            (self._working.discard if venue_id in self._over else self._working.add)(venue_id)
         if self.immediate:
             self._hold_against_truth(what, event)
         else:
@@ -538,8 +564,27 @@ class Auditor:
         live = [order for order in orders if order.open]
         unexplained = [order for order in live if order.client_order_id not in self.doubled and not order.reopened]
         at_rest = reconciliation_status in ("SYNCED", "FAILED")
-        if ord_status in TERMINAL and at_rest and unexplained and self.immediate:
-            self.problem(7, f"{intent_id} shows {ord_status}, and {unexplained[0].exchange_order_id} works")
+        known = [order for order in unexplained if at_rest or order.exchange_order_id in self._working]
+        if ord_status in TERMINAL and known and self.immediate:
+            self.problem(7, f"{intent_id} shows {ord_status}, and {known[0].exchange_order_id} works")
+
+    def watches(self, *, watcher: str, after: int) -> None:
+        """A strategy subscribed to all that follows a position."""
+        self._watched[watcher] = after
+
+    def heard(self, *, watcher: str, position: int) -> None:
+        """A subscriber was told of an event."""
+        last = self._watched[watcher]
+        if position != last + 1:
+            self.problem(8, f"{watcher} is told of position {position} after {last}")
+        if position > self._position:
+            self.problem(8, f"{watcher} is told of position {position}, the log ends at {self._position}")
+        self._watched[watcher] = position
+
+    def watched_to_the_end(self, watcher: str) -> None:
+        """Nothing happens any more, and this subscriber still runs."""
+        if self._watched[watcher] != self._position:
+            self.problem(8, f"{watcher} was told of no more than {self._watched[watcher]} of {self._position} events")
 
     # ------------------------------------------------------------------------------------------------------------ the end
     def digests(self, digests: Mapping[str, str]) -> None:

@@ -364,16 +364,19 @@ def unknown_is_no_obstacle() -> list[Patch]:
 
 def a_batch_is_folded_once() -> list[Patch]:
     """Law 9: what is folded depends on how the log was cut into batches."""
-    honest = states.State.apply
+    honest_apply, honest_book = states.State.apply, states.State._book
+    booked: set[str] = set()
 
-    def apply(self: states.State, given: Any) -> Any:
-        applied = honest(self, given)
-        if len(given) == 3:
-            self._ledger_touched = True
-            self._trades_cursor_ns = None
-        return applied
+    def apply(self: states.State, batch: Any) -> Any:
+        booked.clear()
+        return honest_apply(self, batch)
 
-    return [(states.State, "apply", apply)]
+    def book(self: states.State, before: Any, after: Any, event: Any) -> None:
+        if after.intent_id not in booked:
+            booked.add(after.intent_id)
+            honest_book(self, before, after, event)
+
+    return [(states.State, "apply", apply), (states.State, "_book", book)]
 
 
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {

@@ -26,6 +26,7 @@ NOBODY = "-"
 
 WORLD: dict[str, tuple[str, ...]] = {
     "dedupe": ("NONE", "WHILE_OPEN", "WHILE_OPEN", "FOR_EVER"),
+    "dedupe-for": ("0", "0", "3"),  # seconds that an id is refused at least, once it was used
     "window": ("2", "4", "none"),  # seconds
     "lookup": ("closed", "closed", "open", "no"),
     "lag": ("0", "0", "0.3", "1"),  # seconds, the longest of the endpoints
@@ -34,6 +35,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "cancel-total": ("yes", "yes", "no"),
     "latency": ("0", "0.02", "0.2"),  # seconds there, and back
     "rate": ("none", "none", "none", "20"),  # requests per second
+    "funds": ("plenty", "plenty", "scarce"),
     "commit": ("0", "0.002", "0.02"),  # seconds that a commit may take
     "lease": ("lock", "session"),  # kept by a paused process, or lost with its session
     "workers": ("1", "2", "8"),
@@ -100,6 +102,8 @@ def made(operation: str, kind: str, delay_s: float) -> Fault:
     return Fault(kind=FaultKind(kind), operation=Operation(operation), delay_ns=round(delay_s * 1e9))
 
 
+DELAYS_S = (0.01, 0.1, 0.5, 1.0, 1.8, 2.5, 3.7, 6.0)
+"""How late something comes: soon, just before a request's window ends, and behind it."""
 KINDS: dict[str, tuple[FaultKind, ...]] = {
     operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind)) for operation in Operation
 }
@@ -116,7 +120,7 @@ def drawn_fault(plan: Plan, operation: str, subject: str, number: int) -> Fault 
     if chance.random() >= rate:
         return None
     kind = chance.choice(KINDS[operation])
-    delay_s = chance.choice((0.01, 0.1, 0.5, 1.0, 2.5, 6.0))
+    delay_s = chance.choice(DELAYS_S)
     if kind is FaultKind.UNSOLICITED_CANCEL and chance.random() < 0.5:
         delay_s = 0.0
     return made(operation, kind.value, delay_s)
@@ -149,12 +153,16 @@ class _Author:
     def command(self, at_s: float) -> Op:
         """The next command of a strategy, at any kernel."""
         chance = self.chance
-        verbs = {"place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 8, "force": 2, "cancel-all": 0.4}
+        verbs = {
+            "place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 8, "force": 2, "watch": 1.5, "cancel-all": 0.4,
+        }  # fmt: skip
         (verb,) = chance.choices(list(verbs), list(verbs.values()))
         if verb == "place" or not self.placed:
             words = self.place()
         elif verb == "cancel-all":
             words = (verb, chance.choice(SYMBOLS))
+        elif verb == "watch":
+            words = (verb, chance.choice(("start", "now")))
         else:
             intent_id, order = self.chosen()
             words = (verb, intent_id)
@@ -219,13 +227,21 @@ class _Author:
             side = chance.choice(("BUY", "SELL"))
             return ("other", symbol(), side, str(chance.randint(1, 20)), self.price(side))
 
+        def correct() -> tuple[str, ...]:
+            return (
+                "correct",
+                str(chance.randrange(100)),
+                str(chance.choice((-3, 3))),
+                str(chance.choice((0, 0, -1, 1))),
+            )
+
         mild = 1.0 if rough else 0.3
         return [
             (trade, 30.0), (other, 8.0),
             (lambda: ("end", str(chance.randrange(100))), 1.5 * mild),
             (lambda: ("bust", str(chance.randrange(100))), 1.0 * mild),
-            (lambda: ("correct", str(chance.randrange(100)), str(chance.choice((-3, 3)))), 0.7 * mild),
-            (lambda: ("halt", symbol(), str(chance.choice((0.5, 4)))), 0.4 * mild),
+            (correct, 0.7 * mild),
+            (lambda: ("halt", symbol(), str(chance.choice((0.5, 2, 4)))), 0.8 * mild),
             (lambda: ("tick", symbol(), str(chance.choice((1, 5, 7)))), 0.3 * mild),
             (lambda: ("disconnect",), 1.0 * mild),
             (lambda: ("relist", chance.choice(self.kernels)), 1.0),

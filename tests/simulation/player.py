@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernel.errors import ExchangeError, KernelError, VenueError
+from kernel.events import BaseEvent
 from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
@@ -159,6 +160,18 @@ class Player:
     async def _read(self, process: Process, intent_id: str) -> None:
         self._show(process, intent_id)
 
+    async def _watch(self, process: Process, since: str) -> None:
+        """Have everything told, from the beginning or from now on."""
+        after = 0 if since == "start" else process.kernel.state.position
+        process.watchers += 1
+        watcher = f"{process.label}'s subscriber {process.watchers}"
+
+        async def heard(event: BaseEvent) -> None:
+            self.world.audit.heard(watcher=watcher, position=event.position)
+
+        process.kernel.subscribe_events(heard, after=after)
+        self.world.audit.watches(watcher=watcher, after=after)
+
     async def _force(self, process: Process, intent_id: str) -> None:
         await process.kernel.force_reconciliation(intent_id)
 
@@ -218,15 +231,21 @@ class Player:
         """A trade of ours is void."""
         self._correct(int(which), lambda trade: {"quantity": 0})
 
-    def _do_correct(self, which: str, by: str) -> None:
-        """A trade of ours has another price."""
-        self._correct(int(which), lambda trade: {"price": trade.price + int(by)})
+    def _do_correct(self, which: str, by: str, more: str = "0") -> None:
+        """A trade of ours has another price, and another quantity."""
+        self._correct(
+            int(which), lambda trade: {"price": trade.price + int(by), "quantity": max(1, trade.quantity + int(more))}
+        )
 
     def _correct(self, which: int, changes: Any) -> None:
         trades = [trade for trade in self.world.exchange.engine.book.trades.values() if trade.quantity]
-        if trades:
-            trade = trades[which % len(trades)]
+        if not trades:
+            return
+        trade = trades[which % len(trades)]
+        try:
             self.world.exchange.engine.correct(trade.trade_id, **changes(trade))
+        except KernelError as problem:
+            self.world.tell("venue", f"has no such correction: {problem}")
 
     def _do_halt(self, symbol_id: str, how_long: str) -> None:
         engine = self.world.exchange.engine
@@ -313,6 +332,9 @@ class Player:
         rebuilt.apply([event_of(StoredRow(*row)) for row in world.recorder.rows])
         alive = {item.label: item.kernel.state.digest() for item in world.alive}
         world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
+        for process in world.alive:
+            for number in range(1, process.watchers + 1):
+                world.audit.watched_to_the_end(f"{process.label}'s subscriber {number}")
 
     async def _bury(self) -> None:
         """End every task: the dead take their last steps now, and can do nothing with them."""

@@ -39,6 +39,11 @@ from tests.simulation.plan import PRICE, SYMBOLS, Plan, drawn_fault
 
 LEASE_S = 10
 RENEWED_EVERY_S = 2
+FUNDS = {
+    "plenty": {"XS": 10**13, "XT": 10**10, "Y": 10**14},
+    "scarce": {"XS": 3 * 10**7, "XT": 2 * 10**7, "Y": 4 * 10**9},  # for some ten orders at a time
+}
+"""What the account begins with."""
 
 
 class DriftingClock:
@@ -263,6 +268,8 @@ class Process:
         chance = random.Random(f"{world.plan.seed}/{self.label}")
         self.steps = Steps()
         self.dead = False
+        self.watchers = 0
+        """How many subscribed here."""
         self.stops: dict[str, Callable[[], None]] = {}
         """What happens to it when it comes to a point."""
         self.clock = DriftingClock(world.clock, skew_ns=world.skew_ns, chance=chance)
@@ -293,7 +300,6 @@ class Process:
         if self.dead:
             return
         self.dead = self.steps.still = self.steps.dead = True
-        self.steps.waiting.clear()
         self.world.tell(self.label, "is killed")
         if self.world.lease_holder is self.lease:
             self.world.lease_holder = None
@@ -448,9 +454,10 @@ def paper_config(plan: Plan) -> PaperConfig:
     return PaperConfig(
         symbols=tuple(symbol(name) for name in SYMBOLS),
         assets=tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("XS", "XT", "Y")),
-        balances={"XS": 10**13, "XT": 10**10, "Y": 10**14},
+        balances=dict(FUNDS[world["funds"]]),
         last_prices=dict.fromkeys(SYMBOLS, PRICE),
         dedupe=Dedupe(world["dedupe"]),
+        dedupe_for_ns=seconds(world["dedupe-for"]) or None,
         validity_window_ns=None if world["window"] == "none" else seconds(world["window"]),
         clock_skew_ns=seconds(world["skew"]),
         lookup=world["lookup"] != "no",

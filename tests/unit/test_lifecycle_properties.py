@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import events
+from kernel.errors import OutcomeUnknown
 from kernel.events import IntentCreated
 from kernel.lifecycle import TERMINAL, Record, ord_status, order_state
 from kernel.lifecycle.facts import OrderFacts, TradeEntry, effective_trades
@@ -328,3 +329,12 @@ def test_requests_find_their_order_without_the_venues_id() -> None:
     journal.hear("i", a_report(ExecType.REPLACED, at=2, client_id="r1", orig_client_order_id="c1", order_qty=90))
     (facts,) = journal.record().orders
     assert (facts.quantity, facts.client_order_id, facts.cum_qty) == (100, "r2", 100)
+
+
+def test_a_report_that_names_no_order_is_unknown() -> None:
+    """An answer without any id can't be read: it is no order of its own, however often it comes."""
+    journal = a_submitted_journal()
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown, match="an order id"):
+            journal.hear("i", a_report(ExecType.NEW, client_id=None))
+    assert journal.record().orders == ()

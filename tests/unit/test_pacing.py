@@ -76,3 +76,12 @@ def test_keys_do_not_know_of_each_other(pacing: Pacing) -> None:
     pacing.begin("a", "look")
     pacing.slow_down("a")
     assert pacing.begin("b", "look") == 0
+
+
+def test_only_what_is_kept_keeps_its_pace(pacing: Pacing, clock: HandClock) -> None:
+    """A key that converged without a run of its own is forgotten with the others that are not named."""
+    for key in ("a", "b"):
+        pacing.begin(key, "look")
+        pacing.slow_down(key)
+    pacing.keep(frozenset({"b"}))
+    assert (pacing.begin("a", "look"), pacing.begin("b", "look") > clock.now_ns()) == (0, True)
