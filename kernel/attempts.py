@@ -307,11 +307,14 @@ def failed(
 
 
 def next_submit_number(record: Record) -> int:
-    """The number of the next submit: the last one while its id is neither seen nor refused, else one more (H5b)."""
+    """The number of the next submit: the last one while its id is neither seen nor refused, else one more (H5b).
+
+    A refusal answers one send: while an earlier send of the id may still arrive, the id is not spent (H7).
+    """
     last = record.submit
     if last is None:
         return record.number + 1
-    if last.outcome in UNSETTLED:
+    if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unsettled):
         return last.number
     seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
     if last.outcome is AttemptOutcome.DEAD and not seen:

@@ -26,15 +26,19 @@ def conditions(record: Record) -> dict[FindingKind, str]:
 
 
 def duplicate_orders(record: Record) -> str:
-    """Several live orders, or a live one under an id that had made another order before it (H9)."""
+    """Several live orders, or one that works or traded under an id that had made another order before it (H9)."""
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
-    if not live:
-        return ""
-    older = record.orders[: record.orders.index(live[0])]
-    twins = [facts for facts in older if not set(facts.client_order_ids).isdisjoint(live[0].client_order_ids)]
-    return f"{name_of(live[0])} works under the id of {', '.join(map(name_of, twins))}" if twins else ""
+    first: dict[str, OrderFacts] = {}
+    found = []
+    for facts in record.orders:
+        twins = {name_of(first[name]): None for name in facts.client_order_ids if name in first}
+        if twins and (facts.live or facts.cum_qty):
+            found.append(f"{name_of(facts)} {'works' if facts.live else 'traded'} under the id of {', '.join(twins)}")
+        for name in facts.client_order_ids:
+            first.setdefault(name, facts)
+    return "; ".join(found)
 
 
 def late_accepts(record: Record) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -55,11 +55,13 @@ def test_bad_arguments_are_told(arguments: tuple[str, ...]) -> None:
 class NoRows(Rows):
     """A log in which nothing was recorded."""
 
-    def after(self, position: int) -> list[dict[str, Any]]:
-        return []
+    errors = sqlite3.Error
 
-    def close(self) -> None:
-        return
+    def __init__(self) -> None:
+        super().__init__("SELECT 1 WHERE ? > ? AND FALSE")
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(":memory:", check_same_thread=False)
 
 
 async def test_a_request_that_was_not_logged_is_found(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ class Order:
     status: str = ""
     cum_qty: int = 0
     cum_qty_max: int = 0
+    grew: bool = False
+    """Whether a correction added to what had filled when it was closed."""
     closed_as: set[str] = field(default_factory=set)
     """Every status that it was closed with; a bust may open it again."""
 
@@ -99,26 +101,30 @@ class Intent:
     sends: list[Send] = field(default_factory=list)
     fills: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Quantity and price by fill key, as recorded; corrections and busts applied."""
-    busts: dict[str, int] = field(default_factory=dict)
-    """What corrections and busts leave of a trade, by its key: they may come before it."""
-    corrected: dict[str, str] = field(default_factory=dict)
-    """What each correction corrects, by fill keys."""
+    void: set[str] = field(default_factory=set)
+    """Keys of trades and corrections that were busted; a bust may come before what it voids."""
+    corrections: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """By the key of what each corrects: its own key, and the quantity that it leaves."""
     findings: set[str] = field(default_factory=set)
     exceeded: bool = False
-    """Whether a doubled request brought more than was wanted."""
+    """Whether a doubled request, or a correction, brought more than was wanted."""
     canceled_for_good: bool = False
     """Whether a cancel of it was acknowledged to a strategy."""
 
     @property
     def filled(self) -> int:
         """What the log counts as filled."""
-        return sum(self.busts.get(key, quantity) for key, (quantity, _) in self.fills.items())
+        corrections = {key for key, _ in self.corrections.values()}
+        return sum(self._left(key) for key in {*self.fills, *self.corrections} - corrections)
 
-    def root(self, fill_key: str) -> str:
-        """The trade that a correction goes back to."""
-        while fill_key in self.corrected:
-            fill_key = self.corrected[fill_key]
-        return fill_key
+    def _left(self, fill_key: str) -> int:
+        """What its corrections and busts leave of a trade."""
+        quantity = self.fills[fill_key][0] if fill_key in self.fills else 0
+        while fill_key not in self.void:
+            if fill_key not in self.corrections:
+                return quantity
+            fill_key, quantity = self.corrections[fill_key]
+        return 0
 
     def submits(self, client_order_id: str) -> list[Send]:
         return [item for item in self.sends if item.kind == "SUBMIT" and item.client_order_id == client_order_id]
@@ -255,11 +261,13 @@ class Auditor:
         same = last.client_order_id == send.client_order_id
         if not last.no and not self._seen(last.client_order_id) and not (same and self.dedupe == "FOR_EVER"):
             self.problem(7, f"{who} is submitted while {last.client_order_id} is not settled")
-        if not same and not self._seen(last.client_order_id) and not self._was_refused(intent, last.client_order_id):
+        if not same and not self._seen(last.client_order_id) and not self._is_refused(intent, last.client_order_id):
             self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
 
-    def _was_refused(self, intent: Intent, client_order_id: str) -> bool:
-        return any(item.refused for item in intent.submits(client_order_id))
+    def _is_refused(self, intent: Intent, client_order_id: str) -> bool:
+        """Whether a send of the id was refused, and none of the others can still arrive."""
+        sends = intent.submits(client_order_id)
+        return any(item.refused for item in sends) and all(item.no for item in sends)
 
     def _seen(self, client_order_id: str) -> bool:
         return client_order_id in self._reported
@@ -338,14 +346,10 @@ class Auditor:
         self._fact("filled", event)
 
     def _on_FillBusted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.busts[intent.root(event["ref_fill_key"])] = 0
+        intent.void.add(event["ref_fill_key"])
 
     def _on_FillCorrected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.corrected[event["fill_key"]] = event["ref_fill_key"]
-        root = intent.root(event["fill_key"])
-        intent.fills.setdefault(root, (0, 0))
-        if intent.busts.get(root) != 0:
-            intent.busts[root] = event["last_qty"]
+        intent.corrections[event["ref_fill_key"]] = (event["fill_key"], event["last_qty"])
         self._fact("corrected", event)
 
     def _fact(self, what: str, event: dict[str, Any]) -> None:
@@ -470,6 +474,7 @@ class Auditor:
             self.orders[known.exchange_order_id] = known
             self._by_intent[self._owner.get(client_id, "")].append(known)
             self._check_new(known)
+        known.grew = known.grew or (bool(known.closed_as) and not known.open and order["cum_qty"] > known.cum_qty)
         known.status, known.cum_qty, known.quantity = order["status"], order["cum_qty"], order["quantity"]
         known.cum_qty_max = max(known.cum_qty_max, known.cum_qty)
         if not known.open:
@@ -510,7 +515,7 @@ class Auditor:
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
         if len(live) <= 1 and most <= intent.most_wanted:
             return
-        if any(order.client_order_id in self.doubled for order in orders):
+        if any(order.grew or order.client_order_id in self.doubled for order in orders):
             intent.exceeded = True  # no kernel can prevent it (H9); it must be told and contained
         elif len(live) > 1:
             self.problem(2, f"{intent_id} has {len(live)} live orders: {', '.join(live)}")
@@ -696,4 +701,4 @@ class Auditor:
     def _check_contained(self, intent: Intent) -> None:
         """What the network doubled has its finding, if it came to more than one order."""
         if intent.exceeded and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
-            self.problem(2, f"{intent.intent_id} had more than was wanted by a doubled request, and no finding says so")
+            self.problem(2, f"{intent.intent_id} had more than was wanted by no fault of ours, and no finding says so")

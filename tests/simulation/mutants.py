@@ -33,6 +33,17 @@ def number_goes_on_after_absence() -> list[Patch]:
     return [(attempts, "next_submit_number", lambda known: known.number + 1)]
 
 
+def a_refusal_spends_the_id() -> list[Patch]:
+    """H7: a refused resend is taken to answer the first send as well."""
+    honest = attempts.next_submit_number
+
+    def next_number(known: Any) -> int:
+        refused = known.submit is not None and known.submit.outcome is AttemptOutcome.REJECTED
+        return known.number + 1 if refused else honest(known)
+
+    return [(attempts, "next_submit_number", next_number)]
+
+
 def grace_is_forgotten() -> list[Patch]:
     """H1: a look that began after the attempt proves absence."""
     return [with_absent_after(lambda event: event.stamp_ns)]
@@ -382,7 +393,7 @@ def a_batch_is_folded_once() -> list[Patch]:
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
-        number_goes_on_after_absence, grace_is_forgotten, grace_without_read_lag, sent_whenever, sent_without_the_lease,
+        number_goes_on_after_absence, a_refusal_spends_the_id, grace_is_forgotten, grace_without_read_lag, sent_whenever, sent_without_the_lease,
         older_epochs_may_write, recorded_after_the_send, refusal_for_duplicate, silence_is_no, server_error_is_no,
         refused_cancel_is_death, acts_on_what_is_not_folded, a_closed_order_takes_no_fill, fills_count_each_time,
         totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,

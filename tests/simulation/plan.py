@@ -102,8 +102,11 @@ def made(operation: str, kind: str, delay_s: float) -> Fault:
     return Fault(kind=FaultKind(kind), operation=Operation(operation), delay_ns=round(delay_s * 1e9))
 
 
-DELAYS_S = (0.01, 0.1, 0.5, 1.0, 1.8, 2.5, 3.7, 6.0)
-"""How late something comes: soon, just before a request's window ends, and behind it."""
+DELAYS_S = (0.01, 0.1, 0.5, 1.0, 2.5, 6.0)
+"""How late something comes, apart from just in time."""
+UNLUCKY_SHARE = 0.15
+"""How many intents have much against them at once: lost answers whose reports are lost too, and looks that fail."""
+UNLUCKY_RATE = 0.5
 KINDS: dict[str, tuple[FaultKind, ...]] = {
     operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind)) for operation in Operation
 }
@@ -116,14 +119,22 @@ def drawn_fault(plan: Plan, operation: str, subject: str, number: int) -> Fault 
     rate = float(plan.world["faults"])
     if not rate:
         return None
+    if random.Random(f"{plan.seed}/{subject}").random() < UNLUCKY_SHARE:
+        rate = UNLUCKY_RATE
     chance = random.Random(f"{plan.seed}/{operation}/{subject}/{number}")
     if chance.random() >= rate:
         return None
     kind = chance.choice(KINDS[operation])
-    delay_s = chance.choice(DELAYS_S)
+    delay_s = chance.choice((*DELAYS_S, *[just_in_time_s(plan)] * 2))
     if kind is FaultKind.UNSOLICITED_CANCEL and chance.random() < 0.5:
         delay_s = 0.0
     return made(operation, kind.value, delay_s)
+
+
+def just_in_time_s(plan: Plan) -> float:
+    """How late a request may be and still be taken: what no look shows until it is nearly too late."""
+    window = plan.world["window"]
+    return round((2 if window == "none" else float(window)) - float(plan.world["latency"]) - 0.15, 3)
 
 
 def from_seed(seed: int, *, commands: int = COMMANDS) -> Plan:
