@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from kernel.lifecycle.facts import OrderFacts, TradeEntry, effective_trades
+from kernel.lifecycle.facts import OrderFacts, TradeEntry
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
 
@@ -123,7 +123,7 @@ class BareTrade(NamedTuple):
 def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, TradeEntry]]:
     """The trades that count, with their symbol and side."""
     for facts in orders:
-        for entry in effective_trades(facts.trades, facts.busts):
+        for entry in facts.counted_trades:
             order = facts.order
             yield BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price), entry
 

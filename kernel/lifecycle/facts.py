@@ -111,6 +111,11 @@ class OrderFacts:
     """Came from a store's write, so that its totals may never be explained by fills."""
 
     @cached_property
+    def counted_trades(self) -> tuple[TradeEntry, ...]:
+        """The trades that count, corrected and without those made void."""
+        return self.trades if simple(self) else compute_counted_trades(self)
+
+    @cached_property
     def quantities(self) -> Quantities:
         return compute_quantities(self)
 
@@ -192,13 +197,18 @@ class Quantities(NamedTuple):
 
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
-    trades = facts.trades if simple(facts) else tuple(effective_trades(facts.trades, facts.busts))
+    trades = facts.counted_trades
     traded = sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
     notional = sum(trade.quantity * trade.price for trade in trades)
-    voided_ns = newest_void(facts)
-    valid = (item for item in facts.evidence if item.time_ns >= voided_ns)
+    valid = valid_evidence(facts)
     shown = max((in_new_units(facts, item.cum_qty, item.time_ns) for item in valid), default=0)
-    return Quantities(traded, notional, max(traded, shown), voided_ns)
+    return Quantities(traded, notional, max(traded, shown), newest_void(facts))
+
+
+def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
+    """The totals that know of every bust and correction."""
+    voided_ns = newest_void(facts)
+    return [item for item in facts.evidence if item.time_ns >= voided_ns]
 
 
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
@@ -238,6 +248,23 @@ def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, i
         chains.setdefault(root_key(entry.fill_key, by_key), []).append(entry)
     void_roots = {root_key(key, by_key) for key, _ in busts}
     return [entry for root, chain in chains.items() if root not in void_roots for entry in newest_of(chain)]
+
+
+def compute_counted_trades(facts: OrderFacts) -> tuple[TradeEntry, ...]:
+    """What counts, where something was corrected or busted.
+
+    A correction of a trade that is not known may correct one that is, by a correction between them that was lost. It does
+    not count where it would make more of the trades than the venue's own newest total.
+    """
+    entries = tuple(effective_trades(facts.trades, facts.busts))
+    by_key = {entry.fill_key: entry for entry in facts.trades}
+    rooted = tuple(entry for entry in entries if root_key(entry.fill_key, by_key) in by_key)
+    newest = max(valid_evidence(facts), default=None)
+    if len(rooted) == len(entries) or newest is None:
+        return entries
+    until_then = (entry for entry in entries if entry.time_ns <= newest.time_ns)
+    traded = sum(in_new_units(facts, entry.quantity, entry.time_ns) for entry in until_then)
+    return rooted if traded > in_new_units(facts, newest.cum_qty, newest.time_ns) else entries
 
 
 def root_key(fill_key: str, by_key: dict[str, TradeEntry]) -> str:

@@ -107,7 +107,7 @@ class Intent:
     """By the key of what each corrects: its own key, and the quantity that it leaves."""
     findings: set[str] = field(default_factory=set)
     exceeded: bool = False
-    """Whether a doubled request, or a correction, brought more than was wanted."""
+    """Whether a doubled request brought more than was wanted."""
     canceled_for_good: bool = False
     """Whether a cancel of it was acknowledged to a strategy."""
 
@@ -509,13 +509,13 @@ class Auditor:
     def _check_exposure(self, intent_id: str) -> None:
         orders = self._by_intent[intent_id]
         intent = self.intents.get(intent_id)
-        if intent is None or any(order.reopened for order in orders):
+        if intent is None or any(order.reopened or order.grew for order in orders):
             return
         live = [order.exchange_order_id for order in orders if order.open]
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
         if len(live) <= 1 and most <= intent.most_wanted:
             return
-        if any(order.grew or order.client_order_id in self.doubled for order in orders):
+        if any(order.client_order_id in self.doubled for order in orders):
             intent.exceeded = True  # no kernel can prevent it (H9); it must be told and contained
         elif len(live) > 1:
             self.problem(2, f"{intent_id} has {len(live)} live orders: {', '.join(live)}")
@@ -701,4 +701,4 @@ class Auditor:
     def _check_contained(self, intent: Intent) -> None:
         """What the network doubled has its finding, if it came to more than one order."""
         if intent.exceeded and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
-            self.problem(2, f"{intent.intent_id} had more than was wanted by no fault of ours, and no finding says so")
+            self.problem(2, f"{intent.intent_id} had more than was wanted by a doubled request, and no finding says so")
