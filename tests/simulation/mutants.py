@@ -393,7 +393,8 @@ def a_batch_is_folded_once() -> list[Patch]:
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
-        number_goes_on_after_absence, a_refusal_spends_the_id, grace_is_forgotten, grace_without_read_lag, sent_whenever, sent_without_the_lease,
+        number_goes_on_after_absence, a_refusal_spends_the_id, grace_is_forgotten, grace_without_read_lag,
+        sent_whenever, sent_without_the_lease,
         older_epochs_may_write, recorded_after_the_send, refusal_for_duplicate, silence_is_no, server_error_is_no,
         refused_cancel_is_death, acts_on_what_is_not_folded, a_closed_order_takes_no_fill, fills_count_each_time,
         totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,
