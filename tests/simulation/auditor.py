@@ -117,6 +117,11 @@ class Intent:
         corrections = {key for key, _ in self.corrections.values()}
         return sum(self._left(key) for key in {*self.fills, *self.corrections} - corrections)
 
+    @property
+    def reported(self) -> int:
+        """What the trades in the log come to; more than the venue ever had at once, if the report of a bust was lost."""
+        return sum(map(self._left, self.fills))
+
     def _left(self, fill_key: str) -> int:
         """What its corrections and busts leave of a trade."""
         quantity = self.fills[fill_key][0] if fill_key in self.fills else 0
@@ -563,7 +568,7 @@ class Auditor:
     def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
         """What a query showed of an order, now."""
         orders = self._by_intent[intent_id]
-        most = sum(order.cum_qty_max for order in orders)
+        most = max(sum(order.cum_qty_max for order in orders), self._intent(intent_id).reported)
         if cum_qty > most and self.immediate:
             self.problem(1, f"{intent_id} shows {cum_qty} filled, the venue never had more than {most}")
         live = [order for order in orders if order.open]
