@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import weakref
 from collections import deque
@@ -23,8 +24,9 @@ HELD_ROWS_MAX = 20_000
 class Subscription:
     """One tail's place in the feed. Taken from on its own loop, offered to on that loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, serial: int) -> None:
         self.loop = loop
+        self.serial = serial
         self.must_read = True
         """Whether the database may hold what was not handed over."""
         self.closed = False
@@ -79,7 +81,9 @@ class Feed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
+        """In the order in which they came: who came first hears first."""
+        self._serial = itertools.count()
         self._closed = False
 
     def __bool__(self) -> bool:
@@ -87,21 +91,21 @@ class Feed:
 
     def subscribe(self, loop: asyncio.AbstractEventLoop) -> Subscription:
         """A place for a tail that runs on `loop`; it is closed at once when the feed is."""
-        subscription = Subscription(loop)
         with self._lock:
-            self._subscriptions.add(subscription)
+            subscription = Subscription(loop, next(self._serial))
+            self._subscriptions[subscription.serial] = subscription
             subscription.closed = self._closed
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a tail."""
         with self._lock:
-            self._subscriptions.discard(subscription)
+            self._subscriptions.pop(subscription.serial, None)
 
     def subscriptions(self) -> list[Subscription]:
         """Every tail there is now."""
         with self._lock:
-            return list(self._subscriptions)
+            return list(self._subscriptions.values())
 
     def nudge(self) -> None:
         """Let every tail look at the database; from any thread."""

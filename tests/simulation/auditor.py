@@ -16,123 +16,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-OPEN = ("NEW", "PARTIALLY_FILLED")
+from tests.simulation.account import Intent, Order, Problem, Send
+
 TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 ONE_SHOT = ("IOC", "FOK")
 INTENT = "intent:"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A broken promise."""
-
-    invariant: int
-    text: str
-    at_ns: int = 0
-    """When it was found, on the venue's clock."""
-
-    def __str__(self) -> str:
-        return f"invariant {self.invariant}: {self.text}"
-
-
-@dataclass
-class Send:
-    """One attempt, as the log has it."""
-
-    position: int
-    intent_id: str
-    kind: str
-    client_order_id: str
-    stamp_ns: int
-    send_by_ns: int
-    valid_until_ns: int | None
-    absent_after_ns: int | None
-    target: tuple[str | None, str | None]
-    """For a cancel: client order id and venue id of the order aimed at."""
-    terms: dict[str, Any]
-    generation: int = 0
-    left: bool = False
-    """Whether it left for the wire."""
-    no: bool = False
-    """Whether the log says that it came to nothing: refused, not sent, or absent."""
-    refused: bool = False
-    """Whether the venue refused it, by the log."""
-
-
-@dataclass
-class Order:
-    """One order at the venue, as the venue itself has it."""
-
-    exchange_order_id: str
-    client_order_id: str
-    quantity: int
-    price: int | None = None
-    status: str = ""
-    cum_qty: int = 0
-    cum_qty_max: int = 0
-    grew: bool = False
-    """Whether a correction added to what had filled when it was closed."""
-    closed_as: set[str] = field(default_factory=set)
-    """Every status that it was closed with; a bust may open it again."""
-
-    @property
-    def open(self) -> bool:
-        return self.status in OPEN
-
-    @property
-    def reopened(self) -> bool:
-        """Whether a bust opened it again: then a second order may work without anybody's fault."""
-        return self.open and bool(self.closed_as)
-
-
-@dataclass
-class Intent:
-    """One intent, as the log has it."""
-
-    intent_id: str
-    order: dict[str, Any] = field(default_factory=dict)
-    desired: str = "WORKING"
-    recreate: bool = False
-    generation: int = 0
-    most_wanted: int = 0
-    sends: list[Send] = field(default_factory=list)
-    fills: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Quantity and price by fill key, as recorded; corrections and busts applied."""
-    void: set[str] = field(default_factory=set)
-    """Keys of trades and corrections that were busted; a bust may come before what it voids."""
-    corrections: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """By the key of what each corrects: its own key, and the quantity that it leaves."""
-    findings: set[str] = field(default_factory=set)
-    exceeded: bool = False
-    """Whether a doubled request brought more than was wanted."""
-    canceled_for_good: bool = False
-    """Whether a cancel of it was acknowledged to a strategy."""
-
-    @property
-    def filled(self) -> int:
-        """What the log counts as filled."""
-        corrections = {key for key, _ in self.corrections.values()}
-        return sum(self._left(key) for key in {*self.fills, *self.corrections} - corrections)
-
-    @property
-    def reported(self) -> int:
-        """What the trades in the log come to; more than the venue ever had at once, if the report of a bust was lost."""
-        return sum(map(self._left, self.fills))
-
-    def _left(self, fill_key: str) -> int:
-        """What its corrections and busts leave of a trade."""
-        quantity = self.fills[fill_key][0] if fill_key in self.fills else 0
-        while fill_key not in self.void:
-            if fill_key not in self.corrections:
-                return quantity
-            fill_key, quantity = self.corrections[fill_key]
-        return 0
-
-    def submits(self, client_order_id: str) -> list[Send]:
-        return [item for item in self.sends if item.kind == "SUBMIT" and item.client_order_id == client_order_id]
 
 
 class Auditor:

@@ -20,7 +20,7 @@ from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.paper_faults import Fault
 from projections import State
-from tests.simulation.auditor import Problem
+from tests.simulation.account import Problem
 from tests.simulation.loop import VirtualLoop, run
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from tests.simulation.auditor import Problem
+from tests.simulation.account import Problem
 from tests.simulation.plan import WORLD, Plan
 from tests.simulation.player import Outcome, play
 
