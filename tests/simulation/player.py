@@ -82,6 +82,7 @@ class Player:
             await self._until(op.at_s)
             self._happen(op)
         await self._quiet()
+        await self._folded()
         self._account()
         await self._bury()
         if self.loop.errors:
@@ -288,6 +289,14 @@ class Player:
                 before, same_since_s = restless, self.loop.time()
             if self.loop.time() - same_since_s >= (20 if not restless else 60) and self.loop.time() - began_s >= 40:
                 return
+
+    async def _folded(self) -> None:
+        """Wait until everybody has folded all that is in the log: news take their time."""
+        for _ in range(100):
+            head = self.world.recorder.head().position
+            if all(process.kernel.state.position == head for process in self.world.alive):
+                return
+            await asyncio.sleep(0.01)
 
     def _heal(self) -> None:
         """A supervisor: a kernel that gave up is started again."""
