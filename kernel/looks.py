@@ -223,8 +223,9 @@ class VenueLooker:
         )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
-        if look.listed or self._venue.capabilities.sees_closed:
+        if look.listed or LookScope.ORDER in look.scopes:
             return look.listed
+        # The list was looked at: there is no look-up, or it shows another order of the same client id.
         capabilities = self._venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and look.began_ns >= shown_ns:

@@ -206,14 +206,14 @@ def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:
     """Whether the end of a venue order ends the wish for it, until the intent changes.
 
-    An end that we asked for never does (H11). An order ended by its own terms or refused after it was accepted does; one
-    that the venue canceled by itself does unless the intent says RECREATE.
+    An order ended by its own terms or refused after it was accepted does, whatever else was asked. A cancel that we asked
+    for never does (H11); one that the venue made by itself does unless the intent says RECREATE.
     """
-    if item.live or item.solicited or item.generation not in (0, intent.generation):
+    if item.live or item.generation not in (0, intent.generation):
         return False
     if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
         return True
-    if item.ord_status is not OrdStatus.CANCELED:
+    if item.ord_status is not OrdStatus.CANCELED or item.solicited:
         return False
     once = intent.order.time_in_force in ONE_SHOT or intent.order.order_type is OrderType.MARKET
     return once or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP

@@ -30,15 +30,32 @@ def duplicate_orders(record: Record) -> str:
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
+    return "; ".join(told_twin(facts, older) for facts, older in twins(record) if facts.live or facts.cum_qty)
+
+
+def twins(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
+    """Each order under an id that had made another one before it, with that one."""
     first: dict[str, OrderFacts] = {}
     found = []
     for facts in record.orders:
-        twins = {name_of(first[name]): None for name in facts.client_order_ids if name in first}
-        if twins and (facts.live or facts.cum_qty):
-            found.append(f"{name_of(facts)} {'works' if facts.live else 'traded'} under the id of {', '.join(twins)}")
+        older = next((first[name] for name in facts.client_order_ids if name in first), None)
+        if older is not None:
+            found.append((facts, older))
         for name in facts.client_order_ids:
             first.setdefault(name, facts)
-    return "; ".join(found)
+    return found
+
+
+def told_twin(facts: OrderFacts, older: OrderFacts) -> str:
+    what = "works" if facts.live else "traded" if facts.cum_qty else "ended without a trade"
+    return f"{name_of(facts)} {what} under the id of {name_of(older)}"
+
+
+def ended_twin(before: Record, after: Record) -> str:
+    """An order under another's id that is heard of only now that it has ended without a trade."""
+    known = {name_of(facts) for facts in before.orders}
+    found = [pair for pair in twins(after) if name_of(pair[0]) not in known] if len(after.orders) > 1 else []
+    return "; ".join(told_twin(*pair) for pair in found if not (pair[0].live or pair[0].cum_qty))
 
 
 def late_accepts(record: Record) -> str:
@@ -95,6 +112,9 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
     if after is before:
         return []
     held = conditions(after)
+    passed = ended_twin(before, after)
+    if passed:
+        held.setdefault(FindingKind.DUPLICATE_ORDER, passed)
     ids = {finding_id(kind, after.intent_id): (kind, text) for kind, text in held.items()}
     watched = {finding_id(kind, after.intent_id) for kind in WATCHED}
     symbol_id = after.intent.order.symbol_id if after.intent else None

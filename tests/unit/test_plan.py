@@ -139,6 +139,12 @@ def test_what_is_left_is_submitted_after_a_solicited_cancel() -> None:
     assert step(an_intent(), state) == Submit(buy(2))
 
 
+def test_an_order_that_expired_ends_the_wish_though_a_cancel_was_asked_for() -> None:
+    """It ended by its own terms: the cancel on its way had no part in it."""
+    state = a_state(an_order(live=False, ord_status=OrdStatus.EXPIRED, solicited=True))
+    assert isinstance(step(an_intent(time_in_force=TimeInForce.IOC), state), Nothing)
+
+
 def test_an_unsolicited_cancel_stops_the_intent_by_default() -> None:
     """The venue's own cancel ends the wish."""
     assert isinstance(step(an_intent(), a_state(an_order(live=False))), Nothing)
