@@ -34,7 +34,7 @@ from kernel.venues.paper_draft import Draft, fee_on, other
 from kernel.venues.paper_groups import open_group, settle
 from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_market import PaperMarket
-from kernel.venues.paper_orders import PaperOrder
+from kernel.venues.paper_orders import PaperOrder, PaperTrade
 from kernel.venues.paper_reports import order_truth, report_of, status_report, trade_truth
 from kernel.venues.paper_rules import Execution, Incoming, match
 from kernel.venues.paper_stamps import Stamps
@@ -343,9 +343,13 @@ class PaperEngine:
         self.expire_due()
         return {
             "orders": [order_truth(order) for order in self.book.own_orders()],
-            "trades": [trade_truth(trade, self.book.order_of(trade)) for trade in self.book.trades.values()],
+            "trades": [self.trade_truth(trade) for trade in self.book.trades.values()],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
+
+    def trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
+        """What is so of one of the client's trades, as JSON."""
+        return trade_truth(trade, self.book.order_of(trade))
 
     # ------------------------------------------------------------------------------------------------------- checking
     def _check_id(self, client_order_id: str) -> None:
