@@ -1,17 +1,28 @@
-"""Help for tests with a paper exchange: orders in few words, a clock set by hand, and one exchange in both its forms."""
+"""Help for tests with a paper exchange: orders in few words, a clock set by hand, an engine alone (`Bench`), and one
+exchange in both its forms (`PaperWorld`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from kernel.clock import NS_PER_S, Clock
-from kernel.order_spec import OrderType, Side, StandardOrder
-from kernel.venues import CancelRequest, PaperVenue, SubmitRequest
-from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder
+from kernel.venues import (
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    PaperVenue,
+    SubmitGroupRequest,
+    SubmitRequest,
+)
+from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade
+from kernel.venues.paper_engine import PaperEngine
 from kernel.venues.paper_exchange import PaperExchange
 from kernel.venues.paper_faults import FaultSource
+from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_server import PaperServer
 
 SYMBOL = "BTCUSDT"
@@ -19,6 +30,7 @@ LAST = 6_180_000
 """Last price before the tape moves, at the price scale."""
 LOT = 1_000
 COIN = 10**8
+USDT = 10**8
 BUY, SELL = Side.BUY, Side.SELL
 
 
@@ -64,6 +76,87 @@ def cancel(target: str, clock: Clock, *, request_id: str = "cancel-1", **fields:
         stamp_ns=clock.now_ns(),
         **fields,
     )
+
+
+def modify(
+    target: str, order: StandardOrder, clock: Clock, *, request_id: str = "amend-1", **fields: Any
+) -> ModifyRequest:
+    """An amend of the order under a client order id."""
+    return ModifyRequest(
+        client_order_id=request_id,
+        symbol_id=SYMBOL,
+        target_client_order_id=target,
+        order=order,
+        stamp_ns=clock.now_ns(),
+        **fields,
+    )
+
+
+def group(mode: OcoMode, clock: Clock, **orders: StandardOrder) -> SubmitGroupRequest:
+    """Orders as a group, by client order id."""
+    return SubmitGroupRequest(
+        group_client_id="group",
+        mode=mode,
+        orders=tuple(submit(name, order, clock) for name, order in orders.items()),
+        stamp_ns=clock.now_ns(),
+    )
+
+
+class Bench:
+    """An engine on a hand-set clock, with all that it reported."""
+
+    def __init__(self, journal: Journal | None = None, clock: HandClock | None = None, **config: Any) -> None:
+        self.clock = clock or HandClock()
+        self.reports: list[ExecutionReport] = []
+        self.heard = 0
+        self.engine = PaperEngine(
+            PaperConfig(**({"first_id": 1} | config)),
+            clock=self.clock,
+            journal=journal,
+            on_report=self.reports.append,
+        )
+
+    def submit(self, client_order_id: str, order: StandardOrder, *, age_s: float = 0) -> ExecutionReport:
+        return self.engine.submit(submit(client_order_id, order, self.clock, age_s=age_s))
+
+    def cancel(self, target: str, **fields: Any) -> ExecutionReport:
+        return self.engine.cancel(cancel(target, self.clock, **fields))
+
+    def modify(self, target: str, order: StandardOrder, **fields: Any) -> ExecutionReport:
+        return self.engine.modify(modify(target, order, self.clock, **fields))
+
+    def group(self, mode: OcoMode, **orders: StandardOrder) -> tuple[ExecutionReport, ...]:
+        return self.engine.submit_group(group(mode, self.clock, **orders))
+
+    def status(self, client_order_id: str) -> ExecutionReport:
+        found = self.engine.order(SYMBOL, client_order_id)
+        assert found is not None
+        return found
+
+    def tape(self, price: int, quantity: int, *, at_s: float = 0) -> None:
+        time_ns = self.clock.now_ns() + round(at_s * NS_PER_S)
+        self.engine.tape_trade(SYMBOL, TapeTrade(1, price, quantity, time_ns, buyer_is_maker=True))
+
+    def told(self) -> list[tuple[str, str]]:
+        """Every report since the last time: of which order, and what kind."""
+        told, self.heard = self.reports[self.heard :], len(self.reports)
+        return [(str(report.orig_client_order_id or report.client_order_id), str(report.exec_type)) for report in told]
+
+    def kinds(self) -> list[str]:
+        return [str(report.exec_type) for report in self.reports]
+
+    def free(self, asset: str) -> int:
+        return self.engine.balances()[asset].free
+
+
+@contextmanager
+def recorded(path: Path, **config: Any) -> Iterator[Bench]:
+    """A bench with a journal, closed at the end as a kill would."""
+    journal = Journal(path)
+    try:
+        yield Bench(journal, **config)
+    finally:
+        journal.close()
 
 
 class PaperWorld:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Annotated, Protocol
 
+import pydantic
 from pydantic import Field
 
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
@@ -22,6 +23,7 @@ from kernel.order_spec import (
     InstantNs,
     Int,
     Model,
+    OcoMode,
     OrderType,
     Side,
     StandardOrder,
@@ -51,7 +53,16 @@ class AmendDialect(StrEnum):
     IN_PLACE = "IN_PLACE"
     """The same venue order with new terms."""
     CANCEL_REPLACE = "CANCEL_REPLACE"
-    """A new venue order takes the place of the old one, atomically (FIX)."""
+    """A new venue order takes the place of the old one (FIX)."""
+
+
+class AmendQuantity(StrEnum):
+    """What the quantity in an amend means to a venue."""
+
+    TOTAL = "TOTAL"
+    """The order's total, filled part included."""
+    REMAINING = "REMAINING"
+    """What is to work from then on: what fills on the way comes on top."""
 
 
 class ReadLag(Model):
@@ -75,8 +86,12 @@ class VenueCapabilities(Model):
 
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
-    native_groups: bool = False
-    """Whether the venue works order groups by itself."""
+    amend_quantity: AmendQuantity = AmendQuantity.TOTAL
+    """What the quantity in an amend means."""
+    amend_atomic: bool = True
+    """Whether a cancel-replace that cannot place the new order leaves the old one working."""
+    native_groups: frozenset[OcoMode] = frozenset()
+    """Which group modes the venue works by itself."""
     lookup: bool = True
     """Whether an order can be looked up by client order id, open or not."""
     lookup_closed: bool = True
@@ -105,6 +120,10 @@ class VenueCapabilities(Model):
     """Whether the venue can cancel everything when it does not hear from us."""
     requests_per_second: Annotated[int, Field(gt=0)] | None = None
     """Rate limit of requests; none when there is none."""
+
+    @pydantic.field_serializer("native_groups", "order_types", "times_in_force")
+    def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
+        return sorted(values)
 
     @property
     def hosts_skew_ns(self) -> int:
@@ -153,6 +172,23 @@ class ModifyRequest(CancelRequest):
 
     order: StandardOrder
     """The terms wanted; `quantity` is the order's total, filled part included."""
+    cum_qty: Uint64 = 0
+    """What of it had filled as the kernel knew; with `REMAINING` the adapter asks for `order.quantity - cum_qty`."""
+
+
+class SubmitGroupRequest(Model):
+    """New orders that the venue is to work as a group; all or none are taken."""
+
+    group_client_id: str
+    """Ours, of the group as a whole."""
+    mode: OcoMode
+    """How the orders depend on each other."""
+    orders: Annotated[tuple[SubmitRequest, ...], Field(min_length=1)]
+    """The orders, in the order that the mode gives meaning to."""
+    stamp_ns: InstantNs
+    """The instant to sign into the request."""
+    valid_until_ns: InstantNs | None = None
+    """The venue is to refuse it after this, where it can."""
 
 
 class ExecutionReport(Model):
@@ -244,6 +280,9 @@ class Venue(Protocol):
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         """Place an order; its first report (NEW, or a TRADE or EXPIRED that came at once)."""
+
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        """Place orders that the venue works as a group; the first report of each, in their order. All or none are taken."""
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
         """Change an order; the report of the change."""

@@ -19,6 +19,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
     VenueSnapshot,
@@ -95,8 +96,15 @@ class PaperVenue:
         """Place an order; its NEW report. Trades at once follow on the stream."""
         return _report(await self._call(Operation.SUBMIT, request))
 
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        """Place orders that the exchange works as a group; the first report of each. All or none are taken."""
+        answer = await self._call(Operation.SUBMIT_GROUP, request)
+        assert isinstance(answer, tuple), "a group is answered by a report for each order"
+        return [*answer]
+
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Always `Rejected`: this exchange does not amend."""
+        """Change an order; REPLACED, the NEW report of the order that took its place, or CANCELED when what is asked for
+        has filled. `OutcomeUnknown` when no such order is open."""
         return _report(await self._call(Operation.MODIFY, request))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:

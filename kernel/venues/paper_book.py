@@ -7,71 +7,31 @@ It decides nothing and knows no clock.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import heapq
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from kernel.models import Balance, Liquidity, OrdStatus
-from kernel.order_spec import OrderType, Side, SymbolMetadata, TimeInForce
-from kernel.venues.paper_changes import OWN, AheadChanged, Change, Closed, Corrected, Opened, SymbolSet, Traded
+from kernel.models import Balance
+from kernel.order_spec import Side, SymbolMetadata
+from kernel.venues.paper_changes import (
+    AheadChanged,
+    Amended,
+    Change,
+    Corrected,
+    Opened,
+    OrderChange,
+    SymbolSet,
+    Traded,
+)
 from kernel.venues.paper_config import PaperConfig
+from kernel.venues.paper_orders import PaperOrder, PaperTrade, Place, after, filled, opened
 from kernel.venues.paper_rules import Resting, rescale
 
-OPEN_STATUSES = frozenset({OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
 BALANCE_HISTORY_MAX = 20_000
 """Versions of a balance that are kept; older stale reads show the oldest kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class PaperOrder:
-    """One version of an order."""
-
-    order_id: int
-    account: str
-    client_order_id: str
-    symbol_id: str
-    side: Side
-    order_type: OrderType
-    quantity: int
-    price: int | None
-    time_in_force: TimeInForce
-    created_ns: int
-    updated_ns: int
-    status: OrdStatus = OrdStatus.NEW
-    cum_qty: int = 0
-    cum_notional: int = 0
-    ahead: int = 0
-
-    @property
-    def open(self) -> bool:
-        """Whether it can trade."""
-        return self.status in OPEN_STATUSES
-
-    @property
-    def leaves_qty(self) -> int:
-        """What of it can still trade."""
-        return self.quantity - self.cum_qty if self.open else 0
-
-    @property
-    def own(self) -> bool:
-        """Whether it is the client's."""
-        return self.account == OWN
-
-
-@dataclass(frozen=True, slots=True)
-class PaperTrade:
-    """A trade of one of the client's orders, as it stands after corrections."""
-
-    trade_id: int
-    order_id: int
-    price: int
-    quantity: int
-    """0 when the trade is void."""
-    fee: int
-    fee_asset: str
-    liquidity: Liquidity
-    last_exec_id: int | None = None
-    """The correction or bust that it stands by; none while it is as it was made."""
+Unit = tuple[str, int]
+"""Orders that share what they hold: one order, or those of a group of which only one can trade it all."""
 
 
 class PaperBook:
@@ -87,7 +47,13 @@ class PaperBook:
         self._asset_decimals = {asset.asset_id: asset.decimals for asset in config.assets}
         self._versions: dict[int, list[PaperOrder]] = {}
         self._by_client: dict[str, list[int]] = {}
-        self._sides: dict[tuple[str, Side], list[tuple[int, int]]] = {}
+        self._sides: dict[tuple[str, Side], list[Place]] = {}
+        self._armed: dict[str, dict[int, None]] = {}
+        self._groups: dict[int, list[int]] = {}
+        self._expiries: list[tuple[int, int]] = []
+        self._positions: dict[str, int] = {}
+        self._own_open: dict[int, None] = {}
+        self._held: dict[Unit, dict[str, int]] = {}
         self._open_count: dict[str, int] = {}
         self._balances = {asset: [(0, balances.get(asset, 0), 0)] for asset in {*self._asset_decimals, *balances}}
 
@@ -96,6 +62,10 @@ class PaperBook:
         """An order by its id."""
         versions = self._versions.get(order_id)
         return versions[-1] if versions else None
+
+    def order_of(self, trade: PaperTrade) -> PaperOrder:
+        """The order that a trade is of."""
+        return self._current(trade.order_id)
 
     def newest(
         self, client_order_id: str, *, open_only: bool = False, as_of_ns: int | None = None
@@ -116,18 +86,55 @@ class PaperBook:
 
     def own_open(self) -> Iterator[PaperOrder]:
         """The client's open orders."""
-        for entries in self._sides.values():
-            for _, order_id in entries:
-                order = self._versions[order_id][-1]
-                if order.own:
-                    yield order
+        for order_id in self._own_open:
+            yield self._versions[order_id][-1]
+
+    def places(self, symbol_id: str, side: Side) -> Iterator[Place]:
+        """Where orders stand on a side, in price-time priority."""
+        yield from self._sides.get((symbol_id, side), ())
 
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
         """The orders on a side in price-time priority, without those of one account."""
-        for _, order_id in self._sides.get((symbol_id, side), ()):
+        for *_, order_id in self.places(symbol_id, side):
             order = self._versions[order_id][-1]
-            if order.account != but_account and order.price is not None:
-                yield Resting(order.order_id, order.price, order.leaves_qty, order.ahead)
+            if order.account != but_account:
+                yield order.resting
+
+    def armed(self, symbol_id: str) -> Iterator[PaperOrder]:
+        """The orders that wait for the market to reach their stop price."""
+        for order_id in self._armed.get(symbol_id, ()):
+            yield self._versions[order_id][-1]
+
+    def members(self, group_id: int) -> list[int]:
+        """The orders of a group, oldest first."""
+        return self._groups.get(group_id, [])
+
+    def held_by_unit(self, unit: Unit) -> dict[str, int]:
+        """What a unit holds, by asset."""
+        return self._held.get(unit, {})
+
+    def position(self, symbol_id: str) -> int:
+        """What the client's fills in a symbol come to."""
+        return self._positions.get(symbol_id, 0)
+
+    def next_expiry_ns(self) -> int | None:
+        """The next instant at which an open order ends by itself."""
+        while self._expiries:
+            if self._is_to_expire(*self._expiries[0]):
+                return self._expiries[0][0]
+            heapq.heappop(self._expiries)
+        return None
+
+    def expired(self, now_ns: int) -> list[int]:
+        """The open orders whose time has come, the earliest first."""
+        if not self._expiries or self._expiries[0][0] > now_ns:
+            return []
+        due = sorted({entry for entry in self._expiries if entry[0] <= now_ns and self._is_to_expire(*entry)})
+        return [order_id for _, order_id in due]
+
+    def _is_to_expire(self, at_ns: int, order_id: int) -> bool:
+        order = self._current(order_id)
+        return order.open and order.expires_ns == at_ns
 
     def open_count(self, symbol_id: str) -> int:
         """How many orders the client has open in a symbol."""
@@ -167,16 +174,37 @@ class PaperBook:
             quantity, decimals=symbol.quantity_decimals, to_decimals=self._asset_decimals[symbol.base_asset], up=True
         )
 
-    def locked_by(self, order: PaperOrder | None) -> tuple[str, int]:
-        """The asset and the amount that an order holds. Per order it is at least what the order may still cost."""
-        if order is None or not order.open or not order.own:
+    def held(self, orders: Iterable[PaperOrder]) -> dict[str, int]:
+        """What orders of one unit hold, by asset: as much as the one that holds most. Per order that is at least what it
+        may still cost, once the market trades it."""
+        held: dict[str, int] = {}
+        for order in orders:
+            asset_id, amount = self._held_by(order)
+            if amount:
+                held[asset_id] = max(held.get(asset_id, 0), amount)
+        return held
+
+    def _held_by(self, order: PaperOrder) -> tuple[str, int]:
+        if not order.open or not order.own or order.pending:
             return "", 0
         symbol = self.symbols[order.symbol_id]
         if order.side is Side.SELL:
             return symbol.base_asset, self.base_amount(symbol, order.leaves_qty)
-        price = order.price or 0
-        whole = self.quote_amount(symbol, price * order.quantity, up=True)
-        return symbol.quote_asset, whole - self.quote_amount(symbol, price * order.cum_qty, up=True)
+        price = (order.stop_price if order.armed and order.price is None else order.price) or 0
+        whole = self.quote_amount(symbol, order.cum_notional + price * order.leaves_qty, up=True)
+        return symbol.quote_asset, whole - self.quote_amount(symbol, order.cum_notional, up=True)
+
+    def settled(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
+        """By how much each balance moves when an order becomes another version. Rounding is against the client, once per
+        order and not per fill."""
+        if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
+            return {}
+        symbol = self.symbols[new.symbol_id]
+        buys = new.side is Side.BUY
+        before, now = (self.quote_amount(symbol, order.cum_notional, up=buys) for order in (old, new))
+        base = self.base_amount(symbol, new.cum_qty) - self.base_amount(symbol, old.cum_qty)
+        sign = 1 if buys else -1
+        return {symbol.base_asset: sign * base, symbol.quote_asset: -sign * (now - before)}
 
     # ------------------------------------------------------------------------------------------------------ changing
     def apply(self, change: Change) -> None:
@@ -186,9 +214,6 @@ class PaperBook:
                 self._open(change)
             case Traded():
                 self._trade(change)
-            case Closed():
-                order = self._current(change.order_id)
-                self._replace(order, replace(order, status=change.status, updated_ns=change.at_ns))
             case Corrected():
                 self._correct(change)
             case AheadChanged():
@@ -200,35 +225,32 @@ class PaperBook:
                 changed = change.model_dump(exclude={"kind", "symbol_id"}, exclude_none=True)
                 self.symbols[change.symbol_id] = symbol.model_copy(update=changed)
                 return
+            case _:
+                self._evolve(change)
         self.last_ns = max(self.last_ns, change.at_ns)
         self.last_exec_id = max(self.last_exec_id, change.exec_id)
 
     def _open(self, change: Opened) -> None:
-        order = PaperOrder(
-            order_id=change.order_id,
-            account=change.account,
-            client_order_id=change.client_order_id,
-            symbol_id=change.symbol_id,
-            side=change.side,
-            order_type=change.order_type,
-            quantity=change.quantity,
-            price=change.price,
-            time_in_force=change.time_in_force,
-            created_ns=change.at_ns,
-            updated_ns=change.at_ns,
-            ahead=change.ahead,
-        )
+        order = opened(change)
         self._versions[order.order_id] = []
         self.last_order_id = max(self.last_order_id, order.order_id)
         if order.own:
             self._by_client.setdefault(order.client_order_id, []).append(order.order_id)
+        if order.group_id is not None:
+            self._groups.setdefault(order.group_id, []).append(order.order_id)
         self._replace(None, order)
 
-    def _trade(self, change: Traded) -> None:
+    def _evolve(self, change: OrderChange) -> None:
         order = self._current(change.order_id)
+        new = after(order, change)
+        if isinstance(change, Amended) and change.request_id is not None:
+            self._by_client.setdefault(new.client_order_id, []).append(new.order_id)
+        self._replace(order, new)
+
+    def _trade(self, change: Traded) -> None:
         self.last_trade_id = max(self.last_trade_id, change.trade_id)
-        self._fill(order, quantity=change.quantity, notional=change.price * change.quantity, at_ns=change.at_ns)
-        if not order.own:
+        self._evolve(change)
+        if not self._current(change.order_id).own:
             return
         self.trades[change.trade_id] = PaperTrade(
             trade_id=change.trade_id,
@@ -244,29 +266,17 @@ class PaperBook:
     def _correct(self, change: Corrected) -> None:
         trade = self.trades[change.trade_id]
         order = self._current(trade.order_id)
-        self._fill(
+        new = filled(
             order,
             quantity=change.quantity - trade.quantity,
             notional=change.price * change.quantity - trade.price * trade.quantity,
             at_ns=change.at_ns,
         )
+        self._replace(order, new)
         self._move(trade.fee_asset, change.at_ns, total=trade.fee - change.fee)
         self.trades[trade.trade_id] = replace(
             trade, price=change.price, quantity=change.quantity, fee=change.fee, last_exec_id=change.exec_id
         )
-
-    def _fill(self, order: PaperOrder, *, quantity: int, notional: int, at_ns: int) -> None:
-        """Change what is filled of an order. A filled order that has something left again is open again."""
-        cum_qty = order.cum_qty + quantity
-        assert 0 <= cum_qty <= order.quantity, "nothing is filled beyond its quantity"
-        status = order.status
-        if order.open or status is OrdStatus.FILLED:
-            partly = OrdStatus.PARTIALLY_FILLED if cum_qty else OrdStatus.NEW
-            status = OrdStatus.FILLED if cum_qty == order.quantity else partly
-        new = replace(
-            order, cum_qty=cum_qty, cum_notional=order.cum_notional + notional, status=status, updated_ns=at_ns
-        )
-        self._replace(order, new)
 
     def _current(self, order_id: int) -> PaperOrder:
         return self._versions[order_id][-1]
@@ -276,43 +286,79 @@ class PaperBook:
         self._index(old, new)
         if not new.own:
             return
-        self._settle(old, new)
-        for order, sign in ((old, -1), (new, 1)):
-            asset_id, amount = self.locked_by(order)
-            if amount:
-                self._move(asset_id, new.updated_ns, locked=sign * amount)
+        for asset_id, amount in self.settled(old, new).items():
+            self._move(asset_id, new.updated_ns, total=amount)
+        if old is not None:
+            filled_qty = new.cum_qty - old.cum_qty
+            signed = filled_qty if new.side is Side.BUY else -filled_qty
+            self._positions[new.symbol_id] = self.position(new.symbol_id) + signed
+        self._hold(new)
 
     def _index(self, old: PaperOrder | None, new: PaperOrder) -> None:
-        """Keep the sides and the counts of open orders. A market order is never in a side: it never rests."""
-        was_open = old is not None and old.open
-        if was_open == new.open:
-            return
-        if new.own:
-            self._open_count[new.symbol_id] = self._open_count.get(new.symbol_id, 0) + (1 if new.open else -1)
-        if new.price is None:
-            return
-        entries = self._sides.setdefault((new.symbol_id, new.side), [])
-        entry = (-new.price if new.side is Side.BUY else new.price, new.order_id)
-        if new.open:
-            insort(entries, entry)
+        """Keep the sides, the stops, the expiries and the open orders."""
+        before = old.place if old is not None and old.rests else None
+        now = new.place if new.rests else None
+        if before != now:
+            places = self._sides.setdefault((new.symbol_id, new.side), [])
+            if before is not None:
+                places.pop(bisect_left(places, before))
+            if now is not None:
+                insort(places, now)
+        armed = self._armed.setdefault(new.symbol_id, {})
+        if new.open and new.armed and not new.pending:
+            armed[new.order_id] = None
         else:
-            entries.pop(bisect_right(entries, entry) - 1)
+            armed.pop(new.order_id, None)
+        if (
+            new.open
+            and new.expires_ns is not None
+            and (old is None or old.expires_ns != new.expires_ns or not old.open)
+        ):
+            heapq.heappush(self._expiries, (new.expires_ns, new.order_id))
+        if new.own and new.open != (old is not None and old.open):
+            self._count_open(new)
 
-    def _settle(self, old: PaperOrder | None, new: PaperOrder) -> None:
-        """Move base and quote by what was filled. Rounding is against the client, once per order and not per fill."""
-        if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
+    def _count_open(self, order: PaperOrder) -> None:
+        self._open_count[order.symbol_id] = self.open_count(order.symbol_id) + (1 if order.open else -1)
+        if order.open:
+            self._own_open[order.order_id] = None
+        else:
+            del self._own_open[order.order_id]
+
+    def _hold(self, order: PaperOrder) -> None:
+        """Lock what the order's unit holds now, in place of what it held."""
+        unit = unit_of(order)
+        before = self._held.get(unit, {})
+        now = self.held(self.in_unit(order))
+        if now == before:
             return
-        symbol = self.symbols[new.symbol_id]
-        buys = new.side is Side.BUY
-        before, after = (self.quote_amount(symbol, order.cum_notional, up=buys) for order in (old, new))
-        base = self.base_amount(symbol, new.cum_qty) - self.base_amount(symbol, old.cum_qty)
-        sign = 1 if buys else -1
-        self._move(symbol.base_asset, new.updated_ns, total=sign * base)
-        self._move(symbol.quote_asset, new.updated_ns, total=-sign * (after - before))
+        for asset_id in sorted({*before, *now}):
+            self._move(asset_id, order.updated_ns, locked=now.get(asset_id, 0) - before.get(asset_id, 0))
+        if now:
+            self._held[unit] = now
+        else:
+            del self._held[unit]
+
+    def in_unit(self, order: PaperOrder) -> Iterator[PaperOrder]:
+        """The orders that share what they hold with an order, itself among them, as they are now."""
+        if order.linked is None:
+            yield self._current(order.order_id)
+            return
+        for order_id in self.members(order.linked):
+            member = self._current(order_id)
+            if not member.leads:
+                yield member
 
     def _move(self, asset_id: str, at_ns: int, *, total: int = 0, locked: int = 0) -> None:
+        if not total and not locked:
+            return
         history = self._balances[asset_id]
         _, old_total, old_locked = history[-1]
         history.append((at_ns, old_total + total, old_locked + locked))
         if len(history) > BALANCE_HISTORY_MAX:
             del history[: BALANCE_HISTORY_MAX // 2]
+
+
+def unit_of(order: PaperOrder) -> Unit:
+    """Names the unit that an order holds funds in."""
+    return ("order", order.order_id) if order.linked is None else ("group", order.linked)

@@ -18,6 +18,7 @@ from kernel.order_spec import (
     InstantNs,
     Int,
     Model,
+    OcoMode,
     OrderType,
     Side,
     SymbolId,
@@ -48,6 +49,23 @@ class Opened(Model):
     post_only: bool = False
     ahead: Uint64 = 0
     """The market's quantity ahead of it at its price."""
+    stop_price: Uint64 | None = None
+    expires_ns: InstantNs | None = None
+    """When it ends by itself."""
+    reduce_only: bool = False
+    display_quantity: Uint64 | None = None
+    orig_client_order_id: str | None = None
+    """The order whose place it takes."""
+    group_id: Counter | None = None
+    """The order id of its group's first order."""
+    group_client_id: str | None = None
+    group_mode: OcoMode = OcoMode.NONE
+    leads: bool = False
+    """Whether its fills release the others of its group."""
+    waits: bool = False
+    """Whether it waits to be released."""
+    asked: Uint64 | None = None
+    """The quantity it is to reach at most, where that is not `quantity`."""
 
 
 class Traded(Model):
@@ -63,6 +81,8 @@ class Traded(Model):
     liquidity: Liquidity
     fee: Int
     fee_asset: AssetId
+    ahead: Uint64 | None = None
+    """For the last of an iceberg's shown part: the market's quantity ahead of the next."""
 
 
 class Closed(Model):
@@ -75,10 +95,58 @@ class Closed(Model):
     status: OrdStatus
     """CANCELED or EXPIRED."""
     request_id: str | None = None
-    """The client order id of the cancel request; none when the exchange did it by itself."""
+    """The client order id of the request to cancel or amend it; none when the exchange did it by itself."""
     bare: bool = False
     """Whether its report tells no CumQty and LeavesQty."""
     text: str | None = None
+
+
+class Amended(Model):
+    """An order has other terms now."""
+
+    kind: Literal["amended"] = "amended"
+    at_ns: InstantNs
+    exec_id: Counter
+    order_id: Counter
+    request_id: str | None = None
+    """The client order id of the request, by which the order goes from then on; none when its group restates it."""
+    orig_client_order_id: str | None = None
+    """The name it went by before, where that changes."""
+    quantity: Uint64
+    asked: Uint64
+    price: Uint64 | None = None
+    stop_price: Uint64 | None = None
+    display_quantity: Uint64 | None = None
+    expires_ns: InstantNs | None = None
+    keeps_place: bool = False
+    """Whether it stays where it is in the queue."""
+    ahead: Uint64 = 0
+    grows: bool = False
+    """Whether it may be enlarged yet, so that it is not done when all of it has traded."""
+    text: str | None = None
+
+
+class Released(Model):
+    """An order that waited for the first of its group works now."""
+
+    kind: Literal["released"] = "released"
+    at_ns: InstantNs
+    exec_id: Counter
+    order_id: Counter
+    quantity: Uint64
+    ahead: Uint64 = 0
+    grows: bool = False
+    """Whether it may be enlarged yet."""
+
+
+class Triggered(Model):
+    """The market reached an order's stop price."""
+
+    kind: Literal["triggered"] = "triggered"
+    at_ns: InstantNs
+    exec_id: Counter
+    order_id: Counter
+    ahead: Uint64 = 0
 
 
 class Corrected(Model):
@@ -113,7 +181,8 @@ class SymbolSet(Model):
     lot_size: Uint64 | None = None
 
 
-Change = Opened | Traded | Closed | Corrected | AheadChanged | SymbolSet
+OrderChange = Opened | Traded | Closed | Amended | Released | Triggered
+Change = OrderChange | Corrected | AheadChanged | SymbolSet
 Changes = tuple[Change, ...]
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import pydantic
 from pydantic import Field
 
 from kernel.clock import NS_PER_S
@@ -21,13 +22,14 @@ from kernel.order_spec import (
     InstantNs,
     Int,
     Model,
+    OcoMode,
     OrderType,
     SymbolId,
     SymbolMetadata,
     TimeInForce,
     Uint64,
 )
-from kernel.venues.base import AmendDialect, Dedupe, ReadLag, VenueCapabilities
+from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, ReadLag, VenueCapabilities
 
 QUANTITY_ONE = 10**8
 """One whole coin at the quantity scale of the built-in symbols."""
@@ -36,6 +38,17 @@ QUANTITY_ONE = 10**8
 def built_in_symbols() -> tuple[SymbolMetadata, ...]:
     """BTCUSDT and ETHUSDT with Binance's public spot filters; prices at 2 decimals, quantities at 8."""
     return (_spot("BTC", lot_size=1_000, max_coins=9_000), _spot("ETH", lot_size=10_000, max_coins=9_000))
+
+
+def full_symbols() -> tuple[SymbolMetadata, ...]:
+    """The built-in symbols with every order type, time in force, reduce-only and iceberg orders."""
+    everything = {
+        "order_types": frozenset(OrderType),
+        "times_in_force": frozenset(TimeInForce),
+        "reduce_only": True,
+        "iceberg": True,
+    }
+    return tuple(symbol.model_copy(update=everything) for symbol in built_in_symbols())
 
 
 def built_in_assets() -> tuple[AssetMetadata, ...]:
@@ -69,7 +82,7 @@ class PaperConfig(Model):
     """How the exchange behaves. The defaults are those of a Binance spot account without delays."""
 
     symbols: tuple[SymbolMetadata, ...] = Field(default_factory=built_in_symbols)
-    """What can be traded."""
+    """What can be traded, and with which kinds of order; the word `full` is for `full_symbols()`."""
     assets: tuple[AssetMetadata, ...] = Field(default_factory=built_in_assets)
     """What an account can hold."""
     balances: dict[AssetId, Int] = Field(
@@ -105,6 +118,14 @@ class PaperConfig(Model):
     """How long a request travels before the engine has it."""
     answer_latency_ns: InstantNs = 0
     """How long an answer travels."""
+    amend: AmendDialect = AmendDialect.NONE
+    """How a working order is changed."""
+    amend_quantity: AmendQuantity = AmendQuantity.TOTAL
+    """What the quantity in an amend means."""
+    amend_atomic: bool = True
+    """Whether a cancel-replace whose new order is refused leaves the old one working."""
+    native_groups: frozenset[OcoMode] = frozenset()
+    """Which group modes the exchange works by itself."""
     halt_retry_after_s: Annotated[float, Field(gt=0)] = 1.0
     """What a refusal in a halted symbol says of when to try again, in seconds."""
     ladder_levels: Counter = 20
@@ -113,10 +134,22 @@ class PaperConfig(Model):
     """First order, trade and report id. None: 1 with a journal, else the clock's milliseconds, because ids must be unique
     in the account for ever and an exchange without a journal forgets which it gave."""
 
+    @pydantic.field_validator("symbols", mode="before")
+    @classmethod
+    def _named(cls, symbols: Any) -> Any:
+        return full_symbols() if symbols == "full" else symbols
+
+    @pydantic.field_serializer("native_groups")
+    def _sorted(self, values: frozenset[OcoMode]) -> list[str]:
+        return sorted(values)
+
     def capabilities(self) -> VenueCapabilities:
         """What the exchange can, as the port declares it."""
         return VenueCapabilities(
-            amend=AmendDialect.NONE,
+            amend=self.amend,
+            amend_quantity=self.amend_quantity,
+            amend_atomic=self.amend_atomic,
+            native_groups=self.native_groups,
             lookup=self.lookup,
             lookup_closed=self.lookup_closed,
             dedupe=self.dedupe,
@@ -125,8 +158,8 @@ class PaperConfig(Model):
             clock_skew_ns=self.clock_skew_ns,
             read_lag=self.read_lag,
             cancel_reports_cum_qty=self.cancel_reports_cum_qty,
-            order_types=frozenset({OrderType.LIMIT, OrderType.MARKET}),
-            times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
+            order_types=frozenset[OrderType]().union(*(symbol.order_types for symbol in self.symbols)),
+            times_in_force=frozenset[TimeInForce]().union(*(symbol.times_in_force for symbol in self.symbols)),
             requests_per_second=self.requests_per_second,
         )
 

@@ -10,66 +10,39 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError, Violation
-from kernel.models import Balance, Liquidity, OrdStatus
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
-from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, ModifyRequest, SubmitRequest
-from kernel.venues.paper_book import PaperBook, PaperOrder, PaperTrade
-from kernel.venues.paper_changes import (
-    OWN,
-    AheadChanged,
-    Change,
-    Closed,
-    Corrected,
-    JournalHead,
-    Opened,
-    SymbolSet,
-    Traded,
+from kernel.models import Balance, OrdStatus
+from kernel.order_spec import Side, StandardOrder, SymbolStatus, TimeInForce
+from kernel.venues.base import (
+    AmendDialect,
+    CancelRequest,
+    Dedupe,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitGroupRequest,
+    SubmitRequest,
 )
+from kernel.venues.paper_amend import amend, give_up
+from kernel.venues.paper_book import PaperBook
+from kernel.venues.paper_changes import OWN, Change, Corrected, JournalHead, OrderChange, SymbolSet
+from kernel.venues.paper_checks import check_entry, check_terms, filter_failure, iceberg_violations
 from kernel.venues.paper_config import PaperConfig, TapeTrade
+from kernel.venues.paper_draft import Draft, fee_on, other
+from kernel.venues.paper_groups import open_group, settle
 from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_market import PaperMarket
-from kernel.venues.paper_reports import fill_key, report_of, status_report
-from kernel.venues.paper_rules import Ending, Execution, Incoming, Match, fee_of, match
+from kernel.venues.paper_orders import PaperOrder, PaperTrade
+from kernel.venues.paper_reports import order_truth, report_of, status_report, trade_truth
+from kernel.venues.paper_rules import Execution, Incoming, match
+from kernel.venues.paper_stamps import Stamps
+from kernel.venues.paper_stops import expire, spring
 
 CLIENT_ORDER_ID = re.compile(r"[a-zA-Z0-9_-]{1,36}")
 STAMP_AHEAD_NS = NS_PER_S
 """A stamp further in the future than this is refused, where there is a window."""
-FILTER_CODE = "-1013"
-FILTERS = {
-    "price range": "PRICE_FILTER",
-    "tick_size": "PRICE_FILTER",
-    "quantity range": "LOT_SIZE",
-    "lot_size": "LOT_SIZE",
-    "min_notional": "NOTIONAL",
-    "max_notional": "NOTIONAL",
-    "max_open_orders": "MAX_NUM_ORDERS",
-}
-"""Binance's name of the filter that checks a constraint."""
-CODES = {"order_types": "-1116", "times_in_force": "-1115"}
-"""Codes of constraints that Binance does not call filters."""
-
-
-@dataclass(slots=True)
-class _Ids:
-    """The next ids to give."""
-
-    order: int
-    trade: int
-    exec: int
-
-
-class _Party(NamedTuple):
-    """One side of a trade."""
-
-    order_id: int
-    symbol_id: str
-    side: Side
-    own: bool
 
 
 class PaperEngine:
@@ -102,13 +75,13 @@ class PaperEngine:
         }
         self._recover(recorded)
         first = head.first_id
-        self._ids = _Ids(
+        self._stamps = Stamps(
+            clock=clock,
             order=max(self.book.last_order_id + 1, first),
             trade=max(self.book.last_trade_id + 1, first),
             exec=max(self.book.last_exec_id + 1, first),
+            last_ns=self.book.last_ns,
         )
-        self._last_ns = self.book.last_ns
-        self._ratchet_ns = 0
         self._rate_ns = 0
 
     def _recover(self, recorded: Iterable[Iterable[Change]]) -> None:
@@ -128,39 +101,80 @@ class PaperEngine:
     # --------------------------------------------------------------------------------------------------- the client
     def submit(self, request: SubmitRequest) -> ExecutionReport:
         """Accept and match an order; its first report. `Rejected`, or `OutcomeUnknown` for an id that was used."""
+        self.expire_due()
         self.check_window(request)
         self._check_id(request.client_order_id)
-        symbol = self._check_order(request.order)
-        matched = self._match(request.order, OWN)
-        if matched.ending is Ending.REFUSED:
-            raise Rejected("Order would immediately match and take.", code="-2010")
-        self._check_funds(symbol, request.order, matched)
-        return self._place(OWN, request.client_order_id, request.order, matched)[0]
+        draft = self._draft()
+        check_terms(draft, request.order)
+        order = draft.open(request.order, client_order_id=request.client_order_id)
+        draft.enter(order.order_id, check_entry(draft, order))
+        settle(draft)
+        return self._commit(draft)[0]
+
+    def submit_group(self, request: SubmitGroupRequest) -> tuple[ExecutionReport, ...]:
+        """Accept orders that work as a group, all or none; the first report of each. Refuses as `submit` does."""
+        self.expire_due()
+        self.check_window(request)
+        if request.mode not in self.config.native_groups:
+            raise Rejected(f"this venue does not work {request.mode} groups", code="-1020")
+        names = [member.client_order_id for member in request.orders]
+        if len({*names}) < len(names):
+            raise Rejected("Two orders of the group have one 'newClientOrderId'.", code="-1100")
+        for member in request.orders:
+            self.check_window(member)
+            self._check_id(member.client_order_id)
+        draft = self._draft()
+        openings = open_group(draft, request)
+        reports = self._commit(draft)
+        return tuple(_answer(reports, opening) for opening in openings)
 
     def cancel(self, request: CancelRequest, *, bare: bool = False) -> ExecutionReport:
-        """Take an order off the book; the report of it. `OutcomeUnknown` when no such order is open."""
+        """End an order; the report of it. `OutcomeUnknown` when no such order is open."""
+        self.expire_due()
         self.check_window(request)
-        order = self._target(request)
-        if order is None or not order.open:
-            raise OutcomeUnknown("Unknown order sent.", code="-2011")
-        return self._close(order, request_id=request.client_order_id, bare=bare)
+        order = self._open_target(request)
+        draft = self._draft()
+        change = draft.close(order.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, bare=bare)
+        settle(draft)
+        return _answer(self._commit(draft), change)
 
     def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Refuse: an order is changed here by canceling it and placing another."""
+        """Change an order as the exchange's dialect has it; the report of the change, or of the order that took its
+        place. `Rejected`, or `OutcomeUnknown` for an id that was used and for an order that is not open."""
+        self.expire_due()
         self.check_window(request)
-        raise Rejected("this venue does not amend orders", code="-1020")
+        if self.config.amend is AmendDialect.NONE:
+            raise Rejected("this venue does not amend orders", code="-1020")
+        self._check_id(request.client_order_id)
+        target = self._open_target(request)
+        draft = self._draft()
+        try:
+            change = amend(draft, target, request)
+        except Rejected:
+            if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
+                self._give_up(target, request)
+            raise
+        return _answer(self._commit(draft), change)
+
+    def _give_up(self, target: PaperOrder, request: ModifyRequest) -> None:
+        draft = self._draft()
+        give_up(draft, target, request)
+        settle(draft)
+        self._commit(draft)
 
     def order(self, symbol_id: str, client_order_id: str, *, stale_ns: int = 0) -> ExecutionReport | None:
         """The client's newest order under an id as the query shows it now; None when it shows none."""
         if not self.config.lookup:
             raise OutcomeUnknown("this venue has no look-up by client order id", code="-1020")
+        self.expire_due()
         found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns, stale_ns))
         if found is None or found.symbol_id != symbol_id:
             return None
-        return status_report(found) if found.open or self.config.lookup_closed else None
+        return status_report(found, asked=client_order_id) if found.open or self.config.lookup_closed else None
 
     def open_orders(self, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:
         """The client's open orders as the query shows them now, oldest first."""
+        self.expire_due()
         as_of_ns = self._as_of(self.config.read_lag.open_orders_ns, stale_ns)
         orders = self.book.own_open() if as_of_ns is None else self.book.own_orders(as_of_ns=as_of_ns)
         found = sorted((order for order in orders if order.open), key=lambda order: order.order_id)
@@ -175,6 +189,7 @@ class PaperEngine:
 
     def balances(self, *, stale_ns: int = 0) -> dict[str, Balance]:
         """The client's balances as the query shows them now."""
+        self.expire_due()
         return self.book.balances(as_of_ns=self._as_of(self.config.read_lag.open_orders_ns, stale_ns))
 
     def charge(self) -> None:
@@ -189,7 +204,7 @@ class PaperEngine:
             raise Rejected("Too many requests.", code="-1003", retry_after_s=over_ns / NS_PER_S)
         self._rate_ns = due_ns + each_ns
 
-    def check_window(self, request: SubmitRequest | CancelRequest) -> None:
+    def check_window(self, request: SubmitRequest | CancelRequest | SubmitGroupRequest) -> None:
         """`Rejected` when the request is past its validity, or stamped in the future."""
         window_ns = self.config.validity_window_ns
         if window_ns is None:
@@ -203,32 +218,48 @@ class PaperEngine:
 
     # ------------------------------------------------------------------------------------------- the rest of the world
     def tape_trade(self, symbol_id: str, trade: TapeTrade) -> None:
-        """The market traded: fill what it reaches."""
-        market = self._markets[symbol_id]
-        market.observe(trade)
+        """The market traded: fill what it reaches, then trigger the stops that it reaches."""
+        self.expire_due()
+        self._markets[symbol_id].observe(trade)
         if self.book.symbols[symbol_id].status is not SymbolStatus.TRADING:
             return
-        changes: list[Change] = []
+        draft = self._draft()
         left = trade.quantity
         for side in (Side.SELL, Side.BUY):
             if left:
                 incoming = Incoming(side, left, trade.price, tape=True)
-                matched = match(incoming, self.book.resting(symbol_id, _other(side)))
+                matched = match(incoming, draft.resting(symbol_id, other(side)))
                 left = matched.leaves
-                changes += self._tape_changes(matched)
-        if changes:
-            self._commit(changes, durable=any(isinstance(change, Traded) for change in changes))
+                draft.execute(matched)
+                settle(draft)
+        spring(draft, symbol_id)
+        if draft.changes:
+            self._commit(draft, durable=any(isinstance(change, OrderChange) for change in draft.changes))
+
+    def expire_due(self) -> None:
+        """End the orders whose time has come."""
+        order_ids = self.book.expired(self.clock.now_ns())
+        if order_ids:
+            draft = self._draft()
+            expire(draft, order_ids)
+            self._commit(draft)
 
     def place_other(self, order: StandardOrder, *, account: str = "other") -> str:
         """Another account places an order, outside of filters and funds; its venue id. It meets every account's orders
         but its own, and not the ladder."""
-        if account == OWN or order.symbol_id not in self.book.symbols:
+        self.expire_due()
+        symbol = self.book.symbols.get(order.symbol_id)
+        if account == OWN or symbol is None:
             raise ValidationError("another account needs a name, and a symbol that is traded here")
-        matched = self._match(order, account)
-        if matched.ending is Ending.REFUSED:
-            raise Rejected("Order would immediately match and take.", code="-2010")
-        self._place(account, "", order, matched)
-        return str(self.book.last_order_id)
+        violations = iceberg_violations(symbol, order)
+        if violations:
+            raise filter_failure(violations)
+        draft = self._draft()
+        opened = draft.open(order, client_order_id="", account=account)
+        draft.enter(opened.order_id, check_entry(draft, opened))
+        settle(draft)
+        self._commit(draft)
+        return str(opened.order_id)
 
     def cancel_order(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, text: str | None = None
@@ -241,7 +272,10 @@ class PaperEngine:
         )
         if order is None or not order.open:
             raise NotFoundError(f"no open order {exchange_order_id or client_order_id}")
-        self._close(order, text=text or "canceled by the exchange")
+        draft = self._draft()
+        draft.close(order.order_id, OrdStatus.CANCELED, text=text or "canceled by the exchange")
+        settle(draft)
+        self._commit(draft)
 
     def bust(self, trade_id: int | str) -> None:
         """A trade of the client's is void; a filled order that can rest works again."""
@@ -249,18 +283,38 @@ class PaperEngine:
 
     def correct(self, trade_id: int | str, *, price: int | None = None, quantity: int | None = None) -> None:
         """A trade of the client's has other terms. `NotFoundError`, or `ValidationError` for an impossible quantity."""
+        self.expire_due()
         trade = self.book.trades.get(int(trade_id))
         if trade is None or trade.quantity == 0:
             raise NotFoundError(f"no trade {trade_id} of the client stands")
-        order = self.book.order(trade.order_id)
-        assert order is not None, "a trade names an order"
+        order = self.book.order_of(trade)
         new_quantity = trade.quantity if quantity is None else quantity
         new_price = trade.price if price is None else price
         cum_qty = order.cum_qty + new_quantity - trade.quantity
         if not 0 <= cum_qty <= order.quantity or new_quantity < 0:
             limit = f"0 … {order.quantity - order.cum_qty + trade.quantity}"
             raise ValidationError("impossible correction", [Violation("quantity", "range", limit, str(quantity))])
-        self._commit(self._correction(order, trade, price=new_price, quantity=new_quantity))
+        draft = self._draft()
+        fee, _ = fee_on(self.book, self.config, order, Execution(None, new_price, new_quantity), trade.liquidity)
+        draft.note(
+            Corrected(
+                **draft.stamp(),
+                trade_id=trade.trade_id,
+                ref_exec_id=trade.last_exec_id,
+                price=new_price,
+                quantity=new_quantity,
+                fee=fee,
+            )
+        )
+        if order.status is OrdStatus.FILLED and new_quantity < trade.quantity and not self._can_rest(order):
+            draft.close(order.order_id, OrdStatus.EXPIRED)
+            settle(draft)
+        self._commit(draft)
+
+    def _can_rest(self, order: PaperOrder) -> bool:
+        """Whether what is left of an order may stand in the book now."""
+        expired = order.expires_ns is not None and order.expires_ns <= self.clock.now_ns()
+        return order.price is not None and order.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK) and not expired
 
     def halt(self, symbol_id: str) -> None:
         """Take no orders in a symbol, and match nothing."""
@@ -278,7 +332,7 @@ class PaperEngine:
         for name, size in (("tick_size", tick_size), ("lot_size", lot_size)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
                 raise ValidationError("no such filter", [Violation(name, "range", "an integer above 0", str(size))])
-        self._commit([SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size)])
+        self._set(SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size))
 
     def last_price(self, symbol_id: str) -> int:
         """The last trade price of a symbol's tape, at the price scale."""
@@ -286,11 +340,16 @@ class PaperEngine:
 
     def truth(self) -> dict[str, Any]:
         """What is so, for auditors: every order and trade of the client, and the balances, without lag and as JSON."""
+        self.expire_due()
         return {
             "orders": [order_truth(order) for order in self.book.own_orders()],
             "trades": [self.trade_truth(trade) for trade in self.book.trades.values()],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
+
+    def trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
+        """What is so of one of the client's trades, as JSON."""
+        return trade_truth(trade, self.book.order_of(trade))
 
     # ------------------------------------------------------------------------------------------------------- checking
     def _check_id(self, client_order_id: str) -> None:
@@ -305,28 +364,11 @@ class PaperEngine:
         if open_one or recent or self.config.dedupe is Dedupe.FOR_EVER:
             raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
 
-    def _check_order(self, order: StandardOrder) -> SymbolMetadata:
-        symbol = self.book.symbols.get(order.symbol_id)
-        if symbol is None:
-            raise Rejected("Invalid symbol.", code="-1121")
-        if symbol.status is SymbolStatus.HALTED:
-            raise Rejected("Market is closed.", code="-2010", retry_after_s=self.config.halt_retry_after_s)
-        if symbol.status is SymbolStatus.CLOSED:
-            raise Rejected("Market is closed.", code="-2010")
-        violations = symbol.violations(order, open_orders=self.book.open_count(order.symbol_id))
-        if violations:
-            raise _filter_failure(violations)
-        return symbol
-
-    def _check_funds(self, symbol: SymbolMetadata, order: StandardOrder, matched: Match) -> None:
-        if order.side is Side.SELL:
-            needed, asset_id = self.book.base_amount(symbol, order.quantity), symbol.base_asset
-        else:
-            at_market = sum(execution.price * execution.quantity for execution in matched.executions)
-            notional = at_market if order.price is None else order.price * order.quantity
-            needed, asset_id = self.book.quote_amount(symbol, notional, up=True), symbol.quote_asset
-        if needed > self.book.free(asset_id):
-            raise Rejected("Account has insufficient balance for requested action.", code="-2010")
+    def _open_target(self, request: CancelRequest) -> PaperOrder:
+        order = self._target(request)
+        if order is None or not order.open:
+            raise OutcomeUnknown("Unknown order sent.", code="-2011")
+        return order
 
     def _target(self, request: CancelRequest) -> PaperOrder | None:
         if request.target_exchange_order_id is None:
@@ -338,151 +380,33 @@ class PaperEngine:
     def _by_venue_id(self, exchange_order_id: str) -> PaperOrder | None:
         return self.book.order(int(exchange_order_id)) if exchange_order_id.isdecimal() else None
 
-    # ------------------------------------------------------------------------------------------------------- deciding
-    def _match(self, order: StandardOrder, account: str) -> Match:
-        incoming = Incoming(
-            order.side,
-            order.quantity,
-            limit=order.price,
-            time_in_force=TimeInForce.IOC if order.order_type is OrderType.MARKET else order.time_in_force,
-            post_only=order.post_only,
-        )
-        resting = self.book.resting(order.symbol_id, _other(order.side), but_account=account)
-        offers = self._markets[order.symbol_id].offers(order.side) if account == OWN else ()
-        return match(incoming, resting, offers)
-
-    def _place(self, account: str, client_order_id: str, order: StandardOrder, matched: Match) -> list[ExecutionReport]:
-        market = self._markets[order.symbol_id]
-        opened = Opened(
-            at_ns=self._tick(),
-            exec_id=self._exec_id(),
-            order_id=self._ids.order,
-            account=account,
-            client_order_id=client_order_id,
-            symbol_id=order.symbol_id,
-            side=order.side,
-            order_type=order.order_type,
-            quantity=order.quantity,
-            price=order.price,
-            time_in_force=order.time_in_force,
-            post_only=order.post_only,
-            ahead=market.volume_at(order.price) if account == OWN and order.price is not None else 0,
-        )
-        self._ids.order += 1
-        changes: list[Change] = [opened]
-        for execution in matched.executions:
-            changes += self._execution_changes(opened, execution)
-        if matched.ending is Ending.EXPIRED:
-            changes.append(self._closed(opened.order_id, OrdStatus.EXPIRED))
-        reports = self._commit(changes)
-        for execution in matched.executions:
-            if execution.order_id is None:
-                market.take(order.side, price=execution.price, quantity=execution.quantity)
-        return reports
-
-    def _execution_changes(self, taker: Opened, execution: Execution) -> Iterable[Change]:
-        """Both sides of one trade under one trade id."""
-        trade_id = self._trade_id()
-        party = _Party(taker.order_id, taker.symbol_id, taker.side, taker.account == OWN)
-        yield self._traded(party, execution, trade_id=trade_id, liquidity=Liquidity.TAKER)
-        if execution.order_id is not None:
-            yield self._maker_change(execution, trade_id=trade_id)
-
-    def _tape_changes(self, matched: Match) -> Iterable[Change]:
-        for order_id, ahead in matched.ahead.items():
-            yield AheadChanged(order_id=order_id, ahead=ahead)
-        for execution in matched.executions:
-            yield self._maker_change(execution, trade_id=self._trade_id())
-
-    def _maker_change(self, execution: Execution, *, trade_id: int) -> Traded:
-        assert execution.order_id is not None, "a maker is an order"
-        maker = self.book.order(execution.order_id)
-        assert maker is not None, "a match names orders of the book"
-        return self._traded(_party(maker), execution, trade_id=trade_id, liquidity=Liquidity.MAKER)
-
-    def _traded(self, party: _Party, execution: Execution, *, trade_id: int, liquidity: Liquidity) -> Traded:
-        fee, fee_asset = self._fee(party, execution, liquidity)
-        return Traded(
-            at_ns=self._tick(),
-            exec_id=self._exec_id(),
-            order_id=party.order_id,
-            trade_id=trade_id,
-            price=execution.price,
-            quantity=execution.quantity,
-            liquidity=liquidity,
-            fee=fee if party.own else 0,
-            fee_asset=fee_asset,
-        )
-
-    def _fee(self, party: _Party, execution: Execution, liquidity: Liquidity) -> tuple[int, str]:
-        """The fee and its asset: of what is received, as on Binance."""
-        symbol = self.book.symbols[party.symbol_id]
-        bps = self.config.taker_fee_bps if liquidity is Liquidity.TAKER else self.config.maker_fee_bps
-        if party.side is Side.BUY:
-            return fee_of(self.book.base_amount(symbol, execution.quantity), bps=bps), symbol.base_asset
-        received = self.book.quote_amount(symbol, execution.price * execution.quantity, up=False)
-        return fee_of(received, bps=bps), symbol.quote_asset
-
-    def _close(
-        self, order: PaperOrder, *, request_id: str | None = None, bare: bool = False, text: str | None = None
-    ) -> ExecutionReport:
-        bare = request_id is not None and (bare or not self.config.cancel_reports_cum_qty)
-        change = self._closed(order.order_id, OrdStatus.CANCELED, request_id=request_id, bare=bare, text=text)
-        reports = self._commit([change])
-        return reports[0] if reports else status_report(order)
-
-    def _closed(
-        self,
-        order_id: int,
-        status: OrdStatus,
-        *,
-        request_id: str | None = None,
-        bare: bool = False,
-        text: str | None = None,
-    ) -> Closed:
-        return Closed(
-            at_ns=self._tick(),
-            exec_id=self._exec_id(),
-            order_id=order_id,
-            status=status,
-            request_id=request_id,
-            bare=bare,
-            text=text,
-        )
-
-    def _correction(self, order: PaperOrder, trade: PaperTrade, *, price: int, quantity: int) -> list[Change]:
-        fee, _ = self._fee(_party(order), Execution(None, price, quantity), trade.liquidity)
-        changes: list[Change] = [
-            Corrected(
-                at_ns=self._tick(),
-                exec_id=self._exec_id(),
-                trade_id=trade.trade_id,
-                ref_exec_id=trade.last_exec_id,
-                price=price,
-                quantity=quantity,
-                fee=fee,
-            )
-        ]
-        rests = order.price is not None and order.time_in_force is TimeInForce.GTC
-        if order.status is OrdStatus.FILLED and quantity < trade.quantity and not rests:
-            changes.append(self._closed(order.order_id, OrdStatus.EXPIRED))
-        return changes
+    # ------------------------------------------------------------------------------------------------------- changing
+    def _draft(self) -> Draft:
+        return Draft(self.book, config=self.config, markets=self._markets, stamps=self._stamps)
 
     def _set_status(self, symbol_id: str, status: SymbolStatus) -> None:
         if symbol_id not in self.book.symbols:
             raise NotFoundError(f"no symbol {symbol_id}")
         if self.book.symbols[symbol_id].status is not status:
-            self._commit([SymbolSet(symbol_id=symbol_id, status=status)])
+            self._set(SymbolSet(symbol_id=symbol_id, status=status))
 
-    # ------------------------------------------------------------------------------------------------------- changing
-    def _commit(self, changes: list[Change], *, durable: bool = True) -> list[ExecutionReport]:
+    def _set(self, change: SymbolSet) -> None:
+        draft = self._draft()
+        draft.note(change)
+        self._commit(draft)
+
+    def _commit(self, draft: Draft, *, durable: bool = True) -> list[ExecutionReport]:
         """Journal, apply, report. What the journal refuses did not happen."""
+        assert not draft.due, "every group has answered what happened to its orders"
         if self._journal is not None:
             try:
-                self._journal.append(tuple(changes), durable=durable)
+                self._journal.append(tuple(draft.changes), durable=durable)
             except OSError as error:
                 raise OutcomeUnknown(f"the exchange cannot write its journal: {error}", code="503") from error
-        reports = self._apply(changes)
+        self._stamps = draft.stamps
+        reports = self._apply(draft.changes)
+        for taken in draft.taken:
+            self._markets[taken.symbol_id].take(taken.taker, price=taken.price, quantity=taken.quantity)
         if self._on_report is not None:
             for report in reports:
                 self._on_report(report)
@@ -500,77 +424,17 @@ class PaperEngine:
                 self.fills.append(report)
         return reports
 
-    def _tick(self) -> int:
-        """The next instant of the exchange: the clock's, or one later than the last."""
-        now_ns = self.clock.now_ns()
-        self._last_ns = max(now_ns, self._last_ns + 1)
-        self._ratchet_ns = max(self._ratchet_ns, self._last_ns - now_ns)
-        return self._last_ns
-
-    def _exec_id(self) -> int:
-        self._ids.exec += 1
-        return self._ids.exec - 1
-
-    def _trade_id(self) -> int:
-        self._ids.trade += 1
-        return self._ids.trade - 1
-
     def _as_of(self, lag_ns: int, stale_ns: int) -> int | None:
         """The instant whose state a query shows; None for now. Changes carry instants that may be ahead of the clock, and
         nothing may be hidden for longer than the lag: so a query shows what is that much newer."""
         behind_ns = max(lag_ns, stale_ns)
-        return self.clock.now_ns() - behind_ns + self._ratchet_ns if behind_ns else None
-
-    def trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
-        """What is so of one of the client's trades, as JSON."""
-        order = self.book.order(trade.order_id)
-        assert order is not None, "a trade names an order"
-        return {
-            "trade_id": str(trade.trade_id),
-            "fill_key": fill_key(order, trade.trade_id),
-            "exchange_order_id": str(order.order_id),
-            "client_order_id": order.client_order_id,
-            "symbol_id": order.symbol_id,
-            "side": str(order.side),
-            "last_qty": trade.quantity,
-            "last_px": trade.price,
-            "fee": trade.fee,
-            "fee_asset": trade.fee_asset,
-            "busted": trade.quantity == 0,
-        }
+        return self.clock.now_ns() - behind_ns + self._stamps.ratchet_ns if behind_ns else None
 
 
-def _party(order: PaperOrder) -> _Party:
-    return _Party(order.order_id, order.symbol_id, order.side, order.own)
-
-
-def _filter_failure(violations: list[Violation]) -> Rejected:
-    """The refusal that names every violated filter; its code is the first one's."""
-    code = CODES.get(violations[0].constraint, FILTER_CODE)
-    named = "; ".join(
-        f"Filter failure: {FILTERS.get(violation.constraint, violation.constraint)} ({violation})"
-        for violation in violations
-    )
-    return Rejected(named, code=code)
-
-
-def order_truth(order: PaperOrder) -> dict[str, Any]:
-    """What is so of an order, as JSON."""
-    return {
-        "client_order_id": order.client_order_id,
-        "exchange_order_id": str(order.order_id),
-        "symbol_id": order.symbol_id,
-        "side": str(order.side),
-        "status": str(order.status),
-        "price": order.price,
-        "quantity": order.quantity,
-        "cum_qty": order.cum_qty,
-        "leaves_qty": order.leaves_qty,
-    }
-
-
-def _other(side: Side) -> Side:
-    return Side.SELL if side is Side.BUY else Side.BUY
+def _answer(reports: list[ExecutionReport], change: Change) -> ExecutionReport:
+    """The report of a change."""
+    assert isinstance(change, OrderChange), "an answer is about an order"
+    return next(report for report in reports if report.exec_id == str(change.exec_id))
 
 
 def _instant(report: ExecutionReport) -> int:

@@ -22,6 +22,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
     VenueSnapshot,
@@ -37,9 +38,9 @@ logger = logging.getLogger(__name__)
 REORDER_WAIT_NS = 50 * NS_PER_MS
 """How long a reordered report waits for another to come before it, when its fault names no delay."""
 
-Request = SubmitRequest | CancelRequest | ModifyRequest | tuple[str, str] | int
+Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | tuple[str, str] | int
 """What an operation is asked with: (symbol, client order id) for `order`, the instant since when for `snapshot`."""
-Answer = ExecutionReport | VenueSnapshot | None
+Answer = ExecutionReport | tuple[ExecutionReport, ...] | VenueSnapshot | None
 
 
 class NoAnswer(Exception):
@@ -92,6 +93,8 @@ class PaperExchange:
         self._random = random.Random(self.options.seed)
         self.running = False
         """Whether it was started and not stopped."""
+        self._watched_ns: int | None = None
+        """The instant that somebody waits for to end orders by."""
 
     # ---------------------------------------------------------------------------------------------------------- life
     @property
@@ -122,6 +125,8 @@ class PaperExchange:
                 self._close_journal()
                 raise
         self.running = True
+        self._watched_ns = None
+        self._watch_expiry()
         if self.options.speed != "step":
             self.spawn(self._play())
 
@@ -182,11 +187,19 @@ class PaperExchange:
 
     def carry_out(self, operation: Operation, request: Request, *, fault: Fault | None = None) -> Answer:
         """Do what is asked, now; what the engine answers."""
+        try:
+            return self._carry_out(operation, request, fault)
+        finally:
+            self._watch_expiry()
+
+    def _carry_out(self, operation: Operation, request: Request, fault: Fault | None) -> Answer:
         self.engine.charge()
         stale_ns = fault.delay_ns if fault is not None and fault.kind is FaultKind.SNAPSHOT_STALE else 0
         match operation, request:
             case Operation.SUBMIT, SubmitRequest():
                 return self.engine.submit(request)
+            case Operation.SUBMIT_GROUP, SubmitGroupRequest():
+                return self.engine.submit_group(request)
             case Operation.MODIFY, ModifyRequest():
                 return self.engine.modify(request)
             case Operation.CANCEL, CancelRequest():
@@ -259,7 +272,7 @@ class PaperExchange:
     async def _arrive(self, request: Request) -> None:
         """Travel to the engine. The window is checked at the door, and by the engine again before it matches."""
         latency_ns = self.options.config.request_latency_ns
-        if latency_ns and isinstance(request, SubmitRequest | CancelRequest):
+        if latency_ns and isinstance(request, SubmitRequest | SubmitGroupRequest | CancelRequest):
             self.engine.check_window(request)
         await self._pause(latency_ns)
 
@@ -277,6 +290,25 @@ class PaperExchange:
             self.engine.cancel_order(client_order_id=client_order_id)
         except (NotFoundError, VenueError) as error:
             logger.debug("nothing to cancel: %s", error)
+
+    def _watch_expiry(self) -> None:
+        """See that orders end when their time comes, and not when somebody next asks."""
+        next_ns = self.engine.book.next_expiry_ns()
+        if next_ns is not None and self.running and (self._watched_ns is None or next_ns < self._watched_ns):
+            self._watched_ns = next_ns
+            self.spawn(self._expire_at(next_ns))
+
+    async def _expire_at(self, instant_ns: int) -> None:
+        await self.clock.sleep_until(instant_ns)
+        if self._watched_ns != instant_ns:
+            return  # an earlier one came in between, and watches what is next
+        self._watched_ns = None
+        try:
+            self.engine.expire_due()
+        except OutcomeUnknown as error:
+            logger.error("orders did not end in time: %s", error)  # whoever comes next tries again
+            return
+        self._watch_expiry()
 
     async def _pause(self, delay_ns: int) -> None:
         if delay_ns:
@@ -433,6 +465,8 @@ def _concerns(request: Request) -> str | None:
             return request.target_client_order_id
         case SubmitRequest():
             return request.client_order_id
+        case SubmitGroupRequest():
+            return request.group_client_id
         case (str(), str(client_order_id)):
             return client_order_id
         case _:

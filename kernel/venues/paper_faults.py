@@ -22,6 +22,7 @@ class Operation(StrEnum):
     """What a fault can hit."""
 
     SUBMIT = "submit"
+    SUBMIT_GROUP = "submit_group"
     CANCEL = "cancel"
     MODIFY = "modify"
     ORDER = "order"
@@ -51,7 +52,7 @@ class FaultKind(StrEnum):
     DISCONNECT_AFTER = "disconnect_after"
     """It is carried out and the connection breaks before the answer."""
     DUPLICATE_REFUSAL = "duplicate_refusal"
-    """The order is accepted, and the answer is that of a copy of the request: refused as a duplicate."""
+    """It is carried out, and the answer is that of a copy of the request: refused as a duplicate."""
     UNSOLICITED_CANCEL = "unsolicited_cancel"
     """The order is accepted, and after the delay the exchange cancels it by itself."""
     BARE_CANCEL = "bare_cancel"
@@ -74,7 +75,7 @@ class FaultKind(StrEnum):
 
 _ANY_REQUEST = frozenset(Operation) - {Operation.REPORT}
 _APPLIES: Mapping[FaultKind, frozenset[Operation]] = {
-    FaultKind.DUPLICATE_REFUSAL: frozenset({Operation.SUBMIT}),
+    FaultKind.DUPLICATE_REFUSAL: frozenset({Operation.SUBMIT, Operation.SUBMIT_GROUP, Operation.MODIFY}),
     FaultKind.UNSOLICITED_CANCEL: frozenset({Operation.SUBMIT}),
     FaultKind.BARE_CANCEL: frozenset({Operation.CANCEL}),
     FaultKind.SNAPSHOT_STALE: frozenset({Operation.SNAPSHOT}),

@@ -10,14 +10,25 @@ from typing import Any
 
 from kernel.models import ExecType, OrdStatus
 from kernel.venues.base import ExecutionReport
-from kernel.venues.paper_book import PaperBook, PaperOrder, PaperTrade
-from kernel.venues.paper_changes import Change, Closed, Corrected, Opened, Traded
+from kernel.venues.paper_book import PaperBook
+from kernel.venues.paper_changes import (
+    Amended,
+    Change,
+    Closed,
+    Corrected,
+    Opened,
+    OrderChange,
+    Released,
+    Traded,
+    Triggered,
+)
+from kernel.venues.paper_orders import PaperOrder, PaperTrade
 
 
 def report_of(change: Change, book: PaperBook) -> ExecutionReport | None:
     """The report of a change that was just applied; None when it concerns no order of the client."""
     match change:
-        case Opened() | Traded() | Closed():
+        case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
             order = book.order(change.order_id)
             assert order is not None, "a change names an order"
             return _order_report(change, order) if order.own else None
@@ -30,9 +41,13 @@ def report_of(change: Change, book: PaperBook) -> ExecutionReport | None:
             return None
 
 
-def status_report(order: PaperOrder) -> ExecutionReport:
-    """The answer to a question about an order. Its instant is that of the order's newest change."""
-    return _sealed(_fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns})
+def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionReport:
+    """The answer to a question about an order. Its instant is that of the order's newest change. An order that was asked
+    for by a name that it no longer goes by says so."""
+    fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns}
+    if asked is not None and asked != order.client_order_id:
+        fields["orig_client_order_id"] = asked
+    return _sealed(fields)
 
 
 def fill_key(order: PaperOrder, trade_id: int) -> str:
@@ -46,23 +61,38 @@ def current_key(order: PaperOrder, trade: PaperTrade) -> str:
     return own if trade.last_exec_id is None else f"{own}:{trade.last_exec_id}"
 
 
-def _order_report(change: Opened | Traded | Closed, order: PaperOrder) -> ExecutionReport:
-    told = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
-    if isinstance(change, Opened):
-        return _sealed(_fields(order, ExecType.NEW) | told)
-    if isinstance(change, Traded):
-        return _sealed(
-            _fields(order, ExecType.TRADE)
-            | told
-            | {
-                "fill_key": fill_key(order, change.trade_id),
-                "last_qty": change.quantity,
-                "last_px": change.price,
-                "fee": change.fee,
-                "fee_asset": change.fee_asset,
-                "liquidity": change.liquidity,
-            }
-        )
+def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
+    told: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
+    match change:
+        case Opened():
+            told["orig_client_order_id"] = change.orig_client_order_id
+            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | told)
+        case Released():
+            return _sealed(_fields(order, ExecType.NEW) | told)
+        case Triggered():
+            return _sealed(_fields(order, ExecType.TRIGGERED) | told)
+        case Amended():
+            told |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
+            return _sealed(_fields(order, ExecType.RESTATED if change.request_id is None else ExecType.REPLACED) | told)
+        case Closed():
+            return _closing_report(change, order, told)
+        case Traded():
+            return _trade_report(change, order, told)
+
+
+def _trade_report(change: Traded, order: PaperOrder, told: dict[str, Any]) -> ExecutionReport:
+    trade = {
+        "fill_key": fill_key(order, change.trade_id),
+        "last_qty": change.quantity,
+        "last_px": change.price,
+        "fee": change.fee,
+        "fee_asset": change.fee_asset,
+        "liquidity": change.liquidity,
+    }
+    return _sealed(_fields(order, ExecType.TRADE) | told | trade)
+
+
+def _closing_report(change: Closed, order: PaperOrder, told: dict[str, Any]) -> ExecutionReport:
     exec_type = ExecType.CANCELED if change.status is OrdStatus.CANCELED else ExecType.EXPIRED
     fields = _fields(order, exec_type) | told | {"text": change.text}
     if change.request_id is not None:
@@ -112,3 +142,44 @@ def _sealed(fields: dict[str, Any]) -> ExecutionReport:
 def sealed(report: ExecutionReport) -> ExecutionReport:
     """The report with its own wire text as the venue's frame."""
     return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})
+
+
+def order_truth(order: PaperOrder) -> dict[str, Any]:
+    """What is so of an order, as JSON."""
+    return {
+        "client_order_id": order.client_order_id,
+        "exchange_order_id": str(order.order_id),
+        "symbol_id": order.symbol_id,
+        "side": str(order.side),
+        "status": str(order.status),
+        "price": order.price,
+        "quantity": order.quantity,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+        "order_type": str(order.order_type),
+        "time_in_force": str(order.time_in_force),
+        "stop_price": order.stop_price,
+        "armed": order.armed,
+        "expires_ns": order.expires_ns,
+        "reduce_only": order.reduce_only,
+        "display_quantity": order.display_quantity,
+        "group": order.group_client_id,
+        "group_mode": str(order.group_mode),
+    }
+
+
+def trade_truth(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
+    """What is so of one of the client's trades, as JSON."""
+    return {
+        "trade_id": str(trade.trade_id),
+        "fill_key": fill_key(order, trade.trade_id),
+        "exchange_order_id": str(order.order_id),
+        "client_order_id": order.client_order_id,
+        "symbol_id": order.symbol_id,
+        "side": str(order.side),
+        "last_qty": trade.quantity,
+        "last_px": trade.price,
+        "fee": trade.fee,
+        "fee_asset": trade.fee_asset,
+        "busted": trade.quantity == 0,
+    }

@@ -10,14 +10,18 @@ The rules, in order:
 4. What is left of a GTC LIMIT rests; what is left of MARKET, IOC and FOK expires.
 5. A trade of the tape through a resting price fills it, whoever the tape says was the aggressor. At the resting price it
    first takes the quantity that stood ahead of the order, then the order; never more in all than its own quantity.
+6. An iceberg trades what it shows; its next part stands behind all others at its price, and behind the market's there.
+7. Of orders of one group, what one has traded the others no longer offer; where the group is exclusive, they offer nothing.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 
 from kernel.order_spec import Side, SymbolMetadata, TimeInForce
 
@@ -51,6 +55,14 @@ class Resting:
     """What is open of it."""
     ahead: int = 0
     """The market's quantity ahead of it at its price; counts against the tape only."""
+    shown: int | None = None
+    """What it shows now, for an iceberg; none: all of it."""
+    refill: int = 0
+    """What an iceberg shows next."""
+    group: int | None = None
+    """The group within which its fills count for its siblings."""
+    exclusive: bool = False
+    """Whether a fill of one of the group leaves nothing of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +121,8 @@ def match(incoming: Incoming, resting: Iterable[Resting], ladder: Iterable[Level
     if incoming.tape:
         return _match_tape(incoming, resting)
     executions: list[Execution] = []
-    leaves = incoming.quantity
-    for order_id, price, quantity in _offers(resting, ladder):
+    leaves, taken = incoming.quantity, _Taken()
+    for order, price, quantity in _offers(resting, ladder, taken):
         if leaves == 0:
             break
         if not crosses(incoming, price):
@@ -118,11 +130,52 @@ def match(incoming: Incoming, resting: Iterable[Resting], ladder: Iterable[Level
         if incoming.post_only:
             return Match((), incoming.quantity, Ending.REFUSED)
         traded = min(leaves, quantity)
-        executions.append(Execution(order_id, price, traded))
+        executions.append(Execution(order.order_id if order else None, price, traded))
         leaves -= traded
+        taken.note(order, traded)
     if leaves and incoming.time_in_force is TimeInForce.FOK:
         return Match((), incoming.quantity, Ending.EXPIRED)
     return Match(tuple(executions), leaves, _ending(incoming, leaves))
+
+
+class _Taken:
+    """What was traded in this match, by order and by group."""
+
+    def __init__(self) -> None:
+        self._orders: dict[int, int] = {}
+        self._groups: dict[int, int] = {}
+
+    def note(self, order: Resting | None, quantity: int) -> None:
+        """Count a trade."""
+        if order is not None:
+            self._orders[order.order_id] = self._orders.get(order.order_id, 0) + quantity
+            if order.group is not None:
+                self._groups[order.group] = self._groups.get(order.group, 0) + quantity
+
+    def left(self, order: Resting) -> int:
+        """What an order still offers."""
+        own = self._orders.get(order.order_id, 0)
+        by_others = self._groups.get(order.group, 0) - own if order.group is not None else 0
+        return 0 if by_others and order.exclusive else max(order.leaves - own - by_others, 0)
+
+    def part(self, order: Resting) -> int:
+        """What an order shows of that: at first what it shows now, then one part after the other."""
+        first = order.leaves if order.shown is None else order.shown
+        own = self._orders.get(order.order_id, 0)
+        return min(first if own == 0 else order.refill or order.leaves, self.left(order))
+
+
+def _queue(resting: Iterable[Resting], taken: _Taken) -> Iterator[tuple[Resting, int]]:
+    """Orders with what each offers, in the order of service: an iceberg comes again behind the others at its price."""
+    for _, level in groupby(resting, key=lambda order: order.price):
+        waiting = deque(level)
+        while waiting:
+            order = waiting.popleft()
+            left = taken.left(order)
+            if left:
+                yield order, taken.part(order)
+            if order.shown is not None and 0 < taken.left(order) < left:
+                waiting.append(order)
 
 
 def crosses(incoming: Incoming, price: int) -> bool:
@@ -132,9 +185,11 @@ def crosses(incoming: Incoming, price: int) -> bool:
     return price <= incoming.limit if incoming.side is Side.BUY else price >= incoming.limit
 
 
-def _offers(resting: Iterable[Resting], ladder: Iterable[Level]) -> Iterable[tuple[int | None, int, int]]:
-    for order in resting:
-        yield order.order_id, order.price, order.leaves
+def _offers(
+    resting: Iterable[Resting], ladder: Iterable[Level], taken: _Taken
+) -> Iterator[tuple[Resting | None, int, int]]:
+    for order, part in _queue(resting, taken):
+        yield order, order.price, part
     for level in ladder:
         yield None, level.price, level.quantity
 
@@ -151,21 +206,26 @@ def _match_tape(trade: Incoming, resting: Iterable[Resting]) -> Match:
     several places: what was taken ahead of the first is no longer ahead of the second."""
     executions: list[Execution] = []
     ahead: dict[int, int] = {}
-    leaves, passed = trade.quantity, 0
-    for order in resting:
+    leaves, passed, taken, met = trade.quantity, 0, _Taken(), set[int]()
+    for order, part in _queue(resting, taken):
         if not crosses(trade, order.price):
             break
         at_price = order.price == trade.limit
-        if at_price:
-            taken = min(leaves, max(order.ahead - passed, 0))
-            passed, leaves = passed + taken, leaves - taken
-        now_ahead = max(order.ahead - passed, 0) if at_price else 0
-        if now_ahead != order.ahead:
-            ahead[order.order_id] = now_ahead
-        traded = min(leaves, order.leaves)
+        if order.order_id not in met:
+            met.add(order.order_id)
+            if at_price:
+                ahead_now = min(leaves, max(order.ahead - passed, 0))
+                passed, leaves = passed + ahead_now, leaves - ahead_now
+            now_ahead = max(order.ahead - passed, 0) if at_price else 0
+            if now_ahead != order.ahead:
+                ahead[order.order_id] = now_ahead
+        elif at_price:
+            continue  # the next part of an iceberg stands behind this trade of the market
+        traded = min(leaves, part)
         if traded:
             executions.append(Execution(order.order_id, order.price, traded))
             leaves -= traded
+            taken.note(order, traded)
     return Match(tuple(executions), leaves, Ending.FILLED if leaves == 0 else Ending.EXPIRED, ahead)
 
 

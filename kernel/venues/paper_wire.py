@@ -24,6 +24,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
     VenueSnapshot,
@@ -39,8 +40,9 @@ ANSWER_BYTES_MAX = 2**28
 RETRY_AFTER_S_MAX = 7 * 86_400.0
 """Longest wait that a refusal may name; more is no answer."""
 PROTOCOL_VERSION = 1
-MODELS: dict[Operation, type[SubmitRequest | CancelRequest | ModifyRequest]] = {
+MODELS: dict[Operation, type[SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest]] = {
     Operation.SUBMIT: SubmitRequest,
+    Operation.SUBMIT_GROUP: SubmitGroupRequest,
     Operation.CANCEL: CancelRequest,
     Operation.MODIFY: ModifyRequest,
 }
@@ -106,6 +108,8 @@ def result_of(answer: Answer) -> Any:
     match answer:
         case ExecutionReport():
             return answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
+        case tuple():
+            return [result_of(report) for report in answer]
         case VenueSnapshot():
             return answer.model_dump(mode="json", exclude_defaults=True, exclude=_NO_RAW)
         case None:
@@ -124,25 +128,38 @@ def answer_of(operation: Operation, result: Any) -> Answer:
         )
     if result is None and operation is Operation.ORDER:
         return None
+    if operation is Operation.SUBMIT_GROUP:
+        if not isinstance(result, list):
+            raise ValueError("the answer to a group is a list of reports")
+        return tuple(map(report_of_wire, result))
     return report_of_wire(result)
 
 
 def check_concerns(request: Request, answer: Answer) -> None:
     """`ValueError` when an answer is about another order than the request: it says nothing of this one."""
-    if not isinstance(answer, ExecutionReport):
-        return
-    match request:
-        case SubmitRequest():
-            asked = (request.order.symbol_id, request.client_order_id)
-        case CancelRequest():
-            asked = (request.symbol_id, request.client_order_id)
-        case (symbol_id, client_order_id):
-            asked = (symbol_id, client_order_id)
+    match request, answer:
+        case SubmitGroupRequest(), tuple():
+            asked = [(member.order.symbol_id, member.client_order_id) for member in request.orders]
+            told = [(report.symbol_id, report.client_order_id) for report in answer]
+        case SubmitRequest(), ExecutionReport():
+            asked = [(request.order.symbol_id, request.client_order_id)]
+            told = [(answer.symbol_id, answer.client_order_id)]
+        case CancelRequest(), ExecutionReport():
+            asked = [(request.symbol_id, request.client_order_id)]
+            told = [(answer.symbol_id, answer.client_order_id)]
+        case (str(symbol_id), str(client_order_id)), ExecutionReport():
+            asked = [(symbol_id, client_order_id)]
+            told = [(answer.symbol_id, _asked_for(answer, client_order_id))]
         case _:
             return
-    told = (answer.symbol_id, answer.client_order_id)
     if told != asked:
         raise ValueError(f"it is about {told}, not about {asked}")
+
+
+def _asked_for(answer: ExecutionReport, client_order_id: str) -> str | None:
+    """By which of its names an order was asked for: an amended order has another than it had."""
+    renamed = answer.orig_client_order_id == client_order_id
+    return answer.orig_client_order_id if renamed else answer.client_order_id
 
 
 def report_of_wire(value: Any) -> ExecutionReport:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,59 +15,26 @@ from kernel.clock import NS_PER_S
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, OutcomeUnknown, Rejected, ValidationError
 from kernel.models import ExecType, Liquidity, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
-from kernel.venues import Dedupe, ExecutionReport, ModifyRequest, PaperConfig, ReadLag
-from kernel.venues.paper_config import TapeTrade
-from kernel.venues.paper_engine import PaperEngine
+from kernel.venues import Dedupe, ModifyRequest, ReadLag
 from kernel.venues.paper_journal import Journal
-from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, limit, market, submit
+from tests.paper_world import (
+    BUY,
+    COIN,
+    LAST,
+    LOT,
+    SELL,
+    SYMBOL,
+    USDT,
+    Bench,
+    HandClock,
+    cancel,
+    limit,
+    market,
+    recorded,
+    submit,
+)  # fmt: skip
 
 IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
-USDT = 10**8
-
-
-class Bench:
-    """An engine on a hand-set clock, with all that it reported."""
-
-    def __init__(self, journal: Journal | None = None, clock: HandClock | None = None, **config: Any) -> None:
-        self.clock = clock or HandClock()
-        self.reports: list[ExecutionReport] = []
-        self.engine = PaperEngine(
-            PaperConfig(**({"first_id": 1} | config)),
-            clock=self.clock,
-            journal=journal,
-            on_report=self.reports.append,
-        )
-
-    def submit(self, client_order_id: str, order: StandardOrder, *, age_s: float = 0) -> ExecutionReport:
-        return self.engine.submit(submit(client_order_id, order, self.clock, age_s=age_s))
-
-    def cancel(self, target: str, **fields: Any) -> ExecutionReport:
-        return self.engine.cancel(cancel(target, self.clock, **fields))
-
-    def status(self, client_order_id: str) -> ExecutionReport:
-        found = self.engine.order(SYMBOL, client_order_id)
-        assert found is not None
-        return found
-
-    def tape(self, price: int, quantity: int, *, at_s: float = 0) -> None:
-        time_ns = self.clock.now_ns() + round(at_s * NS_PER_S)
-        self.engine.tape_trade(SYMBOL, TapeTrade(1, price, quantity, time_ns, buyer_is_maker=True))
-
-    def kinds(self) -> list[str]:
-        return [str(report.exec_type) for report in self.reports]
-
-    def free(self, asset: str) -> int:
-        return self.engine.balances()[asset].free
-
-
-@contextmanager
-def recorded(path: Path, **config: Any) -> Iterator[Bench]:
-    """A bench with a journal, closed at the end as a kill would."""
-    journal = Journal(path)
-    try:
-        yield Bench(journal, **config)
-    finally:
-        journal.close()
 
 
 def test_a_resting_order_reports_all_that_the_port_asks() -> None:
