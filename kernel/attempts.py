@@ -29,7 +29,7 @@ from kernel.models import (
 from kernel.order_spec import StandardOrder
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.venues.base import CancelRequest, ExecutionReport, SubmitRequest, Venue
+from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, ModifyRequest, SubmitRequest, Venue
 from kernel.writer import EventWriter, Source
 
 RECONCILER = "reconciler"
@@ -90,10 +90,24 @@ class AttemptSender:
         target = Target(AttemptKind.CANCEL, order, number, self._client_order_id(intent_id, number), venue_order)
         return await self._attempt(intent_id, generation, target, version=version)
 
-    async def refuse(self, intent: OrderIntent, order: StandardOrder, text: str, *, version: int) -> None:
+    async def amend(self, intent: OrderIntent, terms: StandardOrder, venue_order: VenueOrder, *, version: int) -> bool:
+        """Give an order new terms. False when somebody wrote in between and nothing was sent."""
+        target = self._amend_target(intent.intent_id, terms, venue_order)
+        return await self._attempt(intent.intent_id, intent.generation, target, version=version)
+
+    def _amend_target(self, intent_id: str, terms: StandardOrder, venue_order: VenueOrder) -> Target:
+        number = self._state.record(intent_id).number + 1
+        return Target(AttemptKind.AMEND, terms, number, self._client_order_id(intent_id, number), venue_order)
+
+    async def refuse(
+        self, intent: OrderIntent, order: StandardOrder, text: str, *, working: VenueOrder | None, version: int
+    ) -> None:
         """What is wanted can't be placed in this market: recorded as an attempt that was refused here, never sent."""
-        number = next_submit_number(self._state.record(intent.intent_id))
-        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number))
+        if working is None:
+            number = next_submit_number(self._state.record(intent.intent_id))
+            target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number))
+        else:
+            target = self._amend_target(intent.intent_id, order, working)
         started = await self._start(intent.intent_id, intent.generation, target, version=version)
         if started is not None:
             await self._verdict(
@@ -147,6 +161,7 @@ class AttemptSender:
             # One nanosecond more: a request may still be accepted in the very instant that its window ends.
             absent_after_ns = valid_until_ns + 1 + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
         aimed = target.venue_order
+        replaces = target.kind is AttemptKind.AMEND and capabilities.amend is AmendDialect.CANCEL_REPLACE
         return events.AttemptStarted(
             intent_id=intent_id,
             number=target.number,
@@ -155,6 +170,7 @@ class AttemptSender:
             target_client_order_id=aimed.client_order_id if aimed else None,
             target_exchange_order_id=(aimed.exchange_order_id or None) if aimed else None,
             order=target.order,
+            new_order=replaces or None,
             generation=generation,
             epoch=self.epoch,
             stamp_ns=now_ns,
@@ -209,7 +225,10 @@ class AttemptSender:
             stamp_ns=attempt.stamp_ns,
             valid_until_ns=attempt.valid_until_ns,
         )
-        return lambda: venue.cancel(cancel)
+        if target.kind is AttemptKind.CANCEL:
+            return lambda: venue.cancel(cancel)
+        modify = ModifyRequest(**vars(cancel), order=target.order, cum_qty=target.venue_order.cum_qty)
+        return lambda: venue.modify(modify)
 
     def _objection(self, record: Record, attempt: Attempt) -> str | None:
         """Why the request must not leave now; None when it may."""
@@ -219,7 +238,7 @@ class AttemptSender:
         generation = intent.generation if intent is not None else 0
         if attempt.outcome not in UNSETTLED:
             return "it was settled before it was sent"
-        if attempt.kind is AttemptKind.SUBMIT and generation != attempt.generation:
+        if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
             return f"the intent went on to generation {generation}"
         if now_ns >= attempt.send_by_ns:
             return "too late to send: the decision is older than the send budget"
@@ -241,8 +260,9 @@ class AttemptSender:
         retry_at_ns: int | None = None
         if refusal.retry_after_s is not None:
             retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
-        elif attempt.kind is AttemptKind.CANCEL:
-            # Whatever a refused cancel means, what nobody wants must still go: it is tried again.
+        elif attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
+            # Whatever a refused cancel means, what nobody wants must still go: it is tried again. And where a refused
+            # replace has ended the old order, what is left is placed anew.
             retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)
         event = events.AttemptFailed(
             intent_id=intent_id,

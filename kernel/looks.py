@@ -188,6 +188,45 @@ class VenueLooker:
         await self._resolve(record, left, AttemptOutcome.DEAD, "the order is still open: it is canceled again")
         return Looked(settled=True)
 
+    # -------------------------------------------------------------------------------------------------------- amends
+    async def settle_amend(self, order: OrderState, attempt: Attempt) -> Looked:
+        """Find out what became of a change in place: look at the order, under the amend's id and under its own.
+
+        What it shows is the amend's outcome at once where it has the terms asked for, or has ended; that it shows them not
+        is one only in a look begun at or after `absent_after` (H14).
+        """
+        record = self._state.record(order.intent_id)
+        target = self._target(order, attempt)
+        if target is None or not target.live:
+            await self._resolve(record, attempt, AttemptOutcome.DEAD, "the order no longer works")
+            return Looked(settled=True)
+        looked_ns = self._looked_ns.setdefault(order.intent_id, {})
+        due_ns = settlement.next_look_ns(
+            attempt, self._venue.capabilities, last_look_ns=looked_ns.get(attempt.position)
+        )
+        if due_ns is not None and self._clock.now_ns() < due_ns:
+            return Looked(settled=False, again_ns=due_ns)
+        await self._raise_if_unknown_too_long(order.intent_id, order, attempt)
+        began_ns = looked_ns[attempt.position] = self._clock.now_ns()
+        if self._venue.capabilities.sees_closed:
+            renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
+            if not await self._look_at(record, renamed):
+                await self._look_at(self._state.record(order.intent_id), target)
+        else:
+            await self._look_at(record, target)
+        record = self._state.record(order.intent_id)
+        left = next((item for item in record.attempts if item.position == attempt.position), None)
+        if left is None or left.outcome not in UNSETTLED:
+            return Looked(settled=True)
+        if attempt.absent_after_ns is None or began_ns < attempt.absent_after_ns:
+            await self._unknown_from_here(record, left, version=record.version)
+            again_ns = settlement.next_look_ns(attempt, self._venue.capabilities, last_look_ns=began_ns)
+            return Looked(settled=False, again_ns=again_ns)
+        await self._resolve(
+            record, left, AttemptOutcome.DEAD, "the order has other terms, and no change can arrive now"
+        )
+        return Looked(settled=True)
+
     def _target(self, order: OrderState, attempt: Attempt) -> VenueOrder | None:
         for item in order.venue_orders:
             if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:

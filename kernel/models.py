@@ -195,6 +195,12 @@ class Attempt(Model):
     """For CANCEL and AMEND: the client order id of the order aimed at."""
     target_exchange_order_id: str | None = None
     """For CANCEL and AMEND: the venue's id of the order aimed at."""
+    new_order: bool = False
+    """For AMEND: whether it makes a new venue order in the place of the one aimed at."""
+    quantity: Uint64 | None = None
+    """For AMEND: the total asked for."""
+    price: Uint64 | None = None
+    """For AMEND: the price asked for."""
     generation: Counter = 1
     """The intent's generation that it serves."""
     epoch: Counter = 0

@@ -15,6 +15,8 @@ from kernel.lifecycle import venue_orders_of
 from kernel.models import (
     UNSETTLED,
     Attempt,
+    AttemptKind,
+    AttemptOutcome,
     Desired,
     OrderIntent,
     OrderState,
@@ -23,6 +25,7 @@ from kernel.models import (
     VenueOrder,
 )
 from kernel.order_spec import OrderType, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.venues.base import AmendDialect
 
 
 class DifferenceKind(StrEnum):
@@ -79,6 +82,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Amend:
+    """Give this order new terms; `terms.quantity` is its total, filled part included."""
+
+    order: VenueOrder
+    terms: StandardOrder
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """Place this order: what is left of what is wanted."""
 
@@ -91,6 +102,8 @@ class Refuse:
 
     order: StandardOrder
     violations: tuple[Violation, ...]
+    working: VenueOrder | None = None
+    """The order that was to get these terms, and keeps those that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +114,7 @@ class Wait:
     reason: str
 
 
-Action = Nothing | Settle | Ask | Cancel | Submit | Refuse | Wait
+Action = Nothing | Settle | Ask | Cancel | Amend | Submit | Refuse | Wait
 
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 """Orders that end by themselves at once: what they leave is not placed again."""
@@ -111,9 +124,11 @@ def difference(intent: OrderIntent | None, order: OrderState | None) -> Differen
     """How an intent and its order differ; None when nothing is to be done."""
     if order is None:
         return None if intent is None or not wanted(intent, order) else Difference(DifferenceKind.SUBMIT, "never sent")
-    if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
-        return Difference(DifferenceKind.SETTLE, "an attempt is not settled")
     live = live_orders(order)
+    if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
+        if is_canceled_first(intent, order, live):
+            return Difference(DifferenceKind.CANCEL, "it is canceled before what is open about it is settled")
+        return Difference(DifferenceKind.SETTLE, "an attempt is not settled")
     if (surplus := surplus_order(intent, order, live)) is not None:
         return Difference(
             DifferenceKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work"
@@ -129,11 +144,19 @@ def difference(intent: OrderIntent | None, order: OrderState | None) -> Differen
     return Difference(DifferenceKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
 
 
-def plan(intent: OrderIntent | None, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
+def plan(
+    intent: OrderIntent | None,
+    order: OrderState | None,
+    *,
+    symbol: SymbolMetadata | None,
+    now_ns: int,
+    amend: AmendDialect = AmendDialect.NONE,
+) -> Action:
     """The next step for an intent: at most one side effect at the venue.
 
-    Settling comes first, then canceling what should not work, then asking, then submitting what is left. Backoff holds a
-    submit back, never a cancel or a question (they have their own). `symbol` is the market as last observed.
+    Settling comes first, then canceling what should not work, then asking, then changing what works, then submitting what
+    is left. Backoff holds a submit and a change back, never a cancel or a question (they have their own). `symbol` is the
+    market as last observed, `amend` how the venue changes an order.
     """
     found = difference(intent, order)
     if found is None:
@@ -143,7 +166,21 @@ def plan(intent: OrderIntent | None, order: OrderState | None, *, symbol: Symbol
         if action is not None:
             return action
     assert intent is not None, "only what is wanted is submitted"
+    if found.kind is DifferenceKind.MODIFY:
+        assert order is not None
+        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
     return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+
+
+def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
+    """Whether what works is canceled before what is open is settled: only changes of an order are open, and it is not
+    wanted any more, or nothing can ever prove that the change did not arrive. An amend that finds it closed is harmless."""
+    unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
+    if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unsettled):
+        return False
+    unwanted = intent is not None and intent.desired is Desired.CANCELED
+    endless = any(item.outcome is AttemptOutcome.UNKNOWN and item.absent_after_ns is None for item in unsettled)
+    return unwanted or endless
 
 
 def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
@@ -152,16 +189,37 @@ def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: Orde
     if kind is DifferenceKind.SETTLE:
         return Settle(next(attempt for attempt in order.attempts if attempt.outcome in UNSETTLED))
     if kind is DifferenceKind.CANCEL:
-        surplus = surplus_order(intent, order, live)
-        assert surplus is not None
+        surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
     if kind is DifferenceKind.ASK:
         question = open_question(order)
         assert question is not None
         return Ask(question, "its final filled quantity, or the trades behind it, are not known (H13)")
-    if kind is DifferenceKind.MODIFY:
-        return Cancel(live[0], "its terms are not what is wanted: cancel, then place what is left")
     return None
+
+
+def plan_change(
+    intent: OrderIntent, order: OrderState, *, symbol: SymbolMetadata | None, now_ns: int, amend: AmendDialect
+) -> Action:
+    """The step for an order that works with other terms than wanted. What the market would not take is refused while the
+    old order works: it is not given up for one that can't be placed."""
+    (working,) = live_orders(order)
+    step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+    if isinstance(step, Refuse):
+        return Refuse(step.order, step.violations, working)
+    if not isinstance(step, Submit):
+        return step
+    if amend is AmendDialect.NONE or not is_amendable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
+        return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
+    return Amend(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+
+
+def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
+    """Whether what differs is what an amend changes: price and quantity, in place; else also when it triggers."""
+    fixed = FIXED_TERMS if in_place else FIXED_TERMS - {"stop_price"}
+    shown, asked = order.status.order, intent.order
+    same = all(getattr(shown, name) == getattr(asked, name) for name in fixed)
+    return same and asked.display_quantity == shown.display_quantity
 
 
 def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
@@ -230,9 +288,15 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
         return None
     if intent is None:
         return live[-1] if order.attempts else None
-    if len(live) > 1 or not wanted(intent, order) or remainder(intent, order) <= 0:
+    if len(live) > 1 or remainder(intent, order) <= 0:
         return live[-1]
-    return None
+    return None if wanted(intent, order) or outlives_refusal(intent, order, live[0]) else live[-1]
+
+
+def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+    """Whether a working order stays though what was wanted last was refused: it is from before that change."""
+    refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
+    return refused and 0 < working.generation < intent.generation and not working.late
 
 
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
@@ -250,13 +314,20 @@ def open_question(order: OrderState) -> VenueOrder | None:
     return None
 
 
+def filled_by_others(order: OrderState, working: VenueOrder) -> int:
+    """What the intent's other orders have filled."""
+    return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
+
+
+FIXED_TERMS = frozenset({"side", "order_type", "stop_price", "time_in_force", "post_only", "reduce_only"})
+"""Terms of an order that the venue does not report back."""
+
+
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
     """Whether the working order is what is wanted: price, and quantity together with what was filled before."""
-    filled_before = sum(item.cum_qty for item in venue_orders_of(order) if item is not live)
-    if live.quantity + filled_before != intent.order.quantity:
+    if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
     shown, asked = order.status.order, intent.order
     if live.price is not None and live.price != asked.price:
         return False
-    fields = ("side", "order_type", "stop_price", "time_in_force", "post_only", "reduce_only")
-    return all(getattr(shown, name) == getattr(asked, name) for name in fields)
+    return all(getattr(shown, name) == getattr(asked, name) for name in FIXED_TERMS)

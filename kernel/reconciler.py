@@ -36,7 +36,7 @@ from kernel.pacing import Pacing
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
-from kernel.venues.base import Venue
+from kernel.venues.base import AmendDialect, Venue
 from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter
 
@@ -146,6 +146,7 @@ class ReconciliationEngine:
         self.running = False
         self.on_fenced: Callable[[], None] = lambda: None
         self._state: KernelState | None = None
+        self._venue = venue
         self._sender: AttemptSender | None = None
         self._looker: VenueLooker | None = None
         if venue is not None:
@@ -323,7 +324,8 @@ class ReconciliationEngine:
         now_ns = self._clock.now_ns()
         if intent_id in self._forced and order is not None:
             now_ns = max(now_ns, order.not_before_ns)
-        action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns)
+        amend = self._venue.capabilities.amend if self._venue is not None else AmendDialect.NONE
+        action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
         if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
             return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")
         return action
@@ -369,14 +371,20 @@ class ReconciliationEngine:
                 self._pacing.slow_down(intent_id)
                 await sender.cancel(intent_id, generation, order.status.order, item, version=version)
                 return Done("canceled, or somebody wrote in between")
+            case planning.Amend(order=item, terms=terms):
+                assert intent is not None
+                self._pacing.slow_down(intent_id)
+                await sender.amend(intent, terms, item, version=version)
+                return Done("changed, or somebody wrote in between")
             case planning.Submit(order=rest):
                 assert intent is not None
                 await sender.submit(intent, rest, version=version)
                 return Done("submitted, or somebody wrote in between")
-            case planning.Refuse(order=rest, violations=violations):
+            case planning.Refuse(order=rest, violations=violations, working=working):
                 assert intent is not None
                 text = "; ".join(map(str, violations))
-                await sender.refuse(intent, rest, f"it does not fit the market: {text}", version=version)
+                told = f"it does not fit the market: {text}"
+                await sender.refuse(intent, rest, told, working=working, version=version)
                 return Failed(text)
         return Done()
 
@@ -390,9 +398,11 @@ class ReconciliationEngine:
     ) -> Outcome:
         if attempt.outcome is AttemptOutcome.PENDING and attempt.position in sender.calls:
             return Done("its own call will report")
-        if attempt.kind is not AttemptKind.SUBMIT:
+        if attempt.kind is AttemptKind.CANCEL:
             return self._after_look(order.intent_id, await looker.settle_cancel(order, attempt))
-        wanted = self._may_resend(intent, order)
+        if attempt.kind is AttemptKind.AMEND and not attempt.new_order:
+            return self._after_look(order.intent_id, await looker.settle_amend(order, attempt))
+        wanted = attempt.kind is AttemptKind.SUBMIT and self._may_resend(intent, order)
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )

@@ -32,7 +32,9 @@ class AttemptStarted(BaseEvent):
     target_exchange_order_id: str | None = None
     """For CANCEL and AMEND: the venue's id of the order aimed at."""
     order: StandardOrder
-    """What is sent (for CANCEL: the order aimed at, as the log knows it)."""
+    """What is sent (for CANCEL: the order aimed at, as the log knows it; for AMEND: the terms wanted, with the total)."""
+    new_order: bool | None = None
+    """For AMEND: true where it makes a new venue order, under this request's id, in the place of the one aimed at."""
     generation: Counter
     """The intent's generation that it serves."""
     epoch: Counter

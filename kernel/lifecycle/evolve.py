@@ -13,7 +13,7 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import Record, order_under, reconciliation_status, venue_orders_of
+from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.values import replace
 from kernel.models import (
@@ -22,11 +22,13 @@ from kernel.models import (
     AttemptKind,
     AttemptOutcome,
     Desired,
+    ExecType,
     OrderIntent,
     OrderState,
     OrdStatus,
     VenueOrder,
 )
+from kernel.order_spec import StandardOrder
 
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
@@ -98,6 +100,9 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         client_order_id=event.client_order_id,
         target_client_order_id=event.target_client_order_id,
         target_exchange_order_id=event.target_exchange_order_id,
+        new_order=bool(event.new_order),
+        quantity=event.order.quantity if event.kind is AttemptKind.AMEND else None,
+        price=event.order.price if event.kind is AttemptKind.AMEND else None,
         generation=event.generation,
         epoch=event.epoch,
         stamp_ns=event.stamp_ns,
@@ -121,8 +126,11 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
     if event.target_client_order_id:
         link = (event.client_order_id, event.target_client_order_id)
         started = started if link in record.targets else replace(started, targets=(*record.targets, link))
-    if event.kind is AttemptKind.CANCEL:
-        targets = {event.target_client_order_id, event.target_exchange_order_id} - {None, ""}
+    if event.kind is AttemptKind.AMEND:
+        sent = Amend(event.client_order_id, event.order, event.generation, bool(event.new_order))
+        started = replace(started, amends=(*record.amends, sent))
+    if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace is meant to end the order that it aims at (H11)
+        targets = {event.target_client_order_id, event.target_exchange_order_id}
         return replace(started, solicited=record.solicited | {target for target in targets if target})
     return started
 
@@ -206,7 +214,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     before = found or new_order(record, event)
     if before is None:
         return record
-    facts = ORDER_CHANGES[type(event)](named(before, event), event)
+    facts = amended(record, ORDER_CHANGES[type(event)](named(before, event), event), event)
     now_ns = recorded_ns(event)
     facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
     others = tuple(facts if item is found else item for item in record.orders)
@@ -220,6 +228,32 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         last_report_ns=max(record.last_report_ns, now_ns),
     )
     return settled_by_facts(synced, facts)
+
+
+def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
+    sent = record.amend(event.client_order_id or "")
+    if sent is not None and not sent.new_order and type(event) not in REQUEST_REFUSALS:
+        known = facts if sent.client_order_id in facts.client_order_ids else with_client_id(facts, sent.client_order_id)
+        facts = replace(known, generation=max(known.generation, sent.generation)) if known.generation else known
+    for attempt in record.unsettled:
+        if is_amended(attempt, facts) and facts.generation < attempt.generation:
+            facts = replace(facts, generation=attempt.generation)
+    return facts
+
+
+def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
+    """One more id of the order: the one that it has now, unless it is known to have another since."""
+    ids = facts.client_order_ids
+    passed = client_order_id in facts.superseded_ids
+    return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
+
+
+def is_amended(attempt: Attempt, facts: OrderFacts) -> bool:
+    """Whether an order has what an open amend in place asked for. It had not, when the amend was started."""
+    if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
+        return False
+    return facts.live and (facts.quantity, facts.price) == (attempt.quantity, attempt.price)
 
 
 REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
@@ -249,23 +283,44 @@ def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         for known in record.orders:
             if known.exchange_order_id == event.exchange_order_id:
                 return known
+    if replacement(record, event) is not None:
+        return next((known for known in record.orders if event.client_order_id in known.client_order_ids), None)
     for client_id in (event.orig_client_order_id, event.client_order_id):
         if client_id and (facts := order_under(record, client_id, exchange_order_id=event.exchange_order_id)):
             return facts
     return None
 
 
+def replacement(record: Record, event: events.OrderReport) -> Amend | None:
+    """The replace whose new order a report is about. The end of the old one may carry the replace's id too, and its own."""
+    sent = record.amend(event.client_order_id or "")
+    if sent is None or not sent.new_order or type(event) in REQUEST_REFUSALS:
+        return None
+    return None if event.orig_client_order_id and event.exec_type is ExecType.CANCELED else sent
+
+
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """An order seen for the first time; its terms are those that were sent until the venue says otherwise."""
+    sent_amend = replacement(record, event)
+    if sent_amend is not None:
+        return new_facts(event, sent_amend.client_order_id, sent_amend.order, sent_amend.generation)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
         return None
     sent = [item for item in record.attempts if item.kind is AttemptKind.SUBMIT and item.client_order_id == client_id]
     given_up = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
-    now_ns = recorded_ns(event)
     newest_submit = record.submit
     generation = sent[-1].generation if sent else newest_submit.generation if newest_submit else 0
+    return replace(
+        new_facts(event, client_id, order, generation),
+        answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
+        late=given_up and record.send_count(client_id) > 0,
+    )
+
+
+def new_facts(event: events.OrderReport, client_id: str, order: StandardOrder, generation: int) -> OrderFacts:
+    now_ns = recorded_ns(event)
     return OrderFacts(
         exchange_order_id=event.exchange_order_id or "",
         client_order_ids=(client_id,),
@@ -275,8 +330,6 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
         generation=generation,
         first_seen_ns=now_ns,
         last_seen_ns=now_ns,
-        answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
-        late=given_up and record.send_count(client_id) > 0,
     )
 
 
@@ -313,16 +366,21 @@ def outcome_by_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | No
     if attempt.kind is AttemptKind.SUBMIT:
         if attempt.client_order_id not in facts.client_order_ids:
             return None
-        refused = facts.closed is OrdStatus.REJECTED and not facts.accepted
-        return AttemptOutcome.REJECTED if refused else AttemptOutcome.ACCEPTED
+        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
+    if attempt.kind is AttemptKind.AMEND and attempt.client_order_id in facts.client_order_ids:
+        return AttemptOutcome.REJECTED if is_refused(facts) else AttemptOutcome.ACCEPTED
     if not aims_at(attempt, facts):
         return None
-    if attempt.kind is AttemptKind.AMEND and attempt.client_order_id in facts.client_order_ids:
+    if is_amended(attempt, facts):
         return AttemptOutcome.ACCEPTED
-    if facts.live:
+    if facts.live or attempt.new_order:  # the end of the old order says nothing of the one that is to take its place
         return None
     canceled = attempt.kind is AttemptKind.CANCEL and facts.closed is OrdStatus.CANCELED
     return AttemptOutcome.ACCEPTED if canceled else AttemptOutcome.DEAD
+
+
+def is_refused(facts: OrderFacts) -> bool:
+    return facts.closed is OrdStatus.REJECTED and not facts.accepted
 
 
 def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:

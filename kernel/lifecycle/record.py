@@ -28,6 +28,16 @@ from kernel.models import (
 from kernel.order_spec import StandardOrder
 
 
+class Amend(NamedTuple):
+    """A request to change an order, as it was sent."""
+
+    client_order_id: str
+    order: StandardOrder
+    generation: int
+    new_order: bool
+    """Whether it makes a new venue order, which then has the request's id."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One intent: what is wanted, what was sent, what the venue said of it."""
@@ -51,6 +61,8 @@ class Record:
     """How often each submit's client order id was sent, in order of first use. Remembered for ever."""
     targets: tuple[tuple[str, str], ...] = ()
     """What each cancel and amend aimed at: client order id of the request and of its target. Remembered for ever."""
+    amends: tuple[Amend, ...] = ()
+    """Every amend that was started. Remembered for ever: its id may name an order."""
     refused_ids: frozenset[str] = frozenset()
     """Client order ids of cancels and amends that the venue refused before it showed the order they aimed at."""
     sent_order: StandardOrder | None = None
@@ -107,6 +119,10 @@ class Record:
     def target(self, client_order_id: str) -> str | None:
         """What the cancel or amend under a client order id aimed at; None for an id that is no request's."""
         return next((target for request_id, target in self.targets if request_id == client_order_id), None)
+
+    def amend(self, client_order_id: str) -> Amend | None:
+        """The amend that was sent under a client order id."""
+        return next((item for item in self.amends if item.client_order_id == client_order_id), None)
 
     def submit_id(self, client_order_id: str) -> str:
         """The client order id of the submit at the root of a chain of requests; the id itself when it is no request's."""
