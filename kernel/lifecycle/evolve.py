@@ -214,7 +214,8 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     before = found or new_order(record, event)
     if before is None:
         return record
-    facts = amended(record, ORDER_CHANGES[type(event)](named(before, event), event), event)
+    known = before if type(event) in REQUEST_REFUSALS else named(before, event)
+    facts = amended(record, ORDER_CHANGES[type(event)](known, event), event)
     now_ns = recorded_ns(event)
     facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
     others = tuple(facts if item is found else item for item in record.orders)
