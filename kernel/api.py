@@ -1,7 +1,7 @@
 """The kernel's face: what strategies call. The seed's `ExchangeKernel`.
 
 Implemented by `controller.EventSourcedKernel`. Commands return once what they record is durable; queries answer from
-memory. (`place_order_group` and `modify_order` of the seed come with order groups and amends; until then they are absent.)
+memory. (`place_order_group` of the seed comes with order groups; until then it is absent.)
 """
 
 from __future__ import annotations
@@ -38,6 +38,14 @@ class ExchangeKernel(ABC):
         """Not want an order any more.
 
         Raises `NotFoundError` for an unknown intent, `ExchangeError` if it is too late.
+        """
+
+    @abstractmethod
+    async def modify_order(self, intent_id: str, new_order: StandardOrder) -> None:
+        """Want other terms for an order.
+
+        Raises `NotFoundError` for an unknown intent, `ValidationError` if the new order violates market constraints,
+        `ExchangeError` if the exchange refuses it or it is too late.
         """
 
     @abstractmethod

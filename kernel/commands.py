@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
-from kernel.errors import ConflictError, ExchangeError, FencedError
+from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
 from kernel.lifecycle import Command, Record, decide, order_state
 from kernel.log.base import Append, EventLog, Write
 from kernel.models import Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
+from kernel.order_spec import SymbolMetadata
+from kernel.plan import difference
 from kernel.state import KernelState
 
 TRIES_MAX = 100
@@ -141,6 +143,30 @@ def refusal(record: Record) -> ExchangeError | None:
     return ExchangeError(text, code=submit.code if submit else None, intent_id=record.intent_id)
 
 
+def modify_answered(record: Record) -> bool:
+    """Whether the venue has answered a change: what works has the terms wanted, or it was refused, or it is over."""
+    if record.unsettled or record.intent is None:
+        return record.intent is None
+    state = order_state(record)
+    if is_refused(record) or record.intent.desired is Desired.CANCELED:
+        return True
+    return state is not None and difference(record.intent, state) is None
+
+
+def is_refused(record: Record) -> bool:
+    """Whether what is wanted now was refused for good."""
+    return record.intent is not None and record.failed_generation == record.intent.generation
+
+
+def modify_refusal(record: Record) -> ExchangeError | None:
+    """The definitive no to a change, as an error; None when there is none."""
+    if not is_refused(record):
+        return None
+    last = record.attempts[-1] if record.attempts else None
+    text = last.text if last is not None and last.text else "the venue refused the change"
+    return ExchangeError(text, code=last.code if last is not None else None, intent_id=record.intent_id)
+
+
 def cancel_answered(record: Record) -> bool:
     """Whether nothing of an intent works at the venue any more, nor may."""
     return not record.may_be_live
@@ -152,3 +178,25 @@ def too_late(record: Record) -> ExchangeError | None:
     if state is None or state.status.ord_status not in (OrdStatus.FILLED, OrdStatus.EXPIRED):
         return None
     return ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)
+
+
+async def awaited_symbol(
+    symbol_id: str, state: KernelState, waiters: Waiters, *, timeout_s: float, missing: tuple[str, ...]
+) -> SymbolMetadata:
+    """A market, as last observed; the first reference data is waited for.
+
+    Raises `NotReadyError` when none came in time, `ValidationError` for a market that is not among them.
+    """
+    known = state.symbol(symbol_id)
+    if known is not None:
+        return known
+    await waiters.until(lambda: any(state.symbols()), intent_id=None, timeout_s=timeout_s)
+    if (found := state.symbol(symbol_id)) is not None:
+        return found
+    names = sorted(symbol.symbol_id for symbol in state.symbols())
+    if not names:
+        raise NotReadyError("no market is known yet: run a kernel with a venue on this log first", missing=missing)
+    shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+    raise ValidationError(
+        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
+    )

@@ -23,7 +23,10 @@ from kernel.code_hash import code_hash, kernel_version
 from kernel.commands import (
     CommandHandler,
     Waiters,
+    awaited_symbol,
     cancel_answered,
+    modify_answered,
+    modify_refusal,
     placement_answered,
     refusal,
     too_late,
@@ -37,10 +40,10 @@ from kernel.errors import (
     Violation,
     WaitTimeoutError,
 )
-from kernel.given import check_type, new_intent
+from kernel.given import check_type, checked, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
-from kernel.lifecycle import CancelIntent, PlaceOrder, finding_id
+from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import (
@@ -347,6 +350,42 @@ class EventSourcedKernel(ExchangeKernel):
         if (error := refusal(self.state.record(intent_id))) is not None:
             raise error
 
+    async def modify_order(
+        self,
+        intent_id: str,
+        new_order: StandardOrder,
+        *,
+        expected_generation: int | None = None,
+        wait: WaitFor = "ack",
+        ack_timeout_s: float | None = None,
+    ) -> None:
+        """Want other terms: `new_order` has them all, its quantity the total, filled part included. Symbol and side stay.
+
+        The venue's way of changing an order is the kernel's business: amended in place, replaced, or canceled and placed
+        anew. A total at or below what has filled cancels the rest. The same terms again are no error and no event. Waits
+        for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
+
+        Raises `NotFoundError`, `ValidationError` (market, symbol or side), `ConflictError` (another generation),
+        `ExchangeError`: too late (FILLED, EXPIRED, REJECTED or canceled), or refused; the order then keeps its old terms.
+        """
+        self._check()
+        check_wait(wait)
+        check_type(new_order, StandardOrder)
+        order = checked(new_order, StandardOrder)
+        known = await self.intent_store.get_intent(intent_id)
+        symbol = await self._symbol(known.order.symbol_id)
+        command = ModifyIntent(intent_id, order, symbol, self._clock.now_ns(), expected_generation)
+        await self._commands.handle(intent_id, command, actor=self._actor_of(known.owner))
+        if wait != "ack":
+            return
+        await self._waiters.until(
+            lambda: modify_answered(self.state.record(intent_id)),
+            intent_id=intent_id,
+            timeout_s=self._ack_timeout_s(ack_timeout_s),
+        )
+        if (error := modify_refusal(self.state.record(intent_id))) is not None:
+            raise error
+
     async def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:
         """Not want an order any more. Waits for the venue's answer like `place_order`.
 
@@ -396,22 +435,9 @@ class EventSourcedKernel(ExchangeKernel):
 
     async def _symbol(self, symbol_id: str) -> SymbolMetadata:
         """The market of an order; before the first reference data came, it is waited for like an answer."""
-        known = self.state.symbol(symbol_id)
-        if known is not None:
-            return known
         timeout_s = self._settings.ack_timeout_s if self._venue is not None else 0
-        await self._waiters.until(lambda: any(self.state.symbols()), intent_id=None, timeout_s=timeout_s)
-        if (found := self.state.symbol(symbol_id)) is not None:
-            return found
-        names = sorted(symbol.symbol_id for symbol in self.state.symbols())
-        if not names:
-            raise NotReadyError(
-                "no market is known yet: run a kernel with a venue on this log first", missing=self._readiness.missing()
-            )
-        shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
-        raise ValidationError(
-            "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
-        )
+        missing = self._readiness.missing()
+        return await awaited_symbol(symbol_id, self.state, self._waiters, timeout_s=timeout_s, missing=missing)
 
     # ---------------------------------------------------------------------------------------------------- queries
     async def get_order_intent(self, intent_id: str) -> OrderIntent:

@@ -222,9 +222,8 @@ class VenueLooker:
             await self._unknown_from_here(record, left, version=record.version)
             again_ns = settlement.next_look_ns(attempt, self._venue.capabilities, last_look_ns=began_ns)
             return Looked(settled=False, again_ns=again_ns)
-        await self._resolve(
-            record, left, AttemptOutcome.DEAD, "the order has other terms, and no change can arrive now"
-        )
+        text = "the order has other terms, and no change can arrive any more"
+        await self._resolve(record, left, AttemptOutcome.DEAD, text, began_ns=began_ns)
         return Looked(settled=True)
 
     def _target(self, order: OrderState, attempt: Attempt) -> VenueOrder | None:
@@ -234,9 +233,11 @@ class VenueLooker:
         named = [item for item in order.venue_orders if item.client_order_id == attempt.target_client_order_id]
         return named[-1] if named else None
 
-    async def _resolve(self, record: Record, attempt: Attempt, outcome: AttemptOutcome, text: str) -> None:
+    async def _resolve(
+        self, record: Record, attempt: Attempt, outcome: AttemptOutcome, text: str, *, began_ns: int | None = None
+    ) -> None:
         event = events.AttemptResolved(
-            intent_id=record.intent_id, attempt_position=attempt.position, outcome=outcome, text=text
+            intent_id=record.intent_id, attempt_position=attempt.position, outcome=outcome, text=text, began_ns=began_ns
         )
         await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
 

@@ -10,12 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel import events
-from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError, ValidationError
+from kernel.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ExchangeError,
+    NotFoundError,
+    ValidationError,
+    Violation,
+)
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
-from kernel.order_spec import SymbolMetadata
+from kernel.order_spec import StandardOrder, SymbolMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,18 @@ class UpdateIntent:
 
     intent: OrderIntent
     now_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModifyIntent:
+    """Want other terms; the same again is no error and no event."""
+
+    intent_id: str
+    order: StandardOrder
+    symbol: SymbolMetadata
+    now_ns: int
+    expected_generation: int | None = None
+    """The generation that the change was made from; none: whatever there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,15 @@ class ForgetState:
 
 
 Command = (
-    PlaceOrder | CreateIntent | UpdateIntent | CancelIntent | DeleteIntent | CreateState | UpdateState | ForgetState
+    PlaceOrder
+    | CreateIntent
+    | ModifyIntent
+    | UpdateIntent
+    | CancelIntent
+    | DeleteIntent
+    | CreateState
+    | UpdateState
+    | ForgetState
 )
 
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
@@ -145,13 +172,46 @@ def next_intent(known: OrderIntent, given: OrderIntent, *, now_ns: int) -> Order
     )
 
 
+def modify_intent(record: Record, command: ModifyIntent) -> list[events.BaseEvent]:
+    known = existing_intent(record)
+    if command.expected_generation not in (None, known.generation):
+        raise ConflictError(
+            f"intent {known.intent_id} is at generation {known.generation}, expected {command.expected_generation}:"
+            " read it again"
+        )
+    if known.desired is Desired.CANCELED:
+        raise ExchangeError("too late to modify: the order is canceled", intent_id=known.intent_id)
+    raise_if_too_late(record, "modify")
+    check_same_market(known.order, command.order)
+    if known.order == command.order:
+        return []
+    intent = known.model_copy(update={"order": command.order})
+    check_market(intent, command.symbol, open_orders=0)
+    return [events.IntentModified(intent=next_intent(known, intent, now_ns=command.now_ns))]
+
+
+def check_same_market(known: StandardOrder, given: StandardOrder) -> None:
+    """A change keeps symbol and side: with others it is another order."""
+    found = [
+        Violation(name, "cannot be modified", str(getattr(known, name)), str(getattr(given, name)))
+        for name in ("symbol_id", "side")
+        if getattr(known, name) != getattr(given, name)
+    ]
+    if found:
+        raise ValidationError("symbol and side stay what they are: cancel it, and place another order", found)
+
+
+def raise_if_too_late(record: Record, verb: str) -> None:
+    state = order_state(record)
+    if state is not None and state.status.ord_status in TOO_LATE and not record.may_be_live:
+        raise ExchangeError(f"too late to {verb}: the order is {state.status.ord_status}", intent_id=record.intent_id)
+
+
 def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEvent]:
     known = existing_intent(record)
     if known.desired is Desired.CANCELED:
         return []
-    state = order_state(record)
-    if state is not None and state.status.ord_status in TOO_LATE and not record.may_be_live:
-        raise ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)
+    raise_if_too_late(record, "cancel")
     return [
         events.IntentCancelRequested(
             intent_id=record.intent_id, generation=known.generation + 1, requested_at_ns=command.now_ns
@@ -202,6 +262,7 @@ DECISIONS: dict[type[Command], Callable[..., list[events.BaseEvent]]] = {
     PlaceOrder: place_order,
     CreateIntent: create_intent,
     UpdateIntent: update_intent,
+    ModifyIntent: modify_intent,
     CancelIntent: cancel_intent,
     DeleteIntent: delete_intent,
     CreateState: create_state,

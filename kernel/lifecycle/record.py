@@ -320,11 +320,16 @@ def reconciliation_status(record: Record) -> ReconciliationStatus:
     if outcomes:
         return ReconciliationStatus.IN_FLIGHT
     intent = record.intent
-    if intent is not None and intent.generation == record.failed_generation and not record.live_orders:
+    if intent is not None and intent.generation == record.failed_generation and not served(record, intent):
         return ReconciliationStatus.FAILED
     if is_synced(record):
         return ReconciliationStatus.SYNCED
     return ReconciliationStatus.BACKING_OFF if record.failures else ReconciliationStatus.PENDING
+
+
+def served(record: Record, intent: OrderIntent) -> bool:
+    """Whether something works for what is wanted now; an order from before a change that was refused does not."""
+    return any(facts.late or facts.generation in (0, intent.generation) for facts in record.live_orders)
 
 
 def is_synced(record: Record) -> bool:

@@ -59,6 +59,8 @@ class Order:
     status: str = ""
     cum_qty: int = 0
     cum_qty_max: int = 0
+    renamed: set[str] = field(default_factory=set)
+    """Client order ids that amends in place gave it."""
     grew: bool = False
     """Whether a correction added to what had filled when it was closed."""
     closed_as: set[str] = field(default_factory=set)
@@ -118,4 +120,15 @@ class Intent:
         return 0
 
     def submits(self, client_order_id: str) -> list[Send]:
-        return [item for item in self.sends if item.kind == "SUBMIT" and item.client_order_id == client_order_id]
+        """The sends that an order of this id can come of: a submit's, or those of a replace."""
+        return [item for item in self.sends if item.kind != "CANCEL" and item.client_order_id == client_order_id]
+
+    def aimed(self, order: Order, *kinds: str) -> list[Send]:
+        """The sends of some kinds that aim at an order."""
+        names = (order.client_order_id, *order.renamed)
+        return [
+            item
+            for item in self.sends
+            if item.kind in kinds
+            and (item.target[1] == order.exchange_order_id or (item.target[1] is None and item.target[0] in names))
+        ]

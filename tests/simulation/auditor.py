@@ -28,9 +28,21 @@ INTENT = "intent:"
 class Auditor:
     """Watches one log and one venue account."""
 
-    def __init__(self, *, dedupe: str, window_ns: int | None, immediate: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        dedupe: str,
+        window_ns: int | None,
+        immediate: bool = True,
+        replaces: bool = False,
+        on_top: bool = False,
+    ) -> None:
         """`immediate`: rows and truth come in the order in which they happen, so that each can be held against the other
-        at once; otherwise (truth is polled) that is done at the end."""
+        at once; otherwise (truth is polled) that is done at the end. `replaces`: an amend ends the order that it aims at;
+        `on_top`: what fills while an amend is under way comes on top of what it asked for."""
+        self.ending = ("CANCEL", "AMEND") if replaces else ("CANCEL",)
+        """What the end of an order may have been asked by."""
+        self.on_top = on_top
         self.problems: list[Problem] = []
         self.dedupe = dedupe
         self.window_ns = window_ns
@@ -68,6 +80,8 @@ class Auditor:
         """Venue ids of orders that the log has seen closed."""
         self._watched: dict[str, int] = {}
         """The last position that each subscriber was told of."""
+        self._moot: set[int] = set()
+        """Positions of amends whose terms the log has seen at the venue."""
         self._final_trades: dict[str, dict[str, Any]] = {}
         self._later: list[tuple[str, dict[str, Any]]] = []
         """Facts in the log that are held against the venue's truth at the end."""
@@ -136,9 +150,12 @@ class Auditor:
         )  # fmt: skip
         if event["epoch"] != self._epoch:
             self.problem(8, f"{client_id} is started in epoch {event['epoch']}, the log is in {self._epoch}")
+        if send.kind != "CANCEL":
+            self._owner[client_id] = intent.intent_id
         if send.kind == "SUBMIT":
             self._check_submit(intent, send, event)
-            self._owner[client_id] = intent.intent_id
+        if send.kind == "AMEND":
+            self._check_amend(intent, send, event)
         intent.sends.append(send)
 
     def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
@@ -158,6 +175,23 @@ class Auditor:
             self.problem(7, f"{who} is submitted while {last.client_order_id} is not settled")
         if not same and not self._seen(last.client_order_id) and not self._is_refused(intent, last.client_order_id):
             self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
+
+    def _check_amend(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
+        """Whether this change may be asked for now."""
+        who = f"{intent.intent_id}'s {send.client_order_id}"
+        if intent.desired == "CANCELED" or intent.canceled_for_good:
+            self.problem(2, f"{who} is amended after the cancel")
+        if event["generation"] != intent.generation:
+            self.problem(2, f"{who} serves generation {event['generation']} of {intent.generation}")
+        open_one = next((item for item in intent.sends if item.kind == "AMEND" and not self._is_settled(item)), None)
+        if open_one is not None:
+            self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
+
+    def _is_settled(self, send: Send) -> bool:
+        """Whether the log knows what became of an amend: refused, ruled out, or reported; or its order's end is known."""
+        if send.no or self._seen(send.client_order_id) or send.position in self._moot:
+            return True
+        return send.target[1] in self._over
 
     def _is_refused(self, intent: Intent, client_order_id: str) -> bool:
         """Whether a send of the id was refused, and none of the others can still arrive."""
@@ -185,7 +219,10 @@ class Auditor:
         self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
     ) -> None:
         send = self._send_at(intent, event["attempt_position"])
-        if send is None or event["outcome"] != "DEAD" or send.kind != "SUBMIT":
+        if send is None or event["outcome"] != "DEAD" or send.kind == "CANCEL":
+            return
+        if send.kind == "AMEND" and send.target[1] in self._over:
+            send.no = True
             return
         sends = [item for item in intent.submits(send.client_order_id) if item.position <= send.position]
         for item in sends:
@@ -251,6 +288,10 @@ class Auditor:
         for name in ("client_order_id", "orig_client_order_id"):
             if event.get(name):
                 self._reported.add(event[name])
+        for send in self._intent(event["intent_id"]).sends:
+            asked = (send.terms["quantity"], send.terms.get("price"))
+            if send.kind == "AMEND" and (event.get("order_qty"), event.get("price")) == asked:
+                self._moot.add(send.position)
         if venue_id := event.get("exchange_order_id"):
             self._heard.add(venue_id)
             if what == "closed":
@@ -318,7 +359,7 @@ class Auditor:
         leads: bool = True,
     ) -> None:
         """A request leaves for the wire. `at_ns` is its kernel's clock; `leads`: whether that kernel holds the lease."""
-        kind = op.upper()
+        kind = {"modify": "AMEND"}.get(op, op.upper())
         found = [item for item in self._sends_of(client_order_id) if item.kind == kind and item.stamp_ns == stamp_ns]
         if not found:
             self.problem(6, f"{op} {client_order_id} was sent and is not in the log")
@@ -334,7 +375,7 @@ class Auditor:
         if at_ns >= send.send_by_ns:
             self.problem(6, f"{op} {client_order_id} was sent {at_ns - send.send_by_ns} ns too late")
         self._check_terms(send, symbol_id, side, quantity, price, valid_until_ns)
-        if kind == "CANCEL" and send.target != (target_client_order_id, target_exchange_order_id):
+        if kind != "SUBMIT" and send.target != (target_client_order_id, target_exchange_order_id):
             self.problem(6, f"{op} {client_order_id} aims at another order than the log says")
 
     def unsent(self, *, client_order_id: str, stamp_ns: int) -> None:
@@ -348,7 +389,7 @@ class Auditor:
             self.problem(6, f"{send.client_order_id} is valid until {valid_until_ns}, in the log {send.valid_until_ns}")
         if symbol_id != send.terms["symbol_id"]:
             self.problem(6, f"{send.client_order_id} is for {symbol_id}, in the log {send.terms['symbol_id']}")
-        if send.kind != "SUBMIT":
+        if send.kind == "CANCEL":
             return
         logged = (send.terms["side"], send.terms["quantity"], send.terms.get("price"))
         if (side, quantity, price) != logged:
@@ -369,12 +410,26 @@ class Auditor:
             self.orders[known.exchange_order_id] = known
             self._by_intent[self._owner.get(client_id, "")].append(known)
             self._check_new(known)
+        if client_id != known.client_order_id:
+            known.renamed.add(client_id)
+        self._check_change(known, order)
         known.grew = known.grew or (bool(known.closed_as) and not known.open and order["cum_qty"] > known.cum_qty)
         known.status, known.cum_qty, known.quantity = order["status"], order["cum_qty"], order["quantity"]
-        known.cum_qty_max = max(known.cum_qty_max, known.cum_qty)
+        known.cum_qty_max, known.price = max(known.cum_qty_max, known.cum_qty), order["price"]
         if not known.open:
             known.closed_as.add(known.status)
         self._check_exposure(self._owner.get(client_id, ""))
+
+    def _check_change(self, known: Order, order: Mapping[str, Any]) -> None:
+        """Whether new terms of an order at the venue are what an amend under way asked for."""
+        if (known.quantity, known.price) == (order["quantity"], order["price"]):
+            return
+        intent = self.intents[self._owner[known.client_order_id]]
+        amends = [item for item in intent.aimed(known, "AMEND") if item.left]
+        if not any(not item.no and item.terms.get("price") == order["price"] for item in amends):
+            self.problem(
+                7, f"the venue changes {known.exchange_order_id} of {intent.intent_id}, which the log has ruled out"
+            )
 
     def _check_new(self, order: Order) -> None:
         client_id = order.client_order_id
@@ -404,7 +459,7 @@ class Auditor:
     def _check_exposure(self, intent_id: str) -> None:
         orders = self._by_intent[intent_id]
         intent = self.intents.get(intent_id)
-        if intent is None or any(order.reopened or order.grew for order in orders):
+        if intent is None or any(order.reopened or order.grew or (order.renamed and self.on_top) for order in orders):
             return
         live = [order.exchange_order_id for order in orders if order.open]
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
@@ -448,6 +503,8 @@ class Auditor:
 
     def refused(self, *, intent_id: str) -> None:
         """A strategy was told that its order failed."""
+        if any(send.kind == "AMEND" for send in self._intent(intent_id).sends):
+            return  # what was refused is a change; the order may work as it was
         self._failed.add(intent_id)
         live = [
             order for order in self._by_intent[intent_id] if order.open and order.client_order_id not in self.doubled
@@ -547,13 +604,13 @@ class Auditor:
     def _ended(self, intent: Intent) -> bool:
         """Whether the venue ended it by itself, or it by its own terms."""
         for order in self._by_intent[intent.intent_id]:
-            generations = [item.generation for item in intent.submits(order.client_order_id)]
+            made = intent.submits(order.client_order_id) + [
+                item for item in intent.aimed(order, "AMEND") if item.client_order_id in order.renamed
+            ]
+            generations = [item.generation for item in made]
             if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
                 continue
-            cancels = [item.target for item in intent.sends if item.kind == "CANCEL"]
-            solicited = any(
-                order.client_order_id == ours or order.exchange_order_id == venues for ours, venues in cancels
-            )
+            solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
                 return True
@@ -579,13 +636,15 @@ class Auditor:
         if live and (not self._is_wanted(intent) or filled >= wanted) and not live[0].reopened:
             self.problem(3, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
         if live:
-            self._check_terms_at_the_end(intent, live[0], filled)
+            self._check_terms_at_the_end(intent, live[0], filled, status)
         elif self._is_wanted(intent) and filled < wanted and status != "FAILED":
             self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
         if live and shown and shown["ord_status"] in TERMINAL:
             self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
 
-    def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int) -> None:
+    def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int, status: str) -> None:
+        if status == "FAILED" and intent.aimed(order, "AMEND"):
+            return  # a change that was refused leaves it as it was
         working = order.quantity - order.cum_qty + filled
         if not self._is_wanted(intent) or order.reopened:
             return

@@ -31,6 +31,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "lookup": ("closed", "closed", "open", "no"),
     "lag": ("0", "0", "0.3", "1"),  # seconds, the longest of the endpoints
     "lagging": ("all", "order", "open_orders", "trades"),
+    "amend": ("NONE", "NONE", "IN_PLACE", "IN_PLACE/REMAINING", "CANCEL_REPLACE", "CANCEL_REPLACE/loose"),
     "skew": ("0", "0", "0.2"),  # seconds between the clocks
     "cancel-total": ("yes", "yes", "no"),
     "latency": ("0", "0.02", "0.2"),  # seconds there, and back
@@ -165,7 +166,8 @@ class _Author:
         """The next command of a strategy, at any kernel."""
         chance = self.chance
         verbs = {
-            "place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 8, "force": 2, "watch": 1.5, "cancel-all": 0.4,
+            "place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 5, "modify": 9, "force": 2, "watch": 1.5,
+            "cancel-all": 0.4,
         }  # fmt: skip
         (verb,) = chance.choices(list(verbs), list(verbs.values()))
         if verb == "place" or not self.placed:
@@ -179,7 +181,7 @@ class _Author:
             words = (verb, intent_id)
             if verb == "retry":
                 words = ("place", intent_id, *order)
-            elif verb == "change":
+            elif verb in ("change", "modify"):
                 words = (verb, intent_id, str(chance.randint(1, 12)), self.price(order[1]))
             elif verb == "cancel":
                 words = (verb, intent_id, *chance.choice(((), ("recorded",))))

@@ -158,6 +158,13 @@ class Player:
         order = intent.order.model_copy(update={"quantity": int(quantity), "price": int(price.removeprefix("@"))})
         await store.update_intent(intent.model_copy(update={"order": order}))
 
+    async def _modify(self, process: Process, intent_id: str, quantity: str, price: str) -> None:
+        """New terms, as a strategy asks for them."""
+        intent = await process.kernel.get_order_intent(intent_id)
+        if intent.order.order_type is not OrderType.MARKET:
+            terms = {"quantity": int(quantity), "price": int(price.removeprefix("@"))}
+            await process.kernel.modify_order(intent_id, intent.order.model_copy(update=terms))
+
     async def _read(self, process: Process, intent_id: str) -> None:
         self._show(process, intent_id)
 

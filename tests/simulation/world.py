@@ -26,7 +26,17 @@ from kernel.log.opening import Opener
 from kernel.log.records import Writer
 from kernel.order_spec import AssetMetadata, OrderType, SymbolMetadata, TimeInForce
 from kernel.settings import KernelSettings
-from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, ReadLag, SubmitRequest, VenueSnapshot
+from kernel.venues.base import (
+    AmendDialect,
+    AmendQuantity,
+    CancelRequest,
+    Dedupe,
+    ExecutionReport,
+    ModifyRequest,
+    ReadLag,
+    SubmitRequest,
+    VenueSnapshot,
+)
 from kernel.venues.paper import PaperVenue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from kernel.venues.paper_engine import order_truth
@@ -193,6 +203,24 @@ class SimVenue(PaperVenue):
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
 
+    async def modify(self, request: ModifyRequest) -> ExecutionReport:
+        order = request.order
+        self._leaves(
+            "modify",
+            request,
+            target_client_order_id=request.target_client_order_id,
+            target_exchange_order_id=request.target_exchange_order_id,
+            side=str(order.side),
+            quantity=order.quantity,
+            price=order.price,
+        )
+        try:
+            await self._write()
+            return await super().modify(request)
+        except NotSent:
+            self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
+            raise
+
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
         await self._write()
         return await super().order(symbol_id, client_order_id)
@@ -341,7 +369,12 @@ class World:
         self._commit_s = float(plan.world["commit"])
         config = paper_config(plan)
         window_ns = config.validity_window_ns
-        self.audit = Auditor(dedupe=config.dedupe.value, window_ns=window_ns)
+        self.audit = Auditor(
+            dedupe=config.dedupe.value,
+            window_ns=window_ns,
+            replaces=config.amend is AmendDialect.CANCEL_REPLACE,
+            on_top=config.amend_quantity is AmendQuantity.REMAINING,
+        )
         options = PaperExchangeOptions(tape=(), symbol=SYMBOLS[0], speed="step", seed=plan.seed, config=config)
         self.exchange = SimExchange(options, self)
         self.recorder = MemoryRecorder()
@@ -450,6 +483,7 @@ def paper_config(plan: Plan) -> PaperConfig:
     """What the exchange is like."""
     world = plan.world
     lag_ns, lagging = seconds(world["lag"]), world["lagging"]
+    amend, _, manner = world["amend"].partition("/")
     lags = {f"{name}_ns": lag_ns for name in ("order", "open_orders", "trades") if lagging in ("all", name)}
     return PaperConfig(
         symbols=tuple(symbol(name) for name in SYMBOLS),
@@ -457,6 +491,9 @@ def paper_config(plan: Plan) -> PaperConfig:
         balances=dict(FUNDS[world["funds"]]),
         last_prices=dict.fromkeys(SYMBOLS, PRICE),
         dedupe=Dedupe(world["dedupe"]),
+        amend=AmendDialect(amend),
+        amend_quantity=AmendQuantity.REMAINING if manner == "REMAINING" else AmendQuantity.TOTAL,
+        amend_atomic=manner != "loose",
         dedupe_for_ns=seconds(world["dedupe-for"]) or None,
         validity_window_ns=None if world["window"] == "none" else seconds(world["window"]),
         clock_skew_ns=seconds(world["skew"]),
