@@ -16,7 +16,7 @@ from kernel import events, settlement
 from kernel.attempts import RECONCILER
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown
-from kernel.lifecycle import Record, finding_id
+from kernel.lifecycle import Record, finding_id, untold_findings
 from kernel.lifecycle.facts import OrderFacts
 from kernel.models import (
     UNSETTLED,
@@ -415,6 +415,14 @@ class VenueLooker:
             raised_at_ns=now_ns,
         )
         await self._fact(intent_id, [events.FindingRaised(finding=finding)], Evidence.INFERRED)
+
+    async def tell_findings(self, intent_id: str) -> bool:
+        """Raise what holds of an intent and was not told yet; whether there was something."""
+        record = self._state.record(intent_id)
+        untold = untold_findings(record, now_ns=self._clock.now_ns())
+        if untold:
+            await self._verdict(intent_id, untold, Evidence.INFERRED, version=record.version)
+        return bool(untold)
 
     def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
         name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)

@@ -368,6 +368,8 @@ class ReconciliationEngine:
                 return self._after_look(intent_id, await looker.ask(order, item), always_back_off=True)
             case planning.Cancel(order=item):
                 assert order is not None
+                if len(planning.live_orders(order)) > 1 and await looker.tell_findings(intent_id):
+                    return After(self._clock.now_ns(), "that several orders work had not been told")
                 self._pacing.slow_down(intent_id)
                 await sender.cancel(intent_id, generation, order.status.order, item, version=version)
                 return Done("canceled, or somebody wrote in between")

@@ -115,31 +115,42 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
     passed = ended_twin(before, after)
     if passed:
         held.setdefault(FindingKind.DUPLICATE_ORDER, passed)
-    ids = {finding_id(kind, after.intent_id): (kind, text) for kind, text in held.items()}
     watched = {finding_id(kind, after.intent_id) for kind in WATCHED}
-    symbol_id = after.intent.order.symbol_id if after.intent else None
-    raised = [
-        events.FindingRaised(
-            finding=Finding(
-                finding_id=name,
-                kind=kind,
-                text=text,
-                intent_id=after.intent_id,
-                symbol_id=symbol_id,
-                raised_at_ns=now_ns,
-            )
-        )
-        for name, (kind, text) in ids.items()
-        if name not in before.findings
-    ]
+    raised = raised_events(after, held, told=before.findings, now_ns=now_ns)
+    names = {finding_id(kind, after.intent_id) for kind in held}
     resolved = [
         events.FindingResolved(finding_id=name, text="no longer so")
-        for name in sorted((before.findings & watched) - ids.keys())
+        for name in sorted((before.findings & watched) - names)
     ]
     unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, after.intent_id)
     if unknown in before.findings and not after.unsettled:
         resolved.append(events.FindingResolved(finding_id=unknown, text="settled by a report"))
     return [*raised, *resolved]
+
+
+def untold_findings(record: Record, *, now_ns: int) -> list[events.BaseEvent]:
+    """Raise what holds and was not told: two reports that came at once were each decided without the other."""
+    return raised_events(record, conditions(record), told=record.findings, now_ns=now_ns)
+
+
+def raised_events(
+    record: Record, held: dict[FindingKind, str], *, told: frozenset[str], now_ns: int
+) -> list[events.BaseEvent]:
+    symbol_id = record.intent.order.symbol_id if record.intent else None
+    return [
+        events.FindingRaised(
+            finding=Finding(
+                finding_id=name,
+                kind=kind,
+                text=text,
+                intent_id=record.intent_id,
+                symbol_id=symbol_id,
+                raised_at_ns=now_ns,
+            )
+        )
+        for kind, text in held.items()
+        if (name := finding_id(kind, record.intent_id)) not in told
+    ]
 
 
 WATCHED = (
