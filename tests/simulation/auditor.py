@@ -256,6 +256,9 @@ class Auditor:
     def _on_OrderAccepted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         self._fact("accepted", event)
 
+    def _on_OrderModified(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        self._fact("modified", event)
+
     def _on_OrderStateObserved(  # noqa: N802
         self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
     ) -> None:

@@ -29,8 +29,8 @@ WORLD: dict[str, tuple[str, ...]] = {
     "dedupe-for": ("0", "0", "3"),  # seconds that an id is refused at least, once it was used
     "window": ("2", "4", "none"),  # seconds
     "lookup": ("closed", "closed", "open", "no"),
-    "lag": ("0", "0", "0.3", "1"),  # seconds, the longest of the endpoints
-    "lagging": ("all", "order", "open_orders", "trades"),
+    "lag": ("0", "0.3", "1", "1"),  # seconds, the longest of the endpoints
+    "lagging": ("all", "all", "order", "open_orders", "trades"),
     "amend": ("NONE", "NONE", "IN_PLACE", "IN_PLACE/REMAINING", "CANCEL_REPLACE", "CANCEL_REPLACE/loose"),
     "skew": ("0", "0", "0.2"),  # seconds between the clocks
     "cancel-total": ("yes", "yes", "no"),
