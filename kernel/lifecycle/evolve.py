@@ -234,7 +234,8 @@ def reported(record: Record, event: events.OrderReport) -> Record:
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
     sent = record.amend(event.client_order_id or "")
-    if sent is not None and not sent.new_order and type(event) not in REQUEST_REFUSALS:
+    shown = not event.orig_client_order_id or event.exec_type is ExecType.REPLACED  # else the id is the request's alone
+    if sent is not None and shown and not sent.new_order and type(event) not in REQUEST_REFUSALS:
         known = facts if sent.client_order_id in facts.client_order_ids else with_client_id(facts, sent.client_order_id)
         facts = replace(known, generation=max(known.generation, sent.generation)) if known.generation else known
     for attempt in record.unsettled:
