@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,11 +24,13 @@ import click
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
+    from replay.applying import Steps
+    from replay.manifests import Manifest
     from replay.output import Listing
 
 T = TypeVar("T")
 SECTIONS = {
-    "Trade": ("place", "cancel", "wait"),
+    "Trade": ("place", "apply", "diff", "cancel", "wait"),
     "Look": ("get", "describe", "events", "health"),
     "Run": ("run", "paper-exchange", "demo"),
 }
@@ -322,6 +325,137 @@ async def wait_condition(
     if came != condition:
         say(f"{intent_id}: {came}, not {condition}; {waiting.now_is(kernel, intent_id)}")
     return 0 if came == condition else 1
+
+
+manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FILE",
+                         help="A manifest, YAML or JSON; - is stdin. May be repeated.")  # fmt: skip
+
+
+@cli.command()
+@manifest_option
+@option("--dry-run", type=click.Choice(["none", "client", "server"]), default="none", show_default=True,
+        help="Check only: the files alone, or against the log too.")  # fmt: skip
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has what is wanted, or once the log has it.")  # fmt: skip
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+@target_options
+def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
+    """Want the orders of manifests. Again with the same files it changes nothing.
+
+    Says of each what came of it: created, configured, unchanged. Ids are the manifests' names. What is in no manifest is
+    left alone. When one document is wrong, every problem of all is told, and nothing is applied.
+
+    \b
+    Example:
+      orderctl apply -f ladder.yaml
+      orderctl apply -f ladder.yaml --dry-run=server
+    """
+    from replay import applying
+
+    manifests = read_manifests(files)
+    if dry_run == "client":
+        return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        steps = applying.steps_for(kernel, manifests)
+        if dry_run == "server":
+            applying.check(kernel, steps)
+            return show_steps([item.line for item in steps], "server")
+        async for item in applying.apply(kernel, steps):
+            click.echo(item.line)
+        return await wait_applied(kernel, steps, timeout) if wait == "ack" else 0
+
+    return with_kernel(target, work)
+
+
+def read_manifests(files: tuple[str, ...]) -> tuple[Manifest, ...]:
+    """The manifests of `-f`."""
+    from replay import manifests
+
+    if not files:
+        raise click.UsageError("-f FILE is needed: a manifest, or - for stdin")
+    return manifests.read_manifests(files)
+
+
+def show_steps(lines: list[str], dry_run: str) -> int:
+    """What would be done."""
+    for line in lines:
+        click.echo(f"{line} ({dry_run} dry run)")
+    return 0
+
+
+async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[Steps], timeout_s: float) -> int:
+    """Wait until the venue has answered to what was applied; the exit code."""
+    from replay import applying, failures, waiting
+
+    found = await applying.answers(kernel, steps, timeout_s=timeout_s)
+    for intent_id in found.late:
+        say(f"{intent_id}: no answer after {timeout_s:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
+    for refused in found.refused:
+        explain(refused)
+    return failures.REFUSED if found.refused else 0
+
+
+@contextmanager
+def errors_are_two() -> Iterator[None]:
+    """Exit code 2 for whatever goes wrong: where 1 says that there are differences, no error may have that code."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as problem:
+        context = click.get_current_context()
+        if context.ensure_object(Session).debug:
+            traceback.print_exc()
+        explain(problem)
+        context.exit(2)
+
+
+@cli.command()
+@manifest_option
+@output_option
+@target_options
+def diff(target: Target, files: tuple[str, ...], form: str) -> int:
+    """Compare manifests with intents (-f), or intents with the orders that are there.
+
+    With -f a unified diff of what apply would change, without it a row for each intent that the kernel has to see to, with
+    why. Exit code 0: no difference, 1: differences, 2: an error, whatever it is.
+
+    \b
+    Example:
+      orderctl diff -f ladder.yaml
+      orderctl diff -o json
+    """
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        return show_manifest_diff(kernel, read_manifests(files), form) if files else show_differences(kernel, form)
+
+    with errors_are_two():
+        return with_kernel(target, work)
+
+
+def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
+    """Manifests against intents; 1 when they differ. What stands in the way of applying is talk."""
+    from replay import applying, differing
+
+    steps = applying.steps_for(kernel, manifests)
+    found = differing.step_listing(steps)
+    if form in ("table", "wide"):
+        show(differing.unified(kernel, steps))
+    else:
+        show_listing(found, form)
+    for line in (line for item in steps for line in item.conflicts):
+        say(f"apply would refuse {line}")
+    return 1 if found.items else 0
+
+
+def show_differences(kernel: EventSourcedKernel, form: str) -> int:
+    """Intents against orders; 1 when they differ."""
+    from replay import differing, output
+
+    found = differing.differences(kernel)
+    show(output.render(found, output.Format(form)))
+    return 1 if found.items else 0
 
 
 @cli.command()

@@ -231,7 +231,8 @@ def _yaml_documents(file: str, text: str) -> Iterator[Document]:
     current: Document | None = None
     try:
         stack: list[_Open] = []
-        for event in yaml.parse(text, Loader=loader):
+        parsed: Iterator[Any] = yaml.parse(text, Loader=loader)
+        for event in parsed:
             line = event.start_mark.line + 1
             if isinstance(event, yaml.DocumentStartEvent):
                 number += 1

@@ -11,7 +11,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from kernel.clock import NS_PER_S
-from kernel.errors import NotFoundError, ValidationError
-from kernel.models import OrderIntent, UnsolicitedCancelPolicy
+from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.models import UnsolicitedCancelPolicy
 from kernel.order_spec import (
     INTENT_ID_PATTERN,
     OcoMode,
@@ -444,43 +444,28 @@ DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quan
 
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
-    """The order at its symbol's scales. Raises `ValidationError` with all of its problems, the market's included."""
+    """The order at its symbol's scales. Raises `ValidationError` for numbers with more places than those."""
     problems: list[Problem] = []
-    terms = manifest.terms
-    values = {name: getattr(terms, name) for name in StandardOrder.model_fields}
+    values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
     for name, is_quantity in DECIMALS.items():
         convert = symbol.quantity_from_decimal if is_quantity else symbol.price_from_decimal
         try:
             values[name] = None if values[name] is None else convert(values[name])
         except ValidationError as problem:
-            problems += [
-                problem_of(manifest, name, item.constraint, item.limit, item.value) for item in problem.violations
-            ]
-    if not problems:
-        order = StandardOrder(**values)
-        problems = [
-            problem_of(manifest, item.field, item.constraint, item.limit, item.value)
-            for item in symbol.violations(order)
-        ]
+            problems += [problem_of(manifest, replace(item, field=name)) for item in problem.violations]
     if problems:
         raise ValidationError(f"order {manifest.name} does not fit the market {symbol.symbol_id}", problems)
-    return order
+    return StandardOrder(**values)
 
 
-def problem_of(
-    manifest: OrderManifest, name: str, constraint: str, limit: str, value: str, remedy: str = "change the manifest"
-) -> Problem:
-    """A problem of one field of an order that only its market, or the log, can tell."""
+def market_problems(
+    manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int = 0
+) -> list[Problem]:
+    """What the market has against an order."""
+    return [problem_of(manifest, item) for item in symbol.violations(order, open_orders=open_orders)]
+
+
+def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> Problem:
+    """A problem of an order that only its market, or the log, can tell."""
     where = f"{manifest.where} (Order {manifest.name})"
-    return Problem(f"{manifest.path}.{name}", constraint, limit, value, where, remedy)
-
-
-def intent_metadata(manifest: OrderManifest) -> dict[str, object]:
-    """What an intent keeps of a manifest beside its order and owner."""
-    return {"labels": dict(manifest.labels)} if manifest.labels else {}
-
-
-def labels_of(intent: OrderIntent) -> dict[str, str]:
-    """The labels of an intent."""
-    found = intent.metadata.get("labels")
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    return Problem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)
