@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "cancel", "wait"),
-    "Look": ("get", "describe", "events", "health"),
+    "Look": ("get", "describe", "events", "health", "explain", "completion"),
     "Run": ("run", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
@@ -83,11 +83,11 @@ class Verbs(click.Group):
         except Exception as problem:
             if session.debug and not isinstance(problem, click.ClickException):
                 traceback.print_exc()
-            sys.exit(explain(problem))
+            sys.exit(complain(problem))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def explain(problem: Exception) -> int:
+def complain(problem: Exception) -> int:
     """Say on stderr what went wrong, a line for each problem; the exit code."""
     if isinstance(problem, click.ClickException):
         problem.show()
@@ -183,7 +183,48 @@ def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -
     return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
 
 
-intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name)
+def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completion with names of a kind that the log knows: a function of `replay.completing`."""
+
+    def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+        from replay import completing
+
+        return completing.from_log(*target_of(ctx), getattr(completing, kind), begun)
+
+    return names
+
+
+def complete_get(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Completion of `get`: a type, then names of it, also as TYPE/NAME."""
+    from replay import completing
+
+    words: tuple[str, ...] = ctx.params.get("words") or ()
+    kind, slash, name = begun.partition("/")
+    if slash:
+        found = completing.from_log(*target_of(ctx), completing.names_of(kind), name)
+        return [f"{kind}/{item}" for item in found]
+    if not words:
+        return completing.type_words(begun)
+    return completing.from_log(*target_of(ctx), completing.names_of(words[0]), begun)
+
+
+def target_of(ctx: click.Context) -> tuple[str, str]:
+    """The log that a half-written line is about."""
+    defaults = {"log_url": ("ORDERCTL_LOG", "sqlite:///kernel.db"), "exchange": ("ORDERCTL_EXCHANGE", "paper")}
+    url, exchange = (
+        ctx.params.get(name) or os.environ.get(variable) or default for name, (variable, default) in defaults.items()
+    )
+    return url, exchange
+
+
+def explain_paths(begun: str) -> list[str]:
+    """Completion of `explain`."""
+    from replay import completing
+
+    return completing.paths(begun)
+
+
+intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name, shell_complete=complete("intent_ids"))
 
 
 def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
@@ -261,7 +302,7 @@ def cli(session: Session, debug: bool) -> None:
 @cli.command()
 @click.argument("side", type=click.Choice(["BUY", "SELL"], case_sensitive=False))
 @click.argument("quantity")
-@click.argument("symbol")
+@click.argument("symbol", shell_complete=complete("symbol_ids"))
 @option("--limit", metavar="PRICE", help="Limit price; without it a market order.")
 @option("--stop", metavar="PRICE", help="Trigger price.")
 @option("--tif", type=click.Choice(["GTC", "IOC", "FOK", "DAY"], case_sensitive=False), default="GTC",
@@ -392,7 +433,7 @@ async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[Steps], timeo
     for intent_id in found.late:
         say(f"{intent_id}: no answer after {timeout_s:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
     for refused in found.refused:
-        explain(refused)
+        complain(refused)
     return failures.REFUSED if found.refused else 0
 
 
@@ -407,7 +448,7 @@ def errors_are_two() -> Iterator[None]:
         context = click.get_current_context()
         if context.ensure_object(Session).debug:
             traceback.print_exc()
-        explain(problem)
+        complain(problem)
         context.exit(2)
 
 
@@ -519,10 +560,10 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 
 # ----------------------------------------------------------------------------------------------------------------- look
 @cli.command()
-@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...")
+@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...", shell_complete=complete_get)
 @option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
-@option("--owner", help="Only of this strategy.")
-@option("--symbol", help="Only of this symbol.")
+@option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
 @output_option
 @target_options
 def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
@@ -575,7 +616,8 @@ async def show_page(text: Awaitable[str]) -> None:
 
 
 @cli.command()
-@option("--for", "intent_id", metavar="ID", callback=intent_name, help="Only of this intent.")
+@option("--for", "intent_id", metavar="ID", callback=intent_name, shell_complete=complete("intent_ids"),
+        help="Only of this intent.")  # fmt: skip
 @option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="Only after this position.")
 @option("--type", "topics", multiple=True, metavar="TYPE", help="Only of this type; may be repeated.")
 @option("-w", "--watch", is_flag=True, help="Then go on with what comes.")
@@ -626,6 +668,46 @@ def health(target: Target, form: str) -> int:
         return 0 if found["ready"] else 6
 
     return with_kernel(target, work)
+
+
+@cli.command()
+@click.argument("path", required=False, default="", shell_complete=lambda ctx, param, begun: explain_paths(begun))
+@option("--recursive", is_flag=True, help="The whole tree of fields, names and types alone.")
+def explain(path: str, recursive: bool) -> None:
+    """Say what a field means, its type, and the values that it takes.
+
+    A path begins with a type (intent, order_state, standard_order, group, position, account, symbol, asset, finding, …) or
+    with an event, and goes on with fields; without one, all that can be explained is listed.
+
+    \b
+    Example:
+      orderctl explain intent.order.time_in_force
+      orderctl explain order_state --recursive
+      orderctl explain OrderFilled
+    """
+    from replay import explaining
+
+    show(explaining.explain(path, recursive=recursive))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@option("--program", default="orderctl", show_default=True, metavar="NAME", help="The name that it is called by.")
+def completion(shell: str, program: str) -> None:
+    """Print a script that completes verbs, options, intents and symbols in a shell.
+
+    \b
+    Example:
+      source <(orderctl completion bash)
+      orderctl completion fish > ~/.config/fish/completions/orderctl.fish
+    """
+    from click import shell_completion
+
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None, "click knows these shells"
+    variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    # Not the subclass's own `source`: bash's starts a bash to ask for its version.
+    click.echo(shell_completion.ShellComplete.source(made(cli, {}, program, variable)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ run
