@@ -13,8 +13,22 @@ from typing import Any
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.models import Desired, OrderIntent, OrderState
-from kernel.plan import Difference, difference, live_orders
+from kernel.models import Desired, OrderIntent, OrderState, ReconciliationStatus
+from kernel.plan import (
+    Action as NextAction,
+)
+from kernel.plan import (
+    Ask,
+    Cancel,
+    Difference,
+    DifferenceKind,
+    Refuse,
+    Settle,
+    Submit,
+    difference,
+    live_orders,
+    remainder,
+)
 from kernel.state import KernelState
 from replay.applying import Action, Step, Steps, manifest_data, with_record_of
 from replay.event_text import order_terms
@@ -106,15 +120,15 @@ def known_ids(state: KernelState) -> Iterable[str]:
 
 def difference_item(look: Look, intent_id: str, found: Difference) -> Item:
     intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
-    then = next_try(look, order)
+    then, why = next_try(look, order), why_text(look, intent, order, found)
     wanted, actual = wanted_text(look, intent), actual_text(look, order)
     status = order.reconciliation_status.value if order is not None else "PENDING"
     generation = "-" if intent is None else str(intent.generation)
     data = {
-        "intent_id": intent_id, "difference": found.kind.value, "why": found.text, "wanted": wanted, "actual": actual,
+        "intent_id": intent_id, "difference": found.kind.value, "why": why, "wanted": wanted, "actual": actual,
         "next": then, "reconciliation_status": status, "generation": None if intent is None else intent.generation,
     }  # fmt: skip
-    return Item(intent_id, data, ((intent_id, found.kind, wanted, actual, found.text, then, status, generation),))
+    return Item(intent_id, data, ((intent_id, found.kind, wanted, actual, why, then, status, generation),))
 
 
 def wanted_text(look: Look, intent: OrderIntent | None) -> str:
@@ -140,9 +154,34 @@ def actual_text(look: Look, order: OrderState | None) -> str:
     return f"{status.ord_status} {terms}{filled}{count}"
 
 
+def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: Difference) -> str:
+    """Why they differ: the comparison's own words, its quantity as a decimal."""
+    if found.kind is not DifferenceKind.SUBMIT or intent is None or order is None:
+        return found.text
+    left = look.scales.quantity(intent.order.symbol_id, remainder(intent, order))
+    return f"{left} is wanted and does not work"
+
+
+def action_text(look: Look, action: NextAction) -> str:
+    """What the reconciler would do next, in a few words."""
+    match action:
+        case Submit(order=order):
+            return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), look.scales)}"
+        case Cancel(order=item, reason=reason):
+            return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
+        case Settle(attempt=attempt):
+            return f"find out what became of {attempt.kind} number {attempt.number}"
+        case Ask(order=item, reason=reason):
+            return f"ask about {item.exchange_order_id or item.client_order_id}: {reason}"
+        case Refuse(violations=violations):
+            return f"refuse it: {'; '.join(map(str, violations))}"
+    reason = getattr(action, "reason", "")
+    return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
+
+
 def next_try(look: Look, order: OrderState | None) -> str:
     """When something is tried next, as far as the log says."""
-    if look.state.paused or (order is not None and order.reconciliation_status == "PAUSED"):
+    if look.state.paused or (order is not None and order.reconciliation_status is ReconciliationStatus.PAUSED):
         return "not while paused"
     if order is None or order.not_before_ns <= look.now_ns:
         return "at once, when a kernel leads"

@@ -136,3 +136,37 @@ def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
             world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
             assert process.wait(timeout=20) == 0
             assert process.stderr.read() == b""
+
+
+def test_a_watch_has_no_gap_over_a_kill(world: World) -> None:
+    """A kernel is killed and another takes its place: the watches that run see what came before, between and after, each
+    fill once, each position once and in order."""
+    market = ("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s", "--id")
+    with world.leader() as leader:
+        world.ok(*market, "before")
+        with (
+            world.child("get", "orders", "-w", "-o", "jsonl") as orders,
+            world.child("get", "fills", "-w", "-o", "jsonl") as fills,
+            world.child("events", "-w", "-o", "jsonl") as events,
+        ):
+            keys = [json.loads(fills.expect("fill_key"))["fill_key"]]
+            for watch in (orders, events):
+                watch.expect('"before"')
+            leader.end(signal.SIGKILL)
+            world.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "recorded", "--id", "between")
+            with world.leader():
+                world.ok("wait", "between", "--for", "filled", "--timeout", "20s")
+                world.ok(*market, "after")
+                while '"FILLED"' not in orders.expect('"intent_id":"after"'):
+                    pass
+                stored = [json.loads(line)["fill_key"] for line in world.ok("get", "fills", "-o", "jsonl").splitlines()]
+                while keys[-1] != stored[-1]:
+                    keys.append(json.loads(fills.expect("fill_key"))["fill_key"])
+                head = json.loads(world.ok("health", "-o", "json"))["position"]
+                positions = [json.loads(events.expect('"position"'))["position"]]
+                while positions[-1] < head:
+                    positions.append(json.loads(events.expect('"position"'))["position"])
+
+    assert keys == stored
+    assert len(stored) >= 3
+    assert positions == list(range(positions[0], head + 1))
