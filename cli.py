@@ -121,6 +121,14 @@ class Target:
     exchange: str
 
 
+@dataclass(frozen=True)
+class ProcessLog:
+    """How a process tells what it does."""
+
+    form: str
+    level: str
+
+
 class Duration(click.ParamType[float]):
     """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
 
@@ -176,6 +184,20 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
         return function(*args, paper={name: given.pop(name) for name in names}, **given)
 
     return with_paper
+
+
+def log_options(function: Callable[..., T]) -> Callable[..., T]:
+    """How a process that runs for long tells what it does, handed over as `told`."""
+
+    @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
+            show_default=True, help="Its own log on stderr: lines for people, or JSON lines.")  # fmt: skip
+    @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), envvar="ORDERCTL_LOG_LEVEL",
+            default="info", show_default=True, help="How much of it; info has a line for each decision.")  # fmt: skip
+    @functools.wraps(function)
+    def with_log(*args: Any, log_format: str, log_level: str, **given: Any) -> T:
+        return function(*args, told=ProcessLog(log_format, log_level), **given)
+
+    return with_log
 
 
 def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -238,13 +260,22 @@ def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T
     return asyncio.run(attached())
 
 
-def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
-    """Run until SIGTERM (0) or SIGINT (130)."""
+def run_until_signal(told: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> int:
+    """Run until SIGTERM (0) or SIGINT (130). The work gets what says a line in the process's log."""
     import signal
 
-    from replay import running
+    from replay import failures, logs, running
 
-    return INTERRUPTED if asyncio.run(running.until_signal(work)) is signal.SIGINT else 0
+    level = "debug" if click.get_current_context().ensure_object(Session).debug else told.level
+    with logs.process_log(sys.stderr, form=logs.LogFormat(told.form), level=level) as tell:
+        try:
+            return INTERRUPTED if asyncio.run(running.until_signal(work(tell))) is signal.SIGINT else 0
+        except Exception as problem:
+            if told.form == "text":
+                raise
+            code, lines = failures.failure(problem)
+            logs.RUNNING.error("; ".join(map(str.strip, lines)), extra={"exit_code": code})
+            return code
 
 
 def show_listing(listing: Listing, form: str) -> None:
@@ -731,8 +762,11 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
         help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
 @paper_options
+@log_options
 @target_options
-def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any]) -> int:
+def run(
+    target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any], told: ProcessLog
+) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
     It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill
@@ -741,7 +775,7 @@ def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], 
 
     \b
     Example:
-      orderctl run --log sqlite:///kernel.db
+      orderctl run --log sqlite:///kernel.db --log-format json
       orderctl run --address 127.0.0.1:7000 --log postgresql://localhost/orders
     """
     from replay import running
@@ -749,14 +783,17 @@ def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], 
     options = running.PaperOptions(address=address, **paper)
     settings = running.settings_over(config.get("kernel", {}), os.environ)
     chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
-    return run_until_signal(running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=say))
+    return run_until_signal(
+        told, lambda tell: running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=tell)
+    )
 
 
 @cli.command("paper-exchange")
 @option("--listen", envvar="ORDERCTL_LISTEN", default="127.0.0.1:0", show_default=True, metavar="ADDR",
         help="HOST:PORT (port 0: any), or the path of a socket.")  # fmt: skip
 @paper_options
-def paper_exchange(listen: str, paper: dict[str, Any]) -> int:
+@log_options
+def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
     """Run a paper exchange as a process of its own. Prints the address that it listens at.
 
     \b
@@ -766,7 +803,7 @@ def paper_exchange(listen: str, paper: dict[str, Any]) -> int:
     from replay import running
 
     options = running.PaperOptions(**paper)
-    return run_until_signal(running.run_paper_exchange(listen, options, announce=click.echo))
+    return run_until_signal(told, lambda tell: running.run_paper_exchange(listen, options, announce=click.echo))
 
 
 @cli.command()
