@@ -22,9 +22,10 @@ from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.commands import refusal
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotReadyError, ValidationError, Violation
-from kernel.lifecycle import Record
+from kernel.lifecycle import Record, order_state
 from kernel.models import Desired, OrderIntent, OrdStatus
 from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.plan import difference
 from replay.decimals import plain
 from replay.manifests import (
     GroupManifest,
@@ -36,7 +37,7 @@ from replay.manifests import (
     standard_order,
 )
 from replay.output import utc
-from replay.waiting import came_to, ended_as, is_failed, is_synced
+from replay.waiting import came_to, ended_as, is_failed
 
 FIXED = ("symbol_id", "side")
 """What a change can't change: another name is another order."""
@@ -334,8 +335,8 @@ async def answers(kernel: EventSourcedKernel, steps: Sequence[Steps], *, timeout
 
 
 def is_answered(record: Record) -> bool:
-    """Whether what is wanted is at the venue, or ended there, or was refused for good."""
-    return is_synced(record) or is_failed(record) or ended_as(record) is not None
+    """Whether nothing is left to be done: what is wanted is at the venue, or ended there, or was refused for good."""
+    return difference(record.intent, order_state(record)) is None
 
 
 # --------------------------------------------------------------------------------------------------------------- showing
