@@ -41,6 +41,8 @@ from replay.waiting import came_to, ended_as, is_failed
 
 FIXED = ("symbol_id", "side")
 """What a change can't change: another name is another order."""
+TOGETHER_MAX = 64
+"""How many manifests are applied at the same time."""
 
 
 class Action(StrEnum):
@@ -258,18 +260,30 @@ def group_mark(group: GroupManifest) -> dict[str, Any]:
 
 # ----------------------------------------------------------------------------------------------------------------- doing
 async def apply(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> AsyncIterator[Steps]:
-    """Do the steps in order, each told once it is durable. Raises as `check` does before anything is appended.
+    """Do the steps in order, some at a time so that they share commits; each is told once it is durable.
 
-    Raises `ConflictError` when somebody changed an intent since the steps were found: find them again.
+    Raises as `check` does before anything is appended, and then what the first that failed raised, once all that were
+    done are told: `ConflictError` when somebody changed an intent since the steps were found. Find them again.
     """
     check(kernel, steps)
-    for item in steps:
-        if isinstance(item.manifest, GroupManifest) and item.action is Action.CREATED:
-            await place_group(kernel, item.manifest, [step.order for step in item.orders])
-        else:
-            for step in item.orders:
-                await apply_order(kernel, step)
-        yield item
+    for begin in range(0, len(steps), TOGETHER_MAX):
+        batch = steps[begin : begin + TOGETHER_MAX]
+        done = await asyncio.gather(*(apply_one(kernel, item) for item in batch), return_exceptions=True)
+        for item, problem in zip(batch, done, strict=True):
+            if problem is None:
+                yield item
+        for problem in done:
+            if problem is not None:
+                raise problem
+
+
+async def apply_one(kernel: EventSourcedKernel, steps: Steps) -> None:
+    """Do one manifest's steps."""
+    if isinstance(steps.manifest, GroupManifest) and steps.action is Action.CREATED:
+        await place_group(kernel, steps.manifest, [step.order for step in steps.orders])
+        return
+    for step in steps.orders:
+        await apply_order(kernel, step)
 
 
 async def apply_order(kernel: EventSourcedKernel, step: Step) -> None:

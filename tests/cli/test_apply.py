@@ -12,6 +12,7 @@ import yaml
 
 from kernel import EventSourcedKernel
 from kernel.errors import ConflictError
+from kernel.order_spec import StandardOrderGroup
 from replay import applying
 from replay.attach import attached
 from replay.manifests import parse_manifests, read_manifests
@@ -303,3 +304,37 @@ def test_diff_is_quiet_once_all_agrees(live: World, tmp_path: Path) -> None:
 
     assert name not in live.call("diff", "-o", "name").stdout
     assert read_manifests([written(tmp_path, manifest(name))])[0].name == name
+
+
+# ---------------------------------------------------------------------------------------------------------------- groups
+async def place_each(kernel: EventSourcedKernel, group: StandardOrderGroup, **given: Any) -> str:
+    """Instead of a kernel's own groups: its orders one by one."""
+    names, owner, metadata = given.pop("intent_ids"), given.pop("owner"), given.pop("metadata")
+    for name, order in zip(names, group.orders, strict=True):
+        await kernel.place_order(order, metadata, intent_id=name, owner=owner, wait="recorded")
+    return str(metadata["group"]["name"])
+
+
+def test_a_group_is_applied_as_one(idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Created whole, unchanged when applied again, configured order by order, and never half new or of another mode."""
+    monkeypatch.setattr(EventSourcedKernel, "place_order_group", place_each, raising=False)
+    group = bracket("g")
+    file = written(tmp_path, group)
+    words = ("apply", "-f", file, "--wait", "recorded")
+
+    assert idle.ok(*words) == "ordergroup/g created\n"
+    assert idle.ok(*words) == "ordergroup/g unchanged\n"
+    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
+    group["spec"]["orders"][1]["price"] = "49999"
+    written(tmp_path, group)
+    assert idle.ok(*words) == "ordergroup/g configured\n"
+    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
+
+    group["spec"]["mode"] = "ONE_UPDATES_OTHER"
+    written(tmp_path, group)
+    assert "its group has another mode" in idle.call(*words).stderr
+    group["spec"] |= {"mode": "ONE_CANCELS_OTHER"}
+    group["spec"]["orders"].append({**group["spec"]["orders"][0], "name": "g-3"})
+    written(tmp_path, group)
+    result = idle.call(*words)
+    assert (result.exit_code, "a group is placed whole, and g-3 would be new" in result.stderr) == (4, True)
