@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,6 +18,8 @@ from hypothesis import strategies as st
 from kernel.errors import ValidationError
 from kernel.venues.paper_config import built_in_symbols
 from replay.manifests import Manifest, orders_of, parse_manifests, standard_order
+from tests.cli.conftest import observe_markets
+from tests.cli.world import World
 from tests.fuzz.mutations import ODD_TEXTS, changed, damaged, deep, fuzzed, json_values, text_of
 
 SYMBOLS = {symbol.symbol_id: symbol for symbol in built_in_symbols()}
@@ -119,3 +126,53 @@ def test_no_number_is_taken_for_another(number: Any) -> None:
     for manifest in read(text.encode()):
         for order in orders_of(manifest):
             assert order.name != "a" or order.terms.quantity == str(number)
+
+
+# ------------------------------------------------------------------------------------------------- on the command line
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A log that knows its markets and that nobody leads."""
+    world = World(f"sqlite:///{tmp_path_factory.mktemp('manifests') / 'kernel.db'}")
+    asyncio.run(observe_markets(world.url))
+    return world
+
+
+def head(world: World) -> int:
+    """Where a log ends."""
+    path = world.url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("select max(position) from log").fetchone()[0])
+
+
+TAKEN = ("symbol_id", "side", "order_type", "quantity", "price", "post_only")
+SIMPLE = {**ORDER, "spec": {name: ORDER["spec"][name] for name in TAKEN}}
+"""An order that the market takes."""
+TWO = yaml.safe_dump_all([SIMPLE, {**SIMPLE, "metadata": {"name": "b"}}]).encode()
+
+
+@fuzzed(150)
+@given(damaged(TWO) | changed(SIMPLE).map(lambda value: text_of(value).encode()))
+@example(TWO)
+def test_what_is_applied_is_applied_whole(idle: World, content: bytes) -> None:
+    """`apply` of anything: when it says no the log is as it was; when it says yes, again it changes nothing, and `diff`
+    finds nothing."""
+    path = Path(idle.url.removeprefix("sqlite:///")).with_name("m.yaml")
+    path.write_bytes(content)
+    words = ["apply", "-f", str(path), "--wait", "recorded"]
+    before = head(idle)
+    expected = idle.call("diff", "-f", str(path)).exit_code
+    result = idle.call(*words)
+
+    assert result.exit_code in {0, 2, 4, 5}, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "error: unexpected" not in result.stderr
+    if result.exit_code:
+        assert (result.stdout, head(idle)) == ("", before)
+        assert expected != 0
+    else:
+        after = head(idle)
+        assert expected == (1 if after > before else 0)
+        assert "created" not in (again := idle.ok(*words))
+        assert "configured" not in again
+        assert head(idle) == after
+        assert idle.call("diff", "-f", str(path)).exit_code == 0
