@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 
 from kernel.state import KernelState
@@ -39,12 +41,21 @@ def owners(state: KernelState) -> Iterable[str]:
 def from_log(url: str, exchange_id: str, names: Callable[[KernelState], Iterable[str]], begun: str) -> list[str]:
     """Names that begin so, from a log's state; none when that can't be had quickly."""
     logging.disable(logging.CRITICAL)  # a warning would be printed into the line that is being typed
-    try:
-        return asyncio.run(asyncio.wait_for(_from_log(url, exchange_id, names, begun), TIMEOUT_S))
-    except Exception:
+    found: list[str] = []
+
+    def look() -> None:
+        with suppress(Exception):
+            found.extend(asyncio.run(_from_log(url, exchange_id, names, begun)))
+
+    thread = threading.Thread(
+        target=look, name="completion", daemon=True
+    )  # left behind when a database does not answer
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if thread.is_alive():
         return []
-    finally:
-        logging.disable(logging.NOTSET)
+    logging.disable(logging.NOTSET)
+    return found
 
 
 async def _from_log(url: str, exchange_id: str, names: Callable[[KernelState], Iterable[str]], begun: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import socket
 import subprocess
 import sys
 from enum import Enum
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from click.shell_completion import ShellComplete
 
+from cli import cli
 from kernel.errors import NotFoundError
 from replay.completing import paths
 from replay.explaining import below, explain, roots
@@ -109,33 +113,61 @@ def test_bash_takes_the_script(idle: World, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def completed(world: World, line: str) -> list[str]:
-    """What is offered at the end of a line, by the program itself."""
-    words = line.split(" ")
+def completed(world: World, line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is offered at the end of a line."""
+    monkeypatch.setattr("replay.completing.TIMEOUT_S", 60.0)  # a busy machine must not decide the test
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    *words, begun = line.split(" ")[1:]
+    return [item.value for item in ShellComplete(cli, {}, "orderctl", "_C").get_completions(words, begun)]
+
+
+def by_the_shell(world: World, line: str) -> list[str]:
+    """The same by the program itself, asked as bash asks it."""
     environment = {
-        **world.environment, "_ORDERCTL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)
+        **world.environment, "_ORDERCTL_COMPLETE": "bash_complete", "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
     }  # fmt: skip
-    code = "from cli import cli; cli(prog_name='orderctl')"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment(**environment)
-    )
+        [sys.executable, "-c", "from cli import cli; cli(prog_name='orderctl')"],
+        capture_output=True, text=True, check=True, env=clean_environment(**environment), timeout=60,
+    )  # fmt: skip
     assert done.stderr == ""
     return [item.partition(",")[2] for item in done.stdout.splitlines() if item]
 
 
-def test_what_the_log_knows_is_offered(idle: World) -> None:
+def test_what_the_log_knows_is_offered(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Verbs, options, types, intents and symbols; nothing, in silence, where there is no log."""
-    idle.ok(
-        "place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--wait", "recorded", "--id", "bid-1", "--owner", "mm"
-    )
+    placed = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--wait", "recorded")
+    idle.ok(*placed, "--id", "bid-1", "--owner", "mm")
+    offered = functools.partial(completed, idle, monkeypatch=monkeypatch)
 
-    assert completed(idle, "orderctl can") == ["cancel"]
-    assert completed(idle, "orderctl cancel b") == ["bid-1"]
-    assert completed(idle, "orderctl place BUY 1 E") == ["ETHUSDT"]
-    assert completed(idle, "orderctl get int") == ["intents"]
-    assert completed(idle, "orderctl get intents ") == ["bid-1"]
-    assert completed(idle, "orderctl get intent/") == ["intent/bid-1"]
-    assert completed(idle, "orderctl get unicorns ") == []
-    assert completed(idle, "orderctl get intents --owner ") == ["mm"]
-    assert completed(idle, "orderctl explain intent.order.ti") == ["intent.order.time_in_force"]
-    assert completed(World("sqlite:///no/such.db"), "orderctl cancel ") == []
+    assert offered("orderctl cancel b") == ["bid-1"]
+    assert offered("orderctl place BUY 1 E") == ["ETHUSDT"]
+    assert offered("orderctl get int") == ["intents"]
+    assert offered("orderctl get intents ") == ["bid-1"]
+    assert offered("orderctl get intent/") == ["intent/bid-1"]
+    assert offered("orderctl get unicorns ") == []
+    assert offered("orderctl get intents --owner ") == ["mm"]
+    assert offered("orderctl explain intent.order.ti") == ["intent.order.time_in_force"]
+    assert offered("orderctl cancel --log sqlite:///no/such.db ") == []
+
+
+def test_a_long_log_is_not_folded_for_names(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a length nothing is offered: a prompt does not wait for a fold."""
+    monkeypatch.setattr("replay.completing.POSITIONS_MAX", 1)
+
+    assert completed(idle, "orderctl place BUY 1 ", monkeypatch) == []
+
+
+def test_the_program_answers_the_shell(idle: World) -> None:
+    """By click's protocol, as the script asks it."""
+    assert by_the_shell(idle, "orderctl can") == ["cancel"]
+
+
+def test_a_database_that_does_not_answer_offers_nothing() -> None:
+    """A server that takes the connection and says nothing holds nobody's prompt up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = World(f"postgresql://127.0.0.1:{server.getsockname()[1]}/orders")
+
+        assert by_the_shell(silent, "orderctl cancel ") == []
