@@ -11,24 +11,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kernel import EventSourcedKernel
+from kernel import EventSourcedKernel, plan
 from kernel.clock import Clock, SystemClock
 from kernel.models import Desired, OrderIntent, OrderState, ReconciliationStatus
-from kernel.plan import (
-    Action as NextAction,
-)
-from kernel.plan import (
-    Ask,
-    Cancel,
-    Difference,
-    DifferenceKind,
-    Refuse,
-    Settle,
-    Submit,
-    difference,
-    live_orders,
-    remainder,
-)
 from kernel.state import KernelState
 from replay.applying import Action, Step, Steps, manifest_data, with_record_of
 from replay.event_text import order_terms
@@ -107,7 +92,7 @@ def differences(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> Li
     items = tuple(
         difference_item(look, intent_id, found)
         for intent_id in known_ids(kernel.state)
-        if (found := difference(kernel.state.intent(intent_id), kernel.state.exposure(intent_id))) is not None
+        if (found := plan.difference(kernel.state.intent(intent_id), kernel.state.exposure(intent_id))) is not None
     )
     return Listing("intent", COLUMNS, NARROW, items)
 
@@ -118,7 +103,7 @@ def known_ids(state: KernelState) -> Iterable[str]:
     return dict.fromkeys((*wanted, *(order.intent_id for order in state.order_states()), *state.live_intent_ids()))
 
 
-def difference_item(look: Look, intent_id: str, found: Difference) -> Item:
+def difference_item(look: Look, intent_id: str, found: plan.Difference) -> Item:
     intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
     then, why = next_try(look, order), why_text(look, intent, order, found)
     wanted, actual = wanted_text(look, intent), actual_text(look, order)
@@ -145,7 +130,7 @@ def actual_text(look: Look, order: OrderState | None) -> str:
     if order is None:
         return "nothing was sent"
     symbol_id, status = order.status.order.symbol_id, order.status
-    live = live_orders(order)
+    live = plan.live_orders(order)
     if not live:
         return str(status.ord_status)
     terms = order_terms(status.order.model_dump(mode="json", exclude_none=True), look.scales)
@@ -154,26 +139,26 @@ def actual_text(look: Look, order: OrderState | None) -> str:
     return f"{status.ord_status} {terms}{filled}{count}"
 
 
-def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: Difference) -> str:
+def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference) -> str:
     """Why they differ: the comparison's own words, its quantity as a decimal."""
-    if found.kind is not DifferenceKind.SUBMIT or intent is None or order is None:
+    if found.kind is not plan.DifferenceKind.SUBMIT or intent is None or order is None:
         return found.text
-    left = look.scales.quantity(intent.order.symbol_id, remainder(intent, order))
+    left = look.scales.quantity(intent.order.symbol_id, plan.remainder(intent, order))
     return f"{left} is wanted and does not work"
 
 
-def action_text(look: Look, action: NextAction) -> str:
+def action_text(look: Look, action: plan.Action) -> str:
     """What the reconciler would do next, in a few words."""
     match action:
-        case Submit(order=order):
+        case plan.Submit(order=order):
             return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), look.scales)}"
-        case Cancel(order=item, reason=reason):
+        case plan.Cancel(order=item, reason=reason):
             return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
-        case Settle(attempt=attempt):
+        case plan.Settle(attempt=attempt):
             return f"find out what became of {attempt.kind} number {attempt.number}"
-        case Ask(order=item, reason=reason):
+        case plan.Ask(order=item, reason=reason):
             return f"ask about {item.exchange_order_id or item.client_order_id}: {reason}"
-        case Refuse(violations=violations):
+        case plan.Refuse(violations=violations):
             return f"refuse it: {'; '.join(map(str, violations))}"
     reason = getattr(action, "reason", "")
     return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
