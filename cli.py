@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from replay.manifests import Manifest
     from replay.output import Listing
 
+    FloatType = click.ParamType[float]
+else:
+    FloatType = click.ParamType  # older releases of click have no generic one
+
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "cancel", "wait"),
@@ -129,7 +133,7 @@ class ProcessLog:
     level: str
 
 
-class Duration(click.ParamType[float]):
+class Duration(FloatType):
     """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
 
     name = "duration"

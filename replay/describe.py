@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.commands import refusal
-from kernel.errors import NotFoundError
+from kernel.errors import LogUnavailableError, NotFoundError
 from kernel.lease_probe import lease_is_held
 from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
@@ -44,13 +44,21 @@ async def describe(
             aligned([("Intent:", intent_id)]),
             wanted_text(look, intent) if intent else "Wanted: <deleted>\n",
             actual_text(look, order) if order else "Actual: nothing was sent yet\n",
-            difference_text(look, intent_id, leads=await lease_is_held(kernel.log)),
+            difference_text(look, intent_id, leads=await may_lead(kernel)),
             attempts_text(look, stream, order),
             venue_orders_text(look, order) if order else "",
             findings_text(look, findings),
             events_text(look, stream[-events_max:] if events_max else [], len(stream)),
         )
     )
+
+
+async def may_lead(kernel: EventSourcedKernel) -> bool:
+    """Whether somebody leads, as far as can be seen: a lease that can't be looked at takes nothing from the page."""
+    try:
+        return await lease_is_held(kernel.log)
+    except LogUnavailableError:
+        return True
 
 
 def section(title: str, lines: Sequence[tuple[str, ...]]) -> str:
