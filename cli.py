@@ -15,7 +15,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,12 +24,18 @@ import click
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
+    from replay.applying import Steps
+    from replay.manifests import Manifest
     from replay.output import Listing
+
+    FloatType = click.ParamType[float]
+else:
+    FloatType = click.ParamType  # older releases of click have no generic one
 
 T = TypeVar("T")
 SECTIONS = {
-    "Trade": ("place", "cancel", "wait"),
-    "Look": ("get", "describe", "events", "health"),
+    "Trade": ("place", "apply", "diff", "cancel", "wait"),
+    "Look": ("get", "describe", "events", "health", "explain", "completion"),
     "Run": ("run", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
@@ -80,11 +87,11 @@ class Verbs(click.Group):
         except Exception as problem:
             if session.debug and not isinstance(problem, click.ClickException):
                 traceback.print_exc()
-            sys.exit(explain(problem))
+            sys.exit(complain(problem))
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def explain(problem: Exception) -> int:
+def complain(problem: Exception) -> int:
     """Say on stderr what went wrong, a line for each problem; the exit code."""
     if isinstance(problem, click.ClickException):
         problem.show()
@@ -118,7 +125,15 @@ class Target:
     exchange: str
 
 
-class Duration(click.ParamType[float]):
+@dataclass(frozen=True)
+class ProcessLog:
+    """How a process tells what it does."""
+
+    form: str
+    level: str
+
+
+class Duration(FloatType):
     """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
 
     name = "duration"
@@ -175,12 +190,67 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
     return with_paper
 
 
+def log_options(function: Callable[..., T]) -> Callable[..., T]:
+    """How a process that runs for long tells what it does, handed over as `told`."""
+
+    @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
+            show_default=True, help="Its own log on stderr: lines for people, or JSON lines.")  # fmt: skip
+    @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), envvar="ORDERCTL_LOG_LEVEL",
+            default="info", show_default=True, help="How much of it; info has a line for each decision.")  # fmt: skip
+    @functools.wraps(function)
+    def with_log(*args: Any, log_format: str, log_level: str, **given: Any) -> T:
+        return function(*args, told=ProcessLog(log_format, log_level), **given)
+
+    return with_log
+
+
 def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
     return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
 
 
-intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name)
+def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Completion with names of a kind that the log knows: a function of `replay.completing`."""
+
+    def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+        from replay import completing
+
+        return completing.from_log(*target_of(ctx), getattr(completing, kind), begun)
+
+    return names
+
+
+def complete_get(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Completion of `get`: a type, then names of it, also as TYPE/NAME."""
+    from replay import completing
+
+    words: tuple[str, ...] = ctx.params.get("words") or ()
+    kind, slash, name = begun.partition("/")
+    if slash:
+        found = completing.from_log(*target_of(ctx), completing.names_of(kind), name)
+        return [f"{kind}/{item}" for item in found]
+    if not words:
+        return completing.type_words(begun)
+    return completing.from_log(*target_of(ctx), completing.names_of(words[0]), begun)
+
+
+def target_of(ctx: click.Context) -> tuple[str, str]:
+    """The log that a half-written line is about."""
+    defaults = {"log_url": ("ORDERCTL_LOG", "sqlite:///kernel.db"), "exchange": ("ORDERCTL_EXCHANGE", "paper")}
+    url, exchange = (
+        ctx.params.get(name) or os.environ.get(variable) or default for name, (variable, default) in defaults.items()
+    )
+    return url, exchange
+
+
+def explain_paths(begun: str) -> list[str]:
+    """Completion of `explain`."""
+    from replay import completing
+
+    return completing.paths(begun)
+
+
+intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name, shell_complete=complete("intent_ids"))
 
 
 def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
@@ -194,13 +264,22 @@ def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T
     return asyncio.run(attached())
 
 
-def run_until_signal(work: Coroutine[Any, Any, None]) -> int:
-    """Run until SIGTERM (0) or SIGINT (130)."""
+def run_until_signal(told: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> int:
+    """Run until SIGTERM (0) or SIGINT (130). The work gets what says a line in the process's log."""
     import signal
 
-    from replay import running
+    from replay import failures, logs, running
 
-    return INTERRUPTED if asyncio.run(running.until_signal(work)) is signal.SIGINT else 0
+    level = "debug" if click.get_current_context().ensure_object(Session).debug else told.level
+    with logs.process_log(sys.stderr, form=logs.LogFormat(told.form), level=level) as tell:
+        try:
+            return INTERRUPTED if asyncio.run(running.until_signal(work(tell))) is signal.SIGINT else 0
+        except Exception as problem:
+            if told.form == "text":
+                raise
+            code, lines = failures.failure(problem)
+            logs.RUNNING.error("; ".join(map(str.strip, lines)), extra={"exit_code": code})
+            return code
 
 
 def show_listing(listing: Listing, form: str) -> None:
@@ -258,7 +337,7 @@ def cli(session: Session, debug: bool) -> None:
 @cli.command()
 @click.argument("side", type=click.Choice(["BUY", "SELL"], case_sensitive=False))
 @click.argument("quantity")
-@click.argument("symbol")
+@click.argument("symbol", shell_complete=complete("symbol_ids"))
 @option("--limit", metavar="PRICE", help="Limit price; without it a market order.")
 @option("--stop", metavar="PRICE", help="Trigger price.")
 @option("--tif", type=click.Choice(["GTC", "IOC", "FOK", "DAY"], case_sensitive=False), default="GTC",
@@ -324,6 +403,137 @@ async def wait_condition(
     return 0 if came == condition else 1
 
 
+manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FILE",
+                         help="A manifest, YAML or JSON; - is stdin. May be repeated.")  # fmt: skip
+
+
+@cli.command()
+@manifest_option
+@option("--dry-run", type=click.Choice(["none", "client", "server"]), default="none", show_default=True,
+        help="Check only: the files alone, or against the log too.")  # fmt: skip
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has what is wanted, or once the log has it.")  # fmt: skip
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+@target_options
+def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
+    """Want the orders of manifests. Again with the same files it changes nothing.
+
+    Says of each what came of it: created, configured, unchanged. Ids are the manifests' names. What is in no manifest is
+    left alone. When one document is wrong, every problem of all is told, and nothing is applied.
+
+    \b
+    Example:
+      orderctl apply -f ladder.yaml
+      orderctl apply -f ladder.yaml --dry-run=server
+    """
+    from replay import applying
+
+    manifests = read_manifests(files)
+    if dry_run == "client":
+        return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        steps = applying.steps_for(kernel, manifests)
+        if dry_run == "server":
+            applying.check(kernel, steps)
+            return show_steps([item.line for item in steps], "server")
+        async for item in applying.apply(kernel, steps):
+            click.echo(item.line)
+        return await wait_applied(kernel, steps, timeout) if wait == "ack" else 0
+
+    return with_kernel(target, work)
+
+
+def read_manifests(files: tuple[str, ...]) -> tuple[Manifest, ...]:
+    """The manifests of `-f`."""
+    from replay import manifests
+
+    if not files:
+        raise click.UsageError("-f FILE is needed: a manifest, or - for stdin")
+    return manifests.read_manifests(files)
+
+
+def show_steps(lines: list[str], dry_run: str) -> int:
+    """What would be done."""
+    for line in lines:
+        click.echo(f"{line} ({dry_run} dry run)")
+    return 0
+
+
+async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[Steps], timeout_s: float) -> int:
+    """Wait until the venue has answered to what was applied; the exit code."""
+    from replay import applying, failures, waiting
+
+    found = await applying.answers(kernel, steps, timeout_s=timeout_s)
+    for intent_id in found.late:
+        say(f"{intent_id}: no answer after {timeout_s:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
+    for refused in found.refused:
+        complain(refused)
+    return failures.REFUSED if found.refused else 0
+
+
+@contextmanager
+def errors_are_two() -> Iterator[None]:
+    """Exit code 2 for whatever goes wrong: where 1 says that there are differences, no error may have that code."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as problem:
+        context = click.get_current_context()
+        if context.ensure_object(Session).debug:
+            traceback.print_exc()
+        complain(problem)
+        context.exit(2)
+
+
+@cli.command()
+@manifest_option
+@output_option
+@target_options
+def diff(target: Target, files: tuple[str, ...], form: str) -> int:
+    """Compare manifests with intents (-f), or intents with the orders that are there.
+
+    With -f a unified diff of what apply would change, without it a row for each intent that the kernel has to see to, with
+    why. Exit code 0: no difference, 1: differences, 2: an error, whatever it is.
+
+    \b
+    Example:
+      orderctl diff -f ladder.yaml
+      orderctl diff -o json
+    """
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        return show_manifest_diff(kernel, read_manifests(files), form) if files else show_differences(kernel, form)
+
+    with errors_are_two():
+        return with_kernel(target, work)
+
+
+def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
+    """Manifests against intents; 1 when they differ. What stands in the way of applying is talk."""
+    from replay import applying, differing
+
+    steps = applying.steps_for(kernel, manifests)
+    found = differing.step_listing(steps)
+    if form in ("table", "wide"):
+        show(differing.unified(kernel, steps))
+    else:
+        show_listing(found, form)
+    for line in (line for item in steps for line in item.conflicts):
+        say(f"apply would refuse {line}")
+    return 1 if found.items else 0
+
+
+def show_differences(kernel: EventSourcedKernel, form: str) -> int:
+    """Intents against orders; 1 when they differ."""
+    from replay import differing, output
+
+    found = differing.differences(kernel)
+    show(output.render(found, output.Format(form)))
+    return 1 if found.items else 0
+
+
 @cli.command()
 @intent_argument
 @option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
@@ -385,10 +595,10 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 
 # ----------------------------------------------------------------------------------------------------------------- look
 @cli.command()
-@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...")
+@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...", shell_complete=complete_get)
 @option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
-@option("--owner", help="Only of this strategy.")
-@option("--symbol", help="Only of this symbol.")
+@option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
 @output_option
 @target_options
 def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
@@ -441,7 +651,8 @@ async def show_page(text: Awaitable[str]) -> None:
 
 
 @cli.command()
-@option("--for", "intent_id", metavar="ID", callback=intent_name, help="Only of this intent.")
+@option("--for", "intent_id", metavar="ID", callback=intent_name, shell_complete=complete("intent_ids"),
+        help="Only of this intent.")  # fmt: skip
 @option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="Only after this position.")
 @option("--type", "topics", multiple=True, metavar="TYPE", help="Only of this type; may be repeated.")
 @option("-w", "--watch", is_flag=True, help="Then go on with what comes.")
@@ -494,6 +705,46 @@ def health(target: Target, form: str) -> int:
     return with_kernel(target, work)
 
 
+@cli.command()
+@click.argument("path", required=False, default="", shell_complete=lambda ctx, param, begun: explain_paths(begun))
+@option("--recursive", is_flag=True, help="The whole tree of fields, names and types alone.")
+def explain(path: str, recursive: bool) -> None:
+    """Say what a field means, its type, and the values that it takes.
+
+    A path begins with a type (intent, order_state, standard_order, group, position, account, symbol, asset, finding, …) or
+    with an event, and goes on with fields; without one, all that can be explained is listed.
+
+    \b
+    Example:
+      orderctl explain intent.order.time_in_force
+      orderctl explain order_state --recursive
+      orderctl explain OrderFilled
+    """
+    from replay import explaining
+
+    show(explaining.explain(path, recursive=recursive))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@option("--program", default="orderctl", show_default=True, metavar="NAME", help="The name that it is called by.")
+def completion(shell: str, program: str) -> None:
+    """Print a script that completes verbs, options, intents and symbols in a shell.
+
+    \b
+    Example:
+      source <(orderctl completion bash)
+      orderctl completion fish > ~/.config/fish/completions/orderctl.fish
+    """
+    from click import shell_completion
+
+    made = shell_completion.get_completion_class(shell)
+    assert made is not None, "click knows these shells"
+    variable = f"_{program.upper().replace('-', '_')}_COMPLETE"
+    # Not the subclass's own `source`: bash's starts a bash to ask for its version.
+    click.echo(shell_completion.ShellComplete.source(made(cli, {}, program, variable)))
+
+
 # ------------------------------------------------------------------------------------------------------------------ run
 def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, Any]:
     """A configuration file: defaults of the other options, below their environment variables."""
@@ -515,8 +766,11 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
         help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
 @paper_options
+@log_options
 @target_options
-def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any]) -> int:
+def run(
+    target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any], told: ProcessLog
+) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
     It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill
@@ -525,7 +779,7 @@ def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], 
 
     \b
     Example:
-      orderctl run --log sqlite:///kernel.db
+      orderctl run --log sqlite:///kernel.db --log-format json
       orderctl run --address 127.0.0.1:7000 --log postgresql://localhost/orders
     """
     from replay import running
@@ -533,14 +787,17 @@ def run(target: Target, venue: str, address: str | None, paper: dict[str, Any], 
     options = running.PaperOptions(address=address, **paper)
     settings = running.settings_over(config.get("kernel", {}), os.environ)
     chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
-    return run_until_signal(running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=say))
+    return run_until_signal(
+        told, lambda tell: running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=tell)
+    )
 
 
 @cli.command("paper-exchange")
 @option("--listen", envvar="ORDERCTL_LISTEN", default="127.0.0.1:0", show_default=True, metavar="ADDR",
         help="HOST:PORT (port 0: any), or the path of a socket.")  # fmt: skip
 @paper_options
-def paper_exchange(listen: str, paper: dict[str, Any]) -> int:
+@log_options
+def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
     """Run a paper exchange as a process of its own. Prints the address that it listens at.
 
     \b
@@ -550,7 +807,7 @@ def paper_exchange(listen: str, paper: dict[str, Any]) -> int:
     from replay import running
 
     options = running.PaperOptions(**paper)
-    return run_until_signal(running.run_paper_exchange(listen, options, announce=click.echo))
+    return run_until_signal(told, lambda tell: running.run_paper_exchange(listen, options, announce=click.echo))
 
 
 @cli.command()

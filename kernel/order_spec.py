@@ -60,28 +60,41 @@ class OrderType(StrEnum):
     """FIX 40."""
 
     MARKET = "MARKET"
+    """At whatever price there is, at once."""
     LIMIT = "LIMIT"
+    """At this price or a better one."""
     STOP = "STOP"
+    """A market order once the trigger price has traded."""
     STOP_LIMIT = "STOP_LIMIT"
+    """A limit order once the trigger price has traded."""
 
 
 class TimeInForce(StrEnum):
     """FIX 59."""
 
     DAY = "DAY"
+    """Until the venue's trading day ends."""
     GTC = "GTC"
+    """Good till canceled."""
     IOC = "IOC"
+    """Immediate or cancel: what is not filled at once is canceled."""
     FOK = "FOK"
+    """Fill or kill: filled at once and whole, or not at all."""
     GTD = "GTD"
+    """Good till a date: `expire_at_ns`."""
 
 
 class OcoMode(StrEnum):
     """How the orders of a group depend on each other."""
 
     NONE = "NONE"
+    """Not at all."""
     ONE_CANCELS_OTHER = "ONE_CANCELS_OTHER"
+    """The first fill cancels the siblings."""
     ONE_UPDATES_OTHER = "ONE_UPDATES_OTHER"
+    """Each fill shrinks the siblings by as much."""
     ONE_TRIGGERS_OTHER = "ONE_TRIGGERS_OTHER"
+    """The first order's fills release the rest, which are then ONE_UPDATES_OTHER among themselves: a bracket."""
 
 
 class SymbolStatus(StrEnum):

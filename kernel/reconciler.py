@@ -271,7 +271,7 @@ class ReconciliationEngine:
         except KernelError as problem:
             return Retry(problem)
         except Exception as problem:
-            logger.exception("reconciling %s went wrong", intent_id)
+            logger.exception("reconciling %s went wrong", intent_id, extra={"intent_id": intent_id})
             return Retry(problem)
         self._lag_ns = self._clock.now_ns() - began_ns
         return outcome
@@ -286,7 +286,7 @@ class ReconciliationEngine:
             case Retry(error=error):
                 self._error_count += 1
                 self._retry_count += 1
-                logger.info("%s: %s; again later", intent_id, error)
+                logger.info("%s: %s; again later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._pacing.slow_down(intent_id))
 
     # ---------------------------------------------------------------------------------------------------- one run
@@ -365,6 +365,9 @@ class ReconciliationEngine:
         assert self._state is not None
         version = self._state.record(intent_id).version
         generation = intent.generation if intent else 0
+        reason = getattr(action, "reason", "")
+        told = {"intent_id": intent_id, "position": self._state.position, "generation": generation}
+        logger.info("decided: %s%s", type(action).__name__.lower(), f", {reason}" if reason else "", extra=told)
         match action:
             case planning.Settle(attempt=attempt):
                 assert order is not None

@@ -1,7 +1,7 @@
 """What `describe` prints: all about one intent on one page, for people.
 
-Called by the CLI. Wanted, actual, attempts, venue orders, findings and the last events, from one state and one stream.
-Reads only.
+Called by the CLI. What is wanted, what is there, why they differ and what is tried next and when, what was tried, venue
+orders, findings and the last events, from one state and one stream. Reads only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import Clock, SystemClock
-from kernel.errors import NotFoundError
-from kernel.models import Attempt, Finding, OrderIntent, OrderState, VenueOrder
+from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.commands import refusal
+from kernel.errors import LogUnavailableError, NotFoundError
+from kernel.lease_probe import lease_is_held
+from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
+from kernel.order_spec import StandardOrder
+from kernel.plan import difference, plan
+from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
-from replay.output import NONE, age, aligned, utc
+from replay.output import NONE, age, aligned, human_duration, json_line, utc
 from replay.resources import Look, look_at
+from replay.waiting import ended_as
 
 INDENT = "  "
+TRIES_MAX = 10
+"""How many of the newest attempts are shown."""
+ANSWERED = AttemptOutcome.ACCEPTED
+"""What became of an attempt that nothing else was recorded of: facts showed that it happened."""
 
 
 async def describe(
@@ -34,10 +44,21 @@ async def describe(
             aligned([("Intent:", intent_id)]),
             wanted_text(look, intent) if intent else "Wanted: <deleted>\n",
             actual_text(look, order) if order else "Actual: nothing was sent yet\n",
+            difference_text(look, intent_id, leads=await may_lead(kernel)),
+            attempts_text(look, stream, order),
+            venue_orders_text(look, order) if order else "",
             findings_text(look, findings),
             events_text(look, stream[-events_max:] if events_max else [], len(stream)),
         )
     )
+
+
+async def may_lead(kernel: EventSourcedKernel) -> bool:
+    """Whether somebody leads, as far as can be seen: a lease that can't be looked at takes nothing from the page."""
+    try:
+        return await lease_is_held(kernel.log)
+    except LogUnavailableError:
+        return True
 
 
 def section(title: str, lines: Sequence[tuple[str, ...]]) -> str:
@@ -54,13 +75,24 @@ def wanted_text(look: Look, intent: OrderIntent) -> str:
         ("Order:", f"{order.side} {scales.quantity(symbol_id, order.quantity)} {symbol_id}, {order.order_type}"),
         ("Price:", scales.price(symbol_id, order.price)),
         ("Stop price:", scales.price(symbol_id, order.stop_price)),
-        ("Time in force:", order.time_in_force + (", post only" if order.post_only else "")),
+        ("Time in force:", ", ".join(time_words(order))),
+        *([("Shown:", scales.quantity(symbol_id, order.display_quantity))] if order.display_quantity else []),
         ("Desired:", f"{intent.desired}, generation {intent.generation}"),
+        ("If canceled there:", intent.on_unsolicited_cancel),
         ("Owner:", intent.owner or NONE),
+        *([("Group:", intent.group_id)] if intent.group_id else []),
+        ("Metadata:", json_line(intent.metadata).strip() if intent.metadata else NONE),
         ("Created:", f"{utc(intent.created_at_ns)} ({age(intent.created_at_ns, look.now_ns)})"),
         ("Updated:", f"{utc(intent.updated_at_ns)} ({age(intent.updated_at_ns, look.now_ns)})"),
     ]
     return section("Wanted", lines)
+
+
+def time_words(order: StandardOrder) -> list[str]:
+    """How long an order works, and what it must not do."""
+    until = "" if order.expire_at_ns is None else f" until {utc(order.expire_at_ns)}"
+    flags = (("post only", order.post_only), ("reduce only", order.reduce_only))
+    return [f"{order.time_in_force}{until}", *(word for word, flag in flags if flag)]
 
 
 def actual_text(look: Look, order: OrderState) -> str:
@@ -79,18 +111,75 @@ def actual_text(look: Look, order: OrderState) -> str:
         ("Failures:", str(order.failures)),
         ("Last confirmed:", f"{utc(synced_ns)} ({age(synced_ns, look.now_ns)})"),
     ]
-    return section("Actual", lines) + attempts_text(order) + venue_orders_text(look, order)
+    return section("Actual", lines)
 
 
-def attempts_text(order: OrderState) -> str:
-    """The attempts that count: not settled, or the newest."""
-    header = ("NUMBER", "KIND", "OUTCOME", "CLIENT-ID", "POSITION", "TEXT")
-    return section("Attempts", [header, *map(attempt_line, order.attempts)] if order.attempts else [])
+def difference_text(look: Look, intent_id: str, *, leads: bool) -> str:
+    """Why wanted and actual differ, what the reconciler would do next, and when; or why nothing is to be done."""
+    intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
+    found = difference(intent, order)
+    if found is None:
+        return f"Difference: none, {at_rest(look, intent_id)}\n"
+    market = intent.order if intent is not None else order.status.order if order is not None else None
+    symbol = look.state.symbol(market.symbol_id) if market is not None else None
+    action = plan(intent, order, symbol=symbol, now_ns=look.now_ns)
+    lines = [
+        ("Kind:", found.kind),
+        ("Why:", why_text(look, intent, order, found)),
+        ("Next:", action_text(look, action)),
+        ("When:", when_text(look, order, leads=leads)),
+    ]
+    return section("Difference", lines)
 
 
-def attempt_line(attempt: Attempt) -> tuple[str, ...]:
-    number, position = str(attempt.number), str(attempt.position)
-    return number, attempt.kind, attempt.outcome, attempt.client_order_id, position, attempt.text or "-"
+def at_rest(look: Look, intent_id: str) -> str:
+    """Why nothing is to be done."""
+    record = look.state.record(intent_id)
+    if (refused := refusal(record)) is not None:
+        return f"the venue refused it for good ({refused.text}): nothing more is sent until it changes"
+    ended = ended_as(record)
+    if ended is not None and record.intent is not None and record.intent.desired is Desired.WORKING:
+        return f"it has ended, {ended}"
+    return "wanted and actual agree"
+
+
+def when_text(look: Look, order: OrderState | None, *, leads: bool) -> str:
+    """When something is tried next."""
+    until_ns = order.not_before_ns if order is not None else 0
+    then = next_try(look, order)
+    if until_ns > look.now_ns and then.startswith("after"):
+        then = f"{then} (in {human_duration((until_ns - look.now_ns) // NS_PER_S)})"
+    if leads or "paused" in then:
+        return then
+    return f"{then.removesuffix(', when a kernel leads')}, once a kernel leads: none does now"
+
+
+def attempts_text(look: Look, stream: Sequence[events.BaseEvent], order: OrderState | None) -> str:
+    """What was tried, oldest first, and what came of it."""
+    started = [event for event in stream if isinstance(event, events.AttemptStarted)]
+    title = "Attempts" if len(started) <= TRIES_MAX else f"Attempts (last {TRIES_MAX} of {len(started)})"
+    header = ("NUMBER", "KIND", "OUTCOME", "AGE", "CLIENT-ID", "POSITION", "TEXT")
+    said = outcomes(stream, order)
+    lines = [attempt_line(look, event, *said.get(event.position, (ANSWERED, ""))) for event in started[-TRIES_MAX:]]
+    return section(title, [header, *lines] if lines else [])
+
+
+def outcomes(stream: Sequence[events.BaseEvent], order: OrderState | None) -> dict[int, tuple[str, str]]:
+    """By an attempt's position: what is known of it, and what was said. What the state holds is the newest word."""
+    found: dict[int, tuple[str, str]] = {}
+    for event in stream:
+        match event:
+            case events.AttemptFailed() | events.AttemptResolved():
+                found[event.attempt_position] = (event.outcome, event.text)
+            case events.AttemptUnknown():
+                found[event.attempt_position] = (AttemptOutcome.UNKNOWN, event.text)
+    held = order.attempts if order is not None else ()
+    return found | {attempt.position: (attempt.outcome, attempt.text) for attempt in held}
+
+
+def attempt_line(look: Look, event: events.AttemptStarted, outcome: str, text: str) -> tuple[str, ...]:
+    since = age(event.recorded_at_ns, look.now_ns)
+    return str(event.number), event.kind, outcome, since, event.client_order_id, str(event.position), text or "-"
 
 
 def venue_orders_text(look: Look, order: OrderState) -> str:

@@ -29,7 +29,8 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
                 *(f"  {item}" for item in problem.violations),
             ]
         case KernelError():
-            return problem.exit_code, [f"error: {one_line(problem)}"]
+            notes = (f"  {one_line(note)}" for note in getattr(problem, "__notes__", ()))
+            return problem.exit_code, [f"error: {one_line(problem)}", *notes]
         case pydantic.ValidationError():
             return REFUSED, [f"error: the {problem.title} is not valid", *pydantic_lines(problem)]
         case OSError():

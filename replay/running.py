@@ -29,7 +29,8 @@ Say = Callable[[str], None]
 LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
-RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal")
+RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "log_format",
+            "log_level")  # fmt: skip
 """What a configuration file may set beside its table `kernel`."""
 
 

@@ -13,6 +13,7 @@ from kernel.commands import cancel_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record, order_state
 from kernel.models import Desired, OrdStatus, ReconciliationStatus
+from kernel.plan import difference
 
 
 def ended_as(record: Record) -> OrdStatus | None:
@@ -21,7 +22,7 @@ def ended_as(record: Record) -> OrdStatus | None:
         return None
     state = order_state(record)
     if state is None:
-        unwanted = record.intent is not None and record.intent.desired is Desired.CANCELED
+        unwanted = record.deleted or (record.intent is not None and record.intent.desired is Desired.CANCELED)
         return OrdStatus.CANCELED if unwanted else None
     at_rest = state.reconciliation_status in (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
     return state.status.ord_status if at_rest and state.status.ord_status in TERMINAL else None
@@ -37,7 +38,8 @@ def is_synced(record: Record) -> bool:
     state = order_state(record)
     if state is None:
         return ended_as(record) is not None
-    return state.reconciliation_status is ReconciliationStatus.SYNCED
+    synced = state.reconciliation_status is ReconciliationStatus.SYNCED
+    return synced and difference(record.intent, state) is None  # a status without a plan does not look at prices
 
 
 def is_failed(record: Record) -> bool:

@@ -7,8 +7,13 @@ import re
 import uuid
 from pathlib import Path
 
+import pydantic
 import pytest
+import yaml
 
+from kernel.events import OrderFilled
+from kernel.models import AccountState, OrderIntent, OrderState, Position
+from kernel.order_spec import SymbolMetadata
 from tests.cli.world import World
 
 LIMIT = ("--limit", "50000.00")
@@ -191,3 +196,37 @@ def test_postgres_is_no_different(postgres_url: str, exchange_id: str, tmp_path:
         assert world.ok("cancel", "p1") == "intent/p1 canceled\n"
         assert leader.end() == 0
     assert world.call("health").exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("intents", OrderIntent), ("orders", OrderState), ("fills", OrderFilled), ("positions", Position),
+        ("account", AccountState), ("symbols", SymbolMetadata),
+    ],
+)  # fmt: skip
+def test_json_has_the_models_field_names(live: World, kind: str, model: type[pydantic.BaseModel]) -> None:
+    """Exactly the fields of the model, and for an event the place where it is recorded; YAML and JSON lines too."""
+    live.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
+    extra = {"position", "recorded_at_ns"} if kind == "fills" else set()
+
+    found = json.loads(live.ok("get", kind, "-o", "json"))
+
+    assert found
+    assert all(set(item) == set(model.model_fields) | extra for item in found)
+    assert yaml.safe_load(live.ok("get", kind, "-o", "yaml")) == found
+    assert [json.loads(line) for line in live.ok("get", kind, "-o", "jsonl").splitlines()] == found
+
+
+def test_several_names_are_an_array_in_their_order_of_creation(live: World) -> None:
+    """`get TYPE NAME…` and `get TYPE/NAME…` are one; JSON of one is an object, of several an array."""
+    one, two = fresh("one"), fresh("two")
+    for name in (one, two):
+        live.ok("place", "BUY", "0.001", "BTCUSDT", *LIMIT, "--id", name)
+
+    assert live.ok("get", "orders", one, two, "-o", "name") == f"order/{one}\norder/{two}\n"
+    assert live.ok("get", f"order/{two}", f"order/{one}", "-o", "name") == f"order/{one}\norder/{two}\n"
+    assert [item["intent_id"] for item in json.loads(live.ok("get", "int", one, two, "-o", "json"))] == [one, two]
+    assert json.loads(live.ok("get", f"int/{one}", "-o", "json"))["intent_id"] == one
+    result = live.call("get", "orders", one, "nobody", "no-one")
+    assert (result.exit_code, "order nobody, no-one not found" in result.stderr) == (2, True)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from cli import cli
+from replay.manifests import parse_manifests
 from tests.cli.world import PROJECT
 
 ROW = re.compile(r"^\|\s*`(?:orderctl )?([a-z][a-z-]*)[^|]*\|", re.MULTILINE)
@@ -31,6 +32,13 @@ def test_each_guarantee_names_tests_that_exist() -> None:
 
     assert len(named) > 15
     assert {name for name in named if f"def {name}(" not in written} == set()
+
+
+def test_its_manifest_is_one() -> None:
+    """The README's manifest is read as it stands."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+    assert [item.name for item in parse_manifests([("README.md", text.encode())])] == ["btc-bid-1"]
 
 
 def test_the_first_strategy_runs(tmp_path: Path) -> None:

@@ -136,3 +136,73 @@ def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
             world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
             assert process.wait(timeout=20) == 0
             assert process.stderr.read() == b""
+
+
+def test_a_watch_has_no_gap_over_a_kill(world: World) -> None:
+    """A kernel is killed and another takes its place: the watches that run see what came before, between and after, each
+    fill once, each position once and in order."""
+    market = ("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s", "--id")
+    with world.leader() as leader:
+        world.ok(*market, "before")
+        with (
+            world.child("get", "orders", "-w", "-o", "jsonl") as orders,
+            world.child("get", "fills", "-w", "-o", "jsonl") as fills,
+            world.child("events", "-w", "-o", "jsonl") as events,
+        ):
+            keys = [json.loads(fills.expect("fill_key"))["fill_key"]]
+            for watch in (orders, events):
+                watch.expect('"before"')
+            leader.end(signal.SIGKILL)
+            world.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "recorded", "--id", "between")
+            with world.leader():
+                world.ok("wait", "between", "--for", "filled", "--timeout", "20s")
+                world.ok(*market, "after")
+                while '"FILLED"' not in orders.expect('"intent_id":"after"'):
+                    pass
+                stored = [json.loads(line)["fill_key"] for line in world.ok("get", "fills", "-o", "jsonl").splitlines()]
+                while keys[-1] != stored[-1]:
+                    keys.append(json.loads(fills.expect("fill_key"))["fill_key"])
+                head = json.loads(world.ok("health", "-o", "json"))["position"]
+                positions = [json.loads(events.expect('"position"'))["position"]]
+                while positions[-1] < head:
+                    positions.append(json.loads(events.expect('"position"'))["position"])
+
+    assert keys == stored
+    assert len(stored) >= 3
+    assert positions == list(range(positions[0], head + 1))
+
+
+def test_each_decision_is_a_line_with_its_intent_and_position(world: World) -> None:
+    """`--log-format json`: every line on stderr is an object, and each decision names what it is about."""
+    with world.leader("--log-format", "json") as leader:
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "told")
+        submitted = json.loads(leader.expect('"told"', err=True))
+        world.ok("cancel", "told")
+        canceled = json.loads(leader.expect('"told"', err=True))
+        assert leader.end() == 0
+        assert all(json.loads(line) for line in leader.talk)
+
+    assert (submitted["message"], submitted["level"], submitted["generation"]) == ("decided: submit", "INFO", 1)
+    assert canceled["message"].startswith("decided: cancel")
+    assert 0 < submitted["position"] < canceled["position"]
+
+
+def test_a_quiet_process_says_only_what_is_wrong(world: World) -> None:
+    """`--log-level warning` leaves the decisions out, and the readiness too."""
+    with world.leader() as first:
+        first.end()
+    with world.child("run", "--speed", "max", "--log-level", "warning") as process:
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--wait", "filled", "--timeout", "20s")
+        assert process.end() == 0
+        assert process.talk == []
+
+
+def test_what_ends_a_process_is_a_line_of_its_log(world: World, tmp_path: Path) -> None:
+    """In JSON the last words are JSON too, with the exit code."""
+    with World("memory://").child("paper-exchange") as first:
+        address = first.expect(":")
+        second = Child("paper-exchange", "--listen", address, "--log-format", "json")
+        last = json.loads(second.expect("cannot listen", err=True))
+
+        assert second.wait() == last["exit_code"] == 6
+        assert last["level"] == "ERROR"

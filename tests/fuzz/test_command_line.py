@@ -1,6 +1,7 @@
 """The command line takes anything: one of its exit codes, lines for people, and a log as it was when it said no.
 
-Verbs that run until a signal are checked up to where they would begin to run. There is no reader of manifests yet.
+Verbs that run until a signal are checked up to where they would begin to run. The content of manifests is for
+`test_manifests`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ PLAUSIBLE = (
 )  # fmt: skip
 
 
-LOOKING = ("get", "describe", "events", "health", "place", "cancel", "wait")
+LOOKING = ("get", "describe", "events", "health", "place", "apply", "diff", "cancel", "wait")
 """Verbs that need a log."""
 
 
@@ -90,7 +91,7 @@ async def no_demo(options: Any) -> bool:
 
 def call(url: str, words: list[str]) -> Result:
     """A verb in this process, its timeout short; checked for what must hold of every call."""
-    short = ["--timeout", "1ms"] if words and words[0] in ("place", "cancel", "wait") else []
+    short = ["--timeout", "1ms"] if words and words[0] in ("place", "apply", "cancel", "wait") else []
     environment = {"ORDERCTL_LOG": url, "ORDERCTL_EXCHANGE": "paper", "ORDERCTL_DEBUG": None}
     result = CliRunner().invoke(cli, [*words[:1], *short, *words[1:]], env=environment, prog_name="orderctl")
     assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exception)
@@ -134,6 +135,8 @@ def calls(draw: st.DrawFn) -> list[str]:
 @example(["run", "--seed", "9" * 5_000])
 @example(["run", "--tape", "\udcff-x.csv"])
 @example(["wait", "here", "--for", "filled", "--or-fail-on", ",,"])
+@example(["apply", "-f", "\udcff"])
+@example(["diff", "-f", "x" * 5_000])
 @pytest.mark.usefixtures("unstarted")
 def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
     """Whatever a verb is given, it ends with an exit code of its own; when it says no, the log is as it was."""

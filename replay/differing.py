@@ -1,0 +1,173 @@
+"""What `diff` prints: manifests against intents as a unified diff, or intents against actual orders, a row for each.
+
+Called by the CLI. Both read a kernel's state and change nothing. The comparison of intents with orders is the reconciler's
+own, `plan.difference`, so that what is shown is what it will see to; an intent that is at rest (refused for good, ended by
+the venue) is no difference, since nothing is going to be done.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kernel import EventSourcedKernel, plan
+from kernel.clock import Clock, SystemClock
+from kernel.models import Desired, OrderIntent, OrderState, ReconciliationStatus
+from kernel.state import KernelState
+from replay.applying import Action, Step, Steps, manifest_data, with_record_of
+from replay.event_text import order_terms
+from replay.output import Item, Listing, escaped, utc, yaml_text
+from replay.resources import Look, look_at
+from replay.waiting import ended_as
+
+COLUMNS = ("INTENT", "DIFFERENCE", "WANTED", "ACTUAL", "WHY", "NEXT", "SYNC", "GENERATION")
+NARROW = 6
+
+
+# ----------------------------------------------------------------------------------------------- manifests and intents
+def unified(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> str:
+    """What applying would change, as a unified diff; empty when it would change nothing."""
+    found = (step_diff(kernel.state, step) for item in steps for step in item.orders)
+    return "".join(text for text in found if text)
+
+
+def step_diff(state: KernelState, step: Step) -> str:
+    """One order's part of it."""
+    wanted = wanted_intent(step)
+    after = manifest_data(wanted, step.symbol)
+    before: dict[str, Any] = {} if step.known is None else manifest_data(step.known, step.symbol)
+    if step.conflict and step.known is not None:  # what can't be changed back is part of the difference
+        before["state"], after["state"] = standing(state, step.known), "WORKING"
+    if before == after:
+        return ""
+    name = "/dev/null" if step.known is None else f"log: order/{step.name}, generation {step.known.generation}"
+    lines = difflib.unified_diff(
+        yaml_text(before).splitlines() if before else [],
+        yaml_text(after).splitlines(),
+        name,
+        step.manifest.where,
+        lineterm="",
+    )
+    return "".join(f"{escaped(line)}\n" for line in lines)
+
+
+def wanted_intent(step: Step) -> OrderIntent:
+    """The intent that applying comes to, as far as a manifest can tell."""
+    known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
+    return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
+
+
+def standing(state: KernelState, intent: OrderIntent) -> str:
+    """How an intent stands, in a word."""
+    if intent.desired is Desired.CANCELED:
+        return "CANCELED"
+    return str(ended_as(state.record(intent.intent_id)) or "WORKING")
+
+
+def step_listing(steps: Sequence[Steps]) -> Listing:
+    """The same for programs: each manifest that would change something, with what applying it comes to."""
+    items = tuple(
+        Item(step.name, step_object(step), ((f"order/{step.name}", str(step.action), step.conflict or "-"),))
+        for item in steps
+        for step in item.orders
+        if step.action is not Action.UNCHANGED or step.conflict
+    )
+    return Listing("order", ("ORDER", "ACTION", "CONFLICT"), 3, items)
+
+
+def step_object(step: Step) -> dict[str, Any]:
+    before = None if step.known is None else manifest_data(step.known, step.symbol)
+    after = manifest_data(wanted_intent(step), step.symbol)
+    return {
+        "intent_id": step.name, "action": step.action.value, "conflict": step.conflict or None,
+        "manifest": step.manifest.where, "before": before, "after": after,
+    }  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------- intents and actual orders
+def differences(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> Listing:
+    """Every intent whose wanted and actual sides differ, in order of creation, with why."""
+    look = look_at(kernel.state, clock or SystemClock())
+    items = tuple(
+        difference_item(look, intent_id, found)
+        for intent_id in known_ids(kernel.state)
+        if (found := plan.difference(kernel.state.intent(intent_id), kernel.state.exposure(intent_id))) is not None
+    )
+    return Listing("intent", COLUMNS, NARROW, items)
+
+
+def known_ids(state: KernelState) -> Iterable[str]:
+    """Every intent and every order without one."""
+    wanted = (intent.intent_id for intent in state.intents())
+    return dict.fromkeys((*wanted, *(order.intent_id for order in state.order_states()), *state.live_intent_ids()))
+
+
+def difference_item(look: Look, intent_id: str, found: plan.Difference) -> Item:
+    intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
+    then, why = next_try(look, order), why_text(look, intent, order, found)
+    wanted, actual = wanted_text(look, intent), actual_text(look, order)
+    status = order.reconciliation_status.value if order is not None else "PENDING"
+    generation = "-" if intent is None else str(intent.generation)
+    data = {
+        "intent_id": intent_id, "difference": found.kind.value, "why": why, "wanted": wanted, "actual": actual,
+        "next": then, "reconciliation_status": status, "generation": None if intent is None else intent.generation,
+    }  # fmt: skip
+    return Item(intent_id, data, ((intent_id, found.kind, wanted, actual, why, then, status, generation),))
+
+
+def wanted_text(look: Look, intent: OrderIntent | None) -> str:
+    """What is wanted, in a few words."""
+    if intent is None:
+        return "nothing: deleted"
+    if intent.desired is Desired.CANCELED:
+        return "nothing: canceled"
+    return order_terms(intent.order.model_dump(mode="json", exclude_none=True), look.scales)
+
+
+def actual_text(look: Look, order: OrderState | None) -> str:
+    """What is there, in a few words."""
+    if order is None:
+        return "nothing was sent"
+    symbol_id, status = order.status.order.symbol_id, order.status
+    live = plan.live_orders(order)
+    if not live:
+        return str(status.ord_status)
+    terms = order_terms(status.order.model_dump(mode="json", exclude_none=True), look.scales)
+    filled = f", filled {look.scales.quantity(symbol_id, status.cum_qty)}" if status.cum_qty else ""
+    count = f", {len(live)} orders" if len(live) > 1 else ""
+    return f"{status.ord_status} {terms}{filled}{count}"
+
+
+def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference) -> str:
+    """Why they differ: the comparison's own words, its quantity as a decimal."""
+    if found.kind is not plan.DifferenceKind.SUBMIT or intent is None or order is None:
+        return found.text
+    left = look.scales.quantity(intent.order.symbol_id, plan.remainder(intent, order))
+    return f"{left} is wanted and does not work"
+
+
+def action_text(look: Look, action: plan.Action) -> str:
+    """What the reconciler would do next, in a few words."""
+    match action:
+        case plan.Submit(order=order):
+            return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), look.scales)}"
+        case plan.Cancel(order=item, reason=reason):
+            return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
+        case plan.Settle(attempt=attempt):
+            return f"find out what became of {attempt.kind} number {attempt.number}"
+        case plan.Ask(order=item, reason=reason):
+            return f"ask about {item.exchange_order_id or item.client_order_id}: {reason}"
+        case plan.Refuse(violations=violations):
+            return f"refuse it: {'; '.join(map(str, violations))}"
+    reason = getattr(action, "reason", "")
+    return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
+
+
+def next_try(look: Look, order: OrderState | None) -> str:
+    """When something is tried next, as far as the log says."""
+    if look.state.paused or (order is not None and order.reconciliation_status is ReconciliationStatus.PAUSED):
+        return "not while paused"
+    if order is None or order.not_before_ns <= look.now_ns:
+        return "at once, when a kernel leads"
+    return f"after {utc(order.not_before_ns)}"

@@ -1,0 +1,340 @@
+"""Manifests on the command line: applied, compared, refused as a whole."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kernel import EventSourcedKernel
+from kernel.errors import ConflictError
+from kernel.order_spec import StandardOrderGroup
+from replay import applying
+from replay.attach import attached
+from replay.manifests import parse_manifests, read_manifests
+from tests.cli.world import World
+
+Terms = dict[str, Any]
+
+
+def manifest(name: str, *, owner: str = "", labels: dict[str, str] | None = None, **spec: Any) -> Terms:
+    """A manifest of an order that rests below the market."""
+    terms = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.001", "price": "50000.00"}
+    metadata: Terms = {"name": name, **({"owner": owner} if owner else {}), **({"labels": labels} if labels else {})}
+    return {"apiVersion": "exchange-kernel/v1", "kind": "Order", "metadata": metadata, "spec": {**terms, **spec}}
+
+
+def bracket(name: str) -> Terms:
+    """A manifest of a group of two."""
+    fields = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.001"}
+    orders = [{"name": f"{name}-{n}", **fields, "price": str(50_000 + n)} for n in (1, 2)]
+    spec = {"mode": "ONE_CANCELS_OTHER", "orders": orders}
+    return {"apiVersion": "exchange-kernel/v1", "kind": "OrderGroup", "metadata": {"name": name}, "spec": spec}
+
+
+def written(tmp_path: Path, *items: Terms, name: str = "m.yaml") -> str:
+    """A file of manifests."""
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump_all(items))
+    return str(path)
+
+
+def fresh(name: str = "o") -> str:
+    """A name that no other test uses."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def test_apply_is_declarative_and_idempotent(live: World, tmp_path: Path) -> None:
+    """Created, then unchanged, then configured where something changed, and the venue has what the file says."""
+    a, b = fresh("a"), fresh("b")
+    file = written(tmp_path, manifest(a, owner="mm-1", labels={"x": "1"}), manifest(b))
+
+    assert live.ok("apply", "-f", file) == f"order/{a} created\norder/{b} created\n"
+    head = json.loads(live.ok("health", "-o", "json"))["position"]
+    assert live.ok("apply", "-f", file) == f"order/{a} unchanged\norder/{b} unchanged\n"
+    written(tmp_path, manifest(a, owner="mm-1", labels={"x": "1"}), manifest(b, price="50100.0"))
+    assert live.ok("apply", "-f", file) == f"order/{a} unchanged\norder/{b} configured\n"
+
+    wanted = json.loads(live.ok("get", "intent", a, "-o", "json"))
+    assert (wanted["owner"], wanted["metadata"]) == ("mm-1", {"labels": {"x": "1"}})
+    order = json.loads(live.ok("get", "order", b, "-o", "json"))
+    assert (order["status"]["order"]["price"], order["reconciliation_status"]) == ("50100.00", "SYNCED")
+    assert "IntentModified" not in live.ok("events", "--for", a, "--after", str(head))
+
+
+def test_apply_reads_several_files_and_stdin(idle: World, tmp_path: Path) -> None:
+    """`-f` may be repeated; `-` is stdin; JSON is as good as YAML."""
+    from click.testing import CliRunner
+
+    from cli import cli
+
+    file = written(tmp_path, manifest("a"))
+    words = ["apply", "-f", file, "-f", "-", "--wait", "recorded"]
+    result = CliRunner().invoke(cli, words, env=idle.environment, input=json.dumps(manifest("b")))
+
+    assert (result.exit_code, result.stdout) == (0, "order/a created\norder/b created\n")
+
+
+def test_one_bad_document_spoils_all(idle: World, tmp_path: Path) -> None:
+    """Every problem of every document is told, of the files and of the market, and nothing is appended."""
+    before = idle.ok("events", "-o", "jsonl")
+    file = written(tmp_path, manifest("good"), manifest("bad", quantity=0.1, side="HOLD"), manifest("worse", price="x"))
+
+    result = idle.call("apply", "-f", file)
+
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert [line.split(": ")[0].split(", ")[-1] for line in result.stderr.splitlines()[1:]] == [
+        "spec.side", "spec.quantity", "spec.price",
+    ]  # fmt: skip
+    assert all("m.yaml, document" in line for line in result.stderr.splitlines()[1:])
+    assert idle.ok("events", "-o", "jsonl") == before
+
+    file = written(
+        tmp_path, manifest("good"), manifest("off", price="50000.001"), manifest("small", quantity="0.00001"),
+        manifest("where", symbol_id="NOSUCH"), manifest("when", time_in_force="GTD", expire_at="2001-01-01T00:00:00Z"),
+    )  # fmt: skip
+    result = idle.call("apply", "-f", file)
+    assert result.exit_code == 5
+    for words in ("(Order off), spec.price: decimal places", "min_notional", "one of BTCUSDT, ETHUSDT", "after now"):
+        assert words in result.stderr
+    assert idle.ok("events", "-o", "jsonl") == before
+
+
+def test_dry_runs_append_nothing(idle: World, tmp_path: Path) -> None:
+    """The client's needs no log; the server's asks the log, and both leave it as it was."""
+    file = written(tmp_path, manifest("a"))
+    before = idle.ok("events", "-o", "jsonl")
+
+    nowhere = World(f"sqlite:///{tmp_path / 'none.db'}")
+    assert nowhere.ok("apply", "-f", file, "--dry-run=client") == "order/a valid (client dry run)\n"
+    assert idle.ok("apply", "-f", file, "--dry-run=server") == "order/a created (server dry run)\n"
+    assert idle.ok("events", "-o", "jsonl") == before
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_labels_alone_change_the_record_and_nothing_else(idle: World, tmp_path: Path) -> None:
+    """Owner, labels and policy are compared; a change of those is `configured`, with the same generation."""
+    file = written(tmp_path, manifest("a", labels={"x": "1"}))
+    idle.ok("apply", "-f", file, "--wait", "recorded")
+    written(tmp_path, manifest("a", owner="mm-2", labels={"x": "2"}, on_unsolicited_cancel="RECREATE"))
+
+    assert idle.ok("apply", "-f", file, "--wait", "recorded") == "order/a configured\n"
+
+    intent = json.loads(idle.ok("get", "intent", "a", "-o", "json"))
+    assert (intent["owner"], intent["metadata"], intent["generation"]) == ("mm-2", {"labels": {"x": "2"}}, 1)
+    assert intent["on_unsolicited_cancel"] == "RECREATE"
+    assert idle.ok("apply", "-f", file, "--wait", "recorded") == "order/a unchanged\n"
+
+
+def test_what_was_canceled_is_a_conflict(idle: World, tmp_path: Path) -> None:
+    """It does not come back under its name: exit code 4, and the other documents are not applied either."""
+    file = written(tmp_path, manifest("a"))
+    idle.ok("apply", "-f", file, "--wait", "recorded")
+    idle.ok("cancel", "a", "--wait", "recorded")
+    written(tmp_path, manifest("a"), manifest("b"))
+
+    result = idle.call("apply", "-f", file)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "order/a: it was canceled" in result.stderr
+    assert idle.call("get", "intent", "b").exit_code == 2
+    assert idle.call("apply", "-f", file, "--dry-run=server").exit_code == 4
+
+
+def test_what_is_filled_stays_and_what_changed_is_a_conflict(live: World, tmp_path: Path) -> None:
+    """A filled order is what was wanted: unchanged. With other terms it is another order."""
+    name = fresh("filled")
+    terms: Terms = {"order_type": "MARKET", "price": None}
+    file = written(tmp_path, manifest(name, **terms))
+    live.ok("apply", "-f", file)
+    live.ok("wait", name, "--for", "filled")
+
+    assert live.ok("apply", "-f", file) == f"order/{name} unchanged\n"
+    written(tmp_path, manifest(name, **terms, quantity="0.002"))
+    result = live.call("apply", "-f", file)
+    assert result.exit_code == 4
+    assert "it has ended, FILLED" in result.stderr
+
+
+def test_symbol_and_side_do_not_change(idle: World, tmp_path: Path) -> None:
+    """Another symbol or side is another order: refused, with what to do."""
+    file = written(tmp_path, manifest("a"))
+    idle.ok("apply", "-f", file, "--wait", "recorded")
+    written(tmp_path, manifest("a", side="SELL"))
+
+    result = idle.call("apply", "-f", file)
+
+    assert result.exit_code == 5
+    assert "spec.side: change is not possible, it is BUY, given SELL: another order needs another name" in result.stderr
+
+
+def test_a_refusal_is_code_5_and_a_mended_manifest_is_taken(live: World, tmp_path: Path) -> None:
+    """The venue says no: the order was created, the reason is talk; changed, it is configured and works."""
+    name = fresh("doomed")
+    file = written(tmp_path, manifest(name, price="90000.00", quantity="0.01", post_only=True))
+
+    result = live.call("apply", "-f", file)
+
+    assert (result.exit_code, result.stdout) == (5, f"order/{name} created\n")
+    assert name in result.stderr
+    assert live.call("apply", "-f", file).exit_code == 4
+    written(tmp_path, manifest(name, quantity="0.01", post_only=True))
+    assert live.ok("apply", "-f", file) == f"order/{name} configured\n"
+    assert live.ok("wait", name, "--for", "working") == f"intent/{name} condition met\n"
+
+
+def test_without_a_kernel_it_is_recorded_and_said_to_wait(idle: World, tmp_path: Path) -> None:
+    """Nobody answers: created all the same, exit code 0, and the talk says how it stands."""
+    result = idle.call("apply", "-f", written(tmp_path, manifest("a")), "--timeout", "20ms")
+
+    assert (result.exit_code, result.stdout) == (0, "order/a created\n")
+    assert "nothing was sent for it yet" in result.stderr
+
+
+def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
+    """Nothing given is usage; a file that is not there is named."""
+    assert "-f FILE is needed" in idle.call("apply").stderr
+    result = idle.call("apply", "-f", str(tmp_path / "none.yaml"))
+    assert (result.exit_code, "none.yaml can't be read: No such file" in result.stderr) == (2, True)
+
+
+def test_groups_are_refused_before_anything_is_appended(
+    idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without groups says so; the order beside the group is not applied either."""
+    monkeypatch.delattr(EventSourcedKernel, "place_order_group", raising=False)
+
+    result = idle.call("apply", "-f", written(tmp_path, manifest("a"), bracket("g")))
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "order groups are not built yet" in result.stderr
+    assert idle.ok("get", "intents", "-o", "name") == ""
+
+
+async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
+    """What was compared and what is written are one record: a change between the two is not overwritten."""
+    text = yaml.safe_dump(manifest("a"))
+    async with attached(idle.url, "paper") as kernel:
+        (first,) = applying.steps_for(kernel, parse_manifests([("f", text.encode())]))
+        assert [item.line async for item in applying.apply(kernel, [first])] == ["order/a created"]
+        other = parse_manifests([("f", text.replace("50000", "50001").encode())])
+        (late,) = applying.steps_for(kernel, other)
+        await kernel.cancel_order("a", wait="recorded")
+
+        with pytest.raises(ConflictError, match="read it again"):
+            async for _ in applying.apply(kernel, [late]):
+                pass
+
+
+# ------------------------------------------------------------------------------------------------------------------ diff
+def test_diff_of_a_manifest_is_what_apply_would_do(idle: World, tmp_path: Path) -> None:
+    """Exit code 1 and a unified diff; after apply 0 and silence."""
+    file = written(tmp_path, manifest("a"))
+    created = idle.call("diff", "-f", file)
+    idle.ok("apply", "-f", file, "--wait", "recorded")
+    same = idle.call("diff", "-f", file)
+    written(tmp_path, manifest("a", price="50000.1"))
+    changed = idle.call("diff", "-f", file)
+
+    assert created.exit_code == 1
+    assert created.stdout.startswith("--- /dev/null\n+++ ")
+    assert (same.exit_code, same.stdout, same.stderr) == (0, "", "")
+    assert changed.exit_code == 1
+    assert [line for line in changed.stdout.splitlines() if line[0] in "-+"][2:] == [
+        "-  price: '50000.00'", "+  price: '50000.10'",
+    ]  # fmt: skip
+    found = json.loads(idle.call("diff", "-f", file, "-o", "json").stdout)
+    assert [(item["intent_id"], item["action"]) for item in found] == [("a", "configured")]
+
+
+def test_diff_says_what_apply_would_refuse(idle: World, tmp_path: Path) -> None:
+    """A canceled intent is a difference that apply can't mend."""
+    file = written(tmp_path, manifest("a"))
+    idle.ok("apply", "-f", file, "--wait", "recorded")
+    idle.ok("cancel", "a", "--wait", "recorded")
+
+    result = idle.call("diff", "-f", file)
+
+    assert result.exit_code == 1
+    assert "-state: CANCELED\n+state: WORKING\n" in result.stdout
+    assert "apply would refuse order/a" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"quantity": 0.1}, {"symbol_id": "NOSUCH"}, {"price": "1.001"}], ids=["form", "symbol", "places"]
+)
+def test_an_error_of_diff_is_always_2(idle: World, tmp_path: Path, spoil: Terms) -> None:
+    """Whatever is wrong: 1 says that there are differences, and nothing else."""
+    result = idle.call("diff", "-f", written(tmp_path, manifest("a", **spoil)))
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "spec." in result.stderr
+
+
+def test_diff_of_a_log_that_cannot_be_is_2(tmp_path: Path) -> None:
+    """No log, and a file that is no log."""
+    (tmp_path / "kernel.db").write_bytes(b"x" * 5_000)
+
+    assert World(f"sqlite:///{tmp_path / 'none.db'}").call("diff").exit_code == 2
+    assert World(f"sqlite:///{tmp_path / 'kernel.db'}").call("diff").exit_code == 2
+
+
+def test_diff_alone_compares_intents_with_orders(idle: World) -> None:
+    """A row for each intent that the kernel has to see to, with why; none is exit code 0."""
+    assert (idle.call("diff").exit_code, idle.call("diff").stdout) == (0, "")
+    idle.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--wait", "recorded", "--id", "a")
+
+    result = idle.call("diff")
+
+    assert result.exit_code == 1
+    assert "a        SUBMIT       BUY 0.001 BTCUSDT at 50000.00   nothing was sent   never sent" in result.stdout
+    (found,) = json.loads(idle.call("diff", "-o", "json").stdout)
+    assert (found["intent_id"], found["difference"], found["why"]) == ("a", "SUBMIT", "never sent")
+    assert idle.call("diff", "-o", "name").stdout == "intent/a\n"
+
+
+def test_diff_is_quiet_once_all_agrees(live: World, tmp_path: Path) -> None:
+    """What is at the venue is what is wanted: exit code 0."""
+    name = fresh()
+    live.ok("apply", "-f", written(tmp_path, manifest(name)))
+
+    assert name not in live.call("diff", "-o", "name").stdout
+    assert read_manifests([written(tmp_path, manifest(name))])[0].name == name
+
+
+# ---------------------------------------------------------------------------------------------------------------- groups
+async def place_each(kernel: EventSourcedKernel, group: StandardOrderGroup, **given: Any) -> str:
+    """Instead of a kernel's own groups: its orders one by one."""
+    names, owner, metadata = given.pop("intent_ids"), given.pop("owner"), given.pop("metadata")
+    for name, order in zip(names, group.orders, strict=True):
+        await kernel.place_order(order, metadata, intent_id=name, owner=owner, wait="recorded")
+    return str(metadata["group"]["name"])
+
+
+def test_a_group_is_applied_as_one(idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Created whole, unchanged when applied again, configured order by order, and never half new or of another mode."""
+    monkeypatch.setattr(EventSourcedKernel, "place_order_group", place_each, raising=False)
+    group = bracket("g")
+    file = written(tmp_path, group)
+    words = ("apply", "-f", file, "--wait", "recorded")
+
+    assert idle.ok(*words) == "ordergroup/g created\n"
+    assert idle.ok(*words) == "ordergroup/g unchanged\n"
+    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
+    group["spec"]["orders"][1]["price"] = "49999"
+    written(tmp_path, group)
+    assert idle.ok(*words) == "ordergroup/g configured\n"
+    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
+
+    group["spec"]["mode"] = "ONE_UPDATES_OTHER"
+    written(tmp_path, group)
+    assert "its group has another mode" in idle.call(*words).stderr
+    group["spec"] |= {"mode": "ONE_CANCELS_OTHER"}
+    group["spec"]["orders"].append({**group["spec"]["orders"][0], "name": "g-3"})
+    written(tmp_path, group)
+    result = idle.call(*words)
+    assert (result.exit_code, "a group is placed whole, and g-3 would be new" in result.stderr) == (4, True)
