@@ -46,7 +46,7 @@ class PaperBook:
         """The highest ids that any change carries."""
         self._asset_decimals = {asset.asset_id: asset.decimals for asset in config.assets}
         self._versions: dict[int, list[PaperOrder]] = {}
-        self._by_client: dict[str, list[int]] = {}
+        self._by_client: dict[str, list[tuple[int, int]]] = {}
         self._sides: dict[tuple[str, Side], list[Place]] = {}
         self._armed: dict[str, dict[int, None]] = {}
         self._groups: dict[int, list[int]] = {}
@@ -71,11 +71,18 @@ class PaperBook:
         self, client_order_id: str, *, open_only: bool = False, as_of_ns: int | None = None
     ) -> PaperOrder | None:
         """The client's newest order under a client order id, as it was at an instant."""
-        for order_id in reversed(self._by_client.get(client_order_id, ())):
+        for order_id, since_ns in reversed(self._by_client.get(client_order_id, ())):
+            if as_of_ns is not None and since_ns > as_of_ns:
+                continue
             order = self._as_of(self._versions[order_id], as_of_ns)
             if order is not None and (order.open or not open_only):
                 return order
         return None
+
+    def named_ns(self, client_order_id: str) -> int | None:
+        """When an order of the client last got a client order id, with its opening or by an amend."""
+        named = self._by_client.get(client_order_id)
+        return named[-1][1] if named else None
 
     def own_orders(self, *, as_of_ns: int | None = None) -> Iterator[PaperOrder]:
         """Every order that the client ever had, oldest first, as it was at an instant."""
@@ -235,7 +242,7 @@ class PaperBook:
         self._versions[order.order_id] = []
         self.last_order_id = max(self.last_order_id, order.order_id)
         if order.own:
-            self._by_client.setdefault(order.client_order_id, []).append(order.order_id)
+            self._name(order)
         if order.group_id is not None:
             self._groups.setdefault(order.group_id, []).append(order.order_id)
         self._replace(None, order)
@@ -244,8 +251,11 @@ class PaperBook:
         order = self._current(change.order_id)
         new = after(order, change)
         if isinstance(change, Amended) and change.request_id is not None:
-            self._by_client.setdefault(new.client_order_id, []).append(new.order_id)
+            self._name(new)
         self._replace(order, new)
+
+    def _name(self, order: PaperOrder) -> None:
+        self._by_client.setdefault(order.client_order_id, []).append((order.order_id, order.updated_ns))
 
     def _trade(self, change: Traded) -> None:
         self.last_trade_id = max(self.last_trade_id, change.trade_id)

@@ -8,7 +8,7 @@ and commits it as a whole, or drops it: nothing of the book is touched meanwhile
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -127,7 +127,9 @@ class Draft:
         for order in self._orders.values():
             if order.own:
                 units[unit_of(order)] = order
-                before = self.book.order(order.order_id) or replace(order, cum_qty=0, cum_notional=0)
+                before = self.book.order(order.order_id)
+                if before is None and order.cum_qty:
+                    before = replace(order, cum_qty=0, cum_notional=0)
                 found += self.book.settled(before, order).get(asset_id, 0)
         for unit, order in units.items():
             mates = [order] if order.linked is None else [m for m in self.members(order.linked) if not m.leads]
@@ -182,7 +184,16 @@ class Draft:
             orig_client_order_id=orig_client_order_id,
             waits=waits,
             asked=asked,
-            **order.model_dump(exclude={"expire_at_ns"}),
+            symbol_id=order.symbol_id,
+            side=order.side,
+            order_type=order.order_type,
+            quantity=order.quantity,
+            price=order.price,
+            stop_price=order.stop_price,
+            time_in_force=order.time_in_force,
+            post_only=order.post_only,
+            reduce_only=order.reduce_only,
+            display_quantity=order.display_quantity,
             **(membership or Membership())._asdict(),
         )
         self.changes.append(change)
@@ -322,13 +333,15 @@ class Draft:
         """What stands ahead of an order that comes to a price now: other accounts stand where they say."""
         return self._markets[symbol_id].volume_at(price) if own and price is not None else 0
 
-    def _offers(self, order: PaperOrder) -> list[Level]:
+    def _offers(self, order: PaperOrder) -> Sequence[Level]:
         """What is left of the ladder."""
+        levels = self._markets[order.symbol_id].offers(order.side)
+        if not self.taken:
+            return levels
         gone: dict[int, int] = {}
         for taken in self.taken:
             if (taken.symbol_id, taken.taker) == (order.symbol_id, order.side):
                 gone[taken.price] = gone.get(taken.price, 0) + taken.quantity
-        levels = self._markets[order.symbol_id].offers(order.side)
         left = [Level(level.price, level.quantity - gone.get(level.price, 0)) for level in levels]
         return [level for level in left if level.quantity > 0]
 

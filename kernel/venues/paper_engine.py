@@ -355,11 +355,11 @@ class PaperEngine:
     def _check_id(self, client_order_id: str) -> None:
         if not CLIENT_ORDER_ID.fullmatch(client_order_id):
             raise Rejected("Illegal characters found in parameter 'newClientOrderId'.", code="-1100")
-        newest = self.book.newest(client_order_id)
-        if newest is None or self.config.dedupe is Dedupe.NONE:
+        named_ns = self.book.named_ns(client_order_id)
+        if named_ns is None or self.config.dedupe is Dedupe.NONE:
             return
         for_ns = self.config.dedupe_for_ns
-        recent = for_ns is not None and self.clock.now_ns() <= newest.created_ns + for_ns
+        recent = for_ns is not None and self.clock.now_ns() <= named_ns + for_ns
         open_one = self.book.newest(client_order_id, open_only=True) is not None
         if open_one or recent or self.config.dedupe is Dedupe.FOR_EVER:
             raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)

@@ -98,10 +98,13 @@ class PaperOrder:
     def resting(self) -> Resting:
         """What the matching rules need of it."""
         assert self.price is not None, "what rests has a price"
+        leaves = self.quantity - self.cum_qty
+        if self.group_id is None and self.display_quantity is None:
+            return Resting(self.order_id, self.price, leaves, self.ahead)
         return Resting(
             self.order_id,
             self.price,
-            self.leaves_qty,
+            leaves,
             self.ahead,
             shown=self.shown if self.display_quantity else None,
             refill=self.display_quantity or 0,

@@ -5,7 +5,7 @@ One per engine; what is being decided takes a copy, which the engine keeps once 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kernel.clock import Clock
 
@@ -24,7 +24,7 @@ class Stamps:
 
     def copy(self) -> Stamps:
         """Another that begins where this one is."""
-        return replace(self)
+        return Stamps(self.clock, self.order, self.trade, self.exec, self.last_ns, self.ratchet_ns)
 
     def tick(self) -> int:
         """The next instant of the exchange: the clock's, or one later than the last."""

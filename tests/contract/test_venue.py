@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from kernel.clock import NS_PER_MS, NS_PER_S, SystemClock
+from kernel.clock import NS_PER_MS, NS_PER_S
 from kernel.errors import NotFoundError, NotSent, OutcomeUnknown, Rejected, ValidationError
 from kernel.models import ExecType, OrdStatus
 from kernel.venues import (
@@ -27,55 +27,8 @@ from kernel.venues import (
     Venue,
 )
 from kernel.venues.paper_faults import Fault, fault
+from tests.contract.venues import CLOCK, SHORT_S, MakeWorld, eventually, orders_of, take
 from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, PaperWorld, cancel, limit, market, submit
-
-CLOCK = SystemClock()
-SHORT_S = 0.15
-"""Time limit of calls that never get an answer."""
-MakeWorld = Callable[..., Awaitable[PaperWorld]]
-
-
-@pytest.fixture(params=["in-process", "wire"])
-async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]:
-    """Makes an exchange of the form under test; ids are counted from 1."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def make(faults: Any = None, tape: Any = None, **config: Any) -> PaperWorld:
-            given = PaperConfig(**({"first_id": 1} | config))
-            world = PaperWorld(request.param, CLOCK, config=given, faults=faults, tape=tape)
-            return await stack.enter_async_context(world)
-
-        yield make
-
-
-@pytest.fixture
-async def world(make_world: MakeWorld) -> PaperWorld:
-    """An exchange as it comes."""
-    return await make_world()
-
-
-@pytest.fixture
-async def venue(world: PaperWorld) -> PaperVenue:
-    """A connected venue."""
-    return await world.venue()
-
-
-async def take(venue: PaperVenue, count: int) -> list[ExecutionReport]:
-    """The next reports of a venue's present session."""
-    stream = venue.reports()
-    return [await asyncio.wait_for(anext(stream), 10) for _ in range(count)]
-
-
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again until it is so."""
-    async with asyncio.timeout(10):
-        while not await look():
-            await asyncio.sleep(0.005)
-
-
-def orders_of(truth: dict[str, Any], client_order_id: str) -> list[dict[str, Any]]:
-    """The exchange's orders under a client order id."""
-    return [order for order in truth["orders"] if order["client_order_id"] == client_order_id]
 
 
 async def place(venue: PaperVenue, client_order_id: str, **terms: Any) -> ExecutionReport:

@@ -11,26 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import IntegrityError
-from kernel.venues.paper_config import PaperConfig
+from kernel.order_spec import OcoMode
+from kernel.venues import AmendDialect
+from kernel.venues.paper_config import PaperConfig, TapeTrade, full_symbols
 from kernel.venues.paper_engine import PaperEngine
 from kernel.venues.paper_journal import Journal
 from tests.fuzz.mutations import damaged, fuzzed
-from tests.paper_world import COIN, LAST, SELL, SYMBOL, HandClock, cancel, limit, market, submit
+from tests.paper_world import COIN, LAST, SELL, SYMBOL, HandClock, cancel, group, limit, market, modify, submit
 
 
 @cache
 def a_journal() -> bytes:
-    """The journal of a day with orders, trades, a cancel, a correction, a bust and a halt."""
+    """The journal of a day with orders, trades, a cancel, amends, a stop, a group, a correction, a bust and a halt."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal"
         clock = HandClock()
         journal = Journal(path)
-        engine = PaperEngine(PaperConfig(), clock=clock, journal=journal)
+        config = PaperConfig(symbols=full_symbols(), amend=AmendDialect.IN_PLACE, native_groups=frozenset(OcoMode))
+        engine = PaperEngine(config, clock=clock, journal=journal)
         engine.submit(submit("rests", limit(), clock))
         engine.submit(submit("takes", market(quantity=COIN // 2), clock))
         engine.submit(submit("gone", limit(), clock))
         engine.cancel(cancel("gone", clock))
         engine.submit(submit("sells", market(SELL, quantity=COIN // 4), clock))
+        engine.modify(modify("rests", limit(quantity=COIN // 2, display_quantity=COIN // 4), clock))
+        stop = limit(SELL, price=LAST - 200, order_type="STOP_LIMIT", stop_price=LAST - 100)
+        engine.submit_group(group(OcoMode.ONE_TRIGGERS_OTHER, clock, buy=limit(price=LAST - 50), sell=stop))
+        engine.tape_trade(SYMBOL, TapeTrade(1, LAST - 100, COIN // 4, clock.now_ns(), buyer_is_maker=True))
         engine.correct(1, price=LAST)
         engine.bust(2)
         engine.halt(SYMBOL)

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.events import AttemptFailed, AttemptUnknown, encode
 from kernel.models import AttemptOutcome
+from kernel.order_spec import OcoMode
 from kernel.settings import ns
 from kernel.venues import ExecutionReport, PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from kernel.venues.paper_wire import hello
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
-from tests.paper_world import SYMBOL, HandClock, cancel, limit, submit
+from tests.paper_world import SYMBOL, HandClock, cancel, group, limit, modify, submit
 
 CLOCK = HandClock()
 REQUEST_ID = 3
@@ -40,6 +41,11 @@ SNAPSHOT = {
 ANSWERS: dict[str, Any] = {
     "submit": {"id": REQUEST_ID, "result": REPORT},
     "cancel": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "CANCELED", "orig_client_order_id": "b"}},
+    "modify": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "REPLACED", "orig_client_order_id": "b"}},
+    "submit_group": {
+        "id": REQUEST_ID,
+        "result": [REPORT, {**REPORT, "client_order_id": "b", "exchange_order_id": "2"}],
+    },
     "order": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "ORDER_STATUS"}},
     "snapshot": {"id": REQUEST_ID, "result": SNAPSHOT},
     "symbols": {"id": REQUEST_ID, "result": [PaperConfig().symbols[0].model_dump(mode="json")]},
@@ -54,6 +60,8 @@ ERRORS: tuple[dict[str, Any], ...] = (
 OPERATIONS: dict[str, Callable[[PaperVenue], Coroutine[Any, Any, Any]]] = {
     "submit": lambda venue: venue.submit(submit("a", limit(), CLOCK)),
     "cancel": lambda venue: venue.cancel(cancel("b", CLOCK, request_id="a")),
+    "modify": lambda venue: venue.modify(modify("b", limit(), CLOCK, request_id="a")),
+    "submit_group": lambda venue: venue.submit_group(group(OcoMode.ONE_CANCELS_OTHER, CLOCK, a=limit(), b=limit())),
     "order": lambda venue: venue.order(SYMBOL, "a"),
     "snapshot": lambda venue: venue.snapshot(0),
     "symbols": lambda venue: venue.symbols(),
@@ -104,8 +112,13 @@ def check(operation: str, line: bytes) -> None:
     answer = heard(operation, line)
     if isinstance(answer, VenueError):
         record(answer)
-    elif operation in ("submit", "cancel", "order") and answer is not None:
+    elif operation in ("submit", "cancel", "modify"):
         assert (answer.symbol_id, answer.client_order_id) == (SYMBOL, "a")
+    elif operation == "submit_group":
+        assert [(each.symbol_id, each.client_order_id) for each in answer] == [(SYMBOL, "a"), (SYMBOL, "b")]
+    elif operation == "order" and answer is not None:
+        assert answer.symbol_id == SYMBOL
+        assert "a" in (answer.client_order_id, answer.orig_client_order_id)
 
 
 def record(error: VenueError) -> None:
@@ -134,6 +147,11 @@ def test_a_good_answer_is_heard(operation: str) -> None:
 @example("submit", b'{"id":3}')
 @example("submit", b'{"id":3,"result":' + b"9" * 5_000 + b"}")
 @example("submit", b'{"report":null}')
+@example("submit_group", b'{"id":3,"result":null}')
+@example("submit_group", b'{"id":3,"result":[]}')
+@example("submit_group", b'{"id":3,"result":[null,null]}')
+@example("submit_group", b'{"id":3,"result":{}}')
+@example("modify", b'{"id":3,"result":null}')
 @example("snapshot", b'{"id":3,"result":null}')
 def test_any_line(operation: str, line: bytes) -> None:
     """Whatever line comes, nobody waits for ever, and no task dies unheard."""

@@ -11,21 +11,31 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kernel.venues.paper_config import PaperExchangeOptions, TapeTrade
+from kernel.clock import NS_PER_S
+from kernel.order_spec import OcoMode
+from kernel.venues import AmendDialect
+from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
 from kernel.venues.paper_faults import Fault, FaultKind, Operation
 from kernel.venues.paper_server import PaperServer
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
-from tests.paper_world import LAST, LOT, SYMBOL, HandClock, cancel, limit, submit
+from tests.paper_world import COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, group, limit, submit
 
 TAPE = tuple(TapeTrade(number, LAST, LOT, 10**18 + number, buyer_is_maker=False) for number in range(1, 4))
 CLOCK = HandClock()
 ORDER = limit().model_dump(mode="json")
 CANCEL = cancel("mine", CLOCK).model_dump(mode="json", exclude_none=True)
+STOP = limit(SELL, price=LAST - 200, order_type="STOP_LIMIT", stop_price=LAST - 100, display_quantity=COIN // 2)
+BY_DATE = limit(time_in_force="GTD", expire_at_ns=CLOCK.now_ns() + NS_PER_S)
+CONFIG: dict[str, Any] = {"symbols": full_symbols(), "native_groups": frozenset(OcoMode)}
 REQUESTS: tuple[dict[str, Any], ...] = (
     {"id": 1, "op": "submit", "params": submit("new", limit(), CLOCK).model_dump(mode="json", exclude_none=True)},
     {"id": 2, "op": "cancel", "params": CANCEL},
     {"id": 3, "op": "modify", "params": {**CANCEL, "order": ORDER}},
+    {"id": 20, "op": "submit", "params": submit("stop", STOP, CLOCK).model_dump(mode="json", exclude_none=True)},
+    {"id": 21, "op": "submit", "params": submit("ends", BY_DATE, CLOCK).model_dump(mode="json", exclude_none=True)},
+    *({"id": 22, "op": "submit_group", "params": group(mode, CLOCK, buy=limit(price=LAST), sell=STOP).model_dump(
+        mode="json", exclude_none=True)} for mode in OcoMode),
     {"id": 4, "op": "order", "params": {"symbol_id": SYMBOL, "client_order_id": "mine"}},
     {"id": 5, "op": "snapshot", "since_ns": 0},
     {"id": 6, "op": "hello"},
@@ -56,7 +66,9 @@ async def _heard(lines: list[bytes]) -> list[Any]:
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     with tempfile.TemporaryDirectory() as directory:
-        options = PaperExchangeOptions(tape=TAPE, symbol=SYMBOL, speed="step", journal=Path(directory) / "journal")
+        config = PaperConfig(**CONFIG, amend=list(AmendDialect)[sum(map(len, lines)) % len(AmendDialect)])
+        journal = Path(directory) / "journal"
+        options = PaperExchangeOptions(tape=TAPE, symbol=SYMBOL, speed="step", journal=journal, config=config)
         exchange = PaperExchange(options, clock=HandClock())
         server = PaperServer(exchange)
         address = await server.start(str(Path(directory) / "socket"))

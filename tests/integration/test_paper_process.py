@@ -16,9 +16,10 @@ import pytest
 from kernel.clock import SystemClock
 from kernel.errors import NotSent, OutcomeUnknown
 from kernel.models import ExecType
-from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperVenue
+from kernel.order_spec import OcoMode, OrderType
+from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperConfig, PaperVenue
 from kernel.venues.paper_faults import fault
-from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, limit, market, submit
+from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, group, limit, market, modify, submit
 
 CLOCK = SystemClock()
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,39 @@ async def test_a_killed_exchange_comes_back_as_it_was(tmp_path: Path) -> None:
         assert int(report.exchange_order_id or 0) > max(int(order["exchange_order_id"]) for order in truth["orders"])
         last_ns = max(fill.transact_time_ns or 0 for fill in before.fills)
         assert (report.transact_time_ns or 0) > last_ns
+
+
+FULL = {
+    "symbols": "full",
+    "amend": "CANCEL_REPLACE",
+    "amend_quantity": "REMAINING",
+    "native_groups": ["ONE_CANCELS_OTHER", "ONE_TRIGGERS_OTHER"],
+}
+
+
+async def test_amends_stops_and_groups_come_back_too(tmp_path: Path) -> None:
+    """An exchange of a configuration file that takes everything, killed between a first fill and the next: what was
+    replaced, what waits for a price, and what waits for another order go on where they were."""
+    (tmp_path / "config.json").write_text(json.dumps(FULL))
+    arguments = ("--journal", str(tmp_path / "journal"), "--config", str(tmp_path / "config.json"))
+    stop = limit(SELL, quantity=60 * LOT, price=LAST + 300, order_type=OrderType.STOP_LIMIT, stop_price=LAST - 800)
+    async with running(*arguments) as run, connected(run.address) as venue:
+        assert venue.capabilities == PaperConfig.model_validate(FULL).capabilities()
+        await venue.submit(submit("a", limit(quantity=50 * LOT), CLOCK))
+        await venue.modify(modify("a", limit(quantity=40 * LOT), CLOCK, request_id="b"))
+        entry, profit = limit(quantity=60 * LOT, price=LAST - 100), limit(SELL, quantity=60 * LOT, price=LAST + 500)
+        await venue.submit_group(group(OcoMode.ONE_TRIGGERS_OTHER, CLOCK, entry=entry, profit=profit, loss=stop))
+        await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 101, quantity=20 * LOT)
+        truth, before = await venue.truth(), await venue.snapshot(0)
+        await run.kill()
+    async with running(*arguments) as run, connected(run.address) as venue:
+        assert await venue.truth() == truth
+        assert (await venue.snapshot(0)).open_orders == before.open_orders
+        await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 101, quantity=30 * LOT)
+        await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 800, quantity=LOT)
+        orders = {order["client_order_id"]: order for order in (await venue.truth())["orders"]}
+    assert [orders[name]["quantity"] for name in ("b", "profit", "loss")] == [40 * LOT, 51 * LOT, 51 * LOT]
+    assert (orders["a"]["status"], orders["loss"]["armed"]) == ("CANCELED", False)
 
 
 async def test_nothing_acknowledged_is_lost_at_any_kill(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernel.clock import NS_PER_S
 from kernel.errors import OutcomeUnknown, Rejected
 from kernel.models import ExecType, OrdStatus
 from kernel.order_spec import StandardOrder, TimeInForce
-from kernel.venues import AmendDialect, AmendQuantity, Dedupe
+from kernel.venues import AmendDialect, AmendQuantity, Dedupe, ReadLag
 from kernel.venues.paper_config import full_symbols
-from tests.paper_world import BUY, COIN, LAST, LOT, SELL, USDT, Bench, limit, modify, recorded
+from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, USDT, Bench, limit, modify, recorded
 
 IN_PLACE, CANCEL_REPLACE = AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE
 NEAR = LAST - 100
@@ -87,6 +88,30 @@ def test_what_stood_ahead_still_does() -> None:
     at.modify("b", near(60), request_id="c")
     at.tape(NEAR, 11 * LOT)
     assert at.status("c").cum_qty == LOT
+
+
+def test_a_lagging_look_knows_the_new_name_when_it_knows_the_amend() -> None:
+    """Until then there is nothing under it, and the order has its old terms."""
+    at = bench(read_lag=ReadLag(order_ns=NS_PER_S))
+    at.submit("a", near(100))
+    at.clock.forward(2)
+    at.modify("a", near(60), request_id="b")
+    assert at.engine.order(SYMBOL, "b") is None
+    assert at.status("a").order_qty == 100 * LOT
+    at.clock.forward(1)
+    assert at.status("b").order_qty == 60 * LOT
+
+
+def test_a_name_given_by_an_amend_is_refused_for_its_time() -> None:
+    """Counted from the amend, and not from when the order came."""
+    at = bench(dedupe_for_ns=60 * NS_PER_S)
+    at.submit("a", near(100))
+    at.clock.forward(100)
+    at.modify("a", near(60), request_id="b")
+    at.cancel("b")
+    with pytest.raises(OutcomeUnknown):
+        at.submit("b", near(100))
+    at.submit("a", near(100))
 
 
 def test_an_amend_that_crosses_trades() -> None:

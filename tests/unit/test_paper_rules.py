@@ -218,3 +218,61 @@ def test_the_ladder_never_offers_a_price_that_is_none() -> None:
     """Near zero the bids end with the price range."""
     symbol = built_in_symbols()[0]
     assert [level.price for level in ladder(symbol, side=BUY, last_price=4, levels=20, seed="0")] == [3, 2, 1]
+
+
+# --------------------------------------------------------------------------------------------------- icebergs and groups
+def test_an_iceberg_goes_behind_at_its_price_only() -> None:
+    """Part by part, turn by turn at one price; a worse price comes when all of it is gone."""
+    resting = [
+        Resting(1, 100, leaves=50, shown=10, refill=20),
+        Resting(2, 100, leaves=5),
+        Resting(3, 101, leaves=5),
+    ]
+    found = match(Incoming(Side.BUY, 60), resting)
+    assert [(each.order_id, each.quantity) for each in found.executions] == [
+        (1, 10), (2, 5), (1, 20), (1, 20), (3, 5),
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.integers(95, 105), st.integers(1, 30), st.integers(0, 9)), max_size=6),
+    st.integers(1, 200),
+    st.none() | st.integers(95, 105),
+    st.booleans(),
+)
+def test_what_is_hidden_trades_all_the_same(
+    orders: list[tuple[int, int, int]], quantity: int, limit: int | None, tape: bool
+) -> None:
+    """Showing less changes the turns and not the sum, nor what each price gives; at the tape's own price it gives less."""
+    if tape and limit is None:
+        return
+
+    def volume(hides: bool) -> dict[int, int]:
+        resting = [
+            Resting(number, price, leaves, shown=min(part, leaves) if hides and part else None, refill=part)
+            for number, (price, leaves, part) in enumerate(sorted(orders))
+        ]
+        found: dict[int, int] = {}
+        for each in match(Incoming(Side.BUY, quantity, limit, tape=tape), resting).executions:
+            found[each.price] = found.get(each.price, 0) + each.quantity
+        return found
+
+    hidden, plain = volume(hides=True), volume(hides=False)
+    if tape and limit is not None:
+        assert hidden.pop(limit, 0) <= plain.pop(limit, 0)
+    assert hidden == plain
+
+
+@given(
+    st.lists(st.tuples(st.integers(95, 105), st.integers(1, 30)), min_size=1, max_size=6), st.booleans(), st.booleans()
+)
+def test_a_group_offers_no_more_than_its_largest(orders: list[tuple[int, int]], exclusive: bool, tape: bool) -> None:
+    """However much is wanted: of exclusive orders one trades; of others, together no more than the largest."""
+    resting = [
+        Resting(number, price, leaves, group=7, exclusive=exclusive)
+        for number, (price, leaves) in enumerate(sorted(orders))
+    ]
+    found = match(Incoming(Side.BUY, 1_000, 106, tape=tape), resting)
+    assert sum(each.quantity for each in found.executions) <= max(leaves for _, leaves in orders)
+    if exclusive:
+        assert len({each.order_id for each in found.executions}) == 1

@@ -1,0 +1,34 @@
+"""Help for contract tests of venues: the paper exchange in the form under test, its reports, and waiting until it is so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kernel.clock import SystemClock
+from kernel.venues import ExecutionReport, PaperVenue
+from tests.paper_world import PaperWorld
+
+CLOCK = SystemClock()
+SHORT_S = 0.15
+"""Time limit of calls that never get an answer."""
+MakeWorld = Callable[..., Awaitable[PaperWorld]]
+
+
+async def take(venue: PaperVenue, count: int) -> list[ExecutionReport]:
+    """The next reports of a venue's present session."""
+    stream = venue.reports()
+    return [await asyncio.wait_for(anext(stream), 10) for _ in range(count)]
+
+
+async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again until it is so."""
+    async with asyncio.timeout(10):
+        while not await look():
+            await asyncio.sleep(0.005)
+
+
+def orders_of(truth: dict[str, Any], client_order_id: str) -> list[dict[str, Any]]:
+    """The exchange's orders under a client order id."""
+    return [order for order in truth["orders"] if order["client_order_id"] == client_order_id]
