@@ -34,7 +34,7 @@ else:
 
 T = TypeVar("T")
 SECTIONS = {
-    "Trade": ("place", "apply", "diff", "cancel", "wait"),
+    "Trade": ("place", "apply", "diff", "modify", "cancel", "wait"),
     "Look": ("get", "describe", "events", "health", "explain", "completion"),
     "Run": ("run", "paper-exchange", "demo"),
 }
@@ -558,6 +558,38 @@ def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
         click.echo(f"intent/{intent_id} {'canceled' if gone else 'cancel requested'}")
         if not gone and wait == "ack":
             say(f"{intent_id}: no answer after {timeout:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
+
+    with_kernel(target, work)
+
+
+@cli.command()
+@intent_argument
+@option("--quantity", metavar="Q", help="The total wanted, filled part included.")
+@option("--limit", metavar="P", help="The limit price.")
+@option("--stop", metavar="P", help="The trigger price.")
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has answered, or once the log has it.")  # fmt: skip
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+@target_options
+def modify(target: Target, intent_id: str, wait: str, timeout: float, **numbers: str | None) -> None:
+    """Want other terms for an order: its total quantity, its limit, its stop.
+
+    A total at or below what has filled cancels the rest. What is filled, expired or canceled is too late, and what
+    the venue refuses leaves the order as it was: exit code 5.
+
+    \b
+    Example:
+      orderctl modify btc-bid-1 --limit 61650
+      orderctl modify btc-bid-1 --quantity 0.002 --wait recorded
+    """
+    from replay import ordering
+
+    async def work(kernel: EventSourcedKernel) -> None:
+        known = await kernel.get_order_intent(intent_id)
+        order = ordering.modified_order(kernel, known.order, **numbers)
+        await kernel.modify_order(intent_id, order, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
+        state = "unchanged" if order == known.order else "modified"
+        click.echo(f"intent/{intent_id} {state}")
 
     with_kernel(target, work)
 

@@ -366,7 +366,8 @@ class EventSourcedKernel(ExchangeKernel):
         for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
 
         Raises `NotFoundError`, `ValidationError` (market, symbol or side), `ConflictError` (another generation),
-        `ExchangeError`: too late (FILLED, EXPIRED, REJECTED or canceled), or refused; the order then keeps its old terms.
+        `ExchangeError`: too late (FILLED, EXPIRED or canceled), or refused; an order that works then keeps its old terms.
+        What was refused may be mended: other terms are another generation.
         """
         self._check()
         check_wait(wait)

@@ -107,8 +107,8 @@ def any_market(symbol_id: str) -> SymbolMetadata | None:
 
 
 def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
-    """How working orders are changed. Where a request may arrive at any time, a replace that was not answered could never be
-    ruled out, and its new order neither: cancel and submit are used there."""
+    """How working orders are changed. Where a request may arrive at any time, a replace that was not answered could never
+    be ruled out, and its new order neither: cancel and submit are used there."""
     endless = capabilities.validity_window_ns is None and capabilities.amend is AmendDialect.CANCEL_REPLACE
     return AmendDialect.NONE if endless else capabilities.amend
 

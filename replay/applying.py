@@ -307,8 +307,8 @@ async def apply_order(kernel: EventSourcedKernel, step: Step) -> None:
 
 
 async def change_order(kernel: EventSourcedKernel, known: OrderIntent, order: StandardOrder) -> None:
-    """Want other terms of an intent; durable on return. The one place that does it, by a store's write."""
-    await kernel.intent_store.update_intent(known.model_copy(update={"order": order}))
+    """Want other terms of an intent; durable on return. The one place that does it."""
+    await kernel.modify_order(known.intent_id, order, wait="recorded", expected_generation=known.generation)
 
 
 async def place_group(kernel: EventSourcedKernel, group: GroupManifest, orders: Sequence[StandardOrder]) -> None:

@@ -53,6 +53,39 @@ def order_of(kernel: EventSourcedKernel, text: OrderText) -> StandardOrder:
     )
 
 
+def modified_order(
+    kernel: EventSourcedKernel,
+    known: StandardOrder,
+    *,
+    quantity: str | None = None,
+    limit: str | None = None,
+    stop: str | None = None,
+) -> StandardOrder:
+    """An order with other numbers, at its symbol's scales; what is not given stays.
+
+    Raises `ValidationError` (all problems of the numbers, or nothing given), and pydantic's error for a price that the
+    order's type does not have.
+    """
+    given = {"quantity": quantity, "price": limit, "stop_price": stop}
+    if not any(given.values()):
+        raise ValidationError("nothing to modify: give a quantity, a limit or a stop price")
+    symbol = symbol_named(kernel, known.symbol_id)
+    problems: list[Violation] = []
+    changed = {
+        name: scaled(
+            symbol.quantity_from_decimal if name == "quantity" else symbol.price_from_decimal,
+            text,
+            f"order.{name}",
+            problems,
+        )
+        for name, text in given.items()
+        if text is not None
+    }
+    if problems:
+        raise ValidationError("the change is not valid", problems)
+    return StandardOrder.model_validate(vars(known) | changed)
+
+
 def symbol_named(kernel: EventSourcedKernel, symbol_id: str) -> SymbolMetadata:
     """A symbol that the log knows."""
     found = kernel.state.symbol(symbol_id)

@@ -181,7 +181,7 @@ def modify_intent(record: Record, command: ModifyIntent) -> list[events.BaseEven
         )
     if known.desired is Desired.CANCELED:
         raise ExchangeError("too late to modify: the order is canceled", intent_id=known.intent_id)
-    raise_if_too_late(record, "modify")
+    raise_if_too_late(record, "modify", ends=TOO_LATE - {OrdStatus.REJECTED})  # what was refused may be mended
     check_same_market(known.order, command.order)
     if known.order == command.order:
         return []
@@ -201,9 +201,9 @@ def check_same_market(known: StandardOrder, given: StandardOrder) -> None:
         raise ValidationError("symbol and side stay what they are: cancel it, and place another order", found)
 
 
-def raise_if_too_late(record: Record, verb: str) -> None:
+def raise_if_too_late(record: Record, verb: str, *, ends: frozenset[OrdStatus] = TOO_LATE) -> None:
     state = order_state(record)
-    if state is not None and state.status.ord_status in TOO_LATE and not record.may_be_live:
+    if state is not None and state.status.ord_status in ends and not record.may_be_live:
         raise ExchangeError(f"too late to {verb}: the order is {state.status.ord_status}", intent_id=record.intent_id)
 
 

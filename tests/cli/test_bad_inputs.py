@@ -28,6 +28,7 @@ BAD = [
     ((*PLACE, "BUY", "1", "BTCUSDT", "--tif", "NEVER"), 2, "NEVER"),
     ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "no duration"),
     (("cancel", "nobody"), 2, "nobody not found"),
+    (("modify", "nobody", "--limit", "1"), 2, "nobody not found"),
     (("wait", "nobody", "--for", "filled"), 2, "nobody not found"),
     (("wait", "nobody", "--for", "happy"), 2, "happy"),
     (("wait", "nobody", "--for", "filled", "--or-fail-on", "sad"), 2, "sad"),

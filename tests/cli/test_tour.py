@@ -71,6 +71,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does(f"diff -f {ladder}") == ""
     assert desk.does("diff") == ""
     assert json.loads(desk.does("get order/bid-2 -o json"))["status"]["order"]["price"] == "49950.00"
+    assert desk.does("modify bid-2 --limit 49960 --quantity 0.002") == "intent/bid-2 modified\n"
+    assert json.loads(desk.does("get order/bid-2 -o json"))["status"]["leaves_qty"] == "0.00200000"
     assert desk.does("place BUY 0.001 BTCUSDT --id taker --wait filled --timeout 20s") == "taker\n"
     assert "BTCUSDT" in desk.does("get positions")
     assert desk.does("cancel order/bid-1") == "intent/bid-1 canceled\n"
