@@ -335,7 +335,8 @@ class VenueLooker:
         if report is None:
             return Look((LookScope.ORDER,), began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
-            # Another order carries the same client id: the list tells them apart.
+            # Another order carries the same client id: it is told of, and the list tells them apart.
+            await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
         return Look((LookScope.ORDER,), began_ns, ended_ns, (report,), listed=is_open(report))
 
@@ -355,13 +356,17 @@ class VenueLooker:
 
     # ---------------------------------------------------------------------------------------------------------- the log
     async def _record_found(self, record: Record, look: Look, client_order_id: str) -> None:
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=look.began_ns)
-        await self._writer.report(record.intent_id, look.reports, source)
+        await self._report(record.intent_id, look.reports, look.began_ns)
         found = self._look_event(
             record.intent_id, look, client_order_id=client_order_id, exchange_order_id=look.reports[0].exchange_order_id
         )
         notes = self._unknown_resolved(self._state.record(record.intent_id))
         await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
+
+    async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
+        if intent_id is not None:
+            source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            await self._writer.report(intent_id, reports, source)
 
     def _look_event(
         self, intent_id: str, look: Look, *, client_order_id: str, exchange_order_id: str | None = None
