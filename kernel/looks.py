@@ -226,6 +226,16 @@ class VenueLooker:
         await self._resolve(record, left, AttemptOutcome.DEAD, text, began_ns=began_ns)
         return Looked(settled=True)
 
+    async def settle_replace(self, order: OrderState, attempt: Attempt) -> Looked:
+        """Find out what became of a replace: its new order is looked for like a submit's, and the old one is looked at as
+        well, as its end may be why the replace came to nothing."""
+        looked = await self.settle_submit(order, attempt, wanted=False)
+        target = self._target(order, attempt)
+        if not looked.settled or target is None or not target.live:
+            return looked
+        await self._look_at(self._state.record(order.intent_id), target)
+        return looked
+
     def _target(self, order: OrderState, attempt: Attempt) -> VenueOrder | None:
         for item in order.venue_orders:
             if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:

@@ -395,8 +395,8 @@ class ReconciliationEngine:
             case planning.Refuse(order=rest, violations=violations, working=working):
                 assert intent is not None
                 text = "; ".join(map(str, violations))
-                told = f"it does not fit the market: {text}"
-                await sender.refuse(intent, rest, told, working=working, version=version)
+                why = f"it does not fit the market: {text}"
+                await sender.refuse(intent, rest, why, working=working, version=version)
                 return Failed(text)
         return Done()
 
@@ -412,9 +412,10 @@ class ReconciliationEngine:
             return Done("its own call will report")
         if attempt.kind is AttemptKind.CANCEL:
             return self._after_look(order.intent_id, await looker.settle_cancel(order, attempt))
-        if attempt.kind is AttemptKind.AMEND and not attempt.new_order:
-            return self._after_look(order.intent_id, await looker.settle_amend(order, attempt))
-        wanted = attempt.kind is AttemptKind.SUBMIT and self._may_resend(intent, order)
+        if attempt.kind is AttemptKind.AMEND:
+            settle = looker.settle_replace if attempt.new_order else looker.settle_amend
+            return self._after_look(order.intent_id, await settle(order, attempt))
+        wanted = self._may_resend(intent, order)
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )

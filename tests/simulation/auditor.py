@@ -297,7 +297,7 @@ class Auditor:
                 self._moot.add(send.position)
         if venue_id := event.get("exchange_order_id"):
             self._heard.add(venue_id)
-            if what == "closed":
+            if what == "closed" or event.get("ord_status") == "FILLED":
                 self._over.add(venue_id)
             (self._working.discard if venue_id in self._over else self._working.add)(venue_id)
         if self.immediate:
