@@ -303,9 +303,12 @@ class VenueLooker:
             await self._look_at(record, item)
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> Looked:
-        """Closed, reason unknown, and no look-up: only a complete trades look begun a lag after the closing tells (H15)."""
+        """Closed, reason unknown, and no look-up: only a complete look begun a lag after the closing tells (H15), and after
+        the newest bust, which may have opened it again."""
         capabilities = self._venue.capabilities
-        due_ns = (item.closed_ns or 0) + capabilities.read_lag.trades_ns + capabilities.hosts_skew_ns
+        voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
+        lag_ns = max(capabilities.read_lag.trades_ns, capabilities.read_lag.open_orders_ns)
+        due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
         if self._clock.now_ns() < due_ns:
             return Looked(settled=False, again_ns=due_ns)
         look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
