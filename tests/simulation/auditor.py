@@ -552,7 +552,7 @@ class Auditor:
                 continue
             cancels = [item.target for item in intent.sends if item.kind == "CANCEL"]
             solicited = any(
-                order.client_order_id == ours or order.exchange_order_id == venues for ours, venues in cancels
+                order.exchange_order_id == venues if venues else order.client_order_id == ours for ours, venues in cancels
             )
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
