@@ -306,8 +306,12 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:
     """Whether a cancel of it was ever started: then its end was asked for, whatever became of that cancel."""
-    names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
-    return not record.solicited.isdisjoint(names)
+    return not facts.unasked and not record.solicited.isdisjoint(names_of(facts))
+
+
+def names_of(facts: OrderFacts) -> set[str]:
+    """Every id that a cancel of it may name."""
+    return {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:
