@@ -13,14 +13,7 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import (
-    Record,
-    is_solicited,
-    names_of,
-    order_under,
-    reconciliation_status,
-    venue_orders_of,
-)
+from kernel.lifecycle.record import Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.values import replace
 from kernel.models import (
@@ -129,22 +122,10 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         link = (event.client_order_id, event.target_client_order_id)
         started = started if link in record.targets else replace(started, targets=(*record.targets, link))
     if event.kind is AttemptKind.CANCEL:
-        targets = {event.target_client_order_id, event.target_exchange_order_id}
-        return cancel_started(started, frozenset(target for target in targets if target))
+        # The venue's id, where it is known: under one client id there may be a copy, whose end is another matter.
+        target = event.target_exchange_order_id or event.target_client_order_id
+        return replace(started, solicited=record.solicited | {target}) if target else started
     return started
-
-
-def cancel_started(record: Record, targets: frozenset[str]) -> Record:
-    """The end of what it names is asked for from now on; what ended before, unasked, stays so."""
-    orders = tuple(
-        facts if targets.isdisjoint(names_of(facts)) else with_asked(facts, record) for facts in record.orders
-    )
-    return replace(record, orders=orders, solicited=record.solicited | targets)
-
-
-def with_asked(facts: OrderFacts, record: Record) -> OrderFacts:
-    unasked = not facts.live and not is_solicited(facts, record)
-    return facts if facts.unasked is unasked else replace(facts, unasked=unasked)
 
 
 def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[tuple[str, int], ...]:
