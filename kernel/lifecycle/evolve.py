@@ -13,15 +13,7 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import (
-    Amend,
-    Record,
-    is_solicited,
-    names_of,
-    order_under,
-    reconciliation_status,
-    venue_orders_of,
-)
+from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.values import replace
 from kernel.models import (
@@ -138,22 +130,10 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         sent = Amend(event.client_order_id, event.order, event.generation, bool(event.new_order))
         started = replace(started, amends=(*record.amends, sent))
     if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace is meant to end the order that it aims at (H11)
-        targets = {event.target_client_order_id, event.target_exchange_order_id}
-        return cancel_started(started, frozenset(target for target in targets if target))
+        # The venue's id, where it is known: under one client id there may be a copy, whose end is another matter.
+        target = event.target_exchange_order_id or event.target_client_order_id
+        return replace(started, solicited=record.solicited | {target}) if target else started
     return started
-
-
-def cancel_started(record: Record, targets: frozenset[str]) -> Record:
-    """The end of what it names is asked for from now on; what ended before, unasked, stays so."""
-    orders = tuple(
-        facts if targets.isdisjoint(names_of(facts)) else with_asked(facts, record) for facts in record.orders
-    )
-    return replace(record, orders=orders, solicited=record.solicited | targets)
-
-
-def with_asked(facts: OrderFacts, record: Record) -> OrderFacts:
-    unasked = not facts.live and not is_solicited(facts, record)
-    return facts if facts.unasked is unasked else replace(facts, unasked=unasked)
 
 
 def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[tuple[str, int], ...]:

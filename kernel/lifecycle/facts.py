@@ -105,8 +105,6 @@ class OrderFacts:
     gone_ns: int | None = None
     """Begin of the look at the open orders that no longer showed it: closed, reason unknown."""
     late: bool = False
-    unasked: bool = False
-    """Whether it had ended before anybody asked for that: a later cancel, of a copy under its id, has no part in it."""
     retired: bool = False
     """Belongs to an earlier intent of the same id, which was deleted: known, but not counted."""
     recorded: bool = False

@@ -68,7 +68,7 @@ class Record:
     sent_order: StandardOrder | None = None
     """Terms of the newest submit."""
     solicited: frozenset[str] = frozenset()
-    """Client and venue order ids that a cancel was ever started for."""
+    """Venue order ids that a cancel was ever started for; client order ids where the venue's was not known."""
     orders: tuple[OrderFacts, ...] = ()
     """Venue orders under our ids, in order of first sight."""
     failures: int = 0
@@ -306,12 +306,8 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:
     """Whether a cancel of it was ever started: then its end was asked for, whatever became of that cancel."""
-    return not facts.unasked and not record.solicited.isdisjoint(names_of(facts))
-
-
-def names_of(facts: OrderFacts) -> set[str]:
-    """Every id that a cancel of it may name."""
-    return {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
+    names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
+    return not record.solicited.isdisjoint(names)
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:
