@@ -1,5 +1,5 @@
-"""What the simulation found in the kernel (`found`), each cut to the shortest script that showed it: it stays mended; and what
-comes of each race that a command can be in (`races`).
+"""What the simulation found in the kernel (`found`), each cut to the shortest script that showed it: it stays mended; and
+what comes of each race that a command can be in (`races`).
 
 A file has a plan (see `tests.simulation.plan`), then `----`, then what came of it. `python -m tests.simulation --play FILE`
 plays one; `KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_found.py` writes them anew, to be read as a diff.
