@@ -444,7 +444,7 @@ class Auditor:
         if owner is None:
             self.problem(6, f"the venue has an order {client_id} that is not in the log")
             return
-        if client_id in self.doubled:
+        if client_id in self.doubled or owner in self.doubled_changes:
             return
         sends = self.intents[owner].submits(client_id)
         out = [item for item in sends if item.left and not self._ruled_out(item, sends)]

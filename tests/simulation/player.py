@@ -21,7 +21,7 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
-from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.loop import Endless, VirtualLoop, run
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
 
@@ -52,13 +52,19 @@ class Outcome:
 def play(plan: Plan, *, trace: bool = True) -> Outcome:
     """Play a plan on a loop of its own."""
 
+    players: list[Player] = []
+
     async def _play(loop: VirtualLoop) -> Outcome:
-        return await Player(plan, loop, trace=trace).play()
+        players.append(Player(plan, loop, trace=trace))
+        return await players[0].play()
 
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)  # a kernel under faults has much to say, and nobody to read it
     try:
         outcome: Outcome = run(_play)
+    except Endless as problem:
+        players[0].world.audit.problem(3, f"{problem}: something repeats itself without a pause")
+        outcome = players[0].outcome()
     finally:
         logging.disable(disabled)
     return outcome
@@ -87,6 +93,11 @@ class Player:
         await self._bury()
         if self.loop.errors:
             world.audit.problem(3, f"an exception nobody looked at: {self.loop.errors[0]}")
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """What came of the run."""
+        world = self.world
         return Outcome(self.plan, world.audit.problems, world.lines, self._digest(), self.counts, world.happened)
 
     async def _until(self, at_s: float) -> None:
