@@ -22,6 +22,10 @@ STEPS_MAX = 500_000
 """Some twenty times what the longest run takes: what repeats itself without a pause is a finding, not a hang."""
 
 
+TRIES_MAX = 20
+"""How often the tasks that are left are asked to end."""
+
+
 class Endless(Exception):
     """More than `STEPS_MAX` steps were taken."""
 
@@ -150,7 +154,11 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]]) -> Any:
         raise
     finally:
         loop.ending = True
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        for _ in range(TRIES_MAX):
+            left = asyncio.all_tasks(loop)
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(1))
         loop.close()

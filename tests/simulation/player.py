@@ -312,7 +312,8 @@ class Player:
         """Wait until everybody has folded all that is in the log: news take their time."""
         for _ in range(100):
             head = self.world.recorder.head().position
-            if all(process.kernel.state.position == head for process in self.world.alive):
+            folded = all(process.kernel.state.position == head for process in self.world.alive)
+            if folded and not any(map(self.world.audit.is_behind, self._watchers())):
                 return
             await asyncio.sleep(0.01)
 
@@ -359,9 +360,14 @@ class Player:
         rebuilt.apply([event_of(StoredRow(*row)) for row in world.recorder.rows])
         alive = {item.label: item.kernel.state.digest() for item in world.alive}
         world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
-        for process in world.alive:
-            for number in range(1, process.watchers + 1):
-                world.audit.watched_to_the_end(f"{process.label}'s subscriber {number}")
+        for watcher in self._watchers():
+            if world.audit.is_behind(watcher):
+                world.audit.problem(8, f"{watcher} was not told of everything")
+
+    def _watchers(self) -> list[str]:
+        """The subscribers that still run."""
+        alive = self.world.alive
+        return [f"{process.label}'s subscriber {number + 1}" for process in alive for number in range(process.watchers)]
 
     async def _bury(self) -> None:
         """End every task: the dead take their last steps now, and can do nothing with them."""
