@@ -41,13 +41,13 @@ def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 
 def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Quantity and price at the venue, each unless something newer is known."""
-    if event.client_order_id in facts.superseded_ids:
-        return facts
+    """Quantity and price at the venue, each unless something newer is known. A report under an id that a replace has left
+    behind counts only if it is newer by the venue's time: then a copy of an earlier request came after a later one (H9)."""
     time_ns = venue_ns(event)
-    if event.order_qty is not None and time_ns >= facts.quantity_ns:
+    since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
+    if event.order_qty is not None and since_ns >= facts.quantity_ns:
         facts = replace(facts, quantity=event.order_qty, quantity_ns=time_ns)
-    if event.price is not None and time_ns >= facts.price_ns:
+    if event.price is not None and since_ns >= facts.price_ns:
         facts = replace(facts, price=event.price, price_ns=time_ns)
     return facts
 
