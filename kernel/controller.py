@@ -37,15 +37,15 @@ from kernel.errors import (
     NotFoundError,
     NotReadyError,
     ValidationError,
-    Violation,
     WaitTimeoutError,
 )
-from kernel.given import check_type, checked, new_intent
+from kernel.given import check_type, check_wait, checked, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
+from kernel.metrics import Metrics
 from kernel.models import (
     AccountState,
     AssetMetadata,
@@ -92,6 +92,7 @@ class EventSourcedKernel(ExchangeKernel):
         ids: IdFactory | None = None,
         settings: KernelSettings | None = None,
         actor: str = "strategy:default",
+        metrics: Metrics | None = None,
     ) -> None:
         """Without a venue the kernel takes commands and answers queries, and never leads.
 
@@ -111,8 +112,9 @@ class EventSourcedKernel(ExchangeKernel):
         self._actor = actor
         self._readiness = readiness.Readiness(self._clock)
         self._waiters = Waiters()
-        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids)
+        self.metrics = metrics or Metrics()
+        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
         self._subscriptions = Subscriptions(log)
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -130,6 +132,7 @@ class EventSourcedKernel(ExchangeKernel):
             settings=self._settings,
             ids=self._ids,
             missing=self._readiness.missing,
+            metrics=self.metrics,
         )
         self._readiness.on_ready = self.engine.resync
         self._leadership: Leadership | None = None
@@ -148,6 +151,7 @@ class EventSourcedKernel(ExchangeKernel):
                 clock=self._clock,
                 ids=self._ids,
                 settings=self._settings,
+                metrics=self.metrics,
             )
 
     # ---------------------------------------------------------------------------------------------------- life
@@ -588,8 +592,3 @@ async def logged(work: Awaitable[object], what: str) -> None:
         await work
     except KernelError as problem:
         logger.warning("%s could not be recorded: %s", what, problem)
-
-
-def check_wait(wait: str) -> None:
-    if wait not in ("ack", "recorded"):
-        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
