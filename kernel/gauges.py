@@ -1,8 +1,8 @@
 """What is measured when somebody asks: how far the fold is, what is unknown, what differs, which conditions hold.
 
-Called by `replay.serving` (over the kernel that it serves) and by `orderctl metrics` (over a log alone): sets the gauges of
+Called by `replay.vitals` (over the kernel that runs) and by `replay.metrics` (over a log alone): sets the gauges of
 a `Metrics`. A look at every live intent yields to the event loop after each slice, so that a million of them delay nobody;
-what changes meanwhile may be counted as it was or as it is. It changes nothing, and asks the log for its head alone.
+what changes meanwhile may be counted as it was or as it is. It changes nothing and asks neither log nor venue.
 """
 
 from __future__ import annotations
@@ -78,17 +78,16 @@ async def observe_state(metrics: Metrics, state: KernelState, *, now_ns: int) ->
 
 
 async def observe_kernel(kernel: EventSourcedKernel, *, now_ns: int) -> None:
-    """Set everything that is measured: of the fold, the conditions, the queue and the venue."""
+    """Set what is measured of a kernel that runs: the fold, the queue and the venue. Asks nobody."""
     metrics = kernel.metrics
     await observe_state(metrics, kernel.state, now_ns=now_ns)
     kernel.engine.observe()
     metrics.relist_age.set(age_s(metrics.relisted_ns, now_ns))
     metrics.heard_age.set(age_s(metrics.heard_ns, now_ns))
-    observe_health(metrics, await kernel.health_check())
 
 
 def observe_health(metrics: Metrics, found: dict[str, object]) -> None:
-    """Set what a health check found. A lag that can't be known, as the log is away, is left as it was seen last."""
+    """Set what `health_check` found. A lag that can't be known, as the log is away, is left as it was seen last."""
     conditions = found["conditions"]
     assert isinstance(conditions, list)
     metrics.conditions.set_all({item["type"]: item["status"] for item in conditions})
@@ -97,4 +96,4 @@ def observe_health(metrics: Metrics, found: dict[str, object]) -> None:
     lag = found["lag_events"]
     metrics.log_reachable.set(lag is not None)
     if isinstance(lag, int):
-        metrics.lag_events.set(lag)
+        metrics.lag_events.set(max(0, lag))
