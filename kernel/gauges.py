@@ -20,7 +20,7 @@ from kernel.models import AttemptOutcome, ReconciliationStatus
 from kernel.plan import difference
 from kernel.state import KernelState
 
-SLICE = 250
+SLICE = 100
 """Live intents looked at before the event loop has its turn."""
 SERVED = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 """Nothing more is going to be done for these."""

@@ -262,7 +262,7 @@ class Metrics:
             f"{PREFIX}relists_total", "Times the venue was asked for everything.", result=RelistResult
         )
         self.relist_age = Gauge(
-            f"{PREFIX}relist_age_seconds", "Since the newest complete one of this leader; before the first, 0."
+            f"{PREFIX}relist_age_seconds", "Since the newest complete one, or since it leads; 0 while it does not lead."
         )
 
     def _log(self) -> None:

@@ -8,6 +8,7 @@ only a running process can count (durations, retries, calls) is not in its log, 
 from __future__ import annotations
 
 import http.client
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ from kernel.errors import KernelError, NotReadyError
 from kernel.gauges import observe_state
 from kernel.metrics import BUCKETS_S, PREFIX, Counter, Family, Gauge, Histogram, Labels, Metrics
 from replay import health
-from replay.output import aligned, json_text
+from replay.output import aligned, escaped, json_text
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -182,7 +183,7 @@ async def from_log(kernel: EventSourcedKernel, *, clock: Clock | None = None) ->
 def metrics_as(text: str, form: MetricsFormat) -> str:
     """Metrics in Prometheus's text format, in any format. `KernelError` for a text that is none."""
     if form is MetricsFormat.PROMETHEUS:
-        return text
+        return "\n".join(map(escaped, text.split("\n")))
     found = list(parsed(text))
     return json_text(found) if form is MetricsFormat.JSON else metrics_table(found)
 
@@ -193,18 +194,29 @@ def parsed(text: str) -> Iterator[dict[str, Any]]:
 
     try:
         for family in text_string_to_metric_families(text):
-            series = [{"name": item.name, "labels": item.labels, "value": item.value} for item in family.samples]
+            series = [
+                {"name": item.name, "labels": item.labels, "value": finite(item.value)} for item in family.samples
+            ]
             yield {"name": family.name, "type": family.type, "help": family.documentation, "series": series}
     except ValueError as problem:
         raise KernelError(f"these are no metrics in Prometheus's text format: {problem}") from problem
 
 
+def finite(value: float) -> float | str:
+    """A value as JSON can have it."""
+    return value if math.isfinite(value) else str(value)
+
+
 def metrics_table(found: list[dict[str, Any]]) -> str:
     """For people: histograms as count and sum, and of what has labels only the series that are not zero."""
     lines = [
-        (item["name"], ",".join(f"{name}={value}" for name, value in item["labels"].items()), f"{item['value']:g}")
+        (item["name"], ",".join(f"{name}={value}" for name, value in item["labels"].items()), shown(item["value"]))
         for family in found
         for item in family["series"]
         if not item["name"].endswith("_bucket") and (item["value"] or not item["labels"])
     ]
     return aligned([("NAME", "LABELS", "VALUE"), *lines])
+
+
+def shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"

@@ -162,7 +162,6 @@ class Vitals:
 
     async def live(self) -> Reply:
         """200 while the event loop and the projections advance, else 503 with the reason."""
-        reason = ""
         if (late_s := self._late_s()) > LATE_S_MAX:
             return Reply(503, f"the event loop is {late_s:.1f} s late\n")
         try:
@@ -174,10 +173,11 @@ class Vitals:
         stuck_s = self._progress.stuck_s(asyncio.get_running_loop().time())
         at_head = next(item for item in found["conditions"] if item["type"] == PROJECTIONS_AT_HEAD)
         if at_head["reason"] in ("ReaderFailed", "Stopped"):
-            reason = f"the projections do not advance: {at_head['reason']}"
-        elif found["lag_events"] is not None and stuck_s > STUCK_S_MAX:
-            reason = f"the projections do not advance: {found['lag_events']} events behind for {stuck_s:.0f} s"
-        return Reply(503, f"{reason}\n") if reason else Reply(200, "ok\n")
+            return Reply(503, f"the projections do not advance: {at_head['reason']}\n")
+        if found["lag_events"] is not None and stuck_s > STUCK_S_MAX:
+            text = f"the projections do not advance: {found['lag_events']} events behind for {stuck_s:.0f} s\n"
+            return Reply(503, text)
+        return Reply(200, "ok\n")
 
     async def ready(self) -> Reply:
         """200 when all conditions hold, else 503 naming those that are missing; reasons, but no texts of others."""
