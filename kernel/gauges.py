@@ -20,7 +20,7 @@ from kernel.models import AttemptOutcome, ReconciliationStatus
 from kernel.plan import difference
 from kernel.state import KernelState
 
-SLICE = 100
+SLICE = 25
 """Live intents looked at before the event loop has its turn."""
 SERVED = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 """Nothing more is going to be done for these."""
@@ -38,9 +38,10 @@ class Tally:
 
     def add(self, record: Record, state: KernelState) -> None:
         """One of them."""
-        status = reconciliation_status(record)
+        order = state.exposure(record.intent_id)
+        status = reconciliation_status(record) if order is None else order.reconciliation_status
         self.statuses[status] += 1
-        found = difference(record.intent, state.exposure(record.intent_id))
+        found = difference(record.intent, order)
         if found is not None:
             self.differences[found.kind] += 1
         unknown = [item for item in record.attempts if item.outcome is AttemptOutcome.UNKNOWN]
@@ -60,8 +61,8 @@ def age_s(then_ns: int | None, now_ns: int) -> float:
     return 0.0 if then_ns is None else max(0, now_ns - then_ns) / NS_PER_S
 
 
-async def observe_state(metrics: Metrics, state: KernelState, *, now_ns: int) -> None:
-    """Set what the fold tells."""
+async def observe_intents(metrics: Metrics, state: KernelState, *, now_ns: int) -> None:
+    """Set what the live intents and the findings come to."""
     tally = Tally()
     for number, intent_id in enumerate(state.live_intent_ids(), start=1):
         tally.add(state.record(intent_id), state)
@@ -73,14 +74,18 @@ async def observe_state(metrics: Metrics, state: KernelState, *, now_ns: int) ->
     metrics.oldest_unknown.set(age_s(tally.oldest_unknown_ns, now_ns))
     metrics.oldest_unsynced.set(age_s(tally.oldest_unsynced_ns, now_ns))
     metrics.findings.set_all(Counter(item.kind for item in state.findings() if item.resolved_at_ns is None))
+
+
+def observe_position(metrics: Metrics, state: KernelState) -> None:
+    """Set where the fold is."""
     metrics.position.set(state.position)
     metrics.epoch.set(state.epoch)
 
 
-async def observe_kernel(kernel: EventSourcedKernel, *, now_ns: int) -> None:
-    """Set what is measured of a kernel that runs: the fold, the queue and the venue. Asks nobody."""
+def observe_kernel(kernel: EventSourcedKernel, *, now_ns: int) -> None:
+    """Set what is measured of a kernel that runs, beside its live intents: where it is, the queue and the venue."""
     metrics = kernel.metrics
-    await observe_state(metrics, kernel.state, now_ns=now_ns)
+    observe_position(metrics, kernel.state)
     kernel.engine.observe()
     metrics.relist_age.set(age_s(metrics.relisted_ns, now_ns))
     metrics.heard_age.set(age_s(metrics.heard_ns, now_ns))

@@ -18,7 +18,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.code_hash import kernel_version
 from kernel.errors import KernelError, NotReadyError
-from kernel.gauges import observe_state
+from kernel.gauges import observe_intents, observe_position
 from kernel.metrics import BUCKETS_S, PREFIX, Counter, Family, Gauge, Histogram, Labels, Metrics
 from replay import health
 from replay.output import aligned, escaped, json_text
@@ -168,7 +168,8 @@ def nobody(host: str, port: int, reason: str) -> str:
 async def from_log(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> str:
     """What a log alone tells, seen by a kernel beside the one that leads: intents, attempts, findings, conditions."""
     metrics, now_ns = Metrics(), (clock or SystemClock()).now_ns()
-    await observe_state(metrics, kernel.state, now_ns=now_ns)
+    await observe_intents(metrics, kernel.state, now_ns=now_ns)
+    observe_position(metrics, kernel.state)
     found = await health.health(kernel)
     metrics.conditions.set_all({item["type"]: item["status"] for item in found["conditions"]})
     metrics.ready.set(found["ready"])

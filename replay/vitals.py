@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.gauges import observe_health, observe_kernel
+from kernel.gauges import observe_health, observe_intents, observe_kernel
 from kernel.metrics import Metrics
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
 from replay.metrics import Exposition
 from replay.serving import Reply
 
 Found = TypeVar("Found")
+NOT_RUNNING: dict[str, Any] = {"conditions": [], "ready": False, "leader": False, "lag_events": None}
+"""The health of a kernel that has not recovered yet, or has stopped: nothing holds."""
 
 BEAT_S = 0.5
 """How often the event loop is asked whether it is late."""
@@ -31,18 +34,22 @@ STUCK_S_MAX = 10.0
 LOG_S_MAX = 3.0
 """How long the log's answer is waited for."""
 MEASURE_S_MAX = 8.0
-"""How long the count of live intents is waited for: a scrape gives up after 10 s."""
+"""How long a scrape may take: whoever scrapes gives up after 10 s."""
+COUNT_S_MAX = 1.0
+"""How long the count of live intents is waited for; where there are very many, the newest finished one is told."""
 FRESH_S = 0.25
 """What was found this long ago is told again."""
 REST = 10
-"""What took long to find is told again for so many times as long."""
+"""Counting rests for so many times as long as it took."""
 
 
 class Shared(Generic[Found]):
     """One answer for all who ask at the same time, and for a moment after."""
 
-    def __init__(self, find: Callable[[], Awaitable[Found]]) -> None:
+    def __init__(self, find: Callable[[], Awaitable[Found]], *, rest: int = 1) -> None:
+        """What took long to find is told again for `rest` times as long."""
         self._find = find
+        self._rest = rest
         self._task: asyncio.Task[Found] | None = None
         self._fresh_until_s = 0.0
 
@@ -58,7 +65,7 @@ class Shared(Generic[Found]):
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         found = await self._find()
-        self._fresh_until_s = loop.time() + max(FRESH_S, REST * (loop.time() - began_s))
+        self._fresh_until_s = loop.time() + max(FRESH_S, self._rest * (loop.time() - began_s))
         return found
 
     async def close(self) -> None:
@@ -107,6 +114,7 @@ class Vitals:
         self._progress = Progress()
         self._beat_s: float | None = None
         self._health = Shared(self._look)
+        self._count = Shared(self._count_intents, rest=REST)
         self._text = Shared(self._measure)
 
     # ------------------------------------------------------------------------------------------------------- looking
@@ -131,17 +139,21 @@ class Vitals:
             self._progress.note(found["position"], found["lag_events"], asyncio.get_running_loop().time())
         return found
 
+    async def _count_intents(self) -> None:
+        if self.kernel is not None:
+            await observe_intents(self._metrics, self.kernel.state, now_ns=self._clock.now_ns())
+
     async def _measure(self) -> str:
         assert self._exposition is not None
         if self.kernel is not None:
-            await observe_kernel(self.kernel, now_ns=self._clock.now_ns())
-            try:
-                found = await self._health.get(LOG_S_MAX)
-            except TimeoutError:
-                self._metrics.log_reachable.set(0)
-            else:
-                if found is not None:
-                    observe_health(self._metrics, found)
+            observe_kernel(self.kernel, now_ns=self._clock.now_ns())
+            with suppress(TimeoutError):
+                await self._count.get(COUNT_S_MAX)
+        try:
+            observe_health(self._metrics, await self._health.get(LOG_S_MAX) or NOT_RUNNING)
+        except TimeoutError:  # what else holds is not known, and is left as it was seen last
+            self._metrics.log_reachable.set(0)
+            self._metrics.ready.set(0)
         self._metrics.lag_seconds.set(self._progress.behind_s(asyncio.get_running_loop().time()))
         return self._exposition.text()
 
@@ -195,5 +207,5 @@ class Vitals:
 
     async def close(self) -> None:
         """Look no further."""
-        await self._text.close()
-        await self._health.close()
+        for shared in (self._text, self._count, self._health):
+            await shared.close()

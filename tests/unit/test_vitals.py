@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kernel.errors import KernelError
-from kernel.metrics import Metrics
+from kernel.metrics import QUEUE, Metrics
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
 from replay import vitals as module
 from replay.metrics import MetricsFormat, exposition, metrics_as
@@ -43,7 +43,13 @@ class KernelStub:
             }
             for name in CONDITIONS
         ]
-        return {"conditions": conditions, "position": self.position, "lag_events": self.lag}
+        return {
+            "conditions": conditions,
+            "position": self.position,
+            "lag_events": self.lag,
+            "ready": True,
+            "leader": True,
+        }
 
 
 def vitals_of(kernel: KernelStub | None) -> Vitals:
@@ -140,7 +146,7 @@ async def test_many_who_ask_share_one_look() -> None:
         await asyncio.sleep(2)
         return len(looks)
 
-    shared = Shared(find)
+    shared = Shared(find, rest=10)
     assert await asyncio.gather(*(shared.get(5) for _ in range(100))) == [1] * 100
     await asyncio.sleep(15)
     assert await shared.get(5) == 1
@@ -167,6 +173,47 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
     with pytest.raises(KernelError):
         await shared.get(5)
     assert await shared.get(5) == 3
+
+
+async def test_without_a_kernel_nothing_holds() -> None:
+    """Without a kernel it neither leads nor acts, whatever was seen before."""
+    metrics = Metrics()
+    metrics.leader.set(1, QUEUE)
+    vitals = Vitals(metrics, exposition(metrics.families(), "paper"))
+    reply = await vitals.answer("/metrics")
+
+    assert reply is not None
+    assert 'leader_election_master_status{name="reconciler"} 0.0' in reply.body
+    assert 'condition{type="LEASE_HELD"} 0.0' in reply.body
+
+
+async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With very many live intents a scrape tells the newest count there is, after a second, and all else as it is."""
+
+    async def count(metrics: Metrics, *given: Any, **more: Any) -> None:
+        await asyncio.sleep(30)
+        metrics.unknown_attempts.set(3)
+
+    monkeypatch.setattr(module, "observe_intents", count)
+    monkeypatch.setattr(module, "observe_kernel", lambda *given, **more: None)
+    metrics = Metrics()
+    vitals = Vitals(metrics, exposition(metrics.families(), "paper"))
+    vitals.kernel = KernelStub()  # type: ignore[assignment]
+    vitals.kernel.state = None  # type: ignore[union-attr, assignment]
+    began_s = asyncio.get_running_loop().time()
+    for counter, unknown in ((1, 0), (2, 0)):
+        metrics.fills.add()
+        reply = await vitals.answer("/metrics")
+        assert reply is not None
+        assert f"fills_recorded_total {counter}.0" in reply.body
+        assert f"unknown_attempts {unknown}.0" in reply.body
+        await asyncio.sleep(2)
+    assert asyncio.get_running_loop().time() - began_s < 8
+    await asyncio.sleep(30)
+    reply = await vitals.answer("/metrics")
+    assert reply is not None
+    assert "unknown_attempts 3.0" in reply.body
+    await vitals.close()
 
 
 def test_progress_is_counted_from_being_behind() -> None:
