@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from kernel.commands import (
     Waiters,
     awaited_symbol,
     cancel_answered,
+    check_wait,
     modify_answered,
     modify_refusal,
     placement_answered,
@@ -39,7 +40,7 @@ from kernel.errors import (
     ValidationError,
     WaitTimeoutError,
 )
-from kernel.given import check_type, check_wait, checked, new_intent
+from kernel.given import check_type, checked, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
@@ -66,7 +67,7 @@ from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
-from kernel.writer import EventWriter
+from kernel.writer import EventWriter, logged
 
 logger = logging.getLogger(__name__)
 
@@ -584,11 +585,3 @@ class EventSourcedKernel(ExchangeKernel):
         )
         if not in_time:
             raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
-
-
-async def logged(work: Awaitable[object], what: str) -> None:
-    """Do something whose failure is worth a line and no more."""
-    try:
-        await work
-    except KernelError as problem:
-        logger.warning("%s could not be recorded: %s", what, problem)

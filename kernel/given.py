@@ -37,12 +37,6 @@ def check_type(given: object, model: type[Model]) -> None:
         raise ValidationError(f"this is no {name}", [Violation(name, "type", name, type(given).__name__)])
 
 
-def check_wait(wait: str) -> None:
-    """`ValidationError` for what a command cannot wait for."""
-    if wait not in ("ack", "recorded"):
-        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
-
-
 def new_intent(
     order: StandardOrder,
     *,

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
+from kernel.errors import KernelError
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,14 @@ class EventWriter:
             command_id=report_command_id("", report),
             is_fact=True,
         )
+
+
+async def logged(work: Awaitable[object], what: str) -> None:
+    """Do something whose failure is worth a line and no more."""
+    try:
+        await work
+    except KernelError as problem:
+        logger.warning("%s could not be recorded: %s", what, problem)
 
 
 EXTERNAL_FIELDS = (
