@@ -123,12 +123,13 @@ class AttemptSender:
         return client_order_id(self._state.log_id, intent_id, number, max_length=longest)
 
     async def _attempt(self, intent_id: str, generation: int, target: Target, *, version: int) -> bool:
+        first = all(item.generation != generation for item in self._state.record(intent_id).attempts)
         started = await self._start(intent_id, generation, target, version=version)
         if started is None:
             return False
         self.calls.add(started)
         try:
-            await self._send(intent_id, target, started)
+            await self._send(intent_id, target, started, first=first)
         finally:
             self.calls.discard(started)
         self._metrics.attempts.add(target.kind, self._outcome(intent_id, started))
@@ -192,7 +193,7 @@ class AttemptSender:
             decided_at_ns=now_ns,
         )
 
-    async def _send(self, intent_id: str, target: Target, started: int) -> None:
+    async def _send(self, intent_id: str, target: Target, started: int, *, first: bool) -> None:
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == started)
         call = self._prepare(target, attempt)
@@ -201,7 +202,9 @@ class AttemptSender:
         if objection is not None:
             await self._not_sent(record, attempt, objection)
             return
-        self._note_first_call(record, attempt)
+        if first and record.intent is not None:
+            # Later calls for the same wish tell of the venue, not of us.
+            self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, target.kind)
         try:
             with self._metrics.calling(target.kind, self._clock):
                 async with asyncio.timeout(self._settings.request_timeout_s):
@@ -218,14 +221,6 @@ class AttemptSender:
             await self._unknown(intent_id, attempt, str(problem))
         else:
             await self._answered(intent_id, attempt, report)
-
-    def _note_first_call(self, record: Record, attempt: Attempt) -> None:
-        """How long a wish has waited for the first call for it; later calls for it tell of the venue, not of us."""
-        served = any(
-            item.generation == attempt.generation and item.position != attempt.position for item in record.attempts
-        )
-        if record.intent is not None and not served:
-            self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, attempt.kind)
 
     def _prepare(self, target: Target, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
         """The call to make, with everything built that can be built before the check."""

@@ -120,9 +120,11 @@ def test_readiness_turns_and_life_goes_on(world: World, tmp_path: Path) -> None:
         asked(port, "/healthz")
 
 
-def test_who_stands_by_lives_and_is_not_ready(world: World) -> None:
-    """A second kernel misses the lease, says so, and is no leader to Prometheus either."""
-    with world.leader(), world.child("run", "--speed", "max", "--metrics-port", "0") as second:
+def test_who_stands_by_lives_and_is_not_ready(world: World, tmp_path: Path) -> None:
+    """A second kernel, its port from a file, misses the lease, says so, and is no leader to Prometheus either."""
+    path = tmp_path / "orderctl.toml"
+    path.write_text('speed = "max"\nmetrics_port = 0\nmetrics_host = "127.0.0.1"\n')
+    with world.leader(), world.child("run", "--config", str(path)) as second:
         port = port_of(second)
         second.expect("standing by", err=True)
         status, text = asked(port, "/readyz")
