@@ -480,7 +480,7 @@ class ReconciliationEngine:
         if looked.settled and not always_back_off:
             self._pacing.settled(intent_id)
             return Done("settled")
-        if looked.again_ns is not None:
+        if looked.again_ns is not None and looked.again_ns > self._clock.now_ns():
             return After(looked.again_ns, "looking again then")
         return After(self._pacing.slow_down(intent_id), "nothing can be concluded yet")
 

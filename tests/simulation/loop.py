@@ -18,8 +18,16 @@ from typing import Any
 
 PROCESS: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("PROCESS", default=None)
 """Whose code runs."""
-MAX_STEPS = 20_000_000
-"""More steps than any run takes: a loop that does not end is a finding, not a hang."""
+STEPS_MAX = 500_000
+"""Some twenty times what the longest run takes: what repeats itself without a pause is a finding, not a hang."""
+
+
+TRIES_MAX = 20
+"""How often the tasks that are left are asked to end."""
+
+
+class Endless(Exception):
+    """More than `STEPS_MAX` steps were taken."""
 
 
 class Steps:
@@ -50,6 +58,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now_s = 0.0
         self._selector = self
         self.steps = 0
+        self.ending = False
+        """Whether only the last steps of what is left are to be taken."""
         self.errors: list[str] = []
         """What tasks and callbacks raised, and nobody looked at."""
         self.set_exception_handler(self._note)
@@ -107,8 +117,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         context: contextvars.Context,
     ) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise RuntimeError(f"more than {MAX_STEPS} steps")
+        if self.steps > STEPS_MAX and not self.ending:
+            self.stop()
+            return
         if process is not None:
             process.taken += 1
             if process.taken == process.alarm_at:
@@ -133,12 +144,21 @@ def _unless_cancelled(handle: asyncio.Handle, callback: Callable[..., object], a
 
 
 def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a coroutine to its end on a loop of its own."""
+    """Run a coroutine to its end on a loop of its own. Raises `Endless`."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main(loop))
+    except RuntimeError as problem:
+        if loop.steps > STEPS_MAX:
+            raise Endless(f"more than {STEPS_MAX} steps") from problem
+        raise
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.ending = True
+        for _ in range(TRIES_MAX):
+            left = asyncio.all_tasks(loop)
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(1))
         loop.close()

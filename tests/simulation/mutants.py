@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, commands, events, looks, plan, session, settlement, writer
+from kernel import attempts, commands, events, looks, pacing, plan, session, settlement, writer
 from kernel.attempts import AttemptSender, Target
 from kernel.clock import NS_PER_S
 from kernel.errors import LogUnavailableError, Rejected
@@ -358,6 +358,11 @@ def an_amend_keeps_the_old_generation() -> list[Patch]:
     return [(evolving, "amended", lambda known, facts, event: facts)]
 
 
+def questions_without_a_pause() -> list[Patch]:
+    """What settled nothing is tried again at once."""
+    return [(pacing.Pacing, "slow_down", lambda self, key: self._clock.now_ns() + 1)]
+
+
 def canceled_means_gone() -> list[Patch]:
     """An intent that is canceled is shown CANCELED while its order still works."""
     honest = record.order_state
@@ -437,6 +442,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,
         a_partial_list_is_believed, missing_is_closed, one_look_proves_absence, absence_without_a_window,
         late_orders_are_ignored, second_orders_may_stay, own_cancels_are_a_surprise, canceled_means_gone,
+        questions_without_a_pause,
         amend_grace_is_forgotten, an_ended_order_ends_its_replace, a_refused_change_ends_the_order,
         an_amend_keeps_the_old_generation,
         acknowledged_before_the_commit, the_dead_leaders_calls_are_waited_for, unknown_is_no_obstacle,

@@ -21,7 +21,7 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
-from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.loop import Endless, VirtualLoop, run
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
 
@@ -52,13 +52,19 @@ class Outcome:
 def play(plan: Plan, *, trace: bool = True) -> Outcome:
     """Play a plan on a loop of its own."""
 
+    players: list[Player] = []
+
     async def _play(loop: VirtualLoop) -> Outcome:
-        return await Player(plan, loop, trace=trace).play()
+        players.append(Player(plan, loop, trace=trace))
+        return await players[0].play()
 
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)  # a kernel under faults has much to say, and nobody to read it
     try:
         outcome: Outcome = run(_play)
+    except Endless as problem:
+        players[0].world.audit.problem(3, f"{problem}: something repeats itself without a pause")
+        outcome = players[0].outcome()
     finally:
         logging.disable(disabled)
     return outcome
@@ -87,6 +93,11 @@ class Player:
         await self._bury()
         if self.loop.errors:
             world.audit.problem(3, f"an exception nobody looked at: {self.loop.errors[0]}")
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """What came of the run."""
+        world = self.world
         return Outcome(self.plan, world.audit.problems, world.lines, self._digest(), self.counts, world.happened)
 
     async def _until(self, at_s: float) -> None:
@@ -301,7 +312,8 @@ class Player:
         """Wait until everybody has folded all that is in the log: news take their time."""
         for _ in range(100):
             head = self.world.recorder.head().position
-            if all(process.kernel.state.position == head for process in self.world.alive):
+            folded = all(process.kernel.state.position == head for process in self.world.alive)
+            if folded and not any(map(self.world.audit.is_behind, self._watchers())):
                 return
             await asyncio.sleep(0.01)
 
@@ -348,9 +360,14 @@ class Player:
         rebuilt.apply([event_of(StoredRow(*row)) for row in world.recorder.rows])
         alive = {item.label: item.kernel.state.digest() for item in world.alive}
         world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
-        for process in world.alive:
-            for number in range(1, process.watchers + 1):
-                world.audit.watched_to_the_end(f"{process.label}'s subscriber {number}")
+        for watcher in self._watchers():
+            if world.audit.is_behind(watcher):
+                world.audit.problem(8, f"{watcher} was not told of everything")
+
+    def _watchers(self) -> list[str]:
+        """The subscribers that still run."""
+        alive = self.world.alive
+        return [f"{process.label}'s subscriber {number + 1}" for process in alive for number in range(process.watchers)]
 
     async def _bury(self) -> None:
         """End every task: the dead take their last steps now, and can do nothing with them."""

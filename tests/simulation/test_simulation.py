@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import loop
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import play
@@ -45,6 +46,14 @@ def test_a_planted_bug_is_noticed(name: str) -> None:
     """A kernel that breaks a rule of the protocol is caught within a few seeds."""
     with planted(name):
         assert any(play(from_seed(seed), trace=False).failed for seed in range(SEEDS_MAX))
+
+
+def test_what_repeats_itself_without_a_pause_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that never comes to rest ends with a finding, not with a hang."""
+    monkeypatch.setattr(loop, "STEPS_MAX", 40_000)
+    with planted("questions_without_a_pause"):
+        found = [play(from_seed(seed), trace=False).problems for seed in range(3, 7)]
+    assert any("without a pause" in str(problem) for problems in found for problem in problems)
 
 
 def test_what_was_planted_is_gone() -> None:
