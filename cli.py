@@ -35,7 +35,7 @@ else:
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "wait"),
-    "Look": ("get", "describe", "events", "health", "explain", "completion"),
+    "Look": ("get", "describe", "events", "health", "metrics", "explain", "completion"),
     "Run": ("run", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
@@ -202,6 +202,14 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
         return function(*args, told=ProcessLog(log_format, log_level), **given)
 
     return with_log
+
+
+def metrics_options(function: Callable[..., T]) -> Callable[..., T]:
+    """Where metrics are served, handed over as `metrics_host` and `metrics_port`."""
+    function = option("--metrics-host", envvar="ORDERCTL_METRICS_HOST", default="127.0.0.1", show_default=True,
+                      metavar="HOST", help="Where the metrics are served.")(function)  # fmt: skip
+    return option("--metrics-port", envvar="ORDERCTL_METRICS_PORT", type=click.IntRange(0, 65535), metavar="N",
+                  help="Port of /metrics, /healthz and /readyz; 0 is any, and told. Default: none.")(function)  # fmt: skip
 
 
 def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -738,6 +746,29 @@ def health(target: Target, form: str) -> int:
 
 
 @cli.command()
+@option("-o", "--output", "form", type=click.Choice(["table", "json", "prometheus"]), envvar="ORDERCTL_METRICS_OUTPUT",
+        default="table", show_default=True, help="Format; the table leaves out buckets and zeros.")  # fmt: skip
+@metrics_options
+@target_options
+def metrics(target: Target, metrics_host: str, metrics_port: int | None, form: str) -> None:
+    """Show what a running kernel counts, or what the log tells.
+
+    With --metrics-port it asks the kernel that serves there (`orderctl run --metrics-port N`), and --log is not looked at.
+    Without, it is computed from the log: intents, differences, unknown attempts, findings, conditions. What only a running
+    process can count (durations, retries, calls) is in no log.
+
+    \b
+    Example:
+      orderctl metrics
+      orderctl metrics --metrics-port 9464 -o prometheus
+    """
+    from replay import metrics as shown
+
+    text = with_kernel(target, shown.from_log) if metrics_port is None else shown.fetched(metrics_host, metrics_port)
+    show(shown.metrics_as(text, shown.MetricsFormat(form)))
+
+
+@cli.command()
 @click.argument("path", required=False, default="", shell_complete=lambda ctx, param, begun: explain_paths(begun))
 @option("--recursive", is_flag=True, help="The whole tree of fields, names and types alone.")
 def explain(path: str, recursive: bool) -> None:
@@ -798,10 +829,18 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
         help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
 @paper_options
+@metrics_options
 @log_options
 @target_options
 def run(
-    target: Target, venue: str, address: str | None, paper: dict[str, Any], config: dict[str, Any], told: ProcessLog
+    target: Target,
+    venue: str,
+    address: str | None,
+    paper: dict[str, Any],
+    config: dict[str, Any],
+    told: ProcessLog,
+    metrics_host: str,
+    metrics_port: int | None,
 ) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
@@ -809,19 +848,25 @@ def run(
     just run it again. A second one on the same log stands by and takes over. Settings: ORDERCTL_KERNEL_… over [kernel] of
     --config over defaults.
 
+    With --metrics-port it serves /metrics (for Prometheus), /healthz (200 while its loop and its projections advance, else
+    503 with the reason) and /readyz (200 while it acts, else 503 with the conditions that are missing).
+
     \b
     Example:
       orderctl run --log sqlite:///kernel.db --log-format json
+      orderctl run --metrics-port 9464
       orderctl run --address 127.0.0.1:7000 --log postgresql://localhost/orders
     """
-    from replay import running
+    from replay import running, serving
 
-    options = running.PaperOptions(address=address, **paper)
-    settings = running.settings_over(config.get("kernel", {}), os.environ)
-    chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
-    return run_until_signal(
-        told, lambda tell: running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=tell)
-    )
+    with serving.listening(metrics_host, metrics_port) as bound:
+        options = running.PaperOptions(address=address, **paper)
+        settings = running.settings_over(config.get("kernel", {}), os.environ)
+        chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
+        work = functools.partial(
+            running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound
+        )
+        return run_until_signal(told, lambda tell: work(say=tell))
 
 
 @cli.command("paper-exchange")

@@ -17,6 +17,7 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.lease import Lease
 from kernel.lifecycle import Record, client_order_id
+from kernel.metrics import Metrics
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -63,6 +64,7 @@ class AttemptSender:
         clock: Clock,
         ids: IdFactory,
         settings: KernelSettings,
+        metrics: Metrics | None = None,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -71,6 +73,7 @@ class AttemptSender:
         self._clock = clock
         self._ids = ids
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self.epoch = 0
         self.calls: set[int] = set()
         """Positions of the attempts whose call is running in this process."""
@@ -113,21 +116,29 @@ class AttemptSender:
             await self._verdict(
                 intent.intent_id, failed(intent.intent_id, started, AttemptOutcome.REJECTED, text, failures=1)
             )
+            self._metrics.attempts.add(target.kind, AttemptOutcome.REJECTED)
 
     def _client_order_id(self, intent_id: str, number: int) -> str:
         longest = self._venue.capabilities.client_order_id_max_length
         return client_order_id(self._state.log_id, intent_id, number, max_length=longest)
 
     async def _attempt(self, intent_id: str, generation: int, target: Target, *, version: int) -> bool:
+        first = all(item.generation != generation for item in self._state.record(intent_id).attempts)
         started = await self._start(intent_id, generation, target, version=version)
         if started is None:
             return False
         self.calls.add(started)
         try:
-            await self._send(intent_id, target, started)
+            await self._send(intent_id, target, started, first=first)
         finally:
             self.calls.discard(started)
+        self._metrics.attempts.add(target.kind, self._outcome(intent_id, started))
         return True
+
+    def _outcome(self, intent_id: str, started: int) -> AttemptOutcome:
+        """What is known of an attempt whose call has ended; one that the record keeps no longer has happened."""
+        known = self._state.record(intent_id).attempts
+        return next((item.outcome for item in known if item.position == started), AttemptOutcome.ACCEPTED)
 
     async def _start(self, intent_id: str, generation: int, target: Target, *, version: int) -> int | None:
         """Record the attempt, under the version that the plan was made on; its position, or None on a conflict."""
@@ -146,6 +157,7 @@ class AttemptSender:
             raise
         except ConflictError:
             return None
+        self._metrics.attempts_started.add(target.kind)
         return appended.first_position
 
     def _started_event(self, intent_id: str, generation: int, target: Target) -> events.AttemptStarted:
@@ -181,7 +193,7 @@ class AttemptSender:
             decided_at_ns=now_ns,
         )
 
-    async def _send(self, intent_id: str, target: Target, started: int) -> None:
+    async def _send(self, intent_id: str, target: Target, started: int, *, first: bool) -> None:
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == started)
         call = self._prepare(target, attempt)
@@ -190,9 +202,13 @@ class AttemptSender:
         if objection is not None:
             await self._not_sent(record, attempt, objection)
             return
+        if first and record.intent is not None:
+            # Later calls for the same wish tell of the venue, not of us.
+            self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, target.kind)
         try:
-            async with asyncio.timeout(self._settings.request_timeout_s):
-                report = await call()
+            with self._metrics.calling(target.kind, self._clock):
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    report = await call()
         except Rejected as refusal:
             await self._rejected(intent_id, attempt, refusal)
         except NotSent as problem:

@@ -16,6 +16,7 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
 from kernel.lifecycle import Command, Record, decide, order_state
 from kernel.log.base import Append, EventLog, Write
+from kernel.metrics import Metrics
 from kernel.models import Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
@@ -72,11 +73,14 @@ class Waiters:
 class CommandHandler:
     """Decides and records commands about intents."""
 
-    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory) -> None:
+    def __init__(
+        self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics | None = None
+    ) -> None:
         self._log = log
         self._state = state
         self._clock = clock
         self._ids = ids
+        self._metrics = metrics or Metrics()
 
     async def handle(
         self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND
@@ -105,15 +109,15 @@ class CommandHandler:
     async def _append(
         self, record: Record, made: list[events.BaseEvent], command_id: bytes, *, actor: str, evidence: Evidence
     ) -> None:
-        appended = await self._log.append(
-            Append(
-                command_id=command_id,
-                writes=(Write(events.intent_stream(record.intent_id), tuple(made), record.version),),
-                actor=actor,
-                evidence=evidence,
-                correlation_id=command_id.hex(),
-            )
+        command = Append(
+            command_id=command_id,
+            writes=(Write(events.intent_stream(record.intent_id), tuple(made), record.version),),
+            actor=actor,
+            evidence=evidence,
+            correlation_id=command_id.hex(),
         )
+        with self._metrics.appending(self._clock):
+            appended = await self._log.append(command)
         await self._state.reached(appended.last_position)
 
 
@@ -200,3 +204,9 @@ async def awaited_symbol(
     raise ValidationError(
         "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
     )
+
+
+def check_wait(wait: str) -> None:
+    """`ValidationError` for what a command cannot wait for."""
+    if wait not in ("ack", "recorded"):
+        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])

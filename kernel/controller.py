@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from kernel.commands import (
     Waiters,
     awaited_symbol,
     cancel_answered,
+    check_wait,
     modify_answered,
     modify_refusal,
     placement_answered,
@@ -37,7 +38,6 @@ from kernel.errors import (
     NotFoundError,
     NotReadyError,
     ValidationError,
-    Violation,
     WaitTimeoutError,
 )
 from kernel.given import check_type, checked, new_intent
@@ -46,6 +46,7 @@ from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
+from kernel.metrics import Metrics
 from kernel.models import (
     AccountState,
     AssetMetadata,
@@ -66,7 +67,7 @@ from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
-from kernel.writer import EventWriter
+from kernel.writer import EventWriter, logged
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class EventSourcedKernel(ExchangeKernel):
         ids: IdFactory | None = None,
         settings: KernelSettings | None = None,
         actor: str = "strategy:default",
+        metrics: Metrics | None = None,
     ) -> None:
         """Without a venue the kernel takes commands and answers queries, and never leads.
 
@@ -111,8 +113,9 @@ class EventSourcedKernel(ExchangeKernel):
         self._actor = actor
         self._readiness = readiness.Readiness(self._clock)
         self._waiters = Waiters()
-        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids)
+        self.metrics = metrics or Metrics()
+        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
         self._subscriptions = Subscriptions(log)
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -130,6 +133,7 @@ class EventSourcedKernel(ExchangeKernel):
             settings=self._settings,
             ids=self._ids,
             missing=self._readiness.missing,
+            metrics=self.metrics,
         )
         self._readiness.on_ready = self.engine.resync
         self._leadership: Leadership | None = None
@@ -148,6 +152,7 @@ class EventSourcedKernel(ExchangeKernel):
                 clock=self._clock,
                 ids=self._ids,
                 settings=self._settings,
+                metrics=self.metrics,
             )
 
     # ---------------------------------------------------------------------------------------------------- life
@@ -580,16 +585,3 @@ class EventSourcedKernel(ExchangeKernel):
         )
         if not in_time:
             raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
-
-
-async def logged(work: Awaitable[object], what: str) -> None:
-    """Do something whose failure is worth a line and no more."""
-    try:
-        await work
-    except KernelError as problem:
-        logger.warning("%s could not be recorded: %s", what, problem)
-
-
-def check_wait(wait: str) -> None:
-    if wait not in ("ack", "recorded"):
-        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])

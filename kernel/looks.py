@@ -15,9 +15,10 @@ from typing import TypeVar
 from kernel import events, settlement
 from kernel.attempts import RECONCILER
 from kernel.clock import Clock
-from kernel.errors import ConflictError, FencedError, OutcomeUnknown
+from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, finding_id, untold_findings
 from kernel.lifecycle.facts import OrderFacts
+from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -37,6 +38,10 @@ from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 from kernel.writer import EventWriter, Source
 
 Answer = TypeVar("Answer")
+ORDER_SCOPES = (LookScope.ORDER,)
+"""A look by a client order id."""
+LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
+"""A look at the lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +71,21 @@ class VenueLooker:
     """Looks for one venue, as the leader of one epoch."""
 
     def __init__(
-        self, state: KernelState, writer: EventWriter, venue: Venue, *, clock: Clock, settings: KernelSettings
+        self,
+        state: KernelState,
+        writer: EventWriter,
+        venue: Venue,
+        *,
+        clock: Clock,
+        settings: KernelSettings,
+        metrics: Metrics | None = None,
     ) -> None:
         self._state = state
         self._writer = writer
         self._venue = venue
         self._clock = clock
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._looked_ns: dict[str, dict[int, int]] = {}
         """Begin of the newest look for each unsettled attempt, by intent and position; gone after a restart, which looks
         anew."""
@@ -343,15 +356,16 @@ class VenueLooker:
         if not self._venue.capabilities.sees_closed:
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
         began_ns = self._clock.now_ns()
-        report = await self._ask(self._venue.order(symbol_id, client_order_id))
+        report = await self._ask(self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
         ended_ns = self._clock.now_ns()
+        self._metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
-            return Look((LookScope.ORDER,), began_ns, ended_ns, (), listed=False)
+            return Look(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order carries the same client id: it is told of, and the list tells them apart.
             await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
-        return Look((LookScope.ORDER,), began_ns, ended_ns, (report,), listed=is_open(report))
+        return Look(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
 
     async def _snapshot_look(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> Look:
         overlap_ns = (
@@ -361,11 +375,20 @@ class VenueLooker:
         )
         snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
+            self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
-        return look_of(snapshot, client_order_id, exchange_order_id)
+        look = look_of(snapshot, client_order_id, exchange_order_id)
+        self._metrics.looked(LIST_SCOPES, LookResult.FOUND if look.reports else LookResult.NOT_FOUND)
+        return look
 
-    async def _ask(self, question: Awaitable[Answer]) -> Answer:
-        return await answer_within(self._settings.query_timeout_s, question)
+    async def _ask(self, question: Awaitable[Answer], scopes: tuple[LookScope, ...] = LIST_SCOPES) -> Answer:
+        operation = Operation.ORDER if scopes is ORDER_SCOPES else Operation.SNAPSHOT
+        try:
+            with self._metrics.calling(operation, self._clock):
+                return await answer_within(self._settings.query_timeout_s, question)
+        except VenueError:
+            self._metrics.looked(scopes, LookResult.FAILED)
+            raise
 
     # ---------------------------------------------------------------------------------------------------------- the log
     async def _record_found(self, record: Record, look: Look, client_order_id: str) -> None:
@@ -495,7 +518,7 @@ def look_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: st
     ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
     fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
     return Look(
-        (LookScope.OPEN_ORDERS, LookScope.TRADES),
+        LIST_SCOPES,
         snapshot.began_ns,
         snapshot.ended_ns,
         (*fills, *listed),

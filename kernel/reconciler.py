@@ -22,6 +22,7 @@ from kernel.errors import FencedError, KernelError, NotFoundError, ValidationErr
 from kernel.lease import Lease
 from kernel.log.base import EventLog
 from kernel.looks import Looked, VenueLooker
+from kernel.metrics import Metrics, RunResult
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -73,6 +74,8 @@ class Failed:
 
 
 Outcome = Done | After | Retry | Failed
+
+RUN_RESULTS = {Done: RunResult.DONE, After: RunResult.AFTER, Failed: RunResult.FAILED, Retry: RunResult.ERROR}
 
 PRIORITIES = {
     planning.DifferenceKind.CANCEL: Priority.CANCEL,
@@ -128,6 +131,7 @@ class ReconciliationEngine:
         settings: KernelSettings | None = None,
         ids: IdFactory | None = None,
         missing: Callable[[], tuple[str, ...]] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`missing` names the readiness conditions that do not hold; while there are any, nothing is sent.
 
@@ -140,15 +144,14 @@ class ReconciliationEngine:
         self._settings = settings or KernelSettings()
         self._ids = ids or SeededIds()
         self._missing = missing or (lambda: ())
-        self._queue = WorkQueue(self._clock, keys_max=self._settings.queue_keys_max)
+        self._metrics = metrics or Metrics()
+        self._queue = self._new_queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._pacing = Pacing(self._clock, self._ids, self._settings)
         self._doubted: set[str] = set()
         """Intents whose live order a list did not show, or that has not been confirmed for long."""
         self._forced: set[str] = set()
         """Intents to run once past any backoff."""
-        self._error_count = 0
-        self._retry_count = 0
         self._lag_ns = 0
         self.running = False
         self.on_fenced: Callable[[], None] = lambda: None
@@ -167,12 +170,24 @@ class ReconciliationEngine:
             )
         if state is None or folded_state(self.intent_store) is not state:
             raise ValidationError("an engine with a log needs the two event-sourced stores of one state")
-        writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
+        writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self._metrics)
         self._state = state
         self._sender = AttemptSender(
-            state, writer, venue, lease=lease, clock=self._clock, ids=self._ids, settings=self._settings
+            state,
+            writer,
+            venue,
+            lease=lease,
+            clock=self._clock,
+            ids=self._ids,
+            settings=self._settings,
+            metrics=self._metrics,
         )
-        self._looker = VenueLooker(state, writer, venue, clock=self._clock, settings=self._settings)
+        self._looker = VenueLooker(
+            state, writer, venue, clock=self._clock, settings=self._settings, metrics=self._metrics
+        )
+
+    def _new_queue(self) -> WorkQueue:
+        return WorkQueue(self._clock, keys_max=self._settings.queue_keys_max, metrics=self._metrics)
 
     # ---------------------------------------------------------------------------------------------------- life
     def lead(self, epoch: int) -> None:
@@ -188,7 +203,7 @@ class ReconciliationEngine:
         self.running = True
         if self._sender is None:
             return
-        self._queue = WorkQueue(self._clock, keys_max=self._settings.queue_keys_max)
+        self._queue = self._new_queue()
         self._tasks = [
             asyncio.create_task(self._work(), name=f"reconciler-{number}") for number in range(self._settings.workers)
         ]
@@ -262,19 +277,27 @@ class ReconciliationEngine:
 
     async def _run(self, intent_id: str) -> Outcome:
         began_ns = self._clock.now_ns()
+        outcome, result = await self._try(intent_id)
+        took_ns = self._clock.now_ns() - began_ns
+        self._metrics.reconciles.add(result)
+        self._metrics.reconcile_duration.observe_ns(took_ns)
+        if result in (RunResult.DONE, RunResult.AFTER, RunResult.FAILED):
+            self._lag_ns = took_ns
+        return outcome
+
+    async def _try(self, intent_id: str) -> tuple[Outcome, RunResult]:
         try:
             outcome = await self.reconcile(intent_id)
         except FencedError as problem:
             logger.warning("%s", problem)
             self.on_fenced()
-            return Done("fenced")
+            return Done("fenced"), RunResult.FENCED
         except KernelError as problem:
-            return Retry(problem)
+            return Retry(problem), RunResult.ERROR
         except Exception as problem:
             logger.exception("reconciling %s went wrong", intent_id, extra={"intent_id": intent_id})
-            return Retry(problem)
-        self._lag_ns = self._clock.now_ns() - began_ns
-        return outcome
+            return Retry(problem), RunResult.BUG
+        return outcome, RUN_RESULTS[type(outcome)]
 
     def requeue(self, intent_id: str, outcome: Outcome) -> None:
         """The one place where the outcome of a run becomes what the queue does."""
@@ -284,8 +307,8 @@ class ReconciliationEngine:
             case After(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case Retry(error=error):
-                self._error_count += 1
-                self._retry_count += 1
+                self._metrics.error_count.add()
+                self._metrics.retry_count.add()
                 logger.info("%s: %s; again later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._pacing.slow_down(intent_id))
 
@@ -487,6 +510,14 @@ class ReconciliationEngine:
             "running": self.running,
             "reconciliation_lag_ms": self._lag_ns // NS_PER_MS,
             "pending_reconciliations": self._queue.pending,
-            "error_count": self._error_count,
-            "retry_count": self._retry_count,
+            "error_count": self._metrics.error_count.value(),
+            "retry_count": self._metrics.retry_count.value(),
         }
+
+    def observe(self) -> None:
+        """Set the metrics that are measured when somebody asks."""
+        self._queue.observe()
+        self._metrics.running.set(self.running)
+        self._metrics.reconciliation_lag_ms.set(self._lag_ns / NS_PER_MS)
+        self._metrics.pending_reconciliations.set(self._queue.pending)
+        self._metrics.workers.set(self._settings.workers)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import finding_id
-from kernel.looks import answer_within
+from kernel.looks import Answer, answer_within
+from kernel.metrics import Metrics, Operation, RelistResult
 from kernel.models import Evidence, ExecType, Finding, FindingKind, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
@@ -51,6 +52,7 @@ class VenueSession:
         clock: Clock,
         ids: IdFactory,
         settings: KernelSettings,
+        metrics: Metrics | None = None,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -60,6 +62,7 @@ class VenueSession:
         self._clock = clock
         self._ids = ids
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -77,6 +80,7 @@ class VenueSession:
     async def run(self, epoch: int) -> None:
         """Keep a session with the venue until cancelled, as the leader of an epoch."""
         failures = 0
+        self._metrics.relisted_ns = self._clock.now_ns()
         try:
             while True:
                 try:
@@ -89,6 +93,7 @@ class VenueSession:
                     self._lost("ConnectFailed", str(problem))
                 await self._pause(failures)
         finally:
+            self._metrics.relisted_ns = None
             self._lost("NotLeading", "")
             await self._venue.close()
 
@@ -103,7 +108,8 @@ class VenueSession:
 
     async def _one_session(self, epoch: int) -> None:
         """From connect to the end of the stream. The stream is heard before the first question is asked."""
-        await answer_within(self._settings.query_timeout_s, self._venue.connect())
+        await self._ask(Operation.CONNECT, self._venue.connect())
+        self._note_connect()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
@@ -121,6 +127,15 @@ class VenueSession:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._venue.close()
+
+    async def _ask(self, operation: Operation, question: Awaitable[Answer]) -> Answer:
+        with self._metrics.calling(operation, self._clock):
+            return await answer_within(self._settings.query_timeout_s, question)
+
+    def _note_connect(self) -> None:
+        if self._metrics.connects.value():
+            self._metrics.reconnects.add()
+        self._metrics.connects.add()
 
     async def _record_capabilities(self, epoch: int) -> None:
         """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
@@ -150,9 +165,16 @@ class VenueSession:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            await self.ingest([report for report in batch if report is not None], source)
+            reports = [report for report in batch if report is not None]
+            self._note_reports(len(reports))
+            await self.ingest(reports, source)
             if batch[-1] is None:
                 return
+
+    def _note_reports(self, count: int) -> None:
+        if count:
+            self._metrics.reports.add(by=count)
+            self._metrics.heard_ns = self._clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
@@ -195,10 +217,12 @@ class VenueSession:
             try:
                 await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
                 complete = await self.relist()
+                self._metrics.relists.add(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE)
             except ScaleChanged:
                 raise
             except VenueError as problem:
                 complete = False
+                self._metrics.relists.add(RelistResult.FAILED)
                 self.error_count += 1
                 logger.warning("the venue could not be listed: %s", problem)
             failures = 0 if complete else failures + 1
@@ -224,7 +248,7 @@ class VenueSession:
     async def relist(self) -> bool:
         """Ask for open orders, trades and balances, and record what is news; whether the answer was complete."""
         since_ns = self._trades_since_ns()
-        snapshot = await answer_within(self._settings.query_timeout_s, self._venue.snapshot(since_ns))
+        snapshot = await self._ask(Operation.SNAPSHOT, self._venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
@@ -233,6 +257,7 @@ class VenueSession:
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
             await self._check_balances()
+            self._metrics.relisted_ns = self._clock.now_ns()
             self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
 
@@ -327,8 +352,8 @@ class VenueSession:
     # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:
         """Record symbols and assets that are new or changed. Scales never change: a venue that says so is refused."""
-        assets = await answer_within(self._settings.query_timeout_s, self._venue.assets())
-        symbols = await answer_within(self._settings.query_timeout_s, self._venue.symbols())
+        assets = await self._ask(Operation.ASSETS, self._venue.assets())
+        symbols = await self._ask(Operation.SYMBOLS, self._venue.symbols())
         made: list[events.BaseEvent] = [
             events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
         ]

@@ -15,6 +15,7 @@ from collections import deque
 from enum import IntEnum
 
 from kernel.clock import NS_PER_S, Clock
+from kernel.metrics import Metrics, QueueMetrics
 
 
 class Priority(IntEnum):
@@ -30,8 +31,9 @@ class Priority(IntEnum):
 class WorkQueue:
     """Keys to work on. Not thread-safe: it lives on one event loop."""
 
-    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000) -> None:
+    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics | None = None) -> None:
         self._clock = clock
+        self._metrics = QueueMetrics(metrics or Metrics(), clock)
         self._keys_max = keys_max
         self._serial = itertools.count()
         self._ready: list[tuple[int, int, str]] = []
@@ -60,6 +62,10 @@ class WorkQueue:
         """Keys that are ready, delayed or being worked on."""
         return len(self._rank) + len(self._due) + len(self._working)
 
+    def observe(self) -> None:
+        """Set the metrics that are measured when somebody asks."""
+        self._metrics.observe(len(self))
+
     def is_working(self, key: str) -> bool:
         """Whether a worker has a key."""
         return key in self._working
@@ -68,11 +74,13 @@ class WorkQueue:
         """Make a key ready. Where it is there already, the earlier rank counts; a delay on it is over."""
         if not self._open:
             return
+        now_ns = self._clock.now_ns()
+        self._metrics.added(key, now_ns)
         if key in self._working:
             self._again[key] = max(priority, self._again.get(key, priority))
             return
         self._due.pop(key, None)
-        rank = (self._clock.now_ns() - priority * NS_PER_S, next(self._serial))
+        rank = (now_ns - priority * NS_PER_S, next(self._serial))
         if key in self._rank and self._rank[key] <= rank:
             return
         assert len(self._rank) < self._keys_max, "more keys than there can be"
@@ -82,7 +90,10 @@ class WorkQueue:
 
     def add_at(self, key: str, instant_ns: int) -> None:
         """Make a key ready at an instant. An earlier time, or being ready, wins."""
-        if not self._open or key in self._rank or self._due.get(key, instant_ns + 1) <= instant_ns:
+        if not self._open:
+            return
+        self._metrics.put_off()
+        if key in self._rank or self._due.get(key, instant_ns + 1) <= instant_ns:
             return
         if instant_ns <= self._clock.now_ns():
             self.add(key)
@@ -107,6 +118,7 @@ class WorkQueue:
     def done(self, key: str) -> None:
         """The caller is through with a key; if it was added meanwhile, it is ready again."""
         self._working.discard(key)
+        self._metrics.done(key)
         if not self._working:
             self._idle.set()
         if (priority := self._again.pop(key, None)) is not None:
@@ -123,6 +135,7 @@ class WorkQueue:
         self._due.clear()
         self._delayed.clear()
         self._again.clear()
+        self._metrics.closed()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -137,6 +150,7 @@ class WorkQueue:
             if self._rank.get(key) == (rank, serial):
                 del self._rank[key]
                 self._working.add(key)
+                self._metrics.taken(key)
                 self._idle.clear()
                 return key
         return None

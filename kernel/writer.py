@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
+from kernel.errors import KernelError
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
+from kernel.metrics import Metrics
 from kernel.models import Evidence
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,14 @@ class Source:
 class EventWriter:
     """Appends the machine's events and waits for the fold."""
 
-    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory) -> None:
+    def __init__(
+        self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics | None = None
+    ) -> None:
         self._log = log
         self._state = state
         self._clock = clock
         self._ids = ids
+        self._metrics = metrics or Metrics()
 
     async def append(
         self,
@@ -57,19 +65,19 @@ class EventWriter:
         elects: bool = False,
     ) -> Appended:
         """Record events of one stream, and return once the fold has them."""
-        appended = await self._log.append(
-            Append(
-                command_id=command_id or self._ids.command_id(self._clock.now_ns()),
-                writes=(Write(stream_id, tuple(new_events), expected_version),),
-                actor=actor,
-                evidence=evidence,
-                correlation_id=self._correlation_id(stream_id),
-                causation_position=causation_position,
-                epoch=epoch,
-                is_fact=is_fact,
-                elects=elects,
-            )
+        command = Append(
+            command_id=command_id or self._ids.command_id(self._clock.now_ns()),
+            writes=(Write(stream_id, tuple(new_events), expected_version),),
+            actor=actor,
+            evidence=evidence,
+            correlation_id=self._correlation_id(stream_id),
+            causation_position=causation_position,
+            epoch=epoch,
+            is_fact=is_fact,
+            elects=elects,
         )
+        with self._metrics.appending(self._clock):
+            appended = await self._log.append(command)
         await self._state.reached(appended.last_position)
         return appended
 
@@ -106,7 +114,7 @@ class EventWriter:
     async def _fact(
         self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: Source
     ) -> Appended:
-        return await self.append(
+        appended = await self.append(
             events.intent_stream(intent_id),
             made,
             actor=source.actor,
@@ -115,6 +123,9 @@ class EventWriter:
             causation_position=source.attempt_position,
             is_fact=True,
         )
+        if not appended.duplicate:
+            self._metrics.fills.add(by=sum(isinstance(event, events.OrderFilled) for event in made))
+        return appended
 
     async def external(self, report: ExecutionReport, source: Source) -> None:
         """Record a report of an order that is not ours."""
@@ -127,6 +138,14 @@ class EventWriter:
             command_id=report_command_id("", report),
             is_fact=True,
         )
+
+
+async def logged(work: Awaitable[object], what: str) -> None:
+    """Do something whose failure is worth a line and no more."""
+    try:
+        await work
+    except KernelError as problem:
+        logger.warning("%s could not be recorded: %s", what, problem)
 
 
 EXTERNAL_FIELDS = (

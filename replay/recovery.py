@@ -14,6 +14,7 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import ValidationError
 from kernel.lease import Lease, lease_for
 from kernel.log import EventLog, open_log
+from kernel.metrics import Metrics
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from projections.state import State
@@ -31,6 +32,7 @@ async def open_kernel(
     ids: IdFactory | None = None,
     settings: KernelSettings | None = None,
     actor: str = "strategy:default",
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
 
@@ -46,7 +48,14 @@ async def open_kernel(
     opened = opened_log(log, exchange_id, clock=clock, ids=ids)
     try:
         kernel = build_kernel(
-            opened, venue=venue, lease=lease, clock=clock, ids=ids, settings=settings or KernelSettings(), actor=actor
+            opened,
+            venue=venue,
+            lease=lease,
+            clock=clock,
+            ids=ids,
+            settings=settings or KernelSettings(),
+            actor=actor,
+            metrics=metrics,
         )
         try:
             await kernel.start()
@@ -77,6 +86,7 @@ def build_kernel(
     ids: IdFactory,
     settings: KernelSettings,
     actor: str,
+    metrics: Metrics | None = None,
 ) -> EventSourcedKernel:
     """The kernel and its parts, not started."""
     state = State()
@@ -93,4 +103,5 @@ def build_kernel(
         ids=ids,
         settings=settings,
         actor=actor,
+        metrics=metrics,
     )

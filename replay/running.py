@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import tomllib
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,22 @@ from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
 from kernel.log.opening import sqlite_path
+from kernel.metrics import Metrics
 from kernel.readiness import LEASE_HELD
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from replay.health import leader_of
+from replay.metrics import exposition
 from replay.recovery import open_kernel
+from replay.serving import address_of, serving
+from replay.vitals import Vitals
 
 Say = Callable[[str], None]
 LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "log_format",
-            "log_level")  # fmt: skip
+            "log_level", "metrics_port", "metrics_host")  # fmt: skip
 """What a configuration file may set beside its table `kernel`."""
 
 
@@ -72,11 +77,48 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None
 
 
 async def run_kernel(
-    url: str, exchange_id: str, venue: Venue, *, settings: KernelSettings | None = None, say: Say
+    url: str,
+    exchange_id: str,
+    venue: Venue,
+    *,
+    settings: KernelSettings | None = None,
+    bound: socket.socket | None = None,
+    say: Say,
 ) -> None:
-    """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk."""
-    async with open_kernel(url, exchange_id=exchange_id, venue=venue, settings=settings, actor="kernel") as kernel:
-        await report_readiness(kernel, say)
+    """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
+
+    At a socket given, metrics and health are served, from before the log is folded until the kernel has stopped.
+    """
+    metrics = Metrics()
+    async with (
+        vitals_at(bound, metrics, exchange_id, say) as vitals,
+        open_kernel(
+            url, exchange_id=exchange_id, venue=venue, settings=settings, actor="kernel", metrics=metrics
+        ) as kernel,
+    ):
+        vitals.kernel = kernel
+        try:
+            await report_readiness(kernel, say)
+        finally:
+            vitals.kernel = None
+
+
+@asynccontextmanager
+async def vitals_at(bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say) -> AsyncIterator[Vitals]:
+    """What a process says of itself, at a socket; without one nobody hears it."""
+    if bound is None:
+        yield Vitals(metrics, None)
+        return
+    vitals = Vitals(metrics, exposition(metrics.families(), exchange_id, of_process=True))
+    beating = asyncio.create_task(vitals.beat(), name="vitals-beat")
+    try:
+        async with serving(bound, vitals.answer):
+            say(f"metrics: http://{address_of(bound)}/metrics")
+            yield vitals
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await vitals.close()
 
 
 async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:

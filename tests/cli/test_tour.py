@@ -59,6 +59,7 @@ def test_a_session_at_the_desk(tmp_path: Path) -> None:
 def walk(desk: Tour, ladder: Path) -> None:
     """The session, while a kernel leads."""
     assert "ready" in desk.does("health -o json")
+    assert "exchange_kernel_ready 1.0" in desk.does("metrics -o prometheus")
     assert "How long the order works." in desk.does("explain intent.order.time_in_force")
     assert "complete" in desk.does("completion bash")
     assert desk.does(f"diff -f {ladder}", code=1).count("+++") == 2

@@ -1,0 +1,211 @@
+"""Whether a running kernel lives and acts, and its metrics as text: what `/healthz`, `/readyz` and `/metrics` say.
+
+Called by `replay.serving` with a path. Lives means: the event loop turns in time and the fold advances. A log that is away
+is no reason to be ended: starting again would not bring it back. Acts means: all readiness conditions hold. Promises:
+however often it is asked, the log is looked at once at a time, and counting takes a tenth of the time at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from kernel import EventSourcedKernel
+from kernel.clock import Clock, SystemClock
+from kernel.gauges import observe_health, observe_intents, observe_kernel
+from kernel.metrics import Metrics
+from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
+from replay.metrics import Exposition
+from replay.serving import Reply
+
+Found = TypeVar("Found")
+NOT_RUNNING: dict[str, Any] = {"conditions": [], "ready": False, "leader": False, "lag_events": None}
+"""The health of a kernel that has not recovered yet, or has stopped: nothing holds."""
+
+BEAT_S = 0.5
+"""How often the event loop is asked whether it is late."""
+LATE_S_MAX = 5.0
+"""The event loop does not advance when it is later than this."""
+STUCK_S_MAX = 10.0
+"""The projections do not advance when they are behind the log and have not moved for this long."""
+LOG_S_MAX = 3.0
+"""How long the log's answer is waited for."""
+MEASURE_S_MAX = 8.0
+"""How long a scrape may take: whoever scrapes gives up after 10 s."""
+COUNT_S_MAX = 1.0
+"""How long the count of live intents is waited for; where there are very many, the newest finished one is told."""
+FRESH_S = 0.25
+"""What was found this long ago is told again."""
+REST = 10
+"""Counting rests for so many times as long as it took."""
+
+
+class Shared(Generic[Found]):
+    """One answer for all who ask at the same time, and for a moment after."""
+
+    def __init__(self, find: Callable[[], Awaitable[Found]], *, rest: int = 1) -> None:
+        """What took long to find is told again for `rest` times as long."""
+        self._find = find
+        self._rest = rest
+        self._task: asyncio.Task[Found] | None = None
+        self._fresh_until_s = 0.0
+
+    async def get(self, timeout_s: float) -> Found:
+        """The answer. Raises `TimeoutError` when there is none in time; it is still looked for then."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or (self._task.done() and loop.time() >= self._fresh_until_s):
+            self._task = loop.create_task(self._timed())
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.shield(self._task)
+
+    async def _timed(self) -> Found:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        found = await self._find()
+        self._fresh_until_s = loop.time() + max(FRESH_S, self._rest * (loop.time() - began_s))
+        return found
+
+    async def close(self) -> None:
+        """Look no further."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Progress:
+    """Whether the fold advances, from looks at how far it is and how far behind."""
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._behind_since_s: float | None = None
+        self._stuck_since_s: float | None = None
+
+    def note(self, position: int, lag: int, now_s: float) -> None:
+        """The fold is at a position, so many events behind."""
+        if lag <= 0:
+            self._behind_since_s = self._stuck_since_s = None
+        else:
+            self._behind_since_s = now_s if self._behind_since_s is None else self._behind_since_s
+            if self._stuck_since_s is None or position != self._position:
+                self._stuck_since_s = now_s
+        self._position = position
+
+    def behind_s(self, now_s: float) -> float:
+        """For how long it has been behind without a pause."""
+        return 0.0 if self._behind_since_s is None else now_s - self._behind_since_s
+
+    def stuck_s(self, now_s: float) -> float:
+        """For how long it has been behind and has not moved."""
+        return 0.0 if self._stuck_since_s is None else now_s - self._stuck_since_s
+
+
+class Vitals:
+    """What a process that runs a kernel says of itself."""
+
+    def __init__(self, metrics: Metrics, exposition: Exposition | None, *, clock: Clock | None = None) -> None:
+        self.kernel: EventSourcedKernel | None = None
+        """The kernel while it runs: none before it has recovered and once it stops."""
+        self._metrics = metrics
+        self._exposition = exposition
+        self._clock = clock or SystemClock()
+        self._progress = Progress()
+        self._beat_s: float | None = None
+        self._health = Shared(self._look)
+        self._count = Shared(self._count_intents, rest=REST)
+        self._text = Shared(self._measure)
+
+    # ------------------------------------------------------------------------------------------------------- looking
+    async def beat(self) -> None:
+        """Notice when the event loop is late, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._beat_s = loop.time()
+            await asyncio.sleep(BEAT_S)
+            self._metrics.loop_lag.set(self._late_s())
+
+    def _late_s(self) -> float:
+        now_s = asyncio.get_running_loop().time()
+        return 0.0 if self._beat_s is None else max(0.0, now_s - self._beat_s - BEAT_S)
+
+    async def _look(self) -> dict[str, Any] | None:
+        """A health check; None when there is no kernel to check."""
+        if self.kernel is None:
+            return None
+        found = await self.kernel.health_check()
+        if found["lag_events"] is not None:
+            self._progress.note(found["position"], found["lag_events"], asyncio.get_running_loop().time())
+        return found
+
+    async def _count_intents(self) -> None:
+        if self.kernel is not None:
+            await observe_intents(self._metrics, self.kernel.state, now_ns=self._clock.now_ns())
+
+    async def _measure(self) -> str:
+        assert self._exposition is not None
+        if self.kernel is not None:
+            observe_kernel(self.kernel, now_ns=self._clock.now_ns())
+            with suppress(TimeoutError):
+                await self._count.get(COUNT_S_MAX)
+        try:
+            observe_health(self._metrics, await self._health.get(LOG_S_MAX) or NOT_RUNNING)
+        except TimeoutError:  # what else holds is not known, and is left as it was seen last
+            self._metrics.log_reachable.set(0)
+            self._metrics.ready.set(0)
+        self._metrics.lag_seconds.set(self._progress.behind_s(asyncio.get_running_loop().time()))
+        return self._exposition.text()
+
+    # ------------------------------------------------------------------------------------------------------- answering
+    async def answer(self, path: str) -> Reply | None:
+        """What is said at a path; None where there is nothing."""
+        match path:
+            case "/healthz":
+                return await self.live()
+            case "/readyz":
+                return await self.ready()
+            case "/metrics" if self._exposition is not None:
+                try:
+                    return Reply(200, await self._text.get(MEASURE_S_MAX), self._exposition.content_type)
+                except TimeoutError:
+                    return Reply(503, "the metrics could not be measured in time\n")
+        return None
+
+    async def live(self) -> Reply:
+        """200 while the event loop and the projections advance, else 503 with the reason."""
+        if (late_s := self._late_s()) > LATE_S_MAX:
+            return Reply(503, f"the event loop is {late_s:.1f} s late\n")
+        try:
+            found = await self._health.get(LOG_S_MAX)
+        except TimeoutError:
+            return Reply(200, f"ok; the log did not answer within {LOG_S_MAX:g} s\n")
+        if found is None:
+            return Reply(200, "ok; no kernel runs: it recovers, or it stops\n")
+        stuck_s = self._progress.stuck_s(asyncio.get_running_loop().time())
+        at_head = next(item for item in found["conditions"] if item["type"] == PROJECTIONS_AT_HEAD)
+        if at_head["reason"] in ("ReaderFailed", "Stopped"):
+            return Reply(503, f"the projections do not advance: {at_head['reason']}\n")
+        if found["lag_events"] is not None and stuck_s > STUCK_S_MAX:
+            text = f"the projections do not advance: {found['lag_events']} events behind for {stuck_s:.0f} s\n"
+            return Reply(503, text)
+        return Reply(200, "ok\n")
+
+    async def ready(self) -> Reply:
+        """200 when all conditions hold, else 503 naming those that are missing; reasons, but no texts of others."""
+        reasons: dict[str, str]
+        try:
+            found = await self._health.get(LOG_S_MAX)
+        except TimeoutError:
+            reasons = {PROJECTIONS_AT_HEAD: "LogUnavailable"}
+        else:
+            conditions = found["conditions"] if found is not None else []
+            reasons = {item["type"]: item["reason"] for item in conditions if not item["status"]}
+            reasons = dict.fromkeys(CONDITIONS, "NotRunning") if found is None else reasons
+        said = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
+        return Reply(503 if reasons else 200, json.dumps(said) + "\n", "application/json")
+
+    async def close(self) -> None:
+        """Look no further."""
+        for shared in (self._text, self._count, self._health):
+            await shared.close()
