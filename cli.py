@@ -786,7 +786,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 
     found = running.read_config(value)
     names = {"log": "log_url"}
-    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key != "kernel"}
+    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key not in ("kernel", "limits")}
     return found
 
 
@@ -796,7 +796,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 @option("--address", envvar="ORDERCTL_ADDRESS", metavar="ADDR",
         help="Where a paper exchange listens. Default: one in this process, its journal beside the log.")  # fmt: skip
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
-        help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
+        help="Options as keys, settings of the kernel in a table [kernel], pre-trade limits in [limits].")  # fmt: skip
 @paper_options
 @log_options
 @target_options
@@ -817,7 +817,7 @@ def run(
     from replay import running
 
     options = running.PaperOptions(address=address, **paper)
-    settings = running.settings_over(config.get("kernel", {}), os.environ)
+    settings = running.settings_over(config.get("kernel", {}), os.environ, limits=config.get("limits"))
     chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
     return run_until_signal(
         told, lambda tell: running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=tell)

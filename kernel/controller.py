@@ -112,7 +112,8 @@ class EventSourcedKernel(ExchangeKernel):
         self._readiness = readiness.Readiness(self._clock)
         self._waiters = Waiters()
         self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids)
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids)
+        limits = self._settings.limits
+        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids, limits=limits)
         self._subscriptions = Subscriptions(log)
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -318,8 +319,8 @@ class EventSourcedKernel(ExchangeKernel):
         reconciler goes on, and after `ack_timeout_s` the id is returned. `wait="recorded"` returns on the commit.
         `intent_id` may be given: again with an equal order it returns the id and its outcome.
 
-        Raises `ValidationError` (all violated constraints), `AlreadyExistsError` (the id has another order),
-        `NotReadyError` (the market is not known yet), `ExchangeError`.
+        Raises `ValidationError` (all violated constraints and limits), `AlreadyExistsError` (the id has another
+        order), `NotReadyError` (the market is not known yet), `ExchangeError`.
         """
         self._check()
         check_wait(wait)
@@ -365,7 +366,7 @@ class EventSourcedKernel(ExchangeKernel):
         anew. A total at or below what has filled cancels the rest. The same terms again are no error and no event. Waits
         for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
 
-        Raises `NotFoundError`, `ValidationError` (market, symbol or side), `ConflictError` (another generation),
+        Raises `NotFoundError`, `ValidationError` (market, symbol, side, limits), `ConflictError` (another generation),
         `ExchangeError`: too late (FILLED, EXPIRED or canceled), or refused; an order that works then keeps its old terms.
         What was refused may be mended: other terms are another generation.
         """
