@@ -34,7 +34,7 @@ else:
 
 T = TypeVar("T")
 SECTIONS = {
-    "Trade": ("place", "apply", "diff", "modify", "cancel", "wait"),
+    "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "explain", "completion"),
     "Run": ("run", "paper-exchange", "demo"),
 }
@@ -560,6 +560,76 @@ def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
             say(f"{intent_id}: no answer after {timeout:g} s, {waiting.now_is(kernel, intent_id)}; the kernel goes on")
 
     with_kernel(target, work)
+
+
+@cli.command("cancel-all")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
+@option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
+@option("--yes", is_flag=True, help="Do not show and ask first.")
+@option("--dry-run", is_flag=True, help="Show what would be canceled, and cancel nothing.")
+@target_options
+def cancel_all(target: Target, symbol: str | None, owner: str | None, yes: bool, dry_run: bool) -> int:
+    """Not want any live order any more, of a symbol or of a strategy.
+
+    Shows on stderr what it would cancel, and asks. What was shown is canceled and nothing else: orders that come meanwhile
+    stay. Returns once the log has every cancel; a line for each on stdout, the count on stderr. Exit code 1: you said no.
+
+    \b
+    Example:
+      orderctl cancel-all --symbol BTCUSDT --dry-run
+      orderctl cancel-all --owner mm-1 --yes
+    """
+    if not (yes or dry_run or is_asked()):
+        raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run to look")
+    if yes and not dry_run:
+        return with_kernel(target, lambda kernel: take_down(kernel, None, symbol, owner))
+    intent_ids = with_kernel(target, lambda kernel: show_chosen(kernel, symbol, owner, err=not dry_run))
+    if dry_run or not intent_ids:
+        return 0
+    if not click.confirm(f"Cancel {counted(len(intent_ids))}?", err=True):
+        say("nothing was canceled")
+        return 1
+    return with_kernel(target, lambda kernel: take_down(kernel, intent_ids, symbol, owner))
+
+
+def is_asked() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def counted(number: int, what: str = "order") -> str:
+    """A number of things, in words."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+async def show_chosen(kernel: EventSourcedKernel, symbol: str | None, owner: str | None, *, err: bool) -> list[str]:
+    """Show what would be canceled; the intents' ids."""
+    from replay import clearing, output
+
+    intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    click.echo(output.render(clearing.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
+    if not intent_ids:
+        say("there is nothing to cancel")
+    return intent_ids
+
+
+async def take_down(
+    kernel: EventSourcedKernel, intent_ids: list[str] | None, symbol: str | None, owner: str | None
+) -> int:
+    """Cancel what was shown, or without that what is there now; the exit code."""
+    from replay import clearing
+
+    if intent_ids is None:
+        intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    requested = 0
+    async for cleared in clearing.clear(kernel, intent_ids):
+        if cleared.problem:
+            say(cleared.line)
+        else:
+            click.echo(cleared.line)
+            requested += 1
+    say(f"{counted(requested, 'cancel')} requested" if intent_ids else "there is nothing to cancel")
+    return 0
 
 
 @cli.command()
