@@ -22,7 +22,7 @@ import pydantic
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
 from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
-from kernel.limits import Change, Claim, LimitSettings, booked_qty, violations
+from kernel.limits import NOTHING, Change, Claim, Exposure, LimitSettings, booked_qty, violations
 from kernel.order_spec import SymbolMetadata
 from kernel.state import KernelState
 
@@ -42,6 +42,73 @@ class Hold:
     until_ns: int | None = None
 
 
+class Holds:
+    """All that is held, summed up by symbol: what a check costs does not depend on how much is on its way."""
+
+    def __init__(self, state: KernelState, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+        self._by_intent: dict[str, dict[Hold, None]] = {}
+        self._sums: dict[str, Exposure] = {}
+        self._doubtful = False
+        self._swept_at = 0
+        """The state's position when what it knows by now was last let go."""
+
+    def add(self, hold: Hold) -> None:
+        """Hold this."""
+        self._by_intent.setdefault(hold.intent_id, {})[hold] = None
+        self._sum(hold.added, hold.orders)
+
+    def drop(self, hold: Hold) -> None:
+        """Let go of this, if it is still held."""
+        held = self._by_intent.get(hold.intent_id, {})
+        if hold not in held:
+            return
+        del held[hold]
+        if not held:
+            del self._by_intent[hold.intent_id]
+        self._sum(hold.added.negative(), -hold.orders)
+
+    def doubt(self, hold: Hold) -> None:
+        """Hold this until the state has it, or for `DOUBT_NS`."""
+        hold.until_ns = self._clock.now_ns() + DOUBT_NS
+        self._doubtful = True
+
+    def over(self, exposure: Exposure, symbol_id: str, *, but: str) -> Exposure:
+        """What is at stake with all that is on its way in a symbol, `but` for other commands about the same intent: of
+        those only one is appended."""
+        self._sweep()
+        if (held := self._sums.get(symbol_id)) is not None:
+            exposure = exposure.with_all(held)
+        for hold in self._by_intent.get(but, ()):
+            if hold.added.symbol_id == symbol_id:
+                exposure = exposure.plus(hold.added.negative(), orders=-hold.orders)
+        return exposure
+
+    def _sweep(self) -> None:
+        """Let go of what the state knows by now, and of what was in doubt for long enough."""
+        if self._state.position == self._swept_at and not self._doubtful:
+            return
+        self._swept_at = self._state.position
+        held = [hold for holds in self._by_intent.values() for hold in holds]
+        for hold in held:
+            if self._is_over(hold):
+                self.drop(hold)
+        self._doubtful = any(hold.until_ns is not None for holds in self._by_intent.values() for hold in holds)
+
+    def _is_over(self, hold: Hold) -> bool:
+        now_ns = self._clock.now_ns()
+        if hold.until_ns is not None and not now_ns <= hold.until_ns <= now_ns + DOUBT_NS:
+            return True
+        return hold.version != self._state.record(hold.intent_id).version
+
+    def _sum(self, added: Claim, orders: int) -> None:
+        changed = self._sums.get(added.symbol_id, NOTHING).plus(added, orders=orders)
+        self._sums[added.symbol_id] = changed
+        if changed == NOTHING:
+            del self._sums[added.symbol_id]
+
+
 class LimitGate:
     """Admits commands, or refuses them with every limit that they exceed."""
 
@@ -51,7 +118,7 @@ class LimitGate:
         self._own = own if own is not None and own.any else None
         self._read: tuple[Mapping[str, Any], LimitSettings | None] = ({}, None)
         """The limits as the log has them, and what they mean."""
-        self._holds: dict[Hold, None] = {}
+        self._holds = Holds(state, clock)
         self._sent: deque[tuple[int, str]] = deque()
         """Instant and symbol of each command of the last second."""
 
@@ -67,20 +134,20 @@ class LimitGate:
         self._check(record.intent_id, change, command.symbol, settings)
         hold = Hold(record.intent_id, record.version, change.added, orders=1 if change.claim is None else 0)
         sent = None if change.only_reduces else (self._clock.now_ns(), change.order.symbol_id)
-        self._holds[hold] = None
+        self._holds.add(hold)
         if sent is not None:
             self._sent.append(sent)
         try:
             yield
         except (ConflictError, BusyError):  # nothing was written
-            self._holds.pop(hold, None)
+            self._holds.drop(hold)
             if sent is not None and sent in self._sent:
                 self._sent.remove(sent)
             raise
         except BaseException:
-            hold.until_ns = self._clock.now_ns() + DOUBT_NS
+            self._holds.doubt(hold)
             raise
-        self._holds.pop(hold, None)
+        self._holds.drop(hold)
 
     def _settings(self) -> list[LimitSettings]:
         """Whose limits hold. Raises `ValidationError` where those of the log are not understood."""
@@ -105,9 +172,7 @@ class LimitGate:
         return Change(command.order, booked_qty(record), known, claim)
 
     def _check(self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]) -> None:
-        exposure = self._state.symbol_exposure(symbol.symbol_id)
-        for hold in self._held(intent_id, symbol.symbol_id):
-            exposure = exposure.plus(hold.added, orders=hold.orders)
+        exposure = self._holds.over(self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id)
         found: dict[str, Violation] = {}
         for item in settings:
             limits = item.of(symbol.symbol_id)
@@ -120,20 +185,6 @@ class LimitGate:
                 " kernel that runs)",
                 found.values(),
             )
-
-    def _held(self, intent_id: str, symbol_id: str) -> list[Hold]:
-        """What is on its way in a symbol and not in the state yet, but for other commands about the same intent: of those
-        only one is appended."""
-        now_ns = self._clock.now_ns()
-        over = [
-            hold
-            for hold in self._holds
-            if hold.version != self._state.record(hold.intent_id).version
-            or (hold.until_ns is not None and not now_ns <= hold.until_ns <= now_ns + DOUBT_NS)
-        ]
-        for hold in over:
-            del self._holds[hold]
-        return [hold for hold in self._holds if hold.added.symbol_id == symbol_id and hold.intent_id != intent_id]
 
     def _too_many(self, settings: LimitSettings, change: Change) -> list[Violation]:
         """Whether there were too many commands in the last second, of all symbols or of this one."""

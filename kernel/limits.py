@@ -170,9 +170,23 @@ class Exposure:
             unpriced=self.unpriced + claim.unpriced,
         )
 
+    def with_all(self, other: Exposure) -> Exposure:
+        """With all the claims of another sum."""
+        return replace(
+            self,
+            orders=self.orders + other.orders,
+            buys=self.buys + other.buys,
+            sells=self.sells + other.sells,
+            notional=self.notional + other.notional,
+            unpriced=self.unpriced + other.unpriced,
+        )
+
     def worst(self, side: Side) -> int:
         """The position in the direction of a side, if all of that side is filled and nothing of the other."""
         return self.position + self.buys if side is Side.BUY else self.sells - self.position
+
+
+NOTHING = Exposure()
 
 
 def claim_of(order: StandardOrder, quantity: int, price: int | None = None) -> Claim:

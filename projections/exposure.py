@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kernel.lifecycle import Record
-from kernel.limits import Claim, Exposure, claims
-
-NOTHING = Exposure()
+from kernel.limits import NOTHING, Claim, Exposure, claims
 
 
 class Exposures:

@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 
 from kernel.clock import LoopClock, SeededIds
-from kernel.errors import ValidationError
+from kernel.errors import BusyError, ValidationError
+from kernel.lifecycle import PlaceOrder, Record
+from kernel.limit_gate import LimitGate
 from kernel.limits import Limits, LimitSettings
 from kernel.log import open_log
+from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.exchange import SYMBOL, buy
 
 virtual_time = pytest.mark.looptime
 
@@ -161,6 +164,29 @@ async def test_limits_of_this_kernel_hold_beside_the_leaders() -> None:
         with pytest.raises(ValidationError, match=r"order_quantity_max is 2, given 6.*position_max is 5"):
             await other.place_order(buy(6), wait="recorded")
         await desk.kernel.place_order(buy(3))
+
+
+@virtual_time
+async def test_a_command_given_up_still_counts() -> None:
+    """An append without an answer may be in the log: it counts for some seconds, and what was not written at once no more."""
+    clock = LoopClock()
+    async with a_desk(clock=clock) as desk:
+        gate = LimitGate(desk.kernel.state, clock=clock, own=limited(position_max=5))
+
+        def passes(intent_id: str, problem: BaseException | None) -> None:
+            intent = OrderIntent(intent_id=intent_id, exchange_id="paper", order=buy(5))
+            with gate.admitted(Record(intent_id), PlaceOrder(intent, SYMBOL)):
+                if problem is not None:
+                    raise problem
+
+        with pytest.raises(BusyError):
+            passes("a", BusyError("full"))
+        with pytest.raises(asyncio.CancelledError):
+            passes("b", asyncio.CancelledError())
+        with pytest.raises(ValidationError, match="position_max"):
+            passes("c", None)
+        await asyncio.sleep(6)
+        passes("c", None)
 
 
 @virtual_time
