@@ -168,7 +168,7 @@ async def test_limits_of_this_kernel_hold_beside_the_leaders() -> None:
 
 @virtual_time
 async def test_a_command_given_up_still_counts() -> None:
-    """An append without an answer may be in the log: it counts for some seconds, and what was not written at once no more."""
+    """An append without an answer may be in the log: it counts for some seconds. What was not written counts no more."""
     clock = LoopClock()
     async with a_desk(clock=clock) as desk:
         gate = LimitGate(desk.kernel.state, clock=clock, own=limited(position_max=5))
