@@ -36,7 +36,7 @@ T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "explain", "completion"),
-    "Run": ("run", "paper-exchange", "demo"),
+    "Run": ("run", "pause", "resume", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
@@ -892,6 +892,48 @@ def run(
     return run_until_signal(
         told, lambda tell: running.run_kernel(target.log, target.exchange, chosen, settings=settings, say=tell)
     )
+
+
+maybe_intent_argument = click.argument("intent_id", metavar="[ID]", required=False, callback=intent_name,
+                                       shell_complete=complete("intent_ids"))  # fmt: skip
+
+
+@cli.command()
+@maybe_intent_argument
+@option("--reason", default="", metavar="TEXT", help="Why; it is recorded with your name.")
+@target_options
+def pause(target: Target, intent_id: str | None, reason: str) -> None:
+    """Send nothing more, for one intent or for all, until resume.
+
+    Not even cancels: what is wanted is recorded and carried out afterwards. Orders that work go on working and are heard
+    of. It holds for whoever leads, also after a restart.
+
+    \b
+    Example:
+      orderctl pause --reason "venue maintenance"
+      orderctl pause btc-bid-1
+    """
+    what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
+    changed = with_kernel(target, lambda kernel: kernel.pause(intent_id, reason=reason))
+    click.echo(f"{what} {'paused' if changed else 'was paused already'}")
+
+
+@cli.command()
+@maybe_intent_argument
+@target_options
+def resume(target: Target, intent_id: str | None) -> None:
+    """Go on sending, for one intent or for all.
+
+    What is paused by itself stays so when all are resumed.
+
+    \b
+    Example:
+      orderctl resume
+      orderctl resume btc-bid-1
+    """
+    what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
+    changed = with_kernel(target, lambda kernel: kernel.resume(intent_id))
+    click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
 
 
 @cli.command("paper-exchange")

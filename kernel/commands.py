@@ -206,3 +206,9 @@ async def awaited_symbol(
     raise ValidationError(
         "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
     )
+
+
+def check_wait(wait: str) -> None:
+    """`ValidationError` for what a command cannot wait for."""
+    if wait not in ("ack", "recorded"):
+        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])

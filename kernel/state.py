@@ -55,6 +55,10 @@ class KernelState(Protocol):
         """Whether sending is paused for all intents."""
 
     @property
+    def paused_by(self) -> str:
+        """Who paused all intents, and why; empty while they are not paused."""
+
+    @property
     def trades_cursor_ns(self) -> int | None:
         """Every trade up to this venue instant is in the log; None before the first complete trades query."""
 

@@ -50,6 +50,7 @@ class State:
         self._created_at_ns = 0
         self._epoch = 0
         self._paused = False
+        self._paused_by = ""
         self._trades_cursor_ns: int | None = None
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
@@ -134,10 +135,14 @@ class State:
         self._recorded_limits = event.settings.get("limits") or {}
 
     def _all_paused(self, event: events.Paused) -> None:
-        self._paused = self._paused or event.intent_id is None
+        if event.intent_id is None:
+            self._paused = True
+            self._paused_by = f"{event.actor}: {event.reason}".removesuffix(": ")
 
     def _all_resumed(self, event: events.Resumed) -> None:
-        self._paused = self._paused and event.intent_id is not None
+        if event.intent_id is None:
+            self._paused = False
+            self._paused_by = ""
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -211,6 +216,11 @@ class State:
     def paused(self) -> bool:
         """Whether sending is paused for all intents."""
         return self._paused
+
+    @property
+    def paused_by(self) -> str:
+        """Who paused all intents, and why; empty while they are not paused."""
+        return self._paused_by
 
     @property
     def trades_cursor_ns(self) -> int | None:
@@ -348,7 +358,7 @@ class State:
         held = (
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
-            self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
+            self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(),
         )  # fmt: skip
         for item in held:
