@@ -168,7 +168,9 @@ class LimitGate:
             return Change(command.intent.order)
         assert record.intent is not None, "a change that was decided has something to change"
         claim = self._state.claim(record.intent_id, record.intent.order)
-        known = record.intent.order if claim is not None else None  # what has ended adds all of itself
+        # What has ended adds all of itself; terms that the venue refused are nothing that could be reduced.
+        refused = record.failed_generation == record.intent.generation
+        known = None if claim is None or refused else record.intent.order
         return Change(command.order, booked_qty(record), known, claim)
 
     def _check(self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]) -> None:

@@ -138,6 +138,10 @@ class Claim:
         """What is left of it without the other."""
         return self.plus(other.negative())
 
+    def nothing(self) -> Claim:
+        """Nothing, of the same symbol and side."""
+        return Claim(self.symbol_id, self.side, 0, 0)
+
     def negative(self) -> Claim:
         """What takes it out of a sum."""
         return replace(self, quantity=-self.quantity, notional=-self.notional, unpriced=-self.unpriced)
@@ -262,7 +266,7 @@ class Change:
     order: StandardOrder
     filled: int = 0
     known: StandardOrder | None = None
-    """The terms before; none for an order that adds all of itself."""
+    """The terms before; none for an order that adds all of itself, and where the venue refused those."""
     claim: Claim | None = None
     """What it may come to already; none for an order that adds all of itself."""
 
@@ -276,7 +280,7 @@ class Change:
         """Whether it takes away, and does nothing else."""
         if self.rest == 0:
             return True
-        if self.known is None or self.order.quantity > self.known.quantity:
+        if self.known is None or self.order.quantity > self.known.quantity or self.added != self.added.nothing():
             return False
         same = {"quantity": self.known.quantity, "display_quantity": self.known.display_quantity}
         return self.order.model_copy(update=same) == self.known
