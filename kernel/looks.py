@@ -373,7 +373,8 @@ class VenueLooker:
         found = self._look_event(
             record.intent_id, look, client_order_id=client_order_id, exchange_order_id=look.reports[0].exchange_order_id
         )
-        notes = self._unknown_resolved(self._state.record(record.intent_id))
+        known = self._state.record(record.intent_id)
+        notes = [] if known.unsettled else self._unknown_resolved(known)
         await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:

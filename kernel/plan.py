@@ -187,7 +187,9 @@ def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: Orde
     """The step for what is at the venue; None when that is not in the way of a submit."""
     live = live_orders(order)
     if kind is DifferenceKind.SETTLE:
-        return Settle(next(attempt for attempt in order.attempts if attempt.outcome in UNSETTLED))
+        unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
+        # A cancel may be what settles a change of which nothing else can tell what became.
+        return Settle(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
     if kind is DifferenceKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")

@@ -218,6 +218,7 @@ ATTEMPTS: tuple[events.BaseEvent, ...] = (
         target_client_order_id="c1",
         target_exchange_order_id="o1",
         order=ORDER,
+        new_order=True,
         generation=3,
         epoch=4,
         stamp_ns=AT,

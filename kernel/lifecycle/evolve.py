@@ -220,7 +220,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     now_ns = recorded_ns(event)
     facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
     others = tuple(facts if item is found else item for item in record.orders)
-    orders = others if found is not None else (*record.orders, facts)
+    orders = others if found is not None else (*without_replaced(record, event), facts)
     synced = replace(
         record,
         orders=orders,
@@ -300,6 +300,19 @@ def replacement(record: Record, event: events.OrderReport) -> Amend | None:
     if sent is None or not sent.new_order or type(event) in REQUEST_REFUSALS:
         return None
     return None if event.orig_client_order_id and event.exec_type is ExecType.CANCELED else sent
+
+
+def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFacts, ...]:
+    """The orders known, when one is seen for the first time: if it replaces another, that one is over, with a final
+    quantity still to be asked for."""
+    sent = replacement(record, event)
+    target = record.target(sent.client_order_id) if sent is not None else None
+    old = order_under(record, target) if target is not None else None
+    if old is None or not old.live:
+        return record.orders
+    now_ns = recorded_ns(event)
+    gone = replace(old, gone_ns=now_ns, closed_ns=now_ns)
+    return tuple(gone if item is old else item for item in record.orders)
 
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:

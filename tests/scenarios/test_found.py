@@ -1,4 +1,5 @@
-"""What the simulation found in the kernel, each cut to the shortest script that showed it: it stays mended.
+"""What the simulation found in the kernel (`found`), each cut to the shortest script that showed it: it stays mended; and
+what comes of each race that a command can be in (`races`).
 
 A file has a plan (see `tests.simulation.plan`), then `----`, then what came of it. `python -m tests.simulation --play FILE`
 plays one; `KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_found.py` writes them anew, to be read as a diff.
@@ -14,7 +15,8 @@ from tests.scenarios.test_transcripts import REWRITE
 from tests.simulation.plan import Plan
 from tests.simulation.player import play
 
-FOUND = sorted((Path(__file__).parent / "found").glob("*.txt"))
+HERE = Path(__file__).parent
+FOUND = sorted([*(HERE / "found").glob("*.txt"), *(HERE / "races").glob("*.txt")])
 EVERY_TIME = ("BalancesObserved", " venue VenueSnapshotTaken", "AssetObserved", "SymbolObserved")
 """What every run has again and again, and that tells nothing."""
 

@@ -58,6 +58,8 @@ class Auditor:
         """Findings that stand: their kinds by id."""
         self.doubled: set[str] = set()
         """Client order ids of submits that the network doubled."""
+        self.doubled_changes: set[str] = set()
+        """Intents of which the network doubled a change: the copy may do what the first was refused."""
         self.ticks: dict[str, int] = {}
         """Tick sizes that the venue changed."""
         self._epoch = 0
@@ -428,6 +430,8 @@ class Auditor:
         if (known.quantity, known.price) == (order["quantity"], order["price"]):
             return
         intent = self.intents[self._owner[known.client_order_id]]
+        if intent.intent_id in self.doubled_changes:
+            return
         amends = [item for item in intent.aimed(known, "AMEND") if item.left]
         if not any(not item.no and item.terms.get("price") == order["price"] for item in amends):
             self.problem(
@@ -463,6 +467,8 @@ class Auditor:
         orders = self._by_intent[intent_id]
         intent = self.intents.get(intent_id)
         if intent is None or any(order.reopened or order.grew or (order.renamed and self.on_top) for order in orders):
+            return
+        if intent_id in self.doubled_changes:
             return
         live = [order.exchange_order_id for order in orders if order.open]
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)

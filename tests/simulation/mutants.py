@@ -321,6 +321,43 @@ def own_cancels_are_a_surprise() -> list[Patch]:
     return [(record, "is_solicited", lambda facts, known: False)]
 
 
+def amend_grace_is_forgotten() -> list[Patch]:
+    """H14: the first look that shows the old terms rules an amend out."""
+
+    def patched(attempt: Any) -> Any:
+        return attempt.model_copy(update={"absent_after_ns": attempt.stamp_ns})
+
+    honest = looks.VenueLooker.settle_amend
+
+    async def settle_amend(self: looks.VenueLooker, order: Any, attempt: Any) -> Any:
+        return await honest(self, order, patched(attempt) if attempt.absent_after_ns is not None else attempt)
+
+    return [(looks.VenueLooker, "settle_amend", settle_amend)]
+
+
+def an_ended_order_ends_its_replace() -> list[Patch]:
+    """Once the order that a replace aims at has ended, its new order is not looked for any more."""
+    evolving = importlib.import_module("kernel.lifecycle.evolve")
+    honest = evolving.outcome_by_facts
+
+    def outcome(attempt: Any, facts: Any) -> Any:
+        ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
+        return AttemptOutcome.DEAD if ended else honest(attempt, facts)
+
+    return [(evolving, "outcome_by_facts", outcome)]
+
+
+def a_refused_change_ends_the_order() -> list[Patch]:
+    """An order that works is canceled because other terms for it were refused."""
+    return [(plan, "outlives_refusal", lambda intent, order, working: False)]
+
+
+def an_amend_keeps_the_old_generation() -> list[Patch]:
+    """An order that was amended is taken to serve what was wanted before: the venue's cancel of it stops nothing."""
+    evolving = importlib.import_module("kernel.lifecycle.evolve")
+    return [(evolving, "amended", lambda known, facts, event: facts)]
+
+
 def canceled_means_gone() -> list[Patch]:
     """An intent that is canceled is shown CANCELED while its order still works."""
     honest = record.order_state
@@ -400,6 +437,8 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,
         a_partial_list_is_believed, missing_is_closed, one_look_proves_absence, absence_without_a_window,
         late_orders_are_ignored, second_orders_may_stay, own_cancels_are_a_surprise, canceled_means_gone,
+        amend_grace_is_forgotten, an_ended_order_ends_its_replace, a_refused_change_ends_the_order,
+        an_amend_keeps_the_old_generation,
         acknowledged_before_the_commit, the_dead_leaders_calls_are_waited_for, unknown_is_no_obstacle,
         a_batch_is_folded_once,
     )

@@ -426,6 +426,8 @@ class World:
         self.happened[operation.value, subject, number] = fault
         if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.SUBMIT and client_order_id is not None:
             self.audit.doubled.add(client_order_id)
+        if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.MODIFY:
+            self.audit.doubled_changes.add(subject)
         self.tell("fault", f"{operation} {subject} {number}: {fault.kind} {fault.delay_ns / NS_PER_S:g}")
         return fault
 
