@@ -77,7 +77,7 @@ class CommandHandler:
     def __init__(
         self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, limits: LimitSettings | None = None
     ) -> None:
-        self._gate = LimitGate(state, clock=clock, own=limits)
+        self.gate = LimitGate(state, clock=clock, own=limits)
         self._log = log
         self._state = state
         self._clock = clock
@@ -97,7 +97,7 @@ class CommandHandler:
             if not made:
                 return False
             try:
-                with self._gate.admitted(record, command):
+                with self.gate.admitted(record, command):
                     await self._append(record, made, command_id, actor=actor, evidence=evidence)
             except FencedError:
                 raise

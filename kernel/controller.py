@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -38,6 +38,7 @@ from kernel.errors import (
     NotFoundError,
     NotReadyError,
     ValidationError,
+    Violation,
     WaitTimeoutError,
 )
 from kernel.fills import fills
@@ -446,6 +447,13 @@ class EventSourcedKernel(ExchangeKernel):
         if intent_id is None:
             return await pausing.pause_all(self._writer, self.state, **told)
         return await pausing.pause_one(self._commands, intent_id, **told)
+
+    def limits_exceeded(
+        self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]
+    ) -> list[tuple[str, Violation]]:
+        """Which intents would be refused if these orders were wanted, one after the other, and by which limit."""
+        self._check()
+        return self._commands.gate.exceeded(orders)
 
     def _actor_of(self, owner: str) -> str:
         return f"strategy:{owner}" if owner else self._actor

@@ -11,8 +11,8 @@ within that time; commands per second are counted by each kernel for itself.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,8 @@ import pydantic
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
 from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
-from kernel.limits import NOTHING, Change, Claim, Exposure, LimitSettings, booked_qty, violations
-from kernel.order_spec import SymbolMetadata
+from kernel.limits import NOTHING, UNLIMITED, Change, Claim, Exposure, LimitSettings, booked_qty, violations
+from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 
 DOUBT_NS = 5 * NS_PER_S
@@ -109,6 +109,50 @@ class Holds:
             del self._sums[added.symbol_id]
 
 
+class Pace:
+    """The commands of the last second, of all symbols and of each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent: deque[tuple[int, str]] = deque()
+        """Instant and symbol, oldest first."""
+        self._by_symbol: Counter[str] = Counter()
+
+    def add(self, symbol_id: str) -> tuple[int, str]:
+        """One more, now; what takes it back."""
+        entry = (self._clock.now_ns(), symbol_id)
+        self._sent.append(entry)
+        self._by_symbol[symbol_id] += 1
+        return entry
+
+    def take_back(self, entry: tuple[int, str]) -> None:
+        """One that was not recorded after all."""
+        if entry in self._sent:
+            self._sent.remove(entry)
+            self._by_symbol[entry[1]] -= 1
+
+    def too_many(self, settings: LimitSettings, symbol_id: str) -> list[Violation]:
+        """The limits that one more would exceed."""
+        self._forget()
+        own = settings.symbols.get(symbol_id, UNLIMITED)
+        counts = (
+            ("of all symbols", settings.default.commands_per_s_max, len(self._sent)),
+            (f"of {symbol_id}", own.commands_per_s_max, self._by_symbol[symbol_id]),
+        )
+        return [
+            Violation("command", "commands_per_s_max", f"{limit} {which}", f"one more than {count} in the last second")
+            for which, limit, count in counts
+            if limit is not None and count >= limit
+        ]
+
+    def _forget(self) -> None:
+        now_ns = self._clock.now_ns()
+        back = bool(self._sent) and self._sent[-1][0] > now_ns  # the clock was set back
+        while self._sent and (back or self._sent[0][0] <= now_ns - NS_PER_S):
+            _, symbol_id = self._sent.popleft()
+            self._by_symbol[symbol_id] -= 1
+
+
 class LimitGate:
     """Admits commands, or refuses them with every limit that they exceed."""
 
@@ -119,8 +163,7 @@ class LimitGate:
         self._read: tuple[Mapping[str, Any], LimitSettings | None] = ({}, None)
         """The limits as the log has them, and what they mean."""
         self._holds = Holds(state, clock)
-        self._sent: deque[tuple[int, str]] = deque()
-        """Instant and symbol of each command of the last second."""
+        self._pace = Pace(clock)
 
     @contextmanager
     def admitted(self, record: Record, command: Command) -> Iterator[None]:
@@ -130,19 +173,21 @@ class LimitGate:
             yield
             return
         assert isinstance(command, PlaceOrder | ModifyIntent)
-        change = self._change(record, command)
-        self._check(record.intent_id, change, command.symbol, settings)
-        hold = Hold(record.intent_id, record.version, change.added, orders=1 if change.claim is None else 0)
-        sent = None if change.only_reduces else (self._clock.now_ns(), change.order.symbol_id)
+        change = self._change(record, command.intent.order if isinstance(command, PlaceOrder) else command.order)
+        found = self._exceeded(record.intent_id, change, command.symbol, settings)
+        if not change.only_reduces:
+            found += [item for limits in settings for item in self._pace.too_many(limits, change.order.symbol_id)]
+        if found:
+            raise beyond_limits(command.symbol.symbol_id, found)
+        hold = hold_of(record, change)
         self._holds.add(hold)
-        if sent is not None:
-            self._sent.append(sent)
+        counted = None if change.only_reduces else self._pace.add(change.order.symbol_id)
         try:
             yield
         except (ConflictError, BusyError):  # nothing was written
             self._holds.drop(hold)
-            if sent is not None and sent in self._sent:
-                self._sent.remove(sent)
+            if counted is not None:
+                self._pace.take_back(counted)
             raise
         except BaseException:
             self._holds.doubt(hold)
@@ -163,52 +208,48 @@ class LimitGate:
         recorded = self._read[1]
         return [item for item in (self._own, recorded if recorded != self._own else None) if item is not None]
 
-    def _change(self, record: Record, command: PlaceOrder | ModifyIntent) -> Change:
-        if isinstance(command, PlaceOrder):
-            return Change(command.intent.order)
-        assert record.intent is not None, "a change that was decided has something to change"
+    def exceeded(self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]) -> list[tuple[str, Violation]]:
+        """The limits that these intents would exceed with these orders, one after the other and all together; none is held.
+
+        Commands per second are left out: when each will be given is not known.
+        """
+        settings = self._settings()
+        found: list[tuple[str, Violation]] = []
+        held: list[Hold] = []
+        for intent_id, order, symbol in orders if settings else ():
+            record = self._state.record(intent_id)
+            change = self._change(record, order)
+            found += [(intent_id, item) for item in self._exceeded(intent_id, change, symbol, settings)]
+            held.append(hold_of(record, change))
+            self._holds.add(held[-1])
+        for hold in held:
+            self._holds.drop(hold)
+        return found
+
+    def _change(self, record: Record, order: StandardOrder) -> Change:
+        if record.intent is None:
+            return Change(order)
         claim = self._state.claim(record.intent_id, record.intent.order)
         # What has ended adds all of itself; terms that the venue refused are nothing that could be reduced.
         refused = record.failed_generation == record.intent.generation
         known = None if claim is None or refused else record.intent.order
-        return Change(command.order, booked_qty(record), known, claim)
+        return Change(order, booked_qty(record), known, claim)
 
-    def _check(self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]) -> None:
+    def _exceeded(
+        self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]
+    ) -> list[Violation]:
         exposure = self._holds.over(self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id)
-        found: dict[str, Violation] = {}
-        for item in settings:
-            limits = item.of(symbol.symbol_id)
-            exceeded = [*violations(limits, exposure, change, symbol), *self._too_many(item, change)]
-            for violation in exceeded:
-                found.setdefault(f"{violation.constraint} {violation.limit}", violation)
-        if found:
-            raise ValidationError(
-                f"beyond the limits of {symbol.symbol_id} (ask for less, cancel something first, or raise the limits of the"
-                " kernel that runs)",
-                found.values(),
-            )
-
-    def _too_many(self, settings: LimitSettings, change: Change) -> list[Violation]:
-        """Whether there were too many commands in the last second, of all symbols or of this one."""
-        if change.only_reduces:
-            return []
-        now_ns = self._clock.now_ns()
-        if self._sent and self._sent[0][0] > now_ns:  # the clock was set back
-            self._sent.clear()
-        while self._sent and self._sent[0][0] <= now_ns - NS_PER_S:
-            self._sent.popleft()
-        symbol_id = change.order.symbol_id
-        own = settings.symbols.get(symbol_id)
-        counts = (
-            ("of all symbols", settings.default.commands_per_s_max, len(self._sent)),
-            (
-                f"of {symbol_id}",
-                own.commands_per_s_max if own is not None else None,
-                sum(1 for _, item in self._sent if item == symbol_id),
-            ),
-        )
         return [
-            Violation("command", "commands_per_s_max", f"{limit} {which}", f"one more than {count} in the last second")
-            for which, limit, count in counts
-            if limit is not None and count >= limit
+            item for limits in settings for item in violations(limits.of(symbol.symbol_id), exposure, change, symbol)
         ]
+
+
+def hold_of(record: Record, change: Change) -> Hold:
+    return Hold(record.intent_id, record.version, change.added, orders=1 if change.claim is None else 0)
+
+
+def beyond_limits(symbol_id: str, found: Sequence[Violation]) -> ValidationError:
+    """The refusal: each limit once, also where this kernel and the leader have the same."""
+    remedy = "ask for less, cancel something first, or raise the limits of the kernel that runs"
+    what = f"beyond the limits of {symbol_id} ({remedy})"
+    return ValidationError(what, {f"{item.constraint} {item.limit}": item for item in found}.values())
