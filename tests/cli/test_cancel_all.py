@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,7 +15,7 @@ import cli as program
 from replay import attach
 from replay.clearing import AT_ONCE, chosen, clear
 from replay.ordering import OrderText, order_of
-from tests.cli.world import World
+from tests.cli.world import World, clean_environment
 
 
 def place(world: World, *names: str, owner: str = "", symbol: str = "BTCUSDT") -> None:
@@ -45,6 +49,25 @@ def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Cancel 2 orders?" in result.stderr
     assert "2 cancels requested" in result.stderr
     assert canceled(idle) == {"a", "b"}
+
+
+def test_a_real_terminal_is_asked_on(idle: World) -> None:
+    """On a terminal the question comes and is answered there, and the lines of the cancels are alone on stdout."""
+    place(idle, "a")
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"y\n")
+        words = [sys.executable, "-m", "cli", "cancel-all"]
+        environment = clean_environment(**idle.environment)
+        done = subprocess.run(
+            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert (done.returncode, done.stdout) == (0, "intent/a cancel requested\n")
+    assert "Cancel 1 order?" in done.stderr
 
 
 def test_no_is_no(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
