@@ -34,9 +34,9 @@ else:
 
 T = TypeVar("T")
 SECTIONS = {
-    "Trade": ("place", "apply", "diff", "modify", "cancel", "wait"),
+    "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "metrics", "explain", "completion"),
-    "Run": ("run", "paper-exchange", "demo"),
+    "Run": ("run", "pause", "resume", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
@@ -570,6 +570,76 @@ def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
     with_kernel(target, work)
 
 
+@cli.command("cancel-all")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
+@option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
+@option("--yes", is_flag=True, help="Do not show and ask first.")
+@option("--dry-run", is_flag=True, help="Show what would be canceled, and cancel nothing.")
+@target_options
+def cancel_all(target: Target, symbol: str | None, owner: str | None, yes: bool, dry_run: bool) -> int:
+    """Not want any live order any more, of a symbol or of a strategy.
+
+    Shows on stderr what it would cancel, and asks. What was shown is canceled and nothing else: orders that come meanwhile
+    stay. Returns once the log has every cancel; a line for each on stdout, the count on stderr. Exit code 1: you said no.
+
+    \b
+    Example:
+      orderctl cancel-all --symbol BTCUSDT --dry-run
+      orderctl cancel-all --owner mm-1 --yes
+    """
+    if not (yes or dry_run or is_asked()):
+        raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run to look")
+    if yes and not dry_run:
+        return with_kernel(target, lambda kernel: take_down(kernel, None, symbol, owner))
+    intent_ids = with_kernel(target, lambda kernel: show_chosen(kernel, symbol, owner, err=not dry_run))
+    if dry_run or not intent_ids:
+        return 0
+    if not click.confirm(f"Cancel {counted(len(intent_ids))}?", err=True):
+        say("nothing was canceled")
+        return 1
+    return with_kernel(target, lambda kernel: take_down(kernel, intent_ids, symbol, owner))
+
+
+def is_asked() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def counted(number: int, what: str = "order") -> str:
+    """A number of things, in words."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+async def show_chosen(kernel: EventSourcedKernel, symbol: str | None, owner: str | None, *, err: bool) -> list[str]:
+    """Show what would be canceled; the intents' ids."""
+    from replay import clearing, output
+
+    intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    click.echo(output.render(clearing.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
+    if not intent_ids:
+        say("there is nothing to cancel")
+    return intent_ids
+
+
+async def take_down(
+    kernel: EventSourcedKernel, intent_ids: list[str] | None, symbol: str | None, owner: str | None
+) -> int:
+    """Cancel what was shown, or without that what is there now; the exit code."""
+    from replay import clearing
+
+    if intent_ids is None:
+        intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    requested = 0
+    async for cleared in clearing.clear(kernel, intent_ids):
+        if cleared.problem:
+            say(cleared.line)
+        else:
+            click.echo(cleared.line)
+            requested += 1
+    say(f"{counted(requested, 'cancel')} requested" if intent_ids else "there is nothing to cancel")
+    return 0
+
+
 @cli.command()
 @intent_argument
 @option("--quantity", metavar="Q", help="The total wanted, filled part included.")
@@ -817,7 +887,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 
     found = running.read_config(value)
     names = {"log": "log_url"}
-    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key != "kernel"}
+    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key not in ("kernel", "limits")}
     return found
 
 
@@ -827,7 +897,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 @option("--address", envvar="ORDERCTL_ADDRESS", metavar="ADDR",
         help="Where a paper exchange listens. Default: one in this process, its journal beside the log.")  # fmt: skip
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
-        help="Options as keys, settings of the kernel in a table [kernel].")  # fmt: skip
+        help="Options as keys, settings of the kernel in a table [kernel], pre-trade limits in [limits].")  # fmt: skip
 @paper_options
 @metrics_options
 @log_options
@@ -861,12 +931,54 @@ def run(
 
     with serving.listening(metrics_host, metrics_port) as bound:
         options = running.PaperOptions(address=address, **paper)
-        settings = running.settings_over(config.get("kernel", {}), os.environ)
+        settings = running.settings_over(config.get("kernel", {}), os.environ, limits=config.get("limits"))
         chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
         work = functools.partial(
             running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound
         )
         return run_until_signal(told, lambda tell: work(say=tell))
+
+
+maybe_intent_argument = click.argument("intent_id", metavar="[ID]", required=False, callback=intent_name,
+                                       shell_complete=complete("intent_ids"))  # fmt: skip
+
+
+@cli.command()
+@maybe_intent_argument
+@option("--reason", default="", metavar="TEXT", help="Why; it is recorded with your name.")
+@target_options
+def pause(target: Target, intent_id: str | None, reason: str) -> None:
+    """Send nothing more, for one intent or for all, until resume.
+
+    Not even cancels: what is wanted is recorded and carried out afterwards. Orders that work go on working and are heard
+    of. It holds for whoever leads, also after a restart.
+
+    \b
+    Example:
+      orderctl pause --reason "venue maintenance"
+      orderctl pause btc-bid-1
+    """
+    what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
+    changed = with_kernel(target, lambda kernel: kernel.pause(intent_id, reason=reason))
+    click.echo(f"{what} {'paused' if changed else 'was paused already'}")
+
+
+@cli.command()
+@maybe_intent_argument
+@target_options
+def resume(target: Target, intent_id: str | None) -> None:
+    """Go on sending, for one intent or for all.
+
+    What is paused by itself stays so when all are resumed.
+
+    \b
+    Example:
+      orderctl resume
+      orderctl resume btc-bid-1
+    """
+    what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
+    changed = with_kernel(target, lambda kernel: kernel.resume(intent_id))
+    click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
 
 
 @cli.command("paper-exchange")

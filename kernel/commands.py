@@ -15,6 +15,8 @@ from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
 from kernel.lifecycle import Command, Record, decide, order_state
+from kernel.limit_gate import LimitGate
+from kernel.limits import LimitSettings
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
@@ -74,8 +76,16 @@ class CommandHandler:
     """Decides and records commands about intents."""
 
     def __init__(
-        self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics | None = None
+        self,
+        log: EventLog,
+        state: KernelState,
+        *,
+        clock: Clock,
+        ids: IdFactory,
+        limits: LimitSettings | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.gate = LimitGate(state, clock=clock, own=limits)
         self._log = log
         self._state = state
         self._clock = clock
@@ -87,7 +97,7 @@ class CommandHandler:
     ) -> bool:
         """Decide a command on what is folded, and record what it comes to; whether it came to anything.
 
-        Raises what `decide` and `log.append` raise.
+        Raises what `decide`, the pre-trade limits and `log.append` raise.
         """
         command_id = self._ids.command_id(self._clock.now_ns())
         for _ in range(TRIES_MAX):
@@ -96,7 +106,8 @@ class CommandHandler:
             if not made:
                 return False
             try:
-                await self._append(record, made, command_id, actor=actor, evidence=evidence)
+                with self.gate.admitted(record, command):
+                    await self._append(record, made, command_id, actor=actor, evidence=evidence)
             except FencedError:
                 raise
             except ConflictError:

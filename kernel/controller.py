@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from kernel import events, readiness
+from kernel import events, pausing, readiness
 from kernel.api import EventCallback, ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.code_hash import code_hash, kernel_version
@@ -38,14 +38,15 @@ from kernel.errors import (
     NotFoundError,
     NotReadyError,
     ValidationError,
+    Violation,
     WaitTimeoutError,
 )
+from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
 from kernel.log.base import EventLog
-from kernel.log.records import event_of
 from kernel.metrics import Metrics
 from kernel.models import (
     AccountState,
@@ -114,8 +115,11 @@ class EventSourcedKernel(ExchangeKernel):
         self._readiness = readiness.Readiness(self._clock)
         self._waiters = Waiters()
         self.metrics = metrics or Metrics()
+        limits = self._settings.limits
         self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
+        self._commands = CommandHandler(
+            log, state, clock=self._clock, ids=self._ids, limits=limits, metrics=self.metrics
+        )
         self._subscriptions = Subscriptions(log)
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -220,7 +224,7 @@ class EventSourcedKernel(ExchangeKernel):
         if self._leadership is not None:
             self._leadership.note_epoch(self.state.epoch)
         paused = self.state.paused
-        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running")
+        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running", self.state.paused_by)
 
     def _watch_clock(self, recorded_at_ns: int) -> None:
         """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
@@ -323,8 +327,8 @@ class EventSourcedKernel(ExchangeKernel):
         reconciler goes on, and after `ack_timeout_s` the id is returned. `wait="recorded"` returns on the commit.
         `intent_id` may be given: again with an equal order it returns the id and its outcome.
 
-        Raises `ValidationError` (all violated constraints), `AlreadyExistsError` (the id has another order),
-        `NotReadyError` (the market is not known yet), `ExchangeError`.
+        Raises `ValidationError` (all violated constraints and limits), `AlreadyExistsError` (the id has another
+        order), `NotReadyError` (the market is not known yet), `ExchangeError`.
         """
         self._check()
         check_wait(wait)
@@ -370,7 +374,7 @@ class EventSourcedKernel(ExchangeKernel):
         anew. A total at or below what has filled cancels the rest. The same terms again are no error and no event. Waits
         for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
 
-        Raises `NotFoundError`, `ValidationError` (market, symbol or side), `ConflictError` (another generation),
+        Raises `NotFoundError`, `ValidationError` (market, symbol, side, limits), `ConflictError` (another generation),
         `ExchangeError`: too late (FILLED, EXPIRED or canceled), or refused; an order that works then keeps its old terms.
         What was refused may be mended: other terms are another generation.
         """
@@ -433,6 +437,31 @@ class EventSourcedKernel(ExchangeKernel):
             logger.info("%s was not canceled: %s", intent_id, problem)
             return False
 
+    async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
+        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything. See `pausing`.
+
+        Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown intent.
+        """
+        return await self._pause(intent_id, True, reason, actor)
+
+    async def resume(self, intent_id: str | None = None, *, actor: str | None = None) -> bool:
+        """Go on (with an intent); whether that changed anything. Raises `NotFoundError` for an unknown intent."""
+        return await self._pause(intent_id, False, "", actor)
+
+    async def _pause(self, intent_id: str | None, paused: bool, reason: str, actor: str | None) -> bool:
+        self._check()
+        told: Any = {"paused": paused, "reason": reason, "actor": actor or self._actor}
+        if intent_id is None:
+            return await pausing.pause_all(self._writer, self.state, **told)
+        return await pausing.pause_one(self._commands, intent_id, **told)
+
+    def limits_exceeded(
+        self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]
+    ) -> list[tuple[str, Violation]]:
+        """Which intents would be refused if these orders were wanted, one after the other, and by which limit."""
+        self._check()
+        return self._commands.gate.exceeded(orders)
+
     def _actor_of(self, owner: str) -> str:
         return f"strategy:{owner}" if owner else self._actor
 
@@ -486,26 +515,7 @@ class EventSourcedKernel(ExchangeKernel):
         """
         if intent_id is not None and self.state.record(intent_id).version == 0:
             raise NotFoundError(f"intent {intent_id} not found")
-        found: dict[tuple[str, int, int], events.OrderFilled] = {}
-        async for event in self._recorded_fills(intent_id):
-            identity = (event.fill_key, event.last_qty, event.last_px)
-            if event.position > (after or 0) and symbol_id in (None, event.symbol_id):
-                found.setdefault(identity, event)
-        return list(found.values())
-
-    async def _recorded_fills(self, intent_id: str | None) -> AsyncIterator[events.OrderFilled]:
-        """Every `OrderFilled`, decoded page by page."""
-        if intent_id is not None:
-            for event in await self.log.read_stream(events.intent_stream(intent_id)):
-                if isinstance(event, events.OrderFilled):
-                    yield event
-            return
-        async for page in self.log.read():
-            for row in page:
-                if row.topic == events.OrderFilled.topic:
-                    event = event_of(row)
-                    assert isinstance(event, events.OrderFilled)
-                    yield event
+        return await fills(self.log, intent_id=intent_id, symbol_id=symbol_id, after=after)
 
     # ---------------------------------------------------------------------------------------------------- events
     def subscribe_events(

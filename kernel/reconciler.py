@@ -326,7 +326,7 @@ class ReconciliationEngine:
             return Done(action.reason) if action.until_ns is None else After(action.until_ns, action.reason)
         if self._sender is None or self._looker is None:
             return Done("there is no venue to act on")
-        missing = self._blocking(action)
+        missing = self._blocking(intent_id, action)
         if missing:
             return Done(f"not ready: {', '.join(missing)}")
         self._forced.discard(intent_id)
@@ -369,12 +369,16 @@ class ReconciliationEngine:
         age_ns = self._clock.now_ns() - int(order.last_sync_at * 1_000_000_000)
         return live[-1] if doubted or age_ns > ns(self._settings.order_age_s_max) else None
 
-    def _blocking(self, action: planning.Action) -> tuple[str, ...]:
+    def _blocking(self, intent_id: str, action: planning.Action) -> tuple[str, ...]:
         """The conditions that this action waits for: a question needs less than a request that changes something."""
-        missing = self._missing()
         if isinstance(action, planning.Settle | planning.Ask):
-            return tuple(name for name in missing if name not in ("VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED"))
-        return missing
+            return tuple(name for name in self._missing() if name not in ("VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED"))
+        return self._missing_for(intent_id)
+
+    def _missing_for(self, intent_id: str) -> tuple[str, ...]:
+        """The conditions that a request about an intent waits for."""
+        assert self._state is not None
+        return (*self._missing(), "INTENT_NOT_PAUSED") if self._state.record(intent_id).paused else self._missing()
 
     async def _act(
         self,
@@ -466,7 +470,7 @@ class ReconciliationEngine:
         assert self._state is not None
         intent, order = self._state.intent(intent_id), self._state.exposure(intent_id)
         held_until_ns = self._pacing.slow_down(intent_id)
-        if intent is None or order is None or self._missing() or not planning.may_resend(intent, order):
+        if intent is None or order is None or self._missing_for(intent_id) or not planning.may_resend(intent, order):
             return After(held_until_ns, "the resend waits")
         symbol = self._state.symbol(intent.order.symbol_id)
         action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())

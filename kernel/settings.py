@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kernel.clock import NS_PER_S
+from kernel.limits import LimitSettings
 
 
 class KernelSettings(BaseSettings):
@@ -55,6 +56,9 @@ class KernelSettings(BaseSettings):
     """Longest such pause."""
     stop_timeout_s: float = Field(default=10.0, gt=0)
     """How long `stop` waits for calls that are out."""
+    limits: LimitSettings = LimitSettings()
+    """Pre-trade limits, in decimals as text; none by default. The kernel that leads records them, and every kernel on its
+    log keeps to them."""
 
     @pydantic.model_validator(mode="after")
     def _possible(self) -> KernelSettings:

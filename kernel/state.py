@@ -6,14 +6,15 @@ batches to it, in order; everybody else only reads. It never looks at a clock an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from kernel.events import BaseEvent
 from kernel.lifecycle import Record
+from kernel.limits import Claim, Exposure
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
-from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class KernelState(Protocol):
     @property
     def paused(self) -> bool:
         """Whether sending is paused for all intents."""
+
+    @property
+    def paused_by(self) -> str:
+        """Who paused all intents, and why; empty while they are not paused."""
 
     @property
     def trades_cursor_ns(self) -> int | None:
@@ -95,6 +100,16 @@ class KernelState(Protocol):
 
     def open_orders(self, symbol_id: str) -> int:
         """How many intents have, or may have, an order open at the venue in a symbol."""
+
+    @property
+    def recorded_limits(self) -> Mapping[str, Any]:
+        """The pre-trade limits of the newest kernel that led, as it recorded them; the same object until another does."""
+
+    def symbol_exposure(self, symbol_id: str) -> Exposure:
+        """What works, may work or is wanted in a symbol, with its position and last price."""
+
+    def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
+        """What an intent may still come to in an order's symbol and on its side; None when nothing."""
 
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
         """A symbol, as last observed."""

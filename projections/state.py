@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from kernel import events
 from kernel.errors import IntegrityError
 from kernel.lifecycle import Record, evolve, order_state
 from kernel.lifecycle.values import replace
+from kernel.limits import Claim, Exposure
 from kernel.models import (
     AccountState,
     Evidence,
@@ -26,9 +28,10 @@ from kernel.models import (
     OrderState,
     Position,
 )
-from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.state import Applied
 from projections import diff, ledger
+from projections.exposure import Exposures
 from projections.findings import Findings
 from projections.indexes import Indexes
 from projections.reference import Reference
@@ -47,6 +50,7 @@ class State:
         self._created_at_ns = 0
         self._epoch = 0
         self._paused = False
+        self._paused_by = ""
         self._trades_cursor_ns: int | None = None
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
@@ -59,6 +63,8 @@ class State:
         self._reference = Reference()
         self._findings = Findings()
         self._ledger = ledger.Ledger()
+        self._exposures = Exposures()
+        self._recorded_limits: Mapping[str, Any] = {}
         self._transfer_keys: set[str] = set()
         """Transfers booked, each once."""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -92,6 +98,7 @@ class State:
             if differs := self._differs(intent_id):
                 differing.append(intent_id)
             self._indexes.set_live(self.record(intent_id), differs=differs)
+            self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
         return Applied(tuple(touched), tuple(differing))
 
     def _differs(self, intent_id: str) -> bool:
@@ -110,6 +117,8 @@ class State:
             self._findings.apply(event)
 
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
+        if isinstance(event, events.OrderFilled):
+            self._exposures.last_prices[event.symbol_id] = event.last_px
         for booking in ledger.bookings(before.orders, after.orders):
             symbol = self._reference.symbol(booking.symbol_id)
             self._ledger.book(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
@@ -122,11 +131,18 @@ class State:
     def _leader_elected(self, event: events.LeaderElected) -> None:
         self._epoch = event.epoch
 
+    def _kernel_started(self, event: events.KernelStarted) -> None:
+        self._recorded_limits = event.settings.get("limits") or {}
+
     def _all_paused(self, event: events.Paused) -> None:
-        self._paused = self._paused or event.intent_id is None
+        if event.intent_id is None:
+            self._paused = True
+            self._paused_by = f"{event.actor}: {event.reason}".removesuffix(": ")
 
     def _all_resumed(self, event: events.Resumed) -> None:
-        self._paused = self._paused and event.intent_id is not None
+        if event.intent_id is None:
+            self._paused = False
+            self._paused_by = ""
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -202,6 +218,11 @@ class State:
         return self._paused
 
     @property
+    def paused_by(self) -> str:
+        """Who paused all intents, and why; empty while they are not paused."""
+        return self._paused_by
+
+    @property
     def trades_cursor_ns(self) -> int | None:
         """Every trade up to this venue instant is in the log; None before the first complete trades query."""
         return self._trades_cursor_ns
@@ -274,6 +295,24 @@ class State:
         """How many intents have, or may have, an order open at the venue in a symbol."""
         return len(self._indexes.open.get(symbol_id, {}))
 
+    # ------------------------------------------------------------------------------------------------ what is at stake
+    @property
+    def recorded_limits(self) -> Mapping[str, Any]:
+        """The pre-trade limits of the newest kernel that led, as it recorded them; the same object until another does."""
+        return self._recorded_limits
+
+    def symbol_exposure(self, symbol_id: str) -> Exposure:
+        """What works, may work or is wanted in a symbol, with its position and last price: what changed since it was last
+        asked for is worked out, nothing else."""
+        position = self._ledger.positions.get(symbol_id)
+        quantity = position.quantity if position is not None else 0
+        return self._exposures.of_symbol(symbol_id, position=quantity, record=self.record)
+
+    def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
+        """What an intent may still come to in an order's symbol and on its side; None when nothing."""
+        found = self._exposures.of_intent(intent_id, record=self.record)
+        return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
+
     # ------------------------------------------------------------------------------------------------------- the rest
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
         """A symbol, as last observed."""
@@ -319,7 +358,7 @@ class State:
         held = (
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
-            self._transfer_keys,
+            self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(),
         )  # fmt: skip
         for item in held:
@@ -349,6 +388,7 @@ def canonical(value: object) -> str:
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.LogCreated: State._log_created,
     events.LeaderElected: State._leader_elected,
+    events.KernelStarted: State._kernel_started,
     events.Paused: State._all_paused,
     events.Resumed: State._all_resumed,
     events.VenueSnapshotTaken: State._snapshot_taken,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -124,7 +124,8 @@ def steps_for(
 
 
 def check(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> None:
-    """Raise what stands in the way of applying: `ConflictError` with a line for each, or `KernelError`."""
+    """Raise what stands in the way of applying: `ConflictError` with a line for each, `ValidationError` for what is beyond
+    a pre-trade limit (all orders together), or `KernelError`."""
     if conflicts := [line for item in steps for line in item.conflicts]:
         problem = ConflictError(
             f"the manifests conflict with what is in the log, nothing was applied ({len(conflicts)})"
@@ -134,6 +135,26 @@ def check(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> None:
         raise problem
     if any(isinstance(item.manifest, GroupManifest) and item.action is Action.CREATED for item in steps):
         place_group_of(kernel)
+    check_limits(kernel, steps)
+
+
+def check_limits(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> None:
+    """Raise when what would be placed or changed is, all together, beyond a limit."""
+    changed = {
+        step.name: step
+        for item in steps
+        for step in item.orders
+        if step.known is None or (step.action is Action.CONFIGURED and step.known.order != step.order)
+    }
+    found = kernel.limits_exceeded([(name, step.order, step.symbol) for name, step in changed.items()])
+    if found:
+        problems = [limit_problem(changed[name], item) for name, item in found]
+        raise ValidationError(f"the manifests are beyond the limits, nothing was applied ({len(found)})", problems)
+
+
+def limit_problem(step: Step, item: Violation) -> Violation:
+    in_manifest = replace(item, field=item.field.removeprefix("order."))
+    return problem_of(step.manifest, in_manifest, "ask for less, or cancel something first")
 
 
 class Planner:

@@ -12,6 +12,7 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -49,7 +50,7 @@ ALIASES = {
     "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
     "find": "finding", "f": "fill",
 }  # fmt: skip
-PLAIN_TYPES = {int: "integer", str: "text", bool: "true or false", float: "number", Any: "anything"}
+PLAIN_TYPES = {int: "integer", str: "text", bool: "true or false", float: "number", Decimal: "decimal", Any: "anything"}
 LARGE = {UINT64_MAX: "2^64-1", 2**63 - 1: "2^63-1"}
 WIDTH = 116
 INDENT = "  "

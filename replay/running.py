@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
+from kernel.given import violations_of
 from kernel.lease_probe import lease_is_held
+from kernel.limits import LimitSettings
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
 from kernel.readiness import LEASE_HELD
@@ -36,7 +40,7 @@ LOOK_INTERVAL_S = 0.5
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "log_format",
             "log_level", "metrics_port", "metrics_host")  # fmt: skip
-"""What a configuration file may set beside its table `kernel`."""
+"""What a configuration file may set beside its tables `kernel` and `limits`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,10 @@ async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Sa
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """A configuration file (TOML): keys as the options of `run`, and a table `kernel` of its settings.
+    """A configuration file (TOML): keys as the options of `run`, a table `kernel` of its settings, one of pre-trade limits.
+
+    `[limits]` is for every symbol, `[limits.symbols.BTCUSDT]` has what is different in one. Amounts are decimals as text,
+    in the symbol's own units: symbols and their scales are not known yet, and one default is for all of them.
 
     Raises `ValidationError` for a file that can't be read and for keys that mean nothing.
     """
@@ -199,11 +206,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
         raise ValidationError(f"the configuration {path} can't be read: {problem}") from problem
-    known = {*RUN_KEYS, "kernel"}
+    known = {*RUN_KEYS, "kernel", "limits"}
     wrong = [(key, known) for key in found if key not in known]
     table = found.get("kernel", {})
     if not isinstance(table, dict):
         raise ValidationError(f"{path}: [kernel] is a table of settings")
+    if "limits" in table:
+        raise ValidationError(f"{path}: limits are a table of their own, [limits]")
+    limits_of(found.get("limits", {}), path)
     if lists := [key for key, value in found.items() if key in RUN_KEYS and not isinstance(value, str | int | float)]:
         problems = [Violation(key, "type", "a text or a number", str(path)) for key in lists]
         raise ValidationError(f"the configuration {path} is not understood", problems)
@@ -216,8 +226,23 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def settings_over(table: Mapping[str, Any], environ: Mapping[str, str]) -> KernelSettings:
-    """A kernel's settings: environment variables over a file's table over the defaults."""
+def limits_of(table: Any, source: str | Path) -> LimitSettings:
+    """The table `limits` of a configuration file as settings. `ValidationError` for what means nothing."""
+    if not isinstance(table, dict):
+        raise ValidationError(f"{source}: [limits] is a table of limits")
+    default = {key: value for key, value in table.items() if key != "symbols"}
+    try:
+        return LimitSettings.model_validate({"default": default, "symbols": table.get("symbols", {})})
+    except pydantic.ValidationError as problem:
+        raise ValidationError(f"the limits of {source} are not understood", violations_of(problem)) from problem
+
+
+def settings_over(
+    table: Mapping[str, Any], environ: Mapping[str, str], *, limits: Mapping[str, Any] | None = None
+) -> KernelSettings:
+    """A kernel's settings: environment variables over a file's tables over the defaults."""
+    if limits is not None:
+        table = {**table, "limits": limits_of(limits, "the configuration")}
     set_outside = {name.upper() for name in environ}
     return KernelSettings(
         **{key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in set_outside}

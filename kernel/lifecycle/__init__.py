@@ -15,7 +15,9 @@ from kernel.lifecycle.decide import (
     DeleteIntent,
     ForgetState,
     ModifyIntent,
+    PauseIntent,
     PlaceOrder,
+    ResumeIntent,
     UpdateIntent,
     UpdateState,
     decide,
@@ -28,8 +30,8 @@ from kernel.lifecycle.report import decide_report
 from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
 
 __all__ = [
-    "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent", "ForgetState",
-    "ModifyIntent", "PlaceOrder", "Record", "UpdateIntent", "UpdateState", "VenueStatus", "client_order_id",
-    "conditions", "decide", "decide_report", "evolve", "finding_id", "next_intent", "ord_status", "order_state",
-    "untold_findings", "venue_orders_of", "venue_status",
+    "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent",
+    "ForgetState", "ModifyIntent", "PauseIntent", "PlaceOrder", "Record", "ResumeIntent", "UpdateIntent",
+    "UpdateState", "VenueStatus", "client_order_id", "conditions", "decide", "decide_report", "evolve",
+    "finding_id", "next_intent", "ord_status", "order_state", "untold_findings", "venue_orders_of", "venue_status",
 ]  # fmt: skip

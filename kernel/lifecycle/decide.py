@@ -72,6 +72,21 @@ class CancelIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseIntent:
+    """Send nothing for an intent."""
+
+    intent_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeIntent:
+    """Go on with an intent."""
+
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteIntent:
     """Remove an intent's record."""
 
@@ -107,6 +122,8 @@ Command = (
     | ModifyIntent
     | UpdateIntent
     | CancelIntent
+    | PauseIntent
+    | ResumeIntent
     | DeleteIntent
     | CreateState
     | UpdateState
@@ -219,6 +236,22 @@ def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEven
     ]
 
 
+def pause_intent(record: Record, command: PauseIntent) -> list[events.BaseEvent]:
+    heard_of(record)
+    return [] if record.paused else [events.Paused(intent_id=record.intent_id, reason=command.reason)]
+
+
+def resume_intent(record: Record, command: ResumeIntent) -> list[events.BaseEvent]:
+    heard_of(record)
+    return [events.Resumed(intent_id=record.intent_id)] if record.paused else []
+
+
+def heard_of(record: Record) -> None:
+    """A deleted intent may still have an order, which can be held too."""
+    if record.version == 0:
+        raise NotFoundError(f"intent {record.intent_id} not found")
+
+
 def delete_intent(record: Record, command: DeleteIntent) -> list[events.BaseEvent]:
     existing_intent(record)
     if record.may_be_live:
@@ -264,6 +297,8 @@ DECISIONS: dict[type[Command], Callable[..., list[events.BaseEvent]]] = {
     UpdateIntent: update_intent,
     ModifyIntent: modify_intent,
     CancelIntent: cancel_intent,
+    PauseIntent: pause_intent,
+    ResumeIntent: resume_intent,
     DeleteIntent: delete_intent,
     CreateState: create_state,
     UpdateState: update_state,

@@ -162,7 +162,7 @@ def test_a_long_log_is_not_folded_for_names(idle: World, monkeypatch: pytest.Mon
 
 def test_the_program_answers_the_shell(idle: World) -> None:
     """By click's protocol, as the script asks it."""
-    assert by_the_shell(idle, "orderctl can") == ["cancel"]
+    assert by_the_shell(idle, "orderctl can") == ["cancel", "cancel-all"]
 
 
 def test_a_database_that_does_not_answer_offers_nothing() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from kernel.settings import KernelSettings
 from replay.running import settings_over
+from tests.cli.test_tour import LADDER
 from tests.cli.world import Child, World, clean_environment
 
 
@@ -90,6 +91,47 @@ def test_settings_are_layered() -> None:
     made = settings_over({"workers": 3, "resync_interval_s": 9}, {"ORDERCTL_KERNEL_workers": "5"})
 
     assert (made.workers, made.resync_interval_s) == (KernelSettings().workers, 9)
+
+
+def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) -> None:
+    """`[limits]` and a symbol's own are recorded by the kernel that runs; `place` is refused (5) and leaves nothing."""
+    path = tmp_path / "orderctl.toml"
+    path.write_text(
+        '[limits]\nopen_orders_max = 9\n[limits.symbols.BTCUSDT]\norder_quantity_max = "0.002"\nposition_max = "0.004"\n'
+    )
+    ladder = tmp_path / "ladder.yaml"
+    ladder.write_text(LADDER)
+    with world.leader("--config", str(path)):
+        world.ok("place", "BUY", "0.002", "BTCUSDT", "--limit", "50000", "--id", "fits")
+        refused = world.call("place", "BUY", "0.003", "BTCUSDT", "--limit", "50000", "--id", "exceeds")
+        changed = world.call("modify", "fits", "--quantity", "0.003")
+        applied = [world.call("apply", "-f", str(ladder), f"--dry-run={how}") for how in ("server", "none")]
+
+        assert (refused.exit_code, refused.stdout, changed.exit_code) == (5, "", 5)
+        assert "order_quantity_max is 0.002, given 0.00300000" in refused.stderr
+        assert [item.exit_code for item in applied] == [5, 5]  # either order alone would fit
+        assert all("(Order bid-2)" in item.stderr and "position_max" in item.stderr for item in applied)
+        assert world.ok("get", "intents", "-o", "name") == "intent/fits\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[limits]\nposition_max = 0.5\n", 'write it as text, "0.5"'),
+        ("[limits.symbols.BTCUSDT]\nsize_max = 5\n", "symbols.BTCUSDT.size_max"),
+        ("limits = 5\n", "a table of limits"),
+        ("[kernel.limits]\n", "a table of their own"),
+    ],
+)
+def test_limits_that_are_not_understood_are_refused(world: World, tmp_path: Path, text: str, told: str) -> None:
+    """Exit code 5, naming what is wrong, before anything runs: a limit that is not understood must not be none."""
+    path = tmp_path / "orderctl.toml"
+    path.write_text(text)
+
+    result = world.call("run", "--config", str(path))
+
+    assert result.exit_code == 5
+    assert told in result.stderr
 
 
 def test_a_tape_that_cannot_be_read_is_refused(world: World, tmp_path: Path) -> None:

@@ -81,3 +81,10 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert "2        CANCEL   ACCEPTED" in desk.does("describe bid-1")
     assert "IntentModified" in desk.does("events --for bid-2")
     desk.does(f"apply -f {ladder}", code=4)
+    assert "bid-2" in desk.does("cancel-all --owner mm-1 --dry-run")
+    desk.does("cancel-all", code=2)
+    assert desk.does("pause bid-2 --reason lunch") == "intent/bid-2 paused\n"
+    assert "PAUSED" in desk.does("get order bid-2")
+    assert desk.does("resume bid-2") == "intent/bid-2 resumed\n"
+    assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"
+    assert desk.does("wait bid-2 --for canceled") == "intent/bid-2 condition met\n"

@@ -462,11 +462,13 @@ def test_equal_folds_have_equal_digests(history: History, size: int) -> None:
         pieces.apply(tape.events[start : start + size])
         pieces.order_state("i")
         list(pieces.positions())
+        pieces.symbol_exposure("S")
     assert pieces.digest() == whole.digest()
     assert pieces.live_intent_ids() == whole.live_intent_ids()
     assert list(pieces.order_states()) == list(whole.order_states())
     assert list(pieces.intents()) == list(whole.intents())
     assert [pieces.open_orders(symbol) for symbol in "ST"] == [whole.open_orders(symbol) for symbol in "ST"]
+    assert [pieces.symbol_exposure(symbol) for symbol in "ST"] == [whole.symbol_exposure(symbol) for symbol in "ST"]
 
 
 def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:

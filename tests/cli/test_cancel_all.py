@@ -1,0 +1,153 @@
+"""`cancel-all` shows, asks, and takes down what it showed and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cli as program
+from replay import attach
+from replay.clearing import AT_ONCE, chosen, clear
+from replay.ordering import OrderText, order_of
+from tests.cli.world import World, clean_environment
+
+
+def place(world: World, *names: str, owner: str = "", symbol: str = "BTCUSDT") -> None:
+    """Orders that are wanted, and that nobody sends."""
+    for name in names:
+        words = ("place", "BUY", "0.01", symbol, "--limit", "500", "--id", name, "--owner", owner, "--wait", "recorded")
+        world.ok(*words)
+
+
+def at_a_terminal(world: World, monkeypatch: pytest.MonkeyPatch, *words: str, says: str) -> Result:
+    """A verb with somebody to ask."""
+    monkeypatch.setattr(program, "is_asked", lambda: True)
+    return CliRunner().invoke(program.cli, list(words), input=says, env=world.environment, prog_name="orderctl")
+
+
+def canceled(world: World) -> set[str]:
+    """Intents whose cancel is in the log."""
+    lines = world.ok("events", "--type", "IntentCancelRequested", "-o", "jsonl").splitlines()
+    return {line.partition('"stream_id":')[2].split('"')[1].removeprefix("intent:") for line in lines}
+
+
+def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table and the question are on stderr; yes cancels, a line for each on stdout, and the count."""
+    place(idle, "a", "b")
+
+    result = at_a_terminal(idle, monkeypatch, "cancel-all", says="y\n")
+
+    assert result.exit_code == 0
+    assert result.stdout == "intent/a cancel requested\nintent/b cancel requested\n"
+    assert "INTENT" in result.stderr
+    assert "Cancel 2 orders?" in result.stderr
+    assert "2 cancels requested" in result.stderr
+    assert canceled(idle) == {"a", "b"}
+
+
+def test_a_real_terminal_is_asked_on(idle: World) -> None:
+    """On a terminal the question comes and is answered there, and the lines of the cancels are alone on stdout."""
+    place(idle, "a")
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"y\n")
+        words = [sys.executable, "-m", "cli", "cancel-all"]
+        environment = clean_environment(**idle.environment)
+        done = subprocess.run(
+            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert (done.returncode, done.stdout) == (0, "intent/a cancel requested\n")
+    assert "Cancel 1 order?" in done.stderr
+
+
+def test_no_is_no(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything but yes leaves everything as it is: exit code 1."""
+    place(idle, "a")
+
+    assert at_a_terminal(idle, monkeypatch, "cancel-all", says="\n").exit_code == 1
+    assert canceled(idle) == set()
+
+
+def test_without_a_terminal_yes_is_needed(idle: World) -> None:
+    """Nobody to ask and no `--yes`: exit code 2, saying so, and nothing is canceled."""
+    place(idle, "a")
+
+    result = idle.call("cancel-all")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--yes" in result.stderr
+    assert canceled(idle) == set()
+
+
+def test_a_dry_run_changes_nothing(idle: World) -> None:
+    """It prints the table, also with `--yes`."""
+    place(idle, "a", owner="mm-1")
+
+    shown = idle.ok("cancel-all", "--dry-run", "--yes")
+
+    assert "mm-1" not in shown  # the narrow table, as `get intents`
+    assert shown.splitlines()[1].startswith("a ")
+    assert canceled(idle) == set()
+
+
+def test_only_of_a_symbol_or_an_owner(idle: World) -> None:
+    """Both narrow what is taken down; what is canceled already is not among it."""
+    place(idle, "a", "b", owner="mm-1")
+    place(idle, "c")
+    place(idle, "d", symbol="ETHUSDT")
+
+    assert idle.ok("cancel-all", "--yes", "--owner", "mm-1", "--symbol", "ETHUSDT") == ""
+    assert idle.ok("cancel-all", "--yes", "--owner", "mm-1").count("\n") == 2
+    assert idle.ok("cancel-all", "--yes", "--symbol", "ETHUSDT") == "intent/d cancel requested\n"
+    assert idle.ok("cancel-all", "--yes") == "intent/c cancel requested\n"
+    again = idle.call("cancel-all", "--yes")
+    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "there is nothing to cancel\n")
+
+
+def test_a_symbol_that_nobody_knows_is_told(idle: World) -> None:
+    """A slip of the pen must not read as nothing to cancel: exit code 2."""
+    result = idle.call("cancel-all", "--yes", "--symbol", "BTCUSD")
+
+    assert result.exit_code == 2
+    assert "BTCUSDT" in result.stderr
+
+
+def test_what_was_not_shown_stays(idle: World) -> None:
+    """An order that comes after the choice is left alone; one that ended since is told, and stops nothing."""
+    place(idle, "a", "b")
+
+    async def session() -> list[str]:
+        async with attach.attached(idle.url, "paper") as kernel:
+            intent_ids = chosen(kernel)
+            await asyncio.to_thread(place, idle, "late")
+            await kernel.intent_store.delete_intent("a")
+            return [item.line async for item in clear(kernel, intent_ids)]
+
+    assert asyncio.run(session()) == ["intent/a not canceled: intent a not found", "intent/b cancel requested"]
+    assert canceled(idle) == {"b"}
+
+
+def test_many_are_taken_down_in_groups(idle: World) -> None:
+    """More than go at once: every one of them, in order of creation, in one call."""
+    names = [f"i{number}" for number in range(AT_ONCE + 44)]
+
+    async def prepare() -> None:
+        async with attach.attached(idle.url, "paper") as kernel:
+            order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="500"))
+            await asyncio.gather(*(kernel.place_order(order, intent_id=name, wait="recorded") for name in names))
+
+    asyncio.run(prepare())
+    lines = idle.ok("cancel-all", "--yes").splitlines()
+
+    assert sorted(lines) == sorted(f"intent/{name} cancel requested" for name in names)
+    assert canceled(idle) == set(names)

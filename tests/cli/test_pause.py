@@ -1,0 +1,28 @@
+"""`pause` and `resume` say what they did, and `health` says who paused and why."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.world import World
+
+
+def test_all_are_paused_and_resumed(idle: World) -> None:
+    """Once each; the second time nothing is to be done."""
+    assert idle.ok("pause", "--reason", "venue maintenance") == "exchange/paper paused\n"
+    assert idle.ok("pause") == "exchange/paper was paused already\n"
+    health = json.loads(idle.call("health", "-o", "json").stdout)
+    (condition,) = [item for item in health["conditions"] if item["type"] == "NOT_PAUSED"]
+    assert (condition["status"], health["paused"]) == (False, True)
+    assert condition["message"].endswith(": venue maintenance")
+    assert idle.ok("resume") == "exchange/paper resumed\n"
+    assert idle.ok("resume") == "exchange/paper was not paused\n"
+
+
+def test_one_is_paused(idle: World) -> None:
+    """By its id as `get -o name` prints it; an unknown one is told (2)."""
+    idle.ok("place", "BUY", "0.01", "BTCUSDT", "--limit", "500", "--id", "a", "--wait", "recorded")
+
+    assert idle.ok("pause", "intent/a") == "intent/a paused\n"
+    assert idle.ok("resume", "a") == "intent/a resumed\n"
+    assert idle.call("pause", "b").exit_code == 2
