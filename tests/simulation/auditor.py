@@ -158,6 +158,8 @@ class Auditor:
             self._check_submit(intent, send, event)
         if send.kind == "AMEND":
             self._check_amend(intent, send, event)
+        if send.kind == "CANCEL" and self.immediate:
+            self._check_cancel(intent)
         intent.sends.append(send)
 
     def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
@@ -188,6 +190,14 @@ class Auditor:
         open_one = next((item for item in intent.sends if item.kind == "AMEND" and not self._is_settled(item)), None)
         if open_one is not None:
             self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
+
+    def _check_cancel(self, intent: Intent) -> None:
+        """Whether an order is given up only because a change of it was refused."""
+        orders = self._by_intent[intent.intent_id]
+        changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
+        alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]
+        if alone and intent.desired == "WORKING" and any(item.refused for item in changes):
+            self.problem(3, f"{intent.intent_id} is canceled, though only a change of it was refused")
 
     def _is_settled(self, send: Send) -> bool:
         """Whether the log knows what became of an amend: refused, ruled out, or reported; or its order's end is known."""

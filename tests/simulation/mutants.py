@@ -283,11 +283,6 @@ def missing_is_closed() -> list[Patch]:
     return [(session.VenueSession, "_close_missing", close_missing)]
 
 
-def one_look_proves_absence() -> list[Patch]:
-    """H15: without a look-up, the list alone rules an attempt out."""
-    return [(settlement, "by_two_looks", lambda attempt, capabilities, **when: settlement.Dead("not in the list"))]
-
-
 def absence_without_a_window() -> list[Patch]:
     """H5: where a request may arrive at any time, not finding it rules it out."""
     return [(settlement, "without_window", lambda attempt, **when: settlement.Dead("not found"))]
@@ -440,7 +435,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         older_epochs_may_write, recorded_after_the_send, refusal_for_duplicate, silence_is_no, server_error_is_no,
         refused_cancel_is_death, acts_on_what_is_not_folded, a_closed_order_takes_no_fill, fills_count_each_time,
         totals_are_added, busts_are_forgotten, the_rest_from_trades_alone, watermark_by_the_stream,
-        a_partial_list_is_believed, missing_is_closed, one_look_proves_absence, absence_without_a_window,
+        a_partial_list_is_believed, missing_is_closed, absence_without_a_window,
         late_orders_are_ignored, second_orders_may_stay, own_cancels_are_a_surprise, canceled_means_gone,
         questions_without_a_pause,
         amend_grace_is_forgotten, an_ended_order_ends_its_replace, a_refused_change_ends_the_order,
