@@ -628,6 +628,8 @@ class Auditor:
             generations = [item.generation for item in made]
             if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
                 continue
+            if order.exchange_order_id not in self._heard:
+                continue  # it came and went untraded, and closed orders can't be looked up: nobody can know of it
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
