@@ -235,7 +235,9 @@ def reported(record: Record, event: events.OrderReport) -> Record:
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
     sent = record.amend(event.client_order_id or "")
-    shown = not event.orig_client_order_id or event.exec_type is ExecType.REPLACED  # else the id is the request's alone
+    shown = (
+        event.exec_type is ExecType.ORDER_STATUS and not event.orig_client_order_id
+    )  # else it is the request's alone
     if sent is not None and shown and not sent.new_order and type(event) not in REQUEST_REFUSALS:
         known = facts if sent.client_order_id in facts.client_order_ids else with_client_id(facts, sent.client_order_id)
         facts = replace(known, generation=max(known.generation, sent.generation)) if known.generation else known
@@ -327,7 +329,9 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     sent = [item for item in record.attempts if item.kind is AttemptKind.SUBMIT and item.client_order_id == client_id]
     given_up = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
     newest_submit = record.submit
-    generation = sent[-1].generation if sent else newest_submit.generation if newest_submit else 0
+    older = order_under(record, client_id)  # a copy serves what the order before it under its id served
+    known = sent[-1] if sent else older or newest_submit
+    generation = known.generation if known is not None else 0
     return replace(
         new_facts(event, client_id, order, generation),
         answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
