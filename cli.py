@@ -24,7 +24,7 @@ import click
 
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
-    from replay.applying import Steps
+    from replay.applying import Step
     from replay.manifests import Manifest
     from replay.output import Listing
 
@@ -444,9 +444,9 @@ def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeo
         steps = applying.steps_for(kernel, manifests)
         if dry_run == "server":
             applying.check(kernel, steps)
-            return show_steps([item.line for item in steps], "server")
-        async for item in applying.apply(kernel, steps):
-            click.echo(item.line)
+            return show_steps([step.line for step in steps], "server")
+        async for step in applying.apply(kernel, steps):
+            click.echo(step.line)
         return await wait_applied(kernel, steps, timeout) if wait == "ack" else 0
 
     return with_kernel(target, work)
@@ -468,7 +468,7 @@ def show_steps(lines: list[str], dry_run: str) -> int:
     return 0
 
 
-async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[Steps], timeout_s: float) -> int:
+async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[Step], timeout_s: float) -> int:
     """Wait until the venue has answered to what was applied; the exit code."""
     from replay import applying, failures, waiting
 
@@ -528,7 +528,7 @@ def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest]
         show(differing.unified(kernel, steps))
     else:
         show_listing(found, form)
-    for line in (line for item in steps for line in item.conflicts):
+    for line in applying.conflicts_of(steps):
         say(f"apply would refuse {line}")
     return 1 if found.items else 0
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -24,7 +24,7 @@ from kernel.commands import refusal
 from kernel.errors import ConflictError, ExchangeError, KernelError, NotReadyError, ValidationError, Violation
 from kernel.lifecycle import Record, order_state
 from kernel.models import Desired, OrderIntent, OrdStatus
-from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.plan import difference
 from replay.decimals import plain
 from replay.manifests import (
@@ -32,7 +32,6 @@ from replay.manifests import (
     Manifest,
     OrderManifest,
     market_problems,
-    orders_of,
     problem_of,
     standard_order,
 )
@@ -70,36 +69,15 @@ class Step:
     def name(self) -> str:
         return self.manifest.name
 
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """One manifest, and its orders' steps."""
-
-    manifest: Manifest
-    orders: tuple[Step, ...]
-    conflict: str = ""
-
-    @property
-    def action(self) -> Action:
-        """`created` or `unchanged` where all of its orders are, else `configured`."""
-        actions = {step.action for step in self.orders}
-        return actions.pop() if len(actions) == 1 else Action.CONFIGURED
-
-    @property
-    def title(self) -> str:
-        """As kubectl names it, `order/NAME`."""
-        return title(self.manifest)
-
     @property
     def line(self) -> str:
         """What it comes to, as in `order/NAME created`."""
-        return f"{self.title} {self.action}"
+        return f"{title(self.manifest)} {self.action}"
 
     @property
-    def conflicts(self) -> list[str]:
-        """Why it can't be applied, a line each."""
-        lines = [f"{self.title}: {self.conflict}"] if self.conflict else []
-        return lines + [f"order/{step.name}: {step.conflict}" for step in self.orders if step.conflict]
+    def changes_order(self) -> bool:
+        """Whether an order is placed or gets other terms."""
+        return self.known is None or self.known.order != self.order
 
 
 def title(manifest: Manifest) -> str:
@@ -110,42 +88,43 @@ def title(manifest: Manifest) -> str:
 # --------------------------------------------------------------------------------------------------------------- looking
 def steps_for(
     kernel: EventSourcedKernel, manifests: Sequence[Manifest], *, clock: Clock | None = None
-) -> tuple[Steps, ...]:
+) -> tuple[Step, ...]:
     """What applying manifests would come to, conflicts included.
 
-    Raises `ValidationError` with every order that its market does not take, `NotReadyError` when no market is known.
+    Raises `ValidationError` with every order that its market does not take, `NotReadyError` when no market is known, and
+    `KernelError` for a group: the kernel works none yet, and its orders without what binds them are another wish.
     """
+    if groups := [manifest for manifest in manifests if isinstance(manifest, GroupManifest)]:
+        raise KernelError(f"{title(groups[0])}: order groups are not built yet, nothing was applied")
     planner = Planner(kernel, (clock or SystemClock()).now_ns())
-    found = tuple(planner.steps(manifest) for manifest in manifests)
+    found = [planner.step(manifest) for manifest in manifests if isinstance(manifest, OrderManifest)]
     if planner.problems:
         count = len(planner.problems)
         raise ValidationError(f"the manifests can't be applied, nothing was ({count} problems)", planner.problems)
-    return found
+    return tuple(step for step in found if step is not None)
 
 
-def check(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> None:
-    """Raise what stands in the way of applying: `ConflictError` with a line for each, `ValidationError` for what is beyond
-    a pre-trade limit (all orders together), or `KernelError`."""
-    if conflicts := [line for item in steps for line in item.conflicts]:
+def check(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
+    """Raise what stands in the way of applying: `ConflictError` with a line for each, or `ValidationError` for what is
+    beyond a pre-trade limit (all orders together)."""
+    if conflicts := conflicts_of(steps):
         problem = ConflictError(
             f"the manifests conflict with what is in the log, nothing was applied ({len(conflicts)})"
         )
         for line in conflicts:
             problem.add_note(line)
         raise problem
-    if any(isinstance(item.manifest, GroupManifest) and item.action is Action.CREATED for item in steps):
-        place_group_of(kernel)
     check_limits(kernel, steps)
 
 
-def check_limits(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> None:
+def conflicts_of(steps: Sequence[Step]) -> list[str]:
+    """Why they can't be applied, a line each."""
+    return [f"{title(step.manifest)}: {step.conflict}" for step in steps if step.conflict]
+
+
+def check_limits(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
     """Raise when what would be placed or changed is, all together, beyond a limit."""
-    changed = {
-        step.name: step
-        for item in steps
-        for step in item.orders
-        if step.known is None or (step.action is Action.CONFIGURED and step.known.order != step.order)
-    }
+    changed = {step.name: step for step in steps if step.changes_order}
     found = kernel.limits_exceeded([(name, step.order, step.symbol) for name, step in changed.items()])
     if found:
         problems = [limit_problem(changed[name], item) for name, item in found]
@@ -167,19 +146,8 @@ class Planner:
         """How many orders will be created, by symbol."""
         self.problems: list[Violation] = []
 
-    def steps(self, manifest: Manifest) -> Steps:
-        """The steps of a manifest; orders that can't be are left out, their problems kept."""
-        group = manifest if isinstance(manifest, GroupManifest) else None
-        found = [self._step(order, group) for order in orders_of(manifest)]
-        steps = tuple(step for step in found if step is not None)
-        new = sum(step.action is Action.CREATED for step in steps)
-        conflict = ""
-        if group is not None and 0 < new < len(steps):
-            names = ", ".join(step.name for step in steps if step.action is Action.CREATED)
-            conflict = f"a group is placed whole, and {names} would be new in it: choose another name for the group"
-        return Steps(manifest, steps, conflict)
-
-    def _step(self, manifest: OrderManifest, group: GroupManifest | None) -> Step | None:
+    def step(self, manifest: OrderManifest) -> Step | None:
+        """The step of a manifest; none for an order that can't be, whose problems are kept."""
         before = len(self.problems)
         symbol = self._symbol(manifest)
         order = self._order(manifest, symbol) if symbol is not None else None
@@ -194,7 +162,7 @@ class Planner:
             action = action_for(known, manifest, order)
             if known.order != order:
                 self._check_change(manifest, known, order, symbol)
-            step = Step(manifest, order, symbol, known, action, conflict_of(record, known, order, group))
+            step = Step(manifest, order, symbol, known, action, conflict_of(record, known, order))
         return step if len(self.problems) == before else None
 
     def _symbol(self, manifest: OrderManifest) -> SymbolMetadata | None:
@@ -244,14 +212,12 @@ def action_for(known: OrderIntent, manifest: OrderManifest, order: StandardOrder
     return Action.UNCHANGED if same else Action.CONFIGURED
 
 
-def conflict_of(record: Record, known: OrderIntent, order: StandardOrder, group: GroupManifest | None) -> str:
+def conflict_of(record: Record, known: OrderIntent, order: StandardOrder) -> str:
     """Why what is in the log can't become what a manifest says; empty when it can."""
     if known.desired is Desired.CANCELED:
         return "it was canceled, and a canceled intent does not come back: choose another name"
-    if group is None and known.group_id is not None:
-        return f"it belongs to the group {known.group_id}: apply it as a part of that"
-    if group is not None and known.metadata.get("group", group_mark(group)) != group_mark(group):
-        return f"it belongs to another group, or its group has another mode: {known.metadata['group']}"
+    if known.group_id is not None:
+        return f"it belongs to the group {known.group_id}: choose another name"
     same = known.order == order
     if is_failed(record):
         text = refusal(record)
@@ -274,13 +240,8 @@ def labels_metadata(manifest: Manifest) -> dict[str, Any]:
     return {"labels": dict(manifest.labels)} if manifest.labels else {}
 
 
-def group_mark(group: GroupManifest) -> dict[str, Any]:
-    """What a member's metadata has of its group's manifest."""
-    return {"name": group.name, "mode": group.mode.value}
-
-
 # ----------------------------------------------------------------------------------------------------------------- doing
-async def apply(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> AsyncIterator[Steps]:
+async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncIterator[Step]:
     """Do the steps in order, some at a time so that they share commits; each is told once it is durable.
 
     Raises as `check` does before anything is appended, and then what the first that failed raised, once all that were
@@ -289,26 +250,17 @@ async def apply(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> AsyncIter
     check(kernel, steps)
     for begin in range(0, len(steps), TOGETHER_MAX):
         batch = steps[begin : begin + TOGETHER_MAX]
-        done = await asyncio.gather(*(apply_one(kernel, item) for item in batch), return_exceptions=True)
-        for item, problem in zip(batch, done, strict=True):
+        done = await asyncio.gather(*(apply_order(kernel, step) for step in batch), return_exceptions=True)
+        for step, problem in zip(batch, done, strict=True):
             if problem is None:
-                yield item
+                yield step
         for problem in done:
             if problem is not None:
                 raise problem
 
 
-async def apply_one(kernel: EventSourcedKernel, steps: Steps) -> None:
-    """Do one manifest's steps."""
-    if isinstance(steps.manifest, GroupManifest) and steps.action is Action.CREATED:
-        await place_group(kernel, steps.manifest, [step.order for step in steps.orders])
-        return
-    for step in steps.orders:
-        await apply_order(kernel, step)
-
-
 async def apply_order(kernel: EventSourcedKernel, step: Step) -> None:
-    """Do one order's step."""
+    """Do one step."""
     manifest = step.manifest
     if step.known is None:
         await kernel.place_order(
@@ -319,35 +271,12 @@ async def apply_order(kernel: EventSourcedKernel, step: Step) -> None:
             on_unsolicited_cancel=manifest.on_unsolicited_cancel,
             wait="recorded",
         )
-    elif step.action is Action.CONFIGURED:
-        known = with_record_of(step.known, manifest)
-        if known != step.known:
-            await kernel.intent_store.update_intent(known)
-        if known.order != step.order:
-            await change_order(kernel, known, step.order)
-
-
-async def change_order(kernel: EventSourcedKernel, known: OrderIntent, order: StandardOrder) -> None:
-    """Want other terms of an intent; durable on return. The one place that does it."""
-    await kernel.modify_order(known.intent_id, order, wait="recorded", expected_generation=known.generation)
-
-
-async def place_group(kernel: EventSourcedKernel, group: GroupManifest, orders: Sequence[StandardOrder]) -> None:
-    """Want the orders of a group; durable on return. The one place that does it."""
-    await place_group_of(kernel)(
-        StandardOrderGroup(orders=tuple(orders), mode=group.mode),
-        intent_ids=[order.name for order in group.orders],
-        owner=group.owner,
-        metadata={**labels_metadata(group), "group": group_mark(group)},
-    )
-
-
-def place_group_of(kernel: EventSourcedKernel) -> Callable[..., Any]:
-    """The kernel's command for groups; `KernelError` where it has none."""
-    found: Callable[..., Any] | None = getattr(kernel, "place_order_group", None)
-    if found is None:
-        raise KernelError("order groups are not built yet: apply their orders one by one, nothing was applied")
-    return found
+        return
+    known = with_record_of(step.known, manifest)
+    if known != step.known:
+        await kernel.intent_store.update_intent(known)
+    if step.changes_order:
+        await kernel.modify_order(manifest.name, step.order, wait="recorded", expected_generation=known.generation)
 
 
 # --------------------------------------------------------------------------------------------------------------- waiting
@@ -360,9 +289,9 @@ class Answers:
     """Intents without an answer in time: the kernel goes on with them."""
 
 
-async def answers(kernel: EventSourcedKernel, steps: Sequence[Steps], *, timeout_s: float) -> Answers:
+async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_s: float) -> Answers:
     """Wait until the venue has all that was applied as it is wanted, or refused it, or the time is over."""
-    names = [step.name for item in steps for step in item.orders if step.action is not Action.UNCHANGED]
+    names = [step.name for step in steps if step.action is not Action.UNCHANGED]
     came = await asyncio.gather(*(came_to(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
     refused = {name: error for name in names if (error := refusal(kernel.state.record(name))) is not None}
     late = tuple(name for name, in_time in zip(names, came, strict=True) if not in_time and name not in refused)

@@ -15,7 +15,7 @@ from kernel import EventSourcedKernel, plan
 from kernel.clock import Clock, SystemClock
 from kernel.models import Desired, OrderIntent, OrderState, ReconciliationStatus
 from kernel.state import KernelState
-from replay.applying import Action, Step, Steps, manifest_data, with_record_of
+from replay.applying import Action, Step, manifest_data, with_record_of
 from replay.event_text import order_terms
 from replay.output import Item, Listing, escaped, utc, yaml_text
 from replay.resources import Look, look_at
@@ -26,9 +26,9 @@ NARROW = 6
 
 
 # ----------------------------------------------------------------------------------------------- manifests and intents
-def unified(kernel: EventSourcedKernel, steps: Sequence[Steps]) -> str:
+def unified(kernel: EventSourcedKernel, steps: Sequence[Step]) -> str:
     """What applying would change, as a unified diff; empty when it would change nothing."""
-    found = (step_diff(kernel.state, step) for item in steps for step in item.orders)
+    found = (step_diff(kernel.state, step) for step in steps)
     return "".join(text for text in found if text)
 
 
@@ -65,12 +65,11 @@ def standing(state: KernelState, intent: OrderIntent) -> str:
     return str(ended_as(state.record(intent.intent_id)) or "WORKING")
 
 
-def step_listing(steps: Sequence[Steps]) -> Listing:
+def step_listing(steps: Sequence[Step]) -> Listing:
     """The same for programs: each manifest that would change something, with what applying it comes to."""
     items = tuple(
         Item(step.name, step_object(step), ((f"order/{step.name}", str(step.action), step.conflict or "-"),))
-        for item in steps
-        for step in item.orders
+        for step in steps
         if step.action is not Action.UNCHANGED or step.conflict
     )
     return Listing("order", ("ORDER", "ACTION", "CONFLICT"), 3, items)

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kernel import EventSourcedKernel
 from kernel.errors import ConflictError
-from kernel.order_spec import StandardOrderGroup
 from replay import applying
 from replay.attach import attached
 from replay.manifests import parse_manifests, read_manifests
@@ -202,17 +200,18 @@ def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
     assert (result.exit_code, "none.yaml can't be read: No such file" in result.stderr) == (2, True)
 
 
-def test_groups_are_refused_before_anything_is_appended(
-    idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kernel without groups says so; the order beside the group is not applied either."""
-    monkeypatch.delattr(EventSourcedKernel, "place_order_group", raising=False)
+@pytest.mark.parametrize("words", [("apply",), ("apply", "--dry-run=server"), ("diff",)], ids=" ".join)
+def test_groups_are_refused_before_anything_is_appended(idle: World, tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The order beside the group is not applied either, nor are single orders of its members' names taken for it."""
+    group = bracket("g")
+    singles = [manifest(order["name"], price=order["price"]) for order in group["spec"]["orders"]]
+    idle.ok("apply", "-f", written(tmp_path, *singles), "--wait", "recorded")
 
-    result = idle.call("apply", "-f", written(tmp_path, manifest("a"), bracket("g")))
+    result = idle.call(*words, "-f", written(tmp_path, manifest("a"), group))
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "order groups are not built yet" in result.stderr
-    assert idle.ok("get", "intents", "-o", "name") == ""
+    assert "ordergroup/g: order groups are not built yet" in result.stderr
+    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
 
 
 async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
@@ -304,37 +303,3 @@ def test_diff_is_quiet_once_all_agrees(live: World, tmp_path: Path) -> None:
 
     assert name not in live.call("diff", "-o", "name").stdout
     assert read_manifests([written(tmp_path, manifest(name))])[0].name == name
-
-
-# ---------------------------------------------------------------------------------------------------------------- groups
-async def place_each(kernel: EventSourcedKernel, group: StandardOrderGroup, **given: Any) -> str:
-    """Instead of a kernel's own groups: its orders one by one."""
-    names, owner, metadata = given.pop("intent_ids"), given.pop("owner"), given.pop("metadata")
-    for name, order in zip(names, group.orders, strict=True):
-        await kernel.place_order(order, metadata, intent_id=name, owner=owner, wait="recorded")
-    return str(metadata["group"]["name"])
-
-
-def test_a_group_is_applied_as_one(idle: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Created whole, unchanged when applied again, configured order by order, and never half new or of another mode."""
-    monkeypatch.setattr(EventSourcedKernel, "place_order_group", place_each, raising=False)
-    group = bracket("g")
-    file = written(tmp_path, group)
-    words = ("apply", "-f", file, "--wait", "recorded")
-
-    assert idle.ok(*words) == "ordergroup/g created\n"
-    assert idle.ok(*words) == "ordergroup/g unchanged\n"
-    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
-    group["spec"]["orders"][1]["price"] = "49999"
-    written(tmp_path, group)
-    assert idle.ok(*words) == "ordergroup/g configured\n"
-    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
-
-    group["spec"]["mode"] = "ONE_UPDATES_OTHER"
-    written(tmp_path, group)
-    assert "its group has another mode" in idle.call(*words).stderr
-    group["spec"] |= {"mode": "ONE_CANCELS_OTHER"}
-    group["spec"]["orders"].append({**group["spec"]["orders"][0], "name": "g-3"})
-    written(tmp_path, group)
-    result = idle.call(*words)
-    assert (result.exit_code, "a group is placed whole, and g-3 would be new" in result.stderr) == (4, True)
