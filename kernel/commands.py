@@ -19,7 +19,7 @@ from kernel.limit_gate import LimitGate
 from kernel.limits import LimitSettings
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
-from kernel.models import Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
+from kernel.models import AttemptOutcome, Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
 from kernel.state import KernelState
@@ -146,16 +146,16 @@ def is_failed(state: OrderState | None) -> bool:
 
 
 def refusal(record: Record) -> ExchangeError | None:
-    """The venue's definitive no to an intent's order, as an error; None when there is none."""
+    """The venue's definitive no to what is wanted now, an order or a change of one, as an error; None without one."""
     state = order_state(record)
     if state is None or not is_failed(state):
         return None
-    submit = record.submit
-    refused = [facts for facts in record.orders if facts.closed is OrdStatus.REJECTED]
-    text = submit.text if submit is not None and submit.text else "the venue rejected the order"
-    if refused and not (submit and submit.text):
-        text = f"the venue rejected order {refused[-1].exchange_order_id or refused[-1].client_order_id}"
-    return ExchangeError(text, code=submit.code if submit else None, intent_id=record.intent_id)
+    refused = [item for item in record.attempts if item.outcome is AttemptOutcome.REJECTED and item.text]
+    if refused:
+        return ExchangeError(refused[-1].text, code=refused[-1].code, intent_id=record.intent_id)
+    orders = [facts for facts in record.orders if facts.closed is OrdStatus.REJECTED]
+    named = f" order {orders[-1].exchange_order_id or orders[-1].client_order_id}" if orders else " the order"
+    return ExchangeError(f"the venue rejected{named}", intent_id=record.intent_id)
 
 
 def modify_answered(record: Record) -> bool:
@@ -163,23 +163,9 @@ def modify_answered(record: Record) -> bool:
     if record.unsettled or record.intent is None:
         return record.intent is None
     state = order_state(record)
-    if is_refused(record) or record.intent.desired is Desired.CANCELED:
+    if is_failed(state) or record.intent.desired is Desired.CANCELED:
         return True
     return state is not None and difference(record.intent, state) is None
-
-
-def is_refused(record: Record) -> bool:
-    """Whether what is wanted now was refused for good."""
-    return record.intent is not None and record.failed_generation == record.intent.generation
-
-
-def modify_refusal(record: Record) -> ExchangeError | None:
-    """The definitive no to a change, as an error; None when there is none."""
-    if not is_refused(record):
-        return None
-    last = record.attempts[-1] if record.attempts else None
-    text = last.text if last is not None and last.text else "the venue refused the change"
-    return ExchangeError(text, code=last.code if last is not None else None, intent_id=record.intent_id)
 
 
 def cancel_answered(record: Record) -> bool:

@@ -27,7 +27,6 @@ from kernel.commands import (
     cancel_answered,
     check_wait,
     modify_answered,
-    modify_refusal,
     placement_answered,
     refusal,
     too_late,
@@ -282,9 +281,8 @@ class EventSourcedKernel(ExchangeKernel):
         finally:
             await self.engine.stop()
             with suppress(KernelError, TimeoutError):
-                async with asyncio.timeout(
-                    self._settings.stop_timeout_s
-                ):  # a log that is away must not hold up the end
+                # A log that is away must not hold up the end.
+                async with asyncio.timeout(self._settings.stop_timeout_s):
                     await self._control(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
 
     async def _control(self, event: events.BaseEvent, epoch: int) -> None:
@@ -393,7 +391,7 @@ class EventSourcedKernel(ExchangeKernel):
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )
-        if (error := modify_refusal(self.state.record(intent_id))) is not None:
+        if (error := refusal(self.state.record(intent_id))) is not None:
             raise error
 
     async def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:

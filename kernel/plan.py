@@ -25,7 +25,7 @@ from kernel.models import (
     VenueOrder,
 )
 from kernel.order_spec import OrderType, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
-from kernel.venues.base import AmendDialect
+from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
 class DifferenceKind(StrEnum):
@@ -200,6 +200,13 @@ def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: Orde
     return None
 
 
+def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
+    """How working orders are changed. Where a request may arrive at any time, a replace that was not answered could never
+    be ruled out, and its new order neither: cancel and submit are used there."""
+    endless = capabilities.validity_window_ns is None and capabilities.amend is AmendDialect.CANCEL_REPLACE
+    return AmendDialect.NONE if endless else capabilities.amend
+
+
 def plan_change(
     intent: OrderIntent, order: OrderState, *, symbol: SymbolMetadata | None, now_ns: int, amend: AmendDialect
 ) -> Action:
@@ -218,10 +225,10 @@ def plan_change(
 
 def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
     """Whether what differs is what an amend changes: price and quantity, in place; else also when it triggers."""
-    fixed = FIXED_TERMS if in_place else FIXED_TERMS - {"stop_price"}
+    fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
     shown, asked = order.status.order, intent.order
     same = all(getattr(shown, name) == getattr(asked, name) for name in fixed)
-    return same and asked.display_quantity == shown.display_quantity
+    return same and (asked.display_quantity == shown.display_quantity or not in_place)
 
 
 def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
@@ -240,8 +247,7 @@ def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
     """The same order for what is left of it."""
     if quantity == order.quantity:
         return order
-    shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
-    return order.model_copy(update={"quantity": quantity, "display_quantity": shown})
+    return order.model_copy(update={"quantity": quantity, "display_quantity": displayed(order, quantity)})
 
 
 def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
@@ -321,15 +327,27 @@ def filled_by_others(order: OrderState, working: VenueOrder) -> int:
     return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
 
 
-FIXED_TERMS = frozenset({"side", "order_type", "stop_price", "time_in_force", "post_only", "reduce_only"})
+FIXED_TERMS = frozenset(
+    {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
+)
 """Terms of an order that the venue does not report back."""
+REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
+"""Those of them that the order which replaces it may have otherwise."""
 
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
-    """Whether the working order is what is wanted: price, and quantity together with what was filled before."""
+    """Whether the working order is what is wanted: price, and quantity together with what was filled before, and every
+    term that is never reported back."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
     shown, asked = order.status.order, intent.order
     if live.price is not None and live.price != asked.price:
         return False
+    if displayed(shown, live.quantity) != displayed(asked, live.quantity):
+        return False
     return all(getattr(shown, name) == getattr(asked, name) for name in FIXED_TERMS)
+
+
+def displayed(order: StandardOrder, quantity: int) -> int | None:
+    """The part that is shown in the book of so much of an order."""
+    return None if order.display_quantity is None else min(order.display_quantity, quantity)

@@ -37,7 +37,7 @@ from kernel.pacing import Pacing
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
-from kernel.venues.base import AmendDialect, Venue, VenueCapabilities
+from kernel.venues.base import AmendDialect, Venue
 from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter
 
@@ -107,13 +107,6 @@ def any_market(symbol_id: str) -> SymbolMetadata | None:
         reduce_only=True,
         iceberg=True,
     )
-
-
-def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
-    """How working orders are changed. Where a request may arrive at any time, a replace that was not answered could never
-    be ruled out, and its new order neither: cancel and submit are used there."""
-    endless = capabilities.validity_window_ns is None and capabilities.amend is AmendDialect.CANCEL_REPLACE
-    return AmendDialect.NONE if endless else capabilities.amend
 
 
 class ReconciliationEngine:
@@ -354,7 +347,7 @@ class ReconciliationEngine:
         now_ns = self._clock.now_ns()
         if intent_id in self._forced and order is not None:
             now_ns = max(now_ns, order.not_before_ns)
-        amend = amend_dialect(self._venue.capabilities) if self._venue is not None else AmendDialect.NONE
+        amend = planning.amend_dialect(self._venue.capabilities) if self._venue is not None else AmendDialect.NONE
         action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
         if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
             return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")

@@ -210,6 +210,20 @@ async def test_a_cancel_beats_a_change(dialect: str) -> None:
 
 
 @virtual_time
+@every_dialect
+async def test_the_shown_part_is_changed_too(dialect: str) -> None:
+    """An order shows as much in the book as the change asks for, and is one order at the end."""
+    async with a_bench(dialect, symbols="full") as bench:
+        await bench.kernel.place_order(bid(10).model_copy(update={"display_quantity": 5 * LOT}), intent_id="mine")
+        await bench.kernel.modify_order("mine", bid(10).model_copy(update={"display_quantity": 2 * LOT}))
+        assert await bench.works() == [(10 * LOT, 0, LAST - 100_000)]
+        shown = [
+            order["display_quantity"] for order in (await bench.venue.truth())["orders"] if order["status"] == "NEW"
+        ]
+        assert shown == [2 * LOT]
+
+
+@virtual_time
 async def test_the_same_terms_again_are_no_event() -> None:
     """A strategy's own retry of a change is not another one."""
     async with a_bench() as bench:

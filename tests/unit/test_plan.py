@@ -21,7 +21,7 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
     VenueOrder,
 )
-from kernel.order_spec import SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
 from kernel.plan import (
     Ask,
     Cancel,
@@ -39,6 +39,10 @@ from kernel.plan import (
 )
 from tests.exchange import SYMBOL, buy
 
+FULL_SYMBOL = SYMBOL.model_copy(
+    update={"iceberg": True, "reduce_only": True, "times_in_force": frozenset(TimeInForce)},
+)
+"""The same market with every term."""
 POLICY = UnsolicitedCancelPolicy
 
 
@@ -72,12 +76,17 @@ def an_attempt(outcome: AttemptOutcome, kind: AttemptKind = AttemptKind.SUBMIT) 
     return Attempt(number=1, kind=kind, position=1, outcome=outcome, client_order_id="c0")
 
 
-def a_state(*orders: VenueOrder, attempts: tuple[Attempt, ...] | None = None, **given_fields: Any) -> OrderState:
-    """What is at the venue; the submit was accepted unless told otherwise."""
+def a_state(
+    *orders: VenueOrder,
+    attempts: tuple[Attempt, ...] | None = None,
+    terms: StandardOrder | None = None,
+    **given_fields: Any,
+) -> OrderState:
+    """What is at the venue, with these terms; the submit was accepted unless told otherwise."""
     accepted = (an_attempt(AttemptOutcome.ACCEPTED),)
     return OrderState(
         intent_id="b1",
-        status=OrderStatus(order=buy(3)),
+        status=OrderStatus(order=terms or buy(3)),
         venue_orders=orders,
         attempts=accepted if attempts is None else attempts,
         **given_fields,
@@ -178,6 +187,27 @@ def test_other_terms_mean_cancel_first() -> None:
     """A working order with another price, or quantity, is canceled, then what is left is placed."""
     assert isinstance(step(an_intent(price=101), a_state(an_order())), Cancel)
     assert isinstance(step(an_intent(5), a_state(an_order())), Cancel)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"display_quantity": 1}, {"time_in_force": TimeInForce.GTD, "expire_at_ns": 90}, {"reduce_only": True}]
+)
+def test_terms_that_are_not_reported_back_are_changed_too(changed: dict[str, Any]) -> None:
+    """What is shown in the book, when it ends, what it may do: another wish is another order; done, nothing is left."""
+    asked = buy(3).model_copy(update=changed)
+    intent = OrderIntent(intent_id="b1", exchange_id="paper", order=asked, generation=2)
+    assert isinstance(step(intent, a_state(an_order()), symbol=FULL_SYMBOL), Cancel)
+    done = a_state(an_order(generation=2), terms=asked)
+    assert isinstance(step(intent, done, symbol=FULL_SYMBOL), Nothing)
+
+
+def test_the_shown_part_of_less_is_no_change() -> None:
+    """What is left of an order shows no more than what is left."""
+    asked = buy(3).model_copy(update={"display_quantity": 2})
+    intent = OrderIntent(intent_id="b1", exchange_id="paper", order=asked)
+    rest = buy(1).model_copy(update={"display_quantity": 1})
+    orders = (an_order(filled=2, live=False, solicited=True), an_order(1, quantity=1))
+    assert isinstance(step(intent, a_state(*orders, terms=rest)), Nothing)
 
 
 def test_a_total_that_is_filled_already_cancels_the_rest() -> None:
