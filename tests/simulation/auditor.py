@@ -13,348 +13,18 @@ it watches. The numbers of its problems are those of the invariants:
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.simulation.account import Intent, Order, Problem, Send
+from tests.simulation.account import Intent, Order, Send
+from tests.simulation.log_audit import TERMINAL, LogAudit
 
-TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 ONE_SHOT = ("IOC", "FOK")
-INTENT = "intent:"
 
 
-class Auditor:
+class Auditor(LogAudit):
     """Watches one log and one venue account."""
-
-    def __init__(
-        self,
-        *,
-        dedupe: str,
-        window_ns: int | None,
-        immediate: bool = True,
-        replaces: bool = False,
-        on_top: bool = False,
-    ) -> None:
-        """`immediate`: rows and truth come in the order in which they happen, so that each can be held against the other
-        at once; otherwise (truth is polled) that is done at the end. `replaces`: an amend ends the order that it aims at;
-        `on_top`: what fills while an amend is under way comes on top of what it asked for."""
-        self.ending = ("CANCEL", "AMEND") if replaces else ("CANCEL",)
-        """What the end of an order may have been asked by."""
-        self.on_top = on_top
-        self.problems: list[Problem] = []
-        self.dedupe = dedupe
-        self.window_ns = window_ns
-        self.immediate = immediate
-        self.now_ns = 0
-        """Set by whoever feeds it: the venue's instant."""
-        self.intents: dict[str, Intent] = {}
-        self.orders: dict[str, Order] = {}
-        """By venue id."""
-        self.trades: dict[str, dict[str, Any]] = {}
-        """As first reported, by fill key."""
-        self.standing: dict[str, str] = {}
-        """Findings that stand: their kinds by id."""
-        self.doubled: set[str] = set()
-        """Client order ids of submits that the network doubled."""
-        self.doubled_changes: set[str] = set()
-        """Intents of which the network doubled a change: the copy may do what the first was refused."""
-        self.ticks: dict[str, int] = {}
-        """Tick sizes that the venue changed."""
-        self._epoch = 0
-        self._position = 0
-        self._versions: dict[str, int] = defaultdict(int)
-        self._owner: dict[str, str] = {}
-        """Intent ids by client order id."""
-        self._by_intent: dict[str, list[Order]] = defaultdict(list)
-        self._acknowledged: list[tuple[str, str]] = []
-        self._failed: set[str] = set()
-        """Intents that a strategy was told had failed."""
-        self._told: set[str] = set()
-        self._reported: set[str] = set()
-        """Client order ids that a report in the log names."""
-        self._heard: set[str] = set()
-        """Venue ids that a report in the log names."""
-        self._working: set[str] = set()
-        """Venue ids of orders that work, by the log."""
-        self._over: set[str] = set()
-        """Venue ids of orders that the log has seen closed."""
-        self._watched: dict[str, int] = {}
-        """The last position that each subscriber was told of."""
-        self._moot: set[int] = set()
-        """Positions of amends whose terms the log has seen at the venue."""
-        self._final_trades: dict[str, dict[str, Any]] = {}
-        self._later: list[tuple[str, dict[str, Any]]] = []
-        """Facts in the log that are held against the venue's truth at the end."""
-
-    def owner(self, client_order_id: str) -> str:
-        """The intent that a client order id was made for; the id itself where the log has none."""
-        return self._owner.get(client_order_id, client_order_id)
-
-    def problem(self, invariant: int, text: str) -> None:
-        """Note a broken promise, each once."""
-        if text not in self._told:
-            self._told.add(text)
-            self.problems.append(Problem(invariant, text, self.now_ns))
-
-    # ----------------------------------------------------------------------------------------------------------- the log
-    def logged(
-        self, *, position: int, stream_id: str, version: int, topic: str, recorded_at_ns: int, meta: Any, state: Any
-    ) -> None:
-        """One row of the log, in order."""
-        if position != self._position + 1:
-            self.problem(8, f"position {position} follows {self._position}")
-        if version != self._versions[stream_id] + 1:
-            self.problem(8, f"{stream_id} has version {version} after {self._versions[stream_id]}")
-        self._position, self._versions[stream_id] = position, version
-        handler = getattr(self, f"_on_{topic}", None)
-        if handler is None:
-            return
-        event: dict[str, Any] = json.loads(state)
-        intent_id = event.get("intent_id") or stream_id.removeprefix(INTENT)
-        evidence = json.loads(meta)["evidence"]
-        handler(self._intent(intent_id), event, position, evidence, recorded_at_ns)
-
-    def _intent(self, intent_id: str) -> Intent:
-        return self.intents.get(intent_id) or Intent(intent_id)
-
-    def _on_LeaderElected(self, _: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
-        if event["epoch"] != self._epoch + 1:
-            self.problem(8, f"epoch {event['epoch']} is elected after {self._epoch}")
-        self._epoch = event["epoch"]
-
-    def _on_IntentCreated(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        wanted = event["intent"]
-        intent.intent_id = wanted["intent_id"]
-        self.intents[intent.intent_id] = intent
-        intent.recreate = wanted["on_unsolicited_cancel"] == "RECREATE"
-        self._wants(intent, wanted)
-
-    def _on_IntentModified(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._wants(intent, event["intent"])
-
-    def _wants(self, intent: Intent, wanted: dict[str, Any]) -> None:
-        intent.order, intent.desired, intent.generation = wanted["order"], wanted["desired"], wanted["generation"]
-        intent.most_wanted = max(intent.most_wanted, intent.order["quantity"])
-        self._failed.discard(intent.intent_id)
-
-    def _on_IntentCancelRequested(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.desired, intent.generation = "CANCELED", event["generation"]
-
-    def _on_AttemptStarted(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
-        client_id = event["client_order_id"]
-        send = Send(
-            position, intent.intent_id, event["kind"], client_id, event["stamp_ns"], event["send_by_ns"],
-            event.get("valid_until_ns"), event.get("absent_after_ns"),
-            (event.get("target_client_order_id"), event.get("target_exchange_order_id")), event["order"],
-            event["generation"],
-        )  # fmt: skip
-        if event["epoch"] != self._epoch:
-            self.problem(8, f"{client_id} is started in epoch {event['epoch']}, the log is in {self._epoch}")
-        if send.kind != "CANCEL":
-            self._owner[client_id] = intent.intent_id
-        if send.kind == "SUBMIT":
-            self._check_submit(intent, send, event)
-        if send.kind == "AMEND":
-            self._check_amend(intent, send, event)
-        if send.kind == "CANCEL" and self.immediate:
-            self._check_cancel(intent)
-        intent.sends.append(send)
-
-    def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Whether this order may be asked for now."""
-        who = f"{intent.intent_id}'s {send.client_order_id}"
-        if intent.desired == "CANCELED" or intent.canceled_for_good:
-            self.problem(2, f"{who} is submitted after the cancel")
-        if event["generation"] != intent.generation:
-            self.problem(2, f"{who} serves generation {event['generation']} of {intent.generation}")
-        if intent.intent_id in self._failed:
-            self.problem(7, f"{who} is submitted after its strategy was told that it failed")
-        last = next((item for item in reversed(intent.sends) if item.kind == "SUBMIT"), None)
-        if last is None:
-            return
-        same = last.client_order_id == send.client_order_id
-        if not last.no and not self._seen(last.client_order_id) and not (same and self.dedupe == "FOR_EVER"):
-            self.problem(7, f"{who} is submitted while {last.client_order_id} is not settled")
-        if not same and not self._seen(last.client_order_id) and not self._is_refused(intent, last.client_order_id):
-            self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
-
-    def _check_amend(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Whether this change may be asked for now."""
-        who = f"{intent.intent_id}'s {send.client_order_id}"
-        if intent.desired == "CANCELED" or intent.canceled_for_good:
-            self.problem(2, f"{who} is amended after the cancel")
-        if event["generation"] != intent.generation:
-            self.problem(2, f"{who} serves generation {event['generation']} of {intent.generation}")
-        open_one = next((item for item in intent.sends if item.kind == "AMEND" and not self._is_settled(item)), None)
-        if open_one is not None:
-            self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
-
-    def _check_cancel(self, intent: Intent) -> None:
-        """Whether an order is given up only because a change of it was refused."""
-        orders = self._by_intent[intent.intent_id]
-        changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
-        alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]
-        if alone and intent.desired == "WORKING" and any(item.refused for item in changes):
-            self.problem(3, f"{intent.intent_id} is canceled, though only a change of it was refused")
-
-    def _is_settled(self, send: Send) -> bool:
-        """Whether the log knows what became of an amend: refused, ruled out, or reported; or its order's end is known."""
-        if send.no or self._seen(send.client_order_id) or send.position in self._moot:
-            return True
-        return send.target[1] in self._over
-
-    def _is_refused(self, intent: Intent, client_order_id: str) -> bool:
-        """Whether a send of the id was refused, and none of the others can still arrive."""
-        sends = intent.submits(client_order_id)
-        return any(item.refused for item in sends) and all(item.no for item in sends)
-
-    def _seen(self, client_order_id: str) -> bool:
-        return client_order_id in self._reported
-
-    def _on_AttemptFailed(  # noqa: N802
-        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
-    ) -> None:
-        send = self._send_at(intent, event["attempt_position"])
-        if send is None:
-            return
-        if event["outcome"] == "DEAD" and send.left:
-            self.problem(7, f"{send.client_order_id} left for the wire, and the log says that it was not sent")
-        if event["outcome"] == "REJECTED":
-            send.refused = True
-            if len(intent.submits(send.client_order_id)) == 1:  # else it is said of this send alone (H7)
-                self._check_absent(intent, send.client_order_id, "refused")
-        send.no = True
-
-    def _on_AttemptResolved(  # noqa: N802
-        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
-    ) -> None:
-        send = self._send_at(intent, event["attempt_position"])
-        if send is None or event["outcome"] != "DEAD" or send.kind == "CANCEL":
-            return
-        if send.kind == "AMEND" and send.target[1] in self._over:
-            send.no = True
-            return
-        sends = [item for item in intent.submits(send.client_order_id) if item.position <= send.position]
-        for item in sends:
-            item.no = True
-        if evidence != "QUERY":
-            self.problem(7, f"{send.client_order_id} is ruled out by no evidence but {evidence}")
-        if any(item.absent_after_ns is None for item in sends if not item.refused):
-            self.problem(7, f"{send.client_order_id} is ruled out where a request may arrive at any time")
-        until_ns = max((item.absent_after_ns or 0 for item in sends), default=0)
-        if (event.get("began_ns") or 0) < until_ns:
-            self.problem(7, f"{send.client_order_id} is ruled out by a look that began too early")
-        self._check_absent(intent, send.client_order_id, "ruled out")
-
-    def _check_absent(self, intent: Intent, client_order_id: str, verdict: str) -> None:
-        """Whether the venue has an order of this id that the log never heard of. One that ended without a trade leaves no
-        trace where closed orders can't be looked up."""
-        if not self.immediate or client_order_id in self.doubled:
-            return
-        for order in self._by_intent[intent.intent_id]:
-            there = (order.open or order.cum_qty) and order.exchange_order_id not in self._heard
-            if order.client_order_id == client_order_id and there:
-                self.problem(7, f"{client_order_id} is {verdict} in the log, and at the venue it is {order.status}")
-
-    def _send_at(self, intent: Intent, position: int) -> Send | None:
-        found = next((item for item in intent.sends if item.position == position), None)
-        if found is None:
-            self.problem(8, f"{intent.intent_id} has an outcome for position {position}, where no attempt of it is")
-        return found
-
-    # ------------------------------------------------------------------------------------------- facts, held against truth
-    def _on_OrderAccepted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._fact("accepted", event)
-
-    def _on_OrderModified(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._fact("modified", event)
-
-    def _on_OrderStateObserved(  # noqa: N802
-        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, recorded_at_ns: int
-    ) -> None:
-        what = "closed" if event.get("gone") or event.get("ord_status") in TERMINAL else "observed"
-        if evidence == "INFERRED" and event.get("ord_status") == "CANCELED":
-            event["ord_status"] = None  # that it ended is known, the reason is marked as a guess (H15)
-        self._fact(what, event)
-
-    def _on_OrderCanceled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._fact("closed", event | {"ord_status": "CANCELED"})
-
-    def _on_OrderExpired(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._fact("closed", event | {"ord_status": "EXPIRED"})
-
-    def _on_OrderRejected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._fact("closed", event | {"ord_status": "REJECTED"})
-
-    def _on_OrderFilled(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.fills[event["fill_key"]] = (event["last_qty"], event["last_px"])
-        self._fact("filled", event)
-
-    def _on_FillBusted(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.void.add(event["ref_fill_key"])
-
-    def _on_FillCorrected(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        intent.corrections[event["ref_fill_key"]] = (event["fill_key"], event["last_qty"])
-        self._fact("corrected", event)
-
-    def _fact(self, what: str, event: dict[str, Any]) -> None:
-        for name in ("client_order_id", "orig_client_order_id"):
-            if event.get(name):
-                self._reported.add(event[name])
-        for send in self._intent(event["intent_id"]).sends:
-            asked = (send.terms["quantity"], send.terms.get("price"))
-            if send.kind == "AMEND" and (event.get("order_qty"), event.get("price")) == asked:
-                self._moot.add(send.position)
-        if venue_id := event.get("exchange_order_id"):
-            self._heard.add(venue_id)
-            if what == "closed" or event.get("ord_status") == "FILLED":
-                self._over.add(venue_id)
-            (self._working.discard if venue_id in self._over else self._working.add)(venue_id)
-        if self.immediate:
-            self._hold_against_truth(what, event)
-        else:
-            self._later.append((what, event))
-
-    def _hold_against_truth(self, what: str, event: dict[str, Any]) -> None:
-        venue_id = event.get("exchange_order_id")
-        orders = self._meant(event)
-        named = venue_id or event.get("client_order_id")
-        if not orders:
-            self.problem(7, f"the log has {what} of {named}, and the venue has no such order")
-            return
-        if what == "filled" and not self._is_trade(event):
-            self.problem(1, f"the log has a fill {event['fill_key']} of {event['last_qty']} that the venue has not")
-        if what == "closed" and not any(order.closed_as for order in orders):
-            self.problem(7, f"the log has {named} closed, and at the venue it works")
-        claimed = event.get("ord_status")
-        if what == "closed" and claimed in TERMINAL and not any(claimed in order.closed_as for order in orders):
-            statuses = ", ".join(sorted({status for order in orders for status in order.closed_as})) or "open"
-            self.problem(7, f"the log has {named} as {claimed}, at the venue it is {statuses}")
-        if (event.get("cum_qty") or 0) > max(order.cum_qty_max for order in orders):
-            self.problem(1, f"the log has {event['cum_qty']} filled of {named}, more than the venue ever had")
-
-    def _meant(self, event: dict[str, Any]) -> list[Order]:
-        """The venue's orders that a fact is about."""
-        if event.get("exchange_order_id"):
-            found = self.orders.get(event["exchange_order_id"])
-            return [found] if found is not None else []
-        named = {event.get("client_order_id"), event.get("orig_client_order_id")}
-        return [order for order in self._by_intent[event["intent_id"]] if order.client_order_id in named]
-
-    def _is_trade(self, event: dict[str, Any]) -> bool:
-        trade = self.trades.get(event["fill_key"])
-        return trade is not None and (trade["last_qty"], trade["last_px"]) == (event["last_qty"], event["last_px"])
-
-    def _on_FindingRaised(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        finding = event["finding"]
-        self.standing[finding["finding_id"]] = finding["kind"]
-        if (owner := self.intents.get(finding.get("intent_id") or "")) is not None:
-            owner.findings.add(finding["kind"])
-
-    def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self.standing.pop(event["finding_id"], None)
 
     # ---------------------------------------------------------------------------------------------------------- the wire
     def sent(
@@ -619,8 +289,9 @@ class Auditor:
     def _is_wanted(self, intent: Intent) -> bool:
         return intent.desired == "WORKING" and not self._ended(intent)
 
-    def _ended(self, intent: Intent) -> bool:
-        """Whether the venue ended it by itself, or it by its own terms."""
+    def _ended(self, intent: Intent, *, by_id: bool = False) -> bool:
+        """Whether the venue ended it by itself, or it by its own terms. An order that came and went untraded, where closed
+        orders can't be looked up, is none that anybody must know of; `by_id`: it is, where the log names its client id."""
         for order in self._by_intent[intent.intent_id]:
             made = intent.submits(order.client_order_id) + [
                 item for item in intent.aimed(order, "AMEND") if item.client_order_id in order.renamed
@@ -628,8 +299,8 @@ class Auditor:
             generations = [item.generation for item in made]
             if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
                 continue
-            if order.exchange_order_id not in self._heard:
-                continue  # it came and went untraded, and closed orders can't be looked up: nobody can know of it
+            if order.exchange_order_id not in self._heard and not (by_id and order.client_order_id in self._reported):
+                continue
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"
             if "EXPIRED" in order.closed_as or (not solicited and (once or not intent.recreate)):
@@ -657,7 +328,7 @@ class Auditor:
             self.problem(3, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
         if live:
             self._check_terms_at_the_end(intent, live[0], filled, status)
-        elif self._is_wanted(intent) and filled < wanted and status != "FAILED":
+        elif self._is_wanted(intent) and filled < wanted and status != "FAILED" and not self._ended(intent, by_id=True):
             self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
         if live and shown and shown["ord_status"] in TERMINAL:
             self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
