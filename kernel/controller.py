@@ -1,4 +1,4 @@
-"""The kernel itself: commands in, queries out, one reader that applies the log, and, with a venue, the leader's work.
+"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, and the leader's work.
 
 Built by `replay.open_kernel` (or by anybody who has its parts: log, state, stores, venue, clock, lease). Used by strategies
 through the seed's `ExchangeKernel`. Data goes forward: a command becomes events, the tail brings them to the state, the
@@ -9,20 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Literal
 
-from kernel import events, pausing, readiness
-from kernel.api import EventCallback, ExchangeKernel
-from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
-from kernel.code_hash import code_hash, kernel_version
+from kernel import events, pausing
+from kernel.api import EventCallback
 from kernel.commands import (
-    CommandHandler,
-    Waiters,
     awaited_symbol,
     cancel_answered,
     check_wait,
@@ -31,281 +23,29 @@ from kernel.commands import (
     refusal,
     too_late,
 )
-from kernel.errors import (
-    KernelError,
-    LogUnavailableError,
-    NotFoundError,
-    NotReadyError,
-    ValidationError,
-    Violation,
-    WaitTimeoutError,
-)
+from kernel.errors import KernelError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
-from kernel.leadership import Leadership
-from kernel.lease import Lease
-from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, finding_id
-from kernel.log.base import EventLog
-from kernel.metrics import Metrics
+from kernel.life import KernelLife
+from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
 from kernel.models import (
     AccountState,
     AssetMetadata,
     Desired,
-    Evidence,
-    Finding,
-    FindingKind,
     OrderIntent,
     OrderState,
     Position,
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import StandardOrder, SymbolMetadata
-from kernel.reconciler import ReconciliationEngine
-from kernel.session import VenueSession
-from kernel.settings import KernelSettings
-from kernel.state import KernelState
-from kernel.stores import ActualStateStore, IntentStateStore
-from kernel.subscriptions import Subscriptions
-from kernel.venues.base import Venue
-from kernel.writer import EventWriter, logged
 
 logger = logging.getLogger(__name__)
-
-CLOCK_BEHIND_NS_MAX = NS_PER_S
-"""How far a writer's clock may be behind the log's head before it is a finding."""
 
 WaitFor = Literal["ack", "recorded"]
 
 
-class EventSourcedKernel(ExchangeKernel):
+class EventSourcedKernel(KernelLife):
     """An exchange kernel whose only truth is its log."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        state: KernelState,
-        intent_store: IntentStateStore,
-        actual_store: ActualStateStore,
-        *,
-        venue: Venue | None = None,
-        lease: Lease | None = None,
-        clock: Clock | None = None,
-        ids: IdFactory | None = None,
-        settings: KernelSettings | None = None,
-        actor: str = "strategy:default",
-        metrics: Metrics | None = None,
-    ) -> None:
-        """Without a venue the kernel takes commands and answers queries, and never leads.
-
-        `actor` is who this kernel's commands come from, unless a command names an owner.
-        """
-        super().__init__(log.exchange_id)
-        if venue is not None and lease is None:
-            raise ValidationError("a kernel with a venue needs a lease: two leaders would place two orders")
-        self.log = log
-        self.state = state
-        self.intent_store = intent_store
-        self.actual_store = actual_store
-        self._venue = venue
-        self._clock = clock or SystemClock()
-        self._ids = ids or SeededIds()
-        self._settings = settings or KernelSettings()
-        self._actor = actor
-        self._readiness = readiness.Readiness(self._clock)
-        self._waiters = Waiters()
-        self.metrics = metrics or Metrics()
-        limits = self._settings.limits
-        self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)
-        self._commands = CommandHandler(
-            log, state, clock=self._clock, ids=self._ids, limits=limits, metrics=self.metrics
-        )
-        self._subscriptions = Subscriptions(log)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._reader: asyncio.Task[None] | None = None
-        self._problem: BaseException | None = None
-        self._started = False
-        self._clock_told = False
-        self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
-        self.engine = ReconciliationEngine(
-            intent_store,
-            actual_store,
-            log=log,
-            venue=venue,
-            lease=lease,
-            clock=self._clock,
-            settings=self._settings,
-            ids=self._ids,
-            missing=self._readiness.missing,
-            metrics=self.metrics,
-        )
-        self._readiness.on_ready = self.engine.resync
-        self._leadership: Leadership | None = None
-        self._session: VenueSession | None = None
-        if venue is not None and lease is not None:
-            self._leadership = Leadership(
-                log, state, self._writer, lease, self._readiness, clock=self._clock, settings=self._settings
-            )
-            self.engine.on_fenced = self._leadership.lose
-            self._session = VenueSession(
-                state,
-                self._writer,
-                venue,
-                self.engine,
-                self._readiness,
-                clock=self._clock,
-                ids=self._ids,
-                settings=self._settings,
-                metrics=self.metrics,
-            )
-
-    # ---------------------------------------------------------------------------------------------------- life
-    async def start(self) -> None:
-        """Recover: fold the log to its head. Then, with a venue, begin to campaign for the lead. Idempotent.
-
-        Raises `IntegrityError` or `SchemaError` when the log can't be folded; nothing is started then.
-        """
-        if self._started:
-            return
-        self._started = True
-        self._reader = asyncio.create_task(self._read_log(), name="kernel-reader")
-        head = await self.log.head()
-        try:
-            await self.state.reached(head.position)
-        except Exception:
-            await self.stop()
-            self._check()
-            raise
-        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
-        self._note_control()
-        if self._leadership is not None:
-            self._tasks.append(asyncio.create_task(self._lead(self._leadership), name="kernel-leadership"))
-
-    async def stop(self) -> None:
-        """End in order: finish what is out, let go of the lead. Cancels no order. Idempotent."""
-        if not self._started:
-            return
-        self._started = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-        await self._subscriptions.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "Stopped")
-
-    async def _read_log(self) -> None:
-        """The one reader: it applies each batch, feeds the engine, and wakes who waits."""
-        try:
-            async for batch in self.log.tail(self.state.position):
-                applied = self.state.apply(batch)
-                self._note_control()
-                self._watch_clock(batch[-1].recorded_at_ns)
-                self.engine.feed(applied.differing)
-                self._waiters.notify(applied.touched)
-            self._fail(LogUnavailableError(f"the log {self.log.url} was closed"))
-        except Exception as problem:
-            logger.exception("the log could not be read further")
-            self._fail(problem)
-            raise
-
-    def _fail(self, problem: BaseException) -> None:
-        self._problem = problem
-        self._readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "ReaderFailed", str(problem))
-        self.state.fail(problem)
-        self._waiters.fail(problem)
-        if self._leadership is not None:
-            self._leadership.lose()
-
-    def _note_control(self) -> None:
-        """What the log says of pauses and leaders."""
-        if self._leadership is not None:
-            self._leadership.note_epoch(self.state.epoch)
-        paused = self.state.paused
-        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running", self.state.paused_by)
-
-    def _watch_clock(self, recorded_at_ns: int) -> None:
-        """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
-        behind_ns = recorded_at_ns - self._clock.now_ns()
-        if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_told:
-            return
-        self._clock_told = True
-        finding = Finding(
-            finding_id=finding_id(FindingKind.CLOCK_SKEW, self._clock_name),
-            kind=FindingKind.CLOCK_SKEW,
-            text=f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head",
-            raised_at_ns=max(0, self._clock.now_ns()),
-        )
-        raising = self._writer.append(
-            events.CONTROL_STREAM,
-            [events.FindingRaised(finding=finding)],
-            actor="kernel",
-            evidence=Evidence.INFERRED,
-            is_fact=True,
-        )
-        self._tasks.append(asyncio.create_task(logged(raising, "the clock's finding"), name="kernel-clock-finding"))
-
-    def _check(self) -> None:
-        """Raise what ended the reader, if anything did: a kernel that no longer reads must not pretend to know."""
-        if self._problem is None:
-            return
-        if isinstance(self._problem, KernelError):
-            raise self._problem
-        raise KernelError(f"the kernel stopped reading the log: {self._problem!r}") from self._problem
-
-    async def _lead(self, leadership: Leadership) -> None:
-        try:
-            await leadership.run(self._act)
-        except asyncio.CancelledError:
-            raise
-        except Exception as problem:
-            logger.exception("the leader failed")
-            self._fail(problem)
-
-    async def _act(self, epoch: int) -> None:
-        """What a leader does until it is cancelled."""
-        assert self._session is not None
-        self.engine.lead(epoch)
-        started = events.KernelStarted(
-            kernel_version=kernel_version(),
-            code_hash=code_hash(),
-            epoch=epoch,
-            settings=self._settings.model_dump(mode="json"),
-            capabilities=self._session.known_capabilities(),
-        )
-        await self._control(started, epoch)
-        await self.engine.start()
-        try:
-            await self._session.run(epoch)
-        finally:
-            await self.engine.stop()
-            with suppress(KernelError, TimeoutError):
-                # A log that is away must not hold up the end.
-                async with asyncio.timeout(self._settings.stop_timeout_s):
-                    await self._control(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
-
-    async def _control(self, event: events.BaseEvent, epoch: int) -> None:
-        await self._writer.append(
-            events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.COMMAND, epoch=epoch
-        )
-
-    async def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Return once the kernel acts. Raises `NotReadyError` naming the missing conditions when the time is over."""
-        waiting = asyncio.create_task(self._readiness.wait())
-        watched = {waiting, self._reader} if self._reader is not None else {waiting}
-        try:
-            await asyncio.wait(watched, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        self._check()
-        if not self._readiness.ready:
-            details = "; ".join(
-                f"{item.type}: {item.reason} {item.message}".strip()
-                for item in self._readiness.conditions()
-                if not item.status
-            )
-            raise NotReadyError(f"not ready after {timeout_s:g} s: {details}", missing=self._readiness.missing())
 
     # ---------------------------------------------------------------------------------------------------- commands
     async def place_order(
@@ -515,6 +255,15 @@ class EventSourcedKernel(ExchangeKernel):
             raise NotFoundError(f"intent {intent_id} not found")
         return await fills(self.log, intent_id=intent_id, symbol_id=symbol_id, after=after)
 
+    async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
+        """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
+        self._check()
+        in_time = await self._waiters.until(
+            lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
+        )
+        if not in_time:
+            raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
+
     # ---------------------------------------------------------------------------------------------------- events
     def subscribe_events(
         self,
@@ -543,53 +292,3 @@ class EventSourcedKernel(ExchangeKernel):
 
     def _after(self, after: int | None) -> int:
         return self.state.position if after is None else after
-
-    # ---------------------------------------------------------------------------------------------------- health
-    async def health_check(self) -> dict[str, Any]:
-        """Whether the kernel acts, and if not, which condition is missing, why, and since when.
-
-        While the log can't be seen it is not known how far behind the projections are: `lag_events` is None then.
-        """
-        conditions = self._readiness.conditions()
-        lag: int | None = None
-        try:
-            lag = (await self.log.head()).position - self.state.position
-        except LogUnavailableError as problem:
-            at_head = self._readiness[readiness.PROJECTIONS_AT_HEAD]
-            unseen = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
-            conditions = [unseen if item is at_head else item for item in conditions]
-        connected = self._readiness[readiness.VENUE_CONNECTED].status
-        metrics = self.engine.get_metrics()
-        return {
-            "exchange_id": self.exchange_id,
-            "ready": all(item.status for item in conditions),
-            "leader": self._readiness[readiness.LEASE_HELD].status,
-            "conditions": [item.as_dict() for item in conditions],
-            "position": self.state.position,
-            "lag_events": lag,
-            "venue": {"connected": connected, "latency_ms": self._session.latency_ms if self._session else None},
-            "error_count": metrics["error_count"] + (self._session.error_count if self._session else 0),
-        }
-
-    async def force_reconciliation(self, intent_id: str | None = None) -> None:
-        """Reconcile one intent, or all, once, past backoff; never past lease, readiness, pause or what is unknown.
-
-        Raises `NotFoundError` for an unknown intent.
-        """
-        self._check()
-        if intent_id is None:
-            await self.engine.reconcile_all()
-        else:
-            await self.engine.reconcile_intent(intent_id)
-
-    def get_reconciliation_metrics(self) -> dict[str, Any]:
-        return self.engine.get_metrics()
-
-    async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
-        """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
-        self._check()
-        in_time = await self._waiters.until(
-            lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
-        )
-        if not in_time:
-            raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
