@@ -1,7 +1,7 @@
 """The kernel's face: what strategies call. The seed's `ExchangeKernel`.
 
 Implemented by `controller.EventSourcedKernel`. Commands return once what they record is durable; queries answer from
-memory. (`place_order_group` of the seed comes with order groups; until then it is absent.)
+memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from kernel.events import BaseEvent
 from kernel.models import AccountState, AssetMetadata, OrderIntent, OrderState, Position
-from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
 
 EventCallback = Callable[[BaseEvent], None] | Callable[[BaseEvent], Awaitable[None]]
 """A plain function runs on its subscription's own thread, an `async def` as its own task."""
@@ -31,6 +31,13 @@ class ExchangeKernel(ABC):
         """Want an order. Returns its intent id once the intent is durable.
 
         Raises `ValidationError` if the order violates market constraints, `ExchangeError` if the exchange rejects it.
+        """
+
+    @abstractmethod
+    async def place_order_group(self, group: StandardOrderGroup, metadata: dict[str, Any] | None = None) -> list[str]:
+        """Want orders that depend on each other. Returns an intent id for each once they are durable.
+
+        Raises `ValidationError` if any order violates market constraints, `ExchangeError` if the exchange rejects one.
         """
 
     @abstractmethod

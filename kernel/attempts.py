@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
+from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.lifecycle import Record, client_order_id
+from kernel.log.base import Write
 from kernel.metrics import Metrics
 from kernel.models import (
     UNSETTLED,
@@ -48,7 +50,9 @@ class Target:
     number: int
     client_order_id: str
     venue_order: VenueOrder | None = None
-    """For a cancel: the order aimed at."""
+    """For a cancel or an amend: the order aimed at."""
+    group: Group | None = None
+    """For what adds to a member of a group: the group as it was decided on. What fills in it meanwhile stops it (H19)."""
 
 
 class AttemptSender:
@@ -82,7 +86,8 @@ class AttemptSender:
         """Place an order. False when somebody wrote in between and nothing was sent."""
         record = self._state.record(intent.intent_id)
         number = next_submit_number(record)
-        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number))
+        group = self._state.group_of(intent.intent_id)
+        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number), group=group)
         return await self._attempt(intent.intent_id, intent.generation, target, version=version)
 
     async def cancel(
@@ -100,7 +105,8 @@ class AttemptSender:
 
     def _amend_target(self, intent_id: str, terms: StandardOrder, venue_order: VenueOrder) -> Target:
         number = self._state.record(intent_id).number + 1
-        return Target(AttemptKind.AMEND, terms, number, self._client_order_id(intent_id, number), venue_order)
+        group = self._state.group_of(intent_id) if terms.quantity > venue_order.quantity else None
+        return Target(AttemptKind.AMEND, terms, number, self._client_order_id(intent_id, number), venue_order, group)
 
     async def refuse(
         self, intent: OrderIntent, order: StandardOrder, text: str, *, working: VenueOrder | None, version: int
@@ -152,6 +158,7 @@ class AttemptSender:
                 expected_version=version,
                 epoch=self.epoch,
                 causation_position=self._state.record(intent_id).command_position,
+                guards=group_guards(target.group),
             )
         except FencedError:
             raise
@@ -198,7 +205,7 @@ class AttemptSender:
         attempt = next(item for item in record.attempts if item.position == started)
         call = self._prepare(target, attempt)
         # From here to the write nothing is awaited: what the check saw is what holds when the request leaves (H2).
-        objection = self._objection(record, attempt)
+        objection = self._objection(record, attempt, target.group)
         if objection is not None:
             await self._not_sent(record, attempt, objection)
             return
@@ -246,7 +253,7 @@ class AttemptSender:
         modify = ModifyRequest(**vars(cancel), order=target.order, cum_qty=target.venue_order.cum_qty)
         return lambda: venue.modify(modify)
 
-    def _objection(self, record: Record, attempt: Attempt) -> str | None:
+    def _objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
         """Why the request must not leave now; None when it may."""
         now_ns = self._clock.now_ns()
         deadline_ns = self._lease.deadline_ns()
@@ -256,6 +263,8 @@ class AttemptSender:
             return "it was settled before it was sent"
         if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
             return f"the intent went on to generation {generation}"
+        if group is not None and self._state.group_of(record.intent_id) != group:
+            return f"what filled in the group {group.group_id} may change it"
         if now_ns >= attempt.send_by_ns:
             return "too late to send: the decision is older than the send budget"
         if deadline_ns is None or now_ns >= deadline_ns:
@@ -276,9 +285,7 @@ class AttemptSender:
         retry_at_ns: int | None = None
         if refusal.retry_after_s is not None:
             retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
-        elif attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
-            # Whatever a refused cancel means, what nobody wants must still go: it is tried again. And where a refused
-            # replace has ended the old order, what is left is placed anew.
+        elif self._is_tried_again(intent_id, attempt):
             retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)
         event = events.AttemptFailed(
             intent_id=intent_id,
@@ -290,6 +297,17 @@ class AttemptSender:
             failures=failures,
         )
         await self._verdict(intent_id, event)
+
+    def _is_tried_again(self, intent_id: str, attempt: Attempt) -> bool:
+        """Whether a refusal does not end the wish. Whatever a refused cancel means, what nobody wants must still go; where
+        a refused replace has ended the old order, what is left is placed anew; a change that only follows the group is
+        made good by a cancel."""
+        if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
+            return True
+        if attempt.kind is not AttemptKind.AMEND or self._state.group_of(intent_id) is None:
+            return False
+        live = self._state.record(intent_id).live_orders
+        return any(facts.generation == attempt.generation for facts in live)
 
     async def _not_sent(self, record: Record, attempt: Attempt, text: str) -> None:
         failures = record.failures + 1
@@ -340,6 +358,11 @@ def failed(
     return events.AttemptFailed(
         intent_id=intent_id, attempt_position=attempt_position, outcome=outcome, text=text, failures=failures
     )
+
+
+def group_guards(group: Group | None) -> tuple[Write, ...]:
+    """The version that a group's stream must still have, written nothing to it."""
+    return () if group is None else (Write(events.group_stream(group.group_id), (), group.version),)
 
 
 def next_submit_number(record: Record) -> int:

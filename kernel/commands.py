@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
+from kernel.grouping import PlaceGroup, decide_group
 from kernel.lifecycle import Command, Record, decide, order_state
 from kernel.limit_gate import LimitGate
 from kernel.limits import LimitSettings
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
-from kernel.models import AttemptOutcome, Desired, Evidence, OrderState, OrdStatus, ReconciliationStatus
+from kernel.models import AttemptOutcome, Desired, Evidence, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
 from kernel.state import KernelState
+from kernel.writer import group_writes
 
 TRIES_MAX = 100
 """How often a command is decided again because somebody wrote in between."""
@@ -107,7 +109,7 @@ class CommandHandler:
                 return False
             try:
                 with self.gate.admitted(record, command):
-                    await self._append(record, made, command_id, actor=actor, evidence=evidence)
+                    await self._append(self._writes(record, made), command_id, actor=actor, evidence=evidence)
             except FencedError:
                 raise
             except ConflictError:
@@ -117,15 +119,36 @@ class CommandHandler:
             return True
         raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
 
-    async def _append(
-        self, record: Record, made: list[events.BaseEvent], command_id: bytes, *, actor: str, evidence: Evidence
-    ) -> None:
+    def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
+        stream_id = events.intent_stream(record.intent_id)
+        return (Write(stream_id, tuple(made), record.version), *group_writes(self._state, stream_id, made))
+
+    async def place_group(self, command: PlaceGroup, *, actor: str) -> None:
+        """Decide a group on what is folded, and record it whole, or nothing of it.
+
+        Raises what `decide_group`, the pre-trade limits and `log.append` raise.
+        """
+        command_id = self._ids.command_id(self._clock.now_ns())
+        for _ in range(TRIES_MAX):
+            records = {intent.intent_id: self._state.record(intent.intent_id) for intent in command.intents}
+            writes = decide_group(self._state.group(command.group_id), records, command)
+            if not writes:
+                return
+            try:
+                with self.gate.admitted_group(command):
+                    await self._append(writes, command_id, actor=actor, evidence=Evidence.COMMAND)
+            except FencedError:
+                raise
+            except ConflictError:
+                head = await self._log.head()
+                await self._state.reached(head.position)
+                continue
+            return
+        raise ConflictError(f"group {command.group_id} changed {TRIES_MAX} times while it was decided")
+
+    async def _append(self, writes: tuple[Write, ...], command_id: bytes, *, actor: str, evidence: Evidence) -> None:
         command = Append(
-            command_id=command_id,
-            writes=(Write(events.intent_stream(record.intent_id), tuple(made), record.version),),
-            actor=actor,
-            evidence=evidence,
-            correlation_id=command_id.hex(),
+            command_id=command_id, writes=writes, actor=actor, evidence=evidence, correlation_id=command_id.hex()
         )
         with self._metrics.appending(self._clock):
             appended = await self._log.append(command)
@@ -158,14 +181,20 @@ def refusal(record: Record) -> ExchangeError | None:
     return ExchangeError(f"the venue rejected{named}", intent_id=record.intent_id)
 
 
-def modify_answered(record: Record) -> bool:
+def modify_answered(record: Record, wish: OrderIntent | None) -> bool:
     """Whether the venue has answered a change: what works has the terms wanted, or it was refused, or it is over."""
-    if record.unsettled or record.intent is None:
-        return record.intent is None
+    if record.unsettled or wish is None:
+        return wish is None
     state = order_state(record)
-    if is_failed(state) or record.intent.desired is Desired.CANCELED:
+    if is_failed(state) or wish.desired is Desired.CANCELED:
         return True
-    return state is not None and difference(record.intent, state) is None
+    return difference(wish, state) is None
+
+
+def member_answered(record: Record, wish: OrderIntent | None) -> bool:
+    """Whether there is nothing more to wait for of an order that its group may hold back."""
+    held_back = wish is not None and wish.order.quantity <= record.cum_qty and not record.may_be_live
+    return held_back or placement_answered(record)
 
 
 def cancel_answered(record: Record) -> bool:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from kernel import events, pausing
 from kernel.api import EventCallback
+from kernel.clock import NS_PER_S
 from kernel.commands import (
     awaited_symbol,
     cancel_answered,
     check_wait,
+    member_answered,
     modify_answered,
     placement_answered,
     refusal,
@@ -26,6 +29,7 @@ from kernel.commands import (
 from kernel.errors import KernelError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
+from kernel.grouping import PlaceGroup, new_members, symbols_of
 from kernel.life import KernelLife
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
 from kernel.models import (
@@ -37,7 +41,8 @@ from kernel.models import (
     Position,
     UnsolicitedCancelPolicy,
 )
-from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.settings import ns
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +95,73 @@ class EventSourcedKernel(KernelLife):
             await self._wait_placed(intent.intent_id, self._ack_timeout_s(ack_timeout_s))
         return intent.intent_id
 
+    async def place_order_group(
+        self,
+        group: StandardOrderGroup,
+        metadata: dict[str, Any] | None = None,
+        *,
+        group_id: str | None = None,
+        intent_ids: Sequence[str] | None = None,
+        owner: str = "",
+        on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP,
+        wait: WaitFor = "ack",
+        ack_timeout_s: float | None = None,
+    ) -> list[str]:
+        """Want orders that depend on each other, recorded whole or not at all. Returns an intent id for each, in order.
+
+        Waits like `place_order`, for each order that its group lets work; what a leader has yet to release has nothing to
+        be answered. The intents are named `intent_ids`, else `<group_id>.1`, `<group_id>.2`, …; `group_id` may be given:
+        again with equal orders it returns the ids and their outcome. What two legs may come to beyond what is wanted, as
+        both can fill before the first report is here, is `kernel.groups.group_max_excess(group)`.
+
+        Raises `ValidationError` (all violated constraints and limits, of the group and of each order),
+        `AlreadyExistsError`, `NotReadyError`, and `ExchangeError` with the intent id of an order that was refused; the
+        others go on: cancel them if they are not wanted without it.
+        """
+        self._check()
+        check_wait(wait)
+        check_type(group, StandardOrderGroup)
+        given = checked(group, StandardOrderGroup)
+        now_ns = self._clock.now_ns()
+        name = group_id if group_id is not None else self._ids.intent_id(now_ns)
+        command = PlaceGroup(
+            group_id=name,
+            mode=given.mode,
+            intents=new_members(
+                given,
+                group_id=name,
+                intent_ids=intent_ids,
+                exchange_id=self.exchange_id,
+                owner=owner,
+                on_unsolicited_cancel=on_unsolicited_cancel,
+                metadata=metadata or {},
+                now_ns=now_ns,
+            ),
+            symbols={symbol_id: await self._symbol(symbol_id) for symbol_id in symbols_of(given)},
+            open_orders={symbol_id: self.state.open_orders(symbol_id) for symbol_id in symbols_of(given)},
+        )
+        await self._commands.place_group(command, actor=self._actor_of(owner))
+        members = [intent.intent_id for intent in command.intents]
+        if wait == "ack":
+            await self._wait_all_placed(members, self._ack_timeout_s(ack_timeout_s))
+        return members
+
+    async def _wait_all_placed(self, intent_ids: Sequence[str], timeout_s: float) -> None:
+        """Until each was answered, or has nothing to be answered."""
+        deadline_ns = self._clock.now_ns() + ns(timeout_s)
+        for intent_id in intent_ids:
+            await self._waiters.until(
+                partial(self._member_answered, intent_id),
+                intent_id=intent_id,
+                timeout_s=max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S),
+            )
+        for intent_id in intent_ids:
+            if (error := refusal(self.state.record(intent_id))) is not None:
+                raise error
+
+    def _member_answered(self, intent_id: str) -> bool:
+        return member_answered(self.state.record(intent_id), self.state.wish(intent_id))
+
     async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
         await self._waiters.until(
             lambda: placement_answered(self.state.record(intent_id)), intent_id=intent_id, timeout_s=timeout_s
@@ -127,7 +199,7 @@ class EventSourcedKernel(KernelLife):
         if wait != "ack":
             return
         await self._waiters.until(
-            lambda: modify_answered(self.state.record(intent_id)),
+            lambda: modify_answered(self.state.record(intent_id), self.state.wish(intent_id)),
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )

@@ -46,6 +46,7 @@ def new_intent(
     on_unsolicited_cancel: UnsolicitedCancelPolicy,
     metadata: dict[str, object],
     now_ns: int,
+    group_id: str | None = None,
 ) -> OrderIntent:
     """An intent as a command makes it. `ValidationError` lists every field that is not as it must be."""
     try:
@@ -54,6 +55,7 @@ def new_intent(
                 "intent_id": intent_id,
                 "exchange_id": exchange_id,
                 "order": vars(order),
+                "group_id": group_id,
                 "owner": owner,
                 "on_unsolicited_cancel": on_unsolicited_cancel,
                 "metadata": metadata,

@@ -21,8 +21,20 @@ import pydantic
 
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
+from kernel.grouping import PlaceGroup, at_stake
 from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
-from kernel.limits import NOTHING, UNLIMITED, Change, Claim, Exposure, LimitSettings, booked_qty, violations
+from kernel.limits import (
+    NOTHING,
+    UNLIMITED,
+    Change,
+    Claim,
+    Exposure,
+    LimitSettings,
+    booked_qty,
+    order_violations,
+    sum_violations,
+    violations,
+)
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 
@@ -179,20 +191,62 @@ class LimitGate:
             found += [item for limits in settings for item in self._pace.too_many(limits, change.order.symbol_id)]
         if found:
             raise beyond_limits(command.symbol.symbol_id, found)
-        hold = hold_of(record, change)
-        self._holds.add(hold)
-        counted = None if change.only_reduces else self._pace.add(change.order.symbol_id)
+        paced = [] if change.only_reduces else [change.order.symbol_id]
+        with self._held([hold_of(record, change)], paced):
+            yield
+
+    @contextmanager
+    def admitted_group(self, command: PlaceGroup) -> Iterator[None]:
+        """The same for a group: each order by itself, and all of them together at their worst."""
+        settings = self._settings()
+        orders = [intent.order for intent in command.intents]
+        holds: list[Hold] = []
+        found: list[Violation] = []
+        for intent, quantity in zip(command.intents, at_stake(command.mode, orders), strict=True) if settings else ():
+            symbol = command.symbols[intent.order.symbol_id]
+            change = Change(intent.order, intent.order.quantity - quantity)
+            found += self._exceeded_in_group(intent.intent_id, change, symbol, settings)
+            holds.append(Hold(intent.intent_id, self._state.record(intent.intent_id).version, change.added, orders=1))
+            self._holds.add(holds[-1])
+        for hold in holds:
+            self._holds.drop(hold)
+        if found:
+            raise beyond_limits(orders[0].symbol_id, found)
+        with self._held(holds, [orders[0].symbol_id] if settings else []):
+            yield
+
+    def _exceeded_in_group(
+        self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]
+    ) -> list[Violation]:
+        exposure = self._holds.over(self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id)
+        found = []
+        for item in settings:
+            limits = item.of(symbol.symbol_id)
+            found += order_violations(limits, exposure, change, symbol)
+            found += sum_violations(limits, exposure, change, symbol) if change.rest else []
+            found += self._pace.too_many(item, symbol.symbol_id)
+        return found
+
+    @contextmanager
+    def _held(self, holds: Sequence[Hold], paced: Sequence[str]) -> Iterator[None]:
+        """Hold what a command adds, and count it in each of these symbols, while it is appended."""
+        for hold in holds:
+            self._holds.add(hold)
+        counted = [self._pace.add(symbol_id) for symbol_id in paced]
         try:
             yield
         except (ConflictError, BusyError):  # nothing was written
-            self._holds.drop(hold)
-            if counted is not None:
-                self._pace.take_back(counted)
+            for hold in holds:
+                self._holds.drop(hold)
+            for entry in counted:
+                self._pace.take_back(entry)
             raise
         except BaseException:
-            self._holds.doubt(hold)
+            for hold in holds:
+                self._holds.doubt(hold)
             raise
-        self._holds.drop(hold)
+        for hold in holds:
+            self._holds.drop(hold)
 
     def _settings(self) -> list[LimitSettings]:
         """Whose limits hold. Raises `ValidationError` where those of the log are not understood."""

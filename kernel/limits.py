@@ -300,14 +300,27 @@ def violations(limits: Limits, exposure: Exposure, change: Change, symbol: Symbo
     """
     if change.only_reduces:
         return []
+    return [*order_violations(limits, exposure, change, symbol), *sum_violations(limits, exposure, change, symbol)]
+
+
+def order_violations(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> list[Violation]:
+    """The limits that an order exceeds by itself."""
     price = last_price(limits, exposure, symbol)
     found = [
         order_quantity(limits, change, symbol),
         order_notional(limits, change, symbol, price),
+        collar(limits, change, symbol, price),
+    ]
+    return [item for item in found if item is not None]
+
+
+def sum_violations(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> list[Violation]:
+    """The limits that an order exceeds together with all that is at stake already."""
+    price = last_price(limits, exposure, symbol)
+    found = [
         open_orders(limits, exposure, change),
         open_notional(limits, exposure, change, symbol, price),
         worst_position(limits, exposure, change, symbol),
-        collar(limits, change, symbol, price),
     ]
     return [item for item in found if item is not None]
 

@@ -16,6 +16,7 @@ from kernel import events, settlement
 from kernel.attempts import RECONCILER
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
+from kernel.groups import Group
 from kernel.lifecycle import Record, finding_id, untold_findings
 from kernel.lifecycle.facts import OrderFacts
 from kernel.metrics import LookResult, Metrics, Operation
@@ -426,10 +427,15 @@ class VenueLooker:
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
+        await self._judge(events.intent_stream(intent_id), made, evidence, version=version)
+
+    async def _judge(
+        self, stream_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
+    ) -> None:
         """Under the version from before the look began, and fenced: nothing came in between, nobody took over (H18)."""
         try:
             await self._writer.append(
-                events.intent_stream(intent_id),
+                stream_id,
                 made,
                 actor=RECONCILER,
                 evidence=evidence,
@@ -466,6 +472,17 @@ class VenueLooker:
             await self._verdict(intent_id, untold, Evidence.INFERRED, version=record.version)
         return bool(untold)
 
+    async def tell_excess(self, intent_id: str) -> bool:
+        """Raise, or resolve, that more has filled in an intent's group than it allows, where that is not told as it is."""
+        group = self._state.overfilled_group(intent_id)
+        if group is None:
+            return False
+        symbol_id = self._symbol_id(self._state.record(intent_id))
+        excess = self._state.group_excess(group)
+        told = group_finding(group, excess, symbol_id=symbol_id, now_ns=self._clock.now_ns())
+        await self._judge(events.group_stream(group.group_id), [told], Evidence.INFERRED, version=group.version)
+        return True
+
     def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
         name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
         return [events.FindingResolved(finding_id=name, text="settled")] if name in record.findings else []
@@ -476,6 +493,22 @@ class VenueLooker:
     def _assumed_max_delay_ns(self) -> int | None:
         seconds = self._settings.assumed_max_delay_s
         return None if seconds is None else ns(seconds)
+
+
+def group_finding(group: Group, excess: int, *, symbol_id: str, now_ns: int) -> events.BaseEvent:
+    """What is to be told of how much has filled in a group."""
+    name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
+    if excess == 0:
+        return events.FindingResolved(finding_id=name, text="no longer so")
+    filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
+    text = (
+        f"{excess} more filled in the group {group.group_id} than {group.mode} allows ({filled}): a fill was faster than"
+        " the cancel; trade the excess back if it is not wanted"
+    )
+    kind = FindingKind.GROUP_OVERFILL
+    return events.FindingRaised(
+        finding=Finding(finding_id=name, kind=kind, text=text, symbol_id=symbol_id, raised_at_ns=now_ns)
+    )
 
 
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:

@@ -123,7 +123,8 @@ ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
     """How an intent and its order differ; None when nothing is to be done."""
     if order is None:
-        return None if intent is None or not wanted(intent, order) else Difference(DifferenceKind.SUBMIT, "never sent")
+        never = intent is not None and wanted(intent, order) and intent.order.quantity > 0
+        return Difference(DifferenceKind.SUBMIT, "never sent") if never else None
     live = live_orders(order)
     if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
         if is_canceled_first(intent, order, live):
@@ -151,12 +152,13 @@ def plan(
     symbol: SymbolMetadata | None,
     now_ns: int,
     amend: AmendDialect = AmendDialect.NONE,
+    held: bool = False,
 ) -> Action:
-    """The next step for an intent: at most one side effect at the venue.
+    """The next step for an intent, as its group lets it be: at most one side effect at the venue.
 
     Settling comes first, then canceling what should not work, then asking, then changing what works, then submitting what
     is left. Backoff holds a submit and a change back, never a cancel or a question (they have their own). `symbol` is the
-    market as last observed, `amend` how the venue changes an order.
+    market as last observed, `amend` how the venue changes an order; `held` says that the group may release more of it.
     """
     found = difference(intent, order)
     if found is None:
@@ -168,8 +170,8 @@ def plan(
     assert intent is not None, "only what is wanted is submitted"
     if found.kind is DifferenceKind.MODIFY:
         assert order is not None
-        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
-    return plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+        return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
+    return plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
@@ -208,19 +210,36 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
 
 
 def plan_change(
-    intent: OrderIntent, order: OrderState, *, symbol: SymbolMetadata | None, now_ns: int, amend: AmendDialect
+    intent: OrderIntent,
+    order: OrderState,
+    *,
+    symbol: SymbolMetadata | None,
+    now_ns: int,
+    amend: AmendDialect,
+    held: bool = False,
 ) -> Action:
     """The step for an order that works with other terms than wanted. What the market would not take is refused while the
     old order works: it is not given up for one that can't be placed."""
     (working,) = live_orders(order)
-    step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns)
+    step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
     if isinstance(step, Refuse):
         return Refuse(step.order, step.violations, working)
     if not isinstance(step, Submit):
         return step
     if amend is AmendDialect.NONE or not is_amendable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
         return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
+    if was_refused(intent, order, working):
+        return Cancel(working, "the venue refused to change it: cancel, then place what is left")
     return Amend(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+
+
+def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+    """Whether the newest attempt was a change of this order that the venue refused, and that does not end the wish: it only
+    followed the group."""
+    last = order.attempts[-1] if order.attempts else None
+    if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
+        return False
+    return last.generation == working.generation == intent.generation
 
 
 def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
@@ -231,7 +250,14 @@ def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> b
     return same and (asked.display_quantity == shown.display_quantity or not in_place)
 
 
-def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: SymbolMetadata | None, now_ns: int) -> Action:
+def plan_submit(
+    intent: OrderIntent,
+    order: OrderState | None,
+    *,
+    symbol: SymbolMetadata | None,
+    now_ns: int,
+    held: bool = False,
+) -> Action:
     if order is not None and now_ns < order.not_before_ns:
         return Wait(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
@@ -240,6 +266,8 @@ def plan_submit(intent: OrderIntent, order: OrderState | None, *, symbol: Symbol
         return Wait(None, f"the market {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
+    if violations and held:
+        return Wait(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
     return Refuse(left, tuple(violations)) if violations else Submit(left)
 
 

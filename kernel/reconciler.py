@@ -149,6 +149,8 @@ class ReconciliationEngine:
         self.running = False
         self.on_fenced: Callable[[], None] = lambda: None
         self._state: KernelState | None = None
+        self._groups = folded_state(intent_store)
+        """Who knows what groups let their members be; None over plain stores, which know of no groups' modes."""
         self._venue = venue
         self._sender: AttemptSender | None = None
         self._looker: VenueLooker | None = None
@@ -228,9 +230,11 @@ class ReconciliationEngine:
                 # It runs once more anyhow, and finds out then: its worker may be about to send, and is not kept waiting.
                 self._queue.add(intent_id, Priority.SETTLE)
                 continue
-            found = planning.difference(self._state.intent(intent_id), self._state.exposure(intent_id))
+            found = planning.difference(self._state.wish(intent_id), self._state.exposure(intent_id))
             if found is not None:
                 self._queue.add(intent_id, PRIORITIES[found.kind])
+            elif self._state.overfilled_group(intent_id) is not None:
+                self._queue.add(intent_id, Priority.SETTLE)
 
     def resync(self) -> None:
         """Look at every live key again, and forget what was held of those that are over; costs nothing at the venue."""
@@ -311,6 +315,8 @@ class ReconciliationEngine:
         intent, order = await self._read(intent_id)
         if intent is None and order is None:
             return Done("nothing is known of it")
+        if self._looker is not None and await self._looker.tell_excess(intent_id):
+            return After(self._clock.now_ns(), "what filled in its group had not been told")
         action = self._plan(intent_id, intent, order)
         if isinstance(action, planning.Nothing):
             self._pacing.forget(intent_id)
@@ -334,6 +340,8 @@ class ReconciliationEngine:
         order: OrderState | None = None
         with suppress(NotFoundError):
             intent = await self.intent_store.get_intent(intent_id)
+        if intent is not None and self._groups is not None:
+            intent = self._groups.wish(intent_id)
         with suppress(NotFoundError):
             order = await self.actual_store.get_order_state(intent_id)
         if order is None and self._state is not None:
@@ -348,7 +356,8 @@ class ReconciliationEngine:
         if intent_id in self._forced and order is not None:
             now_ns = max(now_ns, order.not_before_ns)
         amend = planning.amend_dialect(self._venue.capabilities) if self._venue is not None else AmendDialect.NONE
-        action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
+        held = self._groups is not None and self._groups.is_held(intent_id)
+        action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
         if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
             return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")
         return action
@@ -461,7 +470,7 @@ class ReconciliationEngine:
         Decided on what is folded now: the look took its time.
         """
         assert self._state is not None
-        intent, order = self._state.intent(intent_id), self._state.exposure(intent_id)
+        intent, order = self._state.wish(intent_id), self._state.exposure(intent_id)
         held_until_ns = self._pacing.slow_down(intent_id)
         if intent is None or order is None or self._missing_for(intent_id) or not planning.may_resend(intent, order):
             return After(held_until_ns, "the resend waits")
@@ -487,8 +496,8 @@ class ReconciliationEngine:
 
         Raises `NotFoundError` for an unknown id. Returns the plan that was found.
         """
-        intent = await self.intent_store.get_intent(intent_id)
-        _, order = await self._read(intent_id)
+        await self.intent_store.get_intent(intent_id)
+        intent, order = await self._read(intent_id)
         action = self._plan(intent_id, intent, order)
         if self.running and self._sender is not None:
             self._pacing.forget(intent_id)

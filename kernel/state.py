@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
+from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.limits import Claim, Exposure
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
@@ -76,6 +77,27 @@ class KernelState(Protocol):
 
     def intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted."""
+
+    def wish(self, intent_id: str) -> OrderIntent | None:
+        """What is wanted of it now: the intent, as its group lets it be."""
+
+    def group(self, group_id: str) -> Group | None:
+        """A group; None for one that was not created by `place_order_group`."""
+
+    def group_of(self, intent_id: str) -> Group | None:
+        """The group that an intent belongs to."""
+
+    def groups(self) -> Iterable[Group]:
+        """Every group, in order of creation."""
+
+    def is_held(self, intent_id: str) -> bool:
+        """Whether its group's leader may still release more of it than it may be now."""
+
+    def overfilled_group(self, intent_id: str) -> Group | None:
+        """The group of an intent, where whether more has filled than it allows is not told as it is."""
+
+    def group_excess(self, group: Group) -> int:
+        """How much more has filled than a group allows, at the quantity scale."""
 
     def order_state(self, intent_id: str) -> OrderState | None:
         """What is there, as far as a store shows it: None once it was forgotten."""

@@ -63,11 +63,16 @@ class EventWriter:
         causation_position: int | None = None,
         is_fact: bool = False,
         elects: bool = False,
+        guards: Sequence[Write] = (),
     ) -> Appended:
-        """Record events of one stream, and return once the fold has them."""
+        """Record events of one stream, and return once the fold has them. `guards` are versions that must hold besides."""
         command = Append(
             command_id=command_id or self._ids.command_id(self._clock.now_ns()),
-            writes=(Write(stream_id, tuple(new_events), expected_version),),
+            writes=(
+                Write(stream_id, tuple(new_events), expected_version),
+                *group_writes(self._state, stream_id, new_events),
+                *guards,
+            ),
             actor=actor,
             evidence=evidence,
             correlation_id=self._correlation_id(stream_id),
@@ -138,6 +143,23 @@ class EventWriter:
             command_id=report_command_id("", report),
             is_fact=True,
         )
+
+
+def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:
+    """What events of an intent's stream come to on its group's: a member's fills changed, and with them what its siblings
+    may be. Recorded with the fill, so that no sibling is sent that was decided on without it (H19)."""
+    if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
+        return ()
+    intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+    if (group := state.group_of(intent_id)) is None:
+        return ()
+    before = after = state.record(intent_id)
+    for event in new_events:
+        after = evolve(after, event)
+    if after.cum_qty == before.cum_qty:
+        return ()
+    updated = events.GroupUpdated(group_id=group.group_id, intent_id=intent_id, cum_qty=after.cum_qty)
+    return (Write(events.group_stream(group.group_id), (updated,)),)
 
 
 async def logged(work: Awaitable[object], what: str) -> None:

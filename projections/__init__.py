@@ -1,8 +1,9 @@
 """State derived from the log, and the diff between what is wanted and what is there.
 
 `state`: all projections as one, the fold of the log in memory. It folds `indexes` (where things are), `ledger` (positions
-and balances), `reference` (symbols, assets) and `findings`; what is known of one intent is `kernel.lifecycle`'s. `diff`:
-which keys differ. `stores`: the seed's two stores on the log. `memory`: the same, plain.
+and balances), `reference` (symbols, assets), `groups` (who depends on whom), `exposure` (what is at stake) and `findings`;
+what is known of one intent is `kernel.lifecycle`'s. `diff`: which keys differ. `stores`: the seed's two stores on the log.
+`memory`: the same, plain.
 """
 
 from projections.memory import InMemoryActualStateStore, InMemoryIntentStore

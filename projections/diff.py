@@ -14,8 +14,8 @@ from kernel.models import OrderIntent, OrderState
 class BothSides(Protocol):
     """Where both sides of an intent can be read."""
 
-    def intent(self, intent_id: str) -> OrderIntent | None:
-        """What is wanted."""
+    def wish(self, intent_id: str) -> OrderIntent | None:
+        """What is wanted of it now."""
 
     def exposure(self, intent_id: str) -> OrderState | None:
         """What is there, forgotten by a store or not."""
@@ -23,4 +23,4 @@ class BothSides(Protocol):
 
 def differs(sides: BothSides, intent_id: str) -> bool:
     """Whether something is to be done for an intent."""
-    return plan.difference(sides.intent(intent_id), sides.exposure(intent_id)) is not None
+    return plan.difference(sides.wish(intent_id), sides.exposure(intent_id)) is not None

@@ -23,6 +23,11 @@ class Findings:
             changed = {"resolved_at_ns": event.recorded_at_ns, "resolution": event.text}
             self._findings[event.finding_id] = known.model_copy(update=changed)
 
+    def stands(self, finding_id: str) -> bool:
+        """Whether a finding was raised and not resolved."""
+        known = self._findings.get(finding_id)
+        return known is not None and known.resolved_at_ns is None
+
     def all(self) -> list[Finding]:
         """All of them, in the order raised."""
         return list(self._findings.values())

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from kernel import events
 from kernel.errors import IntegrityError
-from kernel.lifecycle import Record, evolve, order_state
+from kernel.groups import Group, allowance, excess
+from kernel.lifecycle import Record, evolve, finding_id, order_state
 from kernel.lifecycle.values import replace
 from kernel.limits import Claim, Exposure
 from kernel.models import (
     AccountState,
+    Desired,
     Evidence,
     Finding,
+    FindingKind,
     LookScope,
     OrderIntent,
     OrderState,
@@ -33,6 +36,7 @@ from kernel.state import Applied
 from projections import diff, ledger
 from projections.exposure import Exposures
 from projections.findings import Findings
+from projections.groups import Groups
 from projections.indexes import Indexes
 from projections.reference import Reference
 
@@ -60,6 +64,7 @@ class State:
         self._shown: dict[str, OrderState | None] = {}
         """Order states derived since the record last changed."""
         self._indexes = Indexes()
+        self._groups = Groups()
         self._reference = Reference()
         self._findings = Findings()
         self._ledger = ledger.Ledger()
@@ -86,35 +91,71 @@ class State:
             if envelope.position != self._position + 1:
                 raise IntegrityError(f"an event of position {envelope.position} came", position=self._position + 1)
             self._position = envelope.position
-            if envelope.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-                intent_id = envelope.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-                self._apply_to_intent(intent_id, event)
-                touched[intent_id] = None
+            stream_id = envelope.stream_id
+            if stream_id.startswith(events.INTENT_STREAM_PREFIX):
+                self._apply_to_intent(stream_id.removeprefix(events.INTENT_STREAM_PREFIX), event, touched)
+            elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
+                self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
             elif (fold := FOLDS.get(type(event))) is not None:
                 fold(self, event)
         self._wake()
-        differing = []
-        for intent_id in touched:
-            if differs := self._differs(intent_id):
-                differing.append(intent_id)
-            self._indexes.set_live(self.record(intent_id), differs=differs)
-            self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
-        return Applied(tuple(touched), tuple(differing))
+        differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
+        return Applied(tuple(touched), differing)
+
+    def _with_followers(self, touched: dict[str, None]) -> Iterator[str]:
+        """Each intent that a batch touched; and of a group, those that its leader releases, where that begins or ends to
+        be at work: what they wait for may come no more."""
+        for intent_id in [*touched]:
+            was_live = intent_id in self._indexes.live
+            yield intent_id
+            group = self._groups.of(intent_id)
+            if group is None or group.leader != intent_id or was_live == (intent_id in self._indexes.live):
+                continue
+            for follower in group.intent_ids[1:]:
+                touched[follower] = None
+                yield follower
+
+    def _note_live(self, intent_id: str) -> bool:
+        """Note whether there is something to watch about an intent; whether something is to be done for it."""
+        record = self.record(intent_id)
+        differs = self._differs(intent_id)
+        self._indexes.set_live(record, differs=differs or self.is_held(intent_id))
+        self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
+        return differs
 
     def _differs(self, intent_id: str) -> bool:
         """Whether something is to be done; what is not settled always is, which spares deriving the state to compare."""
-        return bool(self.record(intent_id).unsettled) or diff.differs(self, intent_id)
+        if self.record(intent_id).unsettled or diff.differs(self, intent_id):
+            return True
+        return self.overfilled_group(intent_id) is not None
 
-    def _apply_to_intent(self, intent_id: str, event: events.BaseEvent) -> None:
+    def _apply_to_intent(self, intent_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
         before = self.record(intent_id)
         after = evolve(before, event)
         self._records[intent_id] = after
         self._shown.pop(intent_id, None)
+        touched[intent_id] = None
         self._indexes.note(before, after, event)
         if after.orders is not before.orders:
             self._book(before, after, event)
+            if after.cum_qty != before.cum_qty and (group := self._groups.note_fill(intent_id, after.cum_qty)):
+                self._touch_group(group, touched)
+        if isinstance(event, events.IntentCreated):
+            self._groups.note_created(event)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
             self._findings.apply(event)
+
+    def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
+        self._groups.apply(group_id, event)
+        if isinstance(event, events.FindingRaised | events.FindingResolved):
+            self._findings.apply(event)
+        if (group := self._groups.by_id.get(group_id)) is not None:
+            self._touch_group(group, touched)
+
+    def _touch_group(self, group: Group, touched: dict[str, None]) -> None:
+        for intent_id in group.intent_ids:
+            touched[intent_id] = None
+            self._shown.pop(intent_id, None)
 
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
@@ -237,13 +278,65 @@ class State:
         record = self._records.get(intent_id)
         return record.intent if record is not None else None
 
+    def wish(self, intent_id: str) -> OrderIntent | None:
+        """What is wanted of it now: the intent, as its group lets it be."""
+        return self._grouped(self.record(intent_id)).intent
+
+    def _grouped(self, record: Record) -> Record:
+        """A record whose intent wants as much as its group lets it be."""
+        group, intent = self._groups.of(record.intent_id), record.intent
+        if group is None or intent is None:
+            return record
+        quantity = allowance(group, intent.intent_id, intent.order.quantity)
+        if quantity == intent.order.quantity:
+            return record
+        order = intent.order.model_copy(update={"quantity": quantity})
+        return replace(record, intent=intent.model_copy(update={"order": order}))
+
+    def _grouped_record(self, intent_id: str) -> Record:
+        return self._grouped(self.record(intent_id))
+
+    def group(self, group_id: str) -> Group | None:
+        """A group; None for one that was not created by `place_order_group`."""
+        return self._groups.by_id.get(group_id)
+
+    def group_of(self, intent_id: str) -> Group | None:
+        """The group that an intent belongs to."""
+        return self._groups.of(intent_id)
+
+    def groups(self) -> Iterable[Group]:
+        """Every group, in order of creation."""
+        return list(self._groups.by_id.values())
+
+    def is_held(self, intent_id: str) -> bool:
+        """Whether its group's leader may still release more of it than it may be now."""
+        group, record = self._groups.of(intent_id), self.record(intent_id)
+        if group is None or group.leader in (None, intent_id) or group.leader not in self._indexes.live:
+            return False
+        intent = record.intent
+        if intent is None or intent.desired is Desired.CANCELED or record.failed_generation == intent.generation:
+            return False
+        return allowance(group, intent_id, intent.order.quantity) < intent.order.quantity
+
+    def overfilled_group(self, intent_id: str) -> Group | None:
+        """The group of an intent, where whether more has filled than it allows is not told as it is."""
+        group = self._groups.of(intent_id)
+        if group is None:
+            return None
+        stands = self._findings.stands(finding_id(FindingKind.GROUP_OVERFILL, group.group_id))
+        return group if stands != (self.group_excess(group) > 0) else None
+
+    def group_excess(self, group: Group) -> int:
+        """How much more has filled than a group allows, at the quantity scale."""
+        return excess(group, {intent_id: self.record(intent_id).wanted_most for intent_id in group.intent_ids})
+
     def order_state(self, intent_id: str) -> OrderState | None:
         """What is there. A complete list of open orders confirms a live order, without an event of its own."""
         record = self._records.get(intent_id)
         if record is None:
             return None
         if intent_id not in self._shown:
-            self._shown[intent_id] = order_state(record)
+            self._shown[intent_id] = order_state(self._grouped(record))
         return self._confirmed_state(record, self._shown[intent_id])
 
     def exposure(self, intent_id: str) -> OrderState | None:
@@ -251,7 +344,7 @@ class State:
         record = self._records.get(intent_id)
         if record is None or record.has_order or not (record.current_orders or record.attempts):
             return self.order_state(intent_id)
-        return order_state(replace(record, has_order=True))
+        return order_state(self._grouped(replace(record, has_order=True)))
 
     def _confirmed_state(self, record: Record, state: OrderState | None) -> OrderState | None:
         began_ns, ended_ns = self._confirmed
@@ -306,11 +399,11 @@ class State:
         asked for is worked out, nothing else."""
         position = self._ledger.positions.get(symbol_id)
         quantity = position.quantity if position is not None else 0
-        return self._exposures.of_symbol(symbol_id, position=quantity, record=self.record)
+        return self._exposures.of_symbol(symbol_id, position=quantity, record=self._grouped_record)
 
     def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
         """What an intent may still come to in an order's symbol and on its side; None when nothing."""
-        found = self._exposures.of_intent(intent_id, record=self.record)
+        found = self._exposures.of_intent(intent_id, record=self._grouped_record)
         return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
 
     # ------------------------------------------------------------------------------------------------------- the rest
@@ -359,7 +452,7 @@ class State:
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
             self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
-            self._reference.symbols(), self._reference.assets(),
+            self._reference.symbols(), self._reference.assets(), self._groups.by_id,
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())

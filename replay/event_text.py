@@ -156,6 +156,7 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "IntentCancelRequested": lambda payload, scales: f"not wanted any more, generation {payload['generation']}",
     "IntentDeleted": lambda payload, scales: "deleted",
     "GroupCreated": _fields("group_id", "mode"),
+    "GroupUpdated": _fields("group_id", "intent_id", "cum_qty"),
     "AttemptStarted": _attempt,
     "AttemptFailed": _answer,
     "AttemptUnknown": _answer,

@@ -31,7 +31,14 @@ from kernel.events.control import (
     Paused,
     Resumed,
 )
-from kernel.events.intents import GroupCreated, IntentCancelRequested, IntentCreated, IntentDeleted, IntentModified
+from kernel.events.intents import (
+    GroupCreated,
+    GroupUpdated,
+    IntentCancelRequested,
+    IntentCreated,
+    IntentDeleted,
+    IntentModified,
+)
 from kernel.events.observations import (
     AssetObserved,
     BalancesObserved,
@@ -85,6 +92,7 @@ __all__ = [
     "FindingRaised",
     "FindingResolved",
     "GroupCreated",
+    "GroupUpdated",
     "IntentCancelRequested",
     "IntentCreated",
     "IntentDeleted",

@@ -23,7 +23,14 @@ from kernel.events.control import (
     Paused,
     Resumed,
 )
-from kernel.events.intents import GroupCreated, IntentCancelRequested, IntentCreated, IntentDeleted, IntentModified
+from kernel.events.intents import (
+    GroupCreated,
+    GroupUpdated,
+    IntentCancelRequested,
+    IntentCreated,
+    IntentDeleted,
+    IntentModified,
+)
 from kernel.events.observations import (
     AssetObserved,
     BalancesObserved,
@@ -52,7 +59,7 @@ from kernel.events.reports import (
 )
 
 EVENT_TYPES: tuple[type[BaseEvent], ...] = (
-    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated,
+    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated, GroupUpdated,
     AttemptStarted, AttemptFailed, AttemptUnknown, AttemptResolved,
     OrderAccepted, OrderRejected, OrderTriggered, OrderFilled, FillInferred, FillCorrected, FillBusted,
     OrderModified, ModifyRejected, OrderCanceled, CancelRejected, OrderExpired, OrderStateObserved,

@@ -11,6 +11,7 @@ from kernel.order_spec import (
     InstantNs,
     IntentId,
     OcoMode,
+    Uint64,
 )
 
 
@@ -60,3 +61,15 @@ class GroupCreated(BaseEvent):
     """How its members depend on each other."""
     intent_ids: tuple[IntentId, ...]
     """Its members, in order."""
+
+
+class GroupUpdated(BaseEvent):
+    """What has filled of a member changed: with it, what its siblings may be. Recorded next to the report that says so."""
+
+    topic = "GroupUpdated"
+    group_id: IntentId
+    """The group."""
+    intent_id: IntentId
+    """The member."""
+    cum_qty: Uint64
+    """What it has filled, net of busts, as known when this was recorded."""

@@ -182,7 +182,10 @@ class LogAudit:
             self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
 
     def _check_cancel(self, intent: Intent) -> None:
-        """Whether an order is given up only because a change of it was refused."""
+        """Whether an order is given up only because a change of it was refused; one that a copy of that change has changed
+        after all is."""
+        if intent.intent_id in self.doubled_changes:
+            return
         orders = self._by_intent[intent.intent_id]
         changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
         alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]

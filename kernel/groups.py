@@ -1,0 +1,151 @@
+"""Orders that depend on each other: what a group lets each of its members be. Pure.
+
+Used by the state (which folds a `Group` for each), by the commands (which check one before it is recorded), and by the
+writer (which records on the group's stream that a member's fills changed). The rules are one function, `allowance`: how
+much of an order its siblings' fills leave to it. Everything else follows: `plan` is given the intent as its group lets it
+be, so that a group that shrinks a member is, to it, another wish, and needs no action of its own.
+
+A group that the kernel works lets both legs stand at the venue: both can fill before the first report of either is here.
+What they may come to beyond what is wanted is bounded, and told beforehand: `max_excess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from kernel.errors import Violation
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+
+MEMBERS_MAX = 50
+"""Largest number of orders in one group: each fill of one is weighed against all of them."""
+
+UPDATING = (OcoMode.ONE_UPDATES_OTHER, OcoMode.ONE_TRIGGERS_OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group as the log has it."""
+
+    group_id: str
+    mode: OcoMode
+    intent_ids: tuple[str, ...]
+    """Its members, in order; of a ONE_TRIGGERS_OTHER group the first one releases the others."""
+    version: int = 0
+    """Version of its stream: it goes on with each change of a member's fills (H19)."""
+    filled: Mapping[str, int] = field(default_factory=dict)
+    """What each member has filled, net of busts; none: nothing."""
+    first: str | None = None
+    """The member whose fill was recorded first. A bust of that fill does not undo it."""
+
+    @property
+    def leader(self) -> str | None:
+        """The member whose fills release the others; None where there is none."""
+        return self.intent_ids[0] if self.mode is OcoMode.ONE_TRIGGERS_OTHER else None
+
+    def others_filled(self, intent_id: str) -> int:
+        """What the siblings of a member have filled; a leader is nobody's sibling."""
+        return sum(quantity for other, quantity in self.filled.items() if other not in (intent_id, self.leader))
+
+    def with_fill(self, intent_id: str, cum_qty: int) -> Group:
+        """After a member's filled quantity changed."""
+        first = intent_id if self.first is None and cum_qty > 0 else self.first
+        return replace(self, filled={**self.filled, intent_id: cum_qty}, first=first)
+
+
+def allowance(group: Group, intent_id: str, wanted: int) -> int:
+    """The total that a member may be, filled part included, of the total that is wanted of it."""
+    filled = min(wanted, group.filled.get(intent_id, 0))
+    match group.mode:
+        case OcoMode.ONE_CANCELS_OTHER if group.first not in (None, intent_id):
+            return filled
+        case OcoMode.ONE_UPDATES_OTHER:
+            return max(filled, wanted - group.others_filled(intent_id))
+        case OcoMode.ONE_TRIGGERS_OTHER if intent_id != group.leader:
+            released = min(wanted, group.filled.get(group.intent_ids[0], 0))
+            return max(filled, released - group.others_filled(intent_id))
+    return wanted
+
+
+def excess(group: Group, wanted: Mapping[str, int]) -> int:
+    """How much more has filled than the group allows; `wanted` has the total that is wanted of each member."""
+    filled = group.filled
+    match group.mode:
+        case OcoMode.ONE_CANCELS_OTHER:
+            return sum(quantity for other, quantity in filled.items() if other != group.first)
+        case OcoMode.ONE_UPDATES_OTHER:
+            return max(0, sum(filled.values()) - max([0, *wanted.values()]))
+        case OcoMode.ONE_TRIGGERS_OTHER:
+            return max(0, group.others_filled("") - filled.get(group.intent_ids[0], 0))
+    return 0
+
+
+def max_excess(mode: OcoMode, quantities: Sequence[int]) -> int:
+    """The most that a group worked by the kernel can come to beyond what is wanted, in any race: all its legs fill before
+    the first report of one is here (PROTOCOL.md, H19). At the quantity scale of its symbol."""
+    if mode is OcoMode.ONE_CANCELS_OTHER:
+        return sum(quantities) - min(quantities)
+    if mode is OcoMode.ONE_UPDATES_OTHER:
+        return sum(quantities) - max(quantities)
+    if mode is OcoMode.ONE_TRIGGERS_OTHER:
+        return max(0, sum(min(quantity, quantities[0]) for quantity in quantities[1:]) - quantities[0])
+    return 0
+
+
+def group_max_excess(group: StandardOrderGroup) -> int:
+    """The same for a group that is to be placed."""
+    return max_excess(group.mode, [order.quantity for order in group.orders])
+
+
+def group_violations(group: StandardOrderGroup) -> list[Violation]:
+    """What is wrong with a group whatever its market is; empty when nothing is."""
+    return [*size_violations(group.mode, len(group.orders)), *symbol_violations(group), *pair_violations(group)]
+
+
+def size_violations(mode: OcoMode, count: int) -> list[Violation]:
+    """Too few orders to depend on each other, or too many."""
+    least = 1 if mode is OcoMode.NONE else 2
+    if count < least:
+        parent = mode is OcoMode.ONE_TRIGGERS_OTHER
+        limit = "a parent and at least one child" if parent else f"at least {least} for {mode}"
+        return [Violation("orders", "size", limit, f"{count} orders")]
+    return [] if count <= MEMBERS_MAX else [Violation("orders", "size", f"at most {MEMBERS_MAX}", f"{count} orders")]
+
+
+def symbol_violations(group: StandardOrderGroup) -> list[Violation]:
+    """Quantities of two symbols can't be held against each other."""
+    if group.mode is OcoMode.NONE:
+        return []
+    known = group.orders[0].symbol_id
+    return [
+        Violation(f"orders[{index}].symbol_id", "symbol", f"that of the group, {known}", order.symbol_id)
+        for index, order in enumerate(group.orders)
+        if order.symbol_id != known
+    ]
+
+
+def pair_violations(group: StandardOrderGroup) -> list[Violation]:
+    """Of a limit and a stop that stand in for each other, one would trade at once when the stop is not behind the limit:
+    whatever the market's price is, it is beyond one of the two."""
+    found = []
+    for above, below in pairs(group):
+        assert below[1].stop_price is not None
+        assert above[1].price is not None
+        sells = above[1].side is Side.SELL
+        if (above[1].price - below[1].stop_price) * (1 if sells else -1) > 0:
+            continue
+        limit = f"{'below' if sells else 'above'} {above[1].price}, the price of orders[{above[0]}]"
+        found.append(Violation(f"orders[{below[0]}].stop_price", "side", limit, str(below[1].stop_price)))
+    return found
+
+
+def pairs(group: StandardOrderGroup) -> Iterable[tuple[tuple[int, StandardOrder], tuple[int, StandardOrder]]]:
+    """Each limit order with each stop of the same side, where both stand in for each other."""
+    if group.mode is OcoMode.NONE:
+        return
+    siblings = list(enumerate(group.orders))[1 if group.mode is OcoMode.ONE_TRIGGERS_OTHER else 0 :]
+    for limit in siblings:
+        for stop in siblings:
+            stands_in = limit[1].side is stop[1].side and stop[1].stop_price is not None
+            if limit[1].order_type is OrderType.LIMIT and stands_in:
+                yield limit, stop

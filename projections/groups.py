@@ -1,0 +1,49 @@
+"""Groups: which intents depend on each other, and what has filled of each. Folded by `State`.
+
+A group's stream says that it was created, and goes on with each change of a member's fills; what the fills come to is taken
+from the members' own records, so that two reports of one member, recorded at the same time, are not counted by halves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kernel import events
+from kernel.groups import Group
+
+
+class Groups:
+    """Every group by id, and the group of each member."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Group] = {}
+        """In order of creation."""
+        self._of: dict[str, str] = {}
+        """Group ids by intent id."""
+
+    def of(self, intent_id: str) -> Group | None:
+        """The group that an intent belongs to."""
+        group_id = self._of.get(intent_id)
+        return self.by_id[group_id] if group_id is not None else None
+
+    def apply(self, group_id: str, event: events.BaseEvent) -> None:
+        """An event of a group's stream."""
+        if isinstance(event, events.GroupCreated):
+            self.by_id[group_id] = Group(group_id, event.mode, event.intent_ids)
+            self._of.update(dict.fromkeys(event.intent_ids, group_id))
+        if group_id in self.by_id:
+            self.by_id[group_id] = replace(self.by_id[group_id], version=event.version)
+
+    def note_created(self, event: events.IntentCreated) -> None:
+        """An intent id that was deleted, and is used again outside its group, is nothing to that group any more."""
+        intent = event.intent
+        if intent.group_id != self._of.get(intent.intent_id):
+            self._of.pop(intent.intent_id, None)
+
+    def note_fill(self, intent_id: str, cum_qty: int) -> Group | None:
+        """A member's filled quantity changed; its group, where it is one's."""
+        group = self.of(intent_id)
+        if group is None:
+            return None
+        self.by_id[group.group_id] = changed = group.with_fill(intent_id, cum_qty)
+        return changed

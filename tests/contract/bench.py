@@ -1,0 +1,88 @@
+"""A kernel that leads, and its exchange, at each kind of venue: for contract tests of commands.
+
+The whole kernel on the memory log and virtual time, with the paper exchange in this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kernel import EventSourcedKernel, events
+from kernel.clock import LoopClock, SeededIds
+from kernel.log import EventLog, open_log
+from kernel.models import AttemptKind
+from kernel.order_spec import OrderType, Side, StandardOrder
+from kernel.venues import PaperVenue
+from kernel.venues.base import AmendDialect, AmendQuantity
+from kernel.venues.paper_config import PaperConfig
+from kernel.venues.paper_faults import FaultPlan
+from replay import open_kernel
+
+LOT = 10_000
+LAST = 6_180_000
+DIALECTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "in place": {"amend": AmendDialect.IN_PLACE},
+    "in place, remaining": {"amend": AmendDialect.IN_PLACE, "amend_quantity": AmendQuantity.REMAINING},
+    "replace": {"amend": AmendDialect.CANCEL_REPLACE},
+    "replace, not atomic": {"amend": AmendDialect.CANCEL_REPLACE, "amend_atomic": False},
+}
+virtual_time = pytest.mark.looptime
+every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+def ask(lots: int = 10, price: int = LAST + 100_000) -> StandardOrder:
+    """A sell order behind the market."""
+    return bid(lots, price).model_copy(update={"side": Side.SELL})
+
+
+def bid(lots: int = 10, price: int = LAST - 100_000) -> StandardOrder:
+    """A buy order behind the market."""
+    return StandardOrder(
+        symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=lots * LOT, price=price
+    )
+
+
+@dataclass
+class Bench:
+    """A kernel that leads, and its exchange."""
+
+    kernel: EventSourcedKernel
+    log: EventLog
+    venue: PaperVenue
+    faults: FaultPlan
+
+    async def works(self) -> list[tuple[int, int, int]]:
+        """Total, filled part and price of each open order at the exchange."""
+        orders = (await self.venue.truth())["orders"]
+        return [
+            (order["quantity"], order["cum_qty"], order["price"])
+            for order in orders
+            if order["status"] in ("NEW", "PARTIALLY_FILLED")
+        ]
+
+    async def sends(self) -> list[tuple[AttemptKind, int]]:
+        """Kind and quantity of each attempt for the intent `mine`."""
+        found = await self.log.read_stream(events.intent_stream("mine"))
+        return [(event.kind, event.order.quantity) for event in found if isinstance(event, events.AttemptStarted)]
+
+
+@asynccontextmanager
+async def a_bench(dialect: str = "in place", **config: Any) -> AsyncIterator[Bench]:
+    """A kernel that is ready, at an exchange with this dialect."""
+    clock, faults = LoopClock(), FaultPlan()
+    settings = {"ladder_levels": 0, "first_id": 1} | DIALECTS[dialect] | config
+    venue = PaperVenue(
+        tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(**settings), clock=clock, faults=faults
+    )
+    async with (
+        open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
+        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2)) as kernel,
+    ):
+        await kernel.wait_ready(10)
+        yield Bench(kernel, log, venue, faults)
