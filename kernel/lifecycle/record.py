@@ -278,8 +278,12 @@ def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
         return OrdStatus.PENDING_NEW
     if submit.outcome is AttemptOutcome.REJECTED:
         return OrdStatus.REJECTED
-    wanted = record.intent is not None and record.intent.desired is Desired.WORKING
-    return OrdStatus.PENDING_NEW if wanted else OrdStatus.CANCELED
+    return OrdStatus.PENDING_NEW if wants_anything(record.intent) else OrdStatus.CANCELED
+
+
+def wants_anything(intent: OrderIntent | None) -> bool:
+    """Whether an order is wanted: not canceled, and its group does not let it be nothing at all."""
+    return intent is not None and intent.desired is Desired.WORKING and intent.order.quantity > 0
 
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
@@ -338,7 +342,7 @@ def is_synced(record: Record) -> bool:
     if any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders) or len(live) > 1:
         return False
     intent = record.intent
-    if intent is None or intent.desired is Desired.CANCELED:
+    if intent is None or not wants_anything(intent):
         return not live
     if live:
         return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity

@@ -5,6 +5,7 @@ Used by the auditor. Like it, this imports the standard library alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +78,52 @@ class Order:
 
 
 @dataclass
+class Group:
+    """Intents that depend on each other, as the log has it."""
+
+    group_id: str
+    mode: str
+    members: list[Intent] = field(default_factory=list)
+
+    def others(self, intent: Intent) -> list[Intent]:
+        """Those whose fills take away from one."""
+        return [item for item in self.members if item is not intent and not self.leads(item)]
+
+    def leads(self, intent: Intent) -> bool:
+        """Whether its fills release the others."""
+        return self.mode == "ONE_TRIGGERS_OTHER" and intent is self.members[0]
+
+    def allowed(self, intent: Intent, filled: Mapping[str, int], *, released: int) -> int:
+        """The most that one may be, its filled part included, where so much of each has filled (`released`: of the one
+        that leads)."""
+        wanted, own = intent.order["quantity"], filled[intent.intent_id]
+        taken = sum(filled[item.intent_id] for item in self.others(intent))
+        if self.mode == "NONE" or self.leads(intent):
+            return int(wanted)
+        if self.mode == "ONE_CANCELS_OTHER":
+            return int(wanted if taken == 0 or own else 0)
+        if self.mode == "ONE_TRIGGERS_OTHER":
+            wanted = min(wanted, released)
+        return int(max(own, wanted - taken))
+
+    def excess(self, filled: Mapping[str, int]) -> int:
+        """How much more has filled than the mode allows."""
+        counted = [filled[item.intent_id] for item in self.members]
+        if self.mode == "ONE_CANCELS_OTHER":
+            return sum(sorted(counted)[:-1])
+        if self.mode == "ONE_UPDATES_OTHER":
+            return max(0, sum(counted) - max(item.most_wanted for item in self.members))
+        return max(0, sum(counted[1:]) - counted[0]) if self.mode == "ONE_TRIGGERS_OTHER" else 0
+
+
+@dataclass
 class Intent:
     """One intent, as the log has it."""
 
     intent_id: str
+    group: Group | None = None
+    cum_seen: int = 0
+    """The largest total that a report in the log has told of it."""
     order: dict[str, Any] = field(default_factory=dict)
     desired: str = "WORKING"
     recreate: bool = False

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.simulation.account import Intent, Order, Send
+from tests.simulation.account import Group, Intent, Order, Send
 from tests.simulation.log_audit import TERMINAL, LogAudit
 
 ONE_SHOT = ("IOC", "FOK")
@@ -150,6 +150,7 @@ class Auditor(LogAudit):
             return
         if intent_id in self.doubled_changes:
             return
+        self._check_released(intent)
         live = [order.exchange_order_id for order in orders if order.open]
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
         if len(live) <= 1 and most <= intent.most_wanted:
@@ -160,6 +161,19 @@ class Auditor(LogAudit):
             self.problem(2, f"{intent_id} has {len(live)} live orders: {', '.join(live)}")
         else:
             self.problem(2, f"{intent_id} has {most} working or filled, {intent.most_wanted} were wanted at most")
+
+    def _check_released(self, intent: Intent) -> None:
+        """Whether more of an order works than the one that leads its group has ever filled."""
+        group = intent.group
+        if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent):
+            return
+        orders = self._by_intent[intent.intent_id]
+        if any(order.reopened or order.grew or order.client_order_id in self.doubled for order in orders):
+            return
+        most = sum(order.quantity if order.open else order.cum_qty for order in orders)
+        released = sum(order.cum_qty_max for order in self._by_intent[group.members[0].intent_id])
+        if most > released:
+            self.problem(2, f"{intent.intent_id} has {most} working or filled, its leader has filled {released}")
 
     def venue_trade(self, trade: Mapping[str, Any]) -> None:
         """What is so of one of our trades at the venue now."""
@@ -263,9 +277,54 @@ class Auditor(LogAudit):
             self._check_fills(intent)
             self._check_converged(intent, shown.get(intent.intent_id))
             self._check_contained(intent)
+        for group in self.groups.values():
+            self._check_excess(group)
         for finding_id, kind in self.standing.items():
             if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
+
+    def _filled(self, group: Group) -> dict[str, int]:
+        """What each member has filled at the venue."""
+        return {
+            item.intent_id: sum(order.cum_qty for order in self._by_intent[item.intent_id]) for item in group.members
+        }
+
+    def _check_excess(self, group: Group) -> None:
+        """Whether what has filled beyond the mode is told, as it is; and within the bound, where nobody but the market had
+        a hand in it."""
+        filled = self._filled(group)
+        excess, told = group.excess(filled), f"GROUP_OVERFILL:{group.group_id}" in self.standing
+        if excess and not told:
+            self.problem(2, f"{group.group_id} has {excess} more filled than its mode allows, and no finding says so")
+        if told and not excess and group.mode != "ONE_CANCELS_OTHER":
+            self.problem(2, f"{group.group_id} has a finding that more has filled than its mode allows, and it has not")
+        orders = [order for item in group.members for order in self._by_intent[item.intent_id]]
+        if any(order.client_order_id in self.doubled or (order.closed_as and order.grew) for order in orders):
+            return
+        if any(item.void or item.corrections or item.intent_id in self.doubled_changes for item in group.members):
+            return
+        most = [item.most_wanted for item in group.members]
+        spared = {"ONE_CANCELS_OTHER": min, "ONE_UPDATES_OTHER": max}.get(group.mode, lambda wanted: wanted[0])
+        if excess > max(0, sum(most) - spared(most)):
+            self.problem(2, f"{group.group_id} has {excess} more filled than its mode allows, beyond any race")
+
+    def _allowed(self, intent: Intent) -> int:
+        """What is wanted of it at the end, as its group lets it be."""
+        group = intent.group
+        if group is None:
+            return int(intent.order["quantity"])
+        filled = self._filled(group)
+        if group.mode == "ONE_CANCELS_OTHER":  # a fill that was busted has canceled the others all the same
+            for item in group.members:
+                filled[item.intent_id] = max([item.cum_seen, *(o.cum_qty_max for o in self._by_intent[item.intent_id])])
+        return group.allowed(intent, filled, released=filled[group.members[0].intent_id])
+
+    def _is_contested(self, intent: Intent) -> bool:
+        """Whether a sibling filled as well: which of them was the first, and may go on, is the log's to say."""
+        group = intent.group
+        if group is None or group.mode != "ONE_CANCELS_OTHER":
+            return False
+        return any(item.cum_seen or item.fills for item in group.others(intent))
 
     def _check_fills(self, intent: Intent) -> None:
         orders = {order.exchange_order_id for order in self._by_intent[intent.intent_id]}
@@ -276,9 +335,11 @@ class Auditor(LogAudit):
 
     def _may_stay_unknown(self, intent: Intent) -> bool:
         """Whether nothing can ever prove what became of a request: no window, and no id that is taken only once (H5); or
-        such an id, but nobody wants the order any more."""
+        such an id, but nobody wants the order any more, or all of it has filled."""
         if self.window_ns is not None:
             return False
+        if intent.filled >= self._allowed(intent):
+            return True
         refused = any(item.refused and item.generation == intent.generation for item in intent.sends)
         return self.dedupe != "FOR_EVER" or refused or not self._is_wanted(intent) or not self._fits(intent)
 
@@ -313,7 +374,8 @@ class Auditor(LogAudit):
         live = [order for order in orders if order.open]
         filled = sum(order.cum_qty for order in orders)
         status = shown["reconciliation_status"] if shown else "PENDING"
-        if shown is None and not intent.sends and intent.desired == "CANCELED":
+        wanted = self._allowed(intent)
+        if shown is None and not intent.sends and (intent.desired == "CANCELED" or wanted == 0):
             return
         if status == "UNKNOWN" and self._may_stay_unknown(intent):
             return
@@ -323,25 +385,26 @@ class Auditor(LogAudit):
             self.problem(1, f"{name} shows {shown['cum_qty']} filled, the venue has {filled}")
         if len(live) > 1:
             self.problem(3, f"{name} ends with {len(live)} live orders")
-        wanted = intent.order["quantity"]
+        if self._is_contested(intent):
+            return
         if live and (not self._is_wanted(intent) or filled >= wanted) and not live[0].reopened:
             self.problem(3, f"{name} is not wanted any more, and {live[0].exchange_order_id} works")
         if live:
-            self._check_terms_at_the_end(intent, live[0], filled, status)
+            self._check_terms_at_the_end(intent, live[0], filled, status, wanted=wanted)
         elif self._is_wanted(intent) and filled < wanted and status != "FAILED" and not self._ended(intent, by_id=True):
             self.problem(3, f"{name} wants {wanted}, has {filled}, and nothing works")
         if live and shown and shown["ord_status"] in TERMINAL:
             self.problem(7, f"{name} ends as {shown['ord_status']}, and {live[0].exchange_order_id} works")
 
-    def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int, status: str) -> None:
+    def _check_terms_at_the_end(self, intent: Intent, order: Order, filled: int, status: str, *, wanted: int) -> None:
         if status == "FAILED" and intent.aimed(order, "AMEND"):
             return  # a change that was refused leaves it as it was
         working = order.quantity - order.cum_qty + filled
         if not self._is_wanted(intent) or order.reopened:
             return
-        if (working, order.price) != (intent.order["quantity"], intent.order.get("price")):
-            wanted = f"{intent.order['quantity']} at {intent.order.get('price')}"
-            self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {wanted}")
+        if (working, order.price) != (wanted, intent.order.get("price")):
+            asked = f"{wanted} at {intent.order.get('price')}"
+            self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {asked}")
 
     def _check_contained(self, intent: Intent) -> None:
         """What the network doubled has its finding, if it came to more than one order."""

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from tests.simulation.account import Intent, Order, Problem, Send
+from tests.simulation.account import Group, Intent, Order, Problem, Send
 
 TERMINAL = ("FILLED", "CANCELED", "REJECTED", "EXPIRED")
 INTENT = "intent:"
@@ -44,6 +44,8 @@ class LogAudit:
         """By venue id."""
         self.trades: dict[str, dict[str, Any]] = {}
         """As first reported, by fill key."""
+        self.groups: dict[str, Group] = {}
+        self._member_of: dict[str, Group] = {}
         self.standing: dict[str, str] = {}
         """Findings that stand: their kinds by id."""
         self.doubled: set[str] = set()
@@ -118,6 +120,9 @@ class LogAudit:
         wanted = event["intent"]
         intent.intent_id = wanted["intent_id"]
         self.intents[intent.intent_id] = intent
+        if (group := self._member_of.get(intent.intent_id)) is not None:
+            intent.group = group
+            group.members.append(intent)
         intent.recreate = wanted["on_unsolicited_cancel"] == "RECREATE"
         self._wants(intent, wanted)
 
@@ -131,6 +136,30 @@ class LogAudit:
 
     def _on_IntentCancelRequested(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         intent.desired, intent.generation = "CANCELED", event["generation"]
+
+    def _on_GroupCreated(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        group = Group(event["group_id"], event["mode"])
+        self.groups[group.group_id] = group
+        self._member_of.update(dict.fromkeys(event["intent_ids"], group))
+
+    def _check_group(self, intent: Intent, send: Send) -> None:
+        """Whether an order is sent, or enlarged, that the fills in the log leave no room for (H19)."""
+        group = intent.group
+        if group is None or (send.kind == "AMEND" and not self._enlarges(send)):
+            return
+        filled = {item.intent_id: item.filled for item in group.members}
+        filled[intent.intent_id] = (
+            max(intent.filled, intent.cum_seen) if group.mode == "ONE_CANCELS_OTHER" else intent.filled
+        )
+        leader = group.members[0]
+        most = group.allowed(intent, filled, released=max(leader.reported, leader.cum_seen))
+        asked = send.terms["quantity"] + (intent.filled if send.kind == "SUBMIT" else 0)
+        if asked > most:
+            self.problem(2, f"{intent.intent_id} of {group.group_id} is sent for {asked}, its siblings leave it {most}")
+
+    def _enlarges(self, send: Send) -> bool:
+        order = self.orders.get(send.target[1] or "")
+        return order is not None and send.terms["quantity"] > order.quantity
 
     def _on_AttemptStarted(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
         client_id = event["client_order_id"]
@@ -150,6 +179,8 @@ class LogAudit:
             self._check_amend(intent, send, event)
         if send.kind == "CANCEL" and self.immediate:
             self._check_cancel(intent)
+        if send.kind != "CANCEL" and self.immediate:
+            self._check_group(intent, send)
         intent.sends.append(send)
 
     def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
@@ -184,7 +215,7 @@ class LogAudit:
     def _check_cancel(self, intent: Intent) -> None:
         """Whether an order is given up only because a change of it was refused; one that a copy of that change has changed
         after all is."""
-        if intent.intent_id in self.doubled_changes:
+        if intent.intent_id in self.doubled_changes or intent.group is not None:
             return
         orders = self._by_intent[intent.intent_id]
         changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
@@ -296,7 +327,9 @@ class LogAudit:
         for name in ("client_order_id", "orig_client_order_id"):
             if event.get(name):
                 self._reported.add(event[name])
-        for send in self._intent(event["intent_id"]).sends:
+        intent = self._intent(event["intent_id"])
+        intent.cum_seen = max(intent.cum_seen, event.get("cum_qty") or 0)
+        for send in intent.sends:
             asked = (send.terms["quantity"], send.terms.get("price"))
             if send.kind == "AMEND" and (event.get("order_qty"), event.get("price")) == asked:
                 self._moot.add(send.position)

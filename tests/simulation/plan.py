@@ -6,6 +6,7 @@ can be kept, read and played again without its seed:
     world dedupe=NONE window=3 lag=0.5 …     what the venue promises, and how kernels and log behave (see WORLD)
     fault submit i3 1 answer_lost 0.5        the first submit of i3 (its 2nd: 2) meets this fault, of so many seconds
     at 1.25 A place i1 BUY 5 @9990 IOC       at this second a strategy at kernel A does this
+    at 1.5 A group g1 OCO S i2:BUY:5@9990 i3:SELL:5@10010    … or places orders that depend on each other
     at 2.5 - trade S 9980 40                 … or this happens (`-`: to no kernel)
 """
 
@@ -22,6 +23,7 @@ LENGTH_S = 60.0
 SYMBOLS = ("S", "T")
 PRICE = 10_000
 KERNELS = ("A", "B", "C")
+MODES = ("OCO", "OUO", "OTO", "OTO", "NONE")
 NOBODY = "-"
 
 WORLD: dict[str, tuple[str, ...]] = {
@@ -157,6 +159,7 @@ class _Author:
     chance: random.Random
     world: dict[str, str]
     placed: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    groups: int = 0
     kernels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,11 +169,13 @@ class _Author:
         """The next command of a strategy, at any kernel."""
         chance = self.chance
         verbs = {
-            "place": 30, "cancel": 18, "read": 18, "retry": 8, "change": 5, "modify": 9, "force": 2, "watch": 1.5,
-            "cancel-all": 0.4,
+            "place": 26, "group": 4, "cancel": 18, "read": 18, "retry": 8, "change": 5, "modify": 9, "force": 2,
+            "watch": 1.5, "cancel-all": 0.4,
         }  # fmt: skip
         (verb,) = chance.choices(list(verbs), list(verbs.values()))
-        if verb == "place" or not self.placed:
+        if verb == "group":
+            words = self.group()
+        elif verb == "place" or not self.placed:
             words = self.place()
         elif verb == "cancel-all":
             words = (verb, chance.choice(SYMBOLS))
@@ -201,6 +206,26 @@ class _Author:
         intent_id = f"i{len(self.placed) + 1}"
         self.placed.append((intent_id, order))
         return ("place", intent_id, *order)
+
+    def group(self) -> tuple[str, ...]:
+        """Orders that depend on each other: two sides of the market, two prices of one, or an entry and its exits."""
+        chance = self.chance
+        mode, symbol_id = chance.choice(MODES), chance.choice(SYMBOLS)
+        side = chance.choice(("BUY", "SELL"))
+        other = "SELL" if side == "BUY" else "BUY"
+        sides = [side, *[chance.choice((side, other))] * chance.choice((1, 1, 2))]
+        if mode == "OTO":
+            sides = [side, *[other] * chance.choice((1, 2, 2))]
+        whole = chance.randint(1, 10)
+        members = []
+        for each in sides:
+            quantity = str(whole if chance.random() < 0.7 else chance.randint(1, 10))
+            order = (symbol_id, each, quantity, self.price(each))
+            self.placed.append((f"i{len(self.placed) + 1}", order))
+            members.append(f"i{len(self.placed)}:{each}:{quantity}{order[3]}")
+        self.groups += 1
+        extra = (*chance.choice(((), (), ("recreate",))), *chance.choice(((), ("recorded",))))
+        return ("group", f"g{self.groups}", mode, symbol_id, *members, *extra)
 
     def price(self, side: str) -> str:
         """Mostly behind the market, sometimes across it."""

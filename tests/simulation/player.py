@@ -17,7 +17,7 @@ from kernel.events import BaseEvent
 from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
-from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, TimeInForce
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
@@ -28,6 +28,12 @@ from tests.simulation.world import Process, World
 QUIET_S_MAX = 400
 """How long, after faults have stopped, everything may take to converge."""
 STEP_S = 5
+MODES = {
+    "NONE": OcoMode.NONE,
+    "OCO": OcoMode.ONE_CANCELS_OTHER,
+    "OUO": OcoMode.ONE_UPDATES_OTHER,
+    "OTO": OcoMode.ONE_TRIGGERS_OTHER,
+}
 AT_REST = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 
 
@@ -132,16 +138,17 @@ class Player:
             await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
         except ExchangeError as problem:
             self.counts["refused"] += 1
-            if verb == "place":
-                audit.refused(intent_id=words[0])
+            if verb in ("place", "group"):
+                audit.refused(intent_id=problem.intent_id or words[0])
             self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")
         except KernelError as problem:
             self.counts[type(problem).__name__] += 1
             self.world.tell(process.label, f"{verb} {words[0] if words else ''}: {type(problem).__name__}")
         else:
             self.counts["answered"] += 1
-            if verb in ("place", "cancel") and not process.dead:
-                audit.acknowledged(kind=verb, intent_id=words[0])
+            if verb in ("place", "group", "cancel") and not process.dead:
+                for intent_id in [words[0]] if verb != "group" else members_of(words):
+                    audit.acknowledged(kind=verb, intent_id=intent_id)
 
     async def _place(
         self, process: Process, intent_id: str, symbol_id: str, side: str, quantity: str, *more: str
@@ -150,6 +157,21 @@ class Player:
         await process.kernel.place_order(
             order_of(symbol_id, side, quantity, *more),
             intent_id=intent_id,
+            on_unsolicited_cancel=policy,
+            wait="recorded" if "recorded" in more else "ack",
+        )
+
+    async def _group(self, process: Process, group_id: str, mode: str, symbol_id: str, *more: str) -> None:
+        """Orders that depend on each other, all at once."""
+        policy = UnsolicitedCancelPolicy.RECREATE if "recreate" in more else UnsolicitedCancelPolicy.STOP
+        members = [word.split(":") for word in more if ":" in word]
+        orders = [
+            order_of(symbol_id, side, terms.split("@")[0], f"@{terms.split('@')[1]}") for _, side, terms in members
+        ]
+        await process.kernel.place_order_group(
+            StandardOrderGroup(orders=tuple(orders), mode=MODES[mode]),
+            group_id=group_id,
+            intent_ids=[member[0] for member in members],
             on_unsolicited_cancel=policy,
             wait="recorded" if "recorded" in more else "ack",
         )
@@ -340,6 +362,9 @@ class Player:
         found = []
         for intent in state.intents():
             order = state.order_state(intent.intent_id)
+            wish = state.wish(intent.intent_id)
+            if order is None and wish is not None and wish.order.quantity == 0:
+                continue  # its group lets it be nothing
             if order is None or order.reconciliation_status not in AT_REST:
                 found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
         return tuple(found)
@@ -389,6 +414,11 @@ class Player:
         told = hashlib.sha256("\n".join(self.world.lines).encode())
         told.update(self.world.recorder.head().chain_hash)
         return told.hexdigest()
+
+
+def members_of(words: list[str]) -> list[str]:
+    """The intents of a group, from the words of a plan."""
+    return [word.split(":")[0] for word in words if ":" in word]
 
 
 def shown(intent_id: str, state: Any) -> dict[str, Any]:
