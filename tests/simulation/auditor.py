@@ -292,6 +292,8 @@ class Auditor(LogAudit):
     def _check_excess(self, group: Group) -> None:
         """Whether what has filled beyond the mode is told, as it is; and within the bound, where nobody but the market had
         a hand in it."""
+        if not group.members:
+            return
         filled = self._filled(group)
         excess, told = group.excess(filled), f"GROUP_OVERFILL:{group.group_id}" in self.standing
         if excess and not told:

@@ -140,6 +140,10 @@ class LogAudit:
     def _on_GroupCreated(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         group = Group(event["group_id"], event["mode"])
         self.groups[group.group_id] = group
+        if any(intent_id in self.intents for intent_id in event["intent_ids"]):
+            self.problem(
+                8, f"{group.group_id} is recorded after its members: they could be sent without what binds them"
+            )
         self._member_of.update(dict.fromkeys(event["intent_ids"], group))
 
     def _check_group(self, intent: Intent, send: Send) -> None:

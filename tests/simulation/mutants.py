@@ -20,6 +20,7 @@ from kernel.lifecycle import facts as fact_rules
 from kernel.lifecycle import record
 from kernel.log import batch
 from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
+from kernel.order_spec import OcoMode
 from kernel.reconciler import ReconciliationEngine
 from kernel.writer import EventWriter, Source
 from projections import state as states
@@ -427,6 +428,70 @@ def a_batch_is_folded_once() -> list[Patch]:
     return [(states.State, "apply", apply), (states.State, "_book", book)]
 
 
+def the_other_leg_stays() -> list[Patch]:
+    """ONE_CANCELS_OTHER: the first fill cancels nothing."""
+    return [with_allowance(lambda group: group.mode is OcoMode.ONE_CANCELS_OTHER, lambda group, name, wanted: wanted)]
+
+
+def children_before_the_parent() -> list[Patch]:
+    """ONE_TRIGGERS_OTHER: what follows is sent before the leader has filled."""
+    return [with_allowance(lambda group: group.leader is not None, lambda group, name, wanted: wanted)]
+
+
+def each_child_for_itself() -> list[Patch]:
+    """ONE_TRIGGERS_OTHER: the followers do not shrink each other."""
+
+    def released(group: Any, name: str, wanted: int) -> int:
+        return wanted if name == group.leader else min(wanted, group.filled.get(group.leader, 0))
+
+    return [with_allowance(lambda group: group.leader is not None, released)]
+
+
+def siblings_do_not_shrink() -> list[Patch]:
+    """ONE_UPDATES_OTHER: a fill changes nothing until it is whole."""
+
+    def unshrunk(group: Any, name: str, wanted: int) -> int:
+        return wanted if group.others_filled(name) < wanted else min(wanted, group.filled.get(name, 0))
+
+    return [with_allowance(lambda group: group.mode is OcoMode.ONE_UPDATES_OTHER, unshrunk)]
+
+
+def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
+    honest = states.allowance
+
+    def allowance(group: Any, name: str, wanted: int) -> int:
+        return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
+
+    return (states, "allowance", allowance)
+
+
+def a_sibling_is_sent_all_the_same() -> list[Patch]:
+    """H19: what filled since the decision does not stop an order that was decided on without it."""
+    return [(attempts, "group_guards", lambda group: ()), without_objection("what filled in the group")]
+
+
+def an_excess_is_not_told() -> list[Patch]:
+    """A fill that was faster than the cancel of its sibling raises no finding."""
+
+    async def tell_excess(self: looks.VenueLooker, intent_id: str) -> bool:
+        return False
+
+    return [(looks.VenueLooker, "tell_excess", tell_excess)]
+
+
+def a_group_in_two_appends() -> list[Patch]:
+    """The members of a group are recorded before what binds them."""
+    honest = commands.CommandHandler._append
+
+    async def append(self: commands.CommandHandler, writes: Any, command_id: bytes, **more: Any) -> None:
+        binds = len(writes) > 2
+        await honest(self, writes[1:] if binds else writes, command_id, **more)
+        if binds:
+            await honest(self, writes[:1], command_id[::-1], **more)
+
+    return [(commands.CommandHandler, "_append", append)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -442,6 +507,8 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         an_amend_keeps_the_old_generation,
         acknowledged_before_the_commit, the_dead_leaders_calls_are_waited_for, unknown_is_no_obstacle,
         a_batch_is_folded_once,
+        the_other_leg_stays, children_before_the_parent, each_child_for_itself, siblings_do_not_shrink,
+        a_sibling_is_sent_all_the_same, an_excess_is_not_told, a_group_in_two_appends,
     )
 }  # fmt: skip
 """Every bug by its name."""
