@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from kernel import events
@@ -29,10 +29,18 @@ from kernel.models import (
     OrderIntent,
     VenueOrder,
 )
-from kernel.order_spec import StandardOrder
+from kernel.order_spec import OcoMode, StandardOrder
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, ModifyRequest, SubmitRequest, Venue
+from kernel.venues.base import (
+    AmendDialect,
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    SubmitGroupRequest,
+    SubmitRequest,
+    Venue,
+)
 from kernel.writer import EventWriter, Source
 
 RECONCILER = "reconciler"
@@ -86,9 +94,121 @@ class AttemptSender:
         """Place an order. False when somebody wrote in between and nothing was sent."""
         record = self._state.record(intent.intent_id)
         number = next_submit_number(record)
-        group = self._state.group_of(intent.intent_id)
-        target = Target(AttemptKind.SUBMIT, order, number, self._client_order_id(intent.intent_id, number), group=group)
+        name = self._client_order_id(intent.intent_id, number)
+        target = Target(AttemptKind.SUBMIT, order, number, name, group=self._group_of(intent.intent_id))
         return await self._attempt(intent.intent_id, intent.generation, target, version=version)
+
+    def _group_of(self, intent_id: str) -> Group | None:
+        """The group whose fills bear on what is sent for an intent."""
+        group = self._state.group_of(intent_id)
+        return None if group is None or group.mode is OcoMode.NONE or group.native else group
+
+    async def take_over(self, group: Group) -> None:
+        """Work a group that was to be the venue's, and of which nothing came to be there, order by order."""
+        (write,) = with_group(group, native=False)
+        try:
+            await self._writer.append(
+                write.stream_id,
+                write.events,
+                actor=RECONCILER,
+                evidence=Evidence.INFERRED,
+                expected_version=write.expected_version,
+                epoch=self.epoch,
+            )
+        except FencedError:
+            raise
+        except ConflictError:
+            return
+
+    async def submit_group(self, group: Group, intents: Sequence[OrderIntent]) -> bool:
+        """Place orders that the venue works as a group, in one request. False when somebody wrote in between and nothing
+        was sent."""
+        sends = [self._group_send(intent) for intent in intents]
+        number = sends[0][1].number
+        longest = self._venue.capabilities.client_order_id_max_length
+        name = client_order_id(self._state.log_id, f"group/{group.group_id}", number, max_length=longest)
+        members = [
+            Write(
+                events.intent_stream(intent.intent_id),
+                (self._started_event(intent.intent_id, intent.generation, target),),
+                self._state.record(intent.intent_id).version,
+            )
+            for intent, target in sends
+        ]
+        (worked,) = with_group(group, native=True, group_client_id=name)
+        try:
+            appended = await self._writer.append(
+                worked.stream_id,
+                worked.events,
+                actor=RECONCILER,
+                evidence=Evidence.COMMAND,
+                expected_version=worked.expected_version,
+                epoch=self.epoch,
+                causation_position=self._state.record(intents[0].intent_id).command_position,
+                also=members,
+            )
+        except FencedError:
+            raise
+        except ConflictError:
+            return False
+        first = appended.first_position + len(worked.events)
+        positions = range(first, first + len(sends))
+        self.calls.update(positions)
+        try:
+            await self._send_group(group, name, [(sent[0].intent_id, sent[1]) for sent in sends], positions)
+        finally:
+            self.calls.difference_update(positions)
+        return True
+
+    def _group_send(self, intent: OrderIntent) -> tuple[OrderIntent, Target]:
+        number = next_submit_number(self._state.record(intent.intent_id))
+        name = self._client_order_id(intent.intent_id, number)
+        return intent, Target(AttemptKind.SUBMIT, intent.order, number, name)
+
+    async def _send_group(
+        self, group: Group, name: str, sends: Sequence[tuple[str, Target]], positions: Sequence[int]
+    ) -> None:
+        records = [self._state.record(intent_id) for intent_id, _ in sends]
+        attempts = [
+            next(item for item in record.attempts if item.position == position)
+            for record, position in zip(records, positions, strict=True)
+        ]
+        requests = [submit_request(target, attempt) for (_, target), attempt in zip(sends, attempts, strict=True)]
+        request = SubmitGroupRequest(
+            group_client_id=name,
+            mode=group.mode,
+            orders=tuple(requests),
+            stamp_ns=attempts[0].stamp_ns,
+            valid_until_ns=attempts[0].valid_until_ns,
+        )
+        # From here to the write nothing is awaited, as for a single order: all of them leave, or none does.
+        objections = (self._objection(record, item, None) for record, item in zip(records, attempts, strict=True))
+        if (objection := next((text for text in objections if text is not None), None)) is not None:
+            await self._each(attempts, records, lambda record, item: self._not_sent(record, item, objection))
+            return
+        reports: list[ExecutionReport] = []
+
+        async def call() -> None:
+            reports.extend(await self._venue.submit_group(request))
+
+        async def told(record: Record, attempt: Attempt, problem: VenueError | None) -> None:
+            own = [item for item in reports if item.client_order_id == attempt.client_order_id]
+            await self._outcome_of(record, attempt, own[0] if own else None, problem)
+
+        problem = await self._called(AttemptKind.SUBMIT, call)
+        await self._each(attempts, records, lambda record, item: told(record, item, problem))
+
+    async def _each(
+        self,
+        attempts: Sequence[Attempt],
+        records: Sequence[Record],
+        act: Callable[[Record, Attempt], Awaitable[None]],
+    ) -> None:
+        """The same outcome for each attempt of one request."""
+        await asyncio.gather(*(act(record, item) for record, item in zip(records, attempts, strict=True)))
+        for record, item in zip(records, attempts, strict=True):
+            self._metrics.attempts_started.add(item.kind)
+            self._metrics.attempts.add(item.kind, self._outcome(record.intent_id, item.position))
 
     async def cancel(
         self, intent_id: str, generation: int, order: StandardOrder, venue_order: VenueOrder, *, version: int
@@ -105,7 +225,7 @@ class AttemptSender:
 
     def _amend_target(self, intent_id: str, terms: StandardOrder, venue_order: VenueOrder) -> Target:
         number = self._state.record(intent_id).number + 1
-        group = self._state.group_of(intent_id) if terms.quantity > venue_order.quantity else None
+        group = self._group_of(intent_id) if terms.quantity > venue_order.quantity else None
         return Target(AttemptKind.AMEND, terms, number, self._client_order_id(intent_id, number), venue_order, group)
 
     async def refuse(
@@ -158,7 +278,7 @@ class AttemptSender:
                 expected_version=version,
                 epoch=self.epoch,
                 causation_position=self._state.record(intent_id).command_position,
-                guards=group_guards(target.group),
+                also=with_group(target.group, native=False),
             )
         except FencedError:
             raise
@@ -212,33 +332,50 @@ class AttemptSender:
         if first and record.intent is not None:
             # Later calls for the same wish tell of the venue, not of us.
             self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, target.kind)
+        reports: list[ExecutionReport] = []
+
+        async def called() -> None:
+            reports.append(await call())
+
+        problem = await self._called(target.kind, called)
+        await self._outcome_of(record, attempt, reports[0] if reports else None, problem)
+
+    async def _called(self, kind: AttemptKind, call: Callable[[], Awaitable[None]]) -> VenueError | None:
+        """Make one call; what came instead of an answer."""
         try:
-            with self._metrics.calling(target.kind, self._clock):
+            with self._metrics.calling(kind, self._clock):
                 async with asyncio.timeout(self._settings.request_timeout_s):
-                    report = await call()
-        except Rejected as refusal:
-            await self._rejected(intent_id, attempt, refusal)
-        except NotSent as problem:
-            await self._not_sent(record, attempt, str(problem))
-        except OutcomeUnknown as problem:
-            await self._unknown(intent_id, attempt, problem.text, code=problem.code, duplicate=problem.duplicate)
-        except TimeoutError:
-            await self._unknown(intent_id, attempt, f"no answer within {self._settings.request_timeout_s:g} s")
+                    await call()
         except VenueError as problem:
-            await self._unknown(intent_id, attempt, str(problem))
-        else:
-            await self._answered(intent_id, attempt, report)
+            return problem
+        except TimeoutError:
+            return OutcomeUnknown(f"no answer within {self._settings.request_timeout_s:g} s")
+        return None
+
+    async def _outcome_of(
+        self, record: Record, attempt: Attempt, report: ExecutionReport | None, problem: VenueError | None
+    ) -> None:
+        """Record the answer to one attempt: a definitive no, that it never left, a report, or that nothing is known."""
+        match problem:
+            case Rejected():
+                await self._rejected(record.intent_id, attempt, problem)
+            case NotSent():
+                await self._not_sent(record, attempt, str(problem))
+            case OutcomeUnknown():
+                text, code, duplicate = problem.text, problem.code, problem.duplicate
+                await self._unknown(record.intent_id, attempt, text, code=code, duplicate=duplicate)
+            case VenueError():
+                await self._unknown(record.intent_id, attempt, str(problem))
+            case None if report is not None:
+                await self._answered(record.intent_id, attempt, report)
+            case None:
+                await self._unknown(record.intent_id, attempt, "the venue's answer does not tell of it")
 
     def _prepare(self, target: Target, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
         """The call to make, with everything built that can be built before the check."""
         venue = self._venue
         if target.venue_order is None:
-            submit = SubmitRequest(
-                client_order_id=attempt.client_order_id,
-                order=target.order,
-                stamp_ns=attempt.stamp_ns,
-                valid_until_ns=attempt.valid_until_ns,
-            )
+            submit = submit_request(target, attempt)
             return lambda: venue.submit(submit)
         cancel = CancelRequest(
             client_order_id=attempt.client_order_id,
@@ -263,7 +400,8 @@ class AttemptSender:
             return "it was settled before it was sent"
         if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
             return f"the intent went on to generation {generation}"
-        if group is not None and self._state.group_of(record.intent_id) != group:
+        known = self._state.group_of(record.intent_id)
+        if group is not None and (known is None or known.filled != group.filled):
             return f"what filled in the group {group.group_id} may change it"
         if now_ns >= attempt.send_by_ns:
             return "too late to send: the decision is older than the send budget"
@@ -352,6 +490,15 @@ class AttemptSender:
         return ns(self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction())
 
 
+def submit_request(target: Target, attempt: Attempt) -> SubmitRequest:
+    return SubmitRequest(
+        client_order_id=attempt.client_order_id,
+        order=target.order,
+        stamp_ns=attempt.stamp_ns,
+        valid_until_ns=attempt.valid_until_ns,
+    )
+
+
 def failed(
     intent_id: str, attempt_position: int, outcome: AttemptOutcome, text: str, *, failures: int
 ) -> events.AttemptFailed:
@@ -360,9 +507,14 @@ def failed(
     )
 
 
-def group_guards(group: Group | None) -> tuple[Write, ...]:
-    """The version that a group's stream must still have, written nothing to it."""
-    return () if group is None else (Write(events.group_stream(group.group_id), (), group.version),)
+def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
+    """The version that a group's stream must still have when something is sent that adds to it (H19); and with the first
+    send, who works it."""
+    if group is None:
+        return ()
+    worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)
+    told = () if group.native is native else (worked,)
+    return (Write(events.group_stream(group.group_id), told, group.version),)
 
 
 def next_submit_number(record: Record) -> int:

@@ -194,7 +194,8 @@ def modify_answered(record: Record, wish: OrderIntent | None) -> bool:
 def member_answered(record: Record, wish: OrderIntent | None) -> bool:
     """Whether there is nothing more to wait for of an order that its group may hold back."""
     held_back = wish is not None and wish.order.quantity <= record.cum_qty and not record.may_be_live
-    return held_back or placement_answered(record)
+    waits_there = bool(record.live_orders) and not record.unsettled  # for the one that releases it, at the venue
+    return held_back or waits_there or placement_answered(record)
 
 
 def cancel_answered(record: Record) -> bool:

@@ -29,7 +29,7 @@ from kernel.commands import (
 from kernel.errors import KernelError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
-from kernel.grouping import PlaceGroup, new_members, symbols_of
+from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.life import KernelLife
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
 from kernel.models import (
@@ -185,7 +185,8 @@ class EventSourcedKernel(KernelLife):
         for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
 
         Raises `NotFoundError`, `ValidationError` (market, symbol, side, limits), `ConflictError` (another generation),
-        `ExchangeError`: too late (FILLED, EXPIRED or canceled), or refused; an order that works then keeps its old terms.
+        `ExchangeError`: too late (FILLED, EXPIRED or canceled), of a group that the venue works, or refused; an order that
+        works then keeps its old terms.
         What was refused may be mended: other terms are another generation.
         """
         self._check()
@@ -193,6 +194,7 @@ class EventSourcedKernel(KernelLife):
         check_type(new_order, StandardOrder)
         order = checked(new_order, StandardOrder)
         known = await self.intent_store.get_intent(intent_id)
+        check_changeable(self.state.group_of(intent_id), intent_id)
         symbol = await self._symbol(known.order.symbol_id)
         command = ModifyIntent(intent_id, order, symbol, self._clock.now_ns(), expected_generation)
         await self._commands.handle(intent_id, command, actor=self._actor_of(known.owner))

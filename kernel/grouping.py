@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from kernel import events
-from kernel.errors import AlreadyExistsError, ValidationError, Violation
+from kernel.errors import AlreadyExistsError, ExchangeError, ValidationError, Violation
 from kernel.given import new_intent
 from kernel.groups import Group, group_violations, max_excess
 from kernel.lifecycle import Record
@@ -111,6 +111,30 @@ def market_violations(command: PlaceGroup) -> list[Violation]:
             for item in symbol.violations(intent.order, open_orders=open_orders)
         ]
     return found
+
+
+def check_changeable(group: Group | None, intent_id: str) -> None:
+    """`ExchangeError` for an order whose group the venue works: changed by itself, it would be the group's no more."""
+    if group is not None and group.native:
+        raise ExchangeError(
+            f"the venue works the group {group.group_id}, it can't be changed: cancel its orders and place another",
+            intent_id=intent_id,
+        )
+
+
+def left_to_the_venue(record: Record, *, sent: bool) -> int:
+    """The total that is wanted of a member whose group the venue works: before the group is there, all of it; then as much
+    as the venue lets it be, unless other terms were asked for since. What has ended there is not placed again."""
+    intent = record.intent
+    assert intent is not None, "only what is wanted is weighed"
+    if not sent:
+        return intent.order.quantity
+    if not record.live_orders:
+        return record.cum_qty
+    working = record.live_orders[-1]
+    if working.generation and working.generation < intent.generation:
+        return intent.order.quantity
+    return working.quantity + record.cum_qty - working.cum_qty
 
 
 def at_stake(mode: OcoMode, orders: Sequence[StandardOrder]) -> list[int]:

@@ -20,8 +20,6 @@ from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardO
 MEMBERS_MAX = 50
 """Largest number of orders in one group: each fill of one is weighed against all of them."""
 
-UPDATING = (OcoMode.ONE_UPDATES_OTHER, OcoMode.ONE_TRIGGERS_OTHER)
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -31,6 +29,8 @@ class Group:
     mode: OcoMode
     intent_ids: tuple[str, ...]
     """Its members, in order; of a ONE_TRIGGERS_OTHER group the first one releases the others."""
+    native: bool | None = None
+    """Whether the venue works it; None while nothing of it was sent."""
     version: int = 0
     """Version of its stream: it goes on with each change of a member's fills (H19)."""
     filled: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kernel.errors import Violation
-from kernel.lifecycle import venue_orders_of
+from kernel.lifecycle import stops, venue_orders_of
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -20,11 +20,9 @@ from kernel.models import (
     Desired,
     OrderIntent,
     OrderState,
-    OrdStatus,
-    UnsolicitedCancelPolicy,
     VenueOrder,
 )
-from kernel.order_spec import OrderType, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStatus
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
@@ -116,9 +114,6 @@ class Wait:
 
 Action = Nothing | Settle | Ask | Cancel | Amend | Submit | Refuse | Wait
 
-ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
-"""Orders that end by themselves at once: what they leave is not placed again."""
-
 
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
     """How an intent and its order differ; None when nothing is to be done."""
@@ -209,6 +204,14 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
     return AmendDialect.NONE if endless else capabilities.amend
 
 
+def works_group(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
+    """Whether the venue is to work a group. Not where a request may arrive at any time: one that was not answered could
+    never be ruled out, nor sent again. And not what a leader releases: at the venue such an order may have filled all of
+    it and still grow, which its quantities don't tell from its end."""
+    able = mode in capabilities.native_groups and mode is not OcoMode.ONE_TRIGGERS_OTHER
+    return able and capabilities.validity_window_ns is not None
+
+
 def plan_change(
     intent: OrderIntent,
     order: OrderState,
@@ -295,22 +298,6 @@ def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
     if intent is None or not wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
     return remainder(intent, order) > 0
-
-
-def stops(item: VenueOrder, intent: OrderIntent) -> bool:
-    """Whether the end of a venue order ends the wish for it, until the intent changes.
-
-    An order ended by its own terms or refused after it was accepted does, whatever else was asked. A cancel that we asked
-    for never does (H11); one that the venue made by itself does unless the intent says RECREATE.
-    """
-    if item.live or item.generation not in (0, intent.generation):
-        return False
-    if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
-        return True
-    if item.ord_status is not OrdStatus.CANCELED or item.solicited:
-        return False
-    once = intent.order.time_in_force in ONE_SHOT or intent.order.order_type is OrderType.MARKET
-    return once or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
 
 
 def live_orders(order: OrderState) -> list[VenueOrder]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from kernel import plan as planning
 from kernel.attempts import AttemptSender
 from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import FencedError, KernelError, NotFoundError, ValidationError
+from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.log.base import EventLog
 from kernel.looks import Looked, VenueLooker
@@ -419,6 +420,8 @@ class ReconciliationEngine:
                 return Done("changed, or somebody wrote in between")
             case planning.Submit(order=rest):
                 assert intent is not None
+                if (outcome := await self._act_on_group(intent_id, sender)) is not None:
+                    return outcome
                 await sender.submit(intent, rest, version=version)
                 return Done("submitted, or somebody wrote in between")
             case planning.Refuse(order=rest, violations=violations, working=working):
@@ -428,6 +431,49 @@ class ReconciliationEngine:
                 await sender.refuse(intent, rest, why, working=working, version=version)
                 return Failed(text)
         return Done()
+
+    async def _act_on_group(self, intent_id: str, sender: AttemptSender) -> Outcome | None:
+        """What is done for a whole group in the place of a submit; None where the kernel works it, or there is none."""
+        assert self._state is not None
+        assert self._venue is not None
+        group = self._state.group_of(intent_id)
+        if group is None or group.native is False:
+            return None
+        steps = [self._group_step(name) for name in group.intent_ids]
+        whole = not any(isinstance(step, planning.Nothing | planning.Refuse) for step in steps)
+        if whole and not self._state.is_taken(group) and planning.works_group(self._venue.capabilities, group.mode):
+            return await self._submit_group(intent_id, group, steps, sender)
+        if group.native is None:
+            return None
+        if any(self._state.record(name).unsettled for name in group.intent_ids):
+            return After(self._pacing.slow_down(intent_id), "an order of its group is not settled")
+        await sender.take_over(group)
+        return Done("it can't be sent with its group any more: the kernel works it")
+
+    def _group_step(self, intent_id: str) -> planning.Action:
+        """The step for an order of a group that the venue is to work: all that is wanted of it is sent, or nothing."""
+        assert self._state is not None
+        intent, order = self._state.intent(intent_id), self._state.exposure(intent_id)
+        if intent is None or not planning.wanted(intent, order):
+            return planning.Nothing("it is not wanted any more")
+        if self._missing_for(intent_id) or self._state.record(intent_id).unsettled:
+            return planning.Wait(None, "it is paused, or not settled")
+        symbol = self._state.symbol(intent.order.symbol_id)
+        return planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
+
+    async def _submit_group(
+        self, intent_id: str, group: Group, steps: Sequence[planning.Action], sender: AttemptSender
+    ) -> Outcome:
+        """Send the orders of a group as one, once each of them may be sent."""
+        assert self._state is not None
+        waits = [step for step in steps if isinstance(step, planning.Wait)]
+        if any(step.until_ns is None for step in waits):
+            return After(self._pacing.slow_down(intent_id), "another order of its group waits")
+        if waits:
+            return After(max(step.until_ns or 0 for step in waits), "another order of its group waits")
+        intents = [intent for name in group.intent_ids if (intent := self._state.intent(name)) is not None]
+        await sender.submit_group(group, intents)
+        return Done("the group was submitted, or somebody wrote in between")
 
     async def _settle(
         self,
@@ -459,6 +505,8 @@ class ReconciliationEngine:
         assert self._state is not None
         if intent is None or not planning.may_resend(intent, order):
             return False
+        if (group := self._state.group_of(intent.intent_id)) is not None and group.native:
+            return False  # an order by itself would not be the group's
         symbol = self._state.symbol(intent.order.symbol_id)
         action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
         waits = isinstance(action, planning.Wait) and action.until_ns is not None

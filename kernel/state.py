@@ -90,6 +90,9 @@ class KernelState(Protocol):
     def groups(self) -> Iterable[Group]:
         """Every group, in order of creation."""
 
+    def is_taken(self, group: Group) -> bool:
+        """Whether the venue ever had an order of a group."""
+
     def is_held(self, intent_id: str) -> bool:
         """Whether its group's leader may still release more of it than it may be now."""
 

@@ -63,15 +63,16 @@ class EventWriter:
         causation_position: int | None = None,
         is_fact: bool = False,
         elects: bool = False,
-        guards: Sequence[Write] = (),
+        also: Sequence[Write] = (),
     ) -> Appended:
-        """Record events of one stream, and return once the fold has them. `guards` are versions that must hold besides."""
+        """Record events of one stream, and return once the fold has them. `also`: what is recorded with them, or a version
+        that must hold besides."""
         command = Append(
             command_id=command_id or self._ids.command_id(self._clock.now_ns()),
             writes=(
                 Write(stream_id, tuple(new_events), expected_version),
                 *group_writes(self._state, stream_id, new_events),
-                *guards,
+                *also,
             ),
             actor=actor,
             evidence=evidence,
@@ -87,7 +88,10 @@ class EventWriter:
         return appended
 
     def _correlation_id(self, stream_id: str) -> str | None:
-        """The command that an intent's events go back to."""
+        """The command that an intent's events go back to, or a group's."""
+        if stream_id.startswith(events.GROUP_STREAM_PREFIX):
+            group = self._state.group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX))
+            stream_id = events.intent_stream(group.intent_ids[0]) if group is not None else stream_id
         if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
             return None
         return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id

@@ -31,6 +31,8 @@ class Groups:
         if isinstance(event, events.GroupCreated):
             self.by_id[group_id] = Group(group_id, event.mode, event.intent_ids)
             self._of.update(dict.fromkeys(event.intent_ids, group_id))
+        if isinstance(event, events.GroupWorked):
+            self.by_id[group_id] = replace(self.by_id[group_id], native=event.native)
         if group_id in self.by_id:
             self.by_id[group_id] = replace(self.by_id[group_id], version=event.version)
 

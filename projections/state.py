@@ -16,6 +16,7 @@ from typing import Any
 
 from kernel import events
 from kernel.errors import IntegrityError
+from kernel.grouping import left_to_the_venue
 from kernel.groups import Group, allowance, excess
 from kernel.lifecycle import Record, evolve, finding_id, order_state
 from kernel.lifecycle.values import replace
@@ -287,7 +288,10 @@ class State:
         group, intent = self._groups.of(record.intent_id), record.intent
         if group is None or intent is None:
             return record
-        quantity = allowance(group, intent.intent_id, intent.order.quantity)
+        if group.native:
+            quantity = left_to_the_venue(record, sent=self.is_taken(group))
+        else:
+            quantity = allowance(group, intent.intent_id, intent.order.quantity)
         if quantity == intent.order.quantity:
             return record
         order = intent.order.model_copy(update={"quantity": quantity})
@@ -308,10 +312,16 @@ class State:
         """Every group, in order of creation."""
         return list(self._groups.by_id.values())
 
+    def is_taken(self, group: Group) -> bool:
+        """Whether the venue ever had an order of a group."""
+        return any(self.record(intent_id).orders for intent_id in group.intent_ids)
+
     def is_held(self, intent_id: str) -> bool:
         """Whether its group's leader may still release more of it than it may be now."""
         group, record = self._groups.of(intent_id), self.record(intent_id)
         if group is None or group.leader in (None, intent_id) or group.leader not in self._indexes.live:
+            return False
+        if group.native:
             return False
         intent = record.intent
         if intent is None or intent.desired is Desired.CANCELED or record.failed_generation == intent.generation:

@@ -146,6 +146,10 @@ def _balances(payload: Payload, scales: Scales | None) -> str:
     )
 
 
+def _group_worked(payload: Payload, scales: Scales | None) -> str:
+    return f"group {payload['group_id']} is worked by the {'venue' if payload['native'] else 'kernel'}"
+
+
 REPORTS = (
     "OrderAccepted", "OrderRejected", "OrderTriggered", "OrderModified", "ModifyRejected", "OrderCanceled",
     "CancelRejected", "OrderExpired", "OrderStateObserved", "FillBusted",
@@ -156,6 +160,7 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "IntentCancelRequested": lambda payload, scales: f"not wanted any more, generation {payload['generation']}",
     "IntentDeleted": lambda payload, scales: "deleted",
     "GroupCreated": _fields("group_id", "mode"),
+    "GroupWorked": _group_worked,
     "GroupUpdated": _fields("group_id", "intent_id", "cum_qty"),
     "AttemptStarted": _attempt,
     "AttemptFailed": _answer,

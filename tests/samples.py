@@ -208,6 +208,7 @@ INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentCancelRequested(intent_id="btc-bid.1", generation=4, requested_at_ns=AT),
     events.IntentDeleted(intent_id="btc-bid.1"),
     events.GroupCreated(group_id="bracket_1", mode=OcoMode.ONE_CANCELS_OTHER, intent_ids=("btc-bid.1", "btc-ask.1")),
+    events.GroupWorked(group_id="bracket_1", native=True, group_client_id="k2j4"),
     events.GroupUpdated(group_id="bracket_1", intent_id="btc-bid.1", cum_qty=1_000_000),
 )
 ATTEMPTS: tuple[events.BaseEvent, ...] = (

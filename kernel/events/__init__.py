@@ -34,6 +34,7 @@ from kernel.events.control import (
 from kernel.events.intents import (
     GroupCreated,
     GroupUpdated,
+    GroupWorked,
     IntentCancelRequested,
     IntentCreated,
     IntentDeleted,
@@ -93,6 +94,7 @@ __all__ = [
     "FindingResolved",
     "GroupCreated",
     "GroupUpdated",
+    "GroupWorked",
     "IntentCancelRequested",
     "IntentCreated",
     "IntentDeleted",

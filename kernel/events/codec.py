@@ -26,6 +26,7 @@ from kernel.events.control import (
 from kernel.events.intents import (
     GroupCreated,
     GroupUpdated,
+    GroupWorked,
     IntentCancelRequested,
     IntentCreated,
     IntentDeleted,
@@ -59,7 +60,7 @@ from kernel.events.reports import (
 )
 
 EVENT_TYPES: tuple[type[BaseEvent], ...] = (
-    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated, GroupUpdated,
+    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated, GroupWorked, GroupUpdated,
     AttemptStarted, AttemptFailed, AttemptUnknown, AttemptResolved,
     OrderAccepted, OrderRejected, OrderTriggered, OrderFilled, FillInferred, FillCorrected, FillBusted,
     OrderModified, ModifyRejected, OrderCanceled, CancelRejected, OrderExpired, OrderStateObserved,

@@ -63,6 +63,19 @@ class GroupCreated(BaseEvent):
     """Its members, in order."""
 
 
+class GroupWorked(BaseEvent):
+    """Who sees to it that the members of a group depend on each other: decided when the first of them is sent. Decided anew
+    only where nothing of the group came to be at the venue."""
+
+    topic = "GroupWorked"
+    group_id: IntentId
+    """The group."""
+    native: bool
+    """True: the venue, which was sent all of them as one; false: the kernel, order by order."""
+    group_client_id: str | None = None
+    """The id that the venue was given for the group as a whole."""
+
+
 class GroupUpdated(BaseEvent):
     """What has filled of a member changed: with it, what its siblings may be. Recorded next to the report that says so."""
 

@@ -20,7 +20,7 @@ from kernel.errors import (
 )
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
-from kernel.lifecycle.record import Record, order_state
+from kernel.lifecycle.record import Record, is_over, order_state
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 
@@ -219,8 +219,9 @@ def check_same_market(known: StandardOrder, given: StandardOrder) -> None:
 
 
 def raise_if_too_late(record: Record, verb: str, *, ends: frozenset[OrdStatus] = TOO_LATE) -> None:
+    """What has ended can't be changed; but where more is wanted than what ended, that is yet to be placed."""
     state = order_state(record)
-    if state is not None and state.status.ord_status in ends and not record.may_be_live:
+    if state is not None and state.status.ord_status in ends and is_over(record):
         raise ExchangeError(f"too late to {verb}: the order is {state.status.ord_status}", intent_id=record.intent_id)
 
 

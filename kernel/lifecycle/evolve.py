@@ -235,12 +235,12 @@ def reported(record: Record, event: events.OrderReport) -> Record:
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
     sent = record.amend(event.client_order_id or "")
-    shown = (
-        event.exec_type is ExecType.ORDER_STATUS and not event.orig_client_order_id
-    )  # else it is the request's alone
-    if sent is not None and shown and not sent.new_order and type(event) not in REQUEST_REFUSALS:
-        known = facts if sent.client_order_id in facts.client_order_ids else with_client_id(facts, sent.client_order_id)
-        facts = replace(known, generation=max(known.generation, sent.generation)) if known.generation else known
+    if sent is not None and not sent.new_order and type(event) not in REQUEST_REFUSALS:
+        named_alone = not event.orig_client_order_id  # with another id beside it, it may be the request's alone
+        if named_alone and event.exec_type is ExecType.ORDER_STATUS:
+            facts = with_client_id(facts, sent.client_order_id)
+        if facts.generation and (named_alone or event.exec_type is ExecType.REPLACED):
+            facts = replace(facts, generation=max(facts.generation, sent.generation))
     for attempt in record.unsettled:
         if is_amended(attempt, facts) and facts.generation < attempt.generation:
             facts = replace(facts, generation=attempt.generation)
@@ -250,6 +250,8 @@ def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> Ord
 def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
     """One more id of the order: the one that it has now, unless it is known to have another since."""
     ids = facts.client_order_ids
+    if client_order_id in ids:
+        return facts
     passed = client_order_id in facts.superseded_ids
     return replace(facts, client_order_ids=(client_order_id, *ids) if passed else (*ids, client_order_id))
 

@@ -23,9 +23,10 @@ from kernel.models import (
     OrderStatus,
     OrdStatus,
     ReconciliationStatus,
+    UnsolicitedCancelPolicy,
     VenueOrder,
 )
-from kernel.order_spec import StandardOrder
+from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
 class Amend(NamedTuple):
@@ -36,6 +37,10 @@ class Amend(NamedTuple):
     generation: int
     new_order: bool
     """Whether it makes a new venue order, which then has the request's id."""
+
+
+ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+"""Orders that end by themselves at once: what they leave is not placed again."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +281,7 @@ def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
     """Nothing was ever seen at the venue: what the newest submit's outcome says."""
     if record.unsettled or submit is None:
         return OrdStatus.PENDING_NEW
-    if submit.outcome is AttemptOutcome.REJECTED:
+    if submit.outcome is AttemptOutcome.REJECTED and submit.generation == record.failed_generation:
         return OrdStatus.REJECTED
     return OrdStatus.PENDING_NEW if wants_anything(record.intent) else OrdStatus.CANCELED
 
@@ -336,6 +341,30 @@ def served(record: Record, intent: OrderIntent) -> bool:
     return any(facts.late or facts.generation in (0, intent.generation) for facts in record.live_orders)
 
 
+def stops(item: VenueOrder, intent: OrderIntent) -> bool:
+    """Whether the end of a venue order ends the wish for it, until the intent changes.
+
+    An order ended by its own terms or refused after it was accepted does, whatever else was asked. A cancel that we asked
+    for never does (H11); one that the venue made by itself does unless the intent says RECREATE.
+    """
+    if item.live or item.generation not in (0, intent.generation):
+        return False
+    if item.ord_status in (OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY):
+        return True
+    if item.ord_status is not OrdStatus.CANCELED or item.solicited:
+        return False
+    once = intent.order.time_in_force in ONE_SHOT or intent.order.order_type is OrderType.MARKET
+    return once or intent.on_unsolicited_cancel is UnsolicitedCancelPolicy.STOP
+
+
+def is_over(record: Record) -> bool:
+    """Whether nothing works, nor may, and nothing more is going to be placed for what is wanted now."""
+    intent = record.intent
+    if record.may_be_live or intent is None:
+        return not record.may_be_live
+    return record.failed_generation == intent.generation or is_synced(record)
+
+
 def is_synced(record: Record) -> bool:
     """Whether what works at the venue is what is wanted, as far as it can be said without a plan."""
     live = record.live_orders
@@ -346,8 +375,8 @@ def is_synced(record: Record) -> bool:
         return not live
     if live:
         return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity
-    current = record.current_orders
-    return bool(current) and ord_status(current[-1]) in TERMINAL
+    ended = any(stops(venue_order(facts, record), intent) for facts in record.current_orders)
+    return ended or record.cum_qty >= intent.order.quantity
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:

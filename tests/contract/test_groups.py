@@ -63,7 +63,7 @@ async def test_a_group_is_recorded_whole_and_each_order_works(dialect: str) -> N
         assert ids == ["exit.1", "exit.2"]
         assert await open_lots(bench) == [(5, LAST - 100_000), (5, LAST + 100_000)]
         stream = await bench.log.read_stream(events.group_stream("exit"))
-        (created,) = stream
+        created = stream[0]
         members = [(await bench.log.read_stream(events.intent_stream(name)))[0].position for name in ids]
         assert members == [created.position + 1, created.position + 2]
         assert [item.intent_id for item in await bench.kernel.intent_store.get_intents_by_group("exit")] == ids

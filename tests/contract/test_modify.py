@@ -197,3 +197,19 @@ async def test_what_cannot_be_changed_is_told_and_nothing_recorded() -> None:
         assert (await bench.kernel.get_order_state("mine")).status.ord_status is OrdStatus.FILLED
         with pytest.raises(ExchangeError, match="too late to modify: the order is FILLED"):
             await bench.kernel.modify_order("mine", bid(20, LAST))
+
+
+@virtual_time
+async def test_what_waits_to_be_tried_again_can_be_canceled() -> None:
+    """An order that the venue refuses for now, as its market is halted, is not over: a cancel ends it for good."""
+    async with a_bench() as bench:
+        await bench.venue.admin("halt", symbol_id="BTCUSDT")
+        await bench.kernel.place_order(bid(), intent_id="mine", wait="recorded")
+        await asyncio.sleep(1)
+        state = await bench.kernel.get_order_state("mine")
+        assert state.status.ord_status is OrdStatus.PENDING_NEW
+        await bench.kernel.cancel_order("mine")
+        await bench.venue.admin("resume", symbol_id="BTCUSDT")
+        await asyncio.sleep(120)
+        assert await bench.works() == []
+        assert (await bench.kernel.get_order_state("mine")).status.ord_status is OrdStatus.CANCELED

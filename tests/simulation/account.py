@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-OPEN = ("NEW", "PARTIALLY_FILLED")
+OPEN = ("PENDING_NEW", "NEW", "PARTIALLY_FILLED")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Group:
 
     group_id: str
     mode: str
+    native: bool = False
+    """Whether the venue works it."""
     members: list[Intent] = field(default_factory=list)
 
     def others(self, intent: Intent) -> list[Intent]:

@@ -110,7 +110,7 @@ class Auditor(LogAudit):
         if (known.quantity, known.price) == (order["quantity"], order["price"]):
             return
         intent = self.intents[self._owner[known.client_order_id]]
-        if intent.intent_id in self.doubled_changes:
+        if intent.intent_id in self.doubled_changes or (intent.group is not None and intent.group.native):
             return
         amends = [item for item in intent.aimed(known, "AMEND") if item.left]
         if not any(not item.no and item.terms.get("price") == order["price"] for item in amends):
@@ -165,7 +165,7 @@ class Auditor(LogAudit):
     def _check_released(self, intent: Intent) -> None:
         """Whether more of an order works than the one that leads its group has ever filled."""
         group = intent.group
-        if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent):
+        if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent) or group.native:
             return
         orders = self._by_intent[intent.intent_id]
         if any(order.reopened or order.grew or order.client_order_id in self.doubled for order in orders):
@@ -214,6 +214,10 @@ class Auditor(LogAudit):
         ]
         if self.immediate and live and not any(order.reopened for order in live):
             self.problem(7, f"{intent_id} failed, its strategy was told, and order {live[0].exchange_order_id} works")
+
+    def too_late(self, *, intent_id: str) -> None:
+        """A strategy was told that it is too late to cancel."""
+        self._over_for_good.add((intent_id, self._intent(intent_id).generation))
 
     def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
         """What a query showed of an order, now."""
@@ -316,6 +320,8 @@ class Auditor(LogAudit):
         if group is None:
             return int(intent.order["quantity"])
         filled = self._filled(group)
+        if group.native and any(self._by_intent[item.intent_id] for item in group.members):
+            return sum(order.quantity if order.open else order.cum_qty for order in self._by_intent[intent.intent_id])
         if group.mode == "ONE_CANCELS_OTHER":  # a fill that was busted has canceled the others all the same
             for item in group.members:
                 filled[item.intent_id] = max([item.cum_seen, *(o.cum_qty_max for o in self._by_intent[item.intent_id])])

@@ -46,6 +46,8 @@ class LogAudit:
         """As first reported, by fill key."""
         self.groups: dict[str, Group] = {}
         self._member_of: dict[str, Group] = {}
+        self._group_ids: set[str] = set()
+        """Client ids of groups that the venue works."""
         self.standing: dict[str, str] = {}
         """Findings that stand: their kinds by id."""
         self.doubled: set[str] = set()
@@ -63,6 +65,8 @@ class LogAudit:
         self._acknowledged: list[tuple[str, str]] = []
         self._failed: set[str] = set()
         """Intents that a strategy was told had failed."""
+        self._over_for_good: set[tuple[str, int]] = set()
+        """Intents of which a strategy was told that it is too late to cancel, and their generations."""
         self._told: set[str] = set()
         self._reported: set[str] = set()
         """Client order ids that a report in the log names."""
@@ -83,6 +87,15 @@ class LogAudit:
     def owner(self, client_order_id: str) -> str:
         """The intent that a client order id was made for; the id itself where the log has none."""
         return self._owner.get(client_order_id, client_order_id)
+
+    def ids_under(self, client_order_id: str) -> set[str]:
+        """The client order ids that a request brings: its own, or those of the group that it is about."""
+        group = (
+            self._member_of.get(self._owner.get(client_order_id, "")) if client_order_id in self._group_ids else None
+        )
+        if group is None:
+            return {client_order_id}
+        return {item.sends[-1].client_order_id for item in group.members}
 
     def problem(self, invariant: int, text: str) -> None:
         """Note a broken promise, each once."""
@@ -146,10 +159,22 @@ class LogAudit:
             )
         self._member_of.update(dict.fromkeys(event["intent_ids"], group))
 
+    def _on_GroupWorked(self, _: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+        group = self.groups[event["group_id"]]
+        group.native = event["native"]
+        if group.native:  # faults are drawn for its first order
+            self._owner[event["group_client_id"]] = group.members[0].intent_id
+            self._group_ids.add(event["group_client_id"])
+        orders = [order for item in group.members for order in self._by_intent[item.intent_id]]
+        if orders and not group.native:
+            self.problem(
+                7, f"{group.group_id} is worked by the kernel, and the venue has {orders[0].exchange_order_id}"
+            )
+
     def _check_group(self, intent: Intent, send: Send) -> None:
         """Whether an order is sent, or enlarged, that the fills in the log leave no room for (H19)."""
         group = intent.group
-        if group is None or (send.kind == "AMEND" and not self._enlarges(send)):
+        if group is None or group.native or (send.kind == "AMEND" and not self._enlarges(send)):
             return
         filled = {item.intent_id: item.filled for item in group.members}
         filled[intent.intent_id] = (
@@ -196,6 +221,8 @@ class LogAudit:
             self.problem(2, f"{who} serves generation {event['generation']} of {intent.generation}")
         if intent.intent_id in self._failed:
             self.problem(7, f"{who} is submitted after its strategy was told that it failed")
+        if (intent.intent_id, intent.generation) in self._over_for_good and not (intent.void or intent.corrections):
+            self.problem(7, f"{who} is submitted after its strategy was told that it is too late to cancel it")
         last = next((item for item in reversed(intent.sends) if item.kind == "SUBMIT"), None)
         if last is None:
             return

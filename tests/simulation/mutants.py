@@ -467,7 +467,7 @@ def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, in
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
     """H19: what filled since the decision does not stop an order that was decided on without it."""
-    return [(attempts, "group_guards", lambda group: ()), without_objection("what filled in the group")]
+    return [(attempts, "with_group", lambda group, **how: ()), without_objection("what filled in the group")]
 
 
 def an_excess_is_not_told() -> list[Patch]:

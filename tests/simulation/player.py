@@ -138,6 +138,8 @@ class Player:
             await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
         except ExchangeError as problem:
             self.counts["refused"] += 1
+            if verb == "cancel":
+                audit.too_late(intent_id=words[0])
             if verb in ("place", "group"):
                 audit.refused(intent_id=problem.intent_id or words[0])
             self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")

@@ -24,7 +24,7 @@ from kernel.log.batch import Batch
 from kernel.log.memory import MemoryLog, MemoryRecorder
 from kernel.log.opening import Opener
 from kernel.log.records import Writer
-from kernel.order_spec import AssetMetadata, OrderType, SymbolMetadata, TimeInForce
+from kernel.order_spec import AssetMetadata, OcoMode, OrderType, SymbolMetadata, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import (
     AmendDialect,
@@ -34,6 +34,7 @@ from kernel.venues.base import (
     ExecutionReport,
     ModifyRequest,
     ReadLag,
+    SubmitGroupRequest,
     SubmitRequest,
     VenueSnapshot,
 )
@@ -187,6 +188,18 @@ class SimVenue(PaperVenue):
             return await super().submit(request)
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
+            raise
+
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        for member in request.orders:
+            order = member.order
+            self._leaves("submit", member, side=str(order.side), quantity=order.quantity, price=order.price)
+        try:
+            await self._write()
+            return await super().submit_group(request)
+        except NotSent:
+            for member in request.orders:
+                self._process.world.audit.unsent(client_order_id=member.client_order_id, stamp_ns=member.stamp_ns)
             raise
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
@@ -425,7 +438,7 @@ class World:
             return None
         self.happened[operation.value, subject, number] = fault
         if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.SUBMIT and client_order_id is not None:
-            self.audit.doubled.add(client_order_id)
+            self.audit.doubled |= self.audit.ids_under(client_order_id)
         if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.MODIFY:
             self.audit.doubled_changes.add(subject)
         self.tell("fault", f"{operation} {subject} {number}: {fault.kind} {fault.delay_ns / NS_PER_S:g}")
@@ -506,6 +519,7 @@ def paper_config(plan: Plan) -> PaperConfig:
         requests_per_second=None if world["rate"] == "none" else int(world["rate"]),
         request_latency_ns=seconds(world["latency"]),
         answer_latency_ns=seconds(world["latency"]),
+        native_groups=frozenset(OcoMode) - {OcoMode.NONE} if world.get("groups") == "venue" else frozenset(),
         ladder_levels=3,
         first_id=1,
     )
