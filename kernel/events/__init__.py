@@ -17,6 +17,7 @@ from kernel.events.base import (
     BaseEvent,
     Envelope,
     group_stream,
+    heartbeat_stream,
     intent_stream,
 )
 from kernel.events.codec import EVENT_TYPES, REGISTRY, canonical_json, decode, encode
@@ -31,6 +32,7 @@ from kernel.events.control import (
     Paused,
     Resumed,
 )
+from kernel.events.heartbeats import HeartbeatDisarmed, HeartbeatLapsed, HeartbeatReceived
 from kernel.events.intents import GroupCreated, IntentCancelRequested, IntentCreated, IntentDeleted, IntentModified
 from kernel.events.observations import (
     AssetObserved,
@@ -85,6 +87,9 @@ __all__ = [
     "FindingRaised",
     "FindingResolved",
     "GroupCreated",
+    "HeartbeatDisarmed",
+    "HeartbeatLapsed",
+    "HeartbeatReceived",
     "IntentCancelRequested",
     "IntentCreated",
     "IntentDeleted",
@@ -115,5 +120,6 @@ __all__ = [
     "decode",
     "encode",
     "group_stream",
+    "heartbeat_stream",
     "intent_stream",
 ]
