@@ -1,6 +1,7 @@
 """Reading history: everything that begins with the log from position 1.
 
-`recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it.
+`recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
+callers without an event loop, `connect`.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `describe` `reading` (`events`) `event_text` `health`
 `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files) `applying` (`apply`)
@@ -10,6 +11,7 @@ What the CLI prints and does, as functions that a library user can call too:
 codes and their words) `beating` (heartbeats) `demo` with `demo_stage` `demo_checks` `demo_pages`.
 """
 
+from replay.blocking import connect
 from replay.recovery import open_kernel
 
-__all__ = ["open_kernel"]
+__all__ = ["connect", "open_kernel"]
