@@ -35,7 +35,7 @@ else:
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
-    "Look": ("get", "describe", "events", "health", "metrics", "explain", "completion"),
+    "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
     "Run": ("run", "pause", "resume", "heartbeat", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
@@ -841,6 +841,32 @@ def metrics(target: Target, metrics_host: str, metrics_port: int | None, form: s
 
     text = with_kernel(target, shown.from_log) if metrics_port is None else shown.fetched(metrics_host, metrics_port)
     show(shown.metrics_as(text, shown.MetricsFormat(form)))
+
+
+@cli.command()
+@option("--metrics", "metrics_url", metavar="URL", help="Where the leader serves its metrics: also what is in no log.")
+@option("--once", is_flag=True, help="One frame, and end. So it is too where stdout is no terminal.")
+@option("--every", type=Duration(), default="1s", show_default=True, help="How often a frame is drawn.")
+@target_options
+def top(target: Target, metrics_url: str | None, once: bool, every: float) -> None:
+    """Show how it stands, as a screen that goes on, until Ctrl-C.
+
+    Readiness and since when, lag, the rate budget, unknown attempts, the busiest symbols, and the intents furthest from
+    agreement: how they differ, for how long, what is tried next. The log tells most of it; the leader's own lag, queue and
+    rate budget are told by its metrics (`orderctl run --metrics-port N`).
+
+    \b
+    Example:
+      orderctl top
+      orderctl top --once --metrics http://127.0.0.1:9464/metrics
+    """
+    from replay import top_screen
+
+    if every <= 0:
+        raise click.UsageError(f"--every is above 0, given {every:g}s")
+    address = None if metrics_url is None else top_screen.address_of(metrics_url)
+    find = None if address is None else functools.partial(top_screen.served_at, address)
+    with_kernel(target, lambda kernel: top_screen.show(kernel, sys.stdout, once=once, find=find, every_s=every))
 
 
 @cli.command()

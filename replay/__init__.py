@@ -8,7 +8,7 @@ What the CLI prints and does, as functions that a library user can call too:
 `differing` (`diff`) `explaining` (`explain`) `completing` (a shell's completion) `output` (tables, JSON, ages, escaping)
 `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `attach` (a kernel beside the leader) `running`
 (the processes) `vitals` (whether one lives and acts) `serving` (says so over HTTP) `logs` (what they tell) `failures` (exit
-codes and their words) `beating` (heartbeats) `demo` with `demo_stage` `demo_checks` `demo_pages`.
+codes and their words) `beating` (heartbeats) `top` with `top_screen` `demo` with `demo_stage` `demo_checks` `demo_pages`.
 """
 
 from replay.blocking import connect
