@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from kernel.errors import (
 from kernel.models import Desired, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues import PaperVenue
-from replay import connect
+from replay import connect, open_kernel
 from replay.blocking import BlockingKernel
 from tests.cli.world import LINE_TIMEOUT_S, PROJECT, clean_environment
 
@@ -233,8 +234,27 @@ async def test_beside_a_loop_that_runs(tmp_path: Path) -> None:
     assert asyncio.get_running_loop() is loop
 
 
+def test_interrupted_while_it_opens_it_closes_by_itself() -> None:
+    """Ctrl-C before it is open is raised at once; opened after all, it is closed again."""
+    interrupted, left = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[EventSourcedKernel]:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        await asyncio.to_thread(interrupted.wait, LINE_TIMEOUT_S)
+        async with open_kernel("memory://", exchange_id="paper") as kernel:
+            yield kernel
+        left.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        BlockingKernel(opening())
+    interrupted.set()
+
+    assert left.wait(LINE_TIMEOUT_S)
+
+
 SCRIPT = """
-from replay import connect
+from replay import connect, open_kernel
 from kernel.venues import PaperVenue
 kernel = connect("sqlite:///kernel.db", exchange_id="paper", venue=PaperVenue(seed=1))
 kernel.wait_ready(20)
