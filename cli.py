@@ -35,8 +35,8 @@ else:
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
-    "Look": ("get", "describe", "events", "health", "metrics", "explain", "completion"),
-    "Run": ("run", "pause", "resume", "paper-exchange", "demo"),
+    "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
+    "Run": ("run", "pause", "resume", "heartbeat", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
@@ -274,20 +274,25 @@ def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T
 
 def run_until_signal(told: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> int:
     """Run until SIGTERM (0) or SIGINT (130). The work gets what says a line in the process's log."""
-    import signal
-
     from replay import failures, logs, running
 
     level = "debug" if click.get_current_context().ensure_object(Session).debug else told.level
     with logs.process_log(sys.stderr, form=logs.LogFormat(told.form), level=level) as tell:
         try:
-            return INTERRUPTED if asyncio.run(running.until_signal(work(tell))) is signal.SIGINT else 0
+            return ended_by(asyncio.run(running.until_signal(work(tell))))
         except Exception as problem:
             if told.form == "text":
                 raise
             code, lines = failures.failure(problem)
             logs.RUNNING.error("; ".join(map(str.strip, lines)), extra={"exit_code": code})
             return code
+
+
+def ended_by(number: int | None) -> int:
+    """The exit code of what a signal ended, or what ended by itself."""
+    import signal
+
+    return INTERRUPTED if number == signal.SIGINT else 0
 
 
 def show_listing(listing: Listing, form: str) -> None:
@@ -839,6 +844,32 @@ def metrics(target: Target, metrics_host: str, metrics_port: int | None, form: s
 
 
 @cli.command()
+@option("--metrics", "metrics_url", metavar="URL", help="Where the leader serves its metrics: also what is in no log.")
+@option("--once", is_flag=True, help="One frame, and end. So it is too where stdout is no terminal.")
+@option("--every", type=Duration(), default="1s", show_default=True, help="How often a frame is drawn.")
+@target_options
+def top(target: Target, metrics_url: str | None, once: bool, every: float) -> None:
+    """Show how it stands, as a screen that goes on, until Ctrl-C.
+
+    Readiness and since when, lag, the rate budget, unknown attempts, the busiest symbols, and the intents furthest from
+    agreement: how they differ, for how long, what is tried next. The log tells most of it; the leader's own lag, queue and
+    rate budget are told by its metrics (`orderctl run --metrics-port N`).
+
+    \b
+    Example:
+      orderctl top
+      orderctl top --once --metrics http://127.0.0.1:9464/metrics
+    """
+    from replay import top_screen
+
+    if every <= 0:
+        raise click.UsageError(f"--every is above 0, given {every:g}s")
+    address = None if metrics_url is None else top_screen.address_of(metrics_url)
+    find = None if address is None else functools.partial(top_screen.served_at, address)
+    with_kernel(target, lambda kernel: top_screen.show(kernel, sys.stdout, once=once, find=find, every_s=every))
+
+
+@cli.command()
 @click.argument("path", required=False, default="", shell_complete=lambda ctx, param, begun: explain_paths(begun))
 @option("--recursive", is_flag=True, help="The whole tree of fields, names and types alone.")
 def explain(path: str, recursive: bool) -> None:
@@ -979,6 +1010,34 @@ def resume(target: Target, intent_id: str | None) -> None:
     what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
     changed = with_kernel(target, lambda kernel: kernel.resume(intent_id))
     click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
+
+
+@cli.command()
+@click.argument("owner", shell_complete=complete("owners"))
+@option("--ttl", type=Duration(), default="10s", show_default=True, help="How long it may be silent.")
+@option("--every", type=Duration(), help="Go on so often, at most half of --ttl, until SIGTERM or SIGINT.")
+@option("--disarm", is_flag=True, help="Silence means nothing any more: now, or with --every when it ends in order.")
+@target_options
+def heartbeat(target: Target, owner: str, ttl: float, every: float | None, disarm: bool) -> int:
+    """Say that a strategy is alive; once it is silent for --ttl, all its orders are canceled.
+
+    Nobody is watched who never said so. The orders are those with this --owner, also the ones placed while it is silent;
+    the next heartbeat ends that. Killed, this process is silent too; ended in order it stays armed, unless --disarm.
+
+    \b
+    Example:
+      orderctl heartbeat mm-1 --ttl 30s
+      orderctl heartbeat mm-1 --ttl 10s --every 3s --disarm
+      orderctl heartbeat mm-1 --disarm
+    """
+    from replay import beating, running
+
+    if every is None:
+        click.echo(with_kernel(target, lambda kernel: beating.once(kernel, owner, ttl, disarm=disarm)))
+        return 0
+    rhythm = beating.Rhythm(owner, ttl_s=ttl, every_s=every, disarm=disarm)
+    work = beating.go_on(target.log, target.exchange, rhythm, show=click.echo, say=say)
+    return ended_by(asyncio.run(running.until_signal(work)))
 
 
 @cli.command("paper-exchange")

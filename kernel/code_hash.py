@@ -9,7 +9,7 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-PURE_CODE = ("order_spec.py", "models.py", "events", "plan.py", "settlement.py", "lifecycle")
+PURE_CODE = ("order_spec.py", "models.py", "events", "plan.py", "settlement.py", "silence.py", "lifecycle")
 """What decides and folds, relative to this package."""
 
 

@@ -267,6 +267,24 @@ class EventSourcedKernel(KernelLife):
             return await pausing.pause_all(self._writer, self.state, **told)
         return await pausing.pause_one(self._commands, intent_id, **told)
 
+    async def heartbeat(self, owner: str, ttl_s: float) -> bool:
+        """Say that a strategy is alive. Once nothing was heard of it for `ttl_s`, whoever leads cancels all that it wants.
+
+        The first call arms that, for the intents with this `owner`; call it at least every half `ttl_s`. Whether it was
+        recorded: beats in between are free. While it is silent, what it wants is canceled too; its next heartbeat ends
+        that. See `heartbeats`. Raises `ValidationError`.
+        """
+        self._check()
+        return await self._heartbeats.beat(owner, ttl_s, actor=self._actor_of(owner))
+
+    async def disarm_heartbeat(self, owner: str, *, reason: str = "") -> bool:
+        """Silence of a strategy means nothing from now on; whether that changed anything. Cancels no order.
+
+        Raises `ValidationError`.
+        """
+        self._check()
+        return await self._heartbeats.disarm(owner, reason=reason, actor=self._actor)
+
     def limits_exceeded(
         self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]
     ) -> list[tuple[str, Violation]]:

@@ -28,6 +28,7 @@ from kernel.errors import (
     NotReadyError,
     ValidationError,
 )
+from kernel.heartbeats import Heartbeats, SilenceWatch
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import finding_id
@@ -95,6 +96,8 @@ class KernelLife(ExchangeKernel):
         self._commands = CommandHandler(
             log, state, clock=self._clock, ids=self._ids, limits=limits, metrics=self.metrics
         )
+        self._heartbeats = Heartbeats(state, self._writer, clock=self._clock)
+        self._silence = SilenceWatch(log, state, self._writer, clock=self._clock)
         self._subscriptions = Subscriptions(log)
         self._tasks: list[asyncio.Task[None]] = []
         self._reader: asyncio.Task[None] | None = None
@@ -179,6 +182,7 @@ class KernelLife(ExchangeKernel):
                 self._note_control()
                 self._watch_clock(batch[-1].recorded_at_ns)
                 self.engine.feed(applied.differing)
+                self._silence.note(applied.touched)
                 self._waiters.notify(applied.touched)
             self._fail(LogUnavailableError(f"the log {self.log.url} was closed"))
         except Exception as problem:
@@ -253,7 +257,8 @@ class KernelLife(ExchangeKernel):
         await self._control(started, epoch)
         await self.engine.start()
         try:
-            await self._session.run(epoch)
+            async with self._silence.watching(epoch):
+                await self._session.run(epoch)
         finally:
             await self.engine.stop()
             with suppress(KernelError, TimeoutError):

@@ -16,6 +16,7 @@ from kernel.lifecycle import Record
 from kernel.limits import Claim, Exposure
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
+from kernel.silence import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,10 @@ class KernelState(Protocol):
     @property
     def recorded_limits(self) -> Mapping[str, Any]:
         """The pre-trade limits of the newest kernel that led, as it recorded them; the same object until another does."""
+
+    @property
+    def heartbeats(self) -> Mapping[str, Heartbeat]:
+        """Owners that have ever armed their heartbeat, by name."""
 
     def symbol_exposure(self, symbol_id: str) -> Exposure:
         """What works, may work or is wanted in a symbol, with its position and last price."""

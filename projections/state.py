@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from kernel import events
+from kernel import events, silence
 from kernel.errors import IntegrityError
 from kernel.grouping import left_to_the_venue
 from kernel.groups import Group, allowance, excess
@@ -33,6 +33,7 @@ from kernel.models import (
     Position,
 )
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
+from kernel.silence import Heartbeat, HeartbeatEvent
 from kernel.state import Applied
 from projections import diff, ledger
 from projections.exposure import Exposures
@@ -71,6 +72,7 @@ class State:
         self._ledger = ledger.Ledger()
         self._exposures = Exposures()
         self._recorded_limits: Mapping[str, Any] = {}
+        self._heartbeats: dict[str, Heartbeat] = {}
         self._transfer_keys: set[str] = set()
         """Transfers booked, each once."""
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -204,6 +206,9 @@ class State:
 
     def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
         self._reference.apply(event)
+
+    def _heartbeat(self, event: HeartbeatEvent) -> None:
+        self._heartbeats[event.owner] = silence.folded(self._heartbeats.get(event.owner), event)
 
     def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
         self._findings.apply(event)
@@ -404,6 +409,11 @@ class State:
         """The pre-trade limits of the newest kernel that led, as it recorded them; the same object until another does."""
         return self._recorded_limits
 
+    @property
+    def heartbeats(self) -> Mapping[str, Heartbeat]:
+        """Owners that have ever armed their heartbeat, by name."""
+        return self._heartbeats
+
     def symbol_exposure(self, symbol_id: str) -> Exposure:
         """What works, may work or is wanted in a symbol, with its position and last price: what changed since it was last
         asked for is worked out, nothing else."""
@@ -462,7 +472,7 @@ class State:
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
             self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
-            self._reference.symbols(), self._reference.assets(), self._groups.by_id,
+            self._reference.symbols(), self._reference.assets(), self._groups.by_id, self._heartbeats,
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())
@@ -501,5 +511,8 @@ FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.AssetObserved: State._reference_observed,
     events.FindingRaised: State._finding,
     events.FindingResolved: State._finding,
+    events.HeartbeatReceived: State._heartbeat,
+    events.HeartbeatLapsed: State._heartbeat,
+    events.HeartbeatDisarmed: State._heartbeat,
 }
 """How the events of the other streams are folded; those of an intent's stream go through `evolve`."""

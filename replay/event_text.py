@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kernel import events
+from kernel.clock import NS_PER_S
 from kernel.log.base import StoredRow
 from replay.decimals import Scales
 
@@ -133,6 +134,15 @@ def _finding(payload: Payload, scales: Scales | None) -> str:
     return f"{finding['kind']}: {finding['text']}"
 
 
+def _beat(payload: Payload, scales: Scales | None) -> str:
+    return f"{payload['owner']} is alive, for {payload['ttl_ns'] / NS_PER_S:g} s"
+
+
+def _lapse(payload: Payload, scales: Scales | None) -> str:
+    since = f"since position {payload['beat_position']}"
+    return f"{payload['owner']} is silent: nothing heard {since} for {payload['silent_ns'] / NS_PER_S:.1f} s"
+
+
 def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
     """The named fields, as they are."""
     return lambda payload, scales: ", ".join(f"{name} {payload[name]}" for name in names if name in payload)
@@ -188,5 +198,8 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "Resumed": _fields("intent_id"),
     "FindingRaised": _finding,
     "FindingResolved": _fields("finding_id"),
+    "HeartbeatReceived": _beat,
+    "HeartbeatLapsed": _lapse,
+    "HeartbeatDisarmed": _fields("owner"),
 }
 """What each topic says. A field `text` or `reason` is added by `sentence`."""

@@ -61,15 +61,19 @@ async def leader_of(log: EventLog) -> Leader:
     """The newest leader."""
     leader = Leader()
     for event in await log.read_stream(events.CONTROL_STREAM):
-        match event:
-            case events.LeaderElected():
-                leader = Leader(event.epoch, event.holder, elected=event)
-            case events.KernelStarted():
-                leader = Leader(leader.epoch, leader.holder, elected=leader.elected, started=event)
-            case events.KernelStopped():
-                leader = Leader(
-                    leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event
-                )
+        leader = leader_after(leader, event)
+    return leader
+
+
+def leader_after(leader: Leader, event: events.BaseEvent) -> Leader:
+    """The newest leader after one more event of the control stream."""
+    match event:
+        case events.LeaderElected():
+            return Leader(event.epoch, event.holder, elected=event)
+        case events.KernelStarted():
+            return Leader(leader.epoch, leader.holder, elected=leader.elected, started=event)
+        case events.KernelStopped():
+            return Leader(leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event)
     return leader
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FETCH_S_MAX = 10.0
 """How long a kernel's answer is waited for."""
 FETCH_BYTES_MAX = 16_000_000
+NEEDED = "metrics need prometheus-client, which is not installed: pip install 'exchange-kernel[metrics]'"
 
 
 class MetricsFormat(StrEnum):
@@ -63,8 +64,7 @@ def exposition(families: Iterable[Family], exchange_id: str, *, of_process: bool
     try:
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector
     except ImportError as problem:
-        text = "metrics need prometheus-client, which is not installed: pip install 'exchange-kernel[metrics]'"
-        raise KernelError(text) from problem
+        raise KernelError(NEEDED) from problem
     registry = CollectorRegistry()
     registry.register(KernelCollector(tuple(families), exchange_id))
     if of_process:
@@ -191,8 +191,10 @@ def metrics_as(text: str, form: MetricsFormat) -> str:
 
 def parsed(text: str) -> Iterator[dict[str, Any]]:
     """Every metric: its name, its type, what it means, its series."""
-    from prometheus_client.parser import text_string_to_metric_families
-
+    try:
+        from prometheus_client.parser import text_string_to_metric_families
+    except ImportError as problem:
+        raise KernelError(NEEDED) from problem
     try:
         for family in text_string_to_metric_families(text):
             series = [

@@ -205,7 +205,7 @@ REPORTS: tuple[events.BaseEvent, ...] = (
 INTENTS: tuple[events.BaseEvent, ...] = (
     events.IntentCreated(intent=INTENT),
     events.IntentModified(intent=INTENT),
-    events.IntentCancelRequested(intent_id="btc-bid.1", generation=4, requested_at_ns=AT),
+    events.IntentCancelRequested(intent_id="btc-bid.1", generation=4, requested_at_ns=AT, reason="mm-1 fell silent"),
     events.IntentDeleted(intent_id="btc-bid.1"),
     events.GroupCreated(group_id="bracket_1", mode=OcoMode.ONE_CANCELS_OTHER, intent_ids=("btc-bid.1", "btc-ask.1")),
     events.GroupWorked(group_id="bracket_1", native=True, group_client_id="k2j4"),
@@ -302,6 +302,9 @@ CONTROL: tuple[events.BaseEvent, ...] = (
     events.Resumed(intent_id="btc-bid.1"),
     events.FindingRaised(finding=FINDING),
     events.FindingResolved(finding_id="OVERFILL:btc-bid.1", text="busted"),
+    events.HeartbeatReceived(owner="mm-1", ttl_ns=10_000_000_000),
+    events.HeartbeatLapsed(owner="mm-1", beat_position=12, silent_ns=10_000_000_001),
+    events.HeartbeatDisarmed(owner="mm-1", reason="ended in order"),
 )
 SAMPLES: dict[str, events.BaseEvent] = {
     event.topic: event for event in (*INTENTS, *ATTEMPTS, *REPORTS, *RECORDS, *OBSERVATIONS, *CONTROL)

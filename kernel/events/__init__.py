@@ -17,6 +17,7 @@ from kernel.events.base import (
     BaseEvent,
     Envelope,
     group_stream,
+    heartbeat_stream,
     intent_stream,
 )
 from kernel.events.codec import EVENT_TYPES, REGISTRY, canonical_json, decode, encode
@@ -31,6 +32,7 @@ from kernel.events.control import (
     Paused,
     Resumed,
 )
+from kernel.events.heartbeats import HeartbeatDisarmed, HeartbeatLapsed, HeartbeatReceived
 from kernel.events.intents import (
     GroupCreated,
     GroupUpdated,
@@ -95,6 +97,9 @@ __all__ = [
     "GroupCreated",
     "GroupUpdated",
     "GroupWorked",
+    "HeartbeatDisarmed",
+    "HeartbeatLapsed",
+    "HeartbeatReceived",
     "IntentCancelRequested",
     "IntentCreated",
     "IntentDeleted",
@@ -125,5 +130,6 @@ __all__ = [
     "decode",
     "encode",
     "group_stream",
+    "heartbeat_stream",
     "intent_stream",
 ]

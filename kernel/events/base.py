@@ -17,6 +17,7 @@ VENUE_STREAM = "venue"
 REFERENCE_STREAM = "reference"
 INTENT_STREAM_PREFIX = "intent:"
 GROUP_STREAM_PREFIX = "group:"
+HEARTBEAT_STREAM_PREFIX = "heartbeat:"
 
 
 def intent_stream(intent_id: str) -> str:
@@ -27,6 +28,11 @@ def intent_stream(intent_id: str) -> str:
 def group_stream(group_id: str) -> str:
     """The stream that holds what is shared by the members of a group."""
     return GROUP_STREAM_PREFIX + group_id
+
+
+def heartbeat_stream(owner: str) -> str:
+    """The stream that says whether one owner is alive."""
+    return HEARTBEAT_STREAM_PREFIX + owner
 
 
 class Envelope(NamedTuple):

@@ -23,6 +23,7 @@ from kernel.events.control import (
     Paused,
     Resumed,
 )
+from kernel.events.heartbeats import HeartbeatDisarmed, HeartbeatLapsed, HeartbeatReceived
 from kernel.events.intents import (
     GroupCreated,
     GroupUpdated,
@@ -68,7 +69,7 @@ EVENT_TYPES: tuple[type[BaseEvent], ...] = (
     VenueSnapshotTaken, BalancesObserved, PositionObserved, TransferObserved, ExternalOrderObserved,
     SymbolObserved, AssetObserved,
     LogCreated, LeaderElected, KernelStarted, CapabilitiesChanged, KernelStopped, Paused, Resumed,
-    FindingRaised, FindingResolved,
+    FindingRaised, FindingResolved, HeartbeatReceived, HeartbeatLapsed, HeartbeatDisarmed,
 )  # fmt: skip
 """Every event that can be in a log."""
 

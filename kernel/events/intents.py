@@ -41,6 +41,8 @@ class IntentCancelRequested(BaseEvent):
     """Its generation from now on."""
     requested_at_ns: InstantNs
     """When it was requested."""
+    reason: str | None = None
+    """Why, where nobody asked for it by itself."""
 
 
 class IntentDeleted(BaseEvent):

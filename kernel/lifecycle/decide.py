@@ -69,6 +69,7 @@ class CancelIntent:
 
     intent_id: str
     now_ns: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,10 @@ def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEven
     raise_if_too_late(record, "cancel")
     return [
         events.IntentCancelRequested(
-            intent_id=record.intent_id, generation=known.generation + 1, requested_at_ns=command.now_ns
+            intent_id=record.intent_id,
+            generation=known.generation + 1,
+            requested_at_ns=command.now_ns,
+            reason=command.reason,
         )
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli import cli
 from replay.manifests import parse_manifests
+from tests.cli.test_tour import TOUR
 from tests.cli.world import PROJECT
 
 ROW = re.compile(r"^\|\s*`(?:orderctl )?([a-z][a-z-]*)[^|]*\|", re.MULTILINE)
@@ -41,10 +42,22 @@ def test_its_manifest_is_one() -> None:
     assert [item.name for item in parse_manifests([("README.md", text.encode())])] == ["btc-bid-1"]
 
 
-def test_the_first_strategy_runs(tmp_path: Path) -> None:
-    """The README's strategy runs as it stands, twice, and wants one order."""
-    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    for _ in range(2):
+def test_what_it_shows_of_the_tour_is_in_the_tour() -> None:
+    """The sessions in the README are parts of the one that a test runs."""
+    sessions = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+
+    assert len(sessions) == 2
+    assert [text for text in sessions if text not in TOUR.read_text(encoding="utf-8")] == []
+
+
+def test_the_strategies_run(tmp_path: Path) -> None:
+    """The README's strategy runs as it stands, twice, and wants one order; its script runs beside what that left."""
+    strategy, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for program, printed in (
+        (strategy, "intent_id='first-bid'"),
+        (strategy, "intent_id='first-bid'"),
+        (script, "bought 100000 at"),
+    ):
         ran = subprocess.run(
             [sys.executable, "-c", program],
             cwd=tmp_path,
@@ -55,4 +68,4 @@ def test_the_first_strategy_runs(tmp_path: Path) -> None:
             check=False,
         )
         assert ran.returncode == 0, ran.stderr
-        assert "intent_id='first-bid'" in ran.stdout
+        assert printed in ran.stdout

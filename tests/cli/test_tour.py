@@ -1,12 +1,27 @@
-"""One session at the desk, every verb in the order in which somebody would use it."""
+"""One session at the desk, every verb in the order in which somebody would use it; what it prints is kept in a file.
+
+`KERNEL_REWRITE_TOUR=1 pytest tests/cli/test_tour.py` writes `tour.txt` anew, to be read as a diff. Times, ages,
+positions, hosts and what is drawn at random are the same in it whenever it runs.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from cli import cli
 from tests.cli.world import Child, World
+
+TOUR = Path(__file__).parent / "tour.txt"
+REWRITE = os.environ.get("KERNEL_REWRITE_TOUR") == "1"
+LINES_MAX = 45
+"""What prints more is cut to its first lines."""
+HEAD_LINES = 8
 
 LADDER = """
 apiVersion: exchange-kernel/v1
@@ -23,29 +38,88 @@ ELSEWHERE = {"demo"}
 """Verbs with a whole test of their own, which no session begins with."""
 
 
+def padded(text: str) -> Callable[[re.Match[str]], str]:
+    """The same text for whatever was found, what stands in groups left as it is; in a table the columns stay in place."""
+
+    def same(found: re.Match[str]) -> str:
+        before, after = (*found.groups(default=""), "", "")[:2]
+        made = f"{before}{text}"
+        width = len(found[0]) - len(after)
+        return (made.ljust(width) if (after or found.string[found.end() :])[:1] == " " else made) + after
+
+    return same
+
+
+ACTOR = r"(?:reconciler|kernel|venue:paper|operator:ann|strategy:[\w-]+)"
+STEADY = (
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "2026-01-01T00:00:00.000000Z"),
+    (r"(?<![\w.-])\d+[smh](?:\d+[smh])?\b", "1s"),
+    (r"\b[\w.-]+:\d+:[0-9a-f]{8}\b", "host:1:0a1b2c3d"),
+    (r"\b[a-z2-7]{26}\b", "c" * 26),
+    (r"\boperator:\w+", "operator:ann"),
+    (r'(version=)"[^"]*"', '"0.1.0"'),
+    (r"(?m)(^ *)\d+( +1s )", "n"),  # an event's position
+    (
+        rf"({ACTOR} +)(?:\d+|-)(?= +\w)",
+        "n",
+    ),  # its cause: of what the venue says, answer or stream, whichever came first
+    (r"(c{26} +)\d+( +-)", "n"),
+    (r"(position )\d+ of \d+", "n of n"),
+    (r"([Pp]osition:? +)\d+", "n"),
+    (r"(projection_position )[\d.]+", "n"),
+    (r"(venue order |Venue id: +|, of )\d+", "n"),
+    (r"(?m)(^  )\d+( +c{26} )", "n"),
+    (r'("exchange_order_id": )"\d+"', '"n"'),
+    (r"(?m)(^BTCUSDT +)\d+( +\d+ +\d+ +[\d.]+$)", "n"),  # events of late
+)
+"""What differs from run to run, and what stands for it in the file."""
+
+
+def steady(text: str, *, lines_max: int = LINES_MAX) -> str:
+    """What a verb printed, as it is whenever it runs."""
+    for pattern, same in STEADY:
+        text = re.sub(pattern, padded(same), text)
+    lines = [re.sub(" {3,}", "   ", line) if " Ready: " in line else line.rstrip() for line in text.splitlines()]
+    if len(lines) > lines_max:
+        lines = [*lines[: min(lines_max, HEAD_LINES)], "…"]
+    return "".join(f"{line}\n" for line in lines)
+
+
 class Tour(World):
-    """A world that remembers which verbs were used."""
+    """A world that remembers which verbs were used, and what they printed."""
 
     used: set[str]
+    pages: list[str]
 
-    def does(self, line: str, *, code: int = 0) -> str:
+    def does(self, line: str, *, code: int = 0, lines_max: int = LINES_MAX) -> str:
         """What a line prints, once its exit code is as expected."""
         words = line.split()
-        self.used.add(words[0])
         result = self.call(*words)
         assert result.exit_code == code, (line, result.exit_code, result.output)
+        self.says(line, result.output, code=code, lines_max=lines_max)
         return result.stdout
 
+    def says(self, line: str, output: str, *, code: int = 0, lines_max: int = LINES_MAX) -> None:
+        """Remember what a line printed."""
+        self.used.add(line.split()[0])
+        self.pages.append(
+            f"$ orderctl {line}\n{steady(output, lines_max=lines_max)}" + (f"(exit code {code})\n" if code else "")
+        )
 
-def test_a_session_at_the_desk(tmp_path: Path) -> None:
+
+def test_a_session_at_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ladder is declared, compared, watched, changed and taken down; each verb is used, each says what it did."""
-    ladder = tmp_path / "ladder.yaml"
+    monkeypatch.chdir(tmp_path)
+    ladder = Path("ladder.yaml")
     ladder.write_text(LADDER)
     desk = Tour(f"sqlite:///{tmp_path / 'kernel.db'}")
-    desk.used = {"run", "paper-exchange"}
+    desk.used, desk.pages = set(), []
     exchange = Child("paper-exchange", "--speed", "max", "--journal", str(tmp_path / "exchange.journal"))
     try:
-        with desk.leader("--address", exchange.expect(":")) as leader:
+        address = exchange.expect(":")
+        desk.says("paper-exchange --listen 127.0.0.1:7000 &", "127.0.0.1:7000\n")
+        with desk.leader("--address", address) as leader:
+            desk.says("run --address 127.0.0.1:7000 &", "ready: leads paper, epoch 1\n")
             walk(desk, ladder)
             assert leader.end() == 0
         desk.does("health", code=6)
@@ -54,14 +128,17 @@ def test_a_session_at_the_desk(tmp_path: Path) -> None:
         exchange.close()
 
     assert desk.used | ELSEWHERE >= set(cli.commands), "a new verb belongs into the tour"
+    if REWRITE:
+        TOUR.write_text("\n".join(desk.pages))
+    assert "\n".join(desk.pages) == TOUR.read_text()
 
 
 def walk(desk: Tour, ladder: Path) -> None:
     """The session, while a kernel leads."""
-    assert "ready" in desk.does("health -o json")
+    assert "Ready:" in desk.does("health")
     assert "exchange_kernel_ready 1.0" in desk.does("metrics -o prometheus")
     assert "How long the order works." in desk.does("explain intent.order.time_in_force")
-    assert "complete" in desk.does("completion bash")
+    assert "complete" in desk.does("completion bash", lines_max=3)
     assert desk.does(f"diff -f {ladder}", code=1).count("+++") == 2
     assert desk.does(f"apply -f {ladder} --dry-run=server").count("created") == 2
     assert desk.does(f"apply -f {ladder}") == "order/bid-1 created\norder/bid-2 created\n"
@@ -86,5 +163,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("pause bid-2 --reason lunch") == "intent/bid-2 paused\n"
     assert "PAUSED" in desk.does("get order bid-2")
     assert desk.does("resume bid-2") == "intent/bid-2 resumed\n"
+    assert "Furthest from agreement: wanted and actual agree" in desk.does("top --once")
+    assert desk.does("heartbeat mm-1 --ttl 1m") == "heartbeat/mm-1 recorded\n"
+    assert desk.does("heartbeat mm-1 --disarm") == "heartbeat/mm-1 disarmed\n"
     assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"
     assert desk.does("wait bid-2 --for canceled") == "intent/bid-2 condition met\n"

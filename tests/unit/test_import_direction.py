@@ -19,7 +19,7 @@ ROOMS = ("kernel", "projections", "replay", "cli")
 """Each may import those before it, and itself."""
 LINES_MAX = 600
 CLI_LINES_MAX = 1300
-PURE = ("kernel.lifecycle", "kernel.plan", "kernel.settlement", "kernel.limits")
+PURE = ("kernel.lifecycle", "kernel.plan", "kernel.settlement", "kernel.limits", "kernel.silence")
 IMPURE = frozenset({"kernel.clock", "asyncio", "datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich")
 
