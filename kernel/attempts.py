@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kernel import events
+from kernel.budget import Grant, VenueBudget
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.lease import Lease
@@ -30,11 +31,27 @@ from kernel.models import (
 from kernel.order_spec import StandardOrder
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
-from kernel.venues.base import AmendDialect, CancelRequest, ExecutionReport, ModifyRequest, SubmitRequest, Venue
+from kernel.venues.base import (
+    AmendDialect,
+    CancelRequest,
+    ExecutionReport,
+    ModifyRequest,
+    Operation,
+    SubmitRequest,
+    Venue,
+)
+from kernel.workqueue import Priority
 from kernel.writer import EventWriter, Source
 
 RECONCILER = "reconciler"
 """The actor of attempts and verdicts."""
+
+PRIORITIES = {
+    AttemptKind.SUBMIT: Priority.SUBMIT,
+    AttemptKind.AMEND: Priority.MODIFY,
+    AttemptKind.CANCEL: Priority.CANCEL,
+}
+"""With what priority an attempt spends of the rate budget."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +82,7 @@ class AttemptSender:
         ids: IdFactory,
         settings: KernelSettings,
         metrics: Metrics | None = None,
+        budget: VenueBudget | None = None,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -74,6 +92,7 @@ class AttemptSender:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
         self.epoch = 0
         self.calls: set[int] = set()
         """Positions of the attempts whose call is running in this process."""
@@ -123,15 +142,17 @@ class AttemptSender:
         return client_order_id(self._state.log_id, intent_id, number, max_length=longest)
 
     async def _attempt(self, intent_id: str, generation: int, target: Target, *, version: int) -> bool:
+        """Raises `BudgetSpent` where the rate budget has no room: then nothing is recorded."""
         first = all(item.generation != generation for item in self._state.record(intent_id).attempts)
-        started = await self._start(intent_id, generation, target, version=version)
-        if started is None:
-            return False
-        self.calls.add(started)
-        try:
-            await self._send(intent_id, target, started, first=first)
-        finally:
-            self.calls.discard(started)
+        with self._budget.granted(PRIORITIES[target.kind], Operation(target.kind)) as grant:
+            started = await self._start(intent_id, generation, target, version=version)
+            if started is None:
+                return False
+            self.calls.add(started)
+            try:
+                await self._send(intent_id, target, started, grant, first=first)
+            finally:
+                self.calls.discard(started)
         self._metrics.attempts.add(target.kind, self._outcome(intent_id, started))
         return True
 
@@ -193,7 +214,7 @@ class AttemptSender:
             decided_at_ns=now_ns,
         )
 
-    async def _send(self, intent_id: str, target: Target, started: int, *, first: bool) -> None:
+    async def _send(self, intent_id: str, target: Target, started: int, grant: Grant, *, first: bool) -> None:
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == started)
         call = self._prepare(target, attempt)
@@ -206,7 +227,7 @@ class AttemptSender:
             # Later calls for the same wish tell of the venue, not of us.
             self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, target.kind)
         try:
-            with self._metrics.calling(target.kind, self._clock):
+            with self._metrics.calling(target.kind, self._clock), self._budget.calling(grant):
                 async with asyncio.timeout(self._settings.request_timeout_s):
                     report = await call()
         except Rejected as refusal:
@@ -274,7 +295,11 @@ class AttemptSender:
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
         failures = self._state.record(intent_id).failures + 1
         retry_at_ns: int | None = None
-        if refusal.retry_after_s is not None:
+        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
+            # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
+            failures -= 1
+            retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
+        elif refusal.retry_after_s is not None:
             retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
         elif attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
             # Whatever a refused cancel means, what nobody wants must still go: it is tried again. And where a refused

@@ -17,6 +17,7 @@ from typing import Any
 
 from kernel import plan as planning
 from kernel.attempts import AttemptSender
+from kernel.budget import BudgetSpent, VenueBudget
 from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import FencedError, KernelError, NotFoundError, ValidationError
 from kernel.lease import Lease
@@ -34,6 +35,7 @@ from kernel.models import (
 )
 from kernel.order_spec import OrderType, SymbolMetadata, TimeInForce
 from kernel.pacing import Pacing
+from kernel.room import AGED, NoRoom, Room
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -57,6 +59,8 @@ class After:
 
     instant_ns: int
     reason: str = ""
+    line: Priority | None = None
+    """For what waits for the rate budget: with what it stands in line, and keeps its place there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ PRIORITIES = {
     planning.DifferenceKind.MODIFY: Priority.MODIFY,
     planning.DifferenceKind.SUBMIT: Priority.SUBMIT,
 }
+
+
+def waiting_for(no_room: NoRoom) -> After:
+    """A run without room in the rate budget, as an outcome."""
+    return After(no_room.until_ns, no_room.reason, no_room.line)
 
 
 def folded_state(store: IntentStateStore | ActualStateStore) -> KernelState | None:
@@ -152,6 +161,9 @@ class ReconciliationEngine:
         self._venue = venue
         self._sender: AttemptSender | None = None
         self._looker: VenueLooker | None = None
+        self.budget: VenueBudget | None = None
+        """What may still be asked of the venue."""
+        self._room: Room | None = None
         if venue is not None:
             self._wire(log, venue, lease)
 
@@ -165,6 +177,9 @@ class ReconciliationEngine:
             raise ValidationError("an engine with a log needs the two event-sourced stores of one state")
         writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self._metrics)
         self._state = state
+        self.budget = VenueBudget(venue, clock=self._clock, settings=self._settings, metrics=self._metrics)
+        self.budget.on_room = self._on_room
+        self._room = Room(self.budget, venue, ids=self._ids, settings=self._settings)
         self._sender = AttemptSender(
             state,
             writer,
@@ -174,9 +189,16 @@ class ReconciliationEngine:
             ids=self._ids,
             settings=self._settings,
             metrics=self._metrics,
+            budget=self.budget,
         )
         self._looker = VenueLooker(
-            state, writer, venue, clock=self._clock, settings=self._settings, metrics=self._metrics
+            state,
+            writer,
+            venue,
+            clock=self._clock,
+            settings=self._settings,
+            metrics=self._metrics,
+            budget=self.budget,
         )
 
     def _new_queue(self) -> WorkQueue:
@@ -246,7 +268,12 @@ class ReconciliationEngine:
         self._doubted &= live
         self._forced &= live
         self._pacing.keep(live)
+        if self._room is not None:
+            self._room.keep(live)
         looker.keep(live)
+
+    def _on_room(self) -> None:
+        self._queue.release()
 
     def doubt(self, intent_id: str) -> None:
         """A look did not show this intent's order: ask for it by itself."""
@@ -263,10 +290,9 @@ class ReconciliationEngine:
         while True:
             intent_id = await self._queue.get()
             try:
-                outcome = await self._run(intent_id)
+                self.requeue(intent_id, await self._run(intent_id))
             finally:
                 self._queue.done(intent_id)
-            self.requeue(intent_id, outcome)
 
     async def _run(self, intent_id: str) -> Outcome:
         began_ns = self._clock.now_ns()
@@ -297,6 +323,8 @@ class ReconciliationEngine:
         match outcome:
             case Done() | Failed():
                 pass
+            case After(instant_ns=instant_ns, line=Priority() as line):
+                self._queue.hold(intent_id, line, instant_ns)
             case After(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case Retry(error=error):
@@ -322,11 +350,20 @@ class ReconciliationEngine:
         missing = self._blocking(intent_id, action)
         if missing:
             return Done(f"not ready: {', '.join(missing)}")
-        self._forced.discard(intent_id)
         held_until_ns = self._pacing.begin(intent_id, type(action))
         if not isinstance(action, planning.Submit) and self._clock.now_ns() < held_until_ns:
+            self._forced.discard(intent_id)
             return After(held_until_ns, "looked or canceled just now")
-        return await self._act(intent_id, intent, order, action, self._sender, self._looker)
+        assert self._room is not None
+        if (no_room := self._room.missing(intent_id, action)) is not None:
+            return waiting_for(no_room)
+        self._forced.discard(intent_id)
+        try:
+            outcome = await self._act(intent_id, intent, order, action, self._sender, self._looker)
+        except BudgetSpent as spent:
+            return waiting_for(self._room.lacked(intent_id, spent))
+        self._room.enough(intent_id)
+        return outcome
 
     async def _read(self, intent_id: str) -> tuple[OrderIntent | None, OrderState | None]:
         """Both sides, through the stores; event-sourced ones answer without suspending, so they are of one moment."""
@@ -350,7 +387,7 @@ class ReconciliationEngine:
         amend = planning.amend_dialect(self._venue.capabilities) if self._venue is not None else AmendDialect.NONE
         action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend)
         if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
-            return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")
+            return planning.Ask(stale, "a list did not show it" if intent_id in self._doubted else AGED)
         return action
 
     def _stale(self, intent_id: str, order: OrderState) -> VenueOrder | None:
@@ -514,6 +551,8 @@ class ReconciliationEngine:
     def observe(self) -> None:
         """Set the metrics that are measured when somebody asks."""
         self._queue.observe()
+        if self.budget is not None:
+            self.budget.observe()
         self._metrics.running.set(self.running)
         self._metrics.reconciliation_lag_ms.set(self._lag_ns / NS_PER_MS)
         self._metrics.pending_reconciliations.set(self._queue.pending)

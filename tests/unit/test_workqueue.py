@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -167,6 +167,65 @@ async def test_a_canceled_wait_loses_no_key(queue: WorkQueue) -> None:
     assert await take(queue) == "a"
 
 
+async def test_what_has_to_wait_holds_its_line(queue: WorkQueue) -> None:
+    """A submit for which there is no room keeps its place, and no other submit is handed out before it; cancels are."""
+    clock = LoopClock()
+    for key in ("s1", "s2"):
+        queue.add(key, Priority.SUBMIT)
+    assert await take(queue) == "s1"
+    until_ns = clock.now_ns() + 20 * NS_PER_S
+    queue.hold("s1", Priority.SUBMIT, until_ns)
+    queue.done("s1")
+    queue.add("c", Priority.CANCEL)
+    assert await take(queue) == "c"
+    await asyncio.sleep(10)
+    queue.add("s3", Priority.SUBMIT)
+    assert await is_empty(queue)
+    assert (len(queue), queue.pending) == (3, 4)
+    assert [await queue.get() for _ in range(3)] == ["s1", "s2", "s3"]
+    assert until_ns <= clock.now_ns() < until_ns + NS_PER_S // 100
+
+
+async def test_a_held_key_is_free_where_it_stands_higher(queue: WorkQueue) -> None:
+    """An order that waits to be placed and is to be canceled goes to the cancels' line, which is not held."""
+    queue.add("a", Priority.SUBMIT)
+    await take(queue)
+    queue.hold("a", Priority.SUBMIT, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.done("a")
+    assert await is_empty(queue)
+    queue.add("a", Priority.CANCEL)
+    assert await take(queue) == "a"
+
+
+async def test_several_that_have_to_wait_keep_their_order(queue: WorkQueue) -> None:
+    """Whichever worker is through first, those who go back stand as they stood, before all who came later."""
+    for key in ("a", "b", "c"):
+        queue.add(key, Priority.SUBMIT)
+    until_ns = LoopClock().now_ns() + NS_PER_S
+    for _ in range(3):
+        taken = [await take(queue) for _ in range(3)]
+        queue.add("b", Priority.RESYNC)
+        for key in reversed(taken):
+            queue.hold(key, Priority.SUBMIT, until_ns)
+            queue.done(key)
+        await asyncio.sleep(1.1)
+        queue.add("d", Priority.SUBMIT)
+        assert taken == ["a", "b", "c"]
+
+
+async def test_room_before_its_time_is_used(queue: WorkQueue) -> None:
+    """Released, what was held is handed out at once."""
+    queue.add("a", Priority.CANCEL)
+    await take(queue)
+    queue.hold("a", Priority.CANCEL, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.done("a")
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    queue.release()
+    assert await waiting == "a"
+
+
 async def test_it_drains_once_nobody_works(queue: WorkQueue) -> None:
     """After `close` nothing is taken or handed out, and `drained` waits for the last worker."""
     queue.add("a")
@@ -206,6 +265,17 @@ class QueueModel(RuleBasedStateMachine):
         self.queue.add(key, priority)
         (self.again if key in self.working else self.ready).add(key)
 
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), priority=st.sampled_from(Priority))
+    def put_back(self, data: st.DataObject, priority: Priority) -> None:
+        """A key has to wait for room, which comes before anybody looks again."""
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.loop.run_until_complete(self._hold(key, priority))
+        self.again.add(key)
+
+    async def _hold(self, key: str, priority: Priority) -> None:
+        self.queue.hold(key, priority, self.clock.now_ns())
+
     @rule()
     def time_passes(self) -> None:
         """The clock moves, so that ranks differ."""
@@ -237,6 +307,32 @@ class QueueModel(RuleBasedStateMachine):
         """As many keys are ready, and pending, as the sets have."""
         assert len(self.queue) == len(self.ready)
         assert self.queue.pending == len(self.ready) + len(self.working)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 300)), min_size=1, max_size=150))
+def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
+    """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
+    clock, loop = HandClock(), asyncio.new_event_loop()
+    queue = WorkQueue(clock)
+    came_ns: dict[str, tuple[int, Priority]] = {}
+
+    def take_one() -> None:
+        key = loop.run_until_complete(queue.get())
+        queue.done(key)
+        taken_ns, priority = came_ns.pop(key)
+        for left_ns, left_as in came_ns.values():
+            assert left_ns - left_as * NS_PER_S >= taken_ns - priority * NS_PER_S
+
+    for number, (priority, takes, pause_ms) in enumerate(adds):
+        clock.forward(pause_ms / 1000)
+        came_ns[str(number)] = (clock.now_ns(), priority)
+        queue.add(str(number), priority)
+        for _ in range(min(takes, len(came_ns))):
+            take_one()
+    while came_ns:
+        take_one()
+    loop.close()
 
 
 def test_it_is_like_its_model() -> None:
