@@ -293,11 +293,12 @@ class AttemptSender:
         await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
-        failures = self._state.record(intent_id).failures + 1
+        known = self._state.record(intent_id).failures
+        failures = known + 1
         retry_at_ns: int | None = None
         if refusal.rate_limit is not None and refusal.retry_after_s is not None:
             # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
-            failures -= 1
+            failures = known
             retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
         elif refusal.retry_after_s is not None:
             retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))

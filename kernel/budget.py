@@ -4,10 +4,10 @@
 who call the venue: the reconciler asks before a run acts, the sender, the looker and the session spend. Apart from backoff:
 backoff is one intent's, and in the log; this is the venue's, and in memory (a new leader learns from the venue's counters).
 
-Promises, as long as nobody else spends: in any window no more is spent than its limit, a call counted from before it leaves
-until a window after its end, whenever the venue counted it. What is reserved is spent by cancels alone, half of it also by
-settling. Of those that lack the same room the higher priority goes first, and one that was not served for the time of
-ageing goes before it, once; so nothing starves. A call goes on counting though the venue refused it.
+Promises, as long as nobody else spends and nothing arrives after it was given up: in any window no more is spent than its
+limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also one
+that the venue refused. What is reserved is spent by cancels alone, half of it also by settling. Of those that lack the same
+room the higher priority goes first; one that got nothing for the time of ageing goes before it, once: nothing starves.
 """
 
 from __future__ import annotations
@@ -198,12 +198,14 @@ class RateBudget:
             known.since_ns = known.until_ns = now_ns
         return grant
 
-    def settle(self, grant: Grant, now_ns: int) -> None:
-        """The call has ended, or was never made."""
-        for window, weight in grant.parts:
+    def settle(self, grant: Grant, now_ns: int) -> bool:
+        """The call has ended, or was never made; whether that makes room. Once is enough: again it changes nothing."""
+        parts, grant.parts = grant.parts, []
+        for window, weight in parts:
             window.under_way -= weight
             if grant.sent:
                 window.spend(weight, now_ns)
+        return bool(parts) and not grant.sent
 
     def tell(self, usages: Iterable[RateUsage], now_ns: int) -> None:
         """The venue's own counters. Where it has counted more than we know of, others have spent the rest, just now."""
@@ -289,9 +291,7 @@ class VenueBudget:
         try:
             yield grant
         finally:
-            self._budget.settle(grant, self._clock.now_ns())
-            if grant.parts and not grant.sent:
-                self.on_room()
+            self._end(grant)
 
     @contextmanager
     def calling(self, grant: Grant) -> Iterator[None]:
@@ -306,7 +306,12 @@ class VenueBudget:
             self._note_refusal(refusal)
             raise
         finally:
+            self._end(grant)
             self._budget.tell(self._venue.rate_usage, self._clock.now_ns())
+
+    def _end(self, grant: Grant) -> None:
+        if self._budget.settle(grant, self._clock.now_ns()):
+            self.on_room()
 
     def _note_refusal(self, refusal: Rejected) -> None:
         if refusal.rate_limit is not None and refusal.retry_after_s is not None:

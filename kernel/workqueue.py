@@ -21,7 +21,7 @@ from kernel.metrics import Metrics, QueueMetrics
 
 
 class Priority(IntEnum):
-    """How many seconds of waiting a key has ahead of a resync."""
+    """What a key is to be worked on for; the higher, the more of a head start it has in waiting time."""
 
     RESYNC = 0
     SUBMIT = 1
@@ -29,6 +29,9 @@ class Priority(IntEnum):
     SETTLE = 3
     CANCEL = 4
 
+
+HEAD_START_NS = 10 * NS_PER_S
+"""How much waiting time each priority is ahead of the one below it."""
 
 Place = tuple[int, int, Priority]
 """Where a key stands: its rank (smaller is earlier), a serial number, and the line that it stands in."""
@@ -50,8 +53,8 @@ class WorkQueue:
         """Until when a priority is held."""
         self._delayed: list[tuple[int, int, str]] = []
         """Heap of (instant, serial, key); the entry named in `_due` counts, others are skipped."""
-        self._due: dict[str, int] = {}
-        """When each delayed key becomes ready."""
+        self._due: dict[str, tuple[int, Priority]] = {}
+        """When each delayed key becomes ready, and with what priority."""
         self._working: dict[str, Place] = {}
         """Keys that workers have, with the places that they had."""
         self._again: dict[str, tuple[Priority, Place | None]] = {}
@@ -90,7 +93,7 @@ class WorkQueue:
             known, place = self._again.get(key, (priority, None))
             self._again[key] = (max(priority, known), place)
             return
-        self._put(key, (now_ns - priority * NS_PER_S, next(self._serial), priority))
+        self._put(key, (now_ns - priority * HEAD_START_NS, next(self._serial), priority))
 
     def _put(self, key: str, place: Place) -> None:
         self._due.pop(key, None)
@@ -122,16 +125,17 @@ class WorkQueue:
         self._hand_out()
 
     def add_at(self, key: str, instant_ns: int) -> None:
-        """Make a key ready at an instant. An earlier time, or being ready, wins."""
+        """Make a key ready at an instant, as what it was taken for. An earlier time, or being ready, wins."""
         if not self._open:
             return
         self._metrics.put_off()
-        if key in self._place or self._due.get(key, instant_ns + 1) <= instant_ns:
+        if key in self._place or (key in self._due and self._due[key][0] <= instant_ns):
             return
+        *_, priority = self._working.get(key, (Priority.RESYNC,))
         if instant_ns <= self._clock.now_ns():
-            self.add(key)
+            self.add(key, priority)
             return
-        self._due[key] = instant_ns
+        self._due[key] = (instant_ns, priority)
         heapq.heappush(self._delayed, (instant_ns, next(self._serial), key))
         self._set_timer()
 
@@ -224,7 +228,7 @@ class WorkQueue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._delayed and self._due.get(self._delayed[0][2]) != self._delayed[0][0]:
+        while self._delayed and self._due.get(self._delayed[0][2], (None,))[0] != self._delayed[0][0]:
             heapq.heappop(self._delayed)
         instants = [*self._held.values(), *(item[0] for item in self._delayed[:1])]
         if instants:
@@ -236,9 +240,10 @@ class WorkQueue:
         now_ns = self._clock.now_ns()
         while self._delayed and self._delayed[0][0] <= now_ns:
             instant_ns, _, key = heapq.heappop(self._delayed)
-            if self._due.get(key) == instant_ns:
+            due_ns, priority = self._due.get(key, (None, Priority.RESYNC))
+            if due_ns == instant_ns:
                 del self._due[key]
-                self.add(key)
+                self.add(key, priority)
         self._held = {priority: until_ns for priority, until_ns in self._held.items() if until_ns > now_ns}
         self._hand_out()
         self._set_timer()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from kernel.clock import NS_PER_S, LoopClock
-from kernel.workqueue import Priority, WorkQueue
+from kernel.workqueue import HEAD_START_NS, Priority, WorkQueue
 from tests.paper_world import HandClock
 
 pytestmark = pytest.mark.looptime
@@ -64,7 +64,7 @@ async def test_a_higher_priority_comes_first(queue: WorkQueue) -> None:
 async def test_nothing_starves(queue: WorkQueue) -> None:
     """A resync that has waited longer than a cancel's head start goes before a fresh cancel."""
     queue.add("old", Priority.RESYNC)
-    await asyncio.sleep(int(Priority.CANCEL) + 1)
+    await asyncio.sleep(Priority.CANCEL * HEAD_START_NS / NS_PER_S + 1)
     queue.add("fresh", Priority.CANCEL)
     assert await take(queue) == "old"
 
@@ -133,6 +133,18 @@ async def test_being_ready_ends_a_delay(queue: WorkQueue) -> None:
     queue.done("a")
     await asyncio.sleep(5)
     assert await is_empty(queue)
+
+
+async def test_a_delayed_key_comes_back_as_what_it_was(queue: WorkQueue) -> None:
+    """A cancel that is to be tried again later is a cancel then: it goes before what was there already."""
+    queue.add("cancel", Priority.CANCEL)
+    await take(queue)
+    queue.add_at("cancel", LoopClock().now_ns() + 5 * NS_PER_S)
+    queue.done("cancel")
+    queue.add("submit", Priority.SUBMIT)
+    queue.add("resync", Priority.RESYNC)
+    await asyncio.sleep(6)
+    assert [await take(queue) for _ in range(3)] == ["cancel", "submit", "resync"]
 
 
 async def test_a_delay_set_while_worked_on_waits_for_done(queue: WorkQueue) -> None:
@@ -310,7 +322,9 @@ class QueueModel(RuleBasedStateMachine):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 300)), min_size=1, max_size=150))
+@given(
+    st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 3_000)), min_size=1, max_size=150)
+)
 def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
     """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
     clock, loop = HandClock(), asyncio.new_event_loop()
@@ -322,7 +336,7 @@ def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int
         queue.done(key)
         taken_ns, priority = came_ns.pop(key)
         for left_ns, left_as in came_ns.values():
-            assert left_ns - left_as * NS_PER_S >= taken_ns - priority * NS_PER_S
+            assert left_ns - left_as * HEAD_START_NS >= taken_ns - priority * HEAD_START_NS
 
     for number, (priority, takes, pause_ms) in enumerate(adds):
         clock.forward(pause_ms / 1000)
