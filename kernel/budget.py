@@ -36,11 +36,14 @@ SHARES = {Priority.CANCEL: 1, Priority.SETTLE: 2}
 
 
 class Window:
-    """A sliding sum with a cap."""
+    """What was spent in a window of one limit, and the most that may be."""
 
-    def __init__(self, window_ns: int, cap: int) -> None:
+    def __init__(self, window_ns: int, cap: int, *, aligned: bool = False, skew_ns: int = 0) -> None:
+        """Of windows that are `aligned`, the venue's clock decides in which a call counts: it may be `skew_ns` off."""
         self.window_ns = window_ns
         self.cap = cap
+        self._aligned = aligned
+        self._skew_ns = skew_ns
         self.under_way = 0
         """Weight of the calls that have not ended."""
         self._spent: deque[list[int]] = deque()
@@ -51,19 +54,35 @@ class Window:
         """What counts now."""
         if self._spent and (ahead_ns := self._spent[-1][1] - now_ns) > 0:  # the clock was set back
             self._spent = deque([first - ahead_ns, last - ahead_ns, spent] for first, last, spent in self._spent)
-        while self._spent and self._spent[0][1] + self.window_ns <= now_ns:
+        while self._spent and self.counts_until(self._spent[0][1]) <= now_ns:
             self._sum -= self._spent.popleft()[2]
         return self._sum + self.under_way
+
+    def counts_until(self, spent_ns: int) -> int:
+        """When what was spent by an instant no longer counts."""
+        if not self._aligned:
+            return spent_ns + self.window_ns
+        latest_ns = spent_ns + self._skew_ns
+        return latest_ns - latest_ns % self.window_ns + self.window_ns + self._skew_ns
 
     def spend(self, weight: int, now_ns: int) -> None:
         """So much was spent at this instant, or before."""
         self.used(now_ns)
         self._sum += weight
-        if self._spent and now_ns - self._spent[-1][0] <= self.window_ns // RESOLUTION:
-            self._spent[-1][1] = now_ns
-            self._spent[-1][2] += weight
+        newest = self._spent[-1] if self._spent else None
+        if newest is not None and now_ns - newest[0] <= self.window_ns // RESOLUTION:
+            newest[1] = max(newest[1], now_ns)
+            newest[2] += weight
         else:
             self._spent.append([now_ns, now_ns, weight])
+
+    def told(self, used: int, *, began_ns: int, now_ns: int) -> None:
+        """The venue has counted so much, as it says in answer to a question that began then. What we know nothing of was
+        spent by others: just now, or in the window that the question was for."""
+        spent_ns = began_ns if self._aligned else now_ns
+        unknown = used - self.used(now_ns)
+        if unknown > 0 and self.counts_until(spent_ns) > now_ns:
+            self.spend(unknown, spent_ns)
 
     def room_at(self, weight: int, now_ns: int) -> int:
         """When so much fits, if nothing more is spent until then; now, where it does. What is heavier than the cap fits
@@ -74,18 +93,18 @@ class Window:
         for _, last_ns, spent in self._spent:
             excess -= spent
             if excess <= 0:
-                return last_ns + self.window_ns
-        return now_ns + self.window_ns  # what is under way has to end first
+                return self.counts_until(last_ns)
+        return self.counts_until(now_ns)  # what is under way has to end first
 
 
 class LimitWindows:
     """One rate limit, and what was spent of it: of the whole, and of what the lower priorities may have."""
 
-    def __init__(self, limit: RateLimit, reserved_share: float) -> None:
+    def __init__(self, limit: RateLimit, reserved_share: float, *, skew_ns: int = 0) -> None:
         self.limit = limit
         self.reserved = reserved_of(limit, reserved_share)
         caps = (limit.limit, limit.limit - (self.reserved + 1) // 2, limit.limit - self.reserved)
-        self.windows = tuple(Window(limit.window_ns, cap) for cap in caps)
+        self.windows = tuple(Window(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
 
     def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[Window, int]]:
         """Where these calls are spent, and how much there."""
@@ -114,6 +133,7 @@ class Wait:
 class Grant:
     """What one call may spend."""
 
+    began_ns: int
     parts: list[tuple[Window, int]]
     sent: bool = False
     """Whether it may have left; if not, what it was granted is free again."""
@@ -152,11 +172,12 @@ class RateBudget:
     _closed: dict[str, int] = field(default_factory=dict)
     """Until when the venue takes no more, by kind of limit."""
 
-    def declare(self, limits: Sequence[RateLimit]) -> None:
+    def declare(self, limits: Sequence[RateLimit], *, skew_ns: int = 0) -> None:
         """These are the limits from now on; what was spent of those that stay still counts."""
         known = {item.limit.model_dump_json(): item for item in self.limits}
         self.limits = [
-            known.get(limit.model_dump_json()) or LimitWindows(limit, self.reserved_share) for limit in limits
+            known.get(limit.model_dump_json()) or LimitWindows(limit, self.reserved_share, skew_ns=skew_ns)
+            for limit in limits
         ]
 
     def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> Wait | None:
@@ -191,7 +212,7 @@ class RateBudget:
         """Have one call counted before it leaves, until `settle`. Raises `BudgetSpent` where there is no room."""
         if (wait := self.wait(priority, (call,), now_ns)) is not None:
             raise BudgetSpent(wait, priority=priority, call=call)
-        grant = Grant(self._parts(priority, (call,)))
+        grant = Grant(now_ns, self._parts(priority, (call,)))
         for window, weight in grant.parts:
             window.under_way += weight
         if (known := self._waiting.get(priority)) is not None:
@@ -207,14 +228,12 @@ class RateBudget:
                 window.spend(weight, now_ns)
         return bool(parts) and not grant.sent
 
-    def tell(self, usages: Iterable[RateUsage], now_ns: int) -> None:
-        """The venue's own counters. Where it has counted more than we know of, others have spent the rest, just now."""
+    def tell(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
+        """The venue's own counters, in answer to a call that began then. Where they are smaller than ours they are old."""
         for usage in usages:
             for item in self.limits:
                 if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
-                    whole = item.windows[0]
-                    if (unknown := usage.used - whole.used(now_ns)) > 0:
-                        whole.spend(unknown, now_ns)
+                    item.windows[0].told(usage.used, began_ns=began_ns, now_ns=now_ns)
 
     def close(self, kind: str, until_ns: int) -> None:
         """The venue takes nothing more that a limit of this kind counts, until then."""
@@ -268,7 +287,8 @@ class VenueBudget:
 
     def declare(self) -> None:
         """Keep to the limits that the venue declares, from now on."""
-        self._budget.declare(self._venue.capabilities.rate_limits)
+        capabilities = self._venue.capabilities
+        self._budget.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
 
     def wait(self, priority: Priority, *calls: Operation) -> Wait | None:
         """None where there is room for all these calls at once; else when to ask again."""
@@ -307,7 +327,7 @@ class VenueBudget:
             raise
         finally:
             self._end(grant)
-            self._budget.tell(self._venue.rate_usage, self._clock.now_ns())
+            self._budget.tell(self._venue.rate_usage, began_ns=grant.began_ns, now_ns=self._clock.now_ns())
 
     def _end(self, grant: Grant) -> None:
         if self._budget.settle(grant, self._clock.now_ns()):

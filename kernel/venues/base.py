@@ -105,7 +105,7 @@ class RateLimitKind(StrEnum):
 
 
 class RateLimit(Model):
-    """How much a venue takes in any window of so long."""
+    """How much a venue takes in a window of so long."""
 
     kind: RateLimitKind
     """What it counts."""
@@ -113,6 +113,8 @@ class RateLimit(Model):
     """How long the window is."""
     limit: Annotated[int, Field(gt=0)]
     """The largest weight that is taken in one window."""
+    aligned: bool = False
+    """Whether windows begin at fixed instants, whole multiples of their length since 1970 (Binance), and do not slide."""
     weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(
         default_factory=lambda: dict.fromkeys(Operation, 1), min_length=1
     )

@@ -1,4 +1,4 @@
-"""The paper exchange's rate limits: what its one client account has spent in each sliding window.
+"""The paper exchange's rate limits: what its one client account has spent in each window, sliding or aligned.
 
 Kept by `paper_engine`, one for all sessions of the account. A call that would go over a limit is refused and counts
 nothing: there is never a ban. It shares no code with the kernel's own budget, so that one checks the other.
@@ -31,8 +31,13 @@ class Counted:
 
     def forget(self, now_ns: int) -> None:
         """What is as old as the window no longer counts."""
-        while self._calls and self._calls[0][0] <= now_ns - self.limit.window_ns:
+        while self._calls and self._ends_ns(self._calls[0][0]) <= now_ns:
             self.used -= self._calls.popleft()[1]
+
+    def _ends_ns(self, instant_ns: int) -> int:
+        """When the window ends in which an instant counts."""
+        begin_ns = instant_ns // self.limit.window_ns * self.limit.window_ns if self.limit.aligned else instant_ns
+        return begin_ns + self.limit.window_ns
 
     def free_ns(self, weight: int) -> int:
         """When so much more fits."""
@@ -40,7 +45,7 @@ class Counted:
         for instant_ns, counted in self._calls:
             excess -= counted
             if excess <= 0:
-                return instant_ns + self.limit.window_ns
+                return self._ends_ns(instant_ns)
         raise AssertionError("more than the limit was asked for at once")
 
     def add(self, weight: int, now_ns: int) -> None:

@@ -24,12 +24,17 @@ CALLS = {
 }
 """What each priority calls the venue for."""
 LIMITS = st.builds(
-    lambda limit, window_ms, weights: RateLimit(
-        kind=WEIGHT, window_ns=window_ms * NS_PER_MS, limit=limit + max(weights.values()), weights=weights
+    lambda limit, window_ms, weights, aligned: RateLimit(
+        kind=WEIGHT,
+        window_ns=window_ms * NS_PER_MS,
+        limit=limit + max(weights.values()),
+        weights=weights,
+        aligned=aligned,
     ),
     st.integers(0, 20),
     st.integers(1, 5_000),
     st.dictionaries(st.sampled_from(Operation), st.integers(1, 6), min_size=1),
+    st.booleans(),
 )
 
 
@@ -79,13 +84,15 @@ def waits(budget: RateBudget, priority: Priority, now_ns: int) -> Wait:
     st.lists(
         st.tuples(st.integers(0, 900), st.sampled_from(Priority), st.integers(0, 400), st.floats(0, 1)), max_size=120
     ),
+    st.integers(-200, 200),
 )
 def test_a_venue_that_counts_never_refuses(
-    limits: list[RateLimit], calls: list[tuple[int, Priority, int, float]]
+    limits: list[RateLimit], calls: list[tuple[int, Priority, int, float]], ahead_ms: int
 ) -> None:
-    """Whatever is asked for and however long calls take, a venue that counts each at any instant of its way never has
-    more than a limit in any window."""
-    budget, venue = a_budget(*limits), PaperRates(limits)
+    """Whatever is asked for and however long calls take, a venue that counts each at any instant of its way, by a clock
+    that is off by up to the skew, never has more than a limit in any window, sliding or aligned."""
+    budget, venue = RateBudget(), PaperRates(limits)
+    budget.declare(limits, skew_ns=200 * NS_PER_MS)
     now_ns = START_NS
     arrivals: list[tuple[int, Operation]] = []
     under_way: list[tuple[int, Grant]] = []
@@ -105,7 +112,7 @@ def test_a_venue_that_counts_never_refuses(
         under_way.append((now_ns + length_ms * NS_PER_MS, grant))
         arrivals.append((now_ns + round(length_ms * way) * NS_PER_MS, CALLS[priority]))
     for arrived_ns, call in sorted(arrivals):
-        venue.charge(call, 1, now_ns=arrived_ns)  # raises where it refuses
+        venue.charge(call, 1, now_ns=arrived_ns + ahead_ms * NS_PER_MS)  # raises where it refuses
     assert all(wait_ns > 0 for wait_ns in late)
 
 
@@ -215,11 +222,27 @@ def test_the_venues_own_counter_is_believed_where_it_has_more() -> None:
     """What another process spent is spent for us too, for a whole window; a smaller counter changes nothing."""
     budget = a_budget(a_limit(10, 10))
     assert spend(budget, Priority.CANCEL, START_NS)
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], START_NS)
+    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 1
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], START_NS)
+    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 9 * NS_PER_S) == 0
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 11 * NS_PER_S) == 10
+
+
+def test_an_aligned_window_ends_when_the_venues_does() -> None:
+    """What was spent, by whomever, counts until the day is over, and a counter of yesterday is none of today's."""
+    day_ns = 86_400 * NS_PER_S
+    midnight_ns = (START_NS // day_ns + 1) * day_ns
+    orders = RateLimit(kind=ORDERS, window_ns=day_ns, limit=10, weights={Operation.SUBMIT: 1}, aligned=True)
+    budget = a_budget(orders)
+    usage = [RateUsage(kind=ORDERS, window_ns=day_ns, used=9)]
+    budget.tell(usage, began_ns=START_NS, now_ns=START_NS)
+    assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 1
+    assert waits(budget, Priority.SUBMIT, START_NS).until_ns == midnight_ns
+    assert spent_at_once(budget, Priority.SUBMIT, midnight_ns) == 10
+    budget = a_budget(orders)
+    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
+    assert spent_at_once(budget, Priority.SUBMIT, midnight_ns + NS_PER_S) == 10
 
 
 def test_a_refusal_for_rate_closes_what_its_limit_counts() -> None:
