@@ -26,9 +26,9 @@ from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
 from kernel.workqueue import Priority
 
 RESOLUTION = 1_000
-"""What was spent within this part of a window counts as one, from its newest on: a window is never longer than this."""
+"""What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
 YIELD_NS = 10 * NS_PER_MS
-"""Who lets others go first asks again no sooner."""
+"""Who lets others go first asks again after this at the earliest."""
 GRACE_NS = 250 * NS_PER_MS
 """How long others wait for one whose room has come: its worker may be busy."""
 SHARES = {Priority.CANCEL: 1, Priority.SETTLE: 2}
@@ -67,7 +67,6 @@ class Window:
 
     def spend(self, weight: int, now_ns: int) -> None:
         """So much was spent at this instant, or before."""
-        self.used(now_ns)
         self._sum += weight
         newest = self._spent[-1] if self._spent else None
         if newest is not None and now_ns - newest[0] <= self.window_ns // RESOLUTION:

@@ -21,6 +21,7 @@ from kernel.lifecycle import record
 from kernel.log import batch
 from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.reconciler import ReconciliationEngine
+from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter, Source
 from projections import state as states
 
@@ -266,7 +267,7 @@ def a_partial_list_is_believed() -> list[Patch]:
 async def believing_look(
     self: looks.VenueLooker, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
-    snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
     return looks.look_of(snapshot, client_order_id, exchange_order_id)
 
 
@@ -427,6 +428,16 @@ def a_batch_is_folded_once() -> list[Patch]:
     return [(states.State, "apply", apply), (states.State, "_book", book)]
 
 
+def who_lacks_room_waits_for_ever() -> list[Patch]:
+    """Section 7: what waits for the rate budget goes on when there is room."""
+    honest = WorkQueue.hold
+
+    def hold(self: WorkQueue, key: str, priority: Priority, until_ns: int) -> None:
+        honest(self, key, priority, until_ns + 3_600 * NS_PER_S)
+
+    return [(WorkQueue, "hold", hold)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -441,7 +452,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         amend_grace_is_forgotten, an_ended_order_ends_its_replace, a_refused_change_ends_the_order,
         an_amend_keeps_the_old_generation,
         acknowledged_before_the_commit, the_dead_leaders_calls_are_waited_for, unknown_is_no_obstacle,
-        a_batch_is_folded_once,
+        a_batch_is_folded_once, who_lacks_room_waits_for_ever,
     )
 }  # fmt: skip
 """Every bug by its name."""

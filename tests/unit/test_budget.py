@@ -240,6 +240,8 @@ def test_an_aligned_window_ends_when_the_venues_does() -> None:
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 1
     assert waits(budget, Priority.SUBMIT, START_NS).until_ns == midnight_ns
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns) == 10
+    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns)
+    assert waits(budget, Priority.SUBMIT, midnight_ns).until_ns == midnight_ns + day_ns
     budget = a_budget(orders)
     budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns + NS_PER_S) == 10
