@@ -27,8 +27,6 @@ from kernel.workqueue import Priority
 
 RESOLUTION = 1_000
 """What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
-YIELD_NS = 10 * NS_PER_MS
-"""Who lets others go first asks again after this at the earliest."""
 GRACE_NS = 250 * NS_PER_MS
 """How long others wait for one whose room has come: its worker may be busy."""
 SHARES = {Priority.CANCEL: 1, Priority.SETTLE: 2}
@@ -181,6 +179,8 @@ class RateBudget:
 
     def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> Wait | None:
         """None where there is room for all these calls; else when to ask again. Who is told to wait is waited for."""
+        if not calls:
+            return None
         windows = {window for window, _ in self._parts(priority, calls)}
         lacking = self._lacking(priority, calls, now_ns)
         until_ns, reason = max((self._closed_until(calls, now_ns), *lacking.values())), "it is used up"
@@ -188,7 +188,9 @@ class RateBudget:
             rival = self._rival(priority, windows, now_ns)
             if rival is None:
                 return None
-            until_ns, reason = max(self._waiting[rival].until_ns, now_ns + YIELD_NS), f"{rival.name} goes first"
+            turn_ns = self._waiting[rival].until_ns
+            until_ns = turn_ns if turn_ns > now_ns else turn_ns + GRACE_NS + 1
+            reason = f"{rival.name} goes first"
         where = set(lacking) or windows
         self._note_waiting(priority, where, until_ns, now_ns)
         limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
