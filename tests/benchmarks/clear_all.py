@@ -13,7 +13,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -149,22 +150,27 @@ class Run:
         records = (self._desk.state.record(name) for name in self._names)
         return sum(any(facts.closed is OrdStatus.CANCELED for facts in record.orders) for record in records)
 
-    async def _until(self, holds: object) -> None:
-        assert callable(holds)
+    async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
 
     async def _order_of_sends(self, after: int) -> None:
-        """In which order requests left after a position, and what the venue refused."""
+        """In which order requests left after a position, and what came of those that were not accepted."""
         kinds: list[AttemptKind] = []
-        refused = 0
+        outcomes: Counter[str] = Counter()
         async for event in self._events(after):
             if isinstance(event, events.AttemptStarted):
                 kinds.append(event.kind)
-            refused += isinstance(event, events.AttemptFailed) and event.outcome is AttemptOutcome.REJECTED
+            elif isinstance(event, events.AttemptFailed):
+                outcomes[event.outcome] += 1
+            elif isinstance(event, events.AttemptUnknown):
+                outcomes[AttemptOutcome.UNKNOWN] += 1
         self._figures["cancels_sent"] = kinds.count(AttemptKind.CANCEL)
         self._figures["cancels_before_the_order_in_between"] = kinds.index(AttemptKind.SUBMIT)
-        self._figures["refused"] = refused
+        self._figures["refused"] = outcomes[AttemptOutcome.REJECTED]
+        self._figures["not_sent_or_not_answered_in_time"] = (
+            outcomes[AttemptOutcome.DEAD] + outcomes[AttemptOutcome.UNKNOWN]
+        )
 
     async def _events(self, after: int) -> AsyncIterator[events.BaseEvent]:
         head = (await self._desk.log.head()).position
