@@ -5,9 +5,10 @@ who call the venue: the reconciler asks before a run acts, the sender, the looke
 backoff is one intent's, and in the log; this is the venue's, and in memory (a new leader learns from the venue's counters).
 
 Promises, as long as nobody else spends and nothing arrives after it was given up: in any window no more is spent than its
-limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also one
-that the venue refused. What is reserved is spent by cancels alone, half of it also by settling. Of those that lack the same
-room the higher priority goes first; one that got nothing for the time of ageing goes before it, once: nothing starves.
+limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also
+one that the venue refused. What is reserved is spent by cancels alone, half of it also by settling, which gets no more than
+half of a limit. Of those that lack the same room the higher priority goes first; one that got nothing for the time of
+ageing goes before it, once: nothing starves.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import NotSent, Rejected
@@ -29,8 +29,8 @@ RESOLUTION = 1_000
 """What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
 GRACE_NS = 250 * NS_PER_MS
 """How long others wait for one whose room has come: its worker may be busy."""
-SHARES = {Priority.CANCEL: 1, Priority.SETTLE: 2}
-"""In how many of a limit's windows a priority spends, from the widest on; those below in all three."""
+QUESTIONS_SHARE = 0.5
+"""Of each limit, the most that settling gets: what can never be settled is asked for without end."""
 
 
 class Window:
@@ -95,18 +95,27 @@ class Window:
 
 
 class LimitWindows:
-    """One rate limit, and what was spent of it: of the whole, and of what the lower priorities may have."""
+    """One rate limit, and what was spent of it: of the whole, and of the parts that the lower priorities may have."""
 
     def __init__(self, limit: RateLimit, reserved_share: float, *, skew_ns: int = 0) -> None:
         self.limit = limit
         self.reserved = reserved_of(limit, reserved_share)
-        caps = (limit.limit, limit.limit - (self.reserved + 1) // 2, limit.limit - self.reserved)
+        caps = (
+            limit.limit,
+            limit.limit - (self.reserved + 1) // 2,
+            max(1, int(limit.limit * QUESTIONS_SHARE)),
+            limit.limit - self.reserved,
+        )
         self.windows = tuple(Window(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
+        self.whole, guarded, questions, others = self.windows
+        self._spent_in: dict[Priority, tuple[Window, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
+        """Where each priority spends, the widest window first."""
+        self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.SETTLE: (self.whole, guarded, questions)}
 
     def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[Window, int]]:
         """Where these calls are spent, and how much there."""
         weight = sum(self.limit.weights.get(call, 0) for call in calls)
-        return [(window, weight) for window in islice(self.windows, SHARES.get(priority, 3))] if weight else []
+        return [(window, weight) for window in self._spent_in[priority]] if weight else []
 
 
 def reserved_of(limit: RateLimit, share: float) -> int:
@@ -234,7 +243,7 @@ class RateBudget:
         for usage in usages:
             for item in self.limits:
                 if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
-                    item.windows[0].told(usage.used, began_ns=began_ns, now_ns=now_ns)
+                    item.whole.told(usage.used, began_ns=began_ns, now_ns=now_ns)
 
     def close(self, kind: str, until_ns: int) -> None:
         """The venue takes nothing more that a limit of this kind counts, until then."""
@@ -346,9 +355,9 @@ class VenueBudget:
     def observe(self) -> None:
         """Set the metrics that are measured when somebody asks. Of limits under one label the fullest is told."""
         now_ns = self._clock.now_ns()
-        by_fullness = sorted(self._budget.limits, key=lambda item: item.windows[0].used(now_ns) / item.limit.limit)
+        by_fullness = sorted(self._budget.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
         for item in by_fullness:
             labels = (item.limit.kind, window_label(item.limit.window_ns))
-            self._metrics.budget_used.set(item.windows[0].used(now_ns), *labels)
+            self._metrics.budget_used.set(item.whole.used(now_ns), *labels)
             self._metrics.budget_limit.set(item.limit.limit, *labels)
             self._metrics.budget_reserved.set(item.reserved, *labels)

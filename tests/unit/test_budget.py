@@ -209,6 +209,14 @@ def test_who_lacks_its_own_share_keeps_no_cancel_waiting() -> None:
     assert spent_at_once(budget, Priority.CANCEL, now_ns) == 2
 
 
+def test_questions_without_end_leave_half_to_others() -> None:
+    """However much is unknown, half of a limit is left, and is not kept waiting."""
+    budget = a_budget(a_limit(20))
+    assert spent_at_once(budget, Priority.SETTLE, START_NS) == 10
+    assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 8
+    assert spent_at_once(budget, Priority.CANCEL, START_NS) == 2
+
+
 def test_nobody_waits_for_room_elsewhere() -> None:
     """New orders that wait for their own limit keep no question waiting that this limit does not count."""
     orders = RateLimit(kind=ORDERS, window_ns=NS_PER_S, limit=1, weights={Operation.SUBMIT: 1})
