@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kernel import events
+from kernel.budget import Grant, VenueBudget
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
@@ -37,14 +38,22 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
-    SubmitGroupRequest,
+    Operation,
     SubmitRequest,
     Venue,
 )
+from kernel.workqueue import Priority
 from kernel.writer import EventWriter, Source
 
 RECONCILER = "reconciler"
 """The actor of attempts and verdicts."""
+
+PRIORITIES = {
+    AttemptKind.SUBMIT: Priority.SUBMIT,
+    AttemptKind.AMEND: Priority.MODIFY,
+    AttemptKind.CANCEL: Priority.CANCEL,
+}
+"""With what priority an attempt spends of the rate budget."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +86,7 @@ class AttemptSender:
         ids: IdFactory,
         settings: KernelSettings,
         metrics: Metrics | None = None,
+        budget: VenueBudget | None = None,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -86,6 +96,7 @@ class AttemptSender:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
         self.epoch = 0
         self.calls: set[int] = set()
         """Positions of the attempts whose call is running in this process."""
@@ -102,113 +113,6 @@ class AttemptSender:
         """The group whose fills bear on what is sent for an intent."""
         group = self._state.group_of(intent_id)
         return None if group is None or group.mode is OcoMode.NONE or group.native else group
-
-    async def take_over(self, group: Group) -> None:
-        """Work a group that was to be the venue's, and of which nothing came to be there, order by order."""
-        (write,) = with_group(group, native=False)
-        try:
-            await self._writer.append(
-                write.stream_id,
-                write.events,
-                actor=RECONCILER,
-                evidence=Evidence.INFERRED,
-                expected_version=write.expected_version,
-                epoch=self.epoch,
-            )
-        except FencedError:
-            raise
-        except ConflictError:
-            return
-
-    async def submit_group(self, group: Group, intents: Sequence[OrderIntent]) -> bool:
-        """Place orders that the venue works as a group, in one request. False when somebody wrote in between and nothing
-        was sent."""
-        sends = [self._group_send(intent) for intent in intents]
-        number = sends[0][1].number
-        longest = self._venue.capabilities.client_order_id_max_length
-        name = client_order_id(self._state.log_id, f"group/{group.group_id}", number, max_length=longest)
-        members = [
-            Write(
-                events.intent_stream(intent.intent_id),
-                (self._started_event(intent.intent_id, intent.generation, target),),
-                self._state.record(intent.intent_id).version,
-            )
-            for intent, target in sends
-        ]
-        (worked,) = with_group(group, native=True, group_client_id=name)
-        try:
-            appended = await self._writer.append(
-                worked.stream_id,
-                worked.events,
-                actor=RECONCILER,
-                evidence=Evidence.COMMAND,
-                expected_version=worked.expected_version,
-                epoch=self.epoch,
-                causation_position=self._state.record(intents[0].intent_id).command_position,
-                also=members,
-            )
-        except FencedError:
-            raise
-        except ConflictError:
-            return False
-        first = appended.first_position + len(worked.events)
-        positions = range(first, first + len(sends))
-        self.calls.update(positions)
-        try:
-            await self._send_group(group, name, [(sent[0].intent_id, sent[1]) for sent in sends], positions)
-        finally:
-            self.calls.difference_update(positions)
-        return True
-
-    def _group_send(self, intent: OrderIntent) -> tuple[OrderIntent, Target]:
-        number = next_submit_number(self._state.record(intent.intent_id))
-        name = self._client_order_id(intent.intent_id, number)
-        return intent, Target(AttemptKind.SUBMIT, intent.order, number, name)
-
-    async def _send_group(
-        self, group: Group, name: str, sends: Sequence[tuple[str, Target]], positions: Sequence[int]
-    ) -> None:
-        records = [self._state.record(intent_id) for intent_id, _ in sends]
-        attempts = [
-            next(item for item in record.attempts if item.position == position)
-            for record, position in zip(records, positions, strict=True)
-        ]
-        requests = [submit_request(target, attempt) for (_, target), attempt in zip(sends, attempts, strict=True)]
-        request = SubmitGroupRequest(
-            group_client_id=name,
-            mode=group.mode,
-            orders=tuple(requests),
-            stamp_ns=attempts[0].stamp_ns,
-            valid_until_ns=attempts[0].valid_until_ns,
-        )
-        # From here to the write nothing is awaited, as for a single order: all of them leave, or none does.
-        objections = (self._objection(record, item, None) for record, item in zip(records, attempts, strict=True))
-        if (objection := next((text for text in objections if text is not None), None)) is not None:
-            await self._each(attempts, records, lambda record, item: self._not_sent(record, item, objection))
-            return
-        reports: list[ExecutionReport] = []
-
-        async def call() -> None:
-            reports.extend(await self._venue.submit_group(request))
-
-        async def told(record: Record, attempt: Attempt, problem: VenueError | None) -> None:
-            own = [item for item in reports if item.client_order_id == attempt.client_order_id]
-            await self._outcome_of(record, attempt, own[0] if own else None, problem)
-
-        problem = await self._called(AttemptKind.SUBMIT, call)
-        await self._each(attempts, records, lambda record, item: told(record, item, problem))
-
-    async def _each(
-        self,
-        attempts: Sequence[Attempt],
-        records: Sequence[Record],
-        act: Callable[[Record, Attempt], Awaitable[None]],
-    ) -> None:
-        """The same outcome for each attempt of one request."""
-        await asyncio.gather(*(act(record, item) for record, item in zip(records, attempts, strict=True)))
-        for record, item in zip(records, attempts, strict=True):
-            self._metrics.attempts_started.add(item.kind)
-            self._metrics.attempts.add(item.kind, self._outcome(record.intent_id, item.position))
 
     async def cancel(
         self, intent_id: str, generation: int, order: StandardOrder, venue_order: VenueOrder, *, version: int
@@ -249,15 +153,17 @@ class AttemptSender:
         return client_order_id(self._state.log_id, intent_id, number, max_length=longest)
 
     async def _attempt(self, intent_id: str, generation: int, target: Target, *, version: int) -> bool:
+        """Raises `BudgetSpent` where the rate budget has no room: then nothing is recorded."""
         first = all(item.generation != generation for item in self._state.record(intent_id).attempts)
-        started = await self._start(intent_id, generation, target, version=version)
-        if started is None:
-            return False
-        self.calls.add(started)
-        try:
-            await self._send(intent_id, target, started, first=first)
-        finally:
-            self.calls.discard(started)
+        with self._budget.granted(PRIORITIES[target.kind], Operation(target.kind)) as grant:
+            started = await self._start(intent_id, generation, target, version=version)
+            if started is None:
+                return False
+            self.calls.add(started)
+            try:
+                await self._send(intent_id, target, started, grant, first=first)
+            finally:
+                self.calls.discard(started)
         self._metrics.attempts.add(target.kind, self._outcome(intent_id, started))
         return True
 
@@ -320,7 +226,7 @@ class AttemptSender:
             decided_at_ns=now_ns,
         )
 
-    async def _send(self, intent_id: str, target: Target, started: int, *, first: bool) -> None:
+    async def _send(self, intent_id: str, target: Target, started: int, grant: Grant, *, first: bool) -> None:
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == started)
         call = self._prepare(target, attempt)
@@ -337,13 +243,13 @@ class AttemptSender:
         async def called() -> None:
             reports.append(await call())
 
-        problem = await self._called(target.kind, called)
+        problem = await self._called(target.kind, called, grant)
         await self._outcome_of(record, attempt, reports[0] if reports else None, problem)
 
-    async def _called(self, kind: AttemptKind, call: Callable[[], Awaitable[None]]) -> VenueError | None:
+    async def _called(self, kind: AttemptKind, call: Callable[[], Awaitable[None]], grant: Grant) -> VenueError | None:
         """Make one call; what came instead of an answer."""
         try:
-            with self._metrics.calling(kind, self._clock):
+            with self._metrics.calling(kind, self._clock), self._budget.calling(grant):
                 async with asyncio.timeout(self._settings.request_timeout_s):
                     await call()
         except VenueError as problem:
@@ -419,9 +325,14 @@ class AttemptSender:
         await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
-        failures = self._state.record(intent_id).failures + 1
+        known = self._state.record(intent_id).failures
+        failures = known + 1
         retry_at_ns: int | None = None
-        if refusal.retry_after_s is not None:
+        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
+            # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
+            failures = known
+            retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
+        elif refusal.retry_after_s is not None:
             retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
         elif self._is_tried_again(intent_id, attempt):
             retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)

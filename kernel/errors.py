@@ -157,13 +157,17 @@ class VenueError(KernelError):
 class Rejected(VenueError):
     """The venue said no, definitively, to this one request.
 
-    `retry_after_s` is set where it says that a later try may succeed (rate limit, halt).
+    `retry_after_s` is set where it says that a later try may succeed (rate limit, halt). `rate_limit` names the kind of
+    rate limit that is used up, where that is why: it says nothing of the request itself.
     """
 
     exit_code = 5
 
-    def __init__(self, text: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, text: str, *, code: str | None = None, retry_after_s: float | None = None, rate_limit: str | None = None
+    ) -> None:
         self.retry_after_s = retry_after_s
+        self.rate_limit = rate_limit
         super().__init__(text, code=code)
 
 

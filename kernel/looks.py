@@ -8,12 +8,13 @@ under the stream version that was there before the look began. A look that fails
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kernel import events, settlement
 from kernel.attempts import RECONCILER
+from kernel.budget import VenueBudget
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
 from kernel.groups import Group
@@ -36,6 +37,7 @@ from kernel.models import (
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.workqueue import Priority
 from kernel.writer import EventWriter, Source
 
 Answer = TypeVar("Answer")
@@ -80,13 +82,16 @@ class VenueLooker:
         clock: Clock,
         settings: KernelSettings,
         metrics: Metrics | None = None,
+        budget: VenueBudget | None = None,
     ) -> None:
+        """Looks raise `BudgetSpent` where the rate budget has no room for a question."""
         self._state = state
         self._writer = writer
         self._venue = venue
         self._clock = clock
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
         self._looked_ns: dict[str, dict[int, int]] = {}
         """Begin of the newest look for each unsettled attempt, by intent and position; gone after a restart, which looks
         anew."""
@@ -357,7 +362,7 @@ class VenueLooker:
         if not self._venue.capabilities.sees_closed:
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
         began_ns = self._clock.now_ns()
-        report = await self._ask(self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
+        report = await self._ask(lambda: self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
         ended_ns = self._clock.now_ns()
         self._metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
@@ -374,7 +379,7 @@ class VenueLooker:
             + self._venue.capabilities.read_lag.trades_ns
             + self._venue.capabilities.clock_skew_ns
         )
-        snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - overlap_ns)))
+        snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
             self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
@@ -382,11 +387,17 @@ class VenueLooker:
         self._metrics.looked(LIST_SCOPES, LookResult.FOUND if look.reports else LookResult.NOT_FOUND)
         return look
 
-    async def _ask(self, question: Awaitable[Answer], scopes: tuple[LookScope, ...] = LIST_SCOPES) -> Answer:
+    async def _ask(
+        self, question: Callable[[], Awaitable[Answer]], scopes: tuple[LookScope, ...] = LIST_SCOPES
+    ) -> Answer:
         operation = Operation.ORDER if scopes is ORDER_SCOPES else Operation.SNAPSHOT
         try:
-            with self._metrics.calling(operation, self._clock):
-                return await answer_within(self._settings.query_timeout_s, question)
+            with (
+                self._budget.granted(Priority.SETTLE, operation) as grant,
+                self._budget.calling(grant),
+                self._metrics.calling(operation, self._clock),
+            ):
+                return await answer_within(self._settings.query_timeout_s, question())
         except VenueError:
             self._metrics.looked(scopes, LookResult.FAILED)
             raise

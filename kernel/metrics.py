@@ -20,6 +20,8 @@ from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, R
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.plan import DifferenceKind
 from kernel.readiness import CONDITIONS
+from kernel.venues.base import Operation as Operation
+from kernel.venues.base import RateLimitKind
 
 BUCKETS_S = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
@@ -30,20 +32,10 @@ QUEUE = "reconciler"
 PREFIX = "exchange_kernel_"
 """Before every name that is not a convention of others (`workqueue_…` and `leader_election_…` are client-go's)."""
 
+PRIORITIES = ("CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC")
+"""Names of the work queue's priorities, which a test compares: the queue counts here, so they cannot be read from there."""
+
 Labels = tuple[str, ...]
-
-
-class Operation(StrEnum):
-    """What the venue is called for."""
-
-    SUBMIT = "SUBMIT"
-    CANCEL = "CANCEL"
-    AMEND = "AMEND"
-    CONNECT = "CONNECT"
-    ORDER = "ORDER"
-    SNAPSHOT = "SNAPSHOT"
-    ASSETS = "ASSETS"
-    SYMBOLS = "SYMBOLS"
 
 
 class CallResult(StrEnum):
@@ -91,6 +83,21 @@ class RelistResult(StrEnum):
     COMPLETE = "COMPLETE"
     INCOMPLETE = "INCOMPLETE"
     FAILED = "FAILED"
+
+
+class RateWindow(StrEnum):
+    """How long the window of a rate limit is: seconds, minutes (or hours), a day (or more)."""
+
+    SECOND = "SECOND"
+    MINUTE = "MINUTE"
+    DAY = "DAY"
+
+
+def window_label(window_ns: int) -> RateWindow:
+    """Under which label a window is told."""
+    if window_ns < 60 * NS_PER_S:
+        return RateWindow.SECOND
+    return RateWindow.MINUTE if window_ns < 86_400 * NS_PER_S else RateWindow.DAY
 
 
 # ------------------------------------------------------------------------------------------------------------ the kinds
@@ -190,6 +197,7 @@ class Metrics:
         self._workqueue()
         self._attempts()
         self._venue()
+        self._rate_budget()
         self._log()
         self._standing()
 
@@ -263,6 +271,18 @@ class Metrics:
         )
         self.relist_age = Gauge(
             f"{PREFIX}relist_age_seconds", "Since the newest complete one, or since it leads; 0 while it does not lead."
+        )
+
+    def _rate_budget(self) -> None:
+        limit = {"limit": RateLimitKind, "window": RateWindow}
+        self.budget_used = Gauge(f"{PREFIX}budget_used", "Weight spent in the window, as far as is known.", **limit)
+        self.budget_limit = Gauge(f"{PREFIX}budget_limit", "Weight that the venue takes; 0: no such limit.", **limit)
+        self.budget_reserved = Gauge(f"{PREFIX}budget_reserved", "Weight of it that is kept for cancels.", **limit)
+        self.budget_waits = Counter(
+            f"{PREFIX}budget_waits_total",
+            "Times that there was no room, by what was to be done; those in line behind it are not counted.",
+            **limit,
+            priority=PRIORITIES,
         )
 
     def _log(self) -> None:

@@ -12,13 +12,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from kernel import plan as planning
-from kernel.attempts import AttemptSender
+from kernel.budget import BudgetSpent, VenueBudget
 from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import FencedError, KernelError, NotFoundError, ValidationError
+from kernel.group_attempts import GroupAttemptSender
 from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.log.base import EventLog
@@ -35,6 +35,8 @@ from kernel.models import (
 )
 from kernel.order_spec import OrderType, SymbolMetadata, TimeInForce
 from kernel.pacing import Pacing
+from kernel.room import AGED, NoRoom, Room
+from kernel.runs import After, Done, Failed, Outcome, Retry
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -45,37 +47,6 @@ from kernel.writer import EventWriter
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Nothing more until something changes."""
-
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class After:
-    """Run again at an instant."""
-
-    instant_ns: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """It went wrong in a way that may pass: run again after a backoff."""
-
-    error: Exception
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The venue, or the market, refused for good; recorded. Nothing more until the intent changes."""
-
-    reason: str
-
-
-Outcome = Done | After | Retry | Failed
-
 RUN_RESULTS = {Done: RunResult.DONE, After: RunResult.AFTER, Failed: RunResult.FAILED, Retry: RunResult.ERROR}
 
 PRIORITIES = {
@@ -85,6 +56,11 @@ PRIORITIES = {
     planning.DifferenceKind.MODIFY: Priority.MODIFY,
     planning.DifferenceKind.SUBMIT: Priority.SUBMIT,
 }
+
+
+def waiting_for(no_room: NoRoom) -> After:
+    """A run without room in the rate budget, as an outcome."""
+    return After(no_room.until_ns, no_room.reason, no_room.line)
 
 
 def folded_state(store: IntentStateStore | ActualStateStore) -> KernelState | None:
@@ -153,8 +129,11 @@ class ReconciliationEngine:
         self._groups = folded_state(intent_store)
         """Who knows what groups let their members be; None over plain stores, which know of no groups' modes."""
         self._venue = venue
-        self._sender: AttemptSender | None = None
+        self._sender: GroupAttemptSender | None = None
         self._looker: VenueLooker | None = None
+        self.budget: VenueBudget | None = None
+        """What may still be asked of the venue."""
+        self._room: Room | None = None
         if venue is not None:
             self._wire(log, venue, lease)
 
@@ -168,7 +147,10 @@ class ReconciliationEngine:
             raise ValidationError("an engine with a log needs the two event-sourced stores of one state")
         writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self._metrics)
         self._state = state
-        self._sender = AttemptSender(
+        self.budget = VenueBudget(venue, clock=self._clock, settings=self._settings, metrics=self._metrics)
+        self.budget.on_room = self._on_room
+        self._room = Room(self.budget, venue, ids=self._ids, settings=self._settings)
+        self._sender = GroupAttemptSender(
             state,
             writer,
             venue,
@@ -177,9 +159,16 @@ class ReconciliationEngine:
             ids=self._ids,
             settings=self._settings,
             metrics=self._metrics,
+            budget=self.budget,
         )
         self._looker = VenueLooker(
-            state, writer, venue, clock=self._clock, settings=self._settings, metrics=self._metrics
+            state,
+            writer,
+            venue,
+            clock=self._clock,
+            settings=self._settings,
+            metrics=self._metrics,
+            budget=self.budget,
         )
 
     def _new_queue(self) -> WorkQueue:
@@ -251,7 +240,12 @@ class ReconciliationEngine:
         self._doubted &= live
         self._forced &= live
         self._pacing.keep(live)
+        if self._room is not None:
+            self._room.keep(live)
         looker.keep(live)
+
+    def _on_room(self) -> None:
+        self._queue.release()
 
     def doubt(self, intent_id: str) -> None:
         """A look did not show this intent's order: ask for it by itself."""
@@ -268,10 +262,9 @@ class ReconciliationEngine:
         while True:
             intent_id = await self._queue.get()
             try:
-                outcome = await self._run(intent_id)
+                self.requeue(intent_id, await self._run(intent_id))
             finally:
                 self._queue.done(intent_id)
-            self.requeue(intent_id, outcome)
 
     async def _run(self, intent_id: str) -> Outcome:
         began_ns = self._clock.now_ns()
@@ -302,6 +295,8 @@ class ReconciliationEngine:
         match outcome:
             case Done() | Failed():
                 pass
+            case After(instant_ns=instant_ns, line=Priority() as line):
+                self._queue.hold(intent_id, line, instant_ns)
             case After(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case Retry(error=error):
@@ -329,11 +324,20 @@ class ReconciliationEngine:
         missing = self._blocking(intent_id, action)
         if missing:
             return Done(f"not ready: {', '.join(missing)}")
-        self._forced.discard(intent_id)
         held_until_ns = self._pacing.begin(intent_id, type(action))
         if not isinstance(action, planning.Submit) and self._clock.now_ns() < held_until_ns:
+            self._forced.discard(intent_id)
             return After(held_until_ns, "looked or canceled just now")
-        return await self._act(intent_id, intent, order, action, self._sender, self._looker)
+        assert self._room is not None
+        if (no_room := self._room.missing(intent_id, action)) is not None:
+            return waiting_for(no_room)
+        self._forced.discard(intent_id)
+        try:
+            outcome = await self._act(intent_id, intent, order, action, self._sender, self._looker)
+        except BudgetSpent as spent:
+            return waiting_for(self._room.lacked(intent_id, spent))
+        self._room.enough(intent_id)
+        return outcome
 
     async def _read(self, intent_id: str) -> tuple[OrderIntent | None, OrderState | None]:
         """Both sides, through the stores; event-sourced ones answer without suspending, so they are of one moment."""
@@ -360,7 +364,7 @@ class ReconciliationEngine:
         held = self._groups is not None and self._groups.is_held(intent_id)
         action = planning.plan(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
         if isinstance(action, planning.Nothing) and order is not None and (stale := self._stale(intent_id, order)):
-            return planning.Ask(stale, "the venue has not confirmed it for long, or a list did not show it")
+            return planning.Ask(stale, "a list did not show it" if intent_id in self._doubted else AGED)
         return action
 
     def _stale(self, intent_id: str, order: OrderState) -> VenueOrder | None:
@@ -389,7 +393,7 @@ class ReconciliationEngine:
         intent: OrderIntent | None,
         order: OrderState | None,
         action: planning.Action,
-        sender: AttemptSender,
+        sender: GroupAttemptSender,
         looker: VenueLooker,
     ) -> Outcome:
         assert self._state is not None
@@ -432,7 +436,7 @@ class ReconciliationEngine:
                 return Failed(text)
         return Done()
 
-    async def _act_on_group(self, intent_id: str, sender: AttemptSender) -> Outcome | None:
+    async def _act_on_group(self, intent_id: str, sender: GroupAttemptSender) -> Outcome | None:
         """What is done for a whole group in the place of a submit; None where the kernel works it, or there is none."""
         assert self._state is not None
         assert self._venue is not None
@@ -462,7 +466,7 @@ class ReconciliationEngine:
         return planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
 
     async def _submit_group(
-        self, intent_id: str, group: Group, steps: Sequence[planning.Action], sender: AttemptSender
+        self, intent_id: str, group: Group, steps: Sequence[planning.Action], sender: GroupAttemptSender
     ) -> Outcome:
         """Send the orders of a group as one, once each of them may be sent."""
         assert self._state is not None
@@ -480,7 +484,7 @@ class ReconciliationEngine:
         intent: OrderIntent | None,
         order: OrderState,
         attempt: Attempt,
-        sender: AttemptSender,
+        sender: GroupAttemptSender,
         looker: VenueLooker,
     ) -> Outcome:
         if attempt.outcome is AttemptOutcome.PENDING and attempt.position in sender.calls:
@@ -512,7 +516,7 @@ class ReconciliationEngine:
         waits = isinstance(action, planning.Wait) and action.until_ns is not None
         return waits or isinstance(action, planning.Submit)
 
-    async def _resend(self, intent_id: str, sender: AttemptSender) -> Outcome:
+    async def _resend(self, intent_id: str, sender: GroupAttemptSender) -> Outcome:
         """The same id again, at a venue that never takes an id twice: it can only make the one order there is.
 
         Decided on what is folded now: the look took its time.
@@ -571,6 +575,8 @@ class ReconciliationEngine:
     def observe(self) -> None:
         """Set the metrics that are measured when somebody asks."""
         self._queue.observe()
+        if self.budget is not None:
+            self.budget.observe()
         self._metrics.running.set(self.running)
         self._metrics.reconciliation_lag_ms.set(self._lag_ns / NS_PER_MS)
         self._metrics.pending_reconciliations.set(self._queue.pending)

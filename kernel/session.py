@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from kernel import events
@@ -26,6 +26,7 @@ from kernel.reconciler import ReconciliationEngine
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+from kernel.workqueue import Priority
 from kernel.writer import EventWriter, Source
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class VenueSession:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics or Metrics()
+        assert engine.budget is not None, "an engine with a venue has its rate budget"
+        self._budget = engine.budget
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -108,8 +111,9 @@ class VenueSession:
 
     async def _one_session(self, epoch: int) -> None:
         """From connect to the end of the stream. The stream is heard before the first question is asked."""
-        await self._ask(Operation.CONNECT, self._venue.connect())
+        await self._ask(Operation.CONNECT, self._venue.connect)
         self._note_connect()
+        self._budget.declare()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
@@ -128,9 +132,15 @@ class VenueSession:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._venue.close()
 
-    async def _ask(self, operation: Operation, question: Awaitable[Answer]) -> Answer:
-        with self._metrics.calling(operation, self._clock):
-            return await answer_within(self._settings.query_timeout_s, question)
+    async def _ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Of the rate budget what is asked here comes last, and waits."""
+        await self._budget.room(Priority.RESYNC, operation)
+        with (
+            self._budget.granted(Priority.RESYNC, operation) as grant,
+            self._budget.calling(grant),
+            self._metrics.calling(operation, self._clock),
+        ):
+            return await answer_within(self._settings.query_timeout_s, question())
 
     def _note_connect(self) -> None:
         if self._metrics.connects.value():
@@ -248,7 +258,7 @@ class VenueSession:
     async def relist(self) -> bool:
         """Ask for open orders, trades and balances, and record what is news; whether the answer was complete."""
         since_ns = self._trades_since_ns()
-        snapshot = await self._ask(Operation.SNAPSHOT, self._venue.snapshot(since_ns))
+        snapshot = await self._ask(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
@@ -352,8 +362,8 @@ class VenueSession:
     # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:
         """Record symbols and assets that are new or changed. Scales never change: a venue that says so is refused."""
-        assets = await self._ask(Operation.ASSETS, self._venue.assets())
-        symbols = await self._ask(Operation.SYMBOLS, self._venue.symbols())
+        assets = await self._ask(Operation.ASSETS, self._venue.assets)
+        symbols = await self._ask(Operation.SYMBOLS, self._venue.symbols)
         made: list[events.BaseEvent] = [
             events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
         ]

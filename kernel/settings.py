@@ -56,6 +56,10 @@ class KernelSettings(BaseSettings):
     """Longest such pause."""
     stop_timeout_s: float = Field(default=10.0, gt=0)
     """How long `stop` waits for calls that are out."""
+    budget_reserved_share: float = Field(default=0.2, ge=0, lt=1)
+    """Share of each of the venue's rate limits that is kept for cancels, half of it also for settling what is unknown."""
+    budget_ageing_s: float = Field(default=30.0, gt=0)
+    """Where the venue's rate limits do not suffice: a priority that got nothing for this long goes first, once."""
     limits: LimitSettings = LimitSettings()
     """Pre-trade limits, in decimals as text; none by default. The kernel that leads records them, and every kernel on its
     log keeps to them."""

@@ -2,8 +2,10 @@
 
 Filled by the engine (change feed, resync, outcomes), emptied by its workers. It holds keys only, never events: which event
 woke a key does not matter. A key is in it once. A key added while a worker has it runs once more after `done`. A higher
-priority is a head start in waiting time, so that nothing starves: an old resync beats a young cancel in the end. Nothing
-here is durable: after a restart the diff feeds the keys again.
+priority is a head start in waiting time, so that nothing starves: an old resync beats a young cancel in the end. A key
+whose action has to wait for the rate budget goes back to its place, and its whole priority is held until there is room:
+thousands in line cost no run each. Adding, taking and holding cost O(log n). Nothing here is durable: after a restart the
+diff feeds the keys again.
 """
 
 from __future__ import annotations
@@ -19,13 +21,20 @@ from kernel.metrics import Metrics, QueueMetrics
 
 
 class Priority(IntEnum):
-    """How many seconds of waiting a key has ahead of a resync."""
+    """What a key is to be worked on for; the higher, the more of a head start it has in waiting time."""
 
     RESYNC = 0
     SUBMIT = 1
     MODIFY = 2
     SETTLE = 3
     CANCEL = 4
+
+
+HEAD_START_NS = 10 * NS_PER_S
+"""How much waiting time each priority is ahead of the one below it."""
+
+Place = tuple[int, int, Priority]
+"""Where a key stands: its rank (smaller is earlier), a serial number, and the line that it stands in."""
 
 
 class WorkQueue:
@@ -36,17 +45,20 @@ class WorkQueue:
         self._metrics = QueueMetrics(metrics or Metrics(), clock)
         self._keys_max = keys_max
         self._serial = itertools.count()
-        self._ready: list[tuple[int, int, str]] = []
-        """Heap of (rank, serial, key); a key's newest entry counts, others are skipped."""
-        self._rank: dict[str, tuple[int, int]] = {}
-        """Rank of each ready key."""
+        self._lines: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in Priority}
+        """Of each priority a heap of (rank, serial, key); the entry named in `_place` counts, others are skipped."""
+        self._place: dict[str, Place] = {}
+        """The place of each ready key."""
+        self._held: dict[Priority, int] = {}
+        """Until when a priority is held."""
         self._delayed: list[tuple[int, int, str]] = []
         """Heap of (instant, serial, key); the entry named in `_due` counts, others are skipped."""
-        self._due: dict[str, int] = {}
-        """When each delayed key becomes ready."""
-        self._working: set[str] = set()
-        self._again: dict[str, Priority] = {}
-        """Keys added while a worker has them."""
+        self._due: dict[str, tuple[int, Priority]] = {}
+        """When each delayed key becomes ready, and with what priority."""
+        self._working: dict[str, Place] = {}
+        """Keys that workers have, with the places that they had."""
+        self._again: dict[str, tuple[Priority, Place | None]] = {}
+        """Keys added while a worker has them; with a place, where they go back to it."""
         self._waiters: deque[asyncio.Future[str]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -54,13 +66,13 @@ class WorkQueue:
         self._open = True
 
     def __len__(self) -> int:
-        """Keys that are ready."""
-        return len(self._rank)
+        """Keys that are ready, or held."""
+        return len(self._place)
 
     @property
     def pending(self) -> int:
-        """Keys that are ready, delayed or being worked on."""
-        return len(self._rank) + len(self._due) + len(self._working)
+        """Keys that are ready, held, delayed or being worked on."""
+        return len(self._place) + len(self._due) + len(self._working)
 
     def observe(self) -> None:
         """Set the metrics that are measured when somebody asks."""
@@ -71,34 +83,59 @@ class WorkQueue:
         return key in self._working
 
     def add(self, key: str, priority: Priority = Priority.RESYNC) -> None:
-        """Make a key ready. Where it is there already, the earlier rank counts; a delay on it is over."""
+        """Make a key ready. Where it is there already, the earlier rank and the higher priority count; a delay on it is
+        over."""
         if not self._open:
             return
         now_ns = self._clock.now_ns()
         self._metrics.added(key, now_ns)
         if key in self._working:
-            self._again[key] = max(priority, self._again.get(key, priority))
+            known, place = self._again.get(key, (priority, None))
+            self._again[key] = (max(priority, known), place)
             return
+        self._put(key, (now_ns - priority * HEAD_START_NS, next(self._serial), priority))
+
+    def _put(self, key: str, place: Place) -> None:
         self._due.pop(key, None)
-        rank = (now_ns - priority * NS_PER_S, next(self._serial))
-        if key in self._rank and self._rank[key] <= rank:
+        known = self._place.get(key)
+        if known is not None:
+            place = (*min(known[:2], place[:2]), max(known[2], place[2]))
+            if place == known:
+                return
+        assert len(self._place) < self._keys_max, "more keys than there can be"
+        self._place[key] = place
+        heapq.heappush(self._lines[place[2]], (*place[:2], key))
+        self._hand_out()
+
+    def hold(self, key: str, priority: Priority, until_ns: int) -> None:
+        """The caller's key has to wait, and so has all of this priority: after `done` it stands where it stood, and no key
+        in this line is handed out before the instant."""
+        assert key in self._working, "only a key that is worked on is found to have to wait"
+        if not self._open:
             return
-        assert len(self._rank) < self._keys_max, "more keys than there can be"
-        self._rank[key] = rank
-        heapq.heappush(self._ready, (*rank, key))
+        self._metrics.added(key, self._clock.now_ns())
+        known, _ = self._again.get(key, (priority, None))
+        self._again[key] = (max(priority, known), self._working[key])
+        self._held[priority] = until_ns
+        self._set_timer()
+
+    def release(self) -> None:
+        """Whatever was held may be tried."""
+        self._held.clear()
         self._hand_out()
 
     def add_at(self, key: str, instant_ns: int) -> None:
-        """Make a key ready at an instant. An earlier time, or being ready, wins."""
+        """Make a key ready at an instant, as what it was taken for. An earlier time, or being ready, wins."""
         if not self._open:
             return
         self._metrics.put_off()
-        if key in self._rank or self._due.get(key, instant_ns + 1) <= instant_ns:
+        if key in self._place or (key in self._due and self._due[key][0] <= instant_ns):
             return
+        *_, priority = self._working.get(key, (Priority.RESYNC,))
         if instant_ns <= self._clock.now_ns():
-            self.add(key)
+            self.add(key, priority)
             return
-        self._due[key] = instant_ns
+        self._due[key] = (instant_ns, priority)
         heapq.heappush(self._delayed, (instant_ns, next(self._serial), key))
         self._set_timer()
 
@@ -117,12 +154,17 @@ class WorkQueue:
 
     def done(self, key: str) -> None:
         """The caller is through with a key; if it was added meanwhile, it is ready again."""
-        self._working.discard(key)
+        self._working.pop(key, None)
         self._metrics.done(key)
         if not self._working:
             self._idle.set()
-        if (priority := self._again.pop(key, None)) is not None:
+        if (again := self._again.pop(key, None)) is None:
+            return
+        priority, place = again
+        if place is None:
             self.add(key, priority)
+        else:
+            self._put(key, (*place[:2], priority))
 
     def close(self) -> None:
         """Take no more keys and hand out none; what is being worked on goes on."""
@@ -130,8 +172,10 @@ class WorkQueue:
         for waiter in self._waiters:
             waiter.cancel()
         self._waiters.clear()
-        self._ready.clear()
-        self._rank.clear()
+        for line in self._lines.values():
+            line.clear()
+        self._place.clear()
+        self._held.clear()
         self._due.clear()
         self._delayed.clear()
         self._again.clear()
@@ -145,15 +189,31 @@ class WorkQueue:
         await self._idle.wait()
 
     def _pop(self) -> str | None:
-        while self._ready:
-            rank, serial, key = heapq.heappop(self._ready)
-            if self._rank.get(key) == (rank, serial):
-                del self._rank[key]
-                self._working.add(key)
-                self._metrics.taken(key)
-                self._idle.clear()
-                return key
-        return None
+        """The first of all lines that are not held; None when there is none."""
+        now_ns = self._clock.now_ns()
+        heads = [
+            (line[0], priority)
+            for priority, line in self._lines.items()
+            if self._held.get(priority, now_ns) <= now_ns and self._has_head(priority)
+        ]
+        if not heads:
+            return None
+        (_, _, key), priority = min(heads)
+        heapq.heappop(self._lines[priority])
+        self._working[key] = self._place.pop(key)
+        self._metrics.taken(key)
+        self._idle.clear()
+        return key
+
+    def _has_head(self, priority: Priority) -> bool:
+        """Whether somebody stands in a line; entries of those that stand elsewhere by now are dropped."""
+        line = self._lines[priority]
+        while line:
+            rank, serial, key = line[0]
+            if self._place.get(key) == (rank, serial, priority):
+                return True
+            heapq.heappop(line)
+        return False
 
     def _hand_out(self) -> None:
         while self._waiters:
@@ -168,10 +228,11 @@ class WorkQueue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._delayed and self._due.get(self._delayed[0][2]) != self._delayed[0][0]:
+        while self._delayed and self._due.get(self._delayed[0][2], (None,))[0] != self._delayed[0][0]:
             heapq.heappop(self._delayed)
-        if self._delayed:
-            delay_ns = max(0, self._delayed[0][0] - self._clock.now_ns())
+        instants = [*self._held.values(), *(item[0] for item in self._delayed[:1])]
+        if instants:
+            delay_ns = max(0, min(instants) - self._clock.now_ns())
             self._timer = asyncio.get_running_loop().call_later(delay_ns / NS_PER_S, self._promote)
 
     def _promote(self) -> None:
@@ -179,7 +240,10 @@ class WorkQueue:
         now_ns = self._clock.now_ns()
         while self._delayed and self._delayed[0][0] <= now_ns:
             instant_ns, _, key = heapq.heappop(self._delayed)
-            if self._due.get(key) == instant_ns:
+            due_ns, priority = self._due.get(key, (None, Priority.RESYNC))
+            if due_ns == instant_ns:
                 del self._due[key]
-                self.add(key)
+                self.add(key, priority)
+        self._held = {priority: until_ns for priority, until_ns in self._held.items() if until_ns > now_ns}
+        self._hand_out()
         self._set_timer()

@@ -44,6 +44,9 @@ class ScriptedVenue:
         """See `Venue.capabilities`."""
         return self.exchange.capabilities
 
+    rate_usage = ()
+    """See `Venue.rate_usage`: it tells none."""
+
     async def connect(self) -> None:
         """See `Venue.connect`."""
         if self.dead or "connect" in self.exchange.script.failing:

@@ -2,8 +2,8 @@
 
 The kernel sees `Venue` alone. `paper` is the paper exchange, made of: `paper_rules` (who trades with whom; pure),
 `paper_changes`, `paper_orders` and `paper_book` (state as a fold), `paper_market` (the tape's side of it), `paper_draft`,
-`paper_checks`, `paper_amend`, `paper_groups`, `paper_stops` and `paper_stamps` (what a request would come to),
-`paper_reports`, `paper_journal`, `paper_engine` (decides), `paper_exchange` (time, sessions, faults), `paper_faults`,
+`paper_checks`, `paper_rates`, `paper_amend`, `paper_groups`, `paper_stops` and `paper_stamps` (what a request would come
+to), `paper_reports`, `paper_journal`, `paper_engine` (decides), `paper_exchange` (time, sessions, faults), `paper_faults`,
 `paper_tape` (`paper_tape_maker`), `paper_config`, `paper_admin`, `paper_wire` and `paper_server` (the process),
 `paper_client` and `paper_link` (the ways to it).
 """
@@ -17,6 +17,9 @@ from kernel.venues.base import (
     Dedupe,
     ExecutionReport,
     ModifyRequest,
+    RateLimit,
+    RateLimitKind,
+    RateUsage,
     ReadLag,
     SubmitGroupRequest,
     SubmitRequest,
@@ -30,6 +33,7 @@ from kernel.venues.paper_faults import Fault, FaultKind, FaultPlan, FaultRates, 
 
 __all__ = [
     "AmendDialect", "AmendQuantity", "CancelRequest", "Dedupe", "ExecutionReport", "Fault", "FaultKind", "FaultPlan",
-    "FaultRates", "ModifyRequest", "Operation", "PaperConfig", "PaperExchangeOptions", "PaperVenue", "ReadLag",
-    "SubmitGroupRequest", "SubmitRequest", "Venue", "VenueCapabilities", "VenueSnapshot",
+    "FaultRates", "ModifyRequest", "Operation", "PaperConfig", "PaperExchangeOptions", "PaperVenue", "RateLimit",
+    "RateLimitKind", "RateUsage", "ReadLag", "SubmitGroupRequest", "SubmitRequest", "Venue", "VenueCapabilities",
+    "VenueSnapshot",
 ]  # fmt: skip

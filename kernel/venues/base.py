@@ -20,6 +20,7 @@ from kernel.models import Balance, ExecType, Liquidity, OrdStatus
 from kernel.order_spec import (
     AssetId,
     AssetMetadata,
+    Counter,
     InstantNs,
     Int,
     Model,
@@ -81,6 +82,65 @@ class ReadLag(Model):
         return max(self.order_ns, self.open_orders_ns, self.trades_ns)
 
 
+class Operation(StrEnum):
+    """What the venue is called for."""
+
+    SUBMIT = "SUBMIT"
+    CANCEL = "CANCEL"
+    AMEND = "AMEND"
+    CONNECT = "CONNECT"
+    ORDER = "ORDER"
+    SNAPSHOT = "SNAPSHOT"
+    ASSETS = "ASSETS"
+    SYMBOLS = "SYMBOLS"
+
+
+class RateLimitKind(StrEnum):
+    """What a rate limit counts; Binance's words."""
+
+    REQUEST_WEIGHT = "REQUEST_WEIGHT"
+    """Requests of any kind, each with its weight."""
+    ORDERS = "ORDERS"
+    """New orders."""
+
+
+class RateLimit(Model):
+    """How much a venue takes in a window of so long."""
+
+    kind: RateLimitKind
+    """What it counts."""
+    window_ns: Annotated[int, Field(gt=0)]
+    """How long the window is."""
+    limit: Annotated[int, Field(gt=0)]
+    """The largest weight that is taken in one window."""
+    aligned: bool = False
+    """Whether windows begin at fixed instants, whole multiples of their length since 1970 (Binance), and do not slide."""
+    weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(
+        default_factory=lambda: dict.fromkeys(Operation, 1), min_length=1
+    )
+    """What a call counts; one that is not named counts nothing. By default each call counts 1."""
+
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> RateLimit:
+        heaviest = max(self.weights, key=lambda operation: self.weights[operation])
+        if self.weights[heaviest] > self.limit:
+            raise ValueError(
+                f"{heaviest} weighs {self.weights[heaviest]}, more than the limit of {self.limit}: it could never be made"
+            )
+        return self
+
+
+class RateUsage(Model):
+    """A venue's own counter of one rate limit."""
+
+    kind: RateLimitKind
+    """Which limit: its kind …"""
+    window_ns: Annotated[int, Field(gt=0)]
+    """… and its window."""
+    used: Counter
+    """The weight that it has counted in the window; what others spend on the same account included."""
+
+
 class VenueCapabilities(Model):
     """What a venue can and promises. Recorded in the log, so that a replay needs no settings."""
 
@@ -118,12 +178,20 @@ class VenueCapabilities(Model):
     """Times in force taken."""
     dead_man_switch: bool = False
     """Whether the venue can cancel everything when it does not hear from us."""
-    requests_per_second: Annotated[int, Field(gt=0)] | None = None
-    """Rate limit of requests; none when there is none."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """Rate limits, each kind and window once; none when there are none."""
 
     @pydantic.field_serializer("native_groups", "order_types", "times_in_force")
     def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
         return sorted(values)
+
+    @pydantic.field_validator("rate_limits")
+    @classmethod
+    def _each_once(cls, limits: tuple[RateLimit, ...]) -> tuple[RateLimit, ...]:
+        names = {(item.kind, item.window_ns) for item in limits}
+        if len(names) < len(limits):
+            raise ValueError("two rate limits have the same kind and window: their counters could not be told apart")
+        return limits
 
     @property
     def hosts_skew_ns(self) -> int:
@@ -271,6 +339,10 @@ class Venue(Protocol):
     @property
     def capabilities(self) -> VenueCapabilities:
         """What this venue can and promises."""
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        """The venue's own counters as its newest answer told them; empty where it tells none."""
 
     async def connect(self) -> None:
         """Make the session; `NotSent` when that fails."""

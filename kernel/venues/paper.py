@@ -19,6 +19,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    RateUsage,
     SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
@@ -75,6 +76,11 @@ class PaperVenue:
     def capabilities(self) -> VenueCapabilities:
         """What this venue can; of an exchange over the wire `NotSent` before the first connect."""
         return self._link.capabilities
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        """The exchange's counters of its rate limits, as its newest answer told them; other clients' calls included."""
+        return self._link.rate_usage
 
     @property
     def exchange(self) -> PaperExchange:

@@ -17,7 +17,7 @@ import kernel.venues.paper_wire as paper_wire
 from kernel.clock import Clock
 from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
-from kernel.venues.base import VenueCapabilities
+from kernel.venues.base import RateUsage, VenueCapabilities
 from kernel.venues.paper_exchange import Answer, Request
 from kernel.venues.paper_faults import Fault, Operation
 from kernel.venues.paper_link import ReportQueue, answer_in_time
@@ -46,6 +46,10 @@ class WireLink:
         if self._capabilities is None:
             raise NotSent("the exchange was not asked yet what it can: connect first")
         return self._capabilities
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        return self._wire.rate_usage if self._wire is not None else ()
 
     async def open(self) -> None:
         await self.close()
@@ -133,6 +137,8 @@ class _Wire:
         self._lost = asyncio.Event()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
+        self.rate_usage: tuple[RateUsage, ...] = ()
+        """What the exchange has counted, as its newest answer told."""
         self._task = asyncio.get_running_loop().create_task(self._receive())
 
     @property
@@ -180,6 +186,8 @@ class _Wire:
         if "report" in message:
             self._reports.put(paper_wire.report_of_wire(message["report"]))
             return
+        if "usage" in message:
+            self.rate_usage = paper_wire.usage_of(message["usage"])
         request_id = message.get("id")
         answer = self._waiting.get(request_id) if type(request_id) is int else None
         if answer is None or answer.done():

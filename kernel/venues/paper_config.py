@@ -29,7 +29,7 @@ from kernel.order_spec import (
     TimeInForce,
     Uint64,
 )
-from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, ReadLag, VenueCapabilities
+from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, ReadLag, VenueCapabilities
 
 QUANTITY_ONE = 10**8
 """One whole coin at the quantity scale of the built-in symbols."""
@@ -112,8 +112,8 @@ class PaperConfig(Model):
     """Whether the report of a cancel tells CumQty and LeavesQty."""
     read_lag: ReadLag = ReadLag()
     """How old the state is that each query shows."""
-    requests_per_second: Annotated[int, Field(gt=0)] | None = None
-    """Requests taken in one second of the clock; none: any number."""
+    rate_limits: tuple[RateLimit, ...] = ()
+    """How much is taken in any window, by weight, of all clients together; none: any number of requests."""
     request_latency_ns: InstantNs = 0
     """How long a request travels before the engine has it."""
     answer_latency_ns: InstantNs = 0
@@ -160,7 +160,7 @@ class PaperConfig(Model):
             cancel_reports_cum_qty=self.cancel_reports_cum_qty,
             order_types=frozenset[OrderType]().union(*(symbol.order_types for symbol in self.symbols)),
             times_in_force=frozenset[TimeInForce]().union(*(symbol.times_in_force for symbol in self.symbols)),
-            requests_per_second=self.requests_per_second,
+            rate_limits=self.rate_limits,
         )
 
 

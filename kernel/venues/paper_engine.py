@@ -22,6 +22,7 @@ from kernel.venues.base import (
     Dedupe,
     ExecutionReport,
     ModifyRequest,
+    Operation,
     SubmitGroupRequest,
     SubmitRequest,
 )
@@ -35,6 +36,7 @@ from kernel.venues.paper_groups import open_group, settle
 from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_market import PaperMarket
 from kernel.venues.paper_orders import PaperOrder, PaperTrade
+from kernel.venues.paper_rates import PaperRates
 from kernel.venues.paper_reports import order_truth, report_of, status_report, trade_truth
 from kernel.venues.paper_rules import Execution, Incoming, match
 from kernel.venues.paper_stamps import Stamps
@@ -82,7 +84,7 @@ class PaperEngine:
             exec=max(self.book.last_exec_id + 1, first),
             last_ns=self.book.last_ns,
         )
-        self._rate_ns = 0
+        self.rates = PaperRates(config.rate_limits)
 
     def _recover(self, recorded: Iterable[Iterable[Change]]) -> None:
         """Fold what the journal has; its head is line 1."""
@@ -192,17 +194,9 @@ class PaperEngine:
         self.expire_due()
         return self.book.balances(as_of_ns=self._as_of(self.config.read_lag.open_orders_ns, stale_ns))
 
-    def charge(self) -> None:
-        """Count one request against the rate limit; `Rejected` with when to come back, if it is over."""
-        rate = self.config.requests_per_second
-        if rate is None:
-            return
-        now_ns, each_ns = self.clock.now_ns(), NS_PER_S // rate
-        due_ns = max(self._rate_ns, now_ns)
-        over_ns = due_ns + each_ns - (now_ns + NS_PER_S)
-        if over_ns > 0:
-            raise Rejected("Too many requests.", code="-1003", retry_after_s=over_ns / NS_PER_S)
-        self._rate_ns = due_ns + each_ns
+    def charge(self, operation: Operation, *, times: int = 1) -> None:
+        """Count a call against the rate limits; `Rejected` with when to come back, if one of them is over."""
+        self.rates.charge(operation, times, now_ns=self.clock.now_ns())
 
     def check_window(self, request: SubmitRequest | CancelRequest | SubmitGroupRequest) -> None:
         """`Rejected` when the request is past its validity, or stamped in the future."""

@@ -18,10 +18,12 @@ from typing import Any
 from kernel.clock import NS_PER_MS, Clock, SystemClock
 from kernel.errors import NotFoundError, NotSent, OutcomeUnknown, ValidationError, VenueError, Violation
 from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.venues import base
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    RateUsage,
     SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
@@ -41,6 +43,16 @@ REORDER_WAIT_NS = 50 * NS_PER_MS
 Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | tuple[str, str] | int
 """What an operation is asked with: (symbol, client order id) for `order`, the instant since when for `snapshot`."""
 Answer = ExecutionReport | tuple[ExecutionReport, ...] | VenueSnapshot | None
+
+COUNTED_AS = {
+    Operation.SUBMIT: base.Operation.SUBMIT,
+    Operation.SUBMIT_GROUP: base.Operation.SUBMIT,
+    Operation.MODIFY: base.Operation.AMEND,
+    Operation.CANCEL: base.Operation.CANCEL,
+    Operation.ORDER: base.Operation.ORDER,
+    Operation.SNAPSHOT: base.Operation.SNAPSHOT,
+}
+"""As what the rate limits count a request; a group as the orders that it has."""
 
 
 class NoAnswer(Exception):
@@ -193,7 +205,7 @@ class PaperExchange:
             self._watch_expiry()
 
     def _carry_out(self, operation: Operation, request: Request, fault: Fault | None) -> Answer:
-        self.engine.charge()
+        self._charge(operation, request)
         stale_ns = fault.delay_ns if fault is not None and fault.kind is FaultKind.SNAPSHOT_STALE else 0
         match operation, request:
             case Operation.SUBMIT, SubmitRequest():
@@ -209,6 +221,15 @@ class PaperExchange:
             case Operation.SNAPSHOT, int(since_ns):
                 return self._snapshot(since_ns, stale_ns=stale_ns, partial=_is(fault, FaultKind.SNAPSHOT_PARTIAL))
         raise OutcomeUnknown(f"the exchange cannot read this {operation} request", code="-1102")
+
+    def _charge(self, operation: Operation, request: Request) -> None:
+        times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
+        self.engine.charge(COUNTED_AS[operation], times=times)
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        """The counters of the rate limits."""
+        return self.engine.rates.usage(self.clock.now_ns())
 
     async def call(self, session: Session, operation: Operation, request: Request, fault: Fault | None) -> Answer:
         """Carry a request there and its answer back, through latency and the fault that was drawn for it.
@@ -321,10 +342,12 @@ class PaperExchange:
     # -------------------------------------------------------------------------------------------------------- queries
     def symbols(self) -> list[SymbolMetadata]:
         """The symbols that can be traded."""
+        self.engine.charge(base.Operation.SYMBOLS)
         return list(self.engine.book.symbols.values())
 
     def assets(self) -> list[AssetMetadata]:
         """The assets that the account can hold."""
+        self.engine.charge(base.Operation.ASSETS)
         return list(self.options.config.assets)
 
     def _snapshot(self, since_ns: int, *, stale_ns: int, partial: bool) -> VenueSnapshot:

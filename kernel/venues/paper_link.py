@@ -8,13 +8,14 @@ reports when its session ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import NotSent, OutcomeUnknown
 from kernel.order_spec import AssetMetadata, SymbolMetadata
-from kernel.venues.base import ExecutionReport, VenueCapabilities
+from kernel.venues.base import ExecutionReport, RateUsage, VenueCapabilities
 from kernel.venues.paper_admin import administer
 from kernel.venues.paper_exchange import Answer, NoAnswer, PaperExchange, Request, Session
 from kernel.venues.paper_faults import Fault, Operation
@@ -59,6 +60,10 @@ class Link(Protocol):
         """What the exchange can; `NotSent` before that is known."""
 
     @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        """The exchange's counters of its rate limits, as the newest answer told them."""
+
+    @property
     def reports(self) -> ReportQueue:
         """The reports of the present session."""
 
@@ -92,6 +97,7 @@ class LocalLink:
         self._owned = owned
         self._session: Session | None = None
         self._lost: asyncio.Event = asyncio.Event()
+        self.rate_usage: tuple[RateUsage, ...] = ()
 
     @property
     def capabilities(self) -> VenueCapabilities:
@@ -122,18 +128,33 @@ class LocalLink:
         session = self._connected()
         fault = self.exchange.draw(operation, request)
         if fault is None and self.exchange.immediate:
-            return self.exchange.carry_out(operation, request)
+            with self._answering():
+                return self.exchange.carry_out(operation, request)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.exchange.spawn(self._carry(session, operation, request, fault, answer))
         return await answer_in_time(answer, self._lost, clock=self.exchange.clock, timeout_s=timeout_s)
 
     async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
         self._connected()
-        return self.exchange.symbols()
+        with self._answering():
+            return self.exchange.symbols()
 
     async def assets(self, *, timeout_s: float) -> list[AssetMetadata]:
         self._connected()
-        return self.exchange.assets()
+        with self._answering():
+            return self.exchange.assets()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """An answer, a refusal too, tells what the exchange has counted."""
+        try:
+            yield
+        finally:
+            self._note_usage()
+
+    def _note_usage(self) -> None:
+        if self.exchange.running:
+            self.rate_usage = self.exchange.rate_usage
 
     async def admin(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
         return administer(self.exchange, op, params)
@@ -164,9 +185,11 @@ class LocalLink:
             return
         except Exception as error:
             if not answer.done():
+                self._note_usage()
                 answer.set_exception(error)
             return
         if not answer.done():
+            self._note_usage()
             answer.set_result(result)
 
 

@@ -233,6 +233,8 @@ class Connection:
         self._send({"id": request_id, "error": paper_wire.error_value(error)})
 
     def _send(self, message: dict[str, Any]) -> None:
+        if self._exchange.running and (usage := self._exchange.rate_usage):
+            message["usage"] = paper_wire.usage_value(usage)
         self._write(paper_wire.line(message))
 
     def _write(self, line: bytes) -> None:

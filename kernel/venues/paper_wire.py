@@ -1,7 +1,8 @@
 """The lines that a paper exchange and its client exchange: JSON objects, one a line, UTF-8.
 
 Used by `paper_server` and `paper_client`, so that both sides have one idea of it. A client sends `{"id", "op", "params"}`
-(parameters may also stand beside `op`); an answer is `{"id", "result"}` or `{"id", "error": {"type", "text", …}}`; a report
+(parameters may also stand beside `op`); an answer is `{"id", "result"}` or `{"id", "error": {"type", "text", …}}`, with
+`"usage": [{"kind", "window_ns", "used"}, …]` beside it where the exchange has rate limits; a report
 comes unasked as `{"report": {…}}` on connections that said `subscribe`. Operations are `hello`, `subscribe`, `symbols`,
 `assets`, those of the port, and the acts of `paper_admin`. Reports travel without `raw`, which is their own text.
 """
@@ -9,6 +10,7 @@ comes unasked as `{"report": {…}}` on connections that said `subscribe`. Opera
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from kernel.errors import (
@@ -24,6 +26,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    RateUsage,
     SubmitGroupRequest,
     SubmitRequest,
     VenueCapabilities,
@@ -173,7 +176,7 @@ def error_value(error: KernelError) -> dict[str, Any]:
     if isinstance(error, VenueError):
         value |= {"text": error.text, "code": error.code}
     if isinstance(error, Rejected):
-        value["retry_after_s"] = error.retry_after_s
+        value |= {"retry_after_s": error.retry_after_s, "rate_limit": error.rate_limit}
     if isinstance(error, OutcomeUnknown):
         value["duplicate"] = error.duplicate
     return value
@@ -186,7 +189,9 @@ def error_of(value: Any) -> KernelError:
     code = None if code is None else plain(code)
     match fields.get("type"):
         case "Rejected" if is_wait(fields.get("retry_after_s")):
-            return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"))
+            limit = fields.get("rate_limit")
+            rate_limit = None if limit is None else plain(limit)
+            return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"), rate_limit=rate_limit)
         case "NotSent":
             return NotSent(text, code=code)
         case "ValidationError":
@@ -195,6 +200,18 @@ def error_of(value: Any) -> KernelError:
             return NotFoundError(text)
         case _:
             return OutcomeUnknown(text, code=code, duplicate=bool(fields.get("duplicate")))
+
+
+def usage_value(usage: Iterable[RateUsage]) -> list[dict[str, Any]]:
+    """What the exchange has counted, as a JSON value."""
+    return [item.model_dump(mode="json") for item in usage]
+
+
+def usage_of(value: Any) -> tuple[RateUsage, ...]:
+    """A JSON value as what the exchange has counted; `ValueError` when it is not that."""
+    if not isinstance(value, list):
+        raise ValueError("usage is a list")
+    return tuple(map(RateUsage.model_validate, value))
 
 
 def plain(value: Any) -> str:

@@ -23,6 +23,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    RateUsage,
     SubmitRequest,
     Venue,
     VenueCapabilities,
@@ -66,6 +67,10 @@ class ListeningVenue:
     @property
     def capabilities(self) -> VenueCapabilities:
         return VenueCapabilities(validity_window_ns=5_000_000_000)
+
+    @property
+    def rate_usage(self) -> tuple[RateUsage, ...]:
+        return ()
 
     async def connect(self) -> None:
         return

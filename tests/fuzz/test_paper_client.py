@@ -38,21 +38,23 @@ BALANCE = {"asset_id": "BTC", "total": 1, "locked": 0, "free": 1}
 SNAPSHOT = {
     "open_orders": [REPORT], "fills": [FILL], "balances": {"BTC": BALANCE}, "complete": True, "began_ns": 1, "ended_ns": 1,
 }  # fmt: skip
+USAGE = [{"kind": "REQUEST_WEIGHT", "window_ns": 60_000_000_000, "used": 4}]
 ANSWERS: dict[str, Any] = {
-    "submit": {"id": REQUEST_ID, "result": REPORT},
+    "submit": {"id": REQUEST_ID, "result": REPORT, "usage": USAGE},
     "cancel": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "CANCELED", "orig_client_order_id": "b"}},
     "modify": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "REPLACED", "orig_client_order_id": "b"}},
     "submit_group": {
         "id": REQUEST_ID,
         "result": [REPORT, {**REPORT, "client_order_id": "b", "exchange_order_id": "2"}],
     },
-    "order": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "ORDER_STATUS"}},
+    "order": {"id": REQUEST_ID, "result": {**REPORT, "exec_type": "ORDER_STATUS"}, "usage": USAGE},
     "snapshot": {"id": REQUEST_ID, "result": SNAPSHOT},
     "symbols": {"id": REQUEST_ID, "result": [PaperConfig().symbols[0].model_dump(mode="json")]},
     "assets": {"id": REQUEST_ID, "result": [PaperConfig().assets[0].model_dump(mode="json")]},
 }
 ERRORS: tuple[dict[str, Any], ...] = (
     {"type": "Rejected", "text": "no", "code": "-1013", "retry_after_s": 1.5},
+    {"type": "Rejected", "text": "too many", "code": "-1003", "retry_after_s": 2, "rate_limit": "REQUEST_WEIGHT"},
     {"type": "NotSent", "text": "not sent"},
     {"type": "OutcomeUnknown", "text": "?", "code": "503", "duplicate": True},
     {"type": "ValidationError", "text": "bad"},

@@ -22,6 +22,7 @@ from kernel.log import batch
 from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
 from kernel.reconciler import ReconciliationEngine
+from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter, Source
 from projections import state as states
 
@@ -267,7 +268,7 @@ def a_partial_list_is_believed() -> list[Patch]:
 async def believing_look(
     self: looks.VenueLooker, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
-    snapshot = await self._ask(self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
     return looks.look_of(snapshot, client_order_id, exchange_order_id)
 
 
@@ -390,7 +391,7 @@ def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
 
     async def settle(self: ReconciliationEngine, intent: Any, order: Any, attempt: Any, *more: Any) -> Any:
         if attempt.outcome is AttemptOutcome.PENDING:
-            from kernel.reconciler import Done
+            from kernel.runs import Done
 
             return Done("its call will report")
         return await honest(self, intent, order, attempt, *more)
@@ -492,6 +493,16 @@ def a_group_in_two_appends() -> list[Patch]:
     return [(commands.CommandHandler, "_append", append)]
 
 
+def who_lacks_room_waits_for_ever() -> list[Patch]:
+    """Section 7: what waits for the rate budget goes on when there is room."""
+    honest = WorkQueue.hold
+
+    def hold(self: WorkQueue, key: str, priority: Priority, until_ns: int) -> None:
+        honest(self, key, priority, until_ns + 3_600 * NS_PER_S)
+
+    return [(WorkQueue, "hold", hold)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -509,6 +520,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         a_batch_is_folded_once,
         the_other_leg_stays, children_before_the_parent, each_child_for_itself, siblings_do_not_shrink,
         a_sibling_is_sent_all_the_same, an_excess_is_not_told, a_group_in_two_appends,
+        who_lacks_room_waits_for_ever,
     )
 }  # fmt: skip
 """Every bug by its name."""

@@ -37,7 +37,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "skew": ("0", "0", "0.2"),  # seconds between the clocks
     "cancel-total": ("yes", "yes", "no"),
     "latency": ("0", "0.02", "0.2"),  # seconds there, and back
-    "rate": ("none", "none", "none", "20"),  # requests per second
+    "rate": ("none", "8/told", "weighed/told", "8"),  # requests per second, or by weight; told: the kernels know
     "funds": ("plenty", "plenty", "scarce"),
     "commit": ("0", "0.002", "0.02"),  # seconds that a commit may take
     "lease": ("lock", "session"),  # kept by a paused process, or lost with its session

@@ -33,11 +33,14 @@ from kernel.venues.base import (
     Dedupe,
     ExecutionReport,
     ModifyRequest,
+    RateLimit,
+    RateLimitKind,
     ReadLag,
     SubmitGroupRequest,
     SubmitRequest,
     VenueSnapshot,
 )
+from kernel.venues.base import Operation as Counted
 from kernel.venues.paper import PaperVenue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from kernel.venues.paper_engine import order_truth
@@ -390,6 +393,9 @@ class World:
         )
         options = PaperExchangeOptions(tape=(), symbol=SYMBOLS[0], speed="step", seed=plan.seed, config=config)
         self.exchange = SimExchange(options, self)
+        if not plan.world["rate"].endswith("/told"):
+            told = self.exchange.capabilities.model_copy(update={"rate_limits": ()})
+            self.exchange.capabilities = told
         self.recorder = MemoryRecorder()
         self.recorder.writer = Writer(os_user="sim", host="sim", pid=1)
         Opener("paper", self.clock, SeededIds(plan.seed), LogSettings(), True).memory(self.recorder)
@@ -494,6 +500,20 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
+def rate_limits(rate: str) -> tuple[RateLimit, ...]:
+    """What the exchange takes: so many requests a second, or a weight of requests and a number of orders."""
+    if rate == "none":
+        return ()
+    if rate != "weighed":
+        return (RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=NS_PER_S, limit=int(rate)),)
+    heavy = {Counted.SUBMIT: 1, Counted.AMEND: 1, Counted.CANCEL: 1, Counted.ORDER: 2, Counted.SNAPSHOT: 6}
+    orders = {Counted.SUBMIT: 1, Counted.AMEND: 1}
+    return (
+        RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=3 * NS_PER_S, limit=30, weights=heavy),
+        RateLimit(kind=RateLimitKind.ORDERS, window_ns=2 * NS_PER_S, limit=6, weights=orders),
+    )
+
+
 def paper_config(plan: Plan) -> PaperConfig:
     """What the exchange is like."""
     world = plan.world
@@ -516,7 +536,7 @@ def paper_config(plan: Plan) -> PaperConfig:
         lookup_closed=world["lookup"] == "closed",
         cancel_reports_cum_qty=world["cancel-total"] == "yes",
         read_lag=ReadLag(**lags),
-        requests_per_second=None if world["rate"] == "none" else int(world["rate"]),
+        rate_limits=rate_limits(world["rate"].removesuffix("/told")),
         request_latency_ns=seconds(world["latency"]),
         answer_latency_ns=seconds(world["latency"]),
         native_groups=frozenset(OcoMode) - {OcoMode.NONE} if world.get("groups") == "venue" else frozenset(),

@@ -24,10 +24,12 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.readiness import CONDITIONS
-from kernel.workqueue import WorkQueue
+from kernel.workqueue import Priority, WorkQueue
 from tests.paper_world import HandClock
 
-LABELS = {"name", "kind", "outcome", "scope", "result", "operation", "type", "status"}
+LABELS = {
+    "name", "kind", "outcome", "scope", "result", "operation", "type", "status", "limit", "window", "priority",
+}  # fmt: skip
 """Closed sets, all of them: neither an order nor an intent nor a symbol is among them."""
 
 
@@ -46,6 +48,7 @@ def test_every_series_is_there_from_the_beginning() -> None:
     assert {labels[0] for labels in metrics.findings.combinations} == set(FindingKind)
     assert {labels[0] for labels in metrics.live_intents.combinations} == set(ReconciliationStatus)
     assert {labels[0] for labels in metrics.conditions.combinations} == set(CONDITIONS)
+    assert {labels[2] for labels in metrics.budget_waits.combinations} == {priority.name for priority in Priority}
     assert len(metrics.looks.combinations) == len(LookScope) * len(LookResult)
 
 

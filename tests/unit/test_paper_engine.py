@@ -16,6 +16,7 @@ from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, Ou
 from kernel.models import ExecType, Liquidity, OrdStatus
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 from kernel.venues import Dedupe, ModifyRequest, ReadLag
+from kernel.venues.base import Operation, RateLimit, RateLimitKind
 from kernel.venues.paper_journal import Journal
 from tests.paper_world import (
     BUY,
@@ -224,16 +225,17 @@ def test_a_tick_can_change() -> None:
 
 
 def test_the_rate_limit_says_when_to_come_back() -> None:
-    """A burst of one second's requests passes; the next learns how long to wait, and passes then."""
-    bench = Bench(requests_per_second=5)
+    """A burst up to the limit passes; the next learns when the oldest no longer counts, and passes then."""
+    bench = Bench(rate_limits=(RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=NS_PER_S, limit=5),))
     for _ in range(5):
-        bench.engine.charge()
+        bench.engine.charge(Operation.ORDER)
+        bench.clock.forward(0.1)
     with pytest.raises(Rejected) as caught:
-        bench.engine.charge()
-    assert caught.value.code == "-1003"
-    assert caught.value.retry_after_s == pytest.approx(0.2)
+        bench.engine.charge(Operation.ORDER)
+    assert (caught.value.code, caught.value.rate_limit) == ("-1003", "REQUEST_WEIGHT")
+    assert caught.value.retry_after_s == pytest.approx(0.5)
     bench.clock.forward(caught.value.retry_after_s or 0)
-    bench.engine.charge()
+    bench.engine.charge(Operation.ORDER)
 
 
 @pytest.mark.parametrize(

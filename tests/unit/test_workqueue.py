@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from kernel.clock import NS_PER_S, LoopClock
-from kernel.workqueue import Priority, WorkQueue
+from kernel.workqueue import HEAD_START_NS, Priority, WorkQueue
 from tests.paper_world import HandClock
 
 pytestmark = pytest.mark.looptime
@@ -64,7 +64,7 @@ async def test_a_higher_priority_comes_first(queue: WorkQueue) -> None:
 async def test_nothing_starves(queue: WorkQueue) -> None:
     """A resync that has waited longer than a cancel's head start goes before a fresh cancel."""
     queue.add("old", Priority.RESYNC)
-    await asyncio.sleep(int(Priority.CANCEL) + 1)
+    await asyncio.sleep(Priority.CANCEL * HEAD_START_NS / NS_PER_S + 1)
     queue.add("fresh", Priority.CANCEL)
     assert await take(queue) == "old"
 
@@ -135,6 +135,18 @@ async def test_being_ready_ends_a_delay(queue: WorkQueue) -> None:
     assert await is_empty(queue)
 
 
+async def test_a_delayed_key_comes_back_as_what_it_was(queue: WorkQueue) -> None:
+    """A cancel that is to be tried again later is a cancel then: it goes before what was there already."""
+    queue.add("cancel", Priority.CANCEL)
+    await take(queue)
+    queue.add_at("cancel", LoopClock().now_ns() + 5 * NS_PER_S)
+    queue.done("cancel")
+    queue.add("submit", Priority.SUBMIT)
+    queue.add("resync", Priority.RESYNC)
+    await asyncio.sleep(6)
+    assert [await take(queue) for _ in range(3)] == ["cancel", "submit", "resync"]
+
+
 async def test_a_delay_set_while_worked_on_waits_for_done(queue: WorkQueue) -> None:
     """A delayed key whose time comes while a worker has it runs after `done`, not beside it."""
     queue.add("a")
@@ -165,6 +177,65 @@ async def test_a_canceled_wait_loses_no_key(queue: WorkQueue) -> None:
     assert queue.pending <= 1
     queue.add("a")
     assert await take(queue) == "a"
+
+
+async def test_what_has_to_wait_holds_its_line(queue: WorkQueue) -> None:
+    """A submit for which there is no room keeps its place, and no other submit is handed out before it; cancels are."""
+    clock = LoopClock()
+    for key in ("s1", "s2"):
+        queue.add(key, Priority.SUBMIT)
+    assert await take(queue) == "s1"
+    until_ns = clock.now_ns() + 20 * NS_PER_S
+    queue.hold("s1", Priority.SUBMIT, until_ns)
+    queue.done("s1")
+    queue.add("c", Priority.CANCEL)
+    assert await take(queue) == "c"
+    await asyncio.sleep(10)
+    queue.add("s3", Priority.SUBMIT)
+    assert await is_empty(queue)
+    assert (len(queue), queue.pending) == (3, 4)
+    assert [await queue.get() for _ in range(3)] == ["s1", "s2", "s3"]
+    assert until_ns <= clock.now_ns() < until_ns + NS_PER_S // 100
+
+
+async def test_a_held_key_is_free_where_it_stands_higher(queue: WorkQueue) -> None:
+    """An order that waits to be placed and is to be canceled goes to the cancels' line, which is not held."""
+    queue.add("a", Priority.SUBMIT)
+    await take(queue)
+    queue.hold("a", Priority.SUBMIT, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.done("a")
+    assert await is_empty(queue)
+    queue.add("a", Priority.CANCEL)
+    assert await take(queue) == "a"
+
+
+async def test_several_that_have_to_wait_keep_their_order(queue: WorkQueue) -> None:
+    """Whichever worker is through first, those who go back stand as they stood, before all who came later."""
+    for key in ("a", "b", "c"):
+        queue.add(key, Priority.SUBMIT)
+    until_ns = LoopClock().now_ns() + NS_PER_S
+    for _ in range(3):
+        taken = [await take(queue) for _ in range(3)]
+        queue.add("b", Priority.RESYNC)
+        for key in reversed(taken):
+            queue.hold(key, Priority.SUBMIT, until_ns)
+            queue.done(key)
+        await asyncio.sleep(1.1)
+        queue.add("d", Priority.SUBMIT)
+        assert taken == ["a", "b", "c"]
+
+
+async def test_room_before_its_time_is_used(queue: WorkQueue) -> None:
+    """Released, what was held is handed out at once."""
+    queue.add("a", Priority.CANCEL)
+    await take(queue)
+    queue.hold("a", Priority.CANCEL, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.done("a")
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    queue.release()
+    assert await waiting == "a"
 
 
 async def test_it_drains_once_nobody_works(queue: WorkQueue) -> None:
@@ -206,6 +277,17 @@ class QueueModel(RuleBasedStateMachine):
         self.queue.add(key, priority)
         (self.again if key in self.working else self.ready).add(key)
 
+    @precondition(lambda self: self.working)
+    @rule(data=st.data(), priority=st.sampled_from(Priority))
+    def put_back(self, data: st.DataObject, priority: Priority) -> None:
+        """A key has to wait for room, which comes before anybody looks again."""
+        key = data.draw(st.sampled_from(sorted(self.working)))
+        self.loop.run_until_complete(self._hold(key, priority))
+        self.again.add(key)
+
+    async def _hold(self, key: str, priority: Priority) -> None:
+        self.queue.hold(key, priority, self.clock.now_ns())
+
     @rule()
     def time_passes(self) -> None:
         """The clock moves, so that ranks differ."""
@@ -237,6 +319,34 @@ class QueueModel(RuleBasedStateMachine):
         """As many keys are ready, and pending, as the sets have."""
         assert len(self.queue) == len(self.ready)
         assert self.queue.pending == len(self.ready) + len(self.working)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 3_000)), min_size=1, max_size=150)
+)
+def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
+    """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
+    clock, loop = HandClock(), asyncio.new_event_loop()
+    queue = WorkQueue(clock)
+    came_ns: dict[str, tuple[int, Priority]] = {}
+
+    def take_one() -> None:
+        key = loop.run_until_complete(queue.get())
+        queue.done(key)
+        taken_ns, priority = came_ns.pop(key)
+        for left_ns, left_as in came_ns.values():
+            assert left_ns - left_as * HEAD_START_NS >= taken_ns - priority * HEAD_START_NS
+
+    for number, (priority, takes, pause_ms) in enumerate(adds):
+        clock.forward(pause_ms / 1000)
+        came_ns[str(number)] = (clock.now_ns(), priority)
+        queue.add(str(number), priority)
+        for _ in range(min(takes, len(came_ns))):
+            take_one()
+    while came_ns:
+        take_one()
+    loop.close()
 
 
 def test_it_is_like_its_model() -> None:

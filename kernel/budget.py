@@ -1,0 +1,365 @@
+"""How much may still be asked of one venue: its rate limits, and who goes first where they do not suffice for all.
+
+`RateBudget` is arithmetic over instants that it is given: no clock, no I/O. `VenueBudget` is the same in time, for those
+who call the venue: the reconciler asks before a run acts, the sender, the looker and the session spend. Apart from backoff:
+backoff is one intent's, and in the log; this is the venue's, and in memory (a new leader learns from the venue's counters).
+
+Promises, as long as nobody else spends and nothing arrives after it was given up: in any window no more is spent than its
+limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also
+one that the venue refused. What is reserved is spent by cancels alone, half of it also by settling, which gets no more than
+half of a limit. Of those that lack the same room the higher priority goes first; one that got nothing for the time of
+ageing goes before it, once: nothing starves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from kernel.clock import NS_PER_MS, NS_PER_S, Clock
+from kernel.errors import NotSent, Rejected
+from kernel.metrics import Metrics, window_label
+from kernel.settings import KernelSettings, ns
+from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
+from kernel.workqueue import Priority
+
+RESOLUTION = 1_000
+"""What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
+GRACE_NS = 250 * NS_PER_MS
+"""How long others wait for one whose room has come: its worker may be busy."""
+QUESTIONS_SHARE = 0.5
+"""Of each limit, the most that settling gets: what can never be settled is asked for without end."""
+
+
+class Window:
+    """What was spent in a window of one limit, and the most that may be."""
+
+    def __init__(self, window_ns: int, cap: int, *, aligned: bool = False, skew_ns: int = 0) -> None:
+        """Of windows that are `aligned`, the venue's clock decides in which a call counts: it may be `skew_ns` off."""
+        self.window_ns = window_ns
+        self.cap = cap
+        self._aligned = aligned
+        self._skew_ns = skew_ns
+        self.under_way = 0
+        """Weight of the calls that have not ended."""
+        self._spent: deque[list[int]] = deque()
+        """[first instant, last instant, weight], oldest first."""
+        self._sum = 0
+
+    def used(self, now_ns: int) -> int:
+        """What counts now."""
+        if self._spent and (ahead_ns := self._spent[-1][1] - now_ns) > 0:  # the clock was set back
+            self._spent = deque([first - ahead_ns, last - ahead_ns, spent] for first, last, spent in self._spent)
+        while self._spent and self.counts_until(self._spent[0][1]) <= now_ns:
+            self._sum -= self._spent.popleft()[2]
+        return self._sum + self.under_way
+
+    def counts_until(self, spent_ns: int) -> int:
+        """When what was spent by an instant no longer counts."""
+        if not self._aligned:
+            return spent_ns + self.window_ns
+        latest_ns = spent_ns + self._skew_ns
+        return latest_ns - latest_ns % self.window_ns + self.window_ns + self._skew_ns
+
+    def spend(self, weight: int, now_ns: int) -> None:
+        """So much was spent at this instant, or before."""
+        self._sum += weight
+        newest = self._spent[-1] if self._spent else None
+        if newest is not None and now_ns - newest[0] <= self.window_ns // RESOLUTION:
+            newest[1] = max(newest[1], now_ns)
+            newest[2] += weight
+        else:
+            self._spent.append([now_ns, now_ns, weight])
+
+    def told(self, used: int, *, began_ns: int, now_ns: int) -> None:
+        """The venue has counted so much, as it says in answer to a question that began then. What we know nothing of was
+        spent by others: just now, or in the window that the question was for."""
+        spent_ns = began_ns if self._aligned else now_ns
+        unknown = used - self.used(now_ns)
+        if unknown > 0 and self.counts_until(spent_ns) > now_ns:
+            self.spend(unknown, spent_ns)
+
+    def room_at(self, weight: int, now_ns: int) -> int:
+        """When so much fits, if nothing more is spent until then; now, where it does. What is heavier than the cap fits
+        into an empty window."""
+        excess = self.used(now_ns) + min(weight, self.cap) - self.cap
+        if excess <= 0:
+            return now_ns
+        for _, last_ns, spent in self._spent:
+            excess -= spent
+            if excess <= 0:
+                return self.counts_until(last_ns)
+        return self.counts_until(now_ns)  # what is under way has to end first
+
+
+class LimitWindows:
+    """One rate limit, and what was spent of it: of the whole, and of the parts that the lower priorities may have."""
+
+    def __init__(self, limit: RateLimit, reserved_share: float, *, skew_ns: int = 0) -> None:
+        self.limit = limit
+        self.reserved = reserved_of(limit, reserved_share)
+        caps = (
+            limit.limit,
+            limit.limit - (self.reserved + 1) // 2,
+            max(1, int(limit.limit * QUESTIONS_SHARE)),
+            limit.limit - self.reserved,
+        )
+        self.windows = tuple(Window(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
+        self.whole, guarded, questions, others = self.windows
+        self._spent_in: dict[Priority, tuple[Window, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
+        """Where each priority spends, the widest window first."""
+        self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.SETTLE: (self.whole, guarded, questions)}
+
+    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[Window, int]]:
+        """Where these calls are spent, and how much there."""
+        weight = sum(self.limit.weights.get(call, 0) for call in calls)
+        return [(window, weight) for window in self._spent_in[priority]] if weight else []
+
+
+def reserved_of(limit: RateLimit, share: float) -> int:
+    """What of a limit is kept for cancels: at least one of them, never all; nothing where they are not counted."""
+    cancel = limit.weights.get(Operation.CANCEL, 0)
+    return min(limit.limit - 1, max(cancel, int(limit.limit * share))) if cancel and share else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There is no room yet."""
+
+    until_ns: int
+    """When to ask again."""
+    limits: tuple[RateLimit, ...]
+    """Where there is none."""
+    reason: str
+
+
+@dataclass(slots=True)
+class Grant:
+    """What one call may spend."""
+
+    began_ns: int
+    parts: list[tuple[Window, int]]
+    sent: bool = False
+    """Whether it may have left; if not, what it was granted is free again."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A priority that lacks room."""
+
+    since_ns: int
+    """Since when it was not served."""
+    until_ns: int
+    """When its room comes."""
+    windows: set[Window]
+    """Where it lacks room: who spends there as well may have to wait for it."""
+
+
+class BudgetSpent(Exception):
+    """A run needs one call more than there is room for; nothing was sent."""
+
+    def __init__(self, wait: Wait, *, priority: Priority, call: Operation) -> None:
+        self.wait = wait
+        self.priority = priority
+        self.call = call
+        super().__init__(wait.reason)
+
+
+@dataclass
+class RateBudget:
+    """One venue's rate limits over time."""
+
+    reserved_share: float = 0.2
+    ageing_ns: int = 30 * NS_PER_S
+    limits: list[LimitWindows] = field(default_factory=list)
+    _waiting: dict[Priority, Waiting] = field(default_factory=dict)
+    _closed: dict[str, int] = field(default_factory=dict)
+    """Until when the venue takes no more, by kind of limit."""
+
+    def declare(self, limits: Sequence[RateLimit], *, skew_ns: int = 0) -> None:
+        """These are the limits from now on; what was spent of those that stay still counts."""
+        known = {item.limit.model_dump_json(): item for item in self.limits}
+        self.limits = [
+            known.get(limit.model_dump_json()) or LimitWindows(limit, self.reserved_share, skew_ns=skew_ns)
+            for limit in limits
+        ]
+
+    def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> Wait | None:
+        """None where there is room for all these calls; else when to ask again. Who is told to wait is waited for."""
+        if not calls:
+            return None
+        windows = {window for window, _ in self._parts(priority, calls)}
+        lacking = self._lacking(priority, calls, now_ns)
+        until_ns, reason = max((self._closed_until(calls, now_ns), *lacking.values())), "it is used up"
+        if until_ns <= now_ns:
+            rival = self._rival(priority, windows, now_ns)
+            if rival is None:
+                return None
+            turn_ns = self._waiting[rival].until_ns
+            until_ns = turn_ns if turn_ns > now_ns else turn_ns + GRACE_NS + 1
+            reason = f"{rival.name} goes first"
+        where = set(lacking) or windows
+        self._note_waiting(priority, where, until_ns, now_ns)
+        limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
+        return Wait(until_ns, limits, f"waiting for room in the venue's rate limit: {reason}")
+
+    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[Window, int]:
+        """Where there is no room, and when there is. Of one limit the narrowest such window: as long as that is full,
+        nobody needs to leave room in the wider ones."""
+        lacking: dict[Window, int] = {}
+        for item in self.limits:
+            found = [
+                (window, at_ns)
+                for window, weight in item.parts(priority, calls)
+                if (at_ns := window.room_at(weight, now_ns)) > now_ns
+            ]
+            lacking |= found[-1:]
+        return lacking
+
+    def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Grant:
+        """Have a call counted before it leaves (as so many, where it has as many orders), until `settle`. Raises
+        `BudgetSpent` where there is no room."""
+        calls = (call,) * times
+        if (wait := self.wait(priority, calls, now_ns)) is not None:
+            raise BudgetSpent(wait, priority=priority, call=call)
+        grant = Grant(now_ns, self._parts(priority, calls))
+        for window, weight in grant.parts:
+            window.under_way += weight
+        if (known := self._waiting.get(priority)) is not None:
+            known.since_ns = known.until_ns = now_ns
+        return grant
+
+    def settle(self, grant: Grant, now_ns: int) -> bool:
+        """The call has ended, or was never made; whether that makes room. Once is enough: again it changes nothing."""
+        parts, grant.parts = grant.parts, []
+        for window, weight in parts:
+            window.under_way -= weight
+            if grant.sent:
+                window.spend(weight, now_ns)
+        return bool(parts) and not grant.sent
+
+    def tell(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
+        """The venue's own counters, in answer to a call that began then. Where they are smaller than ours they are old."""
+        for usage in usages:
+            for item in self.limits:
+                if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
+                    item.whole.told(usage.used, began_ns=began_ns, now_ns=now_ns)
+
+    def close(self, kind: str, until_ns: int) -> None:
+        """The venue takes nothing more that a limit of this kind counts, until then."""
+        self._closed[kind] = max(until_ns, self._closed.get(kind, until_ns))
+
+    def _closed_until(self, calls: Sequence[Operation], now_ns: int) -> int:
+        self._closed = {kind: until_ns for kind, until_ns in self._closed.items() if until_ns > now_ns}
+        return max((until_ns for kind, until_ns in self._closed.items() if self._counts(kind, calls)), default=now_ns)
+
+    def _counts(self, kind: str, calls: Sequence[Operation]) -> bool:
+        """Whether a limit of this kind counts one of the calls; one that was not declared counts all."""
+        limits = [item.limit for item in self.limits if item.limit.kind == kind]
+        return not limits or any(call in limit.weights for limit in limits for call in calls)
+
+    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[Window, int]]:
+        return [part for item in self.limits for part in item.parts(priority, calls)]
+
+    def _note_waiting(self, priority: Priority, windows: set[Window], until_ns: int, now_ns: int) -> None:
+        known = self._waiting.get(priority)
+        forgotten = known is None or now_ns > known.until_ns + self.ageing_ns
+        since_ns = now_ns if known is None or forgotten else known.since_ns
+        self._waiting[priority] = Waiting(since_ns, until_ns, windows)
+
+    def _rival(self, priority: Priority, windows: set[Window], now_ns: int) -> Priority | None:
+        """Who goes first, where these windows are spent: the first of those that wait, if it is not this one."""
+        turns = [(self._turn(priority, now_ns), priority)]
+        for other, waiting in self._waiting.items():
+            waits = other is not priority and now_ns <= waiting.until_ns + GRACE_NS
+            if waits and not windows.isdisjoint(waiting.windows):
+                turns.append((self._turn(other, now_ns), other))
+        _, first = min(turns)
+        return None if first is priority else first
+
+    def _turn(self, priority: Priority, now_ns: int) -> tuple[int, int]:
+        """Smaller goes first: who waits for longer than the ageing by how long it does, then others by priority."""
+        known = self._waiting.get(priority)
+        overdue = known is not None and known.since_ns + self.ageing_ns < now_ns
+        return (known.since_ns if known is not None and overdue else now_ns, -priority)
+
+
+class VenueBudget:
+    """The budget of the venue that a kernel leads at."""
+
+    def __init__(self, venue: Venue, *, clock: Clock, settings: KernelSettings, metrics: Metrics) -> None:
+        self._venue = venue
+        self._clock = clock
+        self._metrics = metrics
+        self._budget = RateBudget(settings.budget_reserved_share, ns(settings.budget_ageing_s))
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when there may be room sooner than was told."""
+
+    def declare(self) -> None:
+        """Keep to the limits that the venue declares, from now on."""
+        capabilities = self._venue.capabilities
+        self._budget.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
+
+    def wait(self, priority: Priority, *calls: Operation) -> Wait | None:
+        """None where there is room for all these calls at once; else when to ask again."""
+        wait = self._budget.wait(priority, calls, self._clock.now_ns())
+        return None if wait is None else self._counted(wait, priority)
+
+    async def room(self, priority: Priority, call: Operation) -> None:
+        """Return once there is room for a call. For who has the time; a worker has not."""
+        while (wait := self.wait(priority, call)) is not None:
+            await self._clock.sleep_until(wait.until_ns)
+
+    @contextmanager
+    def granted(self, priority: Priority, call: Operation, *, times: int = 1) -> Iterator[Grant]:
+        """Around a call and all that must come before it. Raises `BudgetSpent` where there is no room."""
+        try:
+            grant = self._budget.take(priority, call, self._clock.now_ns(), times=times)
+        except BudgetSpent as spent:
+            self._counted(spent.wait, priority)
+            raise
+        try:
+            yield grant
+        finally:
+            self._end(grant)
+
+    @contextmanager
+    def calling(self, grant: Grant) -> Iterator[None]:
+        """Around the call itself: whether it left, and what the venue says of its limits."""
+        grant.sent = True
+        try:
+            yield
+        except NotSent:
+            grant.sent = False
+            raise
+        except Rejected as refusal:
+            self._note_refusal(refusal)
+            raise
+        finally:
+            self._end(grant)
+            self._budget.tell(self._venue.rate_usage, began_ns=grant.began_ns, now_ns=self._clock.now_ns())
+
+    def _end(self, grant: Grant) -> None:
+        if self._budget.settle(grant, self._clock.now_ns()):
+            self.on_room()
+
+    def _note_refusal(self, refusal: Rejected) -> None:
+        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
+            self._budget.close(refusal.rate_limit, self._clock.now_ns() + ns(refusal.retry_after_s))
+
+    def _counted(self, wait: Wait, priority: Priority) -> Wait:
+        for limit in wait.limits:
+            self._metrics.budget_waits.add(limit.kind, window_label(limit.window_ns), priority.name)
+        return wait
+
+    def observe(self) -> None:
+        """Set the metrics that are measured when somebody asks. Of limits under one label the fullest is told."""
+        now_ns = self._clock.now_ns()
+        by_fullness = sorted(self._budget.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
+        for item in by_fullness:
+            labels = (item.limit.kind, window_label(item.limit.window_ns))
+            self._metrics.budget_used.set(item.whole.used(now_ns), *labels)
+            self._metrics.budget_limit.set(item.limit.limit, *labels)
+            self._metrics.budget_reserved.set(item.reserved, *labels)
