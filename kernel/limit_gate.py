@@ -270,13 +270,14 @@ class LimitGate:
 
         Commands per second are left out: when each will be given is not known.
         """
-        settings = self._settings()
+        if not (settings := self._settings()):
+            return []
         found: list[tuple[str, Violation]] = []
         held: list[Hold] = []
         changes = [(name, self._change(self._state.record(name), order), symbol) for name, order, symbol in orders]
         tried = [(item, self._exceeded) for item in changes]
         tried += [(item, self._exceeded_in_group) for mode, members in groups for item in group_changes(mode, members)]
-        for (intent_id, change, symbol), exceeded in tried if settings else ():
+        for (intent_id, change, symbol), exceeded in tried:
             found += [(intent_id, item) for item in exceeded(intent_id, change, symbol, settings)]
             held.append(hold_of(self._state.record(intent_id), change))
             self._holds.add(held[-1])

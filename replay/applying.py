@@ -255,11 +255,11 @@ class Planner:
             self._check_new(manifest, order, symbol, waits=waits)
             step = OrderStep(manifest, order, symbol, None, Action.CREATED)
         else:
-            action = action_for(known, manifest, order)
-            if known.order != order:
+            foreign = foreign_to(known, group)
+            if known.order != order and not foreign:
                 self._check_change(manifest, known, order, symbol)
-            conflict = foreign_to(known, group) or conflict_of(self._state, known, order)
-            step = OrderStep(manifest, order, symbol, known, action, conflict)
+            conflict = foreign or conflict_of(self._state, known, order)
+            step = OrderStep(manifest, order, symbol, known, action_for(known, manifest, order), conflict)
         return step if len(self.problems) == before else None
 
     def _symbol(self, manifest: OrderManifest) -> SymbolMetadata | None:
@@ -318,10 +318,18 @@ def foreign_to(known: OrderIntent, group_id: str | None) -> str:
     return f"it belongs to the group {known.group_id}: choose another name"
 
 
+def is_of(known: OrderIntent | None, group_id: str) -> bool:
+    """Whether an intent names a group; a store's write may, of one that was never placed."""
+    return known is not None and known.group_id == group_id
+
+
 def group_conflict(state: KernelState, manifest: GroupManifest, known: Group | None) -> str:
     """Why a group can't become what a manifest says, whatever its orders are; empty when it can."""
     if known is None:
-        return "an order has this name: choose another" if state.intent(manifest.name) is not None else ""
+        if state.intent(manifest.name) is not None:
+            return "an order has this name: choose another"
+        stray = [order.name for order in manifest.orders if is_of(state.intent(order.name), manifest.name)]
+        return f"its orders {', '.join(stray)} are there already: choose other names" if stray else ""
     if known.mode is not manifest.mode:
         return f"its mode is {known.mode} and stays so: choose another name"
     if known.intent_ids != tuple(order.name for order in manifest.orders):

@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from kernel.models import OrderIntent
+from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues import PaperVenue
+from replay.applying import steps_for
+from replay.attach import attached
+from replay.manifests import parse_manifests
 from tests.cli.test_apply import Terms, manifest, written
 from tests.cli.test_explain import completed
 from tests.cli.world import Child, World
@@ -171,6 +177,9 @@ CONFLICTS: dict[str, tuple[Terms, Terms, str]] = {
     ),
     "the group's own name": (manifest("g"), either(), "ordergroup/g: an order has this name"),
     "an order named as a group": (either(), manifest("g"), "order/g: a group has this name"),
+    "another side": (
+        manifest("b"), either(), "ordergroup/g: its order b: an order of no group has this name"
+    ),
     "a member by itself": (either(), manifest("a"), "order/a: it belongs to the group g"),
 }  # fmt: skip
 
@@ -189,6 +198,19 @@ def test_a_conflict_refuses_everything(idle: World, tmp_path: Path, before: Term
     assert idle.ok("events", "-o", "jsonl") == was
     compared = idle.call("diff", "-f", file)
     assert (compared.exit_code, told in compared.stderr) == (1, True)
+
+
+async def test_orders_that_only_name_the_group_are_a_conflict(idle: World) -> None:
+    """A store's write may name a group that was never placed: nothing binds its orders, and they are not taken over."""
+    async with attached(idle.url, "paper") as kernel:
+        order = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.MARKET, quantity=LOT)
+        await kernel.intent_store.create_intent(
+            OrderIntent(intent_id="a", exchange_id="paper", order=order, group_id="g")
+        )
+
+        (step,) = steps_for(kernel, parse_manifests([("f", yaml.safe_dump(either()).encode())]))
+
+        assert step.conflict == "its orders a are there already: choose other names"
 
 
 def test_a_group_with_a_canceled_order_is_a_conflict(idle: World, tmp_path: Path) -> None:
