@@ -118,7 +118,9 @@ def bracket_covered(evidence: Evidence) -> Check:
         if sum(filled[name] for name in group.intent_ids[1:]) > filled[group.intent_ids[0]] and group not in told
     ]
     detail = f"brackets compared: {len(brackets)}; told to be beyond: {len([item for item in told if item])}"
-    return Check("a bracket's exits fill what its entry did, or it is told", not beyond, ", ".join(beyond) or detail)
+    return Check(
+        "a bracket's exits fill no more than its entry, or it is told", not beyond, ", ".join(beyond) or detail
+    )
 
 
 def nothing_sent_twice(evidence: Evidence) -> Check:
