@@ -182,9 +182,11 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
     @option("--speed", envvar="ORDERCTL_SPEED", default="1", show_default=True, help="1, N times faster, or max.")
     @option("--seed", envvar="ORDERCTL_SEED", default=0, show_default=True, help="Seed of the order book's ladder.")
     @option("--journal", envvar="ORDERCTL_JOURNAL", metavar="FILE", help="What outlives the exchange's own kill.")
+    @option("--markets", envvar="ORDERCTL_MARKETS", type=click.Choice(["spot", "full"]), default="spot",
+            show_default=True, help="Limit and market orders alone, or every type: stops, GTD, icebergs.")  # fmt: skip
     @functools.wraps(function)
     def with_paper(*args: Any, **given: Any) -> T:
-        names = ("tape", "symbol", "speed", "seed", "journal")
+        names = ("tape", "symbol", "speed", "seed", "journal", "markets")
         return function(*args, paper={name: given.pop(name) for name in names}, **given)
 
     return with_paper
@@ -240,6 +242,15 @@ def complete_get(ctx: click.Context, param: click.Parameter, begun: str) -> list
     if not words:
         return completing.type_words(begun)
     return completing.from_log(*target_of(ctx), completing.names_of(words[0]), begun)
+
+
+def complete_describe(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """Completion of `describe`: an intent, TYPE/NAME, or names of a type that stands before."""
+    from replay import completing
+
+    if ctx.params.get("words") or "/" in begun:
+        return complete_get(ctx, param, begun)
+    return completing.from_log(*target_of(ctx), completing.intent_ids, begun)
 
 
 def target_of(ctx: click.Context) -> tuple[str, str]:
@@ -429,10 +440,11 @@ manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FI
 @option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
 @target_options
 def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
-    """Want the orders of manifests. Again with the same files it changes nothing.
+    """Want the orders and groups of manifests. Again with the same files it changes nothing.
 
     Says of each what came of it: created, configured, unchanged. Ids are the manifests' names. What is in no manifest is
-    left alone. When one document is wrong, every problem of all is told, and nothing is applied.
+    left alone. When one document is wrong, every problem of all is told, and nothing is applied. A group is created whole;
+    what its orders may come to beyond what is wanted, as they can fill at the same time, is told beforehand on stderr.
 
     \b
     Example:
@@ -447,6 +459,8 @@ def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeo
 
     async def work(kernel: EventSourcedKernel) -> int:
         steps = applying.steps_for(kernel, manifests)
+        for line in applying.excess_lines(steps):
+            say(line)
         if dry_run == "server":
             applying.check(kernel, steps)
             return show_steps([step.line for step in steps], "server")
@@ -528,7 +542,7 @@ def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest]
     from replay import applying, differing
 
     steps = applying.steps_for(kernel, manifests)
-    found = differing.step_listing(steps)
+    found = differing.step_listing(kernel.state, steps)
     if form in ("table", "wide"):
         show(differing.unified(kernel, steps))
     else:
@@ -717,10 +731,10 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 @output_option
 @target_options
 def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
-    """List intents, orders, fills, positions, account, symbols or findings.
+    """List intents, orders, fills, positions, account, symbols, groups or findings.
 
-    TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, find), or TYPE/NAME. A fill is named by its key or
-    by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
+    TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find), or TYPE/NAME. A fill is named by its key
+    or by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
 
     \b
     Example:
@@ -742,22 +756,24 @@ def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, 
 
 
 @cli.command()
-@intent_argument
+@click.argument("words", nargs=-1, required=True, metavar="[TYPE] NAME", shell_complete=complete_describe)
 @option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
         help="How many of the last events to show.")  # fmt: skip
 @target_options
-def describe(target: Target, intent_id: str, events_max: int) -> None:
-    """Show all about one intent.
+def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
+    """Show all about one intent, or one group.
 
-    Wanted, actual, attempts, venue orders, findings, and the last events with their causes.
+    Wanted, what its group lets it be, actual, attempts, venue orders, findings, and the last events with their causes. Of a
+    group each order: what it may be now, and why.
 
     \b
     Example:
       orderctl describe $ID
+      orderctl describe group exit-1
     """
-    from replay import describe as page
+    from replay import describe as pages
 
-    with_kernel(target, lambda kernel: show_page(page.describe(kernel, intent_id, events_max=events_max)))
+    with_kernel(target, lambda kernel: show_page(pages.page(kernel, words, events_max=events_max)))
 
 
 async def show_page(text: Awaitable[str]) -> None:

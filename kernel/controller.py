@@ -32,6 +32,7 @@ from kernel.given import check_type, checked, new_intent
 from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.life import KernelLife
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
+from kernel.limit_gate import Wanted
 from kernel.models import (
     AccountState,
     AssetMetadata,
@@ -41,7 +42,7 @@ from kernel.models import (
     Position,
     UnsolicitedCancelPolicy,
 )
-from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import ns
 
 logger = logging.getLogger(__name__)
@@ -286,11 +287,12 @@ class EventSourcedKernel(KernelLife):
         return await self._heartbeats.disarm(owner, reason=reason, actor=self._actor)
 
     def limits_exceeded(
-        self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]
+        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
     ) -> list[tuple[str, Violation]]:
-        """Which intents would be refused if these orders were wanted, one after the other, and by which limit."""
+        """Which intents would be refused if these orders were wanted, one after the other, then these groups whole, and by
+        which limit."""
         self._check()
-        return self._commands.gate.exceeded(orders)
+        return self._commands.gate.exceeded(orders, groups)
 
     def _actor_of(self, owner: str) -> str:
         return f"strategy:{owner}" if owner else self._actor

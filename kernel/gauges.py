@@ -37,7 +37,7 @@ class Tally:
     oldest_unsynced_ns: int | None = None
 
     def add(self, record: Record, state: KernelState) -> None:
-        """One of them."""
+        """One of them, as its group lets it be."""
         order = state.exposure(record.intent_id)
         status = reconciliation_status(record) if order is None else order.reconciliation_status
         self.statuses[status] += 1
@@ -65,7 +65,7 @@ async def observe_intents(metrics: Metrics, state: KernelState, *, now_ns: int) 
     """Set what the live intents and the findings come to."""
     tally = Tally()
     for number, intent_id in enumerate(state.live_intent_ids(), start=1):
-        tally.add(state.record(intent_id), state)
+        tally.add(state.grouped_record(intent_id), state)
         if number % SLICE == 0:
             await asyncio.sleep(0)
     metrics.live_intents.set_all(tally.statuses)

@@ -35,9 +35,11 @@ from kernel.limits import (
     sum_violations,
     violations,
 )
-from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 
+Wanted = tuple[str, StandardOrder, SymbolMetadata]
+"""An order that an intent may come to want, and its market."""
 DOUBT_NS = 5 * NS_PER_S
 """How long a command stays held whose append ended without an answer: it may be in the log, and not be read yet."""
 
@@ -199,20 +201,19 @@ class LimitGate:
     def admitted_group(self, command: PlaceGroup) -> Iterator[None]:
         """The same for a group: each order by itself, and all of them together at their worst."""
         settings = self._settings()
-        orders = [intent.order for intent in command.intents]
+        members = [(item.intent_id, item.order, command.symbols[item.order.symbol_id]) for item in command.intents]
         holds: list[Hold] = []
         found: list[Violation] = []
-        for intent, quantity in zip(command.intents, at_stake(command.mode, orders), strict=True) if settings else ():
-            symbol = command.symbols[intent.order.symbol_id]
-            change = Change(intent.order, intent.order.quantity - quantity)
-            found += self._exceeded_in_group(intent.intent_id, change, symbol, settings)
-            holds.append(Hold(intent.intent_id, self._state.record(intent.intent_id).version, change.added, orders=1))
+        for intent_id, change, symbol in group_changes(command.mode, members) if settings else ():
+            found += self._exceeded_in_group(intent_id, change, symbol, settings)
+            found += [item for limits in settings for item in self._pace.too_many(limits, symbol.symbol_id)]
+            holds.append(hold_of(self._state.record(intent_id), change))
             self._holds.add(holds[-1])
         for hold in holds:
             self._holds.drop(hold)
         if found:
-            raise beyond_limits(orders[0].symbol_id, found)
-        with self._held(holds, [orders[0].symbol_id] if settings else []):
+            raise beyond_limits(command.intents[0].order.symbol_id, found)
+        with self._held(holds, [command.intents[0].order.symbol_id] if settings else []):
             yield
 
     def _exceeded_in_group(
@@ -224,7 +225,6 @@ class LimitGate:
             limits = item.of(symbol.symbol_id)
             found += order_violations(limits, exposure, change, symbol)
             found += sum_violations(limits, exposure, change, symbol) if change.rest else []
-            found += self._pace.too_many(item, symbol.symbol_id)
         return found
 
     @contextmanager
@@ -262,19 +262,24 @@ class LimitGate:
         recorded = self._read[1]
         return [item for item in (self._own, recorded if recorded != self._own else None) if item is not None]
 
-    def exceeded(self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]) -> list[tuple[str, Violation]]:
-        """The limits that these intents would exceed with these orders, one after the other and all together; none is held.
+    def exceeded(
+        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
+    ) -> list[tuple[str, Violation]]:
+        """The limits that these intents would exceed with these orders, one after the other and all together, then with
+        these groups that are yet to be placed; none is held.
 
         Commands per second are left out: when each will be given is not known.
         """
-        settings = self._settings()
+        if not (settings := self._settings()):
+            return []
         found: list[tuple[str, Violation]] = []
         held: list[Hold] = []
-        for intent_id, order, symbol in orders if settings else ():
-            record = self._state.record(intent_id)
-            change = self._change(record, order)
-            found += [(intent_id, item) for item in self._exceeded(intent_id, change, symbol, settings)]
-            held.append(hold_of(record, change))
+        changes = [(name, self._change(self._state.record(name), order), symbol) for name, order, symbol in orders]
+        tried = [(item, self._exceeded) for item in changes]
+        tried += [(item, self._exceeded_in_group) for mode, members in groups for item in group_changes(mode, members)]
+        for (intent_id, change, symbol), exceeded in tried:
+            found += [(intent_id, item) for item in exceeded(intent_id, change, symbol, settings)]
+            held.append(hold_of(self._state.record(intent_id), change))
             self._holds.add(held[-1])
         for hold in held:
             self._holds.drop(hold)
@@ -296,6 +301,15 @@ class LimitGate:
         return [
             item for limits in settings for item in violations(limits.of(symbol.symbol_id), exposure, change, symbol)
         ]
+
+
+def group_changes(mode: OcoMode, members: Sequence[Wanted]) -> list[tuple[str, Change, SymbolMetadata]]:
+    """What each order of a group adds when the group is placed."""
+    quantities = at_stake(mode, [order for _, order, _ in members])
+    return [
+        (intent_id, Change(order, order.quantity - quantity), symbol)
+        for (intent_id, order, symbol), quantity in zip(members, quantities, strict=True)
+    ]
 
 
 def hold_of(record: Record, change: Change) -> Hold:

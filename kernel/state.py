@@ -82,6 +82,9 @@ class KernelState(Protocol):
     def wish(self, intent_id: str) -> OrderIntent | None:
         """What is wanted of it now: the intent, as its group lets it be."""
 
+    def grouped_record(self, intent_id: str) -> Record:
+        """All that is known of an intent, which wants as much as its group lets it be."""
+
     def group(self, group_id: str) -> Group | None:
         """A group; None for one that was not created by `place_order_group`."""
 

@@ -286,7 +286,7 @@ class State:
 
     def wish(self, intent_id: str) -> OrderIntent | None:
         """What is wanted of it now: the intent, as its group lets it be."""
-        return self._grouped(self.record(intent_id)).intent
+        return self.grouped_record(intent_id).intent
 
     def _grouped(self, record: Record) -> Record:
         """A record whose intent wants as much as its group lets it be."""
@@ -302,7 +302,8 @@ class State:
         order = intent.order.model_copy(update={"quantity": quantity})
         return replace(record, intent=intent.model_copy(update={"order": order}))
 
-    def _grouped_record(self, intent_id: str) -> Record:
+    def grouped_record(self, intent_id: str) -> Record:
+        """All that is known of an intent, which wants as much as its group lets it be."""
         return self._grouped(self.record(intent_id))
 
     def group(self, group_id: str) -> Group | None:
@@ -419,11 +420,11 @@ class State:
         asked for is worked out, nothing else."""
         position = self._ledger.positions.get(symbol_id)
         quantity = position.quantity if position is not None else 0
-        return self._exposures.of_symbol(symbol_id, position=quantity, record=self._grouped_record)
+        return self._exposures.of_symbol(symbol_id, position=quantity, record=self.grouped_record)
 
     def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
         """What an intent may still come to in an order's symbol and on its side; None when nothing."""
-        found = self._exposures.of_intent(intent_id, record=self._grouped_record)
+        found = self._exposures.of_intent(intent_id, record=self.grouped_record)
         return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
 
     # ------------------------------------------------------------------------------------------------------- the rest

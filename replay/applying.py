@@ -7,13 +7,16 @@ manifest's name, and what is in no manifest is left alone. Nothing is appended w
 An order counts as the same when its terms are equal at the market's scales. Owner, labels and the policy for unsolicited
 cancels are compared too: a change of those alone is `configured` by a store's write, with no new generation and nothing
 sent to the venue. An order that is filled stays `unchanged`; one that ended otherwise can't be brought back by its name.
+
+A group is created whole, in one append. Afterwards its orders are changed one by one, like others; its mode, and which
+orders belong to it, stay what they are. What its group has canceled or shrunk is as it was wanted: `unchanged`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -21,12 +24,14 @@ from typing import Any
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.commands import refusal
-from kernel.errors import ConflictError, ExchangeError, KernelError, NotReadyError, ValidationError, Violation
-from kernel.lifecycle import Record, order_state
+from kernel.errors import ConflictError, ExchangeError, NotReadyError, ValidationError, Violation
+from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
-from kernel.order_spec import StandardOrder, SymbolMetadata
+from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.plan import difference
-from replay.decimals import plain
+from kernel.state import KernelState
+from replay.decimals import trimmed
+from replay.groups import limited_by
 from replay.manifests import (
     GroupManifest,
     Manifest,
@@ -53,7 +58,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OrderStep:
     """One order of a manifest, and what applying it comes to."""
 
     manifest: OrderManifest
@@ -80,6 +85,54 @@ class Step:
         return self.known is None or self.known.order != self.order
 
 
+@dataclass(frozen=True, slots=True)
+class GroupStep:
+    """One group of a manifest, and what applying it comes to."""
+
+    manifest: GroupManifest
+    members: tuple[OrderStep, ...]
+    known: Group | None
+    """The group as it is; none when it is to be created."""
+    own_conflict: str = ""
+    """Why it can't be applied, whatever its orders are."""
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def action(self) -> Action:
+        """Created whole, or configured where one of its orders is."""
+        if self.known is None:
+            return Action.CREATED
+        changed = any(member.action is not Action.UNCHANGED for member in self.members)
+        return Action.CONFIGURED if changed else Action.UNCHANGED
+
+    @property
+    def line(self) -> str:
+        """What it comes to, as in `ordergroup/NAME created`."""
+        return f"{title(self.manifest)} {self.action}"
+
+    @property
+    def conflict(self) -> str:
+        """Why it can't be applied: of itself, or of each order that can't be."""
+        of_orders = [f"its order {member.name}: {member.conflict}" for member in self.members if member.conflict]
+        return self.own_conflict or "; ".join(of_orders)
+
+    @property
+    def group(self) -> StandardOrderGroup:
+        """The group as it is wanted."""
+        return StandardOrderGroup(orders=tuple(item.order for item in self.members), mode=self.manifest.mode)
+
+
+Step = OrderStep | GroupStep
+
+
+def orders_in(steps: Iterable[Step]) -> list[OrderStep]:
+    """The orders of steps, those of groups included."""
+    return [order for step in steps for order in (step.members if isinstance(step, GroupStep) else (step,))]
+
+
 def title(manifest: Manifest) -> str:
     """A manifest as kubectl names things: `order/NAME`."""
     return f"{'order' if isinstance(manifest, OrderManifest) else 'ordergroup'}/{manifest.name}"
@@ -91,13 +144,10 @@ def steps_for(
 ) -> tuple[Step, ...]:
     """What applying manifests would come to, conflicts included.
 
-    Raises `ValidationError` with every order that its market does not take, `NotReadyError` when no market is known, and
-    `KernelError` for a group: the kernel works none yet, and its orders without what binds them are another wish.
+    Raises `ValidationError` with every order that its market does not take, `NotReadyError` when no market is known.
     """
-    if groups := [manifest for manifest in manifests if isinstance(manifest, GroupManifest)]:
-        raise KernelError(f"{title(groups[0])}: order groups are not built yet, nothing was applied")
     planner = Planner(kernel, (clock or SystemClock()).now_ns())
-    found = [planner.step(manifest) for manifest in manifests if isinstance(manifest, OrderManifest)]
+    found = [planner.step(manifest) for manifest in manifests]
     if planner.problems:
         count = len(planner.problems)
         raise ValidationError(f"the manifests can't be applied, nothing was ({count} problems)", planner.problems)
@@ -122,16 +172,41 @@ def conflicts_of(steps: Sequence[Step]) -> list[str]:
     return [f"{title(step.manifest)}: {step.conflict}" for step in steps if step.conflict]
 
 
+def excess_lines(steps: Sequence[Step]) -> list[str]:
+    """What groups that are to be created, or get other terms, may come to beyond what is wanted; a line for each."""
+    changed = [
+        step
+        for step in steps
+        if isinstance(step, GroupStep) and not step.conflict and any(item.changes_order for item in step.members)
+    ]
+    return [
+        f"{title(step.manifest)}: up to {trimmed(symbol.quantity_to_decimal(excess))} {symbol.base_asset} more than is"
+        " wanted may fill, where its orders fill before the first report is here"
+        for step in changed
+        if (excess := group_max_excess(step.group)) > 0
+        for symbol in [step.members[0].symbol]
+    ]
+
+
 def check_limits(kernel: EventSourcedKernel, steps: Sequence[Step]) -> None:
     """Raise when what would be placed or changed is, all together, beyond a limit."""
-    changed = {step.name: step for step in steps if step.changes_order}
-    found = kernel.limits_exceeded([(name, step.order, step.symbol) for name, step in changed.items()])
+    orders = {step.name: step for step in orders_in(steps)}
+    new = [step for step in steps if isinstance(step, GroupStep) and step.known is None]
+    whole = {member.name for step in new for member in step.members}
+    alone = [step for step in orders.values() if step.changes_order and step.name not in whole]
+    groups = [(step.manifest.mode, [limited(member) for member in step.members]) for step in new]
+    found = kernel.limits_exceeded([limited(step) for step in alone], groups)
     if found:
-        problems = [limit_problem(changed[name], item) for name, item in found]
+        problems = [limit_problem(orders[name], item) for name, item in found]
         raise ValidationError(f"the manifests are beyond the limits, nothing was applied ({len(found)})", problems)
 
 
-def limit_problem(step: Step, item: Violation) -> Violation:
+def limited(step: OrderStep) -> tuple[str, StandardOrder, SymbolMetadata]:
+    """What the limits look at of an order."""
+    return step.name, step.order, step.symbol
+
+
+def limit_problem(step: OrderStep, item: Violation) -> Violation:
     in_manifest = replace(item, field=item.field.removeprefix("order."))
     return problem_of(step.manifest, in_manifest, "ask for less, or cancel something first")
 
@@ -146,23 +221,45 @@ class Planner:
         """How many orders will be created, by symbol."""
         self.problems: list[Violation] = []
 
-    def step(self, manifest: OrderManifest) -> Step | None:
-        """The step of a manifest; none for an order that can't be, whose problems are kept."""
+    def step(self, manifest: Manifest) -> Step | None:
+        """The step of a manifest; none for what can't be, whose problems are kept."""
+        if isinstance(manifest, GroupManifest):
+            return self._group_step(manifest)
+        found = self._order_step(manifest)
+        taken = found is not None and found.known is None and self._state.group(manifest.name) is not None
+        return replace(found, conflict="a group has this name: choose another") if found and taken else found
+
+    def _group_step(self, manifest: GroupManifest) -> GroupStep | None:
+        known = self._state.group(manifest.name)
+        follow = manifest.mode is OcoMode.ONE_TRIGGERS_OTHER
+        found = [
+            self._order_step(item, group=manifest.name, waits=follow and index > 0)
+            for index, item in enumerate(manifest.orders)
+        ]
+        members = tuple(item for item in found if item is not None)
+        if len(members) < len(found):
+            return None
+        return GroupStep(manifest, members, known, group_conflict(self._state, manifest, known))
+
+    def _order_step(
+        self, manifest: OrderManifest, *, group: str | None = None, waits: bool = False
+    ) -> OrderStep | None:
+        """The step of an order, of a group or of none; `waits`: it is not open before others have filled."""
         before = len(self.problems)
         symbol = self._symbol(manifest)
         order = self._order(manifest, symbol) if symbol is not None else None
         if symbol is None or order is None:
             return None
-        record = self._state.record(manifest.name)
-        known = record.intent
+        known = self._state.intent(manifest.name)
         if known is None:
-            self._check_new(manifest, order, symbol)
-            step = Step(manifest, order, symbol, None, Action.CREATED)
+            self._check_new(manifest, order, symbol, waits=waits)
+            step = OrderStep(manifest, order, symbol, None, Action.CREATED)
         else:
-            action = action_for(known, manifest, order)
-            if known.order != order:
+            foreign = foreign_to(known, group)
+            if known.order != order and not foreign:
                 self._check_change(manifest, known, order, symbol)
-            step = Step(manifest, order, symbol, known, action, conflict_of(record, known, order))
+            conflict = foreign or conflict_of(self._state, known, order)
+            step = OrderStep(manifest, order, symbol, known, action_for(known, manifest, order), conflict)
         return step if len(self.problems) == before else None
 
     def _symbol(self, manifest: OrderManifest) -> SymbolMetadata | None:
@@ -183,9 +280,9 @@ class Planner:
             self.problems += problem.violations
             return None
 
-    def _check_new(self, manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata) -> None:
-        open_orders = self._state.open_orders(order.symbol_id) + self._new[order.symbol_id]
-        self._new[order.symbol_id] += 1
+    def _check_new(self, manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, waits: bool) -> None:
+        open_orders = 0 if waits else self._state.open_orders(order.symbol_id) + self._new[order.symbol_id]
+        self._new[order.symbol_id] += not waits
         self.problems += market_problems(manifest, order, symbol, open_orders=open_orders)
         self._check_expiry(manifest, order)
 
@@ -212,18 +309,45 @@ def action_for(known: OrderIntent, manifest: OrderManifest, order: StandardOrder
     return Action.UNCHANGED if same else Action.CONFIGURED
 
 
-def conflict_of(record: Record, known: OrderIntent, order: StandardOrder) -> str:
+def foreign_to(known: OrderIntent, group_id: str | None) -> str:
+    """Why an intent is not the one that a manifest means, of a group or of none; empty when it is."""
+    if known.group_id == group_id:
+        return ""
+    if known.group_id is None:
+        return "an order of no group has this name: choose another"
+    return f"it belongs to the group {known.group_id}: choose another name"
+
+
+def is_of(known: OrderIntent | None, group_id: str) -> bool:
+    """Whether an intent names a group; a store's write may, of one that was never placed."""
+    return known is not None and known.group_id == group_id
+
+
+def group_conflict(state: KernelState, manifest: GroupManifest, known: Group | None) -> str:
+    """Why a group can't become what a manifest says, whatever its orders are; empty when it can."""
+    if known is None:
+        if state.intent(manifest.name) is not None:
+            return "an order has this name: choose another"
+        stray = [order.name for order in manifest.orders if is_of(state.intent(order.name), manifest.name)]
+        return f"its orders {', '.join(stray)} are there already: choose other names" if stray else ""
+    if known.mode is not manifest.mode:
+        return f"its mode is {known.mode} and stays so: choose another name"
+    if known.intent_ids != tuple(order.name for order in manifest.orders):
+        return f"its orders are {', '.join(known.intent_ids)}, in this order, and stay so: choose another name"
+    gone = [name for name in known.intent_ids if state.intent(name) is None]
+    return f"its orders {', '.join(gone)} were deleted: choose another name" if gone else ""
+
+
+def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) -> str:
     """Why what is in the log can't become what a manifest says; empty when it can."""
     if known.desired is Desired.CANCELED:
         return "it was canceled, and a canceled intent does not come back: choose another name"
-    if known.group_id is not None:
-        return f"it belongs to the group {known.group_id}: choose another name"
     same = known.order == order
-    if is_failed(record):
-        text = refusal(record)
+    if is_failed(state, known.intent_id):
+        text = refusal(state.record(known.intent_id))
         return f"the venue refused it for good ({text}): change it, or choose another name" if same else ""
-    ended = ended_as(record)
-    if ended is None or (same and ended is OrdStatus.FILLED):
+    ended = ended_as(state, known.intent_id)
+    if ended is None or (same and (ended is OrdStatus.FILLED or limited_by(state, known.intent_id))):
         return ""
     return f"it has ended, {ended}, and does not come back: choose another name"
 
@@ -250,7 +374,7 @@ async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncItera
     check(kernel, steps)
     for begin in range(0, len(steps), TOGETHER_MAX):
         batch = steps[begin : begin + TOGETHER_MAX]
-        done = await asyncio.gather(*(apply_order(kernel, step) for step in batch), return_exceptions=True)
+        done = await asyncio.gather(*(apply_step(kernel, step) for step in batch), return_exceptions=True)
         for step, problem in zip(batch, done, strict=True):
             if problem is None:
                 yield step
@@ -259,24 +383,55 @@ async def apply(kernel: EventSourcedKernel, steps: Sequence[Step]) -> AsyncItera
                 raise problem
 
 
-async def apply_order(kernel: EventSourcedKernel, step: Step) -> None:
+async def apply_step(kernel: EventSourcedKernel, step: Step) -> None:
     """Do one step."""
-    manifest = step.manifest
-    if step.known is None:
+    if isinstance(step, GroupStep):
+        await apply_group(kernel, step)
+    elif step.known is None:
         await kernel.place_order(
             step.order,
-            labels_metadata(manifest),
-            intent_id=manifest.name,
-            owner=manifest.owner,
-            on_unsolicited_cancel=manifest.on_unsolicited_cancel,
+            labels_metadata(step.manifest),
+            intent_id=step.name,
+            owner=step.manifest.owner,
+            on_unsolicited_cancel=step.manifest.on_unsolicited_cancel,
             wait="recorded",
         )
-        return
-    known = with_record_of(step.known, manifest)
-    if known != step.known:
-        await kernel.intent_store.update_intent(known)
+    else:
+        await configure(kernel, step, step.known)
+
+
+async def apply_group(kernel: EventSourcedKernel, step: GroupStep) -> None:
+    """Create a group whole, or change its orders one after the other."""
+    manifest = step.manifest
+    if step.known is None:
+        await kernel.place_order_group(
+            step.group,
+            labels_metadata(manifest),
+            group_id=manifest.name,
+            intent_ids=[member.name for member in step.members],
+            owner=manifest.owner,
+            on_unsolicited_cancel=manifest.orders[0].on_unsolicited_cancel,
+            wait="recorded",
+        )
+    for member in step.members:
+        if member.known is not None:
+            await configure(kernel, member, member.known)
+        else:  # orders of one group may have policies of their own
+            await keep_record(kernel, member, await kernel.get_order_intent(member.name))
+
+
+async def configure(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
+    """Give an intent what differs: owner, labels and policy, then terms."""
+    await keep_record(kernel, step, known)
     if step.changes_order:
-        await kernel.modify_order(manifest.name, step.order, wait="recorded", expected_generation=known.generation)
+        await kernel.modify_order(step.name, step.order, wait="recorded", expected_generation=known.generation)
+
+
+async def keep_record(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
+    """Give an intent a manifest's owner, labels and policy, where they differ."""
+    wanted = with_record_of(known, step.manifest)
+    if wanted != known:
+        await kernel.intent_store.update_intent(wanted)
 
 
 # --------------------------------------------------------------------------------------------------------------- waiting
@@ -291,53 +446,14 @@ class Answers:
 
 async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_s: float) -> Answers:
     """Wait until the venue has all that was applied as it is wanted, or refused it, or the time is over."""
-    names = [step.name for step in steps if step.action is not Action.UNCHANGED]
+    names = [step.name for step in orders_in(steps) if step.action is not Action.UNCHANGED]
     came = await asyncio.gather(*(came_to(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
     refused = {name: error for name in names if (error := refusal(kernel.state.record(name))) is not None}
     late = tuple(name for name, in_time in zip(names, came, strict=True) if not in_time and name not in refused)
     return Answers(tuple(refused.values()), late)
 
 
-def is_answered(record: Record) -> bool:
-    """Whether nothing is left to be done: what is wanted is at the venue, or ended there, or was refused for good."""
-    return difference(record.intent, order_state(record)) is None
-
-
-# --------------------------------------------------------------------------------------------------------------- showing
-def manifest_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
-    """An intent in a manifest's form, its decimals at the market's scale: what two sides are compared by."""
-    metadata: dict[str, Any] = {"name": intent.intent_id}
-    if intent.owner:
-        metadata["owner"] = intent.owner
-    if labels := intent.metadata.get("labels"):
-        metadata["labels"] = labels
-    return {"kind": "Order", "metadata": metadata, "spec": spec_data(intent, symbol)}
-
-
-def spec_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
-    """The fields of a manifest's spec that are set."""
-    order = intent.order
-    spec: dict[str, Any] = {
-        "symbol_id": order.symbol_id,
-        "side": order.side.value,
-        "order_type": order.order_type.value,
-    }
-    for name in ("quantity", "price", "stop_price", "display_quantity"):
-        value = getattr(order, name)
-        if value is not None and symbol is not None:
-            to_decimal = symbol.quantity_to_decimal if "quantity" in name else symbol.price_to_decimal
-            spec[name] = plain(to_decimal(value))
-        elif value is not None:
-            spec[name] = value
-    spec["time_in_force"] = order.time_in_force.value
-    if order.expire_at_ns is not None:
-        spec["expire_at"] = instant_text(order.expire_at_ns)
-    spec |= {name: True for name in ("post_only", "reduce_only") if getattr(order, name)}
-    spec["on_unsolicited_cancel"] = intent.on_unsolicited_cancel.value
-    return spec
-
-
-def instant_text(instant_ns: int) -> str:
-    """An instant as RFC 3339, to the nanosecond."""
-    second, fraction = utc(instant_ns).partition(".")[0], instant_ns % 10**9
-    return f"{second}.{fraction:09d}Z" if fraction else f"{second}Z"
+def is_answered(state: KernelState, intent_id: str) -> bool:
+    """Whether nothing is left to be done: what is wanted is at the venue, or ended there, or was refused for good, or its
+    group holds it back."""
+    return difference(state.wish(intent_id), state.order_state(intent_id)) is None

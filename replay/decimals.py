@@ -17,7 +17,7 @@ PRICES = frozenset({"price", "stop_price", "avg_px", "last_px", "tick_size", "mi
 QUANTITIES = frozenset(
     {
         "quantity", "display_quantity", "cum_qty", "leaves_qty", "inferred_qty", "final_cum_qty", "last_qty", "order_qty",
-        "lot_size", "min_quantity", "max_quantity",
+        "lot_size", "min_quantity", "max_quantity", "allowed_qty", "excess", "max_excess",
     }
 )  # fmt: skip
 NOTIONALS = frozenset({"cum_notional", "cost", "realized_pnl", "min_notional", "max_notional"})

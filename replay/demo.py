@@ -18,7 +18,7 @@ from pathlib import Path
 from kernel import EventSourcedKernel, events
 from kernel.errors import ConflictError, ExchangeError, KernelError, WaitTimeoutError
 from kernel.lifecycle import client_order_id
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.venues import Fault, FaultKind, Operation, PaperVenue
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, symbol_of
 from replay.demo_checks import Check, Evidence, checks, read_verified
@@ -37,6 +37,12 @@ LATE_NS = 60 * 10**9
 TAPE_STEPS = 100
 LADDER_BPS = (3, -1, -5, -20, -100)
 """Limit prices of the ladder, in 1/10,000 off the last price; the first takes what is offered."""
+TAKES_BPS = 100
+"""So far above the last price a BUY meets what is offered in any market."""
+CHILDREN_BPS = 200
+"""How far from the last price the bracket takes its profit, and stops its loss."""
+BRACKET = ("entry", "take-profit", "stop-loss")
+"""Names of the bracket's orders."""
 NOTIONALS = 20
 """Size of each order, in smallest notionals."""
 
@@ -102,6 +108,7 @@ class Play:
             async with open_kernel(stage.url, exchange_id=EXCHANGE_ID, actor=f"strategy:{OWNER}") as kernel:
                 await self._begin(kernel, venue)
                 await self._ladder(kernel)
+                await self._bracket(kernel)
                 await self._doomed(kernel)
                 await self._lost_answer(kernel, venue)
                 await self._kill(kernel, venue)
@@ -166,8 +173,25 @@ class Play:
             f"The strategy wants a ladder of {len(LADDER_BPS)} orders; the first one takes what is offered."
         )
 
+    async def _bracket(self, kernel: EventSourcedKernel) -> None:
+        """An order that takes what is offered, and two that undo it: each works for what the first has filled."""
+        entry = self._order(kernel, TAKES_BPS)
+        profit, loss = (self._order(kernel, bps).price for bps in (CHILDREN_BPS, -CHILDREN_BPS))
+        exits = {"symbol_id": self._symbol_id, "side": Side.SELL, "quantity": entry.quantity}
+        children = (
+            StandardOrder.model_validate({**exits, "order_type": OrderType.LIMIT, "price": profit}),
+            StandardOrder.model_validate({**exits, "order_type": OrderType.STOP, "stop_price": loss}),
+        )
+        group = StandardOrderGroup(orders=(entry, *children), mode=OcoMode.ONE_TRIGGERS_OTHER)
+        await kernel.place_order_group(group, group_id="bracket", intent_ids=BRACKET, owner=OWNER)
+        for intent_id in BRACKET[1:]:
+            await wait_for(kernel, intent_id, "working", timeout_s=STEP_TIMEOUT_S, or_fail_on=("terminal",))
+        self._pages.tell(
+            f"A bracket: once {BRACKET[0]!r} has filled, the two that end the trade work, for no more than it bought."
+        )
+
     async def _doomed(self, kernel: EventSourcedKernel) -> None:
-        order = self._order(kernel, 100, post_only=True)
+        order = self._order(kernel, TAKES_BPS, post_only=True)
         try:
             await kernel.place_order(order, intent_id="doomed", owner=OWNER)
         except ExchangeError as refused:

@@ -16,8 +16,11 @@ from kernel.errors import IntegrityError
 from kernel.log.base import EventLog
 from kernel.models import AttemptKind
 from kernel.state import KernelState
+from replay.groups import group_of_finding
 
 Truth = Mapping[str, Any]
+OPEN = ("NEW", "PARTIALLY_FILLED")
+"""How the exchange calls an order that works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def checks(evidence: Evidence) -> list[Check]:
     made: tuple[Callable[[Evidence], Check], ...] = (
         sent_after_logged,
         one_order_each,
+        bracket_covered,
         nothing_sent_twice,
         statuses_agree,
         fills_agree,
@@ -83,12 +87,40 @@ def sent_after_logged(evidence: Evidence) -> Check:
 
 
 def one_order_each(evidence: Evidence) -> Check:
-    """No intent has two orders at the exchange."""
+    """No intent has two orders at work, nor more filled and working than it wants: what changed may have been placed
+    anew."""
     owners = {event.client_order_id: event.intent_id for event in submits(evidence.history)}
-    per_intent = Counter(owners.get(order["client_order_id"]) for order in evidence.truth["orders"])
-    doubled = sorted(str(intent_id) for intent_id, count in per_intent.items() if count > 1)
-    detail = f"at most {max(per_intent.values(), default=0)} for each of {len(per_intent)} intents"
-    return Check("no intent has a second order at the exchange", not doubled, ", ".join(doubled) or detail)
+    at_work: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
+    for order in evidence.truth["orders"]:
+        intent_id, works = owners.get(order["client_order_id"], ""), order["status"] in OPEN
+        at_work[intent_id] += works
+        taken[intent_id] += order["quantity"] if works else order["cum_qty"]
+    wanted = {intent.intent_id: intent.order.quantity for intent in evidence.state.intents()}
+    beyond = sorted(name for name, count in at_work.items() if count > 1 or taken[name] > wanted.get(name, 0))
+    detail = f"at most {max(at_work.values(), default=0)} at work for each of {len(at_work)} intents"
+    return Check("no intent has two orders at work, or more than it wants", not beyond, ", ".join(beyond) or detail)
+
+
+def bracket_covered(evidence: Evidence) -> Check:
+    """The orders that end a bracket's trade have filled no more, all together, than the one that began it; where the market
+    was faster than the cancel, a finding says so."""
+    owners = {event.client_order_id: event.intent_id for event in submits(evidence.history)}
+    filled: Counter[str] = Counter()
+    for trade in evidence.truth["trades"]:
+        filled[owners.get(trade["client_order_id"], "")] += trade["last_qty"]
+    standing = [finding for finding in evidence.state.findings() if finding.resolved_at_ns is None]
+    told = [group_of_finding(evidence.state, finding) for finding in standing]
+    brackets = [group for group in evidence.state.groups() if group.leader is not None]
+    beyond = [
+        group.group_id
+        for group in brackets
+        if sum(filled[name] for name in group.intent_ids[1:]) > filled[group.intent_ids[0]] and group not in told
+    ]
+    detail = f"brackets compared: {len(brackets)}; told to be beyond: {len([item for item in told if item])}"
+    return Check(
+        "a bracket's exits fill no more than its entry, or it is told", not beyond, ", ".join(beyond) or detail
+    )
 
 
 def nothing_sent_twice(evidence: Evidence) -> Check:

@@ -55,7 +55,7 @@ class Pages:
             wanted = (
                 intent.intent_id,
                 f"{order.side} {scales.quantity(order.symbol_id, order.quantity)} {order.symbol_id}",
-                scales.price(order.symbol_id, order.price),
+                scales.price(order.symbol_id, order.price if order.price is not None else order.stop_price),
                 intent.desired,
             )
             there = (found.status.ord_status, filled, found.exchange_order_id or "-") if found else ("-", "-", "-")

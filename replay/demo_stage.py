@@ -47,7 +47,7 @@ class Stage:
     async def start_exchange(self, *, tape: str | None, symbol: str | None, seed: int) -> str:
         """Start the exchange, its tape to be played step by step; the address that it listens at."""
         words = ["--listen", "127.0.0.1:0", "--journal", str(self.directory / "exchange.journal")]
-        words += ["--seed", str(seed), "--speed", "step"]
+        words += ["--seed", str(seed), "--speed", "step", "--markets", "full"]
         words += ["--tape", tape] if tape else []
         words += ["--symbol", symbol] if symbol else []
         self._exchange = await self._start("exchange.err", "paper-exchange", *words)

@@ -1,7 +1,7 @@
-"""What `describe` prints: all about one intent on one page, for people.
+"""What `describe` prints: all about one intent, or one group, on one page, for people.
 
-Called by the CLI. What is wanted, what is there, why they differ and what is tried next and when, what was tried, venue
-orders, findings and the last events, from one state and one stream. Reads only.
+Called by the CLI. What is wanted, what its group lets it be, what is there, why they differ and what is tried next and
+when, what was tried, venue orders, findings and the last events, from one state and one stream. Reads only.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.commands import refusal
-from kernel.errors import LogUnavailableError, NotFoundError
+from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
 from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.plan import difference, plan
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
+from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
-from replay.resources import Look, look_at
+from replay.resources import GROUPS, INTENTS, ORDERS, Look, Resource, look_at, unsent_status
+from replay.views import query_of
 from replay.waiting import ended_as
 
 INDENT = "  "
@@ -27,6 +29,29 @@ TRIES_MAX = 10
 """How many of the newest attempts are shown."""
 ANSWERED = AttemptOutcome.ACCEPTED
 """What became of an attempt that nothing else was recorded of: facts showed that it happened."""
+
+
+def described(words: Sequence[str]) -> tuple[Resource, str]:
+    """What is to be described: `NAME` (an intent), `TYPE NAME` or `TYPE/NAME`. `NotFoundError` for an unknown type,
+    `ValidationError` for one that has no page, and for more than one name."""
+    bare = len(words) == 1 and "/" not in words[0]
+    query = query_of(("intent", *words) if bare else words)
+    if query.resource not in (INTENTS, ORDERS, GROUPS) or len(query.names) != 1:
+        limit = "one NAME, or one TYPE NAME of an intent, an order or a group"
+        raise ValidationError("what to describe", [Violation("type", "form", limit, " ".join(words))])
+    return query.resource, query.names[0]
+
+
+async def page(
+    kernel: EventSourcedKernel, words: Sequence[str], *, events_max: int = 10, clock: Clock | None = None
+) -> str:
+    """All about what `described` finds in words. Raises `NotFoundError`, `ValidationError`."""
+    resource, name = described(words)
+    if resource is GROUPS:
+        return await describe_group(kernel, name, events_max=events_max, clock=clock)
+    if kernel.state.record(name).version == 0 and kernel.state.group(name) is not None:
+        raise NotFoundError(f"intent {name} not found, but a group: `orderctl describe group {name}`")
+    return await describe(kernel, name, events_max=events_max, clock=clock)
 
 
 async def describe(
@@ -43,6 +68,7 @@ async def describe(
         (
             aligned([("Intent:", intent_id)]),
             wanted_text(look, intent) if intent else "Wanted: <deleted>\n",
+            group_text(look, intent) if intent else "",
             actual_text(look, order) if order else "Actual: nothing was sent yet\n",
             difference_text(look, intent_id, leads=await may_lead(kernel)),
             attempts_text(look, stream, order),
@@ -50,6 +76,74 @@ async def describe(
             findings_text(look, findings),
             events_text(look, stream[-events_max:] if events_max else [], len(stream)),
         )
+    )
+
+
+async def describe_group(
+    kernel: EventSourcedKernel, group_id: str, *, events_max: int = 10, clock: Clock | None = None
+) -> str:
+    """All about one group. Raises `NotFoundError`."""
+    look = look_at(kernel.state, clock or SystemClock())
+    group = look.state.group(group_id)
+    if group is None:
+        raise NotFoundError(f"group {group_id} not found")
+    found = group_state(look.state, group)
+    findings = [
+        item
+        for item in look.state.findings()
+        if item.intent_id in group.intent_ids or group_of_finding(look.state, item) is group
+    ]
+    stream = await kernel.log.read_stream(events.group_stream(group_id))
+    shown = stream[-events_max:] if events_max else []
+    return "".join(
+        (
+            summary_text(look, found),
+            section("Orders", [MEMBER_COLUMNS, *(member_line(look, item) for item in found.orders)]),
+            findings_text(look, findings),
+            events_text(look, shown, len(stream), symbol_id=found.symbol_id),
+        )
+    )
+
+
+def summary_text(look: Look, group: GroupState) -> str:
+    """What a group is, and what it has come to."""
+    excess, at_most = (look.scales.quantity(group.symbol_id or "", item) for item in (group.excess, group.max_excess))
+    return aligned(
+        [
+            ("Group:", group.group_id),
+            ("Mode:", group.mode),
+            ("Symbol:", group.symbol_id or NONE),
+            ("First fill of:", group.first or NONE),
+            ("Excess:", f"{excess} filled more than it allows, {at_most} at most"),
+            ("Created:", f"{utc(group.created_at_ns)} ({age(group.created_at_ns, look.now_ns)})"),
+        ]
+    )
+
+
+MEMBER_COLUMNS = ("INTENT", "WANTED", "PRICE", "MAY-BE", "FILLED", "STATUS", "SYNC", "WHY")
+
+
+def member_line(look: Look, item: GroupMember) -> tuple[str, ...]:
+    """One order of a group."""
+    intent, order = look.state.intent(item.intent_id), look.state.order_state(item.intent_id)
+    if intent is None:
+        return item.intent_id, "<deleted>"
+    symbol_id, scales = intent.order.symbol_id, look.scales
+    price = intent.order.price if intent.order.price is not None else intent.order.stop_price
+    status = order.status.ord_status if order is not None else "-"
+    sync = unsent_status(look, intent) if order is None else order.reconciliation_status
+    canceled = "not wanted any more" if intent.desired is Desired.CANCELED else ""
+    allowed, filled = scales.quantity(symbol_id, item.allowed_qty), scales.quantity(symbol_id, item.cum_qty)
+    wanted = f"{intent.order.side} {scales.quantity(symbol_id, item.quantity)} {symbol_id}"
+    return (
+        item.intent_id,
+        wanted,
+        scales.price(symbol_id, price),
+        allowed,
+        filled,
+        status,
+        sync,
+        canceled or item.reason or "-",
     )
 
 
@@ -80,12 +174,39 @@ def wanted_text(look: Look, intent: OrderIntent) -> str:
         ("Desired:", f"{intent.desired}, generation {intent.generation}"),
         ("If canceled there:", intent.on_unsolicited_cancel),
         ("Owner:", intent.owner or NONE),
-        *([("Group:", intent.group_id)] if intent.group_id else []),
         ("Metadata:", json_line(intent.metadata).strip() if intent.metadata else NONE),
         ("Created:", f"{utc(intent.created_at_ns)} ({age(intent.created_at_ns, look.now_ns)})"),
         ("Updated:", f"{utc(intent.updated_at_ns)} ({age(intent.updated_at_ns, look.now_ns)})"),
     ]
     return section("Wanted", lines)
+
+
+def group_text(look: Look, intent: OrderIntent) -> str:
+    """What an order's group is, what it lets the order be now, and what its siblings have filled; nothing without one."""
+    group = look.state.group_of(intent.intent_id)
+    if group is None:
+        return ""
+    found = group_state(look.state, group)
+    symbol_id, scales = intent.order.symbol_id, look.scales
+    (own,) = (item for item in found.orders if item.intent_id == intent.intent_id)
+    allowed = scales.quantity(symbol_id, own.allowed_qty)
+    lines = [
+        ("Name:", group.group_id),
+        ("Mode:", group.mode),
+        ("Lets it be:", f"{allowed}, {own.reason}" if own.reason else f"{allowed}, all that is wanted"),
+        *(
+            ("Leader:" if item.intent_id == group.leader else "Sibling:", sibling_words(look, symbol_id, item))
+            for item in found.orders
+            if item is not own
+        ),
+    ]
+    return section("Group", lines)
+
+
+def sibling_words(look: Look, symbol_id: str, item: GroupMember) -> str:
+    """What an order of the same group has filled."""
+    filled, wanted = (look.scales.quantity(symbol_id, value) for value in (item.cum_qty, item.quantity))
+    return f"{item.intent_id}, filled {filled} of {wanted}"
 
 
 def time_words(order: StandardOrder) -> list[str]:
@@ -116,13 +237,13 @@ def actual_text(look: Look, order: OrderState) -> str:
 
 def difference_text(look: Look, intent_id: str, *, leads: bool) -> str:
     """Why wanted and actual differ, what the reconciler would do next, and when; or why nothing is to be done."""
-    intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
+    intent, order = look.state.wish(intent_id), look.state.exposure(intent_id)
     found = difference(intent, order)
     if found is None:
         return f"Difference: none, {at_rest(look, intent_id)}\n"
     market = intent.order if intent is not None else order.status.order if order is not None else None
     symbol = look.state.symbol(market.symbol_id) if market is not None else None
-    action = plan(intent, order, symbol=symbol, now_ns=look.now_ns)
+    action = plan(intent, order, symbol=symbol, now_ns=look.now_ns, held=look.state.is_held(intent_id))
     lines = [
         ("Kind:", found.kind),
         ("Why:", why_text(look, intent, order, found)),
@@ -137,10 +258,11 @@ def at_rest(look: Look, intent_id: str) -> str:
     record = look.state.record(intent_id)
     if (refused := refusal(record)) is not None:
         return f"the venue refused it for good ({refused.text}): nothing more is sent until it changes"
-    ended = ended_as(record)
-    if ended is not None and record.intent is not None and record.intent.desired is Desired.WORKING:
-        return f"it has ended, {ended}"
-    return "wanted and actual agree"
+    if record.intent is None or record.intent.desired is Desired.CANCELED:
+        return "wanted and actual agree"
+    ended, limited = ended_as(look.state, intent_id), limited_by(look.state, intent_id)
+    words = [f"it has ended, {ended}"] if ended is not None else []
+    return ": ".join([*words, *([limited] if limited else [])]) or "wanted and actual agree"
 
 
 def when_text(look: Look, order: OrderState | None, *, leads: bool) -> str:
@@ -218,16 +340,16 @@ def findings_text(look: Look, findings: list[Finding]) -> str:
     return section("Findings", [header, *lines] if lines else [])
 
 
-def events_text(look: Look, shown: list[events.BaseEvent], total: int) -> str:
+def events_text(look: Look, shown: Sequence[events.BaseEvent], total: int, *, symbol_id: str | None = None) -> str:
     """Events with their causes, oldest first."""
     title = "Events" if len(shown) == total else f"Events (last {len(shown)} of {total})"
     header = ("POSITION", "AGE", "TYPE", "ACTOR", "CAUSE", "MESSAGE")
-    lines = [event_line(look, event) for event in shown]
+    lines = [event_line(look, event, symbol_id) for event in shown]
     return section(title, [header, *lines] if lines else [])
 
 
-def event_line(look: Look, event: events.BaseEvent) -> tuple[str, ...]:
+def event_line(look: Look, event: events.BaseEvent, symbol_id: str | None = None) -> tuple[str, ...]:
     """One event: POSITION AGE TYPE ACTOR CAUSE MESSAGE."""
     cause = "-" if event.causation_position is None else str(event.causation_position)
-    since = age(event.recorded_at_ns, look.now_ns)
-    return str(event.position), since, event.topic, event.actor, cause, event_sentence(event, look.scales)
+    since, said = age(event.recorded_at_ns, look.now_ns), event_sentence(event, look.scales, symbol_id=symbol_id)
+    return str(event.position), since, event.topic, event.actor, cause, said

@@ -46,15 +46,18 @@ def sentence(topic: str, payload: Payload, scales: Scales | None = None) -> str:
     return f"{text}: {said}" if said and text else str(said or text)
 
 
-def event_sentence(event: events.BaseEvent, scales: Scales | None = None) -> str:
-    """`sentence` of a decoded event."""
-    return sentence(event.topic, event.model_dump(mode="json", exclude_none=True), scales)
+def event_sentence(event: events.BaseEvent, scales: Scales | None = None, *, symbol_id: str | None = None) -> str:
+    """`sentence` of a decoded event; `symbol_id` is the symbol that it is about, where it does not say."""
+    about_symbol = {} if symbol_id is None else {"symbol_id": symbol_id}
+    return sentence(event.topic, about_symbol | event.model_dump(mode="json", exclude_none=True), scales)
 
 
 def about(stream_id: str, payload: Payload) -> str:
     """What an event is about: its stream, or the finding or symbol in it."""
     if stream_id.startswith(events.INTENT_STREAM_PREFIX):
         return "intent/" + stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+    if stream_id.startswith(events.GROUP_STREAM_PREFIX):
+        return "group/" + stream_id.removeprefix(events.GROUP_STREAM_PREFIX)
     symbol = payload.get("symbol")
     if isinstance(symbol, dict):
         return f"symbol/{symbol.get('symbol_id')}"
@@ -143,6 +146,12 @@ def _lapse(payload: Payload, scales: Scales | None) -> str:
     return f"{payload['owner']} is silent: nothing heard {since} for {payload['silent_ns'] / NS_PER_S:.1f} s"
 
 
+def _member_filled(payload: Payload, scales: Scales | None) -> str:
+    """The event does not say its symbol; whoever knows it may add it."""
+    filled = quantity(payload.get("symbol_id", ""), payload["cum_qty"], scales)
+    return f"{payload['intent_id']} has filled {filled}"
+
+
 def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
     """The named fields, as they are."""
     return lambda payload, scales: ", ".join(f"{name} {payload[name]}" for name in names if name in payload)
@@ -169,9 +178,9 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "IntentModified": _intent,
     "IntentCancelRequested": lambda payload, scales: f"not wanted any more, generation {payload['generation']}",
     "IntentDeleted": lambda payload, scales: "deleted",
-    "GroupCreated": _fields("group_id", "mode"),
+    "GroupCreated": lambda payload, scales: f"{payload['mode']} of {', '.join(payload['intent_ids'])}",
     "GroupWorked": _group_worked,
-    "GroupUpdated": _fields("group_id", "intent_id", "cum_qty"),
+    "GroupUpdated": _member_filled,
     "AttemptStarted": _attempt,
     "AttemptFailed": _answer,
     "AttemptUnknown": _answer,

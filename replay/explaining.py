@@ -26,6 +26,7 @@ from kernel.models import AccountState, Finding, OrderIntent, OrderState, Positi
 from kernel.order_spec import UINT64_MAX, AssetMetadata, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import ExecutionReport, VenueCapabilities
+from replay.groups import GroupState
 
 Model = type[pydantic.BaseModel]
 Place = Model | type[Enum]
@@ -34,7 +35,8 @@ TYPES: Mapping[str, Model] = {
     "intent": OrderIntent,
     "order_state": OrderState,
     "standard_order": StandardOrder,
-    "group": StandardOrderGroup,
+    "group": GroupState,
+    "order_group": StandardOrderGroup,
     "position": Position,
     "account": AccountState,
     "symbol": SymbolMetadata,
@@ -48,7 +50,7 @@ TYPES: Mapping[str, Model] = {
 """What a path may begin with, besides events' topics."""
 ALIASES = {
     "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
-    "find": "finding", "f": "fill",
+    "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group",
 }  # fmt: skip
 PLAIN_TYPES = {int: "integer", str: "text", bool: "true or false", float: "number", Decimal: "decimal", Any: "anything"}
 LARGE = {UINT64_MAX: "2^64-1", 2**63 - 1: "2^63-1"}

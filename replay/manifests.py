@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from kernel.clock import NS_PER_S
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.groups import pair_violations, size_violations, symbol_violations
 from kernel.models import UnsolicitedCancelPolicy
 from kernel.order_spec import (
     INTENT_ID_PATTERN,
@@ -27,6 +28,7 @@ from kernel.order_spec import (
     OrderType,
     Side,
     StandardOrder,
+    StandardOrderGroup,
     SymbolMetadata,
     TimeInForce,
     order_inconsistencies,
@@ -44,8 +46,13 @@ SYMBOL = re.compile(r"[!-~]{1,64}")
 OWNER_LENGTH_MAX = 128
 LABEL_LENGTH_MAX = 128
 INSTANT_NS_MAX = 2**63 - 1
-TOGETHER = frozenset({OcoMode.ONE_CANCELS_OTHER, OcoMode.ONE_UPDATES_OTHER})
-"""Modes whose members all work at the same time, each instead of the others."""
+MEMBER = re.compile(r"orders\[(\d+)\]")
+"""One of a group's orders, in the kernel's words."""
+GROUP_REMEDIES = {
+    "size": "write as many; of ONE_TRIGGERS_OTHER the first order is the parent, its children stand after it",
+    "symbol": "orders that fill instead of each other are of one symbol",
+    "side": "a stop stands on the other side of the market than the limit of its side",
+}
 STDIN = "-"
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -230,9 +237,7 @@ class ManifestReader:
         orders = [self._member(item, f"spec.orders[{index}]", owner, labels) for index, item in enumerate(listed.value)]
         made = tuple(order for order in orders if order is not None)
         if mode is not None:
-            self._check_size(listed, mode, len(orders))
-            self._check_pairs(listed, mode, made)
-        self._check_symbols(listed, made)
+            self._check_group(listed, mode, len(orders), made)
         return GroupManifest(
             name=name, mode=mode or OcoMode.NONE, orders=made, owner=owner, labels=labels, where=self._where
         )
@@ -243,39 +248,19 @@ class ManifestReader:
             return None
         return self._order_of(fields, path, self._name(fields, path), owner, labels)
 
-    def _check_size(self, listed: Node, mode: OcoMode, count: int) -> None:
-        least = 1 if mode is OcoMode.NONE else 2
-        if count >= least:
-            return
-        parent = mode is OcoMode.ONE_TRIGGERS_OTHER
-        limit = "a parent and at least one child" if parent else f"at least {least} for {mode}"
-        remedy = "the first order is the parent, write its children after it" if parent else "write the others"
-        self._problem(listed, "spec.orders", "size", limit, remedy, value=f"{count} orders")
-
-    def _check_symbols(self, listed: Node, orders: Sequence[OrderManifest]) -> None:
-        """A group trades one symbol."""
-        for order in orders:
-            if order.terms.symbol_id != orders[0].terms.symbol_id:
-                limit = f"that of the group, {orders[0].terms.symbol_id}"
-                remedy = "a group's orders are of one symbol"
-                self._problem(listed, f"{order.path}.symbol_id", "symbol", limit, remedy, value=order.terms.symbol_id)
-
-    def _check_pairs(self, listed: Node, mode: OcoMode, orders: Sequence[OrderManifest]) -> None:
-        """Of a limit and a stop that stand in for each other, one would trade at once when the stop is not behind the
-        limit: whatever the market's price is, it is beyond one of the two."""
-        siblings = orders if mode in TOGETHER else orders[1:] if mode is OcoMode.ONE_TRIGGERS_OTHER else ()
-        for limit_order, stop_order in ((a, b) for a in siblings for b in siblings):
-            terms, other = limit_order.terms, stop_order.terms
-            if terms.order_type is not OrderType.LIMIT or terms.side is not other.side:
-                continue
-            if terms.price is None or other.stop_price is None:
-                continue
-            sells = terms.side is Side.SELL
-            gap = Decimal(terms.price) - Decimal(other.stop_price)
-            if (gap if sells else -gap) <= 0:
-                limit = f"{'below' if sells else 'above'} {terms.price}, the price of {limit_order.name}"
-                remedy = f"a {terms.side} stop stands on the other side of the market than its limit"
-                self._problem(listed, f"{stop_order.path}.stop_price", "side", limit, remedy, value=other.stop_price)
+    def _check_group(self, listed: Node, mode: OcoMode, count: int, orders: Sequence[OrderManifest]) -> None:
+        """What is wrong with a group whatever its market is: the kernel's own rules, on decimals. What its orders are to
+        each other is looked at once each of them is right."""
+        found = size_violations(mode, count)
+        if orders and not self._document.problems:
+            terms = tuple(unscaled(order.terms) for order in orders)
+            group = StandardOrderGroup.model_construct(orders=terms, mode=mode)
+            found += [*symbol_violations(group), *pair_violations(group)]
+        for item in found:
+            path = MEMBER.sub(lambda index: orders[int(index[1])].path.removeprefix("spec."), item.field)
+            limit = MEMBER.sub(lambda index: orders[int(index[1])].name, item.limit)
+            remedy = GROUP_REMEDIES[item.constraint]
+            self._problem(listed, f"spec.{path}", item.constraint, limit, remedy, value=item.value)
 
     # ------------------------------------------------------------------------------------------------------- values
     def _problem(

@@ -42,6 +42,8 @@ class Item:
     data: dict[str, Any]
     lines: tuple[tuple[str, ...], ...]
     """Cells of each line of the table, the wide columns included."""
+    kind: str = ""
+    """Where it is another than the listing's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def item_text(kind: str, item: Item, form: Format) -> str:
     """One thing by itself in a format that is not a table: what a watch prints."""
     match form:
         case Format.NAME:
-            return f"{kind}/{escaped(item.name)}\n"
+            return f"{item.kind or kind}/{escaped(item.name)}\n"
         case Format.JSONL:
             return json_line(item.data)
         case Format.YAML:

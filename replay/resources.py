@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 
 from kernel import events
 from kernel.clock import Clock
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.groups import Group
+from kernel.lifecycle.record import reconciliation_status
+from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position, ReconciliationStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.decimals import Scales, plain
+from replay.groups import GroupState, group_of_finding, group_state
 from replay.output import NONE, age, utc
 
 
@@ -71,8 +74,17 @@ def fill_subject(fill: events.OrderFilled) -> Subject:
     return Subject(fill.fill_key, fill, fill.symbol_id, fill.intent_id)
 
 
-def finding_subject(finding: Finding) -> Subject:
-    return Subject(finding.finding_id, finding, finding.symbol_id, finding.intent_id)
+def finding_subject(state: KernelState, finding: Finding) -> Subject:
+    group = group_of_finding(state, finding)
+    intent_id = finding.intent_id if group is None else group.intent_ids[0]
+    return Subject(finding.finding_id, finding, finding.symbol_id, intent_id)
+
+
+def group_subject(state: KernelState, group: Group) -> Subject:
+    """A group belongs to whom its orders belong to."""
+    found = group_state(state, group)
+    known = (item.intent_id for item in found.orders if item.quantity is not None)
+    return Subject(group.group_id, found, found.symbol_id, next(known, None))
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
@@ -85,10 +97,15 @@ def terms(look: Look, order: StandardOrder) -> tuple[str, ...]:
 
 def intent_lines(look: Look, intent: OrderIntent) -> Lines:
     state = look.state.order_state(intent.intent_id)
-    status = (state.status.ord_status, state.reconciliation_status) if state else ("-", "PENDING")
+    status = (state.status.ord_status, state.reconciliation_status) if state else ("-", unsent_status(look, intent))
     cells = (intent.intent_id, *terms(look, intent.order), intent.desired, *status)
     wide = (intent.owner or NONE, str(intent.generation), intent.order.time_in_force, utc(intent.created_at_ns))
     return [(*cells, age(intent.created_at_ns, look.now_ns), *wide)]
+
+
+def unsent_status(look: Look, intent: OrderIntent) -> ReconciliationStatus:
+    """How far the kernel is with an order of which nothing was sent: what its group holds back is as it should be."""
+    return reconciliation_status(look.state.grouped_record(intent.intent_id))
 
 
 def order_lines(look: Look, order: OrderState) -> Lines:
@@ -164,9 +181,20 @@ def symbol_lines(look: Look, symbol: SymbolMetadata) -> Lines:
 
 def finding_lines(look: Look, finding: Finding) -> Lines:
     status = "OPEN" if finding.resolved_at_ns is None else "RESOLVED"
-    since = age(finding.raised_at_ns, look.now_ns)
-    cells = (finding.finding_id, finding.kind, finding.intent_id or finding.symbol_id or NONE, status, since)
-    return [(*cells, finding.text, finding.resolution or NONE)]
+    since, group = age(finding.raised_at_ns, look.now_ns), group_of_finding(look.state, finding)
+    about = group.group_id if group is not None else finding.intent_id or finding.symbol_id or NONE
+    return [(finding.finding_id, finding.kind, about, status, since, finding.text, finding.resolution or NONE)]
+
+
+def group_lines(look: Look, group: GroupState) -> Lines:
+    symbol_id = group.symbol_id or ""
+    filled = "/".join(look.scales.quantity(symbol_id, item.cum_qty) for item in group.orders)
+    excess, at_most = (look.scales.quantity(symbol_id, value) for value in (group.excess, group.max_excess))
+    cells = (group.group_id, group.mode, group.symbol_id or NONE, str(len(group.orders)), filled, excess, at_most)
+    owners = {intent.owner for item in group.orders if (intent := look.state.intent(item.intent_id)) is not None}
+    wide = (",".join(sorted(filter(None, owners))) or NONE, group.first or NONE)
+    names = ",".join(item.intent_id for item in group.orders)
+    return [(*cells, age(group.created_at_ns, look.now_ns), *wide, names, utc(group.created_at_ns))]
 
 
 # ------------------------------------------------------------------------------------------------------------ resources
@@ -209,7 +237,13 @@ SYMBOLS = Resource(
 FINDINGS = Resource(
     "finding", frozenset({"findings", "finding", "find"}),
     ("FINDING", "KIND", "ABOUT", "STATUS", "AGE", "TEXT", "RESOLUTION"), 6,
-    lambda state: map(finding_subject, state.findings()), finding_lines, BOTH,
+    lambda state: (finding_subject(state, item) for item in state.findings()), finding_lines, BOTH,
+)  # fmt: skip
+GROUPS = Resource(
+    "group", frozenset({"groups", "group", "grp", "g", "ordergroups", "ordergroup"}),
+    ("GROUP", "MODE", "SYMBOL", "MEMBERS", "FILLED", "EXCESS", "MAX-EXCESS", "AGE",
+     "OWNER", "FIRST-FILL", "ORDERS", "CREATED"), 8,
+    lambda state: (group_subject(state, item) for item in state.groups()), group_lines, BOTH,
 )  # fmt: skip
 RESOURCES = {
     "intents": INTENTS,
@@ -218,6 +252,7 @@ RESOURCES = {
     "positions": POSITIONS,
     "account": ACCOUNT,
     "symbols": SYMBOLS,
+    "groups": GROUPS,
     "findings": FINDINGS,
 }
 """Every type by its plural."""

@@ -28,6 +28,7 @@ from kernel.metrics import Metrics
 from kernel.readiness import LEASE_HELD
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
+from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from replay.health import leader_of
 from replay.metrics import exposition
 from replay.recovery import open_kernel
@@ -38,8 +39,8 @@ Say = Callable[[str], None]
 LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
-RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "log_format",
-            "log_level", "metrics_port", "metrics_host")  # fmt: skip
+RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "markets",
+            "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
 """What a configuration file may set beside its tables `kernel` and `limits`."""
 
 
@@ -55,6 +56,8 @@ class PaperOptions:
     seed: int = 0
     journal: str | None = None
     """The file that outlives it; none: one beside the log."""
+    markets: str = "spot"
+    """`spot`: limit and market orders alone; `full`: every order type."""
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None:
@@ -168,7 +171,13 @@ def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) ->
         seed=options.seed,
         speed=speed_of(options.speed),
         journal=options.journal or journal_beside(url, exchange_id),
+        config=paper_config(options),
     )
+
+
+def paper_config(options: PaperOptions) -> PaperConfig:
+    """How the exchange of these options behaves."""
+    return PaperConfig.model_validate({"symbols": "full"} if options.markets == "full" else {})
 
 
 def journal_beside(url: str, exchange_id: str) -> str | None:
@@ -181,7 +190,6 @@ def journal_beside(url: str, exchange_id: str) -> str | None:
 
 async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Say) -> None:
     """Serve a paper exchange until cancelled; the address that it is bound to is announced once."""
-    from kernel.venues.paper_config import PaperExchangeOptions
     from kernel.venues.paper_server import serve_paper_exchange, speed_of
 
     exchange = PaperExchangeOptions(
@@ -190,6 +198,7 @@ async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Sa
         seed=options.seed,
         speed=speed_of(options.speed),
         journal=options.journal,
+        config=paper_config(options),
     )
     await serve_paper_exchange(listen, options=exchange, announce=announce)
 

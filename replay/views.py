@@ -1,4 +1,4 @@
-"""What `get` prints: intents, orders, fills, positions, the account, symbols, findings; listed once, or watched.
+"""What `get` prints: intents, orders, fills, positions, the account, symbols, groups, findings; listed once, or watched.
 
 Called by the CLI and by whoever wants the same tables. Reads a kernel's state (a fold of the log) and the fills of the log;
 writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is missed. How a
@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from kernel import EventSourcedKernel, events
 from kernel.clock import Clock, SystemClock
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.groups import Group
 from kernel.state import KernelState
 from kernel.subscriptions import intent_id_of
 from replay.output import Item, Listing
 from replay.resources import (
     FILLS,
+    GROUPS,
     INTENTS,
     ORDERS,
     RESOURCES,
@@ -25,6 +27,7 @@ from replay.resources import (
     Resource,
     Subject,
     fill_subject,
+    group_subject,
     intent_subject,
     look_at,
     order_subject,
@@ -145,6 +148,8 @@ def _touched(query: Query, state: KernelState, batch: Sequence[events.BaseEvent]
     """The subjects that a batch may have changed."""
     if query.resource is FILLS:
         return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]
+    if query.resource is GROUPS:
+        return [group_subject(state, group) for group in _touched_groups(state, batch)]
     if query.resource not in (INTENTS, ORDERS):
         return query.resource.subjects(state)
     subject = intent_subject if query.resource is INTENTS else order_subject
@@ -154,3 +159,9 @@ def _touched(query: Query, state: KernelState, batch: Sequence[events.BaseEvent]
         if intent_id is not None
     ]
     return [subject(record) for record in records if record is not None]
+
+
+def _touched_groups(state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Group]:
+    """The groups that a batch may have changed: those of its intents."""
+    found = (state.group_of(intent_id) for intent_id in map(intent_id_of, batch) if intent_id is not None)
+    return {group.group_id: group for group in found if group is not None}.values()

@@ -1,7 +1,8 @@
 """Waiting for an intent to get somewhere: the conditions that `wait` and `place --wait` know.
 
 Called by the CLI and by strategies' scripts. Conditions are functions of what the log says of an intent, looked at again
-with each event of it. A condition that can be lost again (a bust reopens a filled order) is true when it was seen true.
+with each event of it, or of its group. A condition that can be lost again (a bust reopens a filled order) is true when it
+was seen true. What is wanted of an order is what its group lets it be.
 """
 
 from __future__ import annotations
@@ -11,51 +12,64 @@ from collections.abc import Callable, Iterable, Mapping
 from kernel import EventSourcedKernel
 from kernel.commands import cancel_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
-from kernel.lifecycle import TERMINAL, Record, order_state
-from kernel.models import Desired, OrdStatus, ReconciliationStatus
+from kernel.lifecycle import TERMINAL, Record
+from kernel.lifecycle.record import wants_anything
+from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference
+from kernel.state import KernelState
+from replay.groups import limited_by
+
+Condition = Callable[[KernelState, str], bool]
 
 
-def ended_as(record: Record) -> OrdStatus | None:
-    """The status that an intent's order ended in, when as things stand nothing more will be sent for it."""
-    if record.may_be_live:
+def ended_as(state: KernelState, intent_id: str) -> OrdStatus | None:
+    """The status that an intent's order ended in, when as things stand nothing more will be sent for it: no order that
+    its group may release more of has ended, and one that it lets be nothing has."""
+    record, order = state.grouped_record(intent_id), state.order_state(intent_id)
+    if record.may_be_live or state.is_held(intent_id):
         return None
-    state = order_state(record)
-    if state is None:
-        unwanted = record.deleted or (record.intent is not None and record.intent.desired is Desired.CANCELED)
+    if order is None:
+        unwanted = record.deleted or (record.intent is not None and not wants_anything(record.intent))
         return OrdStatus.CANCELED if unwanted else None
-    at_rest = state.reconciliation_status in (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
-    return state.status.ord_status if at_rest and state.status.ord_status in TERMINAL else None
+    at_rest = order.reconciliation_status in (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
+    return order.status.ord_status if at_rest and order.status.ord_status in TERMINAL else None
 
 
-def is_working(record: Record) -> bool:
+def has_ended(status: OrdStatus) -> Condition:
+    """That an order has ended in a status."""
+    return lambda state, intent_id: ended_as(state, intent_id) is status
+
+
+def is_working(state: KernelState, intent_id: str) -> bool:
     """Whether the venue has the order and can fill it."""
-    return any(facts.accepted for facts in record.live_orders)
+    return any(facts.accepted for facts in state.record(intent_id).live_orders)
 
 
-def is_synced(record: Record) -> bool:
+def is_synced(state: KernelState, intent_id: str) -> bool:
     """Whether what is at the venue is what is wanted."""
-    state = order_state(record)
-    if state is None:
-        return ended_as(record) is not None
-    synced = state.reconciliation_status is ReconciliationStatus.SYNCED
-    return synced and difference(record.intent, state) is None  # a status without a plan does not look at prices
+    order = state.order_state(intent_id)
+    if order is None:
+        return state.record(intent_id).version > 0 and difference(state.wish(intent_id), None) is None
+    synced = order.reconciliation_status is ReconciliationStatus.SYNCED
+    return synced and difference(state.wish(intent_id), order) is None  # a status without a plan looks at no prices
 
 
-def is_failed(record: Record) -> bool:
+def is_failed(state: KernelState, intent_id: str) -> bool:
     """Whether the venue refused for good."""
-    state = order_state(record)
-    return state is not None and state.reconciliation_status is ReconciliationStatus.FAILED
+    order = state.order_state(intent_id)
+    return order is not None and order.reconciliation_status is ReconciliationStatus.FAILED
 
 
-CONDITIONS: Mapping[str, Callable[[Record], bool]] = {
+CONDITIONS: Mapping[str, Condition] = {
     "working": is_working,
-    "filled": lambda record: ended_as(record) is OrdStatus.FILLED,
-    "canceled": lambda record: ended_as(record) is OrdStatus.CANCELED,
-    "terminal": lambda record: ended_as(record) is not None,
+    "filled": has_ended(OrdStatus.FILLED),
+    "canceled": has_ended(OrdStatus.CANCELED),
+    "terminal": lambda state, intent_id: ended_as(state, intent_id) is not None,
     "synced": is_synced,
-    "rejected": lambda record: ended_as(record) is OrdStatus.REJECTED or is_failed(record),
-    "expired": lambda record: ended_as(record) is OrdStatus.EXPIRED,
+    "rejected": lambda state, intent_id: (
+        ended_as(state, intent_id) is OrdStatus.REJECTED or is_failed(state, intent_id)
+    ),
+    "expired": has_ended(OrdStatus.EXPIRED),
     "failed": is_failed,
 }
 """What can be waited for, and what can end a wait."""
@@ -77,13 +91,10 @@ async def wait_for(
     if kernel.state.record(intent_id).version == 0:
         raise NotFoundError(f"intent {intent_id} not found")
 
-    def came_true(record: Record) -> str | None:
-        return next((name for name in names if CONDITIONS[name](record)), None)
-
     seen: list[str] = []
 
     def holds(record: Record) -> bool:
-        seen[:] = [name] if (name := came_true(record)) else []
+        seen[:] = [name for name in names if CONDITIONS[name](kernel.state, record.intent_id)][:1]
         return bool(seen)
 
     try:
@@ -99,13 +110,13 @@ def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
     """How an intent stands, in a few words."""
     state = kernel.state.order_state(intent_id)
     if state is None:
-        return "nothing was sent for it yet"
+        return limited_by(kernel.state, intent_id) or "nothing was sent for it yet"
     return f"it is {state.status.ord_status}, {state.reconciliation_status}"
 
 
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Whether the venue answered to an order in time. Raises `ExchangeError` when the answer is a definitive no."""
-    answered = await came_to(kernel, intent_id, placement_answered, timeout_s=timeout_s)
+    answered = await came_to(kernel, intent_id, is_acknowledged, timeout_s=timeout_s)
     if (refused := refusal(kernel.state.record(intent_id))) is not None:
         raise refused
     return answered
@@ -113,15 +124,23 @@ async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s:
 
 async def off_the_book(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Whether nothing of an intent worked at the venue any more in time."""
-    return await came_to(kernel, intent_id, cancel_answered, timeout_s=timeout_s)
+    return await came_to(kernel, intent_id, is_off_the_book, timeout_s=timeout_s)
 
 
-async def came_to(
-    kernel: EventSourcedKernel, intent_id: str, holds: Callable[[Record], bool], *, timeout_s: float
-) -> bool:
+def is_acknowledged(state: KernelState, intent_id: str) -> bool:
+    """Whether the venue has answered to an order."""
+    return placement_answered(state.record(intent_id))
+
+
+def is_off_the_book(state: KernelState, intent_id: str) -> bool:
+    """Whether nothing of an intent works at the venue any more, nor may."""
+    return cancel_answered(state.record(intent_id))
+
+
+async def came_to(kernel: EventSourcedKernel, intent_id: str, holds: Condition, *, timeout_s: float) -> bool:
     """Whether something came to hold of an intent in time."""
     try:
-        await kernel.wait_until(intent_id, holds, timeout_s=timeout_s)
+        await kernel.wait_until(intent_id, lambda _: holds(kernel.state, intent_id), timeout_s=timeout_s)
     except WaitTimeoutError:
         return False
     return True

@@ -26,14 +26,6 @@ def manifest(name: str, *, owner: str = "", labels: dict[str, str] | None = None
     return {"apiVersion": "exchange-kernel/v1", "kind": "Order", "metadata": metadata, "spec": {**terms, **spec}}
 
 
-def bracket(name: str) -> Terms:
-    """A manifest of a group of two."""
-    fields = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.001"}
-    orders = [{"name": f"{name}-{n}", **fields, "price": str(50_000 + n)} for n in (1, 2)]
-    spec = {"mode": "ONE_CANCELS_OTHER", "orders": orders}
-    return {"apiVersion": "exchange-kernel/v1", "kind": "OrderGroup", "metadata": {"name": name}, "spec": spec}
-
-
 def written(tmp_path: Path, *items: Terms, name: str = "m.yaml") -> str:
     """A file of manifests."""
     path = tmp_path / name
@@ -198,20 +190,6 @@ def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
     assert "-f FILE is needed" in idle.call("apply").stderr
     result = idle.call("apply", "-f", str(tmp_path / "none.yaml"))
     assert (result.exit_code, "none.yaml can't be read: No such file" in result.stderr) == (2, True)
-
-
-@pytest.mark.parametrize("words", [("apply",), ("apply", "--dry-run=server"), ("diff",)], ids=" ".join)
-def test_groups_are_refused_before_anything_is_appended(idle: World, tmp_path: Path, words: tuple[str, ...]) -> None:
-    """The order beside the group is not applied either, nor are single orders of its members' names taken for it."""
-    group = bracket("g")
-    singles = [manifest(order["name"], price=order["price"]) for order in group["spec"]["orders"]]
-    idle.ok("apply", "-f", written(tmp_path, *singles), "--wait", "recorded")
-
-    result = idle.call(*words, "-f", written(tmp_path, manifest("a"), group))
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "ordergroup/g: order groups are not built yet" in result.stderr
-    assert idle.ok("get", "intents", "-o", "name") == "intent/g-1\nintent/g-2\n"
 
 
 async def test_somebody_in_between_is_a_conflict(idle: World) -> None:

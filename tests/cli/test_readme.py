@@ -35,11 +35,12 @@ def test_each_guarantee_names_tests_that_exist() -> None:
     assert {name for name in named if f"def {name}(" not in written} == set()
 
 
-def test_its_manifest_is_one() -> None:
-    """The README's manifest is read as it stands."""
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+def test_its_manifests_are_some() -> None:
+    """The README's manifests are read as they stand."""
+    texts = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 
-    assert [item.name for item in parse_manifests([("README.md", text.encode())])] == ["btc-bid-1"]
+    found = parse_manifests([("README.md", text.encode()) for text in texts])
+    assert [item.name for item in found] == ["btc-bid-1", "trade-1"]
 
 
 def test_what_it_shows_of_the_tour_is_in_the_tour() -> None:

@@ -34,6 +34,16 @@ kind: Order
 metadata: {name: bid-2, owner: mm-1, labels: {ladder: a}}
 spec: {symbol_id: BTCUSDT, side: BUY, order_type: LIMIT, quantity: "0.0015", price: "49900.00", time_in_force: GTC}
 """
+EITHER = """
+apiVersion: exchange-kernel/v1
+kind: OrderGroup
+metadata: {name: either, owner: mm-2}
+spec:
+  mode: ONE_CANCELS_OTHER
+  orders:
+    - {name: low, symbol_id: BTCUSDT, side: BUY, order_type: LIMIT, quantity: "0.002", price: "50000.00"}
+    - {name: high, symbol_id: BTCUSDT, side: SELL, order_type: LIMIT, quantity: "0.002", price: "70000.00"}
+"""
 ELSEWHERE = {"demo"}
 """Verbs with a whole test of their own, which no session begins with."""
 
@@ -168,3 +178,10 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("heartbeat mm-1 --disarm") == "heartbeat/mm-1 disarmed\n"
     assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"
     assert desk.does("wait bid-2 --for canceled") == "intent/bid-2 condition met\n"
+    ladder.write_text(EITHER)
+    assert desk.does(f"apply -f {ladder}") == "ordergroup/either created\n"
+    assert "ONE_CANCELS_OTHER" in desk.does("get groups --owner mm-2")
+    assert "Lets it be:   0.002, all that is wanted" in desk.does("describe low")
+    assert "filled more than it allows, 0.002 at most" in desk.does("describe group either")
+    desk.does("cancel-all --owner mm-2 --yes")
+    assert desk.does("wait high --for canceled") == "intent/high condition met\n"

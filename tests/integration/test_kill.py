@@ -26,15 +26,6 @@ RESTING = StandardOrder(
 TAKING = RESTING.model_copy(update={"price": 6_500_000})
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A log that several processes share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/kernel.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
 @pytest.fixture
 async def world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator[World]:
     """An exchange and a leading kernel, each a process."""

@@ -75,13 +75,14 @@ class Process:
 class World:
     """A paper exchange with a journal, and a kernel on a log that leads."""
 
-    def __init__(self, url: str, exchange_id: str, directory: Path) -> None:
+    def __init__(self, url: str, exchange_id: str, directory: Path, *, speed: str = "1") -> None:
+        """`speed` is how the exchange plays its tape; at `step` the market stands still."""
         self.url = url
         self.exchange_id = exchange_id
         self.address = str(directory / "exchange.sock")
         self.exchange = Process(
             "kernel.venues.paper_server",
-            "--listen", self.address, "--journal", str(directory / "exchange.journal"), "--seed", "3",
+            "--listen", self.address, "--journal", str(directory / "exchange.journal"), "--seed", "3", "--speed", speed,
         )  # fmt: skip
         self.kernel = Process("tests.integration.kernel_process", url, exchange_id, self.address)
         self._stack = AsyncExitStack()
@@ -104,12 +105,22 @@ class World:
         """What is so at the exchange."""
         return await truth_at(self.address)
 
+    async def traded(self, price: int, quantity: int) -> None:
+        """The market makes one trade."""
+        await administer(self.address, "trade", symbol_id="BTCUSDT", price=price, quantity=quantity)
+
 
 async def truth_at(address: str) -> dict[str, Any]:
     """What is so at the exchange of an address. Raises `KernelError` when it is not there."""
+    found: dict[str, Any] = await administer(address, "truth")
+    return found
+
+
+async def administer(address: str, op: str, **params: Any) -> Any:
+    """An operator's act at the exchange of an address. Raises `KernelError` when it is not there."""
     venue = PaperVenue(address, timeout_s=10)
     await venue.connect()
     try:
-        return await venue.truth()
+        return await venue.admin(op, **params)
     finally:
         await venue.close()

@@ -171,6 +171,9 @@ class SimLog(MemoryLog):
         super()._publish(batch)
 
 
+SUBMITS = (Operation.SUBMIT, Operation.SUBMIT_GROUP)
+
+
 class SimVenue(PaperVenue):
     """One process's port to the exchange. It tells what leaves, and can stand still before it does."""
 
@@ -443,7 +446,7 @@ class World:
         if fault is None:
             return None
         self.happened[operation.value, subject, number] = fault
-        if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.SUBMIT and client_order_id is not None:
+        if fault.kind is FaultKind.REQUEST_DOUBLED and client_order_id is not None and operation in SUBMITS:
             self.audit.doubled |= self.audit.ids_under(client_order_id)
         if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.MODIFY:
             self.audit.doubled_changes.add(subject)

@@ -157,7 +157,7 @@ BAD = [
     (group_text("ONE_WINS", member("a"), member("b")), "spec.mode: value is one of NONE, ONE_CANCELS_OTHER"),
     (group_text("NONE", member("a"), member("a")), "spec.orders[1].name: name is used once"),
     (group_text("NONE", member("g")), "spec.orders[0].name: name is used once"),
-    (group_text("NONE", member("a"), member("b", symbol_id="ETHUSDT")),
+    (group_text("ONE_CANCELS_OTHER", member("a"), member("b", symbol_id="ETHUSDT")),
      "spec.orders[1].symbol_id: symbol is that of the group, BTCUSDT, given ETHUSDT"),
     (group_text("ONE_CANCELS_OTHER", member("a"), member("b", **{**STOP, "stop_price": "70000"})),
      "spec.orders[1].stop_price: side is below 70000, the price of a, given 70000"),

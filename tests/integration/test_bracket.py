@@ -1,0 +1,175 @@
+"""A bracket whose parent fills in three parts, the kernel killed between each: real processes, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from kernel import events
+from kernel.controller import EventSourcedKernel
+from kernel.log import open_log
+from kernel.models import AttemptKind
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+from projections import State
+from replay import open_kernel
+from tests.integration.world import World
+
+PARENT, PROFIT, LOSS = "parent", "profit", "loss"
+CHILDREN = (PROFIT, LOSS)
+LOT = 10_000
+PARTS = (3 * LOT, 2 * LOT, 5 * LOT)
+ENTRY, EXITS = 6_000_000, (6_900_000, 7_000_000)
+BRACKET = StandardOrderGroup(
+    mode=OcoMode.ONE_TRIGGERS_OTHER,
+    orders=tuple(
+        StandardOrder(symbol_id="BTCUSDT", side=side, order_type=OrderType.LIMIT, quantity=sum(PARTS), price=price)
+        for side, price in ((Side.BUY, ENTRY), (Side.SELL, EXITS[0]), (Side.SELL, EXITS[1]))
+    ),
+)
+OPEN = ("NEW", "PARTIALLY_FILLED")
+
+
+@pytest.fixture
+async def world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator[World]:
+    """An exchange whose market stands still, and a leading kernel, each a process."""
+    async with World(log_url, exchange_id, tmp_path, speed="step") as running:
+        yield running
+
+
+async def test_the_children_never_exceed_what_the_parent_filled(world: World) -> None:
+    """Killed while nobody looks, right after a fill is recorded, and with the children's change on its way: at each step
+    the exchange has no more of the children than the parent has filled, and in the end the trade is undone exactly."""
+    async with open_kernel(world.url, exchange_id=world.exchange_id) as strategy:
+        await strategy.place_order_group(BRACKET, group_id="bracket", intent_ids=(PARENT, *CHILDREN))
+        assert await children_at_venue(world) == (0, 0)
+
+        await world.kernel.kill()
+        await world.traded(ENTRY - 1, PARTS[0])
+        await goes_on(world, strategy, filled=PARTS[0])
+
+        async with killed_at(world, strategy, lambda event: is_fill_of(PARENT, event)):
+            await world.traded(ENTRY - 1, PARTS[1])
+        await goes_on(world, strategy, filled=sum(PARTS[:2]))
+
+        async with killed_at(world, strategy, lambda event: is_attempt_of(CHILDREN, event)):
+            await world.traded(ENTRY - 1, PARTS[2])
+        await goes_on(world, strategy, filled=sum(PARTS))
+
+        await undone(world, strategy)
+        held_at_every_position([event async for event in history(strategy)])
+        await same_when_folded_again(strategy)
+
+
+@asynccontextmanager
+async def killed_at(
+    world: World, strategy: EventSourcedKernel, holds: Callable[[events.BaseEvent], bool]
+) -> AsyncIterator[None]:
+    """Kill the kernel as soon as the log has an event that the block brings about."""
+    after = strategy.state.position
+    yield
+    async with asyncio.timeout(60):
+        async for event in strategy.events(after=after):
+            if holds(event):
+                break
+    await world.kernel.kill()
+
+
+def is_fill_of(intent_id: str, event: events.BaseEvent) -> bool:
+    return isinstance(event, events.OrderFilled) and event.intent_id == intent_id
+
+
+def is_attempt_of(intent_ids: tuple[str, ...], event: events.BaseEvent) -> bool:
+    return isinstance(event, events.AttemptStarted) and event.intent_id in intent_ids
+
+
+async def goes_on(world: World, strategy: EventSourcedKernel, *, filled: int) -> None:
+    """Check the exchange's truth, start the kernel again, and wait until both children work for what is filled."""
+    check_truth(await children_at_venue(world), filled)
+    await world.kernel.start()
+    for intent_id in CHILDREN:
+        await strategy.wait_until(intent_id, lambda record: works_for(strategy, record.intent_id, filled), timeout_s=60)
+    assert check_truth(await children_at_venue(world), filled) == (filled, filled)
+
+
+def works_for(strategy: EventSourcedKernel, intent_id: str, quantity: int) -> bool:
+    """Whether one order of an intent works for so much, and nothing about it is open."""
+    record = strategy.state.record(intent_id)
+    return not record.unsettled and [facts.quantity for facts in record.live_orders] == [quantity]
+
+
+async def children_at_venue(world: World) -> tuple[int, int]:
+    """What the exchange has of each child, by its price: filled, or still to be filled."""
+    truth = await world.truth()
+    taken: Counter[int] = Counter()
+    for order in truth["orders"]:
+        taken[order["price"]] += order["quantity"] if order["status"] in OPEN else order["cum_qty"]
+    return taken[EXITS[0]], taken[EXITS[1]]
+
+
+def check_truth(children: tuple[int, int], filled: int) -> tuple[int, int]:
+    """No child has more at the exchange than the parent has filled."""
+    assert max(children) <= filled, f"children {children} where the parent has filled {filled}"
+    return children
+
+
+async def undone(world: World, strategy: EventSourcedKernel) -> None:
+    """The first child fills in part while nobody leads, and then to its end: the other one is gone, nothing is held."""
+    await world.kernel.kill()
+    await world.traded(EXITS[0] + 1, 4 * LOT)
+    await world.kernel.start()
+    left = sum(PARTS) - 4 * LOT
+    await strategy.wait_until(LOSS, lambda _: works_for(strategy, LOSS, left), timeout_s=60)
+    await world.traded(EXITS[0] + 1, left)
+    for intent_id in CHILDREN:
+        await strategy.wait_until(intent_id, lambda record: not record.may_be_live, timeout_s=60)
+    truth = await world.truth()
+    assert sum(trade["last_qty"] if trade["side"] == "BUY" else -trade["last_qty"] for trade in truth["trades"]) == 0
+    assert not [order for order in truth["orders"] if order["status"] in OPEN]
+    assert [position.quantity for position in strategy.state.positions()] == [0]
+    assert not list(strategy.state.findings())
+
+
+async def history(strategy: EventSourcedKernel) -> AsyncIterator[events.BaseEvent]:
+    """Every event of the log, to its head."""
+    head = (await strategy.log.head()).position
+    async for batch in strategy.log.tail(0):
+        for event in batch:
+            yield event
+        if batch[-1].position >= head:
+            return
+
+
+def held_at_every_position(recorded: list[events.BaseEvent]) -> None:
+    """As the log tells it: no child was ever sent for more than the parent's fills recorded before, and never had more
+    filled, alone or together."""
+    filled: Counter[str] = Counter()
+    submits = 0
+    for event in recorded:
+        if isinstance(event, events.OrderFilled):
+            filled[event.intent_id] += event.last_qty
+        elif is_attempt_of(CHILDREN, event):
+            assert isinstance(event, events.AttemptStarted)
+            submits += event.kind is AttemptKind.SUBMIT
+            assert event.kind is not AttemptKind.SUBMIT or event.order.quantity <= filled[PARENT]
+        assert filled[PROFIT] + filled[LOSS] <= filled[PARENT]
+    assert filled == {PARENT: sum(PARTS), PROFIT: sum(PARTS)}
+    assert submits >= 2 * len(PARTS), "each part makes both children larger"
+
+
+async def same_when_folded_again(strategy: EventSourcedKernel) -> None:
+    """A fold from position 1 gives the very state that lived through the kills."""
+    async with open_log(strategy.log.url, exchange_id=strategy.exchange_id, create=False) as log:
+        state = State()
+        async for batch in log.tail(0):
+            state.apply(batch)
+            if state.position >= strategy.state.position:
+                break
+    await strategy.state.reached(state.position)
+    for intent_id in (PARENT, *CHILDREN):
+        assert state.record(intent_id) == strategy.state.record(intent_id)
+    assert state.group("bracket") == strategy.state.group("bracket")
