@@ -251,7 +251,7 @@ class LogAudit:
         orders = self._by_intent[intent.intent_id]
         changes = [item for item in intent.sends if item.kind == "AMEND" and item.generation == intent.generation]
         alone = len(orders) == 1 and orders[0].open and orders[0].cum_qty < intent.order["quantity"]
-        if alone and intent.desired == "WORKING" and any(item.refused for item in changes):
+        if alone and intent.desired == "WORKING" and changes and all(item.refused for item in changes):
             self.problem(3, f"{intent.intent_id} is canceled, though only a change of it was refused")
 
     def _is_settled(self, send: Send) -> bool:
