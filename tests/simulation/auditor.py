@@ -104,6 +104,7 @@ class Auditor(LogAudit):
         if not known.open:
             known.closed_as.add(known.status)
         self._check_exposure(self._owner.get(client_id, ""))
+        self._check_limits()
 
     def _check_change(self, known: Order, order: Mapping[str, Any]) -> None:
         """Whether new terms of an order at the venue are what an amend under way asked for."""
@@ -162,6 +163,31 @@ class Auditor(LogAudit):
         else:
             self.problem(2, f"{intent_id} has {most} working or filled, {intent.most_wanted} were wanted at most")
 
+    def _check_limits(self) -> None:
+        """Whether what works and what was traded stays within the limits. What the network or the venue did on top of what
+        was asked for is nothing that a limit holds back."""
+        if not self.limits or self.doubled or self.doubled_changes:
+            return
+        if any(order.reopened or order.grew for order in self.orders.values()):
+            return
+        if any(item.void or item.corrections for item in self.intents.values()):
+            return
+        for symbol_id in {item.order["symbol_id"] for item in self.intents.values()}:
+            self._check_sums(symbol_id)
+
+    def _check_sums(self, symbol_id: str) -> None:
+        orders = [
+            (order, item.order["side"])
+            for item in self.intents.values() if item.order["symbol_id"] == symbol_id
+            for order in self._by_intent[item.intent_id]
+        ]  # fmt: skip
+        count = sum(order.open for order, _ in orders)
+        if count > self.limits.get("open_orders_max", count):
+            self.problem(6, f"{count} orders work in {symbol_id}, the limit is {self.limits['open_orders_max']}")
+        position = sum(order.cum_qty * (1 if side == "BUY" else -1) for order, side in orders)
+        if abs(position) > self.limits.get("position_max", abs(position)):
+            self.problem(6, f"the position in {symbol_id} is {position}, the limit is {self.limits['position_max']}")
+
     def _check_released(self, intent: Intent) -> None:
         """Whether more of an order works than the one that leads its group has ever filled."""
         group = intent.group
@@ -215,9 +241,9 @@ class Auditor(LogAudit):
         if self.immediate and live and not any(order.reopened for order in live):
             self.problem(7, f"{intent_id} failed, its strategy was told, and order {live[0].exchange_order_id} works")
 
-    def too_late(self, *, intent_id: str) -> None:
-        """A strategy was told that it is too late to cancel."""
-        self._over_for_good.add((intent_id, self._intent(intent_id).generation))
+    def too_late(self, *, intent_id: str, generation: int) -> None:
+        """A strategy was told that it is too late to cancel what it knows of."""
+        self._over_for_good.add((intent_id, generation))
 
     def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
         """What a query showed of an order, now."""

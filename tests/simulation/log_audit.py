@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Problem, Send
@@ -44,6 +45,8 @@ class LogAudit:
         """By venue id."""
         self.trades: dict[str, dict[str, Any]] = {}
         """As first reported, by fill key."""
+        self.limits: Mapping[str, int] = {}
+        """Pre-trade limits, as integers at the quantity scale; those of sums only where one kernel alone takes commands."""
         self.groups: dict[str, Group] = {}
         self._member_of: dict[str, Group] = {}
         self._group_ids: set[str] = set()
@@ -143,9 +146,16 @@ class LogAudit:
         self._wants(intent, event["intent"])
 
     def _wants(self, intent: Intent, wanted: dict[str, Any]) -> None:
+        self._check_quantity(intent, wanted["order"])
         intent.order, intent.desired, intent.generation = wanted["order"], wanted["desired"], wanted["generation"]
         intent.most_wanted = max(intent.most_wanted, intent.order["quantity"])
         self._failed.discard(intent.intent_id)
+
+    def _check_quantity(self, intent: Intent, order: dict[str, Any]) -> None:
+        """Whether what is asked for is within the limit of a single order, but for what only reduces."""
+        most, before = self.limits.get("order_quantity_max"), intent.order.get("quantity", 0)
+        if most is not None and order["quantity"] > max(most, before):
+            self.problem(6, f"{intent.intent_id} is recorded for {order['quantity']}, the limit is {most}")
 
     def _on_IntentCancelRequested(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
         intent.desired, intent.generation = "CANCELED", event["generation"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, commands, events, looks, pacing, plan, session, settlement, writer
+from kernel import attempts, commands, events, limit_gate, looks, pacing, plan, session, settlement, writer
 from kernel.attempts import AttemptSender, Target
 from kernel.clock import NS_PER_S
 from kernel.errors import LogUnavailableError, Rejected
@@ -503,6 +503,11 @@ def who_lacks_room_waits_for_ever() -> list[Patch]:
     return [(WorkQueue, "hold", hold)]
 
 
+def each_order_is_weighed_alone() -> list[Patch]:
+    """Pre-trade limits: what is at stake already counts for nothing."""
+    return [(limit_gate.Holds, "over", lambda self, exposure, symbol_id, *, but: limit_gate.NOTHING)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
@@ -520,7 +525,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         a_batch_is_folded_once,
         the_other_leg_stays, children_before_the_parent, each_child_for_itself, siblings_do_not_shrink,
         a_sibling_is_sent_all_the_same, an_excess_is_not_told, a_group_in_two_appends,
-        who_lacks_room_waits_for_ever,
+        who_lacks_room_waits_for_ever, each_order_is_weighed_alone,
     )
 }  # fmt: skip
 """Every bug by its name."""

@@ -46,6 +46,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "timeout": ("0.5", "2"),  # seconds for an answer
     "faults": ("0", "0.02", "0.06", "0.15"),  # how probable a fault is, for each request and report
     "accidents": ("0", "1", "3"),  # how often kernels die and stand still
+    "limits": ("none", "none", "tight"),  # what may be at stake before a command is refused
     "groups": ("kernel", "kernel", "venue"),  # who works them, where the venue can
 }
 """What a world may be like. The seed chooses."""

@@ -138,8 +138,8 @@ class Player:
             await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
         except ExchangeError as problem:
             self.counts["refused"] += 1
-            if verb == "cancel":
-                audit.too_late(intent_id=words[0])
+            if verb == "cancel" and (intent := process.kernel.state.intent(words[0])) is not None:
+                audit.too_late(intent_id=words[0], generation=intent.generation)
             if verb in ("place", "group"):
                 audit.refused(intent_id=problem.intent_id or words[0])
             self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")
@@ -185,7 +185,9 @@ class Player:
         await process.kernel.cancel_all_orders(symbol_id)
 
     async def _change(self, process: Process, intent_id: str, quantity: str, price: str) -> None:
-        """A new record of the intent, as its store takes it."""
+        """A new record of the intent, as its store takes it. A store knows of no limits: none where there are some."""
+        if self.plan.world.get("limits") == "tight":
+            return
         store = process.kernel.intent_store
         intent = await store.get_intent(intent_id)
         if intent.order.order_type is OrderType.MARKET:

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
 from typing import Any
 
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
@@ -18,6 +19,7 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
+from kernel.limits import Limits, LimitSettings
 from kernel.log import LogSettings
 from kernel.log.base import Append, Appended
 from kernel.log.batch import Batch
@@ -394,6 +396,9 @@ class World:
             replaces=config.amend is AmendDialect.CANCEL_REPLACE,
             on_top=config.amend_quantity is AmendQuantity.REMAINING,
         )
+        if plan.world.get("limits") == "tight":  # several kernels may each let through what fits by itself
+            sums = TIGHT if plan.world["kernels"] == "1" else {}
+            self.audit.limits = {"order_quantity_max": TIGHT["order_quantity_max"], **sums}
         options = PaperExchangeOptions(tape=(), symbol=SYMBOLS[0], speed="step", seed=plan.seed, config=config)
         self.exchange = SimExchange(options, self)
         if not plan.world["rate"].endswith("/told"):
@@ -484,6 +489,18 @@ def seconds(text: str) -> int:
     return round(float(text) * NS_PER_S)
 
 
+TIGHT = {"order_quantity_max": 9, "open_orders_max": 12, "position_max": 40}
+"""Limits that random strategies often meet, as integers at the quantity scale."""
+
+
+def limits_of(plan: Plan) -> LimitSettings:
+    """The pre-trade limits of every kernel."""
+    if plan.world.get("limits") != "tight":
+        return LimitSettings()
+    amounts = {name: Decimal(TIGHT[name]).scaleb(-2) for name in ("order_quantity_max", "position_max")}
+    return LimitSettings(default=Limits.model_validate({"open_orders_max": TIGHT["open_orders_max"], **amounts}))
+
+
 def settings_of(plan: Plan) -> KernelSettings:
     """How the kernels are set: quick to ask again, so that a run is short."""
     return KernelSettings(
@@ -500,6 +517,7 @@ def settings_of(plan: Plan) -> KernelSettings:
         unknown_too_long_s=30.0,
         trades_overlap_s=1.0,
         stop_timeout_s=3.0,
+        limits=limits_of(plan),
     )
 
 
