@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernel.clock import NS_PER_S
 from kernel.models import Attempt
 from kernel.venues.base import Dedupe, VenueCapabilities
 
@@ -63,16 +64,24 @@ class LookAgain:
 Conclusion = Dead | ClosedUnfilled | FirstLook | Resend | LookAgain
 
 
+HOPELESS_LOOK_NS_MAX = 30 * NS_PER_S
+"""Longest time between looks for an order of which only its own appearance can ever be evidence."""
+
+
 def next_look_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_look_ns: int | None) -> int | None:
     """When to look next for a submit, given when the last look began; None when only backoff spaces the looks.
 
-    Looks are cheap before `absent_after_ns` (at once, at 1/4 and 1/2 of the time to it) and admissible from it on.
+    Looks are cheap before `absent_after_ns` (at once, at 1/4 and 1/2 of the time to it) and admissible from it on. Where no
+    look ever proves absence, each is later by half of what has passed, but not by more than 30 s: many such attempts must not use up the venue's rate
+    limit, and what turns up is seen in the stream and by each relist.
     """
     if last_look_ns is None:
         return attempt.stamp_ns
     if attempt.list_look_ended_ns is not None and not capabilities.sees_closed:
         return attempt.list_look_ended_ns + trades_lag_ns(capabilities)
     absent_after_ns = attempt.absent_after_ns
+    if absent_after_ns is None and capabilities.dedupe is not Dedupe.FOR_EVER:
+        return last_look_ns + min((last_look_ns - attempt.stamp_ns) // 2, HOPELESS_LOOK_NS_MAX)
     if absent_after_ns is None or last_look_ns >= absent_after_ns:
         return None
     span = absent_after_ns - attempt.stamp_ns
