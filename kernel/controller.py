@@ -157,6 +157,9 @@ class EventSourcedKernel(KernelLife):
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
         """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed."""
         self._check()
+        return await self._cancel_all(symbol_id, self._actor)
+
+    async def _cancel_all(self, symbol_id: str | None, actor: str) -> int:
         live = [
             intent_id
             for intent_id in self.state.live_intent_ids()
@@ -164,13 +167,13 @@ class EventSourcedKernel(KernelLife):
             and intent.desired is Desired.WORKING
             and symbol_id in (None, intent.order.symbol_id)
         ]
-        changed = await asyncio.gather(*(self._cancel_live(intent_id) for intent_id in live))
+        changed = await asyncio.gather(*(self._cancel_live(intent_id, actor) for intent_id in live))
         return sum(changed)
 
-    async def _cancel_live(self, intent_id: str) -> bool:
+    async def _cancel_live(self, intent_id: str, actor: str) -> bool:
         now_ns = self._clock.now_ns()
         try:
-            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
+            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=actor)
         except KernelError as problem:
             logger.info("%s was not canceled: %s", intent_id, problem)
             return False
@@ -180,18 +183,37 @@ class EventSourcedKernel(KernelLife):
 
         Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown intent.
         """
-        return await self._pause(intent_id, True, reason, actor)
-
-    async def resume(self, intent_id: str | None = None, *, actor: str | None = None) -> bool:
-        """Go on (with an intent); whether that changed anything. Raises `NotFoundError` for an unknown intent."""
-        return await self._pause(intent_id, False, "", actor)
-
-    async def _pause(self, intent_id: str | None, paused: bool, reason: str, actor: str | None) -> bool:
         self._check()
-        told: Any = {"paused": paused, "reason": reason, "actor": actor or self._actor}
+        told: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
             return await pausing.pause_all(self._writer, self.state, **told)
-        return await pausing.pause_one(self._commands, intent_id, **told)
+        return await pausing.pause_one(self._commands, intent_id, paused=True, **told)
+
+    async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
+        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `pausing`.
+
+        First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
+        those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol.
+        """
+        self._check()
+        if symbol_id is not None:
+            await self.get_symbol_metadata(symbol_id)
+        actor = actor or self._actor
+        await pausing.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
+        return await self._cancel_all(symbol_id, actor)
+
+    async def resume(
+        self, intent_id: str | None = None, *, symbol_id: str | None = None, actor: str | None = None
+    ) -> bool:
+        """Go on (with an intent, or with a symbol that was halted); whether that changed anything.
+
+        Raises `NotFoundError` for an unknown intent.
+        """
+        self._check()
+        actor = actor or self._actor
+        if intent_id is None:
+            return await pausing.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
+        return await pausing.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
 
     def limits_exceeded(
         self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]

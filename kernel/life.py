@@ -28,6 +28,7 @@ from kernel.errors import (
     NotReadyError,
     ValidationError,
 )
+from kernel.gates import Gates
 from kernel.leadership import Leadership
 from kernel.lease import Lease
 from kernel.lifecycle import finding_id
@@ -114,7 +115,8 @@ class KernelLife(ExchangeKernel):
             missing=self._readiness.missing,
             metrics=self.metrics,
         )
-        self._readiness.on_ready = self.engine.resync
+        self._readiness.on_able = self.engine.resync
+        self._gates = state.gates
         self._leadership: Leadership | None = None
         self._session: VenueSession | None = None
         if venue is not None and lease is not None:
@@ -153,6 +155,7 @@ class KernelLife(ExchangeKernel):
             raise
         self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
         self._note_control()
+        self._note_gates(self.state.gates)
         if self._leadership is not None:
             self._tasks.append(asyncio.create_task(self._lead(self._leadership), name="kernel-leadership"))
 
@@ -198,8 +201,16 @@ class KernelLife(ExchangeKernel):
         """What the log says of pauses and leaders."""
         if self._leadership is not None:
             self._leadership.note_epoch(self.state.epoch)
-        paused = self.state.paused
-        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running", self.state.paused_by)
+        gates = self.state.gates
+        if gates is self._gates:
+            return
+        self._gates = gates
+        self._note_gates(gates)
+        self.engine.resync()
+
+    def _note_gates(self, gates: Gates) -> None:
+        held = gates.every
+        self._readiness.set(readiness.NOT_PAUSED, held is None, gates.status, held.by if held else "")
 
     def _watch_clock(self, recorded_at_ns: int) -> None:
         """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
+from kernel.gates import Gates
 from kernel.lifecycle import Record
 from kernel.limits import Claim, Exposure
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
@@ -57,6 +58,10 @@ class KernelState(Protocol):
     @property
     def paused_by(self) -> str:
         """Who paused all intents, and why; empty while they are not paused."""
+
+    @property
+    def gates(self) -> Gates:
+        """All that holds requests back; the same object until that changes."""
 
     @property
     def trades_cursor_ns(self) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from kernel import events
 from kernel.errors import IntegrityError
+from kernel.gates import Gates
 from kernel.lifecycle import Record, evolve, order_state
 from kernel.lifecycle.values import replace
 from kernel.limits import Claim, Exposure
@@ -49,8 +50,7 @@ class State:
         self._exchange_id = ""
         self._created_at_ns = 0
         self._epoch = 0
-        self._paused = False
-        self._paused_by = ""
+        self._gates = Gates()
         self._trades_cursor_ns: int | None = None
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
@@ -136,13 +136,11 @@ class State:
 
     def _all_paused(self, event: events.Paused) -> None:
         if event.intent_id is None:
-            self._paused = True
-            self._paused_by = f"{event.actor}: {event.reason}".removesuffix(": ")
+            self._gates = self._gates.paused(event)
 
     def _all_resumed(self, event: events.Resumed) -> None:
         if event.intent_id is None:
-            self._paused = False
-            self._paused_by = ""
+            self._gates = self._gates.resumed(event)
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -215,12 +213,17 @@ class State:
     @property
     def paused(self) -> bool:
         """Whether sending is paused for all intents."""
-        return self._paused
+        return self._gates.every is not None
 
     @property
     def paused_by(self) -> str:
         """Who paused all intents, and why; empty while they are not paused."""
-        return self._paused_by
+        return self._gates.every.by if self._gates.every is not None else ""
+
+    @property
+    def gates(self) -> Gates:
+        """All that holds requests back; the same object until that changes."""
+        return self._gates
 
     @property
     def trades_cursor_ns(self) -> int | None:
@@ -356,9 +359,9 @@ class State:
         """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
         digest = hashlib.sha256()
         held = (
-            self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
+            self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._gates,
             self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
-            self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
+            self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(),
         )  # fmt: skip
         for item in held:

@@ -15,7 +15,7 @@ from kernel.errors import LogUnavailableError, NotFoundError
 from kernel.lease_probe import lease_is_held
 from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
-from kernel.plan import difference, plan
+from kernel.plan import DifferenceKind, difference, plan
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
@@ -127,7 +127,7 @@ def difference_text(look: Look, intent_id: str, *, leads: bool) -> str:
         ("Kind:", found.kind),
         ("Why:", why_text(look, intent, order, found)),
         ("Next:", action_text(look, action)),
-        ("When:", when_text(look, order, leads=leads)),
+        ("When:", when_text(look, intent_id, found.kind, leads=leads)),
     ]
     return section("Difference", lines)
 
@@ -143,13 +143,14 @@ def at_rest(look: Look, intent_id: str) -> str:
     return "wanted and actual agree"
 
 
-def when_text(look: Look, order: OrderState | None, *, leads: bool) -> str:
+def when_text(look: Look, intent_id: str, kind: DifferenceKind, *, leads: bool) -> str:
     """When something is tried next."""
+    order = look.state.exposure(intent_id)
     until_ns = order.not_before_ns if order is not None else 0
-    then = next_try(look, order)
+    then = next_try(look, intent_id, kind)
     if until_ns > look.now_ns and then.startswith("after"):
         then = f"{then} (in {human_duration((until_ns - look.now_ns) // NS_PER_S)})"
-    if leads or "paused" in then:
+    if leads or then.startswith("not while"):
         return then
     return f"{then.removesuffix(', when a kernel leads')}, once a kernel leads: none does now"
 

@@ -138,6 +138,14 @@ def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
     return lambda payload, scales: ", ".join(f"{name} {payload[name]}" for name in names if name in payload)
 
 
+_held = _fields("intent_id", "symbol_id")
+
+
+def _paused(payload: Payload, scales: Scales | None) -> str:
+    what = "halted, cancels go out" if payload.get("cancels") else ""
+    return ", ".join(filter(None, (_held(payload, scales), what)))
+
+
 def _balances(payload: Payload, scales: Scales | None) -> str:
     totals = {asset_id: balance["total"] for asset_id, balance in payload["balances"].items()}
     return ", ".join(
@@ -178,8 +186,8 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "KernelStarted": _fields("kernel_version", "epoch"),
     "CapabilitiesChanged": lambda payload, scales: "the venue's capabilities changed",
     "KernelStopped": _fields("epoch"),
-    "Paused": _fields("intent_id"),
-    "Resumed": _fields("intent_id"),
+    "Paused": _paused,
+    "Resumed": _held,
     "FindingRaised": _finding,
     "FindingResolved": _fields("finding_id"),
 }

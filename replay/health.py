@@ -152,7 +152,7 @@ def conditions_of(seen: Seen, state: KernelState) -> list[Condition]:
         Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
         connection_condition(seen),
         snapshot_condition(seen),
-        Condition(NOT_PAUSED, not state.paused, "Paused" if state.paused else "Running", state.paused_by, seen.now_ns),
+        Condition(NOT_PAUSED, not state.paused, state.gates.status, state.paused_by, seen.now_ns),
     ]
 
 

@@ -296,8 +296,8 @@ CONTROL: tuple[events.BaseEvent, ...] = (
     ),
     events.CapabilitiesChanged(capabilities={"amend": "IN_PLACE"}),
     events.KernelStopped(epoch=4, reason="asked to"),
-    events.Paused(intent_id="btc-bid.1", reason="audit"),
-    events.Resumed(intent_id="btc-bid.1"),
+    events.Paused(intent_id="btc-bid.1", reason="audit", symbol_id="BTCUSDT", cancels=True),
+    events.Resumed(intent_id="btc-bid.1", symbol_id="BTCUSDT"),
     events.FindingRaised(finding=FINDING),
     events.FindingResolved(finding_id="OVERFILL:btc-bid.1", text="busted"),
 )
