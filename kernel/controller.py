@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
-from kernel import events, pausing
+from kernel import events, pausing, resolving
 from kernel.api import EventCallback
 from kernel.commands import (
     awaited_symbol,
@@ -27,11 +27,13 @@ from kernel.errors import KernelError, NotFoundError, Violation, WaitTimeoutErro
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
 from kernel.life import KernelLife
-from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
+from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
 from kernel.models import (
     AccountState,
     AssetMetadata,
+    AttemptOutcome,
     Desired,
+    Evidence,
     OrderIntent,
     OrderState,
     Position,
@@ -214,6 +216,42 @@ class EventSourcedKernel(KernelLife):
         if intent_id is None:
             return await pausing.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
         return await pausing.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
+
+    async def resolve_attempt(
+        self,
+        intent_id: str,
+        outcome: AttemptOutcome,
+        *,
+        evidence: str,
+        attempt_position: int | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Settle an attempt that nothing can prove: DEAD (it never arrived) or REJECTED (refused, its generation is over).
+
+        The operator vouches for it. What is DEAD and still wanted is sent again at once, under the same id. If that was
+        wrong, the order that turns up is live at once and told as a finding, and at most one is kept; what the others
+        filled until then has happened.
+
+        Raises `NotFoundError`, `ValidationError` (no evidence, another outcome), `ConflictError`: nothing is unknown, or
+        evidence is still to come (its call has not reported, or it may still arrive and a look will tell).
+        """
+        self._check()
+        now_ns = self._clock.now_ns()
+        command = ResolveAttempt(intent_id, outcome, evidence, now_ns, attempt_position)
+        actor = actor or self._actor
+        await self._commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
+
+    async def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
+        """Say that a finding was dealt with, and how. A condition that still holds is raised again with its next news.
+
+        A balance's drift is from then on explained by a transfer of as much; a storm's symbol is traded again.
+        Raises `NotFoundError`, `ValidationError` (no evidence), `ConflictError` (it does not stand).
+        """
+        self._check()
+        actor = actor or self._actor
+        await resolving.resolve_finding(
+            self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor
+        )
 
     def limits_exceeded(
         self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]

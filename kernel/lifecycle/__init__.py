@@ -27,11 +27,13 @@ from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id, untold_findings
 from kernel.lifecycle.record import Record, VenueStatus, client_order_id, order_state, venue_orders_of, venue_status
 from kernel.lifecycle.report import decide_report
+from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, check_said
 from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
 
 __all__ = [
     "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent",
-    "ForgetState", "ModifyIntent", "PauseIntent", "PlaceOrder", "Record", "ResumeIntent", "UpdateIntent",
-    "UpdateState", "VenueStatus", "client_order_id", "conditions", "decide", "decide_report", "evolve",
-    "finding_id", "next_intent", "ord_status", "order_state", "untold_findings", "venue_orders_of", "venue_status",
+    "ForgetState", "ModifyIntent", "PauseIntent", "PlaceOrder", "Record", "ResolveAttempt", "ResolveFinding",
+    "ResumeIntent", "UpdateIntent", "UpdateState", "VenueStatus", "check_said", "client_order_id", "conditions",
+    "decide", "decide_report", "evolve", "finding_id", "next_intent", "ord_status", "order_state",
+    "untold_findings", "venue_orders_of", "venue_status",
 ]  # fmt: skip
