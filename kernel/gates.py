@@ -76,6 +76,14 @@ class Gates:
             return replace(self, every=hold)
         return replace(self, symbols={**self.symbols, event.symbol_id: hold})
 
+    def stormy(self, symbol_id: str, reason: str) -> Gates:
+        """After a storm of rejections began in a symbol; the same while one goes on."""
+        return self if symbol_id in self.storms else replace(self, storms={**self.storms, symbol_id: reason})
+
+    def calm(self, symbol_id: str) -> Gates:
+        """After the finding of a symbol's storm was resolved."""
+        return replace(self, storms={name: why for name, why in self.storms.items() if name != symbol_id})
+
     def resumed(self, event: events.Resumed) -> Gates:
         """After a resume of all, or of a symbol; a symbol that is held by itself stays so when all are resumed."""
         if event.symbol_id is None:

@@ -16,7 +16,7 @@ from kernel import events, settlement
 from kernel.attempts import RECONCILER
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
-from kernel.lifecycle import Record, finding_id, untold_findings
+from kernel.lifecycle import Record, finding_id, raised, untold_findings
 from kernel.lifecycle.facts import OrderFacts
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -25,7 +25,6 @@ from kernel.models import (
     AttemptOutcome,
     Evidence,
     ExecType,
-    Finding,
     FindingKind,
     LookScope,
     OrderState,
@@ -448,15 +447,12 @@ class VenueLooker:
         known = name in self._state.record(intent_id).findings
         if known or now_ns - attempt.stamp_ns < ns(self._settings.unknown_too_long_s):
             return
-        finding = Finding(
-            finding_id=name,
-            kind=FindingKind.UNKNOWN_TOO_LONG,
-            text=f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}",
-            intent_id=intent_id,
-            symbol_id=order.status.order.symbol_id,
-            raised_at_ns=now_ns,
+        text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
+        symbol_id = order.status.order.symbol_id
+        finding = raised(
+            name, FindingKind.UNKNOWN_TOO_LONG, text, intent_id=intent_id, symbol_id=symbol_id, now_ns=now_ns
         )
-        await self._fact(intent_id, [events.FindingRaised(finding=finding)], Evidence.INFERRED)
+        await self._fact(intent_id, [finding], Evidence.INFERRED)
 
     async def tell_findings(self, intent_id: str) -> bool:
         """Raise what holds of an intent and was not told yet; whether there was something."""

@@ -20,7 +20,7 @@ async def resolve_finding(
 ) -> None:
     """Resolve a finding. `NotFoundError` for one never raised, `ConflictError` for one that does not stand."""
     check_said(text)
-    finding = next((item for item in state.findings() if item.finding_id == finding_id), None)
+    finding = state.finding(finding_id)
     if finding is None:
         raise NotFoundError(f"finding {finding_id} not found: `orderctl get findings` lists them")
     if finding.resolved_at_ns is not None:

@@ -16,10 +16,10 @@ from typing import Any
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import finding_id
+from kernel.lifecycle import finding_id, raised
 from kernel.looks import Answer, answer_within
 from kernel.metrics import Metrics, Operation, RelistResult
-from kernel.models import Evidence, ExecType, Finding, FindingKind, LookScope
+from kernel.models import Evidence, ExecType, FindingKind, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.reconciler import ReconciliationEngine
@@ -342,8 +342,7 @@ class VenueSession:
             name = finding_id(FindingKind.BALANCE_DRIFT, asset_id)
             if name not in standing:
                 text = f"{asset_id}: observed is {amount:+d} off what opening balance, fills and transfers come to"
-                finding = Finding(finding_id=name, kind=FindingKind.BALANCE_DRIFT, text=text, raised_at_ns=now_ns)
-                made.append(events.FindingRaised(finding=finding))
+                made.append(raised(name, FindingKind.BALANCE_DRIFT, text, now_ns=now_ns))
         explained = standing - {finding_id(FindingKind.BALANCE_DRIFT, asset_id) for asset_id in drift}
         made += [events.FindingResolved(finding_id=name, text="explained") for name in sorted(explained)]
         if made:

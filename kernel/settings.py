@@ -56,6 +56,10 @@ class KernelSettings(BaseSettings):
     """Longest such pause."""
     stop_timeout_s: float = Field(default=10.0, gt=0)
     """How long `stop` waits for calls that are out."""
+    storm_rejections: int = Field(default=10, ge=0, le=10_000)
+    """So many intents of a symbol refused alike are a storm: its orders wait until its finding is resolved. 0: never."""
+    storm_window_s: float = Field(default=60.0, gt=0)
+    """Rejections further apart than this are no storm."""
     limits: LimitSettings = LimitSettings()
     """Pre-trade limits, in decimals as text; none by default. The kernel that leads records them, and every kernel on its
     log keeps to them."""

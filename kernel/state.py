@@ -137,5 +137,8 @@ class KernelState(Protocol):
     def findings(self) -> Iterable[Finding]:
         """Findings, open and resolved, in the order raised."""
 
+    def finding(self, finding_id: str) -> Finding | None:
+        """The finding of an id, open or resolved; None when it was never raised."""
+
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""

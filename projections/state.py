@@ -24,6 +24,7 @@ from kernel.models import (
     AccountState,
     Evidence,
     Finding,
+    FindingKind,
     LookScope,
     OrderIntent,
     OrderState,
@@ -36,6 +37,7 @@ from projections.exposure import Exposures
 from projections.findings import Findings
 from projections.indexes import Indexes
 from projections.reference import Reference
+from projections.storms import Storms
 
 UNHEARD_OF = Record("")
 """The record of an intent that nothing is known of, but for its id."""
@@ -64,6 +66,7 @@ class State:
         self._findings = Findings()
         self._ledger = ledger.Ledger()
         self._exposures = Exposures()
+        self._storms = Storms()
         self._recorded_limits: Mapping[str, Any] = {}
         self._transfer_keys: set[str] = set()
         """Transfers booked, each once."""
@@ -111,10 +114,12 @@ class State:
         self._records[intent_id] = after
         self._shown.pop(intent_id, None)
         self._indexes.note(before, after, event)
+        if (storm := self._storms.note(before, event)) is not None:
+            self._gates = self._gates.stormy(*storm)
         if after.orders is not before.orders:
             self._book(before, after, event)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
-            self._findings.apply(event)
+            self._finding(event)
 
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
@@ -133,6 +138,7 @@ class State:
 
     def _kernel_started(self, event: events.KernelStarted) -> None:
         self._recorded_limits = event.settings.get("limits") or {}
+        self._storms.start(event.settings)
 
     def _all_paused(self, event: events.Paused) -> None:
         if event.intent_id is None:
@@ -163,6 +169,12 @@ class State:
 
     def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
         self._findings.apply(event)
+        kind, _, symbol_id = (
+            event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
+        )
+        if kind == FindingKind.STORM:
+            self._storms.resolve(symbol_id)
+            self._gates = self._gates.calm(symbol_id)
 
     # ------------------------------------------------------------------------------------------------------- waiting
     async def reached(self, position: int) -> None:
@@ -351,6 +363,10 @@ class State:
         """Findings, open and resolved, in the order raised."""
         return self._findings.all()
 
+    def finding(self, finding_id: str) -> Finding | None:
+        """The finding of an id, open or resolved; None when it was never raised."""
+        return self._findings.get(finding_id)
+
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
         return dict(self._ledger.drift)
@@ -360,8 +376,8 @@ class State:
         digest = hashlib.sha256()
         held = (
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._gates,
-            self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
-            self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
+            self._storms.held(), self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger,
+            self._findings.all(), self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(),
         )  # fmt: skip
         for item in held:
