@@ -2,12 +2,12 @@
 
 Vocabulary: `order_spec` `models` `events` `errors`. Pure: `lifecycle` (what an order is in the course of time) `plan`
 (what is to be done) `settlement` (how what is unknown gets settled) `limits` (what may be at stake). Contracts: `api`
-`stores` `state`, `log.base`, `venues.base`. The machine: `log` (the event log) `writer` (every way back to it)
-`commands` `limit_gate` (which commands pass) `pausing` `gates` (what holds requests back) `resolving` (an operator's
-word) `fills` `workqueue` `reconciler` `attempts` (the one door to the venue) `looks` (asking it) `session` (hearing it)
-`readiness` `leadership` `lease` `lease_probe` `subscriptions` `life` `controller` `given` (what comes from outside,
-checked) `pacing` `metrics` (what is counted) `gauges` (what is measured when somebody asks) `settings` `clock`
-`code_hash`. Adapters: `venues`.
+`stores` `state`, `log.base`, `venues.base`. The machine: `log` (the event log) `writer` (every way back to it) `commands`
+`limit_gate` (which commands pass) `pausing` `gates` (what holds requests back) `resolving` (an operator's word) `fills`
+`workqueue` `reconciler` `attempts` (the one door to the venue) `looks` (asking it) `session` (hearing it) `external`
+(others' orders) `readiness` `leadership` `lease` `lease_probe` `subscriptions` `life` `controller` `given` (what comes
+from outside, checked) `pacing` `metrics` (what is counted) `gauges` (what is measured when somebody asks) `settings`
+`clock` `code_hash`. Adapters: `venues`.
 """
 
 from kernel.api import ExchangeKernel

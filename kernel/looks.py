@@ -268,7 +268,7 @@ class VenueLooker:
         """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
         record = self._state.record(order.intent_id)
         capabilities = self._venue.capabilities
-        told_by_id = capabilities.sees_closed and not shadowed(order, item)
+        told_by_id = capabilities.sees_closed and bool(item.client_order_id) and not shadowed(order, item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -308,7 +308,9 @@ class VenueLooker:
 
     async def _look_for_trades(self, record: Record, item: VenueOrder) -> None:
         """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
-        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        look = await self._snapshot_look(
+            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+        )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
         elif self._venue.capabilities.sees_closed:
@@ -323,7 +325,9 @@ class VenueLooker:
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
         if self._clock.now_ns() < due_ns:
             return Looked(settled=False, again_ns=due_ns)
-        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        look = await self._snapshot_look(
+            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+        )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
             record = self._state.record(record.intent_id)
@@ -352,7 +356,7 @@ class VenueLooker:
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> Look:
         """One look for one order, by the best means that the venue has."""
-        if not self._venue.capabilities.sees_closed:
+        if not self._venue.capabilities.sees_closed or not client_order_id:
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
         began_ns = self._clock.now_ns()
         report = await self._ask(self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
@@ -489,6 +493,11 @@ def shadowed(order: OrderState, item: VenueOrder) -> bool:
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
         for other in order.venue_orders
     )
+
+
+def traded_since(record: Record, item: VenueOrder) -> int:
+    """From when on an order may have traded: nobody here knows, where it was not placed by us."""
+    return item.first_seen_ns if record.sends else 0
 
 
 def names(facts: OrderFacts, item: VenueOrder) -> bool:

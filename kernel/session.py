@@ -16,6 +16,7 @@ from typing import Any
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.errors import OutcomeUnknown, VenueError
+from kernel.external import ExternalOrders
 from kernel.lifecycle import finding_id, raised
 from kernel.looks import Answer, answer_within
 from kernel.metrics import Metrics, Operation, RelistResult
@@ -63,6 +64,7 @@ class VenueSession:
         self._ids = ids
         self._settings = settings
         self._metrics = metrics or Metrics()
+        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=engine.on_fenced)
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -79,6 +81,7 @@ class VenueSession:
 
     async def run(self, epoch: int) -> None:
         """Keep a session with the venue until cancelled, as the leader of an epoch."""
+        self._external.epoch = epoch
         failures = 0
         self._metrics.relisted_ns = self._clock.now_ns()
         try:
@@ -178,7 +181,7 @@ class VenueSession:
 
     # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
-        """Record what is news: of our orders in their intents' streams, of others as external."""
+        """Record what is news: of our orders in their intents' streams; see `external` for others."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         others: list[ExecutionReport] = []
         for report in reports:
@@ -188,7 +191,7 @@ class VenueSession:
             else:
                 ours[intent_id].append(report)
         tasks = [self._ingest_one(intent_id, items, source) for intent_id, items in ours.items()]
-        await asyncio.gather(*tasks, *(self._writer.external(report, source) for report in others if is_news(report)))
+        await asyncio.gather(*tasks, self._external.ingest(others, source))
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
         try:
@@ -253,7 +256,7 @@ class VenueSession:
         source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
-            await self._close_missing(snapshot)
+            await self._close_missing(snapshot, source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
             await self._check_balances()
@@ -268,10 +271,11 @@ class VenueSession:
         cursor_ns = self._state.trades_cursor_ns
         return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
-    async def _close_missing(self, snapshot: VenueSnapshot) -> None:
+    async def _close_missing(self, snapshot: VenueSnapshot, source: Source) -> None:
         """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
         capabilities = self._venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
+        await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for intent_id in self._state.live_intent_ids():
             for facts in self._state.record(intent_id).live_orders:
@@ -386,8 +390,3 @@ class VenueSession:
 
 def scales(symbol: SymbolMetadata) -> tuple[int, int]:
     return symbol.price_decimals, symbol.quantity_decimals
-
-
-def is_news(report: ExecutionReport) -> bool:
-    """Whether a report of somebody else's order is worth an event; a list that repeats it is not."""
-    return report.exec_type is not ExecType.ORDER_STATUS

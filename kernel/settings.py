@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kernel.clock import NS_PER_S
 from kernel.limits import LimitSettings
+from kernel.models import ExternalOrderPolicy
 
 
 class KernelSettings(BaseSettings):
@@ -56,6 +57,11 @@ class KernelSettings(BaseSettings):
     """Longest such pause."""
     stop_timeout_s: float = Field(default=10.0, gt=0)
     """How long `stop` waits for calls that are out."""
+    external_orders: ExternalOrderPolicy = ExternalOrderPolicy.IGNORE
+    """What to do about orders of this account that are nobody's intent: IGNORE, ADOPT or CANCEL them."""
+    external_orders_of_kernels: bool = False
+    """Whether that holds for orders that have the client ids of a kernel with another log too: two kernels on one account
+    would take each other's orders over."""
     storm_rejections: int = Field(default=10, ge=0, le=10_000)
     """So many intents of a symbol refused alike are a storm: its orders wait until its finding is resolved. 0: never."""
     storm_window_s: float = Field(default=60.0, gt=0)

@@ -14,7 +14,7 @@ from kernel.events import BaseEvent
 from kernel.gates import Gates
 from kernel.lifecycle import Record
 from kernel.limits import Claim, Exposure
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 
 
@@ -139,6 +139,12 @@ class KernelState(Protocol):
 
     def finding(self, finding_id: str) -> Finding | None:
         """The finding of an id, open or resolved; None when it was never raised."""
+
+    def external_orders(self) -> Iterable[ExternalOrder]:
+        """Orders at the venue that are nobody's intent: the open ones, and the newest that ended."""
+
+    def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
+        """One of them."""
 
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""

@@ -23,6 +23,7 @@ from kernel.limits import Claim, Exposure
 from kernel.models import (
     AccountState,
     Evidence,
+    ExternalOrder,
     Finding,
     FindingKind,
     LookScope,
@@ -34,6 +35,7 @@ from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.state import Applied
 from projections import diff, ledger
 from projections.exposure import Exposures
+from projections.external import Externals, opposite
 from projections.findings import Findings
 from projections.indexes import Indexes
 from projections.reference import Reference
@@ -67,6 +69,7 @@ class State:
         self._ledger = ledger.Ledger()
         self._exposures = Exposures()
         self._storms = Storms()
+        self._externals = Externals()
         self._recorded_limits: Mapping[str, Any] = {}
         self._transfer_keys: set[str] = set()
         """Transfers booked, each once."""
@@ -117,6 +120,8 @@ class State:
         if (storm := self._storms.note(before, event)) is not None:
             self._gates = self._gates.stormy(*storm)
         if after.orders is not before.orders:
+            if self._externals.entries:
+                self._adopt(after, event)
             self._book(before, after, event)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
             self._finding(event)
@@ -124,9 +129,28 @@ class State:
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
             self._exposures.last_prices[event.symbol_id] = event.last_px
+        # Of an order that was not placed by us there may be trades from before the books of balances were opened.
+        opened_with = not after.sends and is_trade_before(event, self._ledger.opened_ns)
         for booking in ledger.bookings(before.orders, after.orders):
             symbol = self._reference.symbol(booking.symbol_id)
-            self._ledger.book(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+            self._ledger.book(
+                booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns, in_balances=not opened_with
+            )
+
+    def _adopt(self, after: Record, event: events.BaseEvent) -> None:
+        """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
+        for facts in after.orders:
+            entry = self._externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
+            for booking in entry.trades.values() if entry is not None else ():
+                self._book_foreign(opposite(booking), event)
+
+    def _book_foreign(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
+        symbol = self._reference.symbol(booking.symbol_id)
+        self._ledger.book_foreign(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+
+    def _external_observed(self, event: events.ExternalOrderObserved) -> None:
+        for booking in self._externals.apply(event):
+            self._book_foreign(booking, event)
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._log_id = event.log_id
@@ -367,6 +391,15 @@ class State:
         """The finding of an id, open or resolved; None when it was never raised."""
         return self._findings.get(finding_id)
 
+    def external_orders(self) -> Iterable[ExternalOrder]:
+        """Orders at the venue that are nobody's intent, in the order in which they were last heard of."""
+        return [entry.order for entry in self._externals.entries.values()]
+
+    def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
+        """One of them."""
+        entry = self._externals.entries.get(exchange_order_id)
+        return entry.order if entry is not None else None
+
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
         return dict(self._ledger.drift)
@@ -378,13 +411,18 @@ class State:
             self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._gates,
             self._storms.held(), self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger,
             self._findings.all(), self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
-            self._reference.symbols(), self._reference.assets(),
+            self._reference.symbols(), self._reference.assets(), [*self._externals.entries.values()],
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())
         for intent_id in sorted(self._records):
             digest.update(f"{canonical(self._records[intent_id])}\n".encode())
         return digest.hexdigest()
+
+
+def is_trade_before(event: events.BaseEvent, instant_ns: int) -> bool:
+    """Whether an event tells of a trade that was made before an instant."""
+    return isinstance(event, events.OrderFilled) and (event.transact_time_ns or instant_ns) < instant_ns
 
 
 def canonical(value: object) -> str:
@@ -413,6 +451,7 @@ FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.VenueSnapshotTaken: State._snapshot_taken,
     events.BalancesObserved: State._balances_observed,
     events.TransferObserved: State._transfer_observed,
+    events.ExternalOrderObserved: State._external_observed,
     events.SymbolObserved: State._reference_observed,
     events.AssetObserved: State._reference_observed,
     events.FindingRaised: State._finding,

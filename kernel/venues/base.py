@@ -238,6 +238,8 @@ class ExecutionReport(Model):
     """For RESTATED: FIX 378 = 0, a split. What was filled before it counts in the new units from then on."""
     text: str | None = None
     """FIX 58."""
+    order: StandardOrder | None = None
+    """All of the order's terms, where the report has them: what an order that is nobody's intent is adopted with."""
     raw: str | None = None
     """The venue's frame, as it came."""
 
