@@ -13,13 +13,14 @@ from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError
 from kernel.lease_probe import lease_is_held
-from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
+from kernel.lifecycle import finding_id
+from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.plan import DifferenceKind, difference, plan
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
-from replay.resources import Look, look_at
+from replay.resources import EXTERNAL, Look, external_lines, look_at
 from replay.waiting import ended_as
 
 INDENT = "  "
@@ -32,8 +33,11 @@ ANSWERED = AttemptOutcome.ACCEPTED
 async def describe(
     kernel: EventSourcedKernel, intent_id: str, *, events_max: int = 10, clock: Clock | None = None
 ) -> str:
-    """All about one intent. Raises `NotFoundError`."""
+    """All about one intent, or about an order that is nobody's (`external/VENUE-ID`). Raises `NotFoundError`."""
     look = look_at(kernel.state, clock or SystemClock())
+    kind, _, order_id = intent_id.partition("/")
+    if order_id and kind in EXTERNAL.aliases:
+        return await describe_external(kernel, look, order_id, events_max=events_max)
     intent, order = look.state.intent(intent_id), look.state.order_state(intent_id)
     if intent is None and order is None:
         raise NotFoundError(f"intent {intent_id} not found")
@@ -49,6 +53,28 @@ async def describe(
             venue_orders_text(look, order) if order else "",
             findings_text(look, findings),
             events_text(look, stream[-events_max:] if events_max else [], len(stream)),
+        )
+    )
+
+
+async def describe_external(kernel: EventSourcedKernel, look: Look, order_id: str, *, events_max: int) -> str:
+    """All about an order that is nobody's intent."""
+    order = look.state.external_order(order_id)
+    if order is None:
+        raise NotFoundError(f"no order {order_id} of others is known: `orderctl get external` lists them")
+    name = finding_id(FindingKind.UNEXPECTED_TRADE, order_id)
+    findings = [finding for finding in look.state.findings() if finding.finding_id == name]
+    observed: list[events.BaseEvent] = [
+        event
+        for event in await kernel.log.read_stream(events.VENUE_STREAM)
+        if isinstance(event, events.ExternalOrderObserved) and event.exchange_order_id == order_id
+    ]
+    cells = zip(EXTERNAL.columns, *external_lines(look, order), strict=True)
+    return "".join(
+        (
+            section("External order", [(f"{column.capitalize()}:", cell) for column, cell in cells]),
+            findings_text(look, findings),
+            events_text(look, observed[-events_max:] if events_max else [], len(observed)),
         )
     )
 

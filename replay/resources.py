@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kernel import events
 from kernel.clock import Clock
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.decimals import Scales, plain
@@ -162,6 +162,22 @@ def symbol_lines(look: Look, symbol: SymbolMetadata) -> Lines:
     return [(*cells, decimals, ",".join(sorted(symbol.order_types)), ",".join(sorted(symbol.times_in_force)))]
 
 
+def external_lines(look: Look, order: ExternalOrder) -> Lines:
+    symbol_id = order.symbol_id
+    cells = (
+        order.exchange_order_id,
+        symbol_id,
+        order.side or NONE,
+        look.scales.quantity(symbol_id, order.quantity),
+        look.scales.price(symbol_id, order.price),
+        look.scales.quantity(symbol_id, order.cum_qty),
+        order.ord_status or NONE,
+        "yes" if order.live else "no",
+        order.client_order_id or NONE,
+    )
+    return [(*cells, age(order.first_seen_ns, look.now_ns), utc(order.last_seen_ns))]
+
+
 def finding_lines(look: Look, finding: Finding) -> Lines:
     status = "OPEN" if finding.resolved_at_ns is None else "RESOLVED"
     since = age(finding.raised_at_ns, look.now_ns)
@@ -211,6 +227,12 @@ FINDINGS = Resource(
     ("FINDING", "KIND", "ABOUT", "STATUS", "AGE", "TEXT", "RESOLUTION"), 6,
     lambda state: map(finding_subject, state.findings()), finding_lines, BOTH,
 )  # fmt: skip
+EXTERNAL = Resource(
+    "external", frozenset({"external", "externals", "ext"}),
+    ("VENUE-ID", "SYMBOL", "SIDE", "QUANTITY", "PRICE", "FILLED", "STATUS", "OPEN", "CLIENT-ID", "AGE", "LAST-SEEN"), 10,
+    lambda state: (Subject(item.exchange_order_id, item, item.symbol_id) for item in state.external_orders()),
+    external_lines, frozenset({"symbol"}),
+)  # fmt: skip
 RESOURCES = {
     "intents": INTENTS,
     "orders": ORDERS,
@@ -219,5 +241,6 @@ RESOURCES = {
     "account": ACCOUNT,
     "symbols": SYMBOLS,
     "findings": FINDINGS,
+    "external": EXTERNAL,
 }
 """Every type by its plural."""
