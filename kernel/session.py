@@ -15,12 +15,12 @@ from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.drift import drift_events
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.external import ExternalOrders
-from kernel.lifecycle import finding_id, raised
 from kernel.looks import Answer, answer_within
 from kernel.metrics import Metrics, Operation, RelistResult
-from kernel.models import Evidence, ExecType, FindingKind, LookScope
+from kernel.models import Evidence, ExecType, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.reconciler import ReconciliationEngine
@@ -259,7 +259,7 @@ class VenueSession:
             await self._close_missing(snapshot, source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
-            await self._check_balances()
+            await self._check_drift()
             self._metrics.relisted_ns = self._clock.now_ns()
             self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
@@ -329,26 +329,26 @@ class VenueSession:
             observed = events.BalancesObserved(
                 balances=snapshot.balances, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
             )
-            made = [observed, taken]
+            made = [observed, *self._positions_observed(snapshot), taken]
         await self._fact(events.VENUE_STREAM, made)
 
-    async def _check_balances(self) -> None:
-        """A balance that opening, fills and transfers do not explain is a finding; explained again, it is resolved."""
-        drift = self._state.balance_drift()
-        standing = {
-            finding.finding_id
-            for finding in self._state.findings()
-            if finding.kind is FindingKind.BALANCE_DRIFT and finding.resolved_at_ns is None
-        }
-        now_ns = self._clock.now_ns()
-        made: list[events.BaseEvent] = []
-        for asset_id, amount in drift.items():
-            name = finding_id(FindingKind.BALANCE_DRIFT, asset_id)
-            if name not in standing:
-                text = f"{asset_id}: observed is {amount:+d} off what opening balance, fills and transfers come to"
-                made.append(raised(name, FindingKind.BALANCE_DRIFT, text, now_ns=now_ns))
-        explained = standing - {finding_id(FindingKind.BALANCE_DRIFT, asset_id) for asset_id in drift}
-        made += [events.FindingResolved(finding_id=name, text="explained") for name in sorted(explained)]
+    def _positions_observed(self, snapshot: VenueSnapshot) -> list[events.BaseEvent]:
+        """Positions where the venue keeps them; one that it does not list is flat."""
+        if snapshot.positions is None:
+            return []
+        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self._state.positions())})
+        return [
+            events.PositionObserved(
+                symbol_id=symbol_id,
+                quantity=snapshot.positions.get(symbol_id, 0),
+                observed_at_ns=snapshot.began_ns,
+            )
+            for symbol_id in symbols
+        ]
+
+    async def _check_drift(self) -> None:
+        """What the account has and the log does not explain is a finding; explained again, it is resolved."""
+        made = drift_events(self._state, now_ns=self._clock.now_ns())
         if made:
             await self._fact(events.VENUE_STREAM, made)
 

@@ -140,6 +140,9 @@ class KernelState(Protocol):
     def finding(self, finding_id: str) -> Finding | None:
         """The finding of an id, open or resolved; None when it was never raised."""
 
+    def position_drift(self) -> dict[str, int]:
+        """Symbol → observed position less what fills and others' trades come to; only what differs."""
+
     def external_orders(self) -> Iterable[ExternalOrder]:
         """Orders at the venue that are nobody's intent: the open ones, and the newest that ended."""
 

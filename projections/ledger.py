@@ -143,6 +143,11 @@ class Ledger:
     drift: dict[str, int] = field(default_factory=dict)
     roundings: dict[str, int] = field(default_factory=dict)
     """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
+    foreign: dict[str, int] = field(default_factory=dict)
+    """Symbol → what orders that are nobody's intent traded in it, signed."""
+    position_base: dict[str, int] = field(default_factory=dict)
+    """Symbol → what the account held before anything that is booked here, as far as the venue says."""
+    position_drift: dict[str, int] = field(default_factory=dict)
     booked_at_ns: int = 0
     """When the newest trade or transfer was booked."""
     unknown_assets: set[str] = field(default_factory=set)
@@ -163,6 +168,8 @@ class Ledger:
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
+        if not in_balances:
+            self._base(booking.symbol_id, -booking.signed_quantity)
         if symbol is None:
             if in_balances:
                 self.unknown_symbols.add(booking.symbol_id)
@@ -175,10 +182,29 @@ class Ledger:
     ) -> None:
         """Book a trade of an order that is nobody's intent: it moves the balances, and no position of ours."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
             return
         self._flows(booking, symbol, decimals)
+
+    def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
+        """Compare the venue's position with what is expected; one observed with the opening balance is where it began."""
+        if self.opening is None or self.booked_at_ns >= began_ns:
+            return
+        ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
+        if began_ns <= self.opened_ns:
+            self.position_base[symbol_id] = quantity - ours
+        self.position_drift.pop(symbol_id, None)
+        if off := quantity - ours - self.position_base.get(symbol_id, 0):
+            self.position_drift[symbol_id] = off
+
+    def accept_position(self, symbol_id: str) -> None:
+        """What is off is as it should be from now on."""
+        self._base(symbol_id, self.position_drift.pop(symbol_id, 0))
+
+    def _base(self, symbol_id: str, quantity: int) -> None:
+        self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + quantity
 
     def _flows(self, booking: Booking, symbol: SymbolMetadata, decimals: Mapping[str, int]) -> None:
         notional_decimals = symbol.price_decimals + symbol.quantity_decimals

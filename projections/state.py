@@ -182,6 +182,9 @@ class State:
         self._balances_at_ns = event.ended_ns
         self._ledger.observe(event.balances, began_ns=event.began_ns)
 
+    def _position_observed(self, event: events.PositionObserved) -> None:
+        self._ledger.observe_position(event.symbol_id, event.quantity, began_ns=event.observed_at_ns)
+
     def _transfer_observed(self, event: events.TransferObserved) -> None:
         if event.transfer_key in self._transfer_keys:
             return
@@ -199,6 +202,8 @@ class State:
         if kind == FindingKind.STORM:
             self._storms.resolve(symbol_id)
             self._gates = self._gates.calm(symbol_id)
+        if kind == FindingKind.POSITION_DRIFT and event.evidence is Evidence.OPERATOR:
+            self._ledger.accept_position(symbol_id)
 
     # ------------------------------------------------------------------------------------------------------- waiting
     async def reached(self, position: int) -> None:
@@ -391,6 +396,10 @@ class State:
         """The finding of an id, open or resolved; None when it was never raised."""
         return self._findings.get(finding_id)
 
+    def position_drift(self) -> dict[str, int]:
+        """Symbol → observed position less what fills and others' trades come to; only what differs."""
+        return dict(self._ledger.position_drift)
+
     def external_orders(self) -> Iterable[ExternalOrder]:
         """Orders at the venue that are nobody's intent, in the order in which they were last heard of."""
         return [entry.order for entry in self._externals.entries.values()]
@@ -450,6 +459,7 @@ FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.Resumed: State._all_resumed,
     events.VenueSnapshotTaken: State._snapshot_taken,
     events.BalancesObserved: State._balances_observed,
+    events.PositionObserved: State._position_observed,
     events.TransferObserved: State._transfer_observed,
     events.ExternalOrderObserved: State._external_observed,
     events.SymbolObserved: State._reference_observed,

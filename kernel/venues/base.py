@@ -253,6 +253,8 @@ class VenueSnapshot(Model):
     """Trades, corrections and busts since the instant asked for, oldest first."""
     balances: dict[AssetId, Balance] | None = None
     """Balances by asset; none when they could not be had."""
+    positions: dict[SymbolId, Int] | None = None
+    """Signed positions by symbol, of all that are not flat; none where the venue keeps none, or they could not be had."""
     complete: bool
     """Whether open orders, fills and balances are all whole."""
     open_orders_complete: bool = True
