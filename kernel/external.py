@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kernel import events
 from kernel.clock import Clock
-from kernel.errors import ConflictError, FencedError, ValidationError
+from kernel.errors import ConflictError, FencedError, OutcomeUnknown
 from kernel.given import new_intent
 from kernel.lifecycle import decide_report, evolve, finding_id, raised
 from kernel.models import (
@@ -82,10 +82,13 @@ class ExternalOrders:
 
     async def _ingest_one(self, reports: Sequence[ExecutionReport], source: Source) -> None:
         for index, report in enumerate(reports):
-            intent_id = self._adopter(report) or await self._adopt(report, source)
-            if intent_id is not None:
-                await self._writer.report(intent_id, reports[index:], source)
-                return
+            try:
+                intent_id = self._adopter(report) or await self._adopt(report, source)
+                if intent_id is not None:
+                    await self._writer.report(intent_id, reports[index:], source)
+                    return
+            except OutcomeUnknown as problem:
+                logger.warning("a report of somebody else's order could not be read: %s", problem)
             if self._is_news(report):
                 await self._writer.external(report, source, also=self._unexpected(report))
 
@@ -124,21 +127,34 @@ class ExternalOrders:
         return [raised(name, FindingKind.UNEXPECTED_TRADE, text, symbol_id=report.symbol_id, now_ns=now_ns)]
 
     async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: Source) -> None:
-        """Orders of others that are held for open, and that a complete list does not show."""
+        """Orders of others that are held for open, and that a complete list does not show, are gone."""
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for known in [*self._state.external_orders()]:
             if not known.live or known.exchange_order_id in listed or known.last_seen_ns >= shown_before_ns:
                 continue
-            gone = events.ExternalOrderObserved(
+            gone: events.BaseEvent = events.ExternalOrderObserved(
                 symbol_id=known.symbol_id,
                 client_order_id=known.client_order_id,
                 exchange_order_id=known.exchange_order_id,
                 exec_type=ExecType.ORDER_STATUS,
                 gone=True,
             )
-            await self._writer.append(
-                events.VENUE_STREAM, [gone], actor=source.actor, evidence=source.evidence, is_fact=True
-            )
+            await self._fact([gone], source)
+
+    async def resolve_explained(self, source: Source) -> None:
+        """A trade is no longer unexpected once its order is an intent's: adopted, or ours all along and told without the id
+        that we gave it."""
+        for finding in [*self._state.findings()]:
+            if finding.kind is not FindingKind.UNEXPECTED_TRADE or finding.resolved_at_ns is not None:
+                continue
+            order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
+            intent_id = self._state.intent_id_of(exchange_order_id=order_id)
+            if intent_id is not None:
+                text = f"the order is intent {intent_id}'s"
+                await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
+
+    async def _fact(self, made: Sequence[events.BaseEvent], source: Source) -> None:
+        await self._writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
 
     # -------------------------------------------------------------------------------------------------------- adopting
     async def _adopt(self, report: ExecutionReport, source: Source) -> str | None:
@@ -171,7 +187,6 @@ class ExternalOrders:
         except ConflictError:
             return self._adopter(report)
         logger.info("order %s is adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
-        await self._expected_after_all(report, intent.intent_id, source)
         return intent.intent_id
 
     def _is_ours_to_take(self, report: ExecutionReport) -> bool:
@@ -179,9 +194,20 @@ class ExternalOrders:
             return False
         if report.exec_type not in SHOWS_ORDER or report.side is None or report.order_qty is None:
             return False
+        if not report.client_order_id and self._may_be_a_lost_one(report.symbol_id):
+            return False
         if report.exec_type is not ExecType.TRADE and report.ord_status in OVER:
             return False
         return self._settings.external_orders_of_kernels or not looks_like_a_kernels(report.client_order_id)
+
+    def _may_be_a_lost_one(self, symbol_id: str) -> bool:
+        """Whether an order of ours is being looked for: one that is told of without a client id may be that one."""
+        live = (self._state.record(intent_id) for intent_id in self._state.live_intent_ids())
+        return any(
+            record.sent_order is not None and record.sent_order.symbol_id == symbol_id
+            for record in live
+            if record.unsettled
+        )
 
     def _intent_for(self, report: ExecutionReport) -> OrderIntent | None:
         """What is wanted from now on: what is there. None for an order that can't be expressed."""
@@ -197,23 +223,12 @@ class ExternalOrders:
                 metadata={"adopted": found | {"policy": str(policy), "terms": "given" if report.order else "assumed"}},
                 now_ns=self._clock.now_ns(),
             )
-        except (ValidationError, ValueError) as problem:
+        except ValueError as problem:
             logger.warning("order %s cannot be adopted: %s", report.exchange_order_id, problem)
             return None
         if policy is ExternalOrderPolicy.CANCEL:
             return intent.model_copy(update={"desired": Desired.CANCELED})
         return intent
-
-    async def _expected_after_all(self, report: ExecutionReport, intent_id: str, source: Source) -> None:
-        """What was unexpected about an order is not, once it is adopted: its trades are read again, as the intent's."""
-        name = finding_id(FindingKind.UNEXPECTED_TRADE, report.exchange_order_id or "")
-        known = self._state.finding(name)
-        if known is None or known.resolved_at_ns is not None:
-            return
-        resolved = events.FindingResolved(finding_id=name, text=f"adopted as intent {intent_id}")
-        await self._writer.append(
-            events.VENUE_STREAM, [resolved], actor="kernel", evidence=source.evidence, is_fact=True
-        )
 
 
 def adopted_id(exchange_order_id: str) -> str:

@@ -257,6 +257,7 @@ class VenueSession:
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
+        await self._external.resolve_explained(source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
             await self._check_drift()

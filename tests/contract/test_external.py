@@ -23,6 +23,7 @@ from kernel.log.records import event_of
 from kernel.models import (
     AttemptKind,
     Desired,
+    ExecType,
     ExternalOrderPolicy,
     Finding,
     FindingKind,
@@ -32,10 +33,12 @@ from kernel.models import (
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
-from kernel.venues.base import AmendDialect
+from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
 from replay import open_kernel
+from tests.desk import CAPABILITIES, Desk, a_desk, settled
+from tests.exchange import buy
 from tests.paper_world import LAST, LOT, SELL, SYMBOL, limit, market, submit
 
 virtual_time = pytest.mark.looptime
@@ -391,3 +394,72 @@ def test_a_kernels_ids_are_told_from_others(length: int) -> None:
     """By their form, at any length that a venue allows; a person's and other software's are not of it."""
     assert looks_like_a_kernels(client_order_id("0" * 16, "bid", 1, max_length=length))
     assert not any(map(looks_like_a_kernels, ["web-1", "", None, "x-TKT5PX2F" + "a" * 10, "0190c3a1e2b47c9a8d3e"]))
+
+
+# ------------------------------------------------------------------------------------------------- what is told without ids
+def by_hand(desk: Desk, name: str = "") -> str:
+    """Somebody's order at the scripted exchange; its id there."""
+    request = SubmitRequest(client_order_id=name, order=buy(5), stamp_ns=desk.exchange.clock.now_ns())
+    report = desk.exchange.do_submit(request, None)
+    return str(report.exchange_order_id)
+
+
+@virtual_time
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, CAPABILITIES.model_copy(update={"lookup": False})])
+async def test_an_order_without_a_client_id_is_adopted_too(capabilities: VenueCapabilities) -> None:
+    """Placed on the venue's own page: it is found by the lists alone; it fills, and its end is known."""
+    async with a_desk(external_orders=ADOPT, capabilities=capabilities) as desk:
+        order_id = by_hand(desk)
+        desk.exchange.fill(order_id, 2)
+        await settled()
+        intent_id = adopted_id(order_id)
+        assert (await desk.kernel.get_order_state(intent_id)).status.cum_qty == 2
+        desk.exchange.hold("reports")
+        desk.exchange.fill(order_id, 1)
+        desk.exchange.cancel(order_id)
+        await asyncio.sleep(400)
+        state = await desk.kernel.get_order_state(intent_id)
+        assert (state.status.ord_status, state.status.cum_qty) == (OrdStatus.CANCELED, 3)
+        assert standing(desk.kernel) == []
+
+        desk.exchange.flow()
+        other = by_hand(desk)
+        await settled()
+        await desk.kernel.cancel_order(adopted_id(other))
+        assert desk.exchange.order(other).status is OrdStatus.CANCELED
+
+
+@virtual_time
+async def test_an_order_of_ours_that_is_being_looked_for_is_not_adopted() -> None:
+    """Its trade is told without our id before its answer came: it may be ours, and is; it counts once."""
+    async with a_desk(external_orders=ADOPT) as desk:
+        desk.exchange.hold("submit-answer", "reports", "order-answer")
+        intent_id = await desk.kernel.place_order(buy(5), wait="recorded")
+        await settled()
+        desk.exchange.fill("#0", 2)
+        (trade,) = [report for report in desk.exchange.reports.values() if report.exec_type is ExecType.TRADE]
+        desk.exchange.flow()
+        desk.exchange.publish(trade.model_copy(update={"client_order_id": None}))
+        await settled()
+        assert [item.intent_id for item in desk.kernel.state.intents()] == [intent_id]
+        await asyncio.sleep(130)
+        assert [item.intent_id for item in desk.kernel.state.intents()] == [intent_id]
+        assert (await desk.kernel.get_order_state(intent_id)).status.cum_qty == 2
+        assert [item.quantity for item in await desk.kernel.get_positions()] == [2]
+        assert desk.kernel.state.balance_drift() == {}
+        assert standing(desk.kernel) == []
+
+
+@virtual_time
+async def test_a_report_that_cannot_be_read_is_recorded_and_breaks_nothing() -> None:
+    """A trade without a key adopts nothing; the session goes on."""
+    async with a_desk(external_orders=ADOPT) as desk:
+        report = ExecutionReport(
+            exec_type=ExecType.TRADE, symbol_id="S", side=buy().side, exchange_order_id="#9", client_order_id="web-1",
+            order_qty=5, price=100, last_qty=1, last_px=100,
+        )  # fmt: skip
+        desk.exchange.publish(report)
+        await settled()
+        assert [item.exchange_order_id for item in desk.kernel.state.external_orders()] == ["#9"]
+        assert [*desk.kernel.state.intents()] == []
+        assert (await desk.kernel.health_check())["ready"]
