@@ -5,9 +5,9 @@ Vocabulary: `order_spec` `models` `events` `errors`. Pure: `lifecycle` (what an 
 `stores` `state`, `log.base`, `venues.base`. The machine: `log` (the event log) `writer` (every way back to it) `commands`
 `limit_gate` (which commands pass) `pausing` `gates` (what holds requests back) `resolving` (an operator's word) `fills`
 `workqueue` `reconciler` `attempts` (the one door to the venue) `looks` (asking it) `session` (hearing it) `external`
-(others' orders) `readiness` `leadership` `lease` `lease_probe` `subscriptions` `life` `controller` `given` (what comes
-from outside, checked) `pacing` `metrics` (what is counted) `gauges` (what is measured when somebody asks) `settings`
-`clock` `code_hash`. Adapters: `venues`.
+(others' orders) `drift` (what nothing explains) `readiness` `leadership` `lease` `lease_probe` `subscriptions` `life`
+`controller` `given` (what comes from outside, checked) `pacing` `metrics` (what is counted) `gauges` (what is measured
+when somebody asks) `settings` `clock` `code_hash`. Adapters: `venues`.
 """
 
 from kernel.api import ExchangeKernel

@@ -82,15 +82,18 @@ class ExternalOrders:
 
     async def _ingest_one(self, reports: Sequence[ExecutionReport], source: Source) -> None:
         for index, report in enumerate(reports):
-            try:
-                intent_id = self._adopter(report) or await self._adopt(report, source)
-                if intent_id is not None:
-                    await self._writer.report(intent_id, reports[index:], source)
-                    return
-            except OutcomeUnknown as problem:
-                logger.warning("a report of somebody else's order could not be read: %s", problem)
+            intent_id = self._adopter(report) or await self._adopt(report, source)
+            if intent_id is not None:
+                await self._report(intent_id, reports[index:], source)
+                return
             if self._is_news(report):
                 await self._writer.external(report, source, also=self._unexpected(report))
+
+    async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+        try:
+            await self._writer.report(intent_id, reports, source)
+        except OutcomeUnknown as problem:
+            logger.warning("a report could not be read: %s", problem)
 
     def _adopter(self, report: ExecutionReport) -> str | None:
         """The intent that has the order by now."""
@@ -170,8 +173,8 @@ class ExternalOrders:
             logger.warning("order %s is not adopted: intent %s exists", report.exchange_order_id, intent.intent_id)
             return None
         now_ns = self._clock.now_ns()
-        seen = decide_report(evolve(before, created), report, now_ns=now_ns, began_ns=source.began_ns)
         try:
+            seen = decide_report(evolve(before, created), report, now_ns=now_ns, began_ns=source.began_ns)
             await self._writer.append(
                 events.intent_stream(intent.intent_id),
                 [created, *seen],
@@ -186,6 +189,9 @@ class ExternalOrders:
             return None
         except ConflictError:
             return self._adopter(report)
+        except OutcomeUnknown as problem:
+            logger.warning("a report could not be read, so nothing is adopted by it: %s", problem)
+            return None
         logger.info("order %s is adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
         return intent.intent_id
 

@@ -191,7 +191,9 @@ class VenueSession:
             else:
                 ours[intent_id].append(report)
         tasks = [self._ingest_one(intent_id, items, source) for intent_id, items in ours.items()]
-        await asyncio.gather(*tasks, self._external.ingest(others, source))
+        if others:
+            tasks.append(self._external.ingest(others, source))
+        await asyncio.gather(*tasks)
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
         try:
