@@ -88,3 +88,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("resume bid-2") == "intent/bid-2 resumed\n"
     assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"
     assert desk.does("wait bid-2 --for canceled") == "intent/bid-2 condition met\n"
+    assert desk.does("place BUY 0.001 BTCUSDT --limit 49000 --id last") == "last\n"
+    assert desk.does("halt --reason evening --yes") == "exchange/paper halted\n"
+    assert " CANCELED " in desk.does("get orders last")
+    assert desk.does("resume") == "exchange/paper resumed\n"
+    desk.does("resolve last --as dead --evidence guess --yes", code=4)
