@@ -49,8 +49,9 @@ async def test_what_is_dead_and_wanted_is_sent_again() -> None:
     async with an_unknown_order() as desk:
         assert await status(desk) is ReconciliationStatus.UNKNOWN
         assert standing(desk) == [FindingKind.UNKNOWN_TOO_LONG]
-        told = {"evidence": "their desk says so", "actor": "operator:ann"}
-        await desk.kernel.resolve_attempt("mine", AttemptOutcome.DEAD, **told)
+        await desk.kernel.resolve_attempt(
+            "mine", AttemptOutcome.DEAD, evidence="their desk says so", actor="operator:ann"
+        )
         await asyncio.sleep(5)
         assert statuses(desk) == [OrdStatus.NEW]
         assert await status(desk) is ReconciliationStatus.SYNCED
