@@ -324,9 +324,9 @@ async def test_another_kernels_orders_are_left_alone_unless_told() -> None:
     """Two kernels with a log each on one account would take each other's orders over, and undo each other's work."""
     theirs = client_order_id("0" * 16, "bid", 1)
     async with an_account() as account:
+        order_id = await account.place(theirs)
         for policy in (ADOPT, CANCEL):
             async with account.kernel(policy) as kernel:
-                order_id = await account.place(theirs) if policy is ADOPT else order_id  # noqa: F821
                 await asyncio.sleep(100)
                 assert [item.exchange_order_id for item in kernel.state.external_orders()] == [order_id]
                 assert await account.status(order_id) == "NEW"
