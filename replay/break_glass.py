@@ -3,22 +3,27 @@
 Called by the CLI's `halt --break-glass`, and by scripts in an emergency. It sees what the venue lists as open and cancels
 it, whosever it is, round after round until a complete list shows nothing more. It places nothing and records nothing: that
 these orders ended is what a kernel finds and records at its next relist. No attempt in the log stands behind what it asks
-of the venue; so it asks for nothing but cancels, which can be repeated with no harm.
+of the venue; so it asks for nothing but cancels, which can be repeated with no harm. It keeps to the venue's rate limits:
+who goes on past them may be shut out, cancels and all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from kernel.budget import VenueBudget
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import NotSent, Rejected, VenueError
 from kernel.lifecycle import client_order_id
-from kernel.looks import answer_within
+from kernel.looks import Answer, answer_within
+from kernel.metrics import Metrics
 from kernel.order_spec import SymbolMetadata
-from kernel.venues.base import CancelRequest, ExecutionReport, Venue, VenueSnapshot
+from kernel.settings import KernelSettings
+from kernel.venues.base import CancelRequest, ExecutionReport, Operation, Venue, VenueSnapshot
+from kernel.workqueue import Priority
 from replay.decimals import Scales
 
 ROUNDS_MAX = 10
@@ -28,7 +33,7 @@ AT_ONCE = 16
 PAUSE_S = 0.2
 """Between a round of cancels and the look at what came of it, beyond what the venue's lists lag."""
 PAUSE_S_MAX = 10.0
-"""Longest pause, also where the venue asks for a longer one."""
+"""Longest pause, also where the venue asks for a longer one, and longest wait for room in its rate limits."""
 NOT_LOGGED = (
     "nothing of this is in the log: a kernel finds it at its next relist, and records the orders as canceled by the venue."
     " Intents that say RECREATE are placed again then: `orderctl halt` once the log is back, before a kernel runs"
@@ -62,6 +67,32 @@ class BrokenGlass:
         return f"{text}: {', '.join(sorted(self.left))}. Run it again, or call the venue" if self.left else text
 
 
+class Asking:
+    """Asks one venue, within its rate limits."""
+
+    def __init__(self, venue: Venue, clock: Clock, *, timeout_s: float) -> None:
+        self.venue = venue
+        self.clock = clock
+        self._timeout_s = timeout_s
+        settings = KernelSettings.model_construct()  # a wrong environment must not be in the way: cancels have it all
+        self._budget = VenueBudget(venue, clock=clock, settings=settings, metrics=Metrics())
+
+    async def connect(self) -> None:
+        """Connect, and keep to the limits that the venue declares."""
+        await self.ask(Operation.CONNECT, self.venue.connect)
+        self._budget.declare()
+
+    async def ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The venue's answer. Raises `NotSent` where there is no room for a call within `PAUSE_S_MAX`."""
+        until_ns = self.clock.now_ns() + round(PAUSE_S_MAX * NS_PER_S)
+        while (wait := self._budget.wait(Priority.CANCEL, operation)) is not None:
+            if self.clock.now_ns() >= until_ns:
+                raise NotSent(wait.reason)
+            await self.clock.sleep_until(min(wait.until_ns, until_ns))
+        with self._budget.granted(Priority.CANCEL, operation) as grant, self._budget.calling(grant):
+            return await answer_within(self._timeout_s, question())
+
+
 async def take_down(
     venue: Venue, told: BrokenGlass, *, symbol_id: str | None = None, timeout_s: float = 5.0, clock: Clock | None = None
 ) -> None:
@@ -70,40 +101,39 @@ async def take_down(
     Raises `NotSent` when the venue can't be reached at all, and what its first list raises.
     """
     clock = clock or SystemClock()
-    await answer_within(timeout_s, venue.connect())
+    asking = Asking(venue, clock, timeout_s=timeout_s)
+    await asking.connect()
     try:
-        scales = await scales_of(venue, timeout_s)
+        scales = await scales_of(asking)
         for number in range(ROUNDS_MAX):
-            found = await open_orders(venue, told, symbol_id=symbol_id, timeout_s=timeout_s, clock=clock)
+            found = await open_orders(asking, told, symbol_id)
             if told.done:
                 return
             pause_s = PAUSE_S + venue.capabilities.read_lag.longest_ns / NS_PER_S
             for begin in range(0, len(found), AT_ONCE):
                 some = found[begin : begin + AT_ONCE]
-                asked = (cancel(venue, report, scales, number, timeout_s=timeout_s, clock=clock) for report in some)
-                for line, wait_s in await asyncio.gather(*asked):
+                for line, wait_s in await asyncio.gather(*(cancel(asking, report, scales, number) for report in some)):
                     pause_s = max(pause_s, wait_s)
                     told.show(line)
             await clock.sleep_until(clock.now_ns() + round(min(pause_s, PAUSE_S_MAX) * NS_PER_S))
-        await open_orders(venue, told, symbol_id=symbol_id, timeout_s=timeout_s, clock=clock)
+        await open_orders(asking, told, symbol_id)
     finally:
         await venue.close()
 
 
-async def scales_of(venue: Venue, timeout_s: float) -> Scales:
+async def scales_of(asking: Asking) -> Scales:
     """How to show numbers; as integers where the venue does not say."""
     symbols: dict[str, SymbolMetadata] = {}
     with suppress(VenueError):
-        symbols = {item.symbol_id: item for item in await answer_within(timeout_s, venue.symbols())}
+        symbols = {item.symbol_id: item for item in await asking.ask(Operation.SYMBOLS, asking.venue.symbols)}
     return Scales(symbols.get, lambda asset_id: None)
 
 
-async def open_orders(
-    venue: Venue, told: BrokenGlass, *, symbol_id: str | None, timeout_s: float, clock: Clock
-) -> list[ExecutionReport]:
+async def open_orders(asking: Asking, told: BrokenGlass, symbol_id: str | None) -> list[ExecutionReport]:
     """What the venue lists as open. After the first list one that fails tells nothing, and is asked for again."""
+    venue, now_ns = asking.venue, asking.clock.now_ns()
     try:
-        snapshot = await answer_within(timeout_s, venue.snapshot(clock.now_ns()))
+        snapshot = await asking.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns))
     except VenueError:
         if not told.seen:
             raise
@@ -120,25 +150,11 @@ def noted(snapshot: VenueSnapshot, told: BrokenGlass, symbol_id: str | None) -> 
     return found
 
 
-async def cancel(
-    venue: Venue, report: ExecutionReport, scales: Scales, number: int, *, timeout_s: float, clock: Clock
-) -> tuple[str, float]:
+async def cancel(asking: Asking, report: ExecutionReport, scales: Scales, number: int) -> tuple[str, float]:
     """Ask for one cancel; what to say of it, and how long to wait before the next round."""
-    now_ns = clock.now_ns()
-    window_ns = venue.capabilities.validity_window_ns
-    order_id = report.exchange_order_id or ""
-    longest = venue.capabilities.client_order_id_max_length
-    request = CancelRequest(
-        client_order_id=client_order_id(f"break-glass {now_ns}", order_id, number, max_length=longest),
-        symbol_id=report.symbol_id,
-        target_client_order_id=report.client_order_id or "",
-        target_exchange_order_id=report.exchange_order_id,
-        stamp_ns=now_ns,
-        valid_until_ns=None if window_ns is None else now_ns + window_ns,
-    )
     which = order_text(report, scales)
     try:
-        answer = await answer_within(timeout_s, venue.cancel(request))
+        answer = await asking.ask(Operation.CANCEL, lambda: asking.venue.cancel(cancel_request(asking, report, number)))
     except Rejected as refused:
         return f"{which} refused: {refused}", refused.retry_after_s or 0.0
     except NotSent as problem:
@@ -146,6 +162,22 @@ async def cancel(
     except VenueError as problem:
         return f"{which} unknown: {problem}", 0.0
     return f"{which} {str(answer.ord_status or answer.exec_type).lower()}", 0.0
+
+
+def cancel_request(asking: Asking, report: ExecutionReport, number: int) -> CancelRequest:
+    """The request for a cancel that leaves now."""
+    now_ns = asking.clock.now_ns()
+    window_ns = asking.venue.capabilities.validity_window_ns
+    order_id = report.exchange_order_id or ""
+    longest = asking.venue.capabilities.client_order_id_max_length
+    return CancelRequest(
+        client_order_id=client_order_id(f"break-glass {now_ns}", order_id, number, max_length=longest),
+        symbol_id=report.symbol_id,
+        target_client_order_id=report.client_order_id or "",
+        target_exchange_order_id=report.exchange_order_id,
+        stamp_ns=now_ns,
+        valid_until_ns=None if window_ns is None else now_ns + window_ns,
+    )
 
 
 def order_text(report: ExecutionReport, scales: Scales) -> str:
