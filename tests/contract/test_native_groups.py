@@ -18,7 +18,8 @@ from kernel.models import AttemptKind, ExternalOrderPolicy, ReconciliationStatus
 from kernel.order_spec import OcoMode
 from kernel.settings import KernelSettings
 from kernel.venues.paper_faults import fault
-from tests.contract.bench import LAST, Bench, a_bench, ask, bid, virtual_time
+from replay.groups import group_state
+from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
 from tests.contract.test_groups import OCO, OTO, OUO, RICH, group, open_lots, traded
 
 pytestmark = virtual_time
@@ -189,3 +190,17 @@ async def test_a_group_of_ours_is_never_taken_for_others(policy: ExternalOrderPo
         await asyncio.sleep(60)
         assert [item.intent_id for item in bench.kernel.state.intents()] == ["exit.1", "exit.2"]
         assert await open_lots(bench) == [(5, LAST - 100_000), (5, LAST + 100_000)]
+
+
+async def test_what_the_venue_works_cannot_come_to_more() -> None:
+    """No excess is announced for a group that the venue works; for one that is not sent yet it is."""
+    async with native_bench() as bench:
+        await bench.kernel.pause()
+        await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        state = bench.kernel.state
+        (waiting,) = state.groups()
+        assert group_state(state, waiting).max_excess == 5 * LOT
+        await bench.kernel.resume()
+        await asyncio.sleep(1)
+        (worked,) = state.groups()
+        assert group_state(state, worked).max_excess == 0
