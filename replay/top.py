@@ -123,7 +123,7 @@ class Watched:
     def control(self, event: events.BaseEvent) -> None:
         """An event of the control stream."""
         self.leader = leader_after(self.leader, event)
-        if isinstance(event, events.Paused | events.Resumed) and event.intent_id is None:
+        if isinstance(event, events.Paused | events.Resumed) and event.intent_id is None and event.symbol_id is None:
             self.paused_since_ns = event.recorded_at_ns
 
     def _count(self, event: events.BaseEvent) -> None:

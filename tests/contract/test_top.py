@@ -219,3 +219,19 @@ async def test_an_order_differs_by_what_its_group_lets_it_be() -> None:
             ("entry.3", "SUBMIT", "SELL 0.0004 BTCUSDT at 63800.00"),
         ]
         following.cancel()
+
+
+@virtual_time
+async def test_a_symbols_halt_is_no_pause_of_all() -> None:
+    """What is held back is told as halted; since when all is paused does not move with it."""
+    async with a_desk() as desk, watching(desk) as top:
+        await desk.kernel.pause(reason="lunch")
+        await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
+        await asyncio.sleep(5)
+        await desk.kernel.halt("S")
+        await desk.kernel.place_order(buy(), intent_id="other", wait="recorded")
+        await asyncio.sleep(5)
+        frame = await top.frame()
+        paused = next(row for row in rows(frame, "Conditions") if row[0] == "NOT_PAUSED")
+        assert paused[3] == "10s"
+        assert [(row[0], row[6]) for row in rows(frame, "Furthest")] == [("other", "not while halted")]
