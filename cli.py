@@ -36,7 +36,7 @@ T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
-    "Run": ("run", "pause", "resume", "heartbeat", "paper-exchange", "demo"),
+    "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
@@ -731,10 +731,10 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 @output_option
 @target_options
 def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
-    """List intents, orders, fills, positions, account, symbols, groups or findings.
+    """List intents, orders, fills, positions, account, symbols, groups, findings or external (orders that are no intent's).
 
-    TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find), or TYPE/NAME. A fill is named by its key
-    or by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
+    TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find, ext), or TYPE/NAME. A fill is named by its
+    key or by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
 
     \b
     Example:
@@ -761,7 +761,7 @@ def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, 
         help="How many of the last events to show.")  # fmt: skip
 @target_options
 def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
-    """Show all about one intent, or one group.
+    """Show all about one intent, one group, or an order that is no intent's (external/VENUE-ID).
 
     Wanted, what its group lets it be, actual, attempts, venue orders, findings, and the last events with their causes. Of a
     group each order: what it may be now, and why.
@@ -770,6 +770,7 @@ def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
     Example:
       orderctl describe $ID
       orderctl describe group exit-1
+      orderctl describe external/1042
     """
     from replay import describe as pages
 
@@ -945,6 +946,9 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
         help="Where a paper exchange listens. Default: one in this process, its journal beside the log.")  # fmt: skip
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, callback=config_file, metavar="FILE.toml",
         help="Options as keys, settings of the kernel in a table [kernel], pre-trade limits in [limits].")  # fmt: skip
+@option("--external-orders", envvar="ORDERCTL_EXTERNAL_ORDERS", metavar="POLICY",
+        type=click.Choice(["ignore", "adopt", "cancel"], case_sensitive=False),
+        help="Orders of this account that are no intent's: ignore (record only), adopt, or cancel.")  # fmt: skip
 @paper_options
 @metrics_options
 @log_options
@@ -953,6 +957,7 @@ def run(
     target: Target,
     venue: str,
     address: str | None,
+    external_orders: str | None,
     paper: dict[str, Any],
     config: dict[str, Any],
     told: ProcessLog,
@@ -964,6 +969,10 @@ def run(
     It reconciles what is wanted with what is at the venue. There is one way to start, and it is to recover: after a kill
     just run it again. A second one on the same log stands by and takes over. Settings: ORDERCTL_KERNEL_… over [kernel] of
     --config over defaults.
+
+    Orders that are no intent's are never touched, unless --external-orders says so: adopt makes an intent for each, so that
+    it can be modified and canceled and its fills count; cancel takes them down. What looks like another kernel's is left
+    alone all the same (the setting external_orders_of_kernels says otherwise).
 
     With --metrics-port it serves /metrics (for Prometheus), /healthz (200 while its loop and its projections advance, else
     503 with the reason) and /readyz (200 while it acts, else 503 with the conditions that are missing).
@@ -978,7 +987,9 @@ def run(
 
     with serving.listening(metrics_host, metrics_port) as bound:
         options = running.PaperOptions(address=address, **paper)
-        settings = running.settings_over(config.get("kernel", {}), os.environ, limits=config.get("limits"))
+        settings = running.settings_over(
+            config.get("kernel", {}), os.environ, limits=config.get("limits"), external_orders=external_orders
+        )
         chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
         work = functools.partial(
             running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound
@@ -1012,20 +1023,150 @@ def pause(target: Target, intent_id: str | None, reason: str) -> None:
 
 @cli.command()
 @maybe_intent_argument
+@option("--symbol", shell_complete=complete("symbol_ids"), help="A symbol that was halted by itself.")
 @target_options
-def resume(target: Target, intent_id: str | None) -> None:
-    """Go on sending, for one intent or for all.
+def resume(target: Target, intent_id: str | None, symbol: str | None) -> None:
+    """Go on sending, after a pause or a halt: for one intent, for a symbol, or for all.
 
-    What is paused by itself stays so when all are resumed.
+    What is paused or halted by itself stays so when all are resumed.
 
     \b
     Example:
       orderctl resume
       orderctl resume btc-bid-1
+      orderctl resume --symbol BTCUSDT
     """
-    what = f"intent/{intent_id}" if intent_id else f"exchange/{target.exchange}"
-    changed = with_kernel(target, lambda kernel: kernel.resume(intent_id))
+    if intent_id and symbol:
+        raise click.UsageError("an intent or a symbol, not both")
+    what = f"intent/{intent_id}" if intent_id else f"symbol/{symbol}" if symbol else f"exchange/{target.exchange}"
+    changed = with_kernel(target, lambda kernel: kernel.resume(intent_id, symbol_id=symbol))
     click.echo(f"{what} {'resumed' if changed else 'was not paused'}")
+
+
+def venue_config(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """A configuration file of `run`: where its log and its venue are, and nothing else of it."""
+    config_file(ctx, param, value)
+    known = {"log_url", "exchange", "venue", "address", "journal"}
+    ctx.default_map = {key: item for key, item in (ctx.default_map or {}).items() if key in known}
+
+
+@cli.command()
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only this symbol.")
+@option("--reason", default="", metavar="TEXT", help="Why; it is recorded with your name.")
+@option("--yes", is_flag=True, help="Do not show and ask first.")
+@option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait until all are gone.")
+@option("--break-glass", is_flag=True, help="Past the log, at the venue itself; the options below say which.")
+@option("--venue", envvar="ORDERCTL_VENUE", type=click.Choice(["paper"]), default="paper", show_default=True,
+        help="What is traded at.")  # fmt: skip
+@option("--address", envvar="ORDERCTL_ADDRESS", metavar="ADDR", help="Where a paper exchange listens.")
+@option("--journal", envvar="ORDERCTL_JOURNAL", metavar="FILE", help="Of a paper exchange that ran inside the kernel.")
+@option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, expose_value=False, callback=venue_config,
+        metavar="FILE.toml", help="The file of `orderctl run`.")  # fmt: skip
+@target_options
+def halt(target: Target, symbol: str | None, yes: bool, break_glass: bool, **given: Any) -> int:
+    """Cancel all orders and place nothing more, until resume.
+
+    The halt and every cancel are recorded, with who and why; the kernel that runs gets the cancels out, also past a pause.
+    Nothing is placed or changed meanwhile: what is wanted is recorded, and sent on resume. Orders that are no intent's
+    stay. Exit code 0: nothing works any more; 3: something still may after --timeout, and is named; 1: you said no.
+
+    With --break-glass the venue is asked directly, and the log is neither read nor written: for when it can't be. Every
+    order that the account has open (of --symbol) is canceled, whosever it is. A kernel finds that at its next relist and
+    records it as canceled by the venue, which ends an intent, unless it says RECREATE: that is placed again. So halt the
+    log too, once it is back, before a kernel runs. Exit code 0: the venue lists nothing more; 1: something is left.
+
+    \b
+    Example:
+      orderctl halt --reason "fat finger"
+      orderctl halt --break-glass --address 127.0.0.1:7000 --yes
+    """
+    from replay import halting
+
+    if not (yes or is_asked()):
+        raise click.UsageError("there is no terminal to ask on: give --yes")
+    if break_glass:
+        return halt_past_the_log(target, symbol, yes, given)
+    with halting.break_glass_offered():
+        if not yes and not with_kernel(target, lambda kernel: agree_to_halt(kernel, symbol)):
+            return 1
+        told = with_kernel(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
+    click.echo(f"{f'symbol/{symbol}' if symbol else f'exchange/{target.exchange}'} halted")
+    say(told.line)
+    return told.exit_code
+
+
+async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
+    """Show what would be canceled, and ask."""
+    intent_ids = await show_chosen(kernel, symbol, None, err=True)
+    return click.confirm(f"Halt {symbol or 'everything'} and cancel {counted(len(intent_ids))}?", err=True)
+
+
+def halt_past_the_log(target: Target, symbol: str | None, yes: bool, given: dict[str, Any]) -> int:
+    """Cancel what the venue lists; the exit code."""
+    from replay import break_glass, output, running
+
+    what = f"every open order of {target.exchange}" + (f" in {symbol}" if symbol else "")
+    if not yes and not click.confirm(f"Cancel {what} at the venue, past the log?", err=True):
+        return 1
+    venue = running.venue_past_the_log(given["venue"], given["address"], given["journal"], target.log, target.exchange)
+    told = break_glass.BrokenGlass(show=lambda line: click.echo(output.escaped(line)))
+    asyncio.run(break_glass.take_down(venue, told, symbol_id=symbol, timeout_s=given["timeout"]))
+    say(told.line)
+    say(break_glass.NOT_LOGGED)
+    return 0 if told.done else 1
+
+
+@cli.command()
+@maybe_intent_argument
+@option("--as", "outcome", type=click.Choice(["dead", "rejected"], case_sensitive=False),
+        help="What became of the request: it never arrived, or the venue refused it.")  # fmt: skip
+@option("--finding", callback=lambda ctx, param, value: value and value.removeprefix("finding/"), metavar="ID",
+        shell_complete=complete("finding_ids"), help="A finding that was dealt with.")  # fmt: skip
+@option("--evidence", required=True, metavar="TEXT", help="How you know; it is recorded with your name.")
+@option("--attempt", type=click.IntRange(min=1), metavar="POSITION", help="Which request, where several are open.")
+@option("--yes", is_flag=True, help="Do not ask first.")
+@target_options
+def resolve(
+    target: Target, intent_id: str | None, outcome: str | None, finding: str | None, evidence: str, **given: Any
+) -> int:
+    """Settle a request that nothing can prove anything about, or say that a finding was dealt with.
+
+    A request that is UNKNOWN blocks its intent until evidence settles it; some venues give none. Then you may vouch for it.
+    --as dead: it never arrived and never will; if the order is still wanted it is sent again at once, so cancel it first
+    if it is not. --as rejected: the venue refused it; nothing more is sent until the intent changes. If you are wrong, an
+    order may work twice until the kernel sees it: that is told as a finding, and one of them is canceled, but what both
+    filled until then has happened. While evidence is still to come it is refused (exit code 4).
+
+    A finding that still holds is raised again with its next news. Of a BALANCE_DRIFT the amount is booked as a transfer;
+    after a STORM the symbol is traded again.
+
+    \b
+    Example:
+      orderctl resolve btc-bid-1 --as dead --evidence "support ticket 4711: never received"
+      orderctl resolve --finding STORM:BTCUSDT --evidence "deposited"
+    """
+    if finding is not None and intent_id is None and outcome is None:
+        with_kernel(target, lambda kernel: kernel.resolve_finding(finding, evidence=evidence))
+        click.echo(f"finding/{finding} resolved")
+        return 0
+    if finding is not None or intent_id is None or outcome is None:
+        raise click.UsageError("either INTENT --as dead|rejected, or --finding ID")
+    return settle_attempt(target, intent_id, outcome, evidence, given)
+
+
+def settle_attempt(target: Target, intent_id: str, outcome: str, evidence: str, given: dict[str, Any]) -> int:
+    """Take a request for dead or refused, once asked; the exit code."""
+    from kernel.models import AttemptOutcome
+
+    if not (given["yes"] or is_asked()):
+        raise click.UsageError("there is no terminal to ask on: give --yes")
+    risk = "if it did arrive, an order may work that you do not know of until the kernel sees it"
+    if not given["yes"] and not click.confirm(f"Take the request of {intent_id} for {outcome}? {risk}", err=True):
+        return 1
+    said: dict[str, Any] = {"evidence": evidence, "attempt_position": given["attempt"]}
+    with_kernel(target, lambda kernel: kernel.resolve_attempt(intent_id, AttemptOutcome(outcome.upper()), **said))
+    click.echo(f"intent/{intent_id} resolved as {outcome.upper()}")
+    return 0
 
 
 @cli.command()

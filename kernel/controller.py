@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from kernel import events, pausing
+from kernel import events, pausing, resolving
 from kernel.api import EventCallback
 from kernel.clock import NS_PER_S
 from kernel.commands import (
@@ -31,12 +31,14 @@ from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
 from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.life import KernelLife
-from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder
+from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
 from kernel.limit_gate import Wanted
 from kernel.models import (
     AccountState,
     AssetMetadata,
+    AttemptOutcome,
     Desired,
+    Evidence,
     OrderIntent,
     OrderState,
     Position,
@@ -232,6 +234,9 @@ class EventSourcedKernel(KernelLife):
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
         """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed."""
         self._check()
+        return await self._cancel_all(symbol_id, self._actor)
+
+    async def _cancel_all(self, symbol_id: str | None, actor: str) -> int:
         live = [
             intent_id
             for intent_id in self.state.live_intent_ids()
@@ -239,13 +244,13 @@ class EventSourcedKernel(KernelLife):
             and intent.desired is Desired.WORKING
             and symbol_id in (None, intent.order.symbol_id)
         ]
-        changed = await asyncio.gather(*(self._cancel_live(intent_id) for intent_id in live))
+        changed = await asyncio.gather(*(self._cancel_live(intent_id, actor) for intent_id in live))
         return sum(changed)
 
-    async def _cancel_live(self, intent_id: str) -> bool:
+    async def _cancel_live(self, intent_id: str, actor: str) -> bool:
         now_ns = self._clock.now_ns()
         try:
-            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
+            return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=actor)
         except KernelError as problem:
             logger.info("%s was not canceled: %s", intent_id, problem)
             return False
@@ -255,18 +260,74 @@ class EventSourcedKernel(KernelLife):
 
         Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown intent.
         """
-        return await self._pause(intent_id, True, reason, actor)
-
-    async def resume(self, intent_id: str | None = None, *, actor: str | None = None) -> bool:
-        """Go on (with an intent); whether that changed anything. Raises `NotFoundError` for an unknown intent."""
-        return await self._pause(intent_id, False, "", actor)
-
-    async def _pause(self, intent_id: str | None, paused: bool, reason: str, actor: str | None) -> bool:
         self._check()
-        told: Any = {"paused": paused, "reason": reason, "actor": actor or self._actor}
+        told: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
             return await pausing.pause_all(self._writer, self.state, **told)
-        return await pausing.pause_one(self._commands, intent_id, **told)
+        return await pausing.pause_one(self._commands, intent_id, paused=True, **told)
+
+    async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
+        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `pausing`.
+
+        First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
+        those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol.
+        """
+        self._check()
+        if symbol_id is not None:
+            await self.get_symbol_metadata(symbol_id)
+        actor = actor or self._actor
+        await pausing.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
+        return await self._cancel_all(symbol_id, actor)
+
+    async def resume(
+        self, intent_id: str | None = None, *, symbol_id: str | None = None, actor: str | None = None
+    ) -> bool:
+        """Go on (with an intent, or with a symbol that was halted); whether that changed anything.
+
+        Raises `NotFoundError` for an unknown intent.
+        """
+        self._check()
+        actor = actor or self._actor
+        if intent_id is None:
+            return await pausing.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
+        return await pausing.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
+
+    async def resolve_attempt(
+        self,
+        intent_id: str,
+        outcome: AttemptOutcome,
+        *,
+        evidence: str,
+        attempt_position: int | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Settle an attempt that nothing can prove: DEAD (it never arrived) or REJECTED (refused, its generation is over).
+
+        The operator vouches for it. What is DEAD and still wanted is sent again at once, under the same id. If that was
+        wrong, the order that turns up is live at once and told as a finding, and at most one is kept; what the others
+        filled until then has happened.
+
+        Raises `NotFoundError`, `ValidationError` (no evidence, another outcome), `ConflictError`: nothing is unknown, or
+        evidence is still to come (its call has not reported, or it may still arrive and a look will tell).
+        """
+        self._check()
+        now_ns = self._clock.now_ns()
+        command = ResolveAttempt(intent_id, outcome, evidence, now_ns, attempt_position)
+        actor = actor or self._actor
+        await self._commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
+
+    async def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
+        """Say that a finding was dealt with, and how. A condition that still holds is raised again with its next news.
+
+        A balance's drift is from then on explained by a transfer of as much; a storm's symbol is traded again; what filled
+        beyond what a group allows is not told again.
+        Raises `NotFoundError`, `ValidationError` (no evidence), `ConflictError` (it does not stand).
+        """
+        self._check()
+        actor = actor or self._actor
+        await resolving.resolve_finding(
+            self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor
+        )
 
     async def heartbeat(self, owner: str, ttl_s: float) -> bool:
         """Say that a strategy is alive. Once nothing was heard of it for `ttl_s`, whoever leads cancels all that it wants.

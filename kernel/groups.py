@@ -37,6 +37,8 @@ class Group:
     """What each member has filled, net of busts; none: nothing."""
     first: str | None = None
     """The member whose fill was recorded first. A bust of that fill does not undo it."""
+    excess_accepted: int = 0
+    """How much more has filled than it allows when an operator last said that this was dealt with."""
 
     @property
     def leader(self) -> str | None:

@@ -7,6 +7,7 @@ log, campaigns for the lead and acts while it has it, and says how all that is.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -28,15 +29,15 @@ from kernel.errors import (
     NotReadyError,
     ValidationError,
 )
+from kernel.gates import Gates
 from kernel.heartbeats import Heartbeats, SilenceWatch
 from kernel.leadership import Leadership
 from kernel.lease import Lease
-from kernel.lifecycle import finding_id
+from kernel.lifecycle import finding_id, raised
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import (
     Evidence,
-    Finding,
     FindingKind,
 )
 from kernel.reconciler import ReconciliationEngine
@@ -104,6 +105,8 @@ class KernelLife(ExchangeKernel):
         self._problem: BaseException | None = None
         self._started = False
         self._clock_told = False
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        """Symbols whose storm is being told."""
         self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
         self.engine = ReconciliationEngine(
             intent_store,
@@ -117,7 +120,8 @@ class KernelLife(ExchangeKernel):
             missing=self._readiness.missing,
             metrics=self.metrics,
         )
-        self._readiness.on_ready = self.engine.resync
+        self._readiness.on_able = self.engine.resync
+        self._gates = state.gates
         self._leadership: Leadership | None = None
         self._session: VenueSession | None = None
         if venue is not None and lease is not None:
@@ -156,6 +160,7 @@ class KernelLife(ExchangeKernel):
             raise
         self._readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
         self._note_control()
+        self._note_gates(self.state.gates)
         if self._leadership is not None:
             self._tasks.append(asyncio.create_task(self._lead(self._leadership), name="kernel-leadership"))
 
@@ -181,6 +186,7 @@ class KernelLife(ExchangeKernel):
                 applied = self.state.apply(batch)
                 self._note_control()
                 self._watch_clock(batch[-1].recorded_at_ns)
+                self._watch_storms()
                 self.engine.feed(applied.differing)
                 self._silence.note(applied.touched)
                 self._waiters.notify(applied.touched)
@@ -202,8 +208,16 @@ class KernelLife(ExchangeKernel):
         """What the log says of pauses and leaders."""
         if self._leadership is not None:
             self._leadership.note_epoch(self.state.epoch)
-        paused = self.state.paused
-        self._readiness.set(readiness.NOT_PAUSED, not paused, "Paused" if paused else "Running", self.state.paused_by)
+        gates = self.state.gates
+        if gates is self._gates:
+            return
+        self._gates = gates
+        self._note_gates(gates)
+        self.engine.resync()
+
+    def _note_gates(self, gates: Gates) -> None:
+        held = gates.every
+        self._readiness.set(readiness.NOT_PAUSED, held is None, gates.status, held.by if held else "")
 
     def _watch_clock(self, recorded_at_ns: int) -> None:
         """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
@@ -211,20 +225,35 @@ class KernelLife(ExchangeKernel):
         if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_told:
             return
         self._clock_told = True
-        finding = Finding(
-            finding_id=finding_id(FindingKind.CLOCK_SKEW, self._clock_name),
-            kind=FindingKind.CLOCK_SKEW,
-            text=f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head",
-            raised_at_ns=max(0, self._clock.now_ns()),
-        )
+        text = f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head"
+        self._tell(FindingKind.CLOCK_SKEW, self._clock_name, text)
+
+    def _watch_storms(self) -> None:
+        """Who leads tells of each storm, as soon as the log shows it; what failed is tried again with the next batch."""
+        if not self.engine.running:
+            return
+        for symbol_id, reason in self.state.gates.storms.items():
+            known = self.state.finding(finding_id(FindingKind.STORM, symbol_id))
+            if (known is None or known.resolved_at_ns is not None) and symbol_id not in self._telling:
+                text = (
+                    f"different intents in {symbol_id} were refused alike, {self._settings.storm_rejections} and more"
+                )
+                self._telling[symbol_id] = self._tell(FindingKind.STORM, symbol_id, f"{text}: {reason}", symbol_id)
+                self._telling[symbol_id].add_done_callback(functools.partial(self._told, symbol_id))
+
+    def _told(self, symbol_id: str, task: asyncio.Task[None]) -> None:
+        del self._telling[symbol_id]
+
+    def _tell(self, kind: FindingKind, name: str, text: str, symbol_id: str | None = None) -> asyncio.Task[None]:
+        """Raise a finding beside the reader, which must not wait for its own append."""
+        finding = raised(finding_id(kind, name), kind, text, symbol_id=symbol_id, now_ns=self._clock.now_ns())
         raising = self._writer.append(
-            events.CONTROL_STREAM,
-            [events.FindingRaised(finding=finding)],
-            actor="kernel",
-            evidence=Evidence.INFERRED,
-            is_fact=True,
+            events.CONTROL_STREAM, [finding], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
         )
-        self._tasks.append(asyncio.create_task(logged(raising, "the clock's finding"), name="kernel-clock-finding"))
+        task = asyncio.create_task(logged(raising, f"the finding {kind}"), name="kernel-finding")
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+        return task
 
     def _check(self) -> None:
         """Raise what ended the reader, if anything did: a kernel that no longer reads must not pretend to know."""

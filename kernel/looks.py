@@ -18,7 +18,7 @@ from kernel.budget import VenueBudget
 from kernel.clock import Clock
 from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
 from kernel.groups import Group
-from kernel.lifecycle import Record, finding_id, untold_findings
+from kernel.lifecycle import Record, finding_id, raised, untold_findings
 from kernel.lifecycle.facts import OrderFacts
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
@@ -27,7 +27,6 @@ from kernel.models import (
     AttemptOutcome,
     Evidence,
     ExecType,
-    Finding,
     FindingKind,
     LookScope,
     OrderState,
@@ -275,7 +274,7 @@ class VenueLooker:
         """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
         record = self._state.record(order.intent_id)
         capabilities = self._venue.capabilities
-        told_by_id = capabilities.sees_closed and not shadowed(order, item)
+        told_by_id = capabilities.sees_closed and bool(item.client_order_id) and not shadowed(order, item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -315,7 +314,9 @@ class VenueLooker:
 
     async def _look_for_trades(self, record: Record, item: VenueOrder) -> None:
         """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
-        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        look = await self._snapshot_look(
+            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+        )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
         elif self._venue.capabilities.sees_closed:
@@ -330,7 +331,9 @@ class VenueLooker:
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
         if self._clock.now_ns() < due_ns:
             return Looked(settled=False, again_ns=due_ns)
-        look = await self._snapshot_look(item.client_order_id, item.exchange_order_id or None, item.first_seen_ns)
+        look = await self._snapshot_look(
+            item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
+        )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
             record = self._state.record(record.intent_id)
@@ -359,7 +362,7 @@ class VenueLooker:
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> Look:
         """One look for one order, by the best means that the venue has."""
-        if not self._venue.capabilities.sees_closed:
+        if not self._venue.capabilities.sees_closed or not client_order_id:
             return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
         began_ns = self._clock.now_ns()
         report = await self._ask(lambda: self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
@@ -465,15 +468,12 @@ class VenueLooker:
         known = name in self._state.record(intent_id).findings
         if known or now_ns - attempt.stamp_ns < ns(self._settings.unknown_too_long_s):
             return
-        finding = Finding(
-            finding_id=name,
-            kind=FindingKind.UNKNOWN_TOO_LONG,
-            text=f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}",
-            intent_id=intent_id,
-            symbol_id=order.status.order.symbol_id,
-            raised_at_ns=now_ns,
+        text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
+        symbol_id = order.status.order.symbol_id
+        finding = raised(
+            name, FindingKind.UNKNOWN_TOO_LONG, text, intent_id=intent_id, symbol_id=symbol_id, now_ns=now_ns
         )
-        await self._fact(intent_id, [events.FindingRaised(finding=finding)], Evidence.INFERRED)
+        await self._fact(intent_id, [finding], Evidence.INFERRED)
 
     async def tell_findings(self, intent_id: str) -> bool:
         """Raise what holds of an intent and was not told yet; whether there was something."""
@@ -514,12 +514,9 @@ def group_finding(group: Group, excess: int, *, symbol_id: str, now_ns: int) -> 
     filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
     text = (
         f"{excess} more filled in the group {group.group_id} than {group.mode} allows ({filled}): a fill was faster than"
-        " the cancel; trade the excess back if it is not wanted"
+        " the cancel"
     )
-    kind = FindingKind.GROUP_OVERFILL
-    return events.FindingRaised(
-        finding=Finding(finding_id=name, kind=kind, text=text, symbol_id=symbol_id, raised_at_ns=now_ns)
-    )
+    return raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=now_ns)
 
 
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:
@@ -537,6 +534,11 @@ def shadowed(order: OrderState, item: VenueOrder) -> bool:
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
         for other in order.venue_orders
     )
+
+
+def traded_since(record: Record, item: VenueOrder) -> int:
+    """From when on an order may have traded: nobody here knows, where it was not placed by us."""
+    return item.first_seen_ns if record.sends else 0
 
 
 def names(facts: OrderFacts, item: VenueOrder) -> bool:

@@ -22,15 +22,17 @@ from kernel.order_spec import (
     Int,
     IntentId,
     Model,
+    Side,
     StandardOrder,
     SymbolId,
     Uint64,
 )
 
 __all__ = [
-    "AccountState", "AssetMetadata", "Attempt", "AttemptKind", "AttemptOutcome", "Balance", "Desired", "Evidence",
-    "ExecType", "Finding", "FindingKind", "Liquidity", "LookScope", "OrdStatus", "OrderIntent", "OrderState",
-    "OrderStatus", "Position", "ReconciliationStatus", "UnsolicitedCancelPolicy", "VenueOrder",
+    "AccountState", "AssetMetadata", "Attempt", "AttemptKind", "AttemptOutcome", "Balance", "Desired",
+    "Evidence", "ExecType", "ExternalOrder", "ExternalOrderPolicy", "Finding", "FindingKind", "Liquidity",
+    "LookScope", "OrdStatus", "OrderIntent", "OrderState", "OrderStatus", "Position", "ReconciliationStatus",
+    "UnsolicitedCancelPolicy", "VenueOrder",
 ]  # fmt: skip
 
 
@@ -46,6 +48,17 @@ class UnsolicitedCancelPolicy(StrEnum):
 
     STOP = "STOP"
     RECREATE = "RECREATE"
+
+
+class ExternalOrderPolicy(StrEnum):
+    """What to do about orders at the venue that are nobody's intent."""
+
+    IGNORE = "IGNORE"
+    """Record them, and never touch them."""
+    ADOPT = "ADOPT"
+    """Make an intent for each: want what is there."""
+    CANCEL = "CANCEL"
+    """Adopt each as not wanted, so that it is canceled."""
 
 
 class OrdStatus(StrEnum):
@@ -287,6 +300,33 @@ class OrderState(Model):
     """Nothing new is sent before this."""
     last_sync_at: Annotated[int, Strict(), Field(ge=0)] | Annotated[float, Strict(), Field(ge=0)] = 0
     """When the venue last confirmed it, in Unix *seconds* (the seed's one exception to nanoseconds)."""
+
+
+class ExternalOrder(Model):
+    """An order at the venue that is nobody's intent, as far as the venue told of it."""
+
+    exchange_order_id: str
+    """The venue's id; where it gave none, the client order id or the fill key by which it was told of."""
+    symbol_id: SymbolId
+    """The symbol."""
+    client_order_id: str | None = None
+    """The id that whoever placed it gave it."""
+    side: Side | None = None
+    """BUY or SELL; none where it was not told."""
+    quantity: Uint64 | None = None
+    """Its quantity; none where it was not told."""
+    price: Uint64 | None = None
+    """Its limit price."""
+    cum_qty: Uint64 = 0
+    """Its filled quantity, as far as known."""
+    ord_status: OrdStatus | None = None
+    """Its status as the venue has it; none where it was not told."""
+    live: bool = True
+    """Whether it is open, as far as known."""
+    first_seen_ns: InstantNs = 0
+    """When the log first had it."""
+    last_seen_ns: InstantNs = 0
+    """When the log last had news of it."""
 
 
 class Position(Model):

@@ -48,18 +48,23 @@ class Readiness:
         self._clock = clock
         self._conditions = {name: Condition(name, False, "NotStarted", "", clock.now_ns()) for name in CONDITIONS}
         self._ready = asyncio.Event()
-        self.on_ready: Callable[[], None] = lambda: None
+        self._able = False
+        self.on_able: Callable[[], None] = lambda: None
+        """Called when everything but a pause has come to hold: a pause may be a halt, under which cancels go out."""
 
     def set(self, name: str, status: bool, reason: str, message: str = "") -> None:
         """A condition holds, or does not. The time moves only when the status does."""
         known = self._conditions[name]
         since_ns = known.since_ns if known.status == status else self._clock.now_ns()
         self._conditions[name] = Condition(name, status, reason, message, since_ns)
-        if self.missing():
+        missing = self.missing()
+        if missing:
             self._ready.clear()
-        elif not self._ready.is_set():
+        else:
             self._ready.set()
-            self.on_ready()
+        was_able, self._able = self._able, set(missing) <= {NOT_PAUSED}
+        if self._able and not was_able:
+            self.on_able()
 
     def missing(self) -> tuple[str, ...]:
         """Names of the conditions that do not hold."""

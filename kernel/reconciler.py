@@ -57,6 +57,14 @@ PRIORITIES = {
     planning.DifferenceKind.SUBMIT: Priority.SUBMIT,
 }
 
+ATTEMPTS = {planning.Cancel: AttemptKind.CANCEL, planning.Amend: AttemptKind.AMEND}
+"""What an action asks of the venue; whatever is not here places an order, or might."""
+
+
+def symbol_id_of(intent: OrderIntent | None, order: OrderState | None) -> str:
+    """The symbol of what is wanted, else of what is there."""
+    return intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
+
 
 def waiting_for(no_room: NoRoom) -> After:
     """A run without room in the rate budget, as an outcome."""
@@ -321,7 +329,7 @@ class ReconciliationEngine:
             return Done(action.reason) if action.until_ns is None else After(action.until_ns, action.reason)
         if self._sender is None or self._looker is None:
             return Done("there is no venue to act on")
-        missing = self._blocking(intent_id, action)
+        missing = self._blocking(intent_id, action, symbol_id_of(intent, order))
         if missing:
             return Done(f"not ready: {', '.join(missing)}")
         held_until_ns = self._pacing.begin(intent_id, type(action))
@@ -355,7 +363,7 @@ class ReconciliationEngine:
         return intent, order
 
     def _plan(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> planning.Action:
-        symbol_id = intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
+        symbol_id = symbol_id_of(intent, order)
         symbol = self._state.symbol(symbol_id) if self._state is not None else any_market(symbol_id)
         now_ns = self._clock.now_ns()
         if intent_id in self._forced and order is not None:
@@ -376,16 +384,17 @@ class ReconciliationEngine:
         age_ns = self._clock.now_ns() - int(order.last_sync_at * 1_000_000_000)
         return live[-1] if doubted or age_ns > ns(self._settings.order_age_s_max) else None
 
-    def _blocking(self, intent_id: str, action: planning.Action) -> tuple[str, ...]:
+    def _blocking(self, intent_id: str, action: planning.Action, symbol_id: str) -> tuple[str, ...]:
         """The conditions that this action waits for: a question needs less than a request that changes something."""
         if isinstance(action, planning.Settle | planning.Ask):
             return tuple(name for name in self._missing() if name not in ("VENUE_SNAPSHOT_COMPLETE", "NOT_PAUSED"))
-        return self._missing_for(intent_id)
+        return self._missing_for(intent_id, symbol_id, ATTEMPTS.get(type(action), AttemptKind.SUBMIT))
 
-    def _missing_for(self, intent_id: str) -> tuple[str, ...]:
+    def _missing_for(self, intent_id: str, symbol_id: str, kind: AttemptKind) -> tuple[str, ...]:
         """The conditions that a request about an intent waits for."""
         assert self._state is not None
-        return (*self._missing(), "INTENT_NOT_PAUSED") if self._state.record(intent_id).paused else self._missing()
+        paused = self._state.record(intent_id).paused
+        return self._state.gates.missing(self._missing(), symbol_id=symbol_id, kind=kind, intent_paused=paused)
 
     async def _act(
         self,
@@ -460,8 +469,9 @@ class ReconciliationEngine:
         intent, order = self._state.intent(intent_id), self._state.exposure(intent_id)
         if intent is None or not planning.wanted(intent, order):
             return planning.Nothing("it is not wanted any more")
-        if self._missing_for(intent_id) or self._state.record(intent_id).unsettled:
-            return planning.Wait(None, "it is paused, or not settled")
+        held_back = self._missing_for(intent_id, intent.order.symbol_id, AttemptKind.SUBMIT)
+        if held_back or self._state.record(intent_id).unsettled:
+            return planning.Wait(None, "it is held back, or not settled")
         symbol = self._state.symbol(intent.order.symbol_id)
         return planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())
 
@@ -524,7 +534,9 @@ class ReconciliationEngine:
         assert self._state is not None
         intent, order = self._state.wish(intent_id), self._state.exposure(intent_id)
         held_until_ns = self._pacing.slow_down(intent_id)
-        if intent is None or order is None or self._missing_for(intent_id) or not planning.may_resend(intent, order):
+        if intent is None or order is None or not planning.may_resend(intent, order):
+            return After(held_until_ns, "the resend waits")
+        if self._missing_for(intent_id, intent.order.symbol_id, AttemptKind.SUBMIT):
             return After(held_until_ns, "the resend waits")
         symbol = self._state.symbol(intent.order.symbol_id)
         action = planning.plan_submit(intent, order, symbol=symbol, now_ns=self._clock.now_ns())

@@ -15,11 +15,12 @@ from typing import Any
 
 from kernel import events
 from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.drift import drift_events
 from kernel.errors import OutcomeUnknown, VenueError
-from kernel.lifecycle import finding_id
+from kernel.external import ExternalOrders
 from kernel.looks import Answer, answer_within
 from kernel.metrics import Metrics, Operation, RelistResult
-from kernel.models import Evidence, ExecType, Finding, FindingKind, LookScope
+from kernel.models import Evidence, ExecType, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
 from kernel.reconciler import ReconciliationEngine
@@ -66,6 +67,7 @@ class VenueSession:
         self._metrics = metrics or Metrics()
         assert engine.budget is not None, "an engine with a venue has its rate budget"
         self._budget = engine.budget
+        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=engine.on_fenced)
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -82,6 +84,7 @@ class VenueSession:
 
     async def run(self, epoch: int) -> None:
         """Keep a session with the venue until cancelled, as the leader of an epoch."""
+        self._external.epoch = epoch
         failures = 0
         self._metrics.relisted_ns = self._clock.now_ns()
         try:
@@ -188,7 +191,7 @@ class VenueSession:
 
     # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
-        """Record what is news: of our orders in their intents' streams, of others as external."""
+        """Record what is news: of our orders in their intents' streams; see `external` for others."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         others: list[ExecutionReport] = []
         for report in reports:
@@ -198,7 +201,9 @@ class VenueSession:
             else:
                 ours[intent_id].append(report)
         tasks = [self._ingest_one(intent_id, items, source) for intent_id, items in ours.items()]
-        await asyncio.gather(*tasks, *(self._writer.external(report, source) for report in others if is_news(report)))
+        if others:
+            tasks.append(self._external.ingest(others, source))
+        await asyncio.gather(*tasks)
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
         try:
@@ -263,10 +268,11 @@ class VenueSession:
         source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
-            await self._close_missing(snapshot)
+            await self._close_missing(snapshot, source)
+        await self._external.resolve_explained(source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
-            await self._check_balances()
+            await self._check_drift()
             self._metrics.relisted_ns = self._clock.now_ns()
             self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
@@ -278,10 +284,11 @@ class VenueSession:
         cursor_ns = self._state.trades_cursor_ns
         return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
-    async def _close_missing(self, snapshot: VenueSnapshot) -> None:
+    async def _close_missing(self, snapshot: VenueSnapshot, source: Source) -> None:
         """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
         capabilities = self._venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
+        await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for intent_id in self._state.live_intent_ids():
             for facts in self._state.record(intent_id).live_orders:
@@ -335,27 +342,26 @@ class VenueSession:
             observed = events.BalancesObserved(
                 balances=snapshot.balances, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
             )
-            made = [observed, taken]
+            made = [observed, *self._positions_observed(snapshot), taken]
         await self._fact(events.VENUE_STREAM, made)
 
-    async def _check_balances(self) -> None:
-        """A balance that opening, fills and transfers do not explain is a finding; explained again, it is resolved."""
-        drift = self._state.balance_drift()
-        standing = {
-            finding.finding_id
-            for finding in self._state.findings()
-            if finding.kind is FindingKind.BALANCE_DRIFT and finding.resolved_at_ns is None
-        }
-        now_ns = self._clock.now_ns()
-        made: list[events.BaseEvent] = []
-        for asset_id, amount in drift.items():
-            name = finding_id(FindingKind.BALANCE_DRIFT, asset_id)
-            if name not in standing:
-                text = f"{asset_id}: observed is {amount:+d} off what opening balance, fills and transfers come to"
-                finding = Finding(finding_id=name, kind=FindingKind.BALANCE_DRIFT, text=text, raised_at_ns=now_ns)
-                made.append(events.FindingRaised(finding=finding))
-        explained = standing - {finding_id(FindingKind.BALANCE_DRIFT, asset_id) for asset_id in drift}
-        made += [events.FindingResolved(finding_id=name, text="explained") for name in sorted(explained)]
+    def _positions_observed(self, snapshot: VenueSnapshot) -> list[events.BaseEvent]:
+        """Positions where the venue keeps them; one that it does not list is flat."""
+        if snapshot.positions is None:
+            return []
+        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self._state.positions())})
+        return [
+            events.PositionObserved(
+                symbol_id=symbol_id,
+                quantity=snapshot.positions.get(symbol_id, 0),
+                observed_at_ns=snapshot.began_ns,
+            )
+            for symbol_id in symbols
+        ]
+
+    async def _check_drift(self) -> None:
+        """What the account has and the log does not explain is a finding; explained again, it is resolved."""
+        made = drift_events(self._state, now_ns=self._clock.now_ns())
         if made:
             await self._fact(events.VENUE_STREAM, made)
 
@@ -397,8 +403,3 @@ class VenueSession:
 
 def scales(symbol: SymbolMetadata) -> tuple[int, int]:
     return symbol.price_decimals, symbol.quantity_decimals
-
-
-def is_news(report: ExecutionReport) -> bool:
-    """Whether a report of somebody else's order is worth an event; a list that repeats it is not."""
-    return report.exec_type is not ExecType.ORDER_STATUS

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kernel.clock import NS_PER_S
 from kernel.limits import LimitSettings
+from kernel.models import ExternalOrderPolicy
 
 
 class KernelSettings(BaseSettings):
@@ -60,6 +61,15 @@ class KernelSettings(BaseSettings):
     """Share of each of the venue's rate limits that is kept for cancels, half of it also for settling what is unknown."""
     budget_ageing_s: float = Field(default=30.0, gt=0)
     """Where the venue's rate limits do not suffice: a priority that got nothing for this long goes first, once."""
+    external_orders: ExternalOrderPolicy = ExternalOrderPolicy.IGNORE
+    """What to do about orders of this account that are nobody's intent: IGNORE, ADOPT or CANCEL them."""
+    external_orders_of_kernels: bool = False
+    """Whether that holds for orders that have the client ids of a kernel with another log too: two kernels on one account
+    would take each other's orders over."""
+    storm_rejections: int = Field(default=10, ge=0, le=10_000)
+    """So many intents of a symbol refused alike are a storm: its orders wait until its finding is resolved. 0: never."""
+    storm_window_s: float = Field(default=60.0, gt=0)
+    """Rejections further apart than this are no storm."""
     limits: LimitSettings = LimitSettings()
     """Pre-trade limits, in decimals as text; none by default. The kernel that leads records them, and every kernel on its
     log keeps to them."""

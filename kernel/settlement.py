@@ -72,8 +72,8 @@ def next_look_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_look
     """When to look next for a submit, given when the last look began; None when only backoff spaces the looks.
 
     Looks are cheap before `absent_after_ns` (at once, at 1/4 and 1/2 of the time to it) and admissible from it on. Where no
-    look ever proves absence, each is later by half of what has passed, but not by more than 30 s: many such attempts must not use up the venue's rate
-    limit, and what turns up is seen in the stream and by each relist.
+    look ever proves absence, each is later by half of what has passed, but not by more than 30 s: many such attempts must
+    not use up the venue's rate limit, and what turns up is seen in the stream and by each relist.
     """
     if last_look_ns is None:
         return attempt.stamp_ns

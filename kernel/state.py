@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
+from kernel.gates import Gates
 from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.limits import Claim, Exposure
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.silence import Heartbeat
 
@@ -59,6 +60,10 @@ class KernelState(Protocol):
     @property
     def paused_by(self) -> str:
         """Who paused all intents, and why; empty while they are not paused."""
+
+    @property
+    def gates(self) -> Gates:
+        """All that holds requests back; the same object until that changes."""
 
     @property
     def trades_cursor_ns(self) -> int | None:
@@ -164,6 +169,18 @@ class KernelState(Protocol):
 
     def findings(self) -> Iterable[Finding]:
         """Findings, open and resolved, in the order raised."""
+
+    def finding(self, finding_id: str) -> Finding | None:
+        """The finding of an id, open or resolved; None when it was never raised."""
+
+    def position_drift(self) -> dict[str, int]:
+        """Symbol → observed position less what fills and others' trades come to; only what differs."""
+
+    def external_orders(self) -> Iterable[ExternalOrder]:
+        """Orders at the venue that are nobody's intent: the open ones, and the newest that ended."""
+
+    def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
+        """One of them."""
 
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""

@@ -136,12 +136,12 @@ class EventWriter:
             self._metrics.fills.add(by=sum(isinstance(event, events.OrderFilled) for event in made))
         return appended
 
-    async def external(self, report: ExecutionReport, source: Source) -> None:
-        """Record a report of an order that is not ours."""
+    async def external(self, report: ExecutionReport, source: Source, *, also: Sequence[events.BaseEvent] = ()) -> None:
+        """Record a report of an order that is nobody's intent, and what goes with it."""
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
             events.VENUE_STREAM,
-            [events.ExternalOrderObserved(**fields)],
+            [events.ExternalOrderObserved(**fields), *also],
             actor=source.actor,
             evidence=source.evidence,
             command_id=report_command_id("", report),
@@ -176,7 +176,8 @@ async def logged(work: Awaitable[object], what: str) -> None:
 
 EXTERNAL_FIELDS = (
     "symbol_id", "client_order_id", "exchange_order_id", "exec_type", "exec_id", "side", "fill_key", "last_qty",
-    "last_px", "order_qty", "price", "transact_time_ns", "raw",
+    "last_px", "order_qty", "price", "transact_time_ns", "raw", "ord_status", "cum_qty", "fee", "fee_asset",
+    "ref_fill_key",
 )  # fmt: skip
 
 

@@ -23,6 +23,10 @@ class Findings:
             changed = {"resolved_at_ns": event.recorded_at_ns, "resolution": event.text}
             self._findings[event.finding_id] = known.model_copy(update=changed)
 
+    def get(self, finding_id: str) -> Finding | None:
+        """One of them."""
+        return self._findings.get(finding_id)
+
     def stands(self, finding_id: str) -> bool:
         """Whether a finding was raised and not resolved."""
         known = self._findings.get(finding_id)

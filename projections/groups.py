@@ -36,6 +36,10 @@ class Groups:
         if group_id in self.by_id:
             self.by_id[group_id] = replace(self.by_id[group_id], version=event.version)
 
+    def accept(self, group: Group, excess: int) -> None:
+        """An operator has dealt with so much that filled beyond what the group allows."""
+        self.by_id[group.group_id] = replace(group, excess_accepted=excess)
+
     def note_created(self, event: events.IntentCreated) -> None:
         """An intent id that was deleted, and is used again outside its group, is nothing to that group any more."""
         intent = event.intent

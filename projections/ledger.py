@@ -138,9 +138,16 @@ class Ledger:
     observed: dict[str, Balance] = field(default_factory=dict)
     opening: dict[str, int] | None = None
     """Asset → total at the first complete observation."""
+    opened_ns: int = 0
+    """When that observation began."""
     drift: dict[str, int] = field(default_factory=dict)
     roundings: dict[str, int] = field(default_factory=dict)
     """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
+    foreign: dict[str, int] = field(default_factory=dict)
+    """Symbol → what orders that are nobody's intent traded in it, signed."""
+    position_base: dict[str, int] = field(default_factory=dict)
+    """Symbol → what the account held before anything that is booked here, as far as the venue says."""
+    position_drift: dict[str, int] = field(default_factory=dict)
     booked_at_ns: int = 0
     """When the newest trade or transfer was booked."""
     unknown_assets: set[str] = field(default_factory=set)
@@ -148,14 +155,58 @@ class Ledger:
     unknown_symbols: set[str] = field(default_factory=set)
     """Symbols that were not known when they were traded: it can't be told which assets moved, so no drift can."""
 
-    def book(self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int) -> None:
-        """Book a trade in its position and in the assets that it moves."""
+    def book(
+        self,
+        booking: Booking,
+        symbol: SymbolMetadata | None,
+        decimals: Mapping[str, int],
+        *,
+        at_ns: int,
+        in_balances: bool = True,
+    ) -> None:
+        """Book a trade in its position and in the assets that it moves; these not where the opening balance has it."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
+        if not in_balances:
+            self._base(booking.symbol_id, -booking.signed_quantity)
+        if symbol is None:
+            if in_balances:
+                self.unknown_symbols.add(booking.symbol_id)
+            return
+        if in_balances:
+            self._flows(booking, symbol, decimals)
+
+    def book_foreign(
+        self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
+    ) -> None:
+        """Book a trade of an order that is nobody's intent: it moves the balances, and no position of ours."""
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
             return
+        self._flows(booking, symbol, decimals)
+
+    def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
+        """Compare the venue's position with what is expected; one observed with the opening balance is where it began."""
+        if self.opening is None or self.booked_at_ns >= began_ns:
+            return
+        ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
+        if began_ns <= self.opened_ns:
+            self.position_base[symbol_id] = quantity - ours
+        self.position_drift.pop(symbol_id, None)
+        if off := quantity - ours - self.position_base.get(symbol_id, 0):
+            self.position_drift[symbol_id] = off
+
+    def accept_position(self, symbol_id: str) -> None:
+        """What is off is as it should be from now on."""
+        self._base(symbol_id, self.position_drift.pop(symbol_id, 0))
+
+    def _base(self, symbol_id: str, quantity: int) -> None:
+        self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + quantity
+
+    def _flows(self, booking: Booking, symbol: SymbolMetadata, decimals: Mapping[str, int]) -> None:
         notional_decimals = symbol.price_decimals + symbol.quantity_decimals
         if booking.signed_quantity:
             self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
@@ -189,6 +240,8 @@ class Ledger:
         if self.booked_at_ns >= began_ns:
             return
         totals = {asset_id: balance.total for asset_id, balance in balances.items()}
+        if self.opening is None:
+            self.opened_ns = began_ns
         opening = self._open(totals) if self.opening is None else self.opening
         if self.unknown_symbols:
             return

@@ -16,6 +16,7 @@ from typing import Any
 
 from kernel import events, silence
 from kernel.errors import IntegrityError
+from kernel.gates import Gates
 from kernel.grouping import left_to_the_venue
 from kernel.groups import Group, allowance, excess
 from kernel.lifecycle import Record, evolve, finding_id, order_state
@@ -25,6 +26,7 @@ from kernel.models import (
     AccountState,
     Desired,
     Evidence,
+    ExternalOrder,
     Finding,
     FindingKind,
     LookScope,
@@ -36,11 +38,14 @@ from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.silence import Heartbeat, HeartbeatEvent
 from kernel.state import Applied
 from projections import diff, ledger
+from projections.digest import canonical
 from projections.exposure import Exposures
+from projections.external import Externals, opposite
 from projections.findings import Findings
 from projections.groups import Groups
 from projections.indexes import Indexes
 from projections.reference import Reference
+from projections.storms import Storms
 
 UNHEARD_OF = Record("")
 """The record of an intent that nothing is known of, but for its id."""
@@ -55,8 +60,7 @@ class State:
         self._exchange_id = ""
         self._created_at_ns = 0
         self._epoch = 0
-        self._paused = False
-        self._paused_by = ""
+        self._gates = Gates()
         self._trades_cursor_ns: int | None = None
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
@@ -71,6 +75,8 @@ class State:
         self._findings = Findings()
         self._ledger = ledger.Ledger()
         self._exposures = Exposures()
+        self._storms = Storms()
+        self._externals = Externals()
         self._recorded_limits: Mapping[str, Any] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._transfer_keys: set[str] = set()
@@ -139,21 +145,28 @@ class State:
         self._shown.pop(intent_id, None)
         touched[intent_id] = None
         self._indexes.note(before, after, event)
+        if (storm := self._storms.note(before, event)) is not None:
+            self._gates = self._gates.stormy(*storm)
         if after.orders is not before.orders:
+            if self._externals.entries:
+                self._adopt(after, event)
             self._book(before, after, event)
             if after.cum_qty != before.cum_qty and (group := self._groups.note_fill(intent_id, after.cum_qty)):
                 self._touch_group(group, touched)
         if isinstance(event, events.IntentCreated):
             self._groups.note_created(event)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
-            self._findings.apply(event)
+            self._finding(event)
 
     def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
         self._groups.apply(group_id, event)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
             self._findings.apply(event)
-        if (group := self._groups.by_id.get(group_id)) is not None:
-            self._touch_group(group, touched)
+        if (group := self._groups.by_id.get(group_id)) is None:
+            return
+        if isinstance(event, events.FindingResolved) and event.evidence is Evidence.OPERATOR:
+            self._groups.accept(group, self.group_excess(group))
+        self._touch_group(group, touched)
 
     def _touch_group(self, group: Group, touched: dict[str, None]) -> None:
         for intent_id in group.intent_ids:
@@ -163,9 +176,28 @@ class State:
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
             self._exposures.last_prices[event.symbol_id] = event.last_px
+        # Of an order that was not placed by us there may be trades from before the books of balances were opened.
+        opened_with = not after.sends and is_trade_before(event, self._ledger.opened_ns)
         for booking in ledger.bookings(before.orders, after.orders):
             symbol = self._reference.symbol(booking.symbol_id)
-            self._ledger.book(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+            self._ledger.book(
+                booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns, in_balances=not opened_with
+            )
+
+    def _adopt(self, after: Record, event: events.BaseEvent) -> None:
+        """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
+        for facts in after.orders:
+            entry = self._externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
+            for booking in entry.trades.values() if entry is not None else ():
+                self._book_foreign(opposite(booking), event)
+
+    def _book_foreign(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
+        symbol = self._reference.symbol(booking.symbol_id)
+        self._ledger.book_foreign(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+
+    def _external_observed(self, event: events.ExternalOrderObserved) -> None:
+        for booking in self._externals.apply(event):
+            self._book_foreign(booking, event)
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._log_id = event.log_id
@@ -177,16 +209,15 @@ class State:
 
     def _kernel_started(self, event: events.KernelStarted) -> None:
         self._recorded_limits = event.settings.get("limits") or {}
+        self._storms.start(event.settings)
 
     def _all_paused(self, event: events.Paused) -> None:
         if event.intent_id is None:
-            self._paused = True
-            self._paused_by = f"{event.actor}: {event.reason}".removesuffix(": ")
+            self._gates = self._gates.paused(event)
 
     def _all_resumed(self, event: events.Resumed) -> None:
         if event.intent_id is None:
-            self._paused = False
-            self._paused_by = ""
+            self._gates = self._gates.resumed(event)
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -197,6 +228,9 @@ class State:
     def _balances_observed(self, event: events.BalancesObserved) -> None:
         self._balances_at_ns = event.ended_ns
         self._ledger.observe(event.balances, began_ns=event.began_ns)
+
+    def _position_observed(self, event: events.PositionObserved) -> None:
+        self._ledger.observe_position(event.symbol_id, event.quantity, began_ns=event.observed_at_ns)
 
     def _transfer_observed(self, event: events.TransferObserved) -> None:
         if event.transfer_key in self._transfer_keys:
@@ -212,6 +246,14 @@ class State:
 
     def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
         self._findings.apply(event)
+        kind, _, symbol_id = (
+            event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
+        )
+        if kind == FindingKind.STORM:
+            self._storms.resolve(symbol_id)
+            self._gates = self._gates.calm(symbol_id)
+        if kind == FindingKind.POSITION_DRIFT and event.evidence is Evidence.OPERATOR:
+            self._ledger.accept_position(symbol_id)
 
     # ------------------------------------------------------------------------------------------------------- waiting
     async def reached(self, position: int) -> None:
@@ -262,12 +304,17 @@ class State:
     @property
     def paused(self) -> bool:
         """Whether sending is paused for all intents."""
-        return self._paused
+        return self._gates.every is not None
 
     @property
     def paused_by(self) -> str:
         """Who paused all intents, and why; empty while they are not paused."""
-        return self._paused_by
+        return self._gates.every.by if self._gates.every is not None else ""
+
+    @property
+    def gates(self) -> Gates:
+        """All that holds requests back; the same object until that changes."""
+        return self._gates
 
     @property
     def trades_cursor_ns(self) -> int | None:
@@ -335,12 +382,13 @@ class State:
         return allowance(group, intent_id, intent.order.quantity) < intent.order.quantity
 
     def overfilled_group(self, intent_id: str) -> Group | None:
-        """The group of an intent, where whether more has filled than it allows is not told as it is."""
+        """The group of an intent, where whether more has filled than it allows is not told as it is. What an operator has
+        dealt with is not told again."""
         group = self._groups.of(intent_id)
         if group is None:
             return None
         stands = self._findings.stands(finding_id(FindingKind.GROUP_OVERFILL, group.group_id))
-        return group if stands != (self.group_excess(group) > 0) else None
+        return group if stands != (self.group_excess(group) > group.excess_accepted) else None
 
     def group_excess(self, group: Group) -> int:
         """How much more has filled than a group allows, at the quantity scale."""
@@ -462,6 +510,23 @@ class State:
         """Findings, open and resolved, in the order raised."""
         return self._findings.all()
 
+    def finding(self, finding_id: str) -> Finding | None:
+        """The finding of an id, open or resolved; None when it was never raised."""
+        return self._findings.get(finding_id)
+
+    def position_drift(self) -> dict[str, int]:
+        """Symbol → observed position less what fills and others' trades come to; only what differs."""
+        return dict(self._ledger.position_drift)
+
+    def external_orders(self) -> Iterable[ExternalOrder]:
+        """Orders at the venue that are nobody's intent, in the order in which they were last heard of."""
+        return [entry.order for entry in self._externals.entries.values()]
+
+    def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
+        """One of them."""
+        entry = self._externals.entries.get(exchange_order_id)
+        return entry.order if entry is not None else None
+
     def balance_drift(self) -> dict[str, int]:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
         return dict(self._ledger.drift)
@@ -470,10 +535,11 @@ class State:
         """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
         digest = hashlib.sha256()
         held = (
-            self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._paused,
-            self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger, self._findings.all(),
-            self._paused_by, self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
+            self._position, self._log_id, self._exchange_id, self._created_at_ns, self._epoch, self._gates,
+            self._storms.held(), self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger,
+            self._findings.all(), self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(), self._groups.by_id, self._heartbeats,
+            [*self._externals.entries.values()],
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())
@@ -482,21 +548,9 @@ class State:
         return digest.hexdigest()
 
 
-def canonical(value: object) -> str:
-    """A value as text that does not depend on the order of sets and mappings."""
-    match value:
-        case dict():
-            return "{" + ",".join(sorted(f"{canonical(key)}:{canonical(item)}" for key, item in value.items())) + "}"
-        case set() | frozenset():
-            return "{" + ",".join(sorted(map(canonical, value))) + "}"
-        case list() | tuple():
-            return "[" + ",".join(map(canonical, value)) + "]"
-    fields = getattr(value, "__dataclass_fields__", None)
-    if fields is not None:
-        return type(value).__name__ + canonical({name: getattr(value, name) for name in fields})
-    if hasattr(value, "model_dump"):
-        return type(value).__name__ + canonical(value.model_dump())
-    return repr(value)
+def is_trade_before(event: events.BaseEvent, instant_ns: int) -> bool:
+    """Whether an event tells of a trade that was made before an instant."""
+    return isinstance(event, events.OrderFilled) and (event.transact_time_ns or instant_ns) < instant_ns
 
 
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
@@ -507,7 +561,9 @@ FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.Resumed: State._all_resumed,
     events.VenueSnapshotTaken: State._snapshot_taken,
     events.BalancesObserved: State._balances_observed,
+    events.PositionObserved: State._position_observed,
     events.TransferObserved: State._transfer_observed,
+    events.ExternalOrderObserved: State._external_observed,
     events.SymbolObserved: State._reference_observed,
     events.AssetObserved: State._reference_observed,
     events.FindingRaised: State._finding,

@@ -6,10 +6,10 @@ What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
 `applying` (`apply`) `differing` (`diff`) `explaining` (`explain`) `completing` (a shell's completion) `output` (tables,
-JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `attach` (a kernel beside
-the leader) `running` (the processes) `vitals` (whether one lives and acts) `serving` (says so over HTTP) `logs` (what they
-tell) `failures` (exit codes and their words) `beating` (heartbeats) `top` with `top_screen` `demo` with `demo_stage`
-`demo_checks` `demo_pages`.
+JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `clearing` (many at once)
+`halting` `break_glass` (past the log) `attach` (a kernel beside the leader) `running` (the processes) `vitals` (whether one
+lives and acts) `serving` (says so over HTTP) `logs` (what they tell) `failures` (exit codes and their words) `beating`
+(heartbeats) `top` with `top_screen` `demo` with `demo_stage` `demo_checks` `demo_pages`.
 """
 
 from replay.blocking import connect

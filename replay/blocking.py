@@ -26,10 +26,19 @@ from kernel.clock import Clock, IdFactory
 from kernel.controller import WaitFor
 from kernel.errors import KernelError, NotReadyError, Violation
 from kernel.lease import Lease
+from kernel.limit_gate import Wanted
 from kernel.log import EventLog
 from kernel.metrics import Metrics
-from kernel.models import AccountState, AssetMetadata, OrderIntent, OrderState, Position, UnsolicitedCancelPolicy
-from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.models import (
+    AccountState,
+    AssetMetadata,
+    AttemptOutcome,
+    OrderIntent,
+    OrderState,
+    Position,
+    UnsolicitedCancelPolicy,
+)
+from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from replay.recovery import open_kernel
@@ -298,9 +307,33 @@ class BlockingKernel:
     def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
         return self._thread.ask(lambda kernel: kernel.pause(intent_id, reason=reason, actor=actor))
 
+    @like(EventSourcedKernel.halt)
+    def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
+        return self._thread.ask(lambda kernel: kernel.halt(symbol_id, reason=reason, actor=actor))
+
     @like(EventSourcedKernel.resume)
-    def resume(self, intent_id: str | None = None, *, actor: str | None = None) -> bool:
-        return self._thread.ask(lambda kernel: kernel.resume(intent_id, actor=actor))
+    def resume(self, intent_id: str | None = None, *, symbol_id: str | None = None, actor: str | None = None) -> bool:
+        return self._thread.ask(lambda kernel: kernel.resume(intent_id, symbol_id=symbol_id, actor=actor))
+
+    @like(EventSourcedKernel.resolve_attempt)
+    def resolve_attempt(
+        self,
+        intent_id: str,
+        outcome: AttemptOutcome,
+        *,
+        evidence: str,
+        attempt_position: int | None = None,
+        actor: str | None = None,
+    ) -> None:
+        self._thread.ask(
+            lambda kernel: kernel.resolve_attempt(
+                intent_id, outcome, evidence=evidence, attempt_position=attempt_position, actor=actor
+            )
+        )
+
+    @like(EventSourcedKernel.resolve_finding)
+    def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
+        self._thread.ask(lambda kernel: kernel.resolve_finding(finding_id, evidence=evidence, actor=actor))
 
     @like(EventSourcedKernel.heartbeat)
     def heartbeat(self, owner: str, ttl_s: float) -> bool:
@@ -312,9 +345,9 @@ class BlockingKernel:
 
     @like(EventSourcedKernel.limits_exceeded)
     def limits_exceeded(
-        self, orders: Sequence[tuple[str, StandardOrder, SymbolMetadata]]
+        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
     ) -> list[tuple[str, Violation]]:
-        return self._now(lambda kernel: kernel.limits_exceeded(orders))
+        return self._now(lambda kernel: kernel.limits_exceeded(orders, groups))
 
     # ---------------------------------------------------------------------------------------------------- queries
     @like(EventSourcedKernel.get_order_intent)

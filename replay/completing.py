@@ -33,6 +33,11 @@ def symbol_ids(state: KernelState) -> Iterable[str]:
     return (symbol.symbol_id for symbol in state.symbols())
 
 
+def finding_ids(state: KernelState) -> Iterable[str]:
+    """Findings that stand, the newest first."""
+    return reversed([finding.finding_id for finding in state.findings() if finding.resolved_at_ns is None])
+
+
 def owners(state: KernelState) -> Iterable[str]:
     """Strategies that own an intent."""
     return dict.fromkeys(intent.owner for intent in state.intents() if intent.owner)

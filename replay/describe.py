@@ -1,4 +1,4 @@
-"""What `describe` prints: all about one intent, or one group, on one page, for people.
+"""What `describe` prints: all about one intent, one group, or one order that is no intent's, on one page, for people.
 
 Called by the CLI. What is wanted, what its group lets it be, what is there, why they differ and what is tried next and
 when, what was tried, venue orders, findings and the last events, from one state and one stream. Reads only.
@@ -13,14 +13,15 @@ from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
-from kernel.models import AttemptOutcome, Desired, Finding, OrderIntent, OrderState, VenueOrder
+from kernel.lifecycle import finding_id
+from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
-from kernel.plan import difference, plan
+from kernel.plan import DifferenceKind, difference, plan
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
-from replay.resources import GROUPS, INTENTS, ORDERS, Look, Resource, look_at, unsent_status
+from replay.resources import EXTERNAL, GROUPS, INTENTS, ORDERS, Look, Resource, external_lines, look_at, unsent_status
 from replay.views import query_of
 from replay.waiting import ended_as
 
@@ -36,8 +37,8 @@ def described(words: Sequence[str]) -> tuple[Resource, str]:
     `ValidationError` for one that has no page, and for more than one name."""
     bare = len(words) == 1 and "/" not in words[0]
     query = query_of(("intent", *words) if bare else words)
-    if query.resource not in (INTENTS, ORDERS, GROUPS) or len(query.names) != 1:
-        limit = "one NAME, or one TYPE NAME of an intent, an order or a group"
+    if query.resource not in (INTENTS, ORDERS, GROUPS, EXTERNAL) or len(query.names) != 1:
+        limit = "one NAME, or one TYPE NAME of an intent, an order, a group or an order that is no intent's"
         raise ValidationError("what to describe", [Violation("type", "form", limit, " ".join(words))])
     return query.resource, query.names[0]
 
@@ -49,6 +50,8 @@ async def page(
     resource, name = described(words)
     if resource is GROUPS:
         return await describe_group(kernel, name, events_max=events_max, clock=clock)
+    if resource is EXTERNAL:
+        return await describe_external(kernel, name, events_max=events_max, clock=clock)
     if kernel.state.record(name).version == 0 and kernel.state.group(name) is not None:
         raise NotFoundError(f"intent {name} not found, but a group: `orderctl describe group {name}`")
     return await describe(kernel, name, events_max=events_max, clock=clock)
@@ -144,6 +147,31 @@ def member_line(look: Look, item: GroupMember) -> tuple[str, ...]:
         status,
         sync,
         canceled or item.reason or "-",
+    )
+
+
+async def describe_external(
+    kernel: EventSourcedKernel, order_id: str, *, events_max: int = 10, clock: Clock | None = None
+) -> str:
+    """All about an order that is nobody's intent. Raises `NotFoundError`."""
+    look = look_at(kernel.state, clock or SystemClock())
+    order = look.state.external_order(order_id)
+    if order is None:
+        raise NotFoundError(f"no order {order_id} of others is known: `orderctl get external` lists them")
+    name = finding_id(FindingKind.UNEXPECTED_TRADE, order_id)
+    findings = [finding for finding in look.state.findings() if finding.finding_id == name]
+    observed: list[events.BaseEvent] = [
+        event
+        for event in await kernel.log.read_stream(events.VENUE_STREAM)
+        if isinstance(event, events.ExternalOrderObserved) and event.exchange_order_id == order_id
+    ]
+    cells = zip(EXTERNAL.columns, *external_lines(look, order), strict=True)
+    return "".join(
+        (
+            section("External order", [(f"{column.capitalize()}:", cell) for column, cell in cells]),
+            findings_text(look, findings),
+            events_text(look, observed[-events_max:] if events_max else [], len(observed)),
+        )
     )
 
 
@@ -248,7 +276,7 @@ def difference_text(look: Look, intent_id: str, *, leads: bool) -> str:
         ("Kind:", found.kind),
         ("Why:", why_text(look, intent, order, found)),
         ("Next:", action_text(look, action)),
-        ("When:", when_text(look, order, leads=leads)),
+        ("When:", when_text(look, intent_id, found.kind, leads=leads)),
     ]
     return section("Difference", lines)
 
@@ -265,13 +293,14 @@ def at_rest(look: Look, intent_id: str) -> str:
     return ": ".join([*words, *([limited] if limited else [])]) or "wanted and actual agree"
 
 
-def when_text(look: Look, order: OrderState | None, *, leads: bool) -> str:
+def when_text(look: Look, intent_id: str, kind: DifferenceKind, *, leads: bool) -> str:
     """When something is tried next."""
+    order = look.state.exposure(intent_id)
     until_ns = order.not_before_ns if order is not None else 0
-    then = next_try(look, order)
+    then = next_try(look, intent_id, kind)
     if until_ns > look.now_ns and then.startswith("after"):
         then = f"{then} (in {human_duration((until_ns - look.now_ns) // NS_PER_S)})"
-    if leads or "paused" in then:
+    if leads or then.startswith("not while"):
         return then
     return f"{then.removesuffix(', when a kernel leads')}, once a kernel leads: none does now"
 

@@ -14,8 +14,9 @@ from typing import Any
 from kernel import EventSourcedKernel, plan
 from kernel.clock import Clock, SystemClock
 from kernel.groups import Group
-from kernel.models import Desired, OrderIntent, OrderState, ReconciliationStatus
+from kernel.models import AttemptKind, Desired, OrderIntent, OrderState
 from kernel.order_spec import OcoMode, SymbolMetadata
+from kernel.reconciler import symbol_id_of
 from kernel.state import KernelState
 from replay.applying import Action, GroupStep, OrderStep, Step, title, with_record_of
 from replay.decimals import plain
@@ -27,6 +28,12 @@ from replay.waiting import ended_as
 
 COLUMNS = ("INTENT", "DIFFERENCE", "WANTED", "ACTUAL", "WHY", "NEXT", "SYNC", "GENERATION")
 NARROW = 6
+REQUESTS = {
+    plan.DifferenceKind.CANCEL: AttemptKind.CANCEL,
+    plan.DifferenceKind.MODIFY: AttemptKind.AMEND,
+    plan.DifferenceKind.SUBMIT: AttemptKind.SUBMIT,
+}
+"""What a difference asks of the venue; the others are questions, which nothing holds back."""
 
 
 # ----------------------------------------------------------------------------------------------- manifests and intents
@@ -200,7 +207,7 @@ def known_ids(state: KernelState) -> Iterable[str]:
 
 def difference_item(look: Look, intent_id: str, found: plan.Difference) -> Item:
     intent, order = look.state.wish(intent_id), look.state.exposure(intent_id)
-    then, why = next_try(look, order), why_text(look, intent, order, found)
+    then, why = next_try(look, intent_id, found.kind), why_text(look, intent, order, found)
     wanted, actual = wanted_text(look, intent), actual_text(look, order)
     status = order.reconciliation_status.value if order is not None else "PENDING"
     generation = "-" if intent is None else str(intent.generation)
@@ -261,10 +268,19 @@ def action_text(look: Look, action: plan.Action) -> str:
     return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
 
 
-def next_try(look: Look, order: OrderState | None) -> str:
+def next_try(look: Look, intent_id: str, kind: plan.DifferenceKind) -> str:
     """When something is tried next, as far as the log says."""
-    if look.state.paused or (order is not None and order.reconciliation_status is ReconciliationStatus.PAUSED):
-        return "not while paused"
+    intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
+    if held := held_back(look.state, intent_id, kind, symbol_id_of(intent, order)):
+        return f"not while {held}"
     if order is None or order.not_before_ns <= look.now_ns:
         return "at once, when a kernel leads"
     return f"after {utc(order.not_before_ns)}"
+
+
+def held_back(state: KernelState, intent_id: str, kind: plan.DifferenceKind, symbol_id: str) -> str:
+    """What a pause, a halt or a storm holds back of it; empty when nothing does."""
+    request = REQUESTS.get(kind)
+    if request is None:
+        return ""
+    return state.gates.reason(symbol_id, request, intent_paused=state.record(intent_id).paused)

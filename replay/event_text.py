@@ -157,6 +157,22 @@ def _fields(*names: str) -> Callable[[Payload, Scales | None], str]:
     return lambda payload, scales: ", ".join(f"{name} {payload[name]}" for name in names if name in payload)
 
 
+def _external(payload: Payload, scales: Scales | None) -> str:
+    what = _fields("symbol_id", "exec_type", "exchange_order_id")(payload, scales)
+    if payload.get("gone"):
+        return f"{what}, no longer listed"
+    traded = _fill(payload, scales) if {"side", "fill_key", "last_qty", "last_px"} <= payload.keys() else ""
+    return f"{what}, {traded}" if traded else what
+
+
+_held = _fields("intent_id", "symbol_id")
+
+
+def _paused(payload: Payload, scales: Scales | None) -> str:
+    what = "halted, cancels go out" if payload.get("cancels") else ""
+    return ", ".join(filter(None, (_held(payload, scales), what)))
+
+
 def _balances(payload: Payload, scales: Scales | None) -> str:
     totals = {asset_id: balance["total"] for asset_id, balance in payload["balances"].items()}
     return ", ".join(
@@ -195,7 +211,7 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "BalancesObserved": _balances,
     "PositionObserved": _fields("symbol_id", "quantity"),
     "TransferObserved": _fields("asset_id", "amount"),
-    "ExternalOrderObserved": _fields("symbol_id", "exec_type", "exchange_order_id"),
+    "ExternalOrderObserved": _external,
     "SymbolObserved": lambda payload, scales: f"{payload['symbol'].get('status', 'TRADING')}",
     "AssetObserved": lambda payload, scales: f"{payload['asset']['asset_id']}, {payload['asset']['decimals']} decimals",
     "LogCreated": _fields("log_id", "exchange_id"),
@@ -203,8 +219,8 @@ SENTENCES: Mapping[str, Callable[[Payload, Scales | None], str]] = {
     "KernelStarted": _fields("kernel_version", "epoch"),
     "CapabilitiesChanged": lambda payload, scales: "the venue's capabilities changed",
     "KernelStopped": _fields("epoch"),
-    "Paused": _fields("intent_id"),
-    "Resumed": _fields("intent_id"),
+    "Paused": _paused,
+    "Resumed": _held,
     "FindingRaised": _finding,
     "FindingResolved": _fields("finding_id"),
     "HeartbeatReceived": _beat,

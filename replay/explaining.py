@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from kernel import events
 from kernel.errors import NotFoundError
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import UINT64_MAX, AssetMetadata, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import ExecutionReport, VenueCapabilities
@@ -42,6 +42,7 @@ TYPES: Mapping[str, Model] = {
     "symbol": SymbolMetadata,
     "asset": AssetMetadata,
     "finding": Finding,
+    "external": ExternalOrder,
     "fill": events.OrderFilled,
     "report": ExecutionReport,
     "capabilities": VenueCapabilities,
@@ -50,7 +51,7 @@ TYPES: Mapping[str, Model] = {
 """What a path may begin with, besides events' topics."""
 ALIASES = {
     "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
-    "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group",
+    "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group", "ext": "external",
 }  # fmt: skip
 PLAIN_TYPES = {int: "integer", str: "text", bool: "true or false", float: "number", Decimal: "decimal", Any: "anything"}
 LARGE = {UINT64_MAX: "2^64-1", 2**63 - 1: "2^63-1"}

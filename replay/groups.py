@@ -47,7 +47,8 @@ class GroupState(Model):
     excess: Int
     """How much more has filled than the group allows."""
     max_excess: Int
-    """The most that it can come to beyond what is wanted, in any race: its orders fill before the first report is here."""
+    """The most that it can come to beyond what is wanted, in any race: its orders fill before the first report is here.
+    Nothing where the venue works it."""
     created_at_ns: InstantNs | None = None
     """When it was created; none: all its orders were deleted."""
 
@@ -56,7 +57,7 @@ def group_state(state: KernelState, group: Group) -> GroupState:
     """A group as it stands."""
     intents = [intent for name in group.intent_ids if (intent := state.intent(name)) is not None]
     symbols = {intent.order.symbol_id for intent in intents}
-    quantities = [intent.order.quantity for intent in intents]
+    quantities = [] if group.native else [intent.order.quantity for intent in intents]
     return GroupState(
         group_id=group.group_id,
         mode=group.mode,

@@ -122,8 +122,17 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
         "kernel_stopped_at_ns": recorded_at_ns(seen.leader.stopped),
         "snapshot_at_ns": seen.snapshot.ended_ns if seen.snapshot else None,
         "paused": kernel.state.paused,
+        "held_symbols": held_symbols(kernel.state),
         **counts(kernel.state),
     }
+
+
+def held_symbols(state: KernelState) -> dict[str, str]:
+    """Symbols in which nothing is placed, and why."""
+    gates = state.gates
+    storms = {name: f"storm of rejections: {why}" for name, why in gates.storms.items()}
+    holds = {name: f"{'halted' if held.cancels else 'paused'} by {held.by}" for name, held in gates.symbols.items()}
+    return storms | holds
 
 
 def counts(state: KernelState) -> dict[str, int]:
@@ -156,7 +165,7 @@ def conditions_of(seen: Seen, state: KernelState) -> list[Condition]:
         Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
         connection_condition(seen),
         snapshot_condition(seen),
-        Condition(NOT_PAUSED, not state.paused, "Paused" if state.paused else "Running", state.paused_by, seen.now_ns),
+        Condition(NOT_PAUSED, not state.paused, state.gates.status, state.paused_by, seen.now_ns),
     ]
 
 
@@ -214,6 +223,7 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
         ("Kernel stopped:", since_text(found["kernel_stopped_at_ns"], now_ns)),
         ("Complete snapshot:", since_text(found["snapshot_at_ns"], now_ns)),
         ("Paused:", "yes" if found["paused"] else "no"),
+        ("Held symbols:", ", ".join(f"{name} ({why})" for name, why in found["held_symbols"].items()) or "none"),
         ("Live intents:", str(found["live_intents"])),
         ("Unknown attempts:", str(found["unknown_attempts"])),
         ("Open findings:", str(found["open_findings"])),

@@ -14,7 +14,15 @@ from kernel import events
 from kernel.clock import Clock
 from kernel.groups import Group
 from kernel.lifecycle.record import reconciliation_status
-from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position, ReconciliationStatus
+from kernel.models import (
+    AccountState,
+    ExternalOrder,
+    Finding,
+    OrderIntent,
+    OrderState,
+    Position,
+    ReconciliationStatus,
+)
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 from replay.decimals import Scales, plain
@@ -179,6 +187,22 @@ def symbol_lines(look: Look, symbol: SymbolMetadata) -> Lines:
     return [(*cells, decimals, ",".join(sorted(symbol.order_types)), ",".join(sorted(symbol.times_in_force)))]
 
 
+def external_lines(look: Look, order: ExternalOrder) -> Lines:
+    symbol_id = order.symbol_id
+    cells = (
+        order.exchange_order_id,
+        symbol_id,
+        order.side or NONE,
+        look.scales.quantity(symbol_id, order.quantity),
+        look.scales.price(symbol_id, order.price),
+        look.scales.quantity(symbol_id, order.cum_qty),
+        order.ord_status or NONE,
+        "yes" if order.live else "no",
+        order.client_order_id or NONE,
+    )
+    return [(*cells, age(order.first_seen_ns, look.now_ns), utc(order.last_seen_ns))]
+
+
 def finding_lines(look: Look, finding: Finding) -> Lines:
     status = "OPEN" if finding.resolved_at_ns is None else "RESOLVED"
     since, group = age(finding.raised_at_ns, look.now_ns), group_of_finding(look.state, finding)
@@ -245,6 +269,12 @@ GROUPS = Resource(
      "OWNER", "FIRST-FILL", "ORDERS", "CREATED"), 8,
     lambda state: (group_subject(state, item) for item in state.groups()), group_lines, BOTH,
 )  # fmt: skip
+EXTERNAL = Resource(
+    "external", frozenset({"external", "externals", "ext"}),
+    ("VENUE-ID", "SYMBOL", "SIDE", "QUANTITY", "PRICE", "FILLED", "STATUS", "OPEN", "CLIENT-ID", "AGE", "LAST-SEEN"), 10,
+    lambda state: (Subject(item.exchange_order_id, item, item.symbol_id) for item in state.external_orders()),
+    external_lines, frozenset({"symbol"}),
+)  # fmt: skip
 RESOURCES = {
     "intents": INTENTS,
     "orders": ORDERS,
@@ -254,5 +284,6 @@ RESOURCES = {
     "symbols": SYMBOLS,
     "groups": GROUPS,
     "findings": FINDINGS,
+    "external": EXTERNAL,
 }
 """Every type by its plural."""

@@ -25,6 +25,7 @@ from kernel.lease_probe import lease_is_held
 from kernel.limits import LimitSettings
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
+from kernel.models import ExternalOrderPolicy
 from kernel.readiness import LEASE_HELD
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
@@ -39,8 +40,8 @@ Say = Callable[[str], None]
 LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
-RUN_KEYS = ("log", "exchange", "venue", "address", "tape", "symbol", "speed", "seed", "journal", "markets",
-            "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
+RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "symbol", "speed", "seed", "journal",
+            "markets", "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
 """What a configuration file may set beside its tables `kernel` and `limits`."""
 
 
@@ -180,6 +181,16 @@ def paper_config(options: PaperOptions) -> PaperConfig:
     return PaperConfig.model_validate({"symbols": "full"} if options.markets == "full" else {})
 
 
+def venue_past_the_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
+    """The venue of a log's orders, without that log. A paper exchange that ran inside `orderctl run` is opened by its
+    journal; `ValidationError` where there is none, so that an empty exchange is not taken for the account."""
+    path = journal or journal_beside(url, exchange_id)
+    if address is None and (path is None or not Path(path).exists()):
+        found = [Violation("address", "venue", "where the exchange listens, or its journal (--journal)", str(path))]
+        raise ValidationError("which venue? there is no exchange's journal there", found)
+    return venue_of(name, PaperOptions(address=address, journal=path, speed="step"), url=url, exchange_id=exchange_id)
+
+
 def journal_beside(url: str, exchange_id: str) -> str | None:
     """Where the paper exchange of a log keeps its journal: beside a file, in the working directory for a database, and
     nowhere for a log in memory."""
@@ -247,12 +258,17 @@ def limits_of(table: Any, source: str | Path) -> LimitSettings:
 
 
 def settings_over(
-    table: Mapping[str, Any], environ: Mapping[str, str], *, limits: Mapping[str, Any] | None = None
+    table: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    limits: Mapping[str, Any] | None = None,
+    external_orders: str | None = None,
 ) -> KernelSettings:
-    """A kernel's settings: environment variables over a file's tables over the defaults."""
+    """A kernel's settings: an option over environment variables over a file's tables over the defaults."""
     if limits is not None:
         table = {**table, "limits": limits_of(limits, "the configuration")}
     set_outside = {name.upper() for name in environ}
-    return KernelSettings(
-        **{key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in set_outside}
-    )
+    given = {key: value for key, value in table.items() if SETTINGS_PREFIX + key.upper() not in set_outside}
+    if external_orders is not None:
+        given["external_orders"] = ExternalOrderPolicy(external_orders.upper())
+    return KernelSettings(**given)

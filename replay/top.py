@@ -123,7 +123,7 @@ class Watched:
     def control(self, event: events.BaseEvent) -> None:
         """An event of the control stream."""
         self.leader = leader_after(self.leader, event)
-        if isinstance(event, events.Paused | events.Resumed) and event.intent_id is None:
+        if isinstance(event, events.Paused | events.Resumed) and event.intent_id is None and event.symbol_id is None:
             self.paused_since_ns = event.recorded_at_ns
 
     def _count(self, event: events.BaseEvent) -> None:
@@ -143,9 +143,14 @@ class Watched:
             self.busy.popleft()
 
     def work_out(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
-        """How an intent stands now."""
+        """How an intent stands now, and those of its group: what fills of one bears on the others."""
+        group = state.group_of(intent_id)
+        for name in group.intent_ids if group is not None else (intent_id,):
+            self._work_out(state, name, changed_ns)
+
+    def _work_out(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
         record = state.record(intent_id)
-        found = plan.difference(record.intent, state.exposure(intent_id))
+        found = plan.difference(state.wish(intent_id), state.exposure(intent_id))
         if found is None:
             self.gaps.pop(intent_id, None)
         else:
@@ -306,11 +311,12 @@ def gaps_table(watched: Watched, look: Look) -> Table:
 
 def gap_row(look: Look, gap: Gap) -> tuple[str, ...]:
     state = look.state
-    intent, order = state.intent(gap.intent_id), state.exposure(gap.intent_id)
+    intent, order = state.wish(gap.intent_id), state.exposure(gap.intent_id)
     market = intent.order if intent is not None else order.status.order if order is not None else None
     symbol = state.symbol(market.symbol_id) if market is not None else None
-    action = plan.plan(intent, order, symbol=symbol, now_ns=look.now_ns)
-    shown = (wanted_text(look, intent), actual_text(look, order), action_text(look, action), next_try(look, order))
+    action = plan.plan(intent, order, symbol=symbol, now_ns=look.now_ns, held=state.is_held(gap.intent_id))
+    then = next_try(look, gap.intent_id, gap.kind)
+    shown = (wanted_text(look, intent), actual_text(look, order), action_text(look, action), then)
     return (gap.intent_id, gap.kind, age(gap.since_ns, look.now_ns), *shown)
 
 

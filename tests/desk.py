@@ -35,11 +35,16 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk(
-    *, url: str = "memory://", clock: Clock | None = None, ready: bool = True, **settings: Any
+    *,
+    url: str = "memory://",
+    clock: Clock | None = None,
+    ready: bool = True,
+    capabilities: VenueCapabilities = CAPABILITIES,
+    **settings: Any,
 ) -> AsyncIterator[Desk]:
     """A kernel that is ready, unless told otherwise."""
     clock = clock or LoopClock()
-    exchange = ScriptedExchange(clock, CAPABILITIES)
+    exchange = ScriptedExchange(clock, capabilities)
     async with (
         open_log(url, exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
         open_kernel(

@@ -90,7 +90,7 @@ class AttemptUnknown(BaseEvent):
 
 
 class AttemptResolved(BaseEvent):
-    """What was unknown is settled by evidence."""
+    """What was unknown is settled by evidence, or by an operator who vouches for it."""
 
     topic = "AttemptResolved"
     intent_id: IntentId

@@ -14,6 +14,7 @@ from kernel.order_spec import (
     Counter,
     ExchangeId,
     IntentId,
+    SymbolId,
 )
 
 
@@ -76,9 +77,13 @@ class Paused(BaseEvent):
 
     topic = "Paused"
     intent_id: IntentId | None = None
-    """The intent paused; all of them when absent."""
+    """The intent paused; all of them, or those of a symbol, when absent."""
     reason: str = ""
     """Why."""
+    symbol_id: SymbolId | None = None
+    """The symbol whose intents are paused."""
+    cancels: bool | None = None
+    """True for a halt: cancels still go out. Absent: not even cancels."""
 
 
 class Resumed(BaseEvent):
@@ -86,7 +91,9 @@ class Resumed(BaseEvent):
 
     topic = "Resumed"
     intent_id: IntentId | None = None
-    """The intent resumed; all of them when absent."""
+    """The intent resumed; all of them, or those of a symbol, when absent."""
+    symbol_id: SymbolId | None = None
+    """The symbol whose intents are resumed."""
 
 
 class FindingRaised(BaseEvent):

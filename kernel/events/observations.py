@@ -8,6 +8,7 @@ from kernel.models import (
     ExecType,
     LookScope,
     OrderState,
+    OrdStatus,
 )
 from kernel.order_spec import (
     AssetId,
@@ -110,7 +111,7 @@ class TransferObserved(BaseEvent):
 
 
 class ExternalOrderObserved(BaseEvent):
-    """A report of an order that is not ours. Recorded, never touched."""
+    """A report of an order that is nobody's intent, or a list's first sight of one."""
 
     topic = "ExternalOrderObserved"
     symbol_id: SymbolId
@@ -139,6 +140,18 @@ class ExternalOrderObserved(BaseEvent):
     """The venue's instant of it."""
     raw: str | None = None
     """The venue's frame, as it came."""
+    ord_status: OrdStatus | None = None
+    """Its status as the venue has it."""
+    cum_qty: Uint64 | None = None
+    """Its filled quantity as the venue has it."""
+    fee: Int | None = None
+    """Fee of the trade, at the fee asset's scale."""
+    fee_asset: AssetId | None = None
+    """Asset of the fee."""
+    ref_fill_key: str | None = None
+    """For a correction or a bust: the fill key of the trade concerned."""
+    gone: bool | None = None
+    """True: a complete list of the open orders no longer shows it."""
 
 
 class SymbolObserved(BaseEvent):

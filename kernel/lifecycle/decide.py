@@ -21,6 +21,7 @@ from kernel.errors import (
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record, is_over, order_state
+from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, resolve_attempt, resolve_finding
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 
@@ -129,6 +130,8 @@ Command = (
     | CreateState
     | UpdateState
     | ForgetState
+    | ResolveAttempt
+    | ResolveFinding
 )
 
 TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
@@ -308,4 +311,6 @@ DECISIONS: dict[type[Command], Callable[..., list[events.BaseEvent]]] = {
     CreateState: create_state,
     UpdateState: update_state,
     ForgetState: forget_state,
+    ResolveAttempt: resolve_attempt,
+    ResolveFinding: resolve_finding,
 }

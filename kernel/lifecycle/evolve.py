@@ -177,7 +177,7 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
 
 
 def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
-    """The attempt named, and every earlier send of its client order id, are settled by one look."""
+    """The attempt named, and every earlier send of its client order id, are settled by one look, or by an operator."""
     named = find_attempt(record, event.attempt_position)
     if named is None or named.outcome not in UNSETTLED:
         return record
@@ -190,7 +190,10 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
         else item
         for item in record.attempts
     )
-    return replace(record, attempts=keep_attempts(attempts), recorded=None)
+    settled = replace(record, attempts=keep_attempts(attempts), recorded=None)
+    if event.outcome is AttemptOutcome.REJECTED and named.kind is not AttemptKind.CANCEL:
+        return replace(settled, failed_generation=named.generation)
+    return settled
 
 
 def find_attempt(record: Record, position: int) -> Attempt | None:

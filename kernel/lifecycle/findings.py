@@ -7,6 +7,7 @@ once, and resolved when it no longer holds.
 from __future__ import annotations
 
 from kernel import events
+from kernel.lifecycle.advice import advised
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.models import Finding, FindingKind
@@ -107,6 +108,22 @@ def finding_id(kind: FindingKind, name: str) -> str:
     return f"{kind}:{name}"
 
 
+def raised(
+    name: str,
+    kind: FindingKind,
+    text: str,
+    *,
+    now_ns: int,
+    intent_id: str | None = None,
+    symbol_id: str | None = None,
+) -> events.FindingRaised:
+    """A finding, with what to do about it."""
+    finding = Finding(
+        finding_id=name, kind=kind, text=text, intent_id=intent_id, symbol_id=symbol_id, raised_at_ns=max(0, now_ns)
+    )
+    return events.FindingRaised(finding=advised(finding))
+
+
 def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events.BaseEvent]:
     """Raise what has come to hold, resolve what no longer does."""
     if after is before:
@@ -138,16 +155,7 @@ def raised_events(
 ) -> list[events.BaseEvent]:
     symbol_id = record.intent.order.symbol_id if record.intent else None
     return [
-        events.FindingRaised(
-            finding=Finding(
-                finding_id=name,
-                kind=kind,
-                text=text,
-                intent_id=record.intent_id,
-                symbol_id=symbol_id,
-                raised_at_ns=now_ns,
-            )
-        )
+        raised(name, kind, text, intent_id=record.intent_id, symbol_id=symbol_id, now_ns=now_ns)
         for kind, text in held.items()
         if (name := finding_id(kind, record.intent_id)) not in told
     ]

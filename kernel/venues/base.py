@@ -306,6 +306,8 @@ class ExecutionReport(Model):
     """For RESTATED: FIX 378 = 0, a split. What was filled before it counts in the new units from then on."""
     text: str | None = None
     """FIX 58."""
+    order: StandardOrder | None = None
+    """All of the order's terms, where the report has them: what an order that is nobody's intent is adopted with."""
     raw: str | None = None
     """The venue's frame, as it came."""
 
@@ -319,6 +321,8 @@ class VenueSnapshot(Model):
     """Trades, corrections and busts since the instant asked for, oldest first."""
     balances: dict[AssetId, Balance] | None = None
     """Balances by asset; none when they could not be had."""
+    positions: dict[SymbolId, Int] | None = None
+    """Signed positions by symbol, of all that are not flat; none where the venue keeps none, or they could not be had."""
     complete: bool
     """Whether open orders, fills and balances are all whole."""
     open_orders_complete: bool = True

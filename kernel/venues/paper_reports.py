@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernel.models import ExecType, OrdStatus
+from kernel.order_spec import StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_book import PaperBook
 from kernel.venues.paper_changes import (
@@ -44,7 +45,7 @@ def report_of(change: Change, book: PaperBook) -> ExecutionReport | None:
 def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionReport:
     """The answer to a question about an order. Its instant is that of the order's newest change. An order that was asked
     for by a name that it no longer goes by says so."""
-    fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns}
+    fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns, "order": _terms(order)}
     if asked is not None and asked != order.client_order_id:
         fields["orig_client_order_id"] = asked
     return _sealed(fields)
@@ -65,7 +66,7 @@ def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
     told: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
     match change:
         case Opened():
-            told["orig_client_order_id"] = change.orig_client_order_id
+            told |= {"orig_client_order_id": change.orig_client_order_id, "order": _terms(order)}
             return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | told)
         case Released():
             return _sealed(_fields(order, ExecType.NEW) | told)
@@ -133,6 +134,25 @@ def _fields(order: PaperOrder, exec_type: ExecType) -> dict[str, Any]:
         "cum_qty": order.cum_qty,
         "leaves_qty": order.leaves_qty,
     }
+
+
+def _terms(order: PaperOrder) -> StandardOrder | None:
+    """All terms of an order; none of one that its group lets do nothing yet."""
+    if order.quantity == 0:
+        return None
+    return StandardOrder.model_construct(
+        symbol_id=order.symbol_id,
+        side=order.side,
+        order_type=order.order_type,
+        quantity=order.quantity,
+        price=order.price,
+        stop_price=order.stop_price,
+        time_in_force=order.time_in_force,
+        expire_at_ns=order.expires_ns if order.time_in_force is TimeInForce.GTD else None,
+        post_only=order.post_only,
+        reduce_only=order.reduce_only,
+        display_quantity=order.display_quantity,
+    )
 
 
 def _sealed(fields: dict[str, Any]) -> ExecutionReport:

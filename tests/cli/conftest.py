@@ -13,7 +13,7 @@ from kernel.clock import SeededIds
 from kernel.log import Append, Write
 from kernel.models import Evidence
 from kernel.venues.paper_config import built_in_assets, built_in_symbols
-from tests.cli.world import World
+from tests.cli.world import Desk, World
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,15 @@ async def observe_markets(url: str) -> None:
     async with open_log(url, exchange_id="paper") as log:
         write = Write(events.REFERENCE_STREAM, tuple(made))
         await log.append(Append(SeededIds().command_id(0), (write,), "venue:paper", Evidence.QUERY, is_fact=True))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Both run, and the kernel is ready."""
+    world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
+    journal = str(tmp_path / "exchange.journal")
+    with world.child("paper-exchange", "--journal", journal, "--speed", "step") as exchange:
+        address = exchange.out.get(timeout=20)
+        assert address is not None
+        with world.leader("--address", address) as kernel:
+            yield Desk(world, kernel, address)

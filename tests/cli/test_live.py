@@ -146,7 +146,7 @@ def test_a_watch_of_fills_shows_each_once(live: World) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "wide", "json", "yaml", "name", "jsonl"])
-@pytest.mark.parametrize("kind", ["int", "ord", "f", "pos", "acc", "sym", "find"])
+@pytest.mark.parametrize("kind", ["int", "ord", "f", "pos", "acc", "sym", "find", "ext"])
 def test_every_type_prints_in_every_format(live: World, kind: str, form: str) -> None:
     """Short names and formats, each with each."""
     assert live.call("get", kind, "-o", form).exit_code == 0

@@ -185,3 +185,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert "filled more than it allows, 0.002 at most" in desk.does("describe group either")
     desk.does("cancel-all --owner mm-2 --yes")
     assert desk.does("wait high --for canceled") == "intent/high condition met\n"
+    assert desk.does("place BUY 0.001 BTCUSDT --limit 49000 --id last") == "last\n"
+    assert desk.does("halt --reason evening --yes") == "exchange/paper halted\n"
+    assert " CANCELED " in desk.does("get orders last")
+    assert desk.does("resume") == "exchange/paper resumed\n"
+    desk.does("resolve last --as dead --evidence guess --yes", code=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import signal
@@ -10,12 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from click.testing import CliRunner, Result
 
 from cli import cli
+from kernel.clock import SystemClock
+from kernel.venues import PaperVenue
+from tests.paper_world import limit, submit
 
 PROJECT = Path(__file__).resolve().parents[2]
 LINE_TIMEOUT_S = 20.0
@@ -130,3 +135,35 @@ class World:
         with self.child("run", "--speed", "max", *words) as process:
             process.expect("ready: leads", err=True)
             yield process
+
+
+@dataclass
+class Desk:
+    """A kernel and a paper exchange, a process each."""
+
+    world: World
+    kernel: Child
+    address: str
+
+    def open_orders(self) -> list[str]:
+        """Client ids of what is open at the exchange."""
+
+        async def ask() -> list[str]:
+            venue = PaperVenue(self.address)
+            await venue.connect()
+            orders = (await venue.truth())["orders"]
+            await venue.close()
+            return [item["client_order_id"] for item in orders if item["status"] == "NEW"]
+
+        return asyncio.run(ask())
+
+    def place_by_hand(self, name: str) -> None:
+        """Somebody else's order on the account."""
+
+        async def ask() -> None:
+            venue = PaperVenue(self.address)
+            await venue.connect()
+            await venue.submit(submit(name, limit(quantity=1_000_000, price=4_000_000), SystemClock()))
+            await venue.close()
+
+        asyncio.run(ask())

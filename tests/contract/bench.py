@@ -17,6 +17,7 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.log import EventLog, open_log
 from kernel.models import AttemptKind
 from kernel.order_spec import OrderType, Side, StandardOrder
+from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, AmendQuantity
 from kernel.venues.paper_config import PaperConfig
@@ -73,16 +74,16 @@ class Bench:
 
 
 @asynccontextmanager
-async def a_bench(dialect: str = "in place", **config: Any) -> AsyncIterator[Bench]:
+async def a_bench(
+    dialect: str = "in place", *, settings: KernelSettings | None = None, **config: Any
+) -> AsyncIterator[Bench]:
     """A kernel that is ready, at an exchange with this dialect."""
     clock, faults = LoopClock(), FaultPlan()
-    settings = {"ladder_levels": 0, "first_id": 1} | DIALECTS[dialect] | config
-    venue = PaperVenue(
-        tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(**settings), clock=clock, faults=faults
-    )
+    paper = {"ladder_levels": 0, "first_id": 1} | DIALECTS[dialect] | config
+    venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(**paper), clock=clock, faults=faults)
     async with (
         open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
-        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2)) as kernel,
+        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), settings=settings) as kernel,
     ):
         await kernel.wait_ready(10)
         yield Bench(kernel, log, venue, faults)

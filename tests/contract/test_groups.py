@@ -12,9 +12,11 @@ import pytest
 from kernel import events
 from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, ValidationError
 from kernel.groups import MEMBERS_MAX
+from kernel.log.records import event_of
 from kernel.models import FindingKind, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
 from kernel.venues.paper_faults import fault
+from projections import State
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, every_dialect, virtual_time
 
 OCO, OUO, OTO = OcoMode.ONE_CANCELS_OTHER, OcoMode.ONE_UPDATES_OTHER, OcoMode.ONE_TRIGGERS_OTHER
@@ -172,6 +174,34 @@ async def test_both_legs_filled_is_told_with_the_excess(dialect: str) -> None:
         assert await open_lots(bench) == []
         (text,) = await excess_told(bench)
         assert text.startswith(f"{3 * LOT} more filled in the group exit")
+
+
+@virtual_time
+async def test_an_excess_that_was_dealt_with_is_told_again_only_when_it_grows() -> None:
+    """The finding says what to do; resolved by an operator it stays so, also in a new fold, until more than that fills."""
+    async with a_bench(**SLOW) as bench:
+        await bench.kernel.place_order_group(group(OCO, bid(5), ask(5), ask(5, LAST + 200_000)), group_id="exit")
+        await bench.kernel.pause()
+        await traded(bench, LAST - 100_001, 5)
+        await traded(bench, LAST + 100_001, 3)
+        await at_rest(bench)
+        (text,) = await excess_told(bench)
+        assert text.endswith("`orderctl resolve --finding GROUP_OVERFILL:exit`")
+        await bench.kernel.resolve_finding("GROUP_OVERFILL:exit", evidence="traded back")
+        await bench.kernel.force_reconciliation()
+        await at_rest(bench)
+        assert await excess_told(bench) == []
+        assert (await bench.log.read_stream(events.group_stream("exit")))[-1].actor == "strategy:default"
+        again = State()
+        async for page in bench.log.read():
+            again.apply([event_of(row) for row in page])
+        assert isinstance(bench.kernel.state, State)
+        assert again.digest() == bench.kernel.state.digest()
+
+        await traded(bench, LAST + 100_001, 1)
+        await at_rest(bench)
+        (text,) = await excess_told(bench)
+        assert text.startswith(f"{4 * LOT} more filled")
 
 
 @virtual_time

@@ -14,10 +14,12 @@ import pytest
 
 from kernel import events
 from kernel.errors import ExchangeError
-from kernel.models import AttemptKind, ReconciliationStatus
+from kernel.models import AttemptKind, ExternalOrderPolicy, ReconciliationStatus
 from kernel.order_spec import OcoMode
+from kernel.settings import KernelSettings
 from kernel.venues.paper_faults import fault
-from tests.contract.bench import LAST, Bench, a_bench, ask, bid, virtual_time
+from replay.groups import group_state
+from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
 from tests.contract.test_groups import OCO, OTO, OUO, RICH, group, open_lots, traded
 
 pytestmark = virtual_time
@@ -25,9 +27,9 @@ NATIVE = frozenset(OcoMode) - {OcoMode.NONE}
 
 
 @asynccontextmanager
-async def native_bench(**config: Any) -> AsyncIterator[Bench]:
+async def native_bench(settings: KernelSettings | None = None, **config: Any) -> AsyncIterator[Bench]:
     """A kernel that is ready, at an exchange that works every kind of group."""
-    async with a_bench("none", native_groups=NATIVE, **config) as bench:
+    async with a_bench("none", settings=settings, native_groups=NATIVE, **config) as bench:
         yield bench
 
 
@@ -135,3 +137,70 @@ async def test_what_is_not_left_to_the_venue(mode: OcoMode, window_ns: int | Non
         await bench.kernel.place_order_group(group(mode, bid(5), ask(5)), group_id="mine")
         assert await worked_by(bench, "mine") == [False]
         assert {order["group"] for order in (await bench.venue.truth())["orders"]} == {None}
+
+
+@pytest.mark.parametrize("held", ["halt", "halt of the symbol", "pause", "pause of one"])
+async def test_nothing_of_a_group_is_sent_while_it_is_held_back(held: str) -> None:
+    """Halted or paused, all of it or one order, the group waits whole; nothing is attempted. Resumed, it goes as one."""
+    async with native_bench() as bench:
+        kernel = bench.kernel
+        if held == "pause":
+            await kernel.pause()
+        elif held != "pause of one":
+            await kernel.halt("BTCUSDT" if held == "halt of the symbol" else None)
+        else:
+            await bench.venue.admin("halt", symbol_id="BTCUSDT")
+        ids = await kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        if held == "pause of one":
+            await kernel.pause("exit.2")
+            await bench.venue.admin("resume", symbol_id="BTCUSDT")
+        await asyncio.sleep(100)
+        assert [await kinds(bench, name) for name in ids] == [[], []]
+        assert await worked_by(bench, "exit") == []
+
+        await kernel.resume("exit.2" if held == "pause of one" else None)
+        await kernel.resume(symbol_id="BTCUSDT")
+        await asyncio.sleep(30)
+        assert await worked_by(bench, "exit") == [True]
+        assert await open_lots(bench) == [(5, LAST - 100_000), (5, LAST + 100_000)]
+
+
+async def test_a_storm_holds_groups_back_until_it_is_resolved() -> None:
+    """No group is attempted in a symbol whose orders are all refused; once that is resolved, it goes as one."""
+    settings = KernelSettings(storm_rejections=2)
+    async with native_bench(settings, balances={"BTC": 0, "USDT": RICH}) as bench:
+        for _ in range(2):
+            with pytest.raises(ExchangeError):
+                await bench.kernel.place_order(ask(5))
+        await bench.kernel.place_order_group(group(OCO, bid(5), bid(5, LAST - 200_000)), group_id="in", wait="recorded")
+        await asyncio.sleep(100)
+        assert [await kinds(bench, name) for name in ("in.1", "in.2")] == [[], []]
+        await bench.kernel.resolve_finding("STORM:BTCUSDT", evidence="deposited")
+        await asyncio.sleep(1)
+        assert await worked_by(bench, "in") == [True]
+
+
+@pytest.mark.parametrize("policy", [ExternalOrderPolicy.ADOPT, ExternalOrderPolicy.CANCEL])
+async def test_a_group_of_ours_is_never_taken_for_others(policy: ExternalOrderPolicy) -> None:
+    """Adoption touches no order of a group, not even of one that was not answered: each is its own intent's."""
+    settings = KernelSettings(external_orders=policy, external_orders_of_kernels=True)
+    async with native_bench(settings) as bench:
+        await bench.venue.inject(fault("answer_lost", "submit"))
+        await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        await asyncio.sleep(60)
+        assert [item.intent_id for item in bench.kernel.state.intents()] == ["exit.1", "exit.2"]
+        assert await open_lots(bench) == [(5, LAST - 100_000), (5, LAST + 100_000)]
+
+
+async def test_what_the_venue_works_cannot_come_to_more() -> None:
+    """No excess is announced for a group that the venue works; for one that is not sent yet it is."""
+    async with native_bench() as bench:
+        await bench.kernel.pause()
+        await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        state = bench.kernel.state
+        (waiting,) = state.groups()
+        assert group_state(state, waiting).max_excess == 5 * LOT
+        await bench.kernel.resume()
+        await asyncio.sleep(1)
+        (worked,) = state.groups()
+        assert group_state(state, worked).max_excess == 0

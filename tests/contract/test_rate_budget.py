@@ -27,6 +27,7 @@ from kernel.venues.paper_config import PaperConfig, built_in_symbols
 from kernel.venues.paper_faults import FaultPlan, fault
 from kernel.workqueue import Priority
 from replay import open_kernel
+from replay.break_glass import BrokenGlass, take_down
 
 pytestmark = pytest.mark.looptime
 LOT = 10_000
@@ -249,3 +250,17 @@ async def test_what_was_declared_is_recorded() -> None:
                 if isinstance(event, events.KernelStarted):
                     assert VenueCapabilities.model_validate(event.capabilities).rate_limits == (TIGHT,)
                     return
+
+
+async def test_what_goes_past_the_log_keeps_to_the_limits_too() -> None:
+    """Breaking the glass cancels more orders than the venue takes calls at once: it waits for room, and none is refused."""
+    async with a_bench(TIGHT) as bench:
+        await place(bench, 100, "old")
+        await bench.until_open(100)
+        await bench.kernel.stop()
+        lines: list[str] = []
+        told = BrokenGlass(show=lines.append)
+        await take_down(bench.venue, told, clock=bench.clock)
+        assert told.done
+        assert [line.split()[-1] for line in lines] == ["canceled"] * 100
+        assert await bench.open_orders() == 0

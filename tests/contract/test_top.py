@@ -16,6 +16,8 @@ from kernel.models import OrderState
 from replay.output import UNSAFE
 from replay.top import BUSY_S, Frame, Table, Top
 from replay.top_screen import console_on, counted_by, draw
+from tests.contract.bench import LAST, a_bench
+from tests.contract.test_groups import at_rest, bracket, traded
 from tests.desk import Desk, a_desk, settled
 from tests.exchange import buy
 
@@ -195,3 +197,41 @@ def test_no_text_moves_the_cursor() -> None:
 
     assert UNSAFE.findall(text.replace("\n", "")) == []
     assert text.count("\\x1b[2J[red]row\\u202e\\x0d\\x0aNEXT") == 3
+
+
+@virtual_time
+async def test_an_order_differs_by_what_its_group_lets_it_be() -> None:
+    """What a leader has yet to release is no difference; what it has released is one, though only the leader's fill
+    told of it."""
+    async with a_bench() as bench:
+        top = Top(bench.kernel, clock=LoopClock())
+        await top.begin()
+        following = asyncio.create_task(top.follow())
+        await bench.kernel.place_order_group(bracket(), group_id="entry")
+        await at_rest(bench)
+        assert rows(await top.frame(), "Furthest") == []
+        await bench.kernel.pause()
+        await traded(bench, LAST - 1, 4)
+        await at_rest(bench)
+        found = rows(await top.frame(), "Furthest")
+        assert [(row[0], row[1], row[3]) for row in found] == [
+            ("entry.2", "SUBMIT", "SELL 0.0004 BTCUSDT at 62800.00"),
+            ("entry.3", "SUBMIT", "SELL 0.0004 BTCUSDT at 63800.00"),
+        ]
+        following.cancel()
+
+
+@virtual_time
+async def test_a_symbols_halt_is_no_pause_of_all() -> None:
+    """What is held back is told as halted; since when all is paused does not move with it."""
+    async with a_desk() as desk, watching(desk) as top:
+        await desk.kernel.pause(reason="lunch")
+        await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
+        await asyncio.sleep(5)
+        await desk.kernel.halt("S")
+        await desk.kernel.place_order(buy(), intent_id="other", wait="recorded")
+        await asyncio.sleep(5)
+        frame = await top.frame()
+        paused = next(row for row in rows(frame, "Conditions") if row[0] == "NOT_PAUSED")
+        assert paused[3] == "10s"
+        assert [(row[0], row[6]) for row in rows(frame, "Furthest")] == [("other", "not while halted")]

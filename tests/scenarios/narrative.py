@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.clock import NS_PER_S
+from kernel.lifecycle.advice import TO_DO
 from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import AttemptKind, LookScope
@@ -91,7 +92,7 @@ class Narrator:
             case events.VenueSnapshotTaken():
                 return self.look(event)
             case events.FindingRaised(finding=finding):
-                return f"{finding.kind}: {self.names.in_text(finding.text)}"
+                return f"{finding.kind}: {self.names.in_text(finding.text.partition(TO_DO)[0])}"
             case events.FindingResolved(finding_id=finding_id, text=text):
                 return f"{finding_id}: {text}"
             case events.LeaderElected(epoch=epoch) | events.KernelStopped(epoch=epoch):

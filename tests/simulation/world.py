@@ -504,6 +504,7 @@ def limits_of(plan: Plan) -> LimitSettings:
 def settings_of(plan: Plan) -> KernelSettings:
     """How the kernels are set: quick to ask again, so that a run is short."""
     return KernelSettings(
+        storm_rejections=0,  # nobody is there who would resolve it
         workers=int(plan.world["workers"]),
         request_timeout_s=float(plan.world["timeout"]),
         query_timeout_s=3.0,

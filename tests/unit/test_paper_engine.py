@@ -48,6 +48,9 @@ def test_a_resting_order_reports_all_that_the_port_asks() -> None:
         "exec_type": "NEW", "symbol_id": SYMBOL, "exec_id": "1", "side": "BUY", "client_order_id": "a",
         "exchange_order_id": "1", "ord_status": "NEW", "order_qty": COIN, "price": LAST - 100_000, "cum_qty": 0,
         "leaves_qty": COIN, "transact_time_ns": bench.clock.now_ns(),
+        "order": {
+            "symbol_id": SYMBOL, "side": "BUY", "order_type": "LIMIT", "quantity": COIN, "price": LAST - 100_000,
+        },
     }  # fmt: skip
     assert bench.reports == [report]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,7 @@ async def test_the_same_seed_gives_the_same_session() -> None:
 def _moved(raw: str | None, shift_ns: int) -> str | None:
     """A frame as it would be that much later."""
     assert raw is not None
-    head, _, instant = raw.rpartition(":")
-    return f"{head}:{int(instant.rstrip('}')) + shift_ns}}}" if head.endswith('"transact_time_ns"') else raw
+    return re.sub(r'(?<="transact_time_ns":)\d+', lambda instant: str(int(instant.group()) + shift_ns), raw)
 
 
 async def test_closing_stops_and_connecting_goes_on() -> None:

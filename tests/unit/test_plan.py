@@ -329,7 +329,7 @@ def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: Or
         DifferenceKind.SETTLE: (Settle,),
         DifferenceKind.ASK: (Ask,),
         DifferenceKind.CANCEL: (Cancel,),
-        DifferenceKind.MODIFY: (Cancel,),
+        DifferenceKind.MODIFY: (Cancel, Wait, Refuse),
         DifferenceKind.SUBMIT: (Submit, Wait, Refuse),
     }
     assert isinstance(action, expected[found.kind])

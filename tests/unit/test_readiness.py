@@ -50,9 +50,9 @@ def test_it_is_ready_when_all_hold_and_not_before(readiness: Readiness) -> None:
 
 
 def test_ready_is_told_once_each_time(readiness: Readiness) -> None:
-    """`on_ready` is called when the last condition comes to hold, and again only after one was lost."""
+    """`on_able` is called when everything but a pause comes to hold, and again only after something of that was lost."""
     calls: list[None] = []
-    readiness.on_ready = lambda: calls.append(None)
+    readiness.on_able = lambda: calls.append(None)
     hold_all(readiness)
     readiness.set(LEASE_HELD, True, "Still fine")
     assert len(calls) == 1

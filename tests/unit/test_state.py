@@ -480,6 +480,8 @@ def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:
     return [
         (events.CONTROL_STREAM, events.Resumed()),
         (events.CONTROL_STREAM, events.Paused()),
+        (events.CONTROL_STREAM, events.Paused(cancels=True)),
+        (events.CONTROL_STREAM, events.Paused(symbol_id="S")),
         (events.CONTROL_STREAM, events.LeaderElected(epoch=2, holder="h")),
         (events.VENUE_STREAM, events.FindingRaised(finding=finding)),
         (events.VENUE_STREAM, events.FindingRaised(finding=finding.model_copy(update={"text": "u"}))),
