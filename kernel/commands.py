@@ -16,6 +16,7 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
 from kernel.grouping import PlaceGroup, decide_group
 from kernel.lifecycle import Command, Record, decide, order_state
+from kernel.lifecycle.record import primary_order
 from kernel.limit_gate import LimitGate
 from kernel.limits import LimitSettings
 from kernel.log.base import Append, EventLog, Write
@@ -204,9 +205,12 @@ def cancel_answered(record: Record) -> bool:
 
 
 def too_late(record: Record) -> ExchangeError | None:
-    """Why a cancel came too late, when the order ended in another way; None when it did not."""
-    state = order_state(record)
+    """Why a cancel came too late, when the order ended in another way; None when it did not. What ended before the wish
+    that was canceled is no answer to it."""
+    state, last = order_state(record), primary_order(record)
     if state is None or state.status.ord_status not in (OrdStatus.FILLED, OrdStatus.EXPIRED):
+        return None
+    if last is not None and record.intent is not None and 0 < last.generation < record.intent.generation - 1:
         return None
     return ExchangeError(f"too late to cancel: the order is {state.status.ord_status}", intent_id=record.intent_id)
 
