@@ -36,6 +36,20 @@ __all__ = [
 ]  # fmt: skip
 
 
+def is_json(value: dict[str, Any]) -> dict[str, Any]:
+    """`ValueError` for what JSON can't hold: it would be stored as something else."""
+    try:
+        if value:
+            json.dumps(value, allow_nan=False)
+    except TypeError as problem:
+        raise ValueError(f"it must be JSON: {problem}") from problem
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], pydantic.AfterValidator(is_json)]
+"""Data of any form that can be written as JSON and read again as it was."""
+
+
 class Desired(StrEnum):
     """What an intent wants of its order."""
 
@@ -156,22 +170,12 @@ class OrderIntent(Model):
     """What to do when the venue cancels it by itself."""
     owner: str = Field(default="", max_length=128)
     """The strategy that owns it."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
     """The strategy's own JSON data; the kernel never reads it."""
     created_at_ns: InstantNs = 0
     """When it was created, in Unix nanoseconds."""
     updated_at_ns: InstantNs = 0
     """When it last changed, in Unix nanoseconds."""
-
-    @pydantic.field_validator("metadata")
-    @classmethod
-    def _is_json(cls, metadata: dict[str, Any]) -> dict[str, Any]:
-        try:
-            if metadata:
-                json.dumps(metadata, allow_nan=False)
-        except TypeError as problem:
-            raise ValueError(f"metadata must be JSON: {problem}") from problem
-        return metadata
 
 
 class OrderStatus(Model):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from kernel.events.base import BaseEvent
-from kernel.models import (
-    Finding,
-)
+from kernel.models import Finding, JsonObject
 from kernel.order_spec import (
     Counter,
     ExchangeId,
@@ -48,9 +46,9 @@ class KernelStarted(BaseEvent):
     """SHA-256 of the code that folds and decides."""
     epoch: Counter
     """Its epoch."""
-    settings: dict[str, Any]
+    settings: JsonObject
     """Its settings."""
-    capabilities: dict[str, Any]
+    capabilities: JsonObject
     """The venue's capabilities as given."""
 
 
@@ -58,7 +56,7 @@ class CapabilitiesChanged(BaseEvent):
     """The venue's capabilities are these from now on."""
 
     topic = "CapabilitiesChanged"
-    capabilities: dict[str, Any]
+    capabilities: JsonObject
     """As they are now."""
 
 

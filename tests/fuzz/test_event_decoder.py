@@ -114,6 +114,7 @@ def test_damaged_events(data: st.DataObject, topic: str) -> None:
         ("IntentCreated", encode(SAMPLES["IntentCreated"]).replace(b'"side":"SELL"', b'"side":"BUY","side":"SELL"')),
         ("KernelStarted", encode(SAMPLES["KernelStarted"]).replace(b'"venue"', b'"ack_timeout_s":1,"venue"')),
         ("LeaderElected", b'{"epoch":1.0,"holder":"h"}'),
+        ("CapabilitiesChanged", b'{"capabilities":{"a":1e999}}'),
         ("LeaderElected", b'{"epoch":true,"holder":"h"}'),
         ("LeaderElected", b'{"epoch":"1","holder":"h"}'),
         ("VenueSnapshotTaken", encode(SAMPLES["VenueSnapshotTaken"]).replace(b'"complete":false', b'"complete":"no"')),
