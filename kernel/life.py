@@ -19,16 +19,8 @@ from kernel import events, readiness
 from kernel.api import ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.code_hash import code_hash, kernel_version
-from kernel.commands import (
-    CommandHandler,
-    Waiters,
-)
-from kernel.errors import (
-    KernelError,
-    LogUnavailableError,
-    NotReadyError,
-    ValidationError,
-)
+from kernel.commands import CommandHandler, Waiters
+from kernel.errors import KernelError, LogUnavailableError, NotReadyError, ValidationError
 from kernel.gates import Gates
 from kernel.heartbeats import Heartbeats, SilenceWatch
 from kernel.leadership import Leadership
@@ -36,10 +28,7 @@ from kernel.lease import Lease
 from kernel.lifecycle import finding_id, raised
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
-from kernel.models import (
-    Evidence,
-    FindingKind,
-)
+from kernel.models import Evidence, FindingKind
 from kernel.reconciler import ReconciliationEngine
 from kernel.session import VenueSession
 from kernel.settings import KernelSettings

@@ -13,12 +13,7 @@ from contextlib import asynccontextmanager
 
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.commands import CommandHandler
-from kernel.errors import (
-    LogUnavailableError,
-    NotFoundError,
-    ValidationError,
-    Violation,
-)
+from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.given import checked
 from kernel.lifecycle import (
     Command,

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from kernel.events.base import BaseEvent
-from kernel.models import (
-    AttemptKind,
-    AttemptOutcome,
-)
-from kernel.order_spec import (
-    Counter,
-    InstantNs,
-    IntentId,
-    StandardOrder,
-)
+from kernel.models import AttemptKind, AttemptOutcome
+from kernel.order_spec import Counter, InstantNs, IntentId, StandardOrder
 
 
 class AttemptStarted(BaseEvent):

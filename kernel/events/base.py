@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from kernel.models import (
-    Evidence,
-)
-from kernel.order_spec import (
-    Model,
-)
+from kernel.models import Evidence
+from kernel.order_spec import Model
 
 CONTROL_STREAM = "control"
 VENUE_STREAM = "venue"

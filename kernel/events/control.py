@@ -8,12 +8,7 @@ from pydantic import Field
 
 from kernel.events.base import BaseEvent
 from kernel.models import Finding, JsonObject
-from kernel.order_spec import (
-    Counter,
-    ExchangeId,
-    IntentId,
-    SymbolId,
-)
+from kernel.order_spec import Counter, ExchangeId, IntentId, SymbolId
 
 
 class LogCreated(BaseEvent):

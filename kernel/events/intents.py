@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from kernel.events.base import BaseEvent
-from kernel.models import (
-    OrderIntent,
-)
-from kernel.order_spec import (
-    Counter,
-    InstantNs,
-    IntentId,
-    OcoMode,
-    Uint64,
-)
+from kernel.models import OrderIntent
+from kernel.order_spec import Counter, InstantNs, IntentId, OcoMode, Uint64
 
 
 class IntentCreated(BaseEvent):

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from kernel.events.base import BaseEvent
-from kernel.models import (
-    Balance,
-    ExecType,
-    LookScope,
-    OrderState,
-    OrdStatus,
-)
+from kernel.models import Balance, ExecType, LookScope, OrderState, OrdStatus
 from kernel.order_spec import (
     AssetId,
     AssetMetadata,

@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 from kernel.events.base import BaseEvent
-from kernel.models import (
-    ExecType,
-    Liquidity,
-    OrdStatus,
-)
-from kernel.order_spec import (
-    AssetId,
-    Counter,
-    InstantNs,
-    Int,
-    IntentId,
-    Side,
-    SymbolId,
-    Uint64,
-)
+from kernel.models import ExecType, Liquidity, OrdStatus
+from kernel.order_spec import AssetId, Counter, InstantNs, Int, IntentId, Side, SymbolId, Uint64
 
 
 class OrderReport(BaseEvent):

@@ -18,12 +18,7 @@ from kernel.errors import (
     Rejected,
     ValidationError,
 )
-from kernel.models import (
-    Desired,
-    OrdStatus,
-    ReconciliationStatus,
-    UnsolicitedCancelPolicy,
-)
+from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from tests.desk import a_desk, settled
 from tests.exchange import buy
 

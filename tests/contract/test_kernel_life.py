@@ -24,12 +24,7 @@ from kernel.errors import (
     WaitTimeoutError,
 )
 from kernel.log import open_log
-from kernel.models import (
-    OrderIntent,
-    OrderState,
-    OrderStatus,
-    OrdStatus,
-)
+from kernel.models import OrderIntent, OrderState, OrderStatus, OrdStatus
 from kernel.order_spec import StandardOrder
 from kernel.plan import Nothing, Submit
 from projections import InMemoryActualStateStore, InMemoryIntentStore, State

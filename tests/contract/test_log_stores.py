@@ -14,14 +14,7 @@ from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import open_log
-from kernel.models import (
-    AttemptKind,
-    AttemptOutcome,
-    Evidence,
-    ExecType,
-    LookScope,
-    OrdStatus,
-)
+from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, LookScope, OrdStatus
 from kernel.venues.base import ExecutionReport
 from projections import State
 from projections.stores import following

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 from kernel.clock import NS_PER_S
 from kernel.errors import AlreadyExistsError, ConflictError, NotFoundError, ValidationError
 from kernel.log import open_log
-from kernel.models import (
-    Desired,
-    OrdStatus,
-    ReconciliationStatus,
-    UnsolicitedCancelPolicy,
-)
+from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from tests.paper_world import HandClock
 from tests.store_world import (
     A_RICH_STATE,
