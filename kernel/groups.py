@@ -89,9 +89,41 @@ def max_excess(mode: OcoMode, quantities: Sequence[int]) -> int:
         return sum(quantities) - min(quantities)
     if mode is OcoMode.ONE_UPDATES_OTHER:
         return sum(quantities) - max(quantities)
-    if mode is OcoMode.ONE_TRIGGERS_OTHER:
-        return max(0, sum(min(quantity, quantities[0]) for quantity in quantities[1:]) - quantities[0])
+    if mode is OcoMode.ONE_TRIGGERS_OTHER:  # most where the leader stops when one of them has all that it wants
+        leader, *followers = quantities
+        stops = {leader, *(min(quantity, leader) for quantity in followers)}
+        return max(0, *(sum(min(quantity, stop) for quantity in followers) - stop for stop in stops))
     return 0
+
+
+def held_at_stake(group: Group, intent_id: str, wanted: Mapping[str, int], *, leader_left: int) -> int:
+    """What a follower counts for beyond what it may be now, where its leader may fill so much more. The followers undo what
+    the leader does; what all of them can come to beyond that is at stake, shared out in their order."""
+    if group.leader in (None, intent_id) or group.native:
+        return 0
+    place = group.intent_ids.index(intent_id)
+    before, with_it = (
+        followers_gain(group, group.intent_ids[1:end], wanted, leader_left=leader_left) for end in (place, place + 1)
+    )
+    return with_it - before
+
+
+def followers_gain(group: Group, names: Sequence[str], wanted: Mapping[str, int], *, leader_left: int) -> int:
+    """By how much more than the leader does these followers can grow while it fills: most when it stops where one of them
+    has all that it wants."""
+    leader = group.intent_ids[0]
+    filled = group.filled.get(leader, 0)
+    stops = {
+        filled,
+        filled + leader_left,
+        *(min(max(filled, wanted.get(name, 0)), filled + leader_left) for name in names),
+    }
+
+    def total(at: int) -> int:
+        known = replace(group, filled={**group.filled, leader: at})
+        return sum(allowance(known, name, wanted.get(name, 0)) for name in names)
+
+    return max(total(stop) - total(filled) - (stop - filled) for stop in stops)
 
 
 def group_max_excess(group: StandardOrderGroup) -> int:

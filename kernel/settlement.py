@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernel.clock import NS_PER_S
 from kernel.models import Attempt
 from kernel.venues.base import Dedupe, VenueCapabilities
 
@@ -64,7 +63,7 @@ class LookAgain:
 Conclusion = Dead | ClosedUnfilled | FirstLook | Resend | LookAgain
 
 
-HOPELESS_LOOK_NS_MAX = 30 * NS_PER_S
+HOPELESS_LOOK_NS_MAX = 30_000_000_000
 """Longest time between looks for an order of which only its own appearance can ever be evidence."""
 
 

@@ -18,7 +18,7 @@ from kernel import events, silence
 from kernel.errors import IntegrityError
 from kernel.gates import Gates
 from kernel.grouping import left_to_the_venue
-from kernel.groups import Group, allowance, excess
+from kernel.groups import Group, allowance, excess, held_at_stake
 from kernel.lifecycle import Record, evolve, finding_id, order_state
 from kernel.lifecycle.values import replace
 from kernel.limits import Claim, Exposure
@@ -155,6 +155,8 @@ class State:
                 self._touch_group(group, touched)
         if isinstance(event, events.IntentCreated):
             self._groups.note_created(event)
+        elif after.intent is not before.intent and (group := self._groups.of(intent_id)) is not None:
+            self._touch_group(group, touched)
         if isinstance(event, events.FindingRaised | events.FindingResolved):
             self._finding(event)
 
@@ -344,14 +346,24 @@ class State:
             quantity = left_to_the_venue(record, sent=self.is_taken(group))
         else:
             quantity = allowance(group, intent.intent_id, intent.order.quantity)
-        if quantity == intent.order.quantity:
-            return record
-        order = intent.order.model_copy(update={"quantity": quantity})
-        return replace(record, intent=intent.model_copy(update={"order": order}))
+        return with_quantity(record, quantity)
 
     def grouped_record(self, intent_id: str) -> Record:
         """All that is known of an intent, which wants as much as its group lets it be."""
         return self._grouped(self.record(intent_id))
+
+    def _staked_record(self, intent_id: str) -> Record:
+        """A record whose intent wants as much as is at stake: what its group lets it be, and of what is yet to be released
+        as much as would not only undo what the leader does."""
+        record, group = self.grouped_record(intent_id), self._groups.of(intent_id)
+        if group is None or not self.is_held(intent_id) or record.intent is None:
+            return record
+        leader = self.record(group.intent_ids[0])
+        left = max(0, leader.wanted_most - leader.cum_qty)
+        intents = [(name, self.intent(name)) for name in group.intent_ids]
+        wanted = {name: intent.order.quantity for name, intent in intents if intent is not None}
+        more = held_at_stake(group, intent_id, wanted, leader_left=left)
+        return with_quantity(record, record.intent.order.quantity + more)
 
     def group(self, group_id: str) -> Group | None:
         """A group; None for one that was not created by `place_order_group`."""
@@ -468,11 +480,11 @@ class State:
         asked for is worked out, nothing else."""
         position = self._ledger.positions.get(symbol_id)
         quantity = position.quantity if position is not None else 0
-        return self._exposures.of_symbol(symbol_id, position=quantity, record=self.grouped_record)
+        return self._exposures.of_symbol(symbol_id, position=quantity, record=self._staked_record)
 
     def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
         """What an intent may still come to in an order's symbol and on its side; None when nothing."""
-        found = self._exposures.of_intent(intent_id, record=self.grouped_record)
+        found = self._exposures.of_intent(intent_id, record=self._staked_record)
         return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
 
     # ------------------------------------------------------------------------------------------------------- the rest
@@ -551,6 +563,15 @@ class State:
 def is_trade_before(event: events.BaseEvent, instant_ns: int) -> bool:
     """Whether an event tells of a trade that was made before an instant."""
     return isinstance(event, events.OrderFilled) and (event.transact_time_ns or instant_ns) < instant_ns
+
+
+def with_quantity(record: Record, quantity: int) -> Record:
+    """A record whose intent wants so much."""
+    intent = record.intent
+    if intent is None or quantity == intent.order.quantity:
+        return record
+    order = intent.order.model_copy(update={"quantity": quantity})
+    return replace(record, intent=intent.model_copy(update={"order": order}))
 
 
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {

@@ -12,9 +12,11 @@ import pytest
 from kernel import events
 from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, ValidationError
 from kernel.groups import MEMBERS_MAX
+from kernel.limits import LimitSettings
 from kernel.log.records import event_of
 from kernel.models import FindingKind, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
+from kernel.settings import KernelSettings
 from kernel.venues.paper_faults import fault
 from projections import State
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, every_dialect, virtual_time
@@ -323,3 +325,15 @@ async def test_a_leg_that_is_refused_is_told() -> None:
             await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit")
         assert caught.value.intent_id == "exit.2"
         assert await open_lots(bench) == [(5, LAST - 100_000)]
+
+
+@virtual_time
+async def test_what_is_held_back_counts_for_the_limits() -> None:
+    """Two followers that may both fill count for their excess from the beginning: nothing else can use it up."""
+    limits = LimitSettings.model_validate({"default": {"position_max": "0.0015"}})
+    sold = group(OTO, ask(10, LAST + 100_000), bid(10, LAST - 100_000), bid(10, LAST - 200_000))
+    async with a_bench(settings=KernelSettings(limits=limits)) as bench:
+        await bench.kernel.place_order_group(sold, group_id="entry")
+        await bench.kernel.place_order(bid(5))
+        with pytest.raises(ValidationError, match="position_max"):
+            await bench.kernel.place_order(bid(1))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.grouping import at_stake
-from kernel.groups import Group, allowance, excess, group_max_excess, group_violations, max_excess
+from kernel.groups import Group, allowance, excess, group_max_excess, group_violations, held_at_stake, max_excess
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 
 OCO, OUO, OTO = OcoMode.ONE_CANCELS_OTHER, OcoMode.ONE_UPDATES_OTHER, OcoMode.ONE_TRIGGERS_OTHER
@@ -78,15 +78,17 @@ def test_nothing_exceeds_where_each_fill_is_within_what_was_allowed(
             assert group.filled.get(other, 0) <= allowance(group, other, wanted[other]) <= wanted[other]
 
 
-@given(MODES, QUANTITIES, CHOICES)
-def test_no_race_exceeds_the_bound(mode: OcoMode, quantities: list[int], fills: list[tuple[int, int]]) -> None:
+@given(MODES, QUANTITIES, st.integers(1, 20), CHOICES)
+def test_no_race_exceeds_the_bound(
+    mode: OcoMode, quantities: list[int], led: int, fills: list[tuple[int, int]]
+) -> None:
     """Whatever fills of what worked when the first fill came, in any order, the excess is within what was told before."""
     group = a_group(mode, len(quantities))
     wanted = dict(zip(group.intent_ids, quantities, strict=True))
     works = dict(wanted)
-    if mode is OTO:  # the leader fills whole, then its followers work for that, and race
-        group = group.with_fill("a", wanted["a"])
-        works = {name: allowance(group, name, wanted[name]) for name in wanted}
+    if mode is OTO:  # the leader fills so much and ends, then its followers work for that, and race
+        group = group.with_fill("a", min(led, wanted["a"]))
+        works = {name: allowance(group, name, wanted[name]) for name in wanted} | {"a": group.filled["a"]}
     for index, quantity in fills:
         name = group.intent_ids[index % len(quantities)]
         group = group.with_fill(name, min(works[name], group.filled.get(name, 0) + quantity))
@@ -100,6 +102,23 @@ def test_what_is_at_stake_is_the_wish_and_its_excess(mode: OcoMode, quantities: 
     counted = at_stake(mode, orders)
     bound = group_max_excess(StandardOrderGroup(orders=tuple(orders), mode=mode))
     assert sum(counted) == (quantities[0] + bound if mode is OTO else sum(quantities))
+
+
+@given(QUANTITIES, st.integers(0, 20))
+def test_what_is_held_back_is_at_stake_as_when_it_was_placed(quantities: list[int], filled: int) -> None:
+    """Before the leader has filled, its followers count for what was counted when the group was placed; once it is whole,
+    for nothing beyond what they may be."""
+    group = a_group(OTO, len(quantities))
+    wanted = dict(zip(group.intent_ids, quantities, strict=True))
+    counted = [held_at_stake(group, name, wanted, leader_left=quantities[0]) for name in group.intent_ids]
+    assert [quantities[0], *counted[1:]] == at_stake(OTO, [an_order(quantity=quantity) for quantity in quantities])
+    whole = group.with_fill("a", quantities[0])
+    assert not any(held_at_stake(whole, name, wanted, leader_left=0) for name in group.intent_ids)
+    part = group.with_fill("a", min(filled, quantities[0]))
+    left = quantities[0] - part.filled["a"]
+    most = sum(allowance(part, name, wanted[name]) + held_at_stake(part, name, wanted, leader_left=left)
+               for name in group.intent_ids[1:])  # fmt: skip
+    assert most - part.filled["a"] <= max(0, sum(counted[1:]))  # what may still go beyond what the leader has done
 
 
 @pytest.mark.parametrize(
