@@ -287,7 +287,7 @@ class VenueLooker:
         """Look at one order and record what is news; whether the look shows it open."""
         symbol_id = self._symbol_id(record)
         look = await self._look_for(
-            symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=item.first_seen_ns
+            symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
         )
         if look.reports:
             await self._record_found(record, look, item.client_order_id)
@@ -537,8 +537,12 @@ def shadowed(order: OrderState, item: VenueOrder) -> bool:
 
 
 def traded_since(record: Record, item: VenueOrder) -> int:
-    """From when on an order may have traded: nobody here knows, where it was not placed by us."""
-    return item.first_seen_ns if record.sends else 0
+    """From when on an order may have traded: since it was sent, however late its first report was recorded. Nobody here
+    knows, where it was not placed by us."""
+    if not record.sends:
+        return 0
+    sent_ns = next((facts.sent_ns for facts in record.orders if names(facts, item)), None)
+    return item.first_seen_ns if sent_ns is None else min(item.first_seen_ns, sent_ns)
 
 
 def names(facts: OrderFacts, item: VenueOrder) -> bool:

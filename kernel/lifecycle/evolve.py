@@ -7,7 +7,7 @@ whatever the status says (law 5); verdicts count only for the attempt that they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
@@ -326,7 +326,9 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     """An order seen for the first time; its terms are those that were sent until the venue says otherwise."""
     sent_amend = replacement(record, event)
     if sent_amend is not None:
-        return new_facts(event, sent_amend.client_order_id, sent_amend.order, sent_amend.generation)
+        name = sent_amend.client_order_id
+        made = [item for item in record.attempts if item.client_order_id == name]
+        return new_facts(event, name, sent_amend.order, sent_amend.generation, made)
     client_id = record.submit_id(event.orig_client_order_id or event.client_order_id or "")
     order = record.sent_order or (record.intent.order if record.intent else None)
     if order is None:
@@ -338,13 +340,15 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     known = sent[-1] if sent else older or newest_submit
     generation = known.generation if known is not None else 0
     return replace(
-        new_facts(event, client_id, order, generation),
+        new_facts(event, client_id, order, generation, sent),
         answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
         late=given_up and record.send_count(client_id) > 0,
     )
 
 
-def new_facts(event: events.OrderReport, client_id: str, order: StandardOrder, generation: int) -> OrderFacts:
+def new_facts(
+    event: events.OrderReport, client_id: str, order: StandardOrder, generation: int, sent: Sequence[Attempt]
+) -> OrderFacts:
     now_ns = recorded_ns(event)
     return OrderFacts(
         exchange_order_id=event.exchange_order_id or "",
@@ -355,6 +359,7 @@ def new_facts(event: events.OrderReport, client_id: str, order: StandardOrder, g
         generation=generation,
         first_seen_ns=now_ns,
         last_seen_ns=now_ns,
+        sent_ns=min((item.stamp_ns for item in sent), default=None),
     )
 
 

@@ -72,7 +72,10 @@ class OrderFacts:
     generation: int
     """The intent's generation whose submit made it."""
     first_seen_ns: int
+    """When the first report of it was recorded: maybe long after it came to be."""
     last_seen_ns: int
+    sent_ns: int | None = None
+    """The earliest stamp of the sends that it may come of: before that it can't have traded. None where none is known."""
     accepted: bool = False
     triggered: bool = False
     quantity_ns: int = -1
