@@ -15,7 +15,13 @@ from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from replay import open_kernel
 
-SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)
+SETTINGS = KernelSettings(
+    relist_interval_s=2,
+    resync_interval_s=1,
+    order_age_s_max=10,
+    request_timeout_s=1,
+    storm_rejections=0,  # nobody is there who would resolve it
+)
 
 
 async def main(url: str, exchange_id: str, address: str) -> None:
