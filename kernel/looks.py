@@ -114,7 +114,10 @@ class VenueLooker:
         record = self._state.record(order.intent_id)
         version = record.version
         symbol_id = order.status.order.symbol_id
-        look = await self._look_for(symbol_id, attempt.client_order_id, None, since_ns=attempt.stamp_ns)
+        # What an earlier send of the same id came to may have traded long before this one.
+        stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
+        since_ns = min(stamps, default=attempt.stamp_ns)
+        look = await self._look_for(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
         looked_ns[attempt.position] = look.began_ns
         if look.reports:
             await self._record_found(record, look, attempt.client_order_id)
