@@ -108,6 +108,7 @@ async def a_desk(server: OwnPostgres, exchange_id: str, *, reconnect_timeout_s: 
             desk.heard.append(event)
 
         strategy.subscribe_events(hear, after=0)
+        await strategy.state.reached(leader.state.position)  # it knows the markets once it has read what the leader has
         await strategy.place_order(RESTING, intent_id="before", ack_timeout_s=LIMIT_S)
         await desk.agrees("before")
         yield desk

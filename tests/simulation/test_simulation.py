@@ -52,7 +52,7 @@ def test_what_repeats_itself_without_a_pause_is_a_problem(monkeypatch: pytest.Mo
     """A run that never comes to rest ends with a finding, not with a hang."""
     monkeypatch.setattr(loop, "STEPS_MAX", 40_000)
     with planted("questions_without_a_pause"):
-        found = [play(from_seed(seed), trace=False).problems for seed in range(3, 7)]
+        found = [play(from_seed(seed), trace=False).problems for seed in (12, 17)]
     assert any("without a pause" in str(problem) for problems in found for problem in problems)
 
 

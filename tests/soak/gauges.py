@@ -98,7 +98,7 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
     return {
         "queue_pending": queue.pending,
         "queue_again": len(queue._again),
-        "queue_heaps": len(queue._ready) + len(queue._delayed),
+        "queue_heaps": sum(map(len, queue._lines.values())) + len(queue._delayed),
         "pacing_keys": len(engine._pacing._keys),
         "looked_attempts": len(looker._looked_ns),
         "doubted": len(engine._doubted),
