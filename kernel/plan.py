@@ -225,6 +225,9 @@ def plan_change(
     old order works: it is not given up for one that can't be placed."""
     (working,) = live_orders(order)
     step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
+    taken = is_taken_back(intent, order, working)
+    if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
+        return Cancel(working, "less may work by now, and it can't be changed: cancel, then place what is left")
     if isinstance(step, Refuse):
         return Refuse(step.order, step.violations, working)
     if not isinstance(step, Submit):
@@ -234,6 +237,13 @@ def plan_change(
     if was_refused(intent, order, working):
         return Cancel(working, "the venue refused to change it: cancel, then place what is left")
     return Amend(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+
+
+def is_taken_back(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+    """Whether more works than may, though its strategy asked for no change: a sibling of its group, or another order of the
+    intent, has filled. That does not wait, as a fill of it would be too much; what a strategy wants less of does."""
+    same_wish = working.generation == intent.generation
+    return same_wish and intent.order.quantity < working.quantity + filled_by_others(order, working)
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:

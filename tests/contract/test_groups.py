@@ -165,6 +165,23 @@ async def test_what_is_too_small_waits_for_more(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
+async def test_what_is_left_too_small_does_not_keep_more_at_work(dialect: str) -> None:
+    """Where a sibling's fills leave a child less than the market takes, the child goes, also while the parent may release
+    more; with more, it is placed again."""
+    async with a_bench(dialect) as bench:
+        await bench.kernel.place_order_group(bracket(), group_id="entry")
+        await traded(bench, LAST - 1, 5)
+        await at_rest(bench)
+        await bench.venue.admin("trade", symbol_id="BTCUSDT", price=LAST + 100_001, quantity=5 * LOT - LOT // 10)
+        await at_rest(bench)
+        assert {price for _, price in await open_lots(bench)} == {LAST, LAST + 100_000}
+        await traded(bench, LAST - 1, 5)
+        await at_rest(bench)
+        assert {price for _, price in await open_lots(bench)} == {LAST + 100_000, LAST + 200_000}
+
+
+@virtual_time
+@every_dialect
 async def test_both_legs_filled_is_told_with_the_excess(dialect: str) -> None:
     """Two legs that fill before either report is here exceed the wish by the later one's fill: that is a finding, and
     nothing works any more."""

@@ -23,6 +23,7 @@ from kernel.models import (
 )
 from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
 from kernel.plan import (
+    Amend,
     Ask,
     Cancel,
     DifferenceKind,
@@ -37,6 +38,7 @@ from kernel.plan import (
     plan,
     remainder,
 )
+from kernel.venues.base import AmendDialect
 from tests.exchange import SYMBOL, buy
 
 FULL_SYMBOL = SYMBOL.model_copy(
@@ -199,6 +201,30 @@ def test_terms_that_are_not_reported_back_are_changed_too(changed: dict[str, Any
     assert isinstance(step(intent, a_state(an_order()), symbol=FULL_SYMBOL), Cancel)
     done = a_state(an_order(generation=2), terms=asked)
     assert isinstance(step(intent, done, symbol=FULL_SYMBOL), Nothing)
+
+
+IN_PLACE: dict[str, Any] = {"symbol": SYMBOL, "amend": AmendDialect.IN_PLACE}
+
+
+def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
+    """Three work and two may: changed in place, and canceled where it can't be changed now; a strategy's own wish waits."""
+    less, works = an_intent(2), an_order()
+    assert isinstance(plan(less, a_state(works), now_ns=0, **IN_PLACE), Amend)
+    waiting = a_state(works, not_before_ns=10, failures=1)
+    assert isinstance(plan(less, waiting, now_ns=0, **IN_PLACE), Cancel)
+    assert isinstance(plan(an_intent(2, generation=2), waiting, now_ns=0, **IN_PLACE), Wait)
+    too_small = {**IN_PLACE, "symbol": SYMBOL.model_copy(update={"min_quantity": 3})}
+    assert isinstance(plan(less, a_state(works), now_ns=0, held=True, **too_small), Cancel)
+    assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, held=True, **IN_PLACE), Amend)
+
+
+def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
+    """Also while it backs off, where less may work; for more, the order stays until then."""
+    refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
+    backing_off = a_state(an_order(), attempts=(refused,), not_before_ns=10, failures=1)
+    assert isinstance(plan(an_intent(2), backing_off, now_ns=0, **IN_PLACE), Cancel)
+    assert isinstance(plan(an_intent(4), backing_off, now_ns=0, **IN_PLACE), Wait)
+    assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Cancel)
 
 
 def test_the_shown_part_of_less_is_no_change() -> None:
