@@ -2,7 +2,8 @@
 
 Used by whoever has no event loop: `with connect(…) as kernel: kernel.place_order(…)`. The kernel lives on a thread and an
 event loop of its own, so it works beside a loop that runs already, as in a notebook, and from several threads at once.
-Names, arguments, errors and return values are `EventSourcedKernel`'s; `start` and `stop` are `connect` and `close`.
+Names, arguments, errors and return values are `EventSourcedKernel`'s, taken from it and not written again; `start` and
+`stop` are `connect` and `close`.
 
 Ctrl-C in a call leaves that call: what it asked for may be in the log all the same, as with any call that is cut short, and
 an `intent_id` makes it safe to ask again. A process that ends without `close` ends like one that was killed: nothing that
@@ -13,38 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from kernel import EventSourcedKernel, events
-from kernel.api import EventCallback
 from kernel.clock import Clock, IdFactory
-from kernel.controller import WaitFor
-from kernel.errors import KernelError, NotReadyError, Violation
+from kernel.errors import KernelError, NotReadyError
 from kernel.lease import Lease
-from kernel.limit_gate import Wanted
 from kernel.log import EventLog
 from kernel.metrics import Metrics
-from kernel.models import (
-    AccountState,
-    AssetMetadata,
-    AttemptOutcome,
-    OrderIntent,
-    OrderState,
-    Position,
-    UnsolicitedCancelPolicy,
-)
-from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from replay.recovery import open_kernel
 
 Answer = TypeVar("Answer")
-Method = TypeVar("Method", bound=Callable[..., Any])
+Asked = ParamSpec("Asked")
 CLOSED = "this kernel is closed: connect again"
 
 
@@ -183,14 +172,33 @@ class BlockingEvents(Iterator[events.BaseEvent]):
         return await anext(self._stream, None)
 
 
-def like(original: Callable[..., Any]) -> Callable[[Method], Method]:
-    """The same in words: a method has the docstring of the one that it calls."""
+def waited(
+    method: Callable[Concatenate[EventSourcedKernel, Asked], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
+    """A method of the kernel, with its arguments, types and docstring, that blocks until its answer is there."""
 
-    def documented(method: Method) -> Method:
-        method.__doc__ = inspect.getdoc(original)
-        return method
+    @functools.wraps(method)
+    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
+        return self._thread.ask(lambda kernel: method(kernel, *args, **given))
 
-    return documented
+    blocking.__doc__ = inspect.getdoc(method)  # of the interface, where the method has none of its own
+    return blocking
+
+
+def at_once(
+    method: Callable[Concatenate[EventSourcedKernel, Asked], Answer],
+) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
+    """The same of one that needs no waiting: it runs on the kernel's thread, so nothing changes meanwhile."""
+
+    @functools.wraps(method)
+    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
+        async def asked(kernel: EventSourcedKernel) -> Answer:
+            return method(kernel, *args, **given)
+
+        return self._thread.ask(asked)
+
+    blocking.__doc__ = inspect.getdoc(method)
+    return blocking
 
 
 class BlockingKernel:
@@ -220,212 +228,47 @@ class BlockingKernel:
     ) -> None:
         self.close()
 
-    def _now(self, question: Callable[[EventSourcedKernel], Answer]) -> Answer:
-        """What needs no waiting, asked on the kernel's thread: nothing changes meanwhile."""
-
-        async def asked(kernel: EventSourcedKernel) -> Answer:
-            return question(kernel)
-
-        return self._thread.ask(asked)
-
     # ---------------------------------------------------------------------------------------------------- commands
-    @like(EventSourcedKernel.place_order)
-    def place_order(
-        self,
-        order: StandardOrder,
-        metadata: dict[str, Any] | None = None,
-        *,
-        intent_id: str | None = None,
-        owner: str = "",
-        on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP,
-        wait: WaitFor = "ack",
-        ack_timeout_s: float | None = None,
-    ) -> str:
-        return self._thread.ask(
-            lambda kernel: kernel.place_order(
-                order,
-                metadata,
-                intent_id=intent_id,
-                owner=owner,
-                on_unsolicited_cancel=on_unsolicited_cancel,
-                wait=wait,
-                ack_timeout_s=ack_timeout_s,
-            )
-        )
-
-    @like(EventSourcedKernel.place_order_group)
-    def place_order_group(
-        self,
-        group: StandardOrderGroup,
-        metadata: dict[str, Any] | None = None,
-        *,
-        group_id: str | None = None,
-        intent_ids: Sequence[str] | None = None,
-        owner: str = "",
-        on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP,
-        wait: WaitFor = "ack",
-        ack_timeout_s: float | None = None,
-    ) -> list[str]:
-        return self._thread.ask(
-            lambda kernel: kernel.place_order_group(
-                group,
-                metadata,
-                group_id=group_id,
-                intent_ids=intent_ids,
-                owner=owner,
-                on_unsolicited_cancel=on_unsolicited_cancel,
-                wait=wait,
-                ack_timeout_s=ack_timeout_s,
-            )
-        )
-
-    @like(EventSourcedKernel.modify_order)
-    def modify_order(
-        self,
-        intent_id: str,
-        new_order: StandardOrder,
-        *,
-        expected_generation: int | None = None,
-        wait: WaitFor = "ack",
-        ack_timeout_s: float | None = None,
-    ) -> None:
-        self._thread.ask(
-            lambda kernel: kernel.modify_order(
-                intent_id, new_order, expected_generation=expected_generation, wait=wait, ack_timeout_s=ack_timeout_s
-            )
-        )
-
-    @like(EventSourcedKernel.cancel_order)
-    def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:
-        self._thread.ask(lambda kernel: kernel.cancel_order(intent_id, wait=wait, ack_timeout_s=ack_timeout_s))
-
-    @like(EventSourcedKernel.cancel_all_orders)
-    def cancel_all_orders(self, symbol_id: str | None = None) -> int:
-        return self._thread.ask(lambda kernel: kernel.cancel_all_orders(symbol_id))
-
-    @like(EventSourcedKernel.pause)
-    def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
-        return self._thread.ask(lambda kernel: kernel.pause(intent_id, reason=reason, actor=actor))
-
-    @like(EventSourcedKernel.halt)
-    def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
-        return self._thread.ask(lambda kernel: kernel.halt(symbol_id, reason=reason, actor=actor))
-
-    @like(EventSourcedKernel.resume)
-    def resume(self, intent_id: str | None = None, *, symbol_id: str | None = None, actor: str | None = None) -> bool:
-        return self._thread.ask(lambda kernel: kernel.resume(intent_id, symbol_id=symbol_id, actor=actor))
-
-    @like(EventSourcedKernel.resolve_attempt)
-    def resolve_attempt(
-        self,
-        intent_id: str,
-        outcome: AttemptOutcome,
-        *,
-        evidence: str,
-        attempt_position: int | None = None,
-        actor: str | None = None,
-    ) -> None:
-        self._thread.ask(
-            lambda kernel: kernel.resolve_attempt(
-                intent_id, outcome, evidence=evidence, attempt_position=attempt_position, actor=actor
-            )
-        )
-
-    @like(EventSourcedKernel.resolve_finding)
-    def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
-        self._thread.ask(lambda kernel: kernel.resolve_finding(finding_id, evidence=evidence, actor=actor))
-
-    @like(EventSourcedKernel.heartbeat)
-    def heartbeat(self, owner: str, ttl_s: float) -> bool:
-        return self._thread.ask(lambda kernel: kernel.heartbeat(owner, ttl_s))
-
-    @like(EventSourcedKernel.disarm_heartbeat)
-    def disarm_heartbeat(self, owner: str, *, reason: str = "") -> bool:
-        return self._thread.ask(lambda kernel: kernel.disarm_heartbeat(owner, reason=reason))
-
-    @like(EventSourcedKernel.limits_exceeded)
-    def limits_exceeded(
-        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
-    ) -> list[tuple[str, Violation]]:
-        return self._now(lambda kernel: kernel.limits_exceeded(orders, groups))
+    place_order = waited(EventSourcedKernel.place_order)
+    place_order_group = waited(EventSourcedKernel.place_order_group)
+    modify_order = waited(EventSourcedKernel.modify_order)
+    cancel_order = waited(EventSourcedKernel.cancel_order)
+    cancel_all_orders = waited(EventSourcedKernel.cancel_all_orders)
+    pause = waited(EventSourcedKernel.pause)
+    halt = waited(EventSourcedKernel.halt)
+    resume = waited(EventSourcedKernel.resume)
+    resolve_attempt = waited(EventSourcedKernel.resolve_attempt)
+    resolve_finding = waited(EventSourcedKernel.resolve_finding)
+    heartbeat = waited(EventSourcedKernel.heartbeat)
+    disarm_heartbeat = waited(EventSourcedKernel.disarm_heartbeat)
+    limits_exceeded = at_once(EventSourcedKernel.limits_exceeded)
 
     # ---------------------------------------------------------------------------------------------------- queries
-    @like(EventSourcedKernel.get_order_intent)
-    def get_order_intent(self, intent_id: str) -> OrderIntent:
-        return self._thread.ask(lambda kernel: kernel.get_order_intent(intent_id))
-
-    @like(EventSourcedKernel.get_order_state)
-    def get_order_state(self, intent_id: str) -> OrderState:
-        return self._thread.ask(lambda kernel: kernel.get_order_state(intent_id))
-
-    @like(EventSourcedKernel.get_all_intents)
-    def get_all_intents(self, symbol_id: str | None = None) -> list[OrderIntent]:
-        return self._thread.ask(lambda kernel: kernel.get_all_intents(symbol_id))
-
-    @like(EventSourcedKernel.get_all_orders)
-    def get_all_orders(self, symbol_id: str | None = None) -> list[OrderState]:
-        return self._thread.ask(lambda kernel: kernel.get_all_orders(symbol_id))
-
-    @like(EventSourcedKernel.get_positions)
-    def get_positions(self, symbol_id: str | None = None) -> list[Position]:
-        return self._thread.ask(lambda kernel: kernel.get_positions(symbol_id))
-
-    @like(EventSourcedKernel.get_account_state)
-    def get_account_state(self) -> AccountState:
-        return self._thread.ask(lambda kernel: kernel.get_account_state())
-
-    @like(EventSourcedKernel.get_symbol_metadata)
-    def get_symbol_metadata(self, symbol_id: str) -> SymbolMetadata:
-        return self._thread.ask(lambda kernel: kernel.get_symbol_metadata(symbol_id))
-
-    @like(EventSourcedKernel.get_asset_metadata)
-    def get_asset_metadata(self, asset_id: str) -> AssetMetadata:
-        return self._thread.ask(lambda kernel: kernel.get_asset_metadata(asset_id))
-
-    @like(EventSourcedKernel.list_symbols)
-    def list_symbols(self) -> list[str]:
-        return self._thread.ask(lambda kernel: kernel.list_symbols())
-
-    @like(EventSourcedKernel.get_fills)
-    def get_fills(
-        self, intent_id: str | None = None, symbol_id: str | None = None, after: int | None = None
-    ) -> list[events.OrderFilled]:
-        return self._thread.ask(lambda kernel: kernel.get_fills(intent_id, symbol_id, after))
-
-    @like(EventSourcedKernel.wait_until)
-    def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
-        self._thread.ask(lambda kernel: kernel.wait_until(intent_id, holds, timeout_s=timeout_s))
+    get_order_intent = waited(EventSourcedKernel.get_order_intent)
+    get_order_state = waited(EventSourcedKernel.get_order_state)
+    get_all_intents = waited(EventSourcedKernel.get_all_intents)
+    get_all_orders = waited(EventSourcedKernel.get_all_orders)
+    get_positions = waited(EventSourcedKernel.get_positions)
+    get_account_state = waited(EventSourcedKernel.get_account_state)
+    get_symbol_metadata = waited(EventSourcedKernel.get_symbol_metadata)
+    get_asset_metadata = waited(EventSourcedKernel.get_asset_metadata)
+    list_symbols = waited(EventSourcedKernel.list_symbols)
+    get_fills = waited(EventSourcedKernel.get_fills)
+    wait_until = waited(EventSourcedKernel.wait_until)
 
     # ---------------------------------------------------------------------------------------------------- events
-    @like(EventSourcedKernel.subscribe_events)
-    def subscribe_events(
-        self, callback: EventCallback, event_filter: dict[str, Any] | None = None, *, after: int | None = None
-    ) -> str:
-        return self._now(lambda kernel: kernel.subscribe_events(callback, event_filter, after=after))
-
-    @like(EventSourcedKernel.unsubscribe_events)
-    def unsubscribe_events(self, subscription_id: str) -> None:
-        self._now(lambda kernel: kernel.unsubscribe_events(subscription_id))
+    subscribe_events = at_once(EventSourcedKernel.subscribe_events)
+    unsubscribe_events = at_once(EventSourcedKernel.unsubscribe_events)
+    _stream = at_once(EventSourcedKernel.events)
 
     def events(
         self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> Iterator[events.BaseEvent]:
         """The same as an iterator, which blocks for the next event and ends when the kernel is closed."""
-        return BlockingEvents(self._thread, self._now(lambda kernel: kernel.events(event_filter, after=after)))
+        return BlockingEvents(self._thread, self._stream(event_filter, after=after))
 
     # ---------------------------------------------------------------------------------------------------- life
-    @like(EventSourcedKernel.wait_ready)
-    def wait_ready(self, timeout_s: float = 30.0) -> None:
-        self._thread.ask(lambda kernel: kernel.wait_ready(timeout_s))
-
-    @like(EventSourcedKernel.health_check)
-    def health_check(self) -> dict[str, Any]:
-        return self._thread.ask(lambda kernel: kernel.health_check())
-
-    @like(EventSourcedKernel.force_reconciliation)
-    def force_reconciliation(self, intent_id: str | None = None) -> None:
-        self._thread.ask(lambda kernel: kernel.force_reconciliation(intent_id))
-
-    @like(EventSourcedKernel.get_reconciliation_metrics)
-    def get_reconciliation_metrics(self) -> dict[str, Any]:
-        return self._now(lambda kernel: kernel.get_reconciliation_metrics())
+    wait_ready = waited(EventSourcedKernel.wait_ready)
+    health_check = waited(EventSourcedKernel.health_check)
+    force_reconciliation = waited(EventSourcedKernel.force_reconciliation)
+    get_reconciliation_metrics = at_once(EventSourcedKernel.get_reconciliation_metrics)
