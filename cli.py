@@ -1,9 +1,10 @@
 """`orderctl`: the kernel from a shell, with kubectl's habits. Called by people and by scripts.
 
 Each verb parses, calls a function that a library user can call too (`replay.views`, `replay.waiting`, …), and prints. What
-is asked for goes to stdout, talk to stderr. One place (`Verbs.main`) turns errors into exit codes: 0 yes, 1 the answer is
-no, 2 usage, not found or another error, 3 timeout, 4 conflict, 5 refused, 6 not ready, 130 interrupted. Nothing heavy is
-imported before a verb needs it, so that help is fast. It decides nothing about orders.
+is asked for goes to stdout, talk to stderr. What the verbs share is in `replay.command_line`, those that read history are
+in `replay.verbs`. Exit codes: 0 yes, 1 the answer is no, 2 usage, not found or another error, 3 timeout, 4 conflict, 5
+refused, 6 not ready, 130 interrupted. Nothing heavy is imported before a verb needs it, so that help is fast. It decides
+nothing about orders.
 """
 
 from __future__ import annotations
@@ -12,25 +13,41 @@ import asyncio
 import functools
 import logging
 import os
-import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from replay.command_line import (
+    INTERRUPTED,
+    Duration,
+    Session,
+    Target,
+    Verbs,
+    complain,
+    complete,
+    intent_argument,
+    intent_name,
+    option,
+    output_option,
+    say,
+    show,
+    show_listing,
+    show_watch,
+    target_of,
+    target_options,
+    with_kernel,
+)
+from replay.verbs import VERBS
+
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
     from replay.applying import Step
     from replay.manifests import Manifest
-    from replay.output import Listing
-
-    FloatType = click.ParamType[float]
-else:
-    FloatType = click.ParamType  # older releases of click have no generic one
 
 T = TypeVar("T")
 SECTIONS = {
@@ -39,137 +56,16 @@ SECTIONS = {
     "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
-FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
-INTERRUPTED = 130
-UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-# ------------------------------------------------------------------------------------------------------------ the group
-@dataclass
-class Session:
-    """What one call of `orderctl` shares between its parts."""
-
-    debug: bool = False
-
-
-class Verbs(click.Group):
-    """The group: verbs in sections, errors as exit codes."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the sections."""
-        return [name for names in SECTIONS.values() for name in names]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One list for each section."""
-        for title, names in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(100)) for name in names])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb. That nobody reads its output any more is no error (for click it would be one)."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # What is still buffered must not fail at exit either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-
-    def main(self, *args: Any, **given: Any) -> Any:
-        """Run a verb and exit with its code. Without `standalone_mode`, as click does it."""
-        if not given.get("standalone_mode", True):
-            return super().main(*args, **given)
-        session = Session(debug=bool(os.environ.get("ORDERCTL_DEBUG")))
-        try:
-            result = super().main(*args, **{"obj": session, **given, "standalone_mode": False})
-        except (click.Abort, KeyboardInterrupt):
-            sys.exit(INTERRUPTED)
-        except Exception as problem:
-            if session.debug and not isinstance(problem, click.ClickException):
-                traceback.print_exc()
-            sys.exit(complain(problem))
-        sys.exit(result if isinstance(result, int) else 0)
-
-
-def complain(problem: Exception) -> int:
-    """Say on stderr what went wrong, a line for each problem; the exit code."""
-    if isinstance(problem, click.ClickException):
-        problem.show()
-        return 2
-    from replay.failures import failure
-
-    code, lines = failure(problem)
-    for line in lines:
-        say(line)
-    return code
-
-
-def say(text: str) -> None:
-    """Talk: one line on stderr, unsafe characters escaped."""
-    from replay.output import escaped
-
-    click.echo(escaped(text), err=True)
-
-
-def show(text: str) -> None:
-    """Data: on stdout, as it is."""
-    click.echo(text, nl=False)
-
-
-# -------------------------------------------------------------------------------------------------------- shared options
-@dataclass(frozen=True)
-class Target:
-    """Which log."""
-
-    log: str
-    exchange: str
-
-
+# --------------------------------------------------------------------------------------------------------------- options
 @dataclass(frozen=True)
 class ProcessLog:
     """How a process tells what it does."""
 
     form: str
     level: str
-
-
-class Duration(FloatType):
-    """A length of time: `5s`, `500ms`, `2m`, `1h30m`, or a number of seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        text = str(value).strip()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", text):
-            self.fail(f"{text!r} is no duration: write 5s, 500ms, 2m or 1h30m", param, ctx)
-        return sum(float(number) * UNITS_S[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)(ms|s|m|h|d)", text))
-
-
-option = functools.partial(click.option, show_envvar=True)
-"""An option whose environment variable the help names: its own, or `ORDERCTL_VERB_OPTION`."""
-
-
-def target_options(function: Callable[..., T]) -> Callable[..., T]:
-    """`--log` and `--exchange`, handed over as one `target`."""
-
-    @option("--log", "log_url", envvar="ORDERCTL_LOG", default="sqlite:///kernel.db", show_default=True, metavar="URL",
-            help="sqlite:///FILE or postgresql://…")  # fmt: skip
-    @option("--exchange", envvar="ORDERCTL_EXCHANGE", default="paper", show_default=True, metavar="ID",
-            help="Exchange account; one log each.")  # fmt: skip
-    @functools.wraps(function)
-    def with_target(*args: Any, log_url: str, exchange: str, **given: Any) -> T:
-        return function(*args, target=Target(log_url, exchange), **given)
-
-    return with_target
-
-
-def output_option(function: Callable[..., T]) -> Callable[..., T]:
-    """`-o`, handed over as `form`."""
-    return option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(FORMATS), default="table",
-                  show_default=True, help="Format of what is printed.")(function)  # fmt: skip
 
 
 def paper_options(function: Callable[..., T]) -> Callable[..., T]:
@@ -214,22 +110,6 @@ def metrics_options(function: Callable[..., T]) -> Callable[..., T]:
                   help="Port of /metrics, /healthz and /readyz; 0 is any, and told. Default: none.")(function)  # fmt: skip
 
 
-def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
-    return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
-
-
-def complete(kind: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Completion with names of a kind that the log knows: a function of `replay.completing`."""
-
-    def names(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-        from replay import completing
-
-        return completing.from_log(*target_of(ctx), getattr(completing, kind), begun)
-
-    return names
-
-
 def complete_get(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
     """Completion of `get`: a type, then names of it, also as TYPE/NAME."""
     from replay import completing
@@ -253,34 +133,11 @@ def complete_describe(ctx: click.Context, param: click.Parameter, begun: str) ->
     return completing.from_log(*target_of(ctx), completing.intent_ids, begun)
 
 
-def target_of(ctx: click.Context) -> tuple[str, str]:
-    """The log that a half-written line is about."""
-    defaults = {"log_url": ("ORDERCTL_LOG", "sqlite:///kernel.db"), "exchange": ("ORDERCTL_EXCHANGE", "paper")}
-    url, exchange = (
-        ctx.params.get(name) or os.environ.get(variable) or default for name, (variable, default) in defaults.items()
-    )
-    return url, exchange
-
-
 def explain_paths(begun: str) -> list[str]:
     """Completion of `explain`."""
     from replay import completing
 
     return completing.paths(begun)
-
-
-intent_argument = click.argument("intent_id", metavar="ID", callback=intent_name, shell_complete=complete("intent_ids"))
-
-
-def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
-    """Do something with a kernel beside the one that leads."""
-    from replay import attach
-
-    async def attached() -> T:
-        async with attach.attached(target.log, target.exchange) as kernel:
-            return await work(kernel)
-
-    return asyncio.run(attached())
 
 
 def run_until_signal(told: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> int:
@@ -306,24 +163,6 @@ def ended_by(number: int | None) -> int:
     return INTERRUPTED if number == signal.SIGINT else 0
 
 
-def show_listing(listing: Listing, form: str) -> None:
-    """Print what was found; that nothing was found is talk."""
-    from replay import output
-
-    show(output.render(listing, output.Format(form)))
-    if not listing.items and form in ("table", "wide", "name"):
-        say("No resources found")
-
-
-async def show_watch(listings: AsyncIterator[Listing], form: str) -> None:
-    """Print what is found, as it comes."""
-    from replay import output
-
-    printer = output.WatchPrinter(output.Format(form))
-    async for listing in listings:
-        show(printer.text(listing))
-
-
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """`--version`."""
     if value and not ctx.resilient_parsing:
@@ -333,7 +172,11 @@ def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> Non
         ctx.exit()
 
 
-@click.group(cls=Verbs, context_settings={"auto_envvar_prefix": "ORDERCTL", "help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    sections=SECTIONS,
+    context_settings={"auto_envvar_prefix": "ORDERCTL", "help_option_names": ["-h", "--help"]},
+)
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version,
               help="Print the version.")  # fmt: skip
 @click.option("--debug", is_flag=True, envvar="ORDERCTL_DEBUG", show_envvar=True, help="Show tracebacks and all logs.")
@@ -1252,6 +1095,10 @@ def configure_logging(*, debug: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(None if debug else OneLine())
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
+
+
+for verb in VERBS:
+    cli.add_command(verb)
 
 
 def main() -> None:

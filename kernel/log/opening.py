@@ -64,6 +64,41 @@ def open_log(
     )
 
 
+def exchange_at(url: str) -> str:
+    """The exchange id of the one log at a URL, for who only reads it.
+
+    Raises `NotFoundError` where there is none, `ValidationError` where there are several (a schema each), and
+    what `open_log` raises.
+    """
+    if url.startswith("sqlite://"):
+        found = _exchange_in_file(sqlite_path(url))
+    elif url.startswith(("postgresql://", "postgres://")):
+        from kernel.log.postgres import exchanges_at
+
+        found = exchanges_at(url)
+    else:
+        raise ValidationError(f"{without_password(url)} says of no log whose it is: exchange_id is needed")
+    if not found:
+        raise NotFoundError(f"there is no log at {without_password(url)}")
+    if len(found) > 1:
+        raise ValidationError(f"there are the logs of {', '.join(found)}: exchange_id says which")
+    return found[0]
+
+
+def _exchange_in_file(path: Path) -> list[str]:
+    from kernel.log.sqlite import Datastore, SQLiteRecorder
+
+    opener = Opener("", SystemClock(), SeededIds(), LogSettings(), create=False)
+    opener.check_path(path)
+    recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode=rw"))
+    try:
+        opener.tables(recorder, str(path))
+        identity = recorder.identity()
+    finally:
+        recorder.close()
+    return [identity.exchange_id] if identity is not None else []
+
+
 def _check_exchange_id(exchange_id: str) -> None:
     if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
         raise ValidationError(
@@ -99,17 +134,18 @@ class Opener:
         from kernel.log.sqlite import Datastore, SQLiteLog, SQLiteRecorder
 
         path = sqlite_path(url)
-        self._check_path(path)
+        self.check_path(path)
         recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
         try:
-            self._tables(recorder, str(path))
+            self.tables(recorder, str(path))
             identity = self.claim(recorder)
         except BaseException:
             recorder.close()
             raise
         return SQLiteLog(recorder, identity, url=url, path=path, clock=self._clock, settings=self._settings)
 
-    def _check_path(self, path: Path) -> None:
+    def check_path(self, path: Path) -> None:
+        """Whether a file can be a log's, before SQLite touches it."""
         if not path.parent.is_dir():
             raise LogUnavailableError(f"there is no directory {path.parent}: create it first")
         if path.is_dir():
@@ -122,7 +158,7 @@ class Opener:
         if not begin and not self._create:
             raise NotFoundError(f"there is no log in {path}: it is empty")
 
-    def _tables(self, recorder: TableRecorder, where: str) -> None:
+    def tables(self, recorder: TableRecorder, where: str) -> None:
         """Create the tables in an empty database; refuse one that holds something else."""
         from kernel.log.recorder import missing_tables
 
@@ -140,7 +176,7 @@ class Opener:
 
         recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
         try:
-            self._tables(recorder, f"schema log_{self._exchange_id}")
+            self.tables(recorder, f"schema log_{self._exchange_id}")
             identity = self.claim(recorder)
         except BaseException:
             recorder.close()

@@ -413,6 +413,12 @@ def translated() -> Iterator[None]:
         raise KernelError(f"the database refuses: {_words(problem)}") from problem
 
 
+def exchanges_at(conninfo: str) -> list[str]:
+    """The exchange ids whose logs a database has, in order."""
+    with translated(), psycopg.connect(_with_defaults(conninfo), autocommit=True) as connection:
+        return [exchange_id for (exchange_id,) in connection.execute(postgres_tables.EXCHANGES).fetchall()]
+
+
 def _words(problem: psycopg.Error) -> str:
     return " ".join(str(problem).split()) or type(problem).__name__
 

@@ -38,6 +38,12 @@ LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 """Held while the tables of a schema are created: `IF NOT EXISTS` alone fails when two do it at once."""
 TABLES = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = %s"
 
+EXCHANGES = """
+    SELECT substr(table_schema, 5)::text FROM information_schema.tables
+    WHERE table_schema LIKE 'log\\_%' AND table_name = 'log_head' ORDER BY 1
+"""
+"""Exchange ids by the schemas of their logs."""
+
 CREATE: Final[tuple[str, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {schema}.log (
