@@ -110,6 +110,8 @@ class VenueLooker:
         due_ns = settlement.next_look_ns(attempt, capabilities, last_look_ns=last_ns)
         now_ns, told_ns = self._clock.now_ns(), attempt.stamp_ns + ns(self._settings.unknown_too_long_s)
         await self._raise_if_unknown_too_long(order.intent_id, order, attempt)
+        if settlement.repeats_unseen(attempt, capabilities, wanted=wanted, last_look_ns=last_ns, now_ns=now_ns):
+            return Looked(settled=False, resend=True)
         if due_ns is not None and now_ns < due_ns:
             return Looked(settled=False, again_ns=min(due_ns, told_ns) if now_ns < told_ns else due_ns)
         record = self._state.record(order.intent_id)

@@ -5,7 +5,8 @@ the order (`conclude`). Pure: no clock, no I/O. Absence is concluded only from a
 after `absent_after_ns`, which the attempt's own event carries (H1 – H5). The table, for a submit:
 
     looks up closed orders  dedupe      window   not found
-    yes                     for ever    any      wanted: resend the same id at once; else absent once the window is over
+    yes                     for ever    any      wanted: resend the same id at once (looks come ever more rarely, the
+                                                 answers tell more); else absent once the window is over
     yes                     open, none  known    absent by a look begun at or after absent_after
     yes                     open, none  unknown  never absent by itself: stays unknown
     no                      for ever    any      wanted: resend the same id (a duplicate refusal proves that it exists)
@@ -64,7 +65,8 @@ Conclusion = Dead | ClosedUnfilled | FirstLook | Resend | LookAgain
 
 
 HOPELESS_LOOK_NS_MAX = 30_000_000_000
-"""Longest time between looks for an order of which only its own appearance can ever be evidence."""
+"""Longest time between looks for an order that is not likely to be seen: of which only its own appearance can ever be
+evidence, or which is sent again meanwhile."""
 
 
 def next_look_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_look_ns: int | None) -> int | None:
@@ -80,12 +82,33 @@ def next_look_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_look
         return attempt.list_look_ended_ns + trades_lag_ns(capabilities)
     absent_after_ns = attempt.absent_after_ns
     if absent_after_ns is None and capabilities.dedupe is not Dedupe.FOR_EVER:
-        return last_look_ns + min((last_look_ns - attempt.stamp_ns) // 2, HOPELESS_LOOK_NS_MAX)
+        return spaced_ns(attempt, last_look_ns)
     if absent_after_ns is None or last_look_ns >= absent_after_ns:
         return None
     span = absent_after_ns - attempt.stamp_ns
     planned = (attempt.stamp_ns + (span // part if part else 0) for part in CHEAP_LOOKS)
     return next((instant for instant in planned if instant > last_look_ns), absent_after_ns)
+
+
+def spaced_ns(attempt: Attempt, last_look_ns: int) -> int:
+    """When to look next for an order that a look is not likely to show: later by half of what has passed each time."""
+    return last_look_ns + min((last_look_ns - attempt.stamp_ns) // 2, HOPELESS_LOOK_NS_MAX)
+
+
+def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool) -> bool:
+    """Whether the same number and id may be sent again at any time: at a venue that never takes an id twice."""
+    return capabilities.dedupe is Dedupe.FOR_EVER and wanted and not attempt.duplicate
+
+
+def repeats_unseen(
+    attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool, last_look_ns: int | None, now_ns: int
+) -> bool:
+    """Whether to send again without another look first: one did not show it, and the answer to a resend tells more than a
+    look does. Where resends are refused for the rate limit, looks before each would use it up, and none would ever pass.
+    """
+    if last_look_ns is None or not may_repeat(attempt, capabilities, wanted=wanted):
+        return False
+    return now_ns < spaced_ns(attempt, last_look_ns)
 
 
 def conclude(
@@ -98,7 +121,7 @@ def conclude(
     assumed_max_delay_ns: int | None = None,
 ) -> Conclusion:
     """What a complete look that did not show a submit's order comes to. `wanted`: the intent still wants it placed."""
-    if capabilities.dedupe is Dedupe.FOR_EVER and wanted and not attempt.duplicate:
+    if may_repeat(attempt, capabilities, wanted=wanted):
         return Resend()
     if attempt.duplicate and capabilities.dedupe is Dedupe.FOR_EVER and not capabilities.sees_closed:
         return closed_unfilled(attempt, capabilities, began_ns=began_ns)

@@ -10,13 +10,14 @@ import asyncio
 import pytest
 
 from kernel import events
-from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, ValidationError
+from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, Rejected, ValidationError
 from kernel.groups import MEMBERS_MAX
 from kernel.limits import LimitSettings
 from kernel.log.records import event_of
 from kernel.models import FindingKind, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
 from kernel.settings import KernelSettings
+from kernel.venues.base import ExecutionReport, ModifyRequest
 from kernel.venues.paper_faults import fault
 from projections import State
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, every_dialect, virtual_time
@@ -105,6 +106,22 @@ async def test_each_fill_shrinks_the_others(dialect: str) -> None:
         await at_rest(bench)
         assert await open_lots(bench) == []
         assert await excess_told(bench) == []
+
+
+@virtual_time
+async def test_a_sibling_that_can_not_be_shrunk_is_placed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the venue refuses the change that a fill asks for, the order is canceled, so that nothing can be had twice, and
+    what is left of it is placed: nobody else would ask for it again."""
+    async with a_bench("in place") as bench:
+        await bench.kernel.place_order_group(group(OUO, bid(10), ask(10)), group_id="either")
+
+        async def refuse(request: ModifyRequest) -> ExecutionReport:
+            raise Rejected("no changes today")
+
+        monkeypatch.setattr(bench.venue, "modify", refuse)
+        await traded(bench, LAST - 100_001, 2)
+        await at_rest(bench)
+        assert await open_lots(bench) == [(8, LAST - 100_000), (8, LAST + 100_000)]
 
 
 @virtual_time

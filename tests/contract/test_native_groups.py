@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
 from kernel import events
-from kernel.errors import ExchangeError
+from kernel.errors import ExchangeError, OutcomeUnknown
 from kernel.models import AttemptKind, ExternalOrderPolicy, ReconciliationStatus
 from kernel.order_spec import OcoMode
 from kernel.settings import KernelSettings
+from kernel.venues.base import Dedupe, ExecutionReport
 from kernel.venues.paper_faults import fault
 from replay.groups import group_state
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
@@ -85,15 +86,45 @@ async def test_a_group_that_the_venue_refuses_is_refused_whole() -> None:
             assert state.reconciliation_status is ReconciliationStatus.FAILED
 
 
+@pytest.mark.parametrize("dedupe", [Dedupe.WHILE_OPEN, Dedupe.FOR_EVER])
 @pytest.mark.parametrize("kind", ["answer_lost", "request_lost", "server_error", "not_sent", "disconnect_after"])
-async def test_a_group_that_is_not_answered_is_one_group_in_the_end(kind: str) -> None:
-    """Whatever became of the request: looked for, and sent again whole where it never arrived."""
-    async with native_bench() as bench:
-        await bench.venue.inject(fault(kind, "submit"))
+async def test_a_group_that_is_not_answered_is_one_group_in_the_end(kind: str, dedupe: Dedupe) -> None:
+    """Whatever became of the request: looked for, and sent again whole where it never arrived; no order of it by itself."""
+    async with native_bench(dedupe=dedupe) as bench:
+        await bench.venue.inject(fault(kind, "submit_group"))
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
         await asyncio.sleep(60)
+        assert not bench.faults.pending
         assert await open_lots(bench) == [(5, LAST - 100_000), (5, LAST + 100_000)]
-        assert len({order["group"] for order in (await bench.venue.truth())["orders"]}) == 1
+        groups = {order["group"] for order in (await bench.venue.truth())["orders"]}
+        assert len(groups) == 1
+        assert None not in groups
+
+
+async def test_a_group_is_taken_over_when_nothing_of_it_may_come_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One leg is canceled while the request is unknown, the other proved absent: while nothing is known of the first the
+    group stays the venue's; then the kernel works what is left."""
+    async with native_bench() as bench:
+        await bench.venue.inject(fault("request_lost", "submit_group"))
+        ids = await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        await asyncio.sleep(1)
+        hidden = bench.kernel.state.record(ids[0]).attempts[-1].client_order_id
+        ask_venue = bench.venue.order
+
+        async def order(symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+            if client_order_id == hidden:
+                raise OutcomeUnknown("no answer")
+            return await ask_venue(symbol_id, client_order_id)
+
+        monkeypatch.setattr(bench.venue, "order", order)
+        with suppress(ExchangeError):
+            await bench.kernel.cancel_order(ids[0])
+        await asyncio.sleep(20)
+        assert bench.kernel.state.record(ids[1]).unsettled == []
+        assert (await worked_by(bench, "exit"), await open_lots(bench)) == ([True], [])
+        monkeypatch.undo()
+        await asyncio.sleep(60)
+        assert (await worked_by(bench, "exit"), await open_lots(bench)) == ([True, False], [(5, LAST + 100_000)])
 
 
 async def test_each_order_can_be_canceled() -> None:

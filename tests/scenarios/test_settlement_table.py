@@ -12,7 +12,17 @@ import pytest
 
 from kernel.clock import NS_PER_S
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, OrdStatus, ReconciliationStatus
-from kernel.settlement import ClosedUnfilled, Conclusion, Dead, FirstLook, LookAgain, Resend, conclude, next_look_ns
+from kernel.settlement import (
+    ClosedUnfilled,
+    Conclusion,
+    Dead,
+    FirstLook,
+    LookAgain,
+    Resend,
+    conclude,
+    next_look_ns,
+    repeats_unseen,
+)
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from tests.scenarios.runner import Script, World
 
@@ -164,6 +174,24 @@ def test_what_no_look_can_prove_is_asked_ever_more_rarely(row: Row) -> None:
     attempt = an_attempt(row)
     later = next_look_ns(attempt, row.capabilities, last_look_ns=attempt.stamp_ns + 8 * NS_PER_S)
     assert later == (None if row.dedupe is Dedupe.FOR_EVER else attempt.stamp_ns + 12 * NS_PER_S)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_what_may_be_sent_again_at_any_time_is_not_looked_for_each_time(row: Row) -> None:
+    """After a look in vain the same id goes out again without one, until half of what had passed by then has passed again;
+    never before the first look, when it was refused as known or is not wanted, nor at a venue that takes ids twice.
+    """
+    attempt, last_ns = an_attempt(row), 20 * NS_PER_S
+
+    def repeats(attempt: Attempt = attempt, *, after_s: float = 0, looked: bool = True, wanted: bool = True) -> bool:
+        return repeats_unseen(
+            attempt, row.capabilities, wanted=wanted, last_look_ns=last_ns if looked else None,
+            now_ns=last_ns + int(after_s * NS_PER_S),
+        )  # fmt: skip
+
+    assert repeats() is repeats(after_s=9.9) is (row.dedupe is Dedupe.FOR_EVER)
+    duplicate = attempt.model_copy(update={"duplicate": True})
+    assert not any([repeats(after_s=10), repeats(looked=False), repeats(wanted=False), repeats(duplicate)])
 
 
 # ------------------------------------------------------------------------------------------- through the whole kernel

@@ -441,6 +441,7 @@ class Auditor(LogAudit):
             self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {asked}")
 
     def _check_contained(self, intent: Intent) -> None:
-        """What the network doubled has its finding, if it came to more than one order."""
-        if intent.exceeded and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
+        """What the network doubled has its finding, if it came to more than one order that left a trace."""
+        traced = [order for order in self._by_intent[intent.intent_id] if self._left_a_trace(order)]
+        if intent.exceeded and len(traced) > 1 and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
             self.problem(2, f"{intent.intent_id} had more than was wanted by a doubled request, and no finding says so")

@@ -323,6 +323,11 @@ class LogAudit:
             if order.client_order_id == client_order_id and there:
                 self.problem(7, f"{client_order_id} is {verdict} in the log, and at the venue it is {order.status}")
 
+    def _left_a_trace(self, order: Order) -> bool:
+        """Whether the log can know of an order: of one that ended without a trade, and all of whose reports were lost,
+        nothing is left."""
+        return order.open or order.cum_qty > 0 or order.exchange_order_id in self._heard
+
     def _send_at(self, intent: Intent, position: int) -> Send | None:
         found = next((item for item in intent.sends if item.position == position), None)
         if found is None:
