@@ -189,7 +189,7 @@ class Auditor(LogAudit):
             self.problem(6, f"the position in {symbol_id} is {position}, the limit is {self.limits['position_max']}")
 
     def _check_released(self, intent: Intent) -> None:
-        """Whether more of an order works than the one that leads its group has ever filled."""
+        """Whether more of an order works than the one that leads its group has ever filled, as far as it was told."""
         group = intent.group
         if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent) or group.native:
             return
@@ -197,7 +197,8 @@ class Auditor(LogAudit):
         if any(order.reopened or order.grew or order.client_order_id in self.doubled for order in orders):
             return
         most = sum(order.quantity if order.open else order.cum_qty for order in orders)
-        released = sum(order.cum_qty_max for order in self._by_intent[group.members[0].intent_id])
+        leader = group.members[0]
+        released = max(sum(order.cum_qty_max for order in self._by_intent[leader.intent_id]), leader.reported)
         if most > released:
             self.problem(2, f"{intent.intent_id} has {most} working or filled, its leader has filled {released}")
 
