@@ -643,12 +643,12 @@ def events(target: Target, intent_id: str | None, after: int, topics: tuple[str,
       orderctl events --for $ID
       orderctl events --type OrderFilled --after 1200 -w -o jsonl
     """
-    from replay import attach, reading
+    from replay import folding, reading
 
     wanted = reading.Wanted(intent_id, frozenset(topics), after)
 
     async def work() -> None:
-        async with attach.existing_log(target.log, target.exchange) as log:
+        async with folding.existing_log(target.log, target.exchange) as log:
             if watch or form not in ("json", "yaml"):
                 await show_watch(reading.pages(log, wanted, follow=watch), form)
             else:
@@ -835,7 +835,13 @@ def run(
         )
         chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
         work = functools.partial(
-            running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound
+            running.run_kernel,
+            target.log,
+            target.exchange,
+            chosen,
+            settings=settings,
+            bound=bound,
+            checkpoint_dir=target.checkpoint_dir,
         )
         return run_until_signal(told, lambda tell: work(say=tell))
 

@@ -1,10 +1,10 @@
 """State derived from the log, and the diff between what is wanted and what is there.
 
-`state`: all projections as one, the fold of the log in memory. It folds `indexes` (where things are), `ledger` (positions
-and balances), `reference` (symbols, assets), `groups` (who depends on whom), `exposure` (what is at stake), `findings`,
-`storms` (rejections that keep coming back) and `external` (orders that are nobody's intent); what is known of one intent is
-`kernel.lifecycle`'s. `diff`: which keys differ. `digest`: a state as text. `stores`: the seed's two stores on the log.
-`memory`: the same, plain.
+`state`: all projections as one, the fold of the log in memory; what is read from it is `folded`. It folds `indexes` (where
+things are), `ledger` (positions and balances), `reference` (symbols, assets), `groups` (who depends on whom), `exposure`
+(what is at stake), `findings`, `storms` (rejections that keep coming back) and `external` (orders that are no intent's);
+what is known of one intent is `kernel.lifecycle`'s. `parts` and `checkpoint`: a state in a file. `diff`: which keys differ.
+`digest`: a state as text. `stores`: the seed's two stores on the log. `memory`: the same, plain.
 """
 
 from projections.memory import InMemoryActualStateStore, InMemoryIntentStore

@@ -6,6 +6,7 @@ balances they move. An order that is adopted is no longer here. Memory holds tho
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kernel import events
@@ -49,6 +50,12 @@ class Externals:
         if self._ended > ENDED_MAX:
             self.drop(next(name for name, entry in self.entries.items() if not entry.order.live))
         return bookings
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Take over what another one had."""
+        for entry in entries:
+            self.entries[entry.order.exchange_order_id] = entry
+            self._ended += not entry.order.live
 
     def drop(self, order_id: str) -> Entry | None:
         """Let go of one."""

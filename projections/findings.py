@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kernel import events
 from kernel.models import Finding
 
@@ -22,6 +24,10 @@ class Findings:
         if known is not None:
             changed = {"resolved_at_ns": event.recorded_at_ns, "resolution": event.text}
             self._findings[event.finding_id] = known.model_copy(update=changed)
+
+    def restore(self, findings: Iterable[Finding]) -> None:
+        """Take over what another one had."""
+        self._findings.update((finding.finding_id, finding) for finding in findings)
 
     def get(self, finding_id: str) -> Finding | None:
         """One of them."""

@@ -6,6 +6,7 @@ from the members' own records, so that two reports of one member, recorded at th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from kernel import events
@@ -25,6 +26,15 @@ class Groups:
         """The group that an intent belongs to."""
         group_id = self._of.get(intent_id)
         return self.by_id[group_id] if group_id is not None else None
+
+    def members(self) -> dict[str, str]:
+        """Group ids by intent id."""
+        return dict(self._of)
+
+    def restore(self, groups: Iterable[Group], members: Mapping[str, str]) -> None:
+        """Take over what another one had."""
+        self.by_id.update((group.group_id, group) for group in groups)
+        self._of.update(members)
 
     def apply(self, group_id: str, event: events.BaseEvent) -> None:
         """An event of a group's stream."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from kernel import events
 from kernel.lifecycle import Record
 from kernel.lifecycle.facts import OrderFacts
+from kernel.models import OrderIntent
 
 
 class Indexes:
@@ -66,9 +67,13 @@ class Indexes:
             self.created.pop(intent_id, None)
             return
         self.created.setdefault(intent_id, position)
-        self.by_symbol.setdefault(after.intent.order.symbol_id, {})[intent_id] = None
-        if after.intent.group_id is not None:
-            self.by_group.setdefault(after.intent.group_id, {})[intent_id] = None
+        self.file(after.intent)
+
+    def file(self, intent: OrderIntent) -> None:
+        """Note an intent under its symbol and its group."""
+        self.by_symbol.setdefault(intent.order.symbol_id, {})[intent.intent_id] = None
+        if intent.group_id is not None:
+            self.by_group.setdefault(intent.group_id, {})[intent.intent_id] = None
 
     def set_live(self, record: Record, *, differs: bool) -> None:
         """Whether there is something to watch about an intent, and whether it may have an order open."""
@@ -84,6 +89,10 @@ class Indexes:
         if symbol_id is None:
             del self.open_in[intent_id]
             return
+        self.note_open(intent_id, symbol_id)
+
+    def note_open(self, intent_id: str, symbol_id: str) -> None:
+        """An intent has, or may have, an order open in a symbol."""
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kernel import events
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 
@@ -20,8 +22,17 @@ class Reference:
         if isinstance(event, events.SymbolObserved):
             self._symbols[event.symbol.symbol_id] = event.symbol
             return
-        self._assets[event.asset.asset_id] = event.asset
-        self.decimals[event.asset.asset_id] = event.asset.decimals
+        self._note_asset(event.asset)
+
+    def restore(self, symbols: Iterable[SymbolMetadata], assets: Iterable[AssetMetadata]) -> None:
+        """Take over what another one had."""
+        self._symbols.update((symbol.symbol_id, symbol) for symbol in symbols)
+        for asset in assets:
+            self._note_asset(asset)
+
+    def _note_asset(self, asset: AssetMetadata) -> None:
+        self._assets[asset.asset_id] = asset
+        self.decimals[asset.asset_id] = asset.decimals
 
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
         """One symbol."""

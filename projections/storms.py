@@ -7,12 +7,14 @@ nothing itself: the state closes a gate when a storm is told, and opens it when 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from kernel import events
 from kernel.lifecycle import Record
 from kernel.models import AttemptKind, AttemptOutcome
 from kernel.settings import ns
+from projections.parts import Recent
 
 
 class Storms:
@@ -23,7 +25,7 @@ class Storms:
         """So many make a storm; 0: none ever does."""
         self.window_ns = 0
         """Within this time."""
-        self._recent: dict[str, dict[str, dict[str, int]]] = {}
+        self._recent: Recent = {}
         """Symbol → reason → intent → when it was last refused for it, the oldest first."""
 
     def start(self, settings: Mapping[str, Any]) -> None:
@@ -55,6 +57,14 @@ class Storms:
     def resolve(self, symbol_id: str) -> None:
         """Begin anew in a symbol."""
         self._recent.pop(symbol_id, None)
+
+    def recent(self) -> Recent:
+        """The newest rejections, copied."""
+        return deepcopy(self._recent)
+
+    def restore(self, rejections: int, window_ns: int, recent: Recent) -> None:
+        """Take over what another one had."""
+        self.rejections, self.window_ns, self._recent = rejections, window_ns, recent
 
     def held(self) -> tuple[object, ...]:
         """Everything that is held, for a digest."""

@@ -1,7 +1,8 @@
 """Reading history: everything that begins with the log from position 1.
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
-callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
+callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another;
+`checkpoints`: so that none of it begins at the beginning.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)

@@ -10,24 +10,20 @@ import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from kernel import EventSourcedKernel, open_log
-from kernel.errors import NotFoundError
-from kernel.log.base import EventLog
+from kernel import EventSourcedKernel
+from replay.folding import existing_log
 from replay.recovery import open_kernel
 
 
-def existing_log(url: str, exchange_id: str) -> EventLog:
-    """The log at a URL; `NotFoundError` when there is none. Raises what `open_log` raises."""
-    try:
-        return open_log(url, exchange_id=exchange_id, create=False)
-    except NotFoundError as problem:
-        raise NotFoundError(f"{problem}: `orderctl run` begins one, --log and --exchange name another") from problem
-
-
 @asynccontextmanager
-async def attached(url: str, exchange_id: str, *, actor: str | None = None) -> AsyncIterator[EventSourcedKernel]:
+async def attached(
+    url: str, exchange_id: str, *, actor: str | None = None, checkpoint_dir: str | None = None
+) -> AsyncIterator[EventSourcedKernel]:
     """A kernel without a venue on a log that exists. Its commands come from `operator:USER` unless told otherwise."""
-    async with existing_log(url, exchange_id) as log, open_kernel(log, actor=actor or operator()) as kernel:
+    async with (
+        existing_log(url, exchange_id) as log,
+        open_kernel(log, actor=actor or operator(), checkpoint_dir=checkpoint_dir) as kernel,
+    ):
         yield kernel
 
 

@@ -19,6 +19,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -48,6 +49,7 @@ def connect(
     settings: KernelSettings | None = None,
     actor: str = "strategy:default",
     metrics: Metrics | None = None,
+    checkpoint_dir: str | Path | None = None,
 ) -> BlockingKernel:
     """A kernel over a log, folded and started, on a thread of its own: see `open_kernel` for what is given and raised.
 
@@ -65,6 +67,7 @@ def connect(
             settings=settings,
             actor=actor,
             metrics=metrics,
+            checkpoint_dir=checkpoint_dir,
         )
     )
 

@@ -115,6 +115,7 @@ class Target:
 
     log: str
     exchange: str
+    checkpoint_dir: str | None = None
 
 
 class Duration(FloatType):
@@ -137,15 +138,17 @@ option = functools.partial(click.option, show_envvar=True)
 
 
 def target_options(function: Callable[..., T]) -> Callable[..., T]:
-    """`--log` and `--exchange`, handed over as one `target`."""
+    """`--log`, `--exchange` and `--checkpoint-dir`, handed over as one `target`."""
 
     @option("--log", "log_url", envvar="ORDERCTL_LOG", default="sqlite:///kernel.db", show_default=True, metavar="URL",
             help="sqlite:///FILE or postgresql://…")  # fmt: skip
     @option("--exchange", envvar="ORDERCTL_EXCHANGE", default="paper", show_default=True, metavar="ID",
             help="Exchange account; one log each.")  # fmt: skip
+    @option("--checkpoint-dir", envvar="ORDERCTL_CHECKPOINT_DIR", metavar="DIR",
+            help="Where a start finds what was folded before. Default: beside the log.")  # fmt: skip
     @functools.wraps(function)
-    def with_target(*args: Any, log_url: str, exchange: str, **given: Any) -> T:
-        return function(*args, target=Target(log_url, exchange), **given)
+    def with_target(*args: Any, log_url: str, exchange: str, checkpoint_dir: str | None, **given: Any) -> T:
+        return function(*args, target=Target(log_url, exchange, checkpoint_dir), **given)
 
     return with_target
 
@@ -189,7 +192,7 @@ def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T
     from replay import attach
 
     async def attached() -> T:
-        async with attach.attached(target.log, target.exchange) as kernel:
+        async with attach.attached(target.log, target.exchange, checkpoint_dir=target.checkpoint_dir) as kernel:
             return await work(kernel)
 
     return asyncio.run(attached())

@@ -14,7 +14,7 @@ from contextlib import suppress
 from enum import Enum
 
 from kernel.state import KernelState
-from replay import attach, explaining, views
+from replay import attach, explaining, folding, views
 from replay.resources import RESOURCES
 
 POSITIONS_MAX = 20_000
@@ -64,7 +64,7 @@ def from_log(url: str, exchange_id: str, names: Callable[[KernelState], Iterable
 
 
 async def _from_log(url: str, exchange_id: str, names: Callable[[KernelState], Iterable[str]], begun: str) -> list[str]:
-    async with attach.existing_log(url, exchange_id) as log:
+    async with folding.existing_log(url, exchange_id) as log:
         if (await log.head()).position > POSITIONS_MAX:
             return []
     async with attach.attached(url, exchange_id) as kernel:

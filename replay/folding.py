@@ -11,15 +11,22 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from kernel.errors import IntegrityError, NotFoundError, ValidationError, Violation
-from kernel.log import hashing
+from kernel.log import hashing, open_log
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.opening import exchange_at
 from kernel.log.records import event_of
 from projections.state import State
-from replay.attach import existing_log
 
 Progress = Callable[[int, int], None]
 """Told how many events are done, and how many there are to do. May be called often."""
+
+
+def existing_log(url: str, exchange_id: str) -> EventLog:
+    """The log at a URL; `NotFoundError` when there is none. Raises what `open_log` raises."""
+    try:
+        return open_log(url, exchange_id=exchange_id, create=False)
+    except NotFoundError as problem:
+        raise NotFoundError(f"{problem}: `orderctl run` begins one, --log and --exchange name another") from problem
 
 
 @asynccontextmanager

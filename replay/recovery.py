@@ -6,8 +6,10 @@ the venue, the clock, the ids, the lease, the settings. Nothing is global.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
@@ -19,6 +21,10 @@ from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
+from replay.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
+
+CHECKPOINT_EVERY_EVENTS = 10_000
+"""How much is folded again at a start, at most: a fraction of a second."""
 
 
 @asynccontextmanager
@@ -33,8 +39,13 @@ async def open_kernel(
     settings: KernelSettings | None = None,
     actor: str = "strategy:default",
     metrics: Metrics | None = None,
+    checkpoint_dir: str | Path | None = None,
+    checkpoint_every_events: int = CHECKPOINT_EVERY_EVENTS,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
+
+    What is folded begins with the newest checkpoint that can be used (see `checkpoint_files` for where they are), and one
+    is written each `checkpoint_every_events`; 0: none is read or written.
 
     `log` is a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`), opened here and closed on leaving, or an open
     log, which stays open. It does not wait until the kernel acts: `await kernel.wait_ready()`. Without a venue the kernel
@@ -47,8 +58,11 @@ async def open_kernel(
     ids = ids or SeededIds()
     opened = opened_log(log, exchange_id, clock=clock, ids=ids)
     try:
+        files = checkpoint_files(opened, checkpoint_dir) if checkpoint_every_events else None
+        state = await restored_state(opened, files)
         kernel = build_kernel(
             opened,
+            state=state,
             venue=venue,
             lease=lease,
             clock=clock,
@@ -57,14 +71,33 @@ async def open_kernel(
             actor=actor,
             metrics=metrics,
         )
+        keeper: CheckpointKeeper | None = None
+        if files is not None:
+            keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
         try:
             await kernel.start()
-            yield kernel
+            async with keeping(keeper):
+                yield kernel
         finally:
             await kernel.stop()
     finally:
         if isinstance(log, str):
             await opened.close()
+
+
+@asynccontextmanager
+async def keeping(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
+    """Write checkpoints for as long as the block runs, and at its end if one is due."""
+    if keeper is None:
+        yield
+        return
+    task = asyncio.create_task(keeper.run(), name="checkpoints")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await keeper.write_if_due()
 
 
 def opened_log(log: EventLog | str, exchange_id: str | None, *, clock: Clock, ids: IdFactory) -> EventLog:
@@ -87,9 +120,10 @@ def build_kernel(
     settings: KernelSettings,
     actor: str,
     metrics: Metrics | None = None,
+    state: State | None = None,
 ) -> EventSourcedKernel:
-    """The kernel and its parts, not started."""
-    state = State()
+    """The kernel and its parts, not started. It folds on from a state that was restored, else from the beginning."""
+    state = state or State()
     if venue is not None and lease is None:
         lease = lease_for(log, clock=clock)
     return EventSourcedKernel(

@@ -91,6 +91,7 @@ async def run_kernel(
     *,
     settings: KernelSettings | None = None,
     bound: socket.socket | None = None,
+    checkpoint_dir: str | None = None,
     say: Say,
 ) -> None:
     """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
@@ -101,7 +102,13 @@ async def run_kernel(
     async with (
         vitals_at(bound, metrics, exchange_id, say) as vitals,
         open_kernel(
-            url, exchange_id=exchange_id, venue=venue, settings=settings, actor="kernel", metrics=metrics
+            url,
+            exchange_id=exchange_id,
+            venue=venue,
+            settings=settings,
+            actor="kernel",
+            metrics=metrics,
+            checkpoint_dir=checkpoint_dir,
         ) as kernel,
     ):
         vitals.kernel = kernel

@@ -15,7 +15,7 @@ from kernel.lifecycle import raised
 from kernel.log import Append, Write
 from kernel.models import AttemptKind, Evidence, FindingKind
 from kernel.order_spec import OrderType, Side, StandardOrder
-from replay import attach
+from replay.folding import existing_log
 from tests.cli.test_cancel_all import place
 from tests.cli.world import World
 from tests.commands import fresh_command_id
@@ -28,7 +28,7 @@ def record(world: World, stream_id: str, *made: events.BaseEvent) -> int:
     """Events as a leader would have recorded them; the position of the first."""
 
     async def session() -> int:
-        async with attach.existing_log(world.url, "paper") as log:
+        async with existing_log(world.url, "paper") as log:
             write = Write(stream_id, made)
             command = Append(fresh_command_id(), (write,), "kernel", Evidence.INFERRED, is_fact=True)
             return (await log.append(command)).first_position

@@ -1,0 +1,213 @@
+"""A state in a file, so that a start need not fold the log from its beginning.
+
+Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
+it is whole, is of this log (its id, and the chain hash at its position), and was folded by this very code; any other is
+passed over, and the log is folded from an older one, or from position 1. What is in it need not be secret to be private:
+files are readable by their owner alone.
+
+A file has lines of JSON: what it is; the state's parts; a line for each record; the SHA-256 of all lines before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pydantic
+
+import kernel
+import projections
+from kernel.errors import KernelError
+from kernel.lifecycle import Record
+from projections.parts import Parts
+from projections.state import State
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "exchange-kernel checkpoint 1"
+SUFFIX = ".checkpoint"
+KEPT = 2
+"""How many files of a log are kept: the newest, and one to fall back on."""
+
+
+class CheckpointError(KernelError):
+    """A file is no checkpoint that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a checkpoint is of."""
+
+    log_id: str
+    exchange_id: str
+    position: int
+    chain_hash: str
+    """At that position, in hex."""
+    code_hash: str
+    """Of the code that folded it."""
+    records: int
+    format: str = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A state as it was at one position; it can be written while the state goes on."""
+
+    parts: Parts
+    records: tuple[Record, ...]
+    chain_hash: bytes
+
+    @property
+    def header(self) -> Header:
+        """The file's first line."""
+        return Header(
+            log_id=self.parts.log_id,
+            exchange_id=self.parts.exchange_id,
+            position=self.parts.position,
+            chain_hash=self.chain_hash.hex(),
+            code_hash=folding_code_hash(),
+            records=len(self.records),
+        )
+
+    def lines(self) -> Iterator[bytes]:
+        """The file's lines, but for the last."""
+        yield orjson.dumps(asdict(self.header))
+        yield adapter(Parts).dump_json(self.parts)
+        record = adapter(Record)
+        for item in self.records:
+            yield record.dump_json(item)
+
+
+def image(state: State, chain_hash: bytes) -> Image:
+    """A state as it is now; `chain_hash` is the log's at the state's position."""
+    return Image(state.parts(), tuple(state.records().values()), chain_hash)
+
+
+@cache
+def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
+    """What writes and reads values of a type."""
+    return pydantic.TypeAdapter(kind)
+
+
+@cache
+def folding_code_hash() -> str:
+    """SHA-256 over the names and bytes of every file that can have a part in a fold."""
+    digest = hashlib.sha256()
+    for package in (kernel, projections):
+        root = Path(package.__path__[0])
+        for file in sorted(root.rglob("*.py")):
+            digest.update(f"{package.__name__}/{file.relative_to(root).as_posix()}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def write(image: Image, path: Path) -> None:
+    """Store a checkpoint; the file is there whole, or not at all. Raises `OSError`."""
+    digest = hashlib.sha256()
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for line in image.lines():
+                digest.update(line)
+                digest.update(b"\n")
+                file.write(line + b"\n")
+            file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_header(path: Path) -> Header:
+    """What a file says that it is. Raises `CheckpointError`, `OSError`."""
+    with path.open("rb") as file:
+        return parsed_header(file.readline())
+
+
+def parsed_header(line: bytes) -> Header:
+    try:
+        header = Header(**orjson.loads(line))
+    except (ValueError, TypeError) as problem:
+        raise CheckpointError(f"its first line is not a checkpoint's: {problem}") from problem
+    if header.format != FORMAT:
+        raise CheckpointError(f"its form is {header.format!r}, this code knows {FORMAT!r}")
+    return header
+
+
+def read(path: Path) -> State:
+    """The state in a file. Raises `CheckpointError` unless it is whole, `OSError`."""
+    with path.open("rb") as file:
+        lines = file.read().split(b"\n")
+    if len(lines) < 4 or lines[-1]:
+        raise CheckpointError("it is not whole")
+    *content, last, _ = lines
+    digest = hashlib.sha256()
+    for line in content:
+        digest.update(line)
+        digest.update(b"\n")
+    if last != orjson.dumps({"sha256": digest.hexdigest()}):
+        raise CheckpointError("it was changed, or not written whole")
+    header = parsed_header(content[0])
+    if header.records != len(content) - 2:
+        raise CheckpointError(f"it should have {header.records} records, and has {len(content) - 2}")
+    return restored(content[1], content[2:])
+
+
+def restored(parts: bytes, records: Iterable[bytes]) -> State:
+    record = adapter(Record)
+    state = State()
+    try:
+        state.restore(adapter(Parts).validate_json(parts), map(record.validate_json, records))
+    except (ValueError, KeyError) as problem:
+        raise CheckpointError(f"it can't be read: {problem}") from problem
+    return state
+
+
+class CheckpointFiles:
+    """The checkpoints of one log in a directory."""
+
+    def __init__(self, directory: Path, log_id: str) -> None:
+        """The directory is made with the first checkpoint."""
+        self.directory = directory
+        self._log_id = log_id
+
+    def paths(self) -> list[Path]:
+        """Those that are there, the newest first. What can't be looked at is not there."""
+        with suppress(OSError):
+            return sorted(self.directory.glob(f"{self._log_id}-*{SUFFIX}"), reverse=True)
+        return []
+
+    def path(self, position: int) -> Path:
+        """Where the checkpoint of a position is; names sort like positions."""
+        return self.directory / f"{self._log_id}-{position:019d}{SUFFIX}"
+
+    def write(self, image: Image) -> Path:
+        """Store one, and remove those that are not needed any more. Raises `OSError`."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.path(image.parts.position)
+        write(image, path)
+        for old in self.paths()[KEPT:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def usable(self, *, upto: int) -> Iterator[tuple[Path, Header]]:
+        """Those at or before a position that this code folded, the newest first."""
+        for path in self.paths():
+            try:
+                header = read_header(path)
+            except (CheckpointError, OSError) as problem:
+                logger.info("the checkpoint %s is passed over: %s", path, problem)
+                continue
+            if header.log_id == self._log_id and header.code_hash == folding_code_hash() and header.position <= upto:
+                yield path, header

@@ -1,0 +1,62 @@
+"""What a state holds beside the records of its intents, in types that can be written down and read back.
+
+Made and taken by `Folded`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kernel.gates import Gates
+from kernel.groups import Group
+from kernel.models import Finding
+from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.silence import Heartbeat
+from projections.external import Entry
+from projections.ledger import Ledger
+
+Recent = dict[str, dict[str, dict[str, int]]]
+"""Symbol → reason → intent → when it was last refused."""
+
+
+@dataclass(frozen=True)
+class IndexParts:
+    """Where things are, as far as the records do not tell."""
+
+    created: dict[str, int]
+    with_order: list[str]
+    live: list[str]
+    open_in: dict[str, str]
+    by_client_order_id: dict[str, str]
+    by_exchange_order_id: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A state without its records."""
+
+    position: int
+    log_id: str
+    exchange_id: str
+    created_at_ns: int
+    epoch: int
+    gates: Gates
+    trades_cursor_ns: int | None
+    confirmed: tuple[int, int]
+    balances_at_ns: int | None
+    recorded_limits: dict[str, Any]
+    indexes: IndexParts
+    groups: list[Group]
+    group_of: dict[str, str]
+    symbols: list[SymbolMetadata]
+    assets: list[AssetMetadata]
+    findings: list[Finding]
+    ledger: Ledger
+    last_prices: dict[str, int]
+    storm_rejections: int
+    storm_window_ns: int
+    storms: Recent
+    externals: list[Entry]
+    heartbeats: dict[str, Heartbeat]
+    transfer_keys: list[str]
