@@ -419,12 +419,13 @@ def failed(
 
 
 def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
-    """The version that a group's stream must still have when something is sent that adds to it (H19); and with the first
-    send, who works it."""
+    """The version that a group's stream must still have when something is sent that adds to it (H19); and, where that is
+    news, who works it, and under which id."""
     if group is None:
         return ()
     worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)
-    told = () if group.native is native else (worked,)
+    known = group.native is native and group_client_id in (None, group.client_id)
+    told = () if known else (worked,)
     return (Write(events.group_stream(group.group_id), told, group.version),)
 
 

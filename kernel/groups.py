@@ -31,6 +31,8 @@ class Group:
     """Its members, in order; of a ONE_TRIGGERS_OTHER group the first one releases the others."""
     native: bool | None = None
     """Whether the venue works it; None while nothing of it was sent."""
+    client_id: str | None = None
+    """The id that the venue was given last for the group as a whole."""
     version: int = 0
     """Version of its stream: it goes on with each change of a member's fills (H19)."""
     filled: Mapping[str, int] = field(default_factory=dict)

@@ -42,7 +42,7 @@ class Groups:
             self.by_id[group_id] = Group(group_id, event.mode, event.intent_ids)
             self._of.update(dict.fromkeys(event.intent_ids, group_id))
         if isinstance(event, events.GroupWorked):
-            self.by_id[group_id] = replace(self.by_id[group_id], native=event.native)
+            self.by_id[group_id] = replace(self.by_id[group_id], native=event.native, client_id=event.group_client_id)
         if group_id in self.by_id:
             self.by_id[group_id] = replace(self.by_id[group_id], version=event.version)
 

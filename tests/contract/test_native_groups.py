@@ -127,6 +127,21 @@ async def test_a_group_is_taken_over_when_nothing_of_it_may_come_to_be(monkeypat
         assert (await worked_by(bench, "exit"), await open_lots(bench)) == ([True, False], [(5, LAST + 100_000)])
 
 
+async def test_every_id_that_a_group_is_sent_under_is_recorded_before() -> None:
+    """Refused for now and sent again, the group has another id at the venue; the log has both, each before its request."""
+    async with native_bench() as bench:
+        await bench.venue.admin("halt", symbol_id="BTCUSDT")
+        await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
+        await asyncio.sleep(1)
+        await bench.venue.admin("resume", symbol_id="BTCUSDT")
+        await asyncio.sleep(60)
+        stream = await bench.log.read_stream(events.group_stream("exit"))
+        names = [event.group_client_id for event in stream if isinstance(event, events.GroupWorked)]
+        assert len({*names}) == len(names) >= 2
+        sent = {order["group"] for order in (await bench.venue.truth())["orders"]}
+        assert sent == {names[-1]}
+
+
 async def test_each_order_can_be_canceled() -> None:
     """A leg that is canceled is gone, and so are all that are canceled together."""
     async with native_bench() as bench:
