@@ -15,7 +15,7 @@ from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
 from kernel.grouping import PlaceGroup, decide_group
-from kernel.lifecycle import Command, Record, decide, order_state
+from kernel.lifecycle import Command, PlaceOrder, Record, decide, order_state
 from kernel.lifecycle.record import primary_order
 from kernel.limit_gate import LimitGate
 from kernel.limits import LimitSettings
@@ -24,6 +24,7 @@ from kernel.metrics import Metrics
 from kernel.models import AttemptOutcome, Desired, Evidence, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
+from kernel.recalling import ensure
 from kernel.state import KernelState
 from kernel.writer import group_writes
 
@@ -103,6 +104,8 @@ class CommandHandler:
         Raises what `decide`, the pre-trade limits and `log.append` raise.
         """
         command_id = self._ids.command_id(self._clock.now_ns())
+        if not isinstance(command, PlaceOrder):  # a new one is in no log, and the append finds out where that is not so
+            await ensure(self._log, self._state, intent_id)
         for _ in range(TRIES_MAX):
             record = self._state.record(intent_id)
             made = decide(record, command)
@@ -114,11 +117,17 @@ class CommandHandler:
             except FencedError:
                 raise
             except ConflictError:
-                head = await self._log.head()
-                await self._state.reached(head.position)
+                await self._catch_up([intent_id])
                 continue
             return True
         raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
+
+    async def _catch_up(self, intent_ids: Iterable[str]) -> None:
+        """Somebody wrote in between, or wrote something that was let go: what is decided on next has it."""
+        head = await self._log.head()
+        await self._state.reached(head.position)
+        for intent_id in intent_ids:
+            await ensure(self._log, self._state, intent_id, anew=True)
 
     def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
         stream_id = events.intent_stream(record.intent_id)
@@ -141,8 +150,7 @@ class CommandHandler:
             except FencedError:
                 raise
             except ConflictError:
-                head = await self._log.head()
-                await self._state.reached(head.position)
+                await self._catch_up(records)
                 continue
             return
         raise ConflictError(f"group {command.group_id} changed {TRIES_MAX} times while it was decided")

@@ -29,6 +29,7 @@ from kernel.lifecycle import finding_id, raised
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import Evidence, FindingKind
+from kernel.recalling import fold_on
 from kernel.reconciler import ReconciliationEngine
 from kernel.session import VenueSession
 from kernel.settings import KernelSettings
@@ -172,7 +173,7 @@ class KernelLife(ExchangeKernel):
         """The one reader: it applies each batch, feeds the engine, and wakes who waits."""
         try:
             async for batch in self.log.tail(self.state.position):
-                applied = self.state.apply(batch)
+                applied = await fold_on(self.log, self.state, batch)
                 self._note_control()
                 self._watch_clock(batch[-1].recorded_at_ns)
                 self._watch_storms()

@@ -195,7 +195,7 @@ class VenueSession:
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         others: list[ExecutionReport] = []
         for report in reports:
-            intent_id = self._owner(report)
+            intent_id = await self._owner(report)
             if intent_id is None:
                 others.append(report)
             else:
@@ -212,14 +212,24 @@ class VenueSession:
             self.error_count += 1
             logger.warning("a report could not be read: %s", problem)
 
-    def _owner(self, report: ExecutionReport) -> str | None:
-        """The intent whose order a report is about."""
+    async def _owner(self, report: ExecutionReport) -> str | None:
+        """The intent whose order a report is about, be it one that was let go long ago."""
         intent_id = self._state.intent_id_of(
             client_order_id=report.client_order_id, exchange_order_id=report.exchange_order_id
         )
         if intent_id is None and report.orig_client_order_id is not None:
             intent_id = self._state.intent_id_of(client_order_id=report.orig_client_order_id)
-        return intent_id
+        if intent_id is not None or not self._state.let_go or self._is_others(report):
+            return intent_id
+        return await self._writer.owner(
+            client_order_id=report.client_order_id or report.orig_client_order_id,
+            exchange_order_id=report.exchange_order_id,
+        )
+
+    def _is_others(self, report: ExecutionReport) -> bool:
+        """Whether a report names nothing but an order that is known to be nobody's intent's."""
+        named = report.client_order_id or report.orig_client_order_id
+        return named is None and self._state.external_order(report.exchange_order_id or "") is not None
 
     # ------------------------------------------------------------------------------------------------------- relist
     def relist_now(self) -> None:

@@ -30,6 +30,17 @@ class Applied:
     """Of those, the intents whose wanted and actual sides differ now: the change feed."""
 
 
+def joined(applied: Sequence[Applied]) -> Applied:
+    """What the parts of a batch changed together."""
+    if len(applied) == 1:
+        return applied[0]
+    touched: dict[str, bool] = {}
+    for part in applied:
+        touched.update(dict.fromkeys(part.touched, False))
+        touched.update(dict.fromkeys(part.differing, True))
+    return Applied(tuple(touched), tuple(intent_id for intent_id, differs in touched.items() if differs))
+
+
 class KernelState(Protocol):
     """Everything folded so far."""
 
@@ -69,8 +80,24 @@ class KernelState(Protocol):
     def trades_cursor_ns(self) -> int | None:
         """Every trade up to this venue instant is in the log; None before the first complete trades query."""
 
-    def apply(self, batch: Sequence[BaseEvent]) -> Applied:
-        """Fold a batch whose first position follows `position`."""
+    def apply(self, batch: Sequence[BaseEvent], recalled: Sequence[BaseEvent] = ()) -> Applied:
+        """Fold a batch whose first position follows `position`, after what of it was let go (see `kernel.recalling`)."""
+
+    def parts_of(self, batch: Sequence[BaseEvent]) -> Iterable[Sequence[BaseEvent]]:
+        """A batch, cut where something may be let go."""
+
+    def missing(self, part: Sequence[BaseEvent]) -> frozenset[str]:
+        """Streams that a part of a batch goes on with, and that are not in memory."""
+
+    @property
+    def let_go(self) -> int:
+        """How many intents that are over were let go so far."""
+
+    def holds(self, intent_id: str) -> bool:
+        """Whether all that was ever recorded of an intent can be told from memory."""
+
+    def remember(self, recalled: Sequence[BaseEvent]) -> None:
+        """Be able to tell of what was let go, for who asks now."""
 
     async def reached(self, position: int) -> None:
         """Return once `position` has been applied. Raises what `fail` was told."""

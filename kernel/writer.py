@@ -20,6 +20,7 @@ from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
+from kernel.recalling import ensure, owner
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
 
@@ -96,8 +97,13 @@ class EventWriter:
             return None
         return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id
 
+    async def owner(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
+        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+        return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
+
     async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> int:
         """Record what is news in reports about one intent's orders; the number of events that made."""
+        await ensure(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
         for report in reports:

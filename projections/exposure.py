@@ -31,6 +31,12 @@ class Exposures:
         else:
             self._marked.pop(intent_id, None)
 
+    def forget(self, intent_id: str) -> None:
+        """An intent that is over is let go: it comes to nothing."""
+        assert intent_id not in self._claims or self._marked.get(intent_id) is False, "what is over has no claims"
+        self._work_out_one(intent_id, ())
+        self._marked.pop(intent_id, None)
+
     def of_symbol(self, symbol_id: str, *, position: int, record: Callable[[str], Record]) -> Exposure:
         """What is at stake in a symbol."""
         self._work_out(record)
@@ -44,14 +50,16 @@ class Exposures:
 
     def _work_out(self, record: Callable[[str], Record]) -> None:
         for intent_id, live in self._marked.items():
-            for claim in self._claims.pop(intent_id, ()):
-                self._add(claim.negative(), -1)
-            made = claims(record(intent_id)) if live else ()
-            for claim in made:
-                self._add(claim, 1)
-            if made:
-                self._claims[intent_id] = made
+            self._work_out_one(intent_id, claims(record(intent_id)) if live else ())
         self._marked.clear()
+
+    def _work_out_one(self, intent_id: str, made: tuple[Claim, ...]) -> None:
+        for claim in self._claims.pop(intent_id, ()):
+            self._add(claim.negative(), -1)
+        for claim in made:
+            self._add(claim, 1)
+        if made:
+            self._claims[intent_id] = made
 
     def _add(self, claim: Claim, orders: int) -> None:
         changed = self._sums.get(claim.symbol_id, NOTHING).plus(claim, orders=orders)

@@ -32,12 +32,13 @@ from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.silence import Heartbeat
 from projections import ledger
 from projections.digest import canonical
+from projections.ended import Ended, Keeping
 from projections.exposure import Exposures
 from projections.external import Externals
 from projections.findings import Findings
 from projections.groups import Groups
 from projections.indexes import Indexes
-from projections.parts import IndexParts, Parts
+from projections.parts import IndexParts, LetGo, Parts
 from projections.reference import Reference
 from projections.storms import Storms
 
@@ -48,7 +49,9 @@ UNHEARD_OF = Record("")
 class Folded:
     """Everything folded so far, to be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeping: Keeping | None = None) -> None:
+        """`keeping`: how much of what is over is held; the same for all folds that are to be alike."""
+        self.keeping = keeping or Keeping()
         self._position = 0
         self._log_id = ""
         self._exchange_id = ""
@@ -61,6 +64,13 @@ class Folded:
         self._balances_at_ns: int | None = None
         self._records: dict[str, Record] = {}
         """In order of first sight."""
+        self._heard: dict[str, int] = {}
+        """Position of the newest event of each."""
+        self._ended = Ended()
+        self._let_go = LetGo()
+        self._past: dict[str, Record] = {}
+        """Of those let go, the ones that somebody asked for; no part of the state."""
+        self._past_groups = Groups()
         self._shown: dict[str, OrderState | None] = {}
         """Order states derived since the record last changed."""
         self._indexes = Indexes()
@@ -125,11 +135,24 @@ class Folded:
     # ------------------------------------------------------------------------------------------------------- intents
     def record(self, intent_id: str) -> Record:
         """All that is known of an intent; an empty record for one never heard of."""
-        return self._records.get(intent_id) or replace(UNHEARD_OF, intent_id=intent_id)
+        return self._known(intent_id) or replace(UNHEARD_OF, intent_id=intent_id)
+
+    def _known(self, intent_id: str) -> Record | None:
+        return self._records.get(intent_id) or self._past.get(intent_id)
+
+    def holds(self, intent_id: str) -> bool:
+        """Whether all that was ever recorded of an intent can be told from memory. Of one that was let go, or never heard
+        of, it can't."""
+        return not self._let_go.intents or intent_id in self._records or intent_id in self._past
+
+    @property
+    def let_go(self) -> int:
+        """How many intents that are over were let go so far; what is asked of one has to be read back from the log."""
+        return self._let_go.intents
 
     def intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted."""
-        record = self._records.get(intent_id)
+        record = self._known(intent_id)
         return record.intent if record is not None else None
 
     def wish(self, intent_id: str) -> OrderIntent | None:
@@ -138,7 +161,7 @@ class Folded:
 
     def _grouped(self, record: Record) -> Record:
         """A record whose intent wants as much as its group lets it be."""
-        group, intent = self._groups.of(record.intent_id), record.intent
+        group, intent = self._group_of(record.intent_id), record.intent
         if group is None or intent is None:
             return record
         if group.native:
@@ -154,7 +177,7 @@ class Folded:
     def _staked_record(self, intent_id: str) -> Record:
         """A record whose intent wants as much as is at stake: what its group lets it be, and of what is yet to be released
         as much as would not only undo what the leader does."""
-        record, group = self.grouped_record(intent_id), self._groups.of(intent_id)
+        record, group = self.grouped_record(intent_id), self._group_of(intent_id)
         if group is None or not self.is_held(intent_id) or record.intent is None:
             return record
         leader = self.record(group.intent_ids[0])
@@ -166,11 +189,14 @@ class Folded:
 
     def group(self, group_id: str) -> Group | None:
         """A group; None for one that was not created by `place_order_group`."""
-        return self._groups.by_id.get(group_id)
+        return self._groups.by_id.get(group_id) or self._past_groups.by_id.get(group_id)
+
+    def _group_of(self, intent_id: str) -> Group | None:
+        return self._groups.of(intent_id) or self._past_groups.of(intent_id)
 
     def group_of(self, intent_id: str) -> Group | None:
         """The group that an intent belongs to."""
-        return self._groups.of(intent_id)
+        return self._group_of(intent_id)
 
     def groups(self) -> Iterable[Group]:
         """Every group, in order of creation."""
@@ -182,7 +208,7 @@ class Folded:
 
     def is_held(self, intent_id: str) -> bool:
         """Whether its group's leader may still release more of it than it may be now."""
-        group, record = self._groups.of(intent_id), self.record(intent_id)
+        group, record = self._group_of(intent_id), self.record(intent_id)
         if group is None or group.leader in (None, intent_id) or group.leader not in self._indexes.live:
             return False
         if group.native:
@@ -195,7 +221,7 @@ class Folded:
     def overfilled_group(self, intent_id: str) -> Group | None:
         """The group of an intent, where whether more has filled than it allows is not told as it is. What an operator has
         dealt with is not told again."""
-        group = self._groups.of(intent_id)
+        group = self._group_of(intent_id)
         if group is None:
             return None
         stands = self._findings.stands(finding_id(FindingKind.GROUP_OVERFILL, group.group_id))
@@ -207,7 +233,7 @@ class Folded:
 
     def order_state(self, intent_id: str) -> OrderState | None:
         """What is there. A complete list of open orders confirms a live order, without an event of its own."""
-        record = self._records.get(intent_id)
+        record = self._known(intent_id)
         if record is None:
             return None
         if intent_id not in self._shown:
@@ -216,7 +242,7 @@ class Folded:
 
     def exposure(self, intent_id: str) -> OrderState | None:
         """What is there, forgotten by a store or not. None when nothing was ever sent or seen."""
-        record = self._records.get(intent_id)
+        record = self._known(intent_id)
         if record is None or record.has_order or not (record.current_orders or record.attempts):
             return self.order_state(intent_id)
         return order_state(self._grouped(replace(record, has_order=True)))
@@ -232,7 +258,7 @@ class Folded:
 
     def intents(self) -> Iterable[OrderIntent]:
         """Every intent, in order of creation."""
-        return (intent for intent_id in self._indexes.created if (intent := self.intent(intent_id)) is not None)
+        return self._intents_of(self._indexes.created)
 
     def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
         """Those of a symbol, in order of creation."""
@@ -248,7 +274,8 @@ class Folded:
 
     def order_states(self) -> Iterable[OrderState]:
         """Every order state, in order of creation."""
-        return (state for intent_id in self._indexes.with_order if (state := self.order_state(intent_id)) is not None)
+        ordered = self._indexes.in_order(self._indexes.with_order)
+        return (state for intent_id in ordered if (state := self.order_state(intent_id)) is not None)
 
     def live_intent_ids(self) -> list[str]:
         """Intents that differ from what is there, or whose order may be live or is not settled; in order of creation."""
@@ -363,7 +390,7 @@ class Folded:
             recorded_limits=dict(self._recorded_limits),
             indexes=IndexParts(
                 created=dict(indexes.created),
-                with_order=list(indexes.with_order),
+                with_order=dict(indexes.with_order),
                 live=list(indexes.live),
                 open_in=dict(indexes.open_in),
                 by_client_order_id=dict(indexes.by_client_order_id),
@@ -382,6 +409,9 @@ class Folded:
             externals=list(self._externals.entries.values()),
             heartbeats=dict(self._heartbeats),
             transfer_keys=sorted(self._transfer_keys),
+            keeping=self.keeping,
+            heard=dict(self._heard),
+            let_go=self._let_go,
         )
 
     def restore(self, parts: Parts, records: Iterable[Record]) -> None:
@@ -408,13 +438,18 @@ class Folded:
         self._externals.restore(parts.externals)
         self._heartbeats.update(parts.heartbeats)
         self._transfer_keys.update(parts.transfer_keys)
+        self.keeping = parts.keeping
+        self._heard.update(parts.heard)
+        self._let_go = parts.let_go
         for intent_id in self._indexes.live:
             self._exposures.mark(intent_id, live=True)
+        for intent_id in self._records:
+            self._note_ended(intent_id)
 
     def _restore_indexes(self, parts: IndexParts) -> None:
         indexes = self._indexes
         indexes.created.update(parts.created)
-        indexes.with_order.update(dict.fromkeys(parts.with_order))
+        indexes.with_order.update(parts.with_order)
         indexes.live.update(dict.fromkeys(parts.live))
         indexes.by_client_order_id.update(parts.by_client_order_id)
         indexes.by_exchange_order_id.update(parts.by_exchange_order_id)
@@ -424,6 +459,24 @@ class Folded:
         for intent_id, symbol_id in parts.open_in.items():
             indexes.note_open(intent_id, symbol_id)
 
+    def _unit(self, intent_id: str) -> tuple[str, ...]:
+        """The intents that are let go together: those of a group, else one alone."""
+        group = self._groups.of(intent_id)
+        if group is None:
+            return (intent_id,)
+        return tuple(name for name in group.intent_ids if self._groups.of(name) is group)
+
+    def _note_ended(self, intent_id: str) -> None:
+        """Note whether an intent, with those of its group, is over."""
+        unit = self._unit(intent_id)
+        if any(name in self._indexes.live or name not in self._records for name in unit):
+            for name in unit:
+                self._ended.drop(name)
+            return
+        position = max(self._heard[name] for name in unit)
+        for name in unit:
+            self._ended.note(name, position)
+
     def digest(self) -> str:
         """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
         digest = hashlib.sha256()
@@ -432,7 +485,7 @@ class Folded:
             self._storms.held(), self._trades_cursor_ns, self._confirmed, self._balances_at_ns, self._ledger,
             self._findings.all(), self._transfer_keys, self._exposures.last_prices, self._recorded_limits,
             self._reference.symbols(), self._reference.assets(), self._groups.by_id, self._heartbeats,
-            [*self._externals.entries.values()],
+            [*self._externals.entries.values()], self._let_go,
         )  # fmt: skip
         for item in held:
             digest.update(f"{canonical(item)}\n".encode())

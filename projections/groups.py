@@ -36,6 +36,13 @@ class Groups:
         self.by_id.update((group.group_id, group) for group in groups)
         self._of.update(members)
 
+    def drop(self, group: Group) -> None:
+        """All of a group is let go."""
+        del self.by_id[group.group_id]
+        for intent_id in group.intent_ids:
+            if self._of.get(intent_id) == group.group_id:
+                del self._of[intent_id]
+
     def apply(self, group_id: str, event: events.BaseEvent) -> None:
         """An event of a group's stream."""
         if isinstance(event, events.GroupCreated):

@@ -19,8 +19,8 @@ class Indexes:
     def __init__(self) -> None:
         self.created: dict[str, int] = {}
         """Intents that exist, in order of creation; the value is the position of that."""
-        self.with_order: dict[str, None] = {}
-        """Intents that have an order state, in order of its creation."""
+        self.with_order: dict[str, int] = {}
+        """Intents that have an order state; the value is the position of its creation."""
         self.by_symbol: dict[str, dict[str, None]] = {}
         self.by_group: dict[str, dict[str, None]] = {}
         self.live: dict[str, None] = {}
@@ -37,7 +37,7 @@ class Indexes:
         if after.intent is not before.intent:
             self._note_intent(before, after, event.position)
         if after.has_order and not before.has_order:
-            self.with_order[after.intent_id] = None
+            self.with_order[after.intent_id] = event.position
         elif before.has_order and not after.has_order:
             self.with_order.pop(after.intent_id, None)
         if isinstance(event, events.AttemptStarted):
@@ -96,9 +96,51 @@ class Indexes:
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
 
+    def in_order(self, positions: dict[str, int]) -> list[str]:
+        """Intents by position."""
+        return sorted(positions, key=positions.__getitem__)
+
+    def forget(self, record: Record) -> None:
+        """An intent that is over is let go."""
+        intent_id = record.intent_id
+        self.created.pop(intent_id, None)
+        self.with_order.pop(intent_id, None)
+        if record.intent is not None:
+            drop(self.by_symbol, record.intent.order.symbol_id, intent_id)
+            drop(self.by_group, record.intent.group_id, intent_id)
+        for index, names in (
+            (self.by_client_order_id, client_ids(record)),
+            (self.by_exchange_order_id, venue_ids(record)),
+        ):
+            for name in names:
+                if index.get(name) == intent_id:
+                    del index[name]
+
+    def take_over(self, other: Indexes, record: Record) -> None:
+        """An intent that was let go is back, as another index has it."""
+        intent_id = record.intent_id
+        if record.intent is not None:
+            self.created[intent_id] = other.created[intent_id]
+            self.file(record.intent)
+        if intent_id in other.with_order:
+            self.with_order[intent_id] = other.with_order[intent_id]
+        self.by_client_order_id.update(dict.fromkeys(client_ids(record), intent_id))
+        self.by_exchange_order_id.update(dict.fromkeys(venue_ids(record), intent_id))
+
     def live_in_order(self) -> list[str]:
         """Those to watch, in order of creation; first those that no longer exist, or do not yet."""
         return sorted(self.live, key=lambda intent_id: self.created.get(intent_id, 0))
+
+
+def client_ids(record: Record) -> set[str]:
+    """Every client order id that an intent's requests and orders ever had."""
+    sent = (name for name, _ in (*record.sends, *record.targets))
+    return {*sent, *(name for facts in record.orders for name in facts.client_order_ids if name)}
+
+
+def venue_ids(record: Record) -> set[str]:
+    """Every id that the venue gave to its orders."""
+    return {facts.exchange_order_id for facts in record.orders if facts.exchange_order_id}
 
 
 def symbol_at_venue(record: Record) -> str | None:

@@ -13,6 +13,7 @@ from kernel.groups import Group
 from kernel.models import Finding
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.silence import Heartbeat
+from projections.ended import Keeping
 from projections.external import Entry
 from projections.ledger import Ledger
 
@@ -21,11 +22,21 @@ Recent = dict[str, dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True)
+class LetGo:
+    """What is over and no longer held."""
+
+    intents: int = 0
+    """How often one was let go."""
+    digest: str = ""
+    """Running SHA-256 over what was known of each, in hex."""
+
+
+@dataclass(frozen=True)
 class IndexParts:
     """Where things are, as far as the records do not tell."""
 
     created: dict[str, int]
-    with_order: list[str]
+    with_order: dict[str, int]
     live: list[str]
     open_in: dict[str, str]
     by_client_order_id: dict[str, str]
@@ -60,3 +71,6 @@ class Parts:
     externals: list[Entry]
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
+    keeping: Keeping
+    heard: dict[str, int]
+    let_go: LetGo

@@ -8,6 +8,7 @@ depends on the batch, never on how much is live.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -22,41 +23,131 @@ from kernel.models import (
     LookScope,
 )
 from kernel.silence import HeartbeatEvent
-from kernel.state import Applied
+from kernel.state import Applied, joined
 from projections import diff, ledger
+from projections.digest import canonical
+from projections.ended import Keeping
 from projections.external import opposite
 from projections.folded import Folded
+from projections.parts import LetGo
+
+PAST_MAX = 1_000
+"""Intents that were let go and can be told of, at most."""
 
 
 class State(Folded):
     """Everything folded so far, and how the next event changes it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, keeping: Keeping | None = None) -> None:
+        super().__init__(keeping)
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
         self._serial = count()
         self._problem: BaseException | None = None
         """What ended the reader."""
 
     # ------------------------------------------------------------------------------------------------------- folding
-    def apply(self, batch: Sequence[events.BaseEvent]) -> Applied:
-        """Fold a batch whose first position follows `position`; `IntegrityError` for any other."""
+    def apply(self, batch: Sequence[events.BaseEvent], recalled: Sequence[events.BaseEvent] = ()) -> Applied:
+        """Fold a batch whose first position follows `position`; `IntegrityError` for any other.
+
+        What the batch names and is not in memory (`missing`) has to be handed over: all that was recorded of it up to
+        `position`, in order. A batch that goes on beyond a position where something is let go may need `parts_of`.
+        """
+        if recalled:
+            self._take_back(recalled)
+        return joined([self._apply_part(part) for part in self.parts_of(batch)])
+
+    def parts_of(self, batch: Sequence[events.BaseEvent]) -> Iterator[Sequence[events.BaseEvent]]:
+        """A batch, cut where something may be let go."""
+        while batch:
+            count = self.keeping.end_of_part(batch[0].position) - batch[0].position + 1
+            yield batch[:count]
+            batch = batch[count:]
+
+    def missing(self, part: Sequence[events.BaseEvent]) -> frozenset[str]:
+        """Streams that a part of a batch goes on with, and that are not in memory."""
+        if not self._let_go.intents:
+            return frozenset()
+        begun: set[str] = set()
+        found = set()
+        for event in part:
+            if event.version == 1:
+                begun.add(event.stream_id)
+            elif event.stream_id not in begun and self._is_let_go(event.stream_id):
+                found.add(event.stream_id)
+        return frozenset(found)
+
+    def _is_let_go(self, stream_id: str) -> bool:
+        if stream_id.startswith(events.INTENT_STREAM_PREFIX):
+            return stream_id.removeprefix(events.INTENT_STREAM_PREFIX) not in self._records
+        if stream_id.startswith(events.GROUP_STREAM_PREFIX):
+            return stream_id.removeprefix(events.GROUP_STREAM_PREFIX) not in self._groups.by_id
+        return False
+
+    def _apply_part(self, part: Sequence[events.BaseEvent]) -> Applied:
+        if missing := self.missing(part):
+            raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
         touched: dict[str, None] = {}
-        for event in batch:
-            envelope = event.envelope
-            if envelope.position != self._position + 1:
-                raise IntegrityError(f"an event of position {envelope.position} came", position=self._position + 1)
-            self._position = envelope.position
-            stream_id = envelope.stream_id
-            if stream_id.startswith(events.INTENT_STREAM_PREFIX):
-                self._apply_to_intent(stream_id.removeprefix(events.INTENT_STREAM_PREFIX), event, touched)
-            elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
-                self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
-            elif (fold := FOLDS.get(type(event))) is not None:
-                fold(self, event)
+        for event in part:
+            if event.position != self._position + 1:
+                raise IntegrityError(f"an event of position {event.position} came", position=self._position + 1)
+            self._fold(event, touched)
+            self._position = event.position
         self._wake()
         differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
+        if self._position % self.keeping.every_positions == 0:
+            self._let_go_of_ended()
         return Applied(tuple(touched), differing)
+
+    def _fold(self, event: events.BaseEvent, touched: dict[str, None]) -> None:
+        stream_id = event.stream_id
+        if stream_id.startswith(events.INTENT_STREAM_PREFIX):
+            self._apply_to_intent(stream_id.removeprefix(events.INTENT_STREAM_PREFIX), event, touched)
+        elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
+            self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
+        elif (fold := FOLDS.get(type(event))) is not None:
+            fold(self, event)
+
+    # ------------------------------------------------------------------------------------------- letting go, and back
+    def _let_go_of_ended(self) -> None:
+        """Let go of what is over, but for the newest."""
+        while (oldest := self._ended.oldest_beyond(self.keeping.intents_max)) is not None:
+            unit, group = self._unit(oldest), self._groups.of(oldest)
+            for intent_id in unit:
+                self._forget(self._records[intent_id])
+            if group is not None:
+                self._groups.drop(group)
+
+    def _forget(self, record: Record) -> None:
+        intent_id = record.intent_id
+        digest = hashlib.sha256(f"{self._let_go.digest}\n{canonical(record)}".encode()).hexdigest()
+        self._let_go = LetGo(self._let_go.intents + 1, digest)
+        for held in (self._records, self._heard, self._shown):
+            held.pop(intent_id, None)
+        self._indexes.forget(record)
+        self._exposures.forget(intent_id)
+        self._ended.drop(intent_id)
+
+    def _take_back(self, recalled: Sequence[events.BaseEvent]) -> None:
+        """Hold again what was let go: exactly as it was."""
+        past = folded_alone(recalled)
+        for intent_id, record in past._records.items():
+            self._past.pop(intent_id, None)
+            self._records[intent_id] = record
+            self._heard[intent_id] = past._heard[intent_id]
+            self._indexes.take_over(past._indexes, record)
+        self._groups.restore(past._groups.by_id.values(), past._groups.members())
+        for intent_id in past._records:
+            self._note_ended(intent_id)
+
+    def remember(self, recalled: Sequence[events.BaseEvent]) -> None:
+        """Be able to tell of what was let go, without holding it again: for who asks now. `recalled` as in `apply`."""
+        past = folded_alone(recalled)
+        fresh = {name: record for name, record in past._records.items() if name not in self._records}
+        self._past = dict([*self._past.items(), *fresh.items()][-PAST_MAX:])
+        for name in fresh:
+            self._shown.pop(name, None)
+        groups = {name: group for name, group in past._groups.by_id.items() if name not in self._groups.by_id}
+        self._past_groups.restore(groups.values(), {k: v for k, v in past._groups.members().items() if v in groups})
 
     def _with_followers(self, touched: dict[str, None]) -> Iterator[str]:
         """Each intent that a batch touched; and of a group, those that its leader releases, where that begins or ends to
@@ -77,6 +168,7 @@ class State(Folded):
         differs = self._differs(intent_id)
         self._indexes.set_live(record, differs=differs or self.is_held(intent_id))
         self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
+        self._note_ended(intent_id)
         return differs
 
     def _differs(self, intent_id: str) -> bool:
@@ -89,6 +181,7 @@ class State(Folded):
         before = self.record(intent_id)
         after = evolve(before, event)
         self._records[intent_id] = after
+        self._heard[intent_id] = event.position
         self._shown.pop(intent_id, None)
         touched[intent_id] = None
         self._indexes.note(before, after, event)
@@ -228,6 +321,15 @@ class State(Folded):
             _, _, waiter = heapq.heappop(self._waiters)
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def folded_alone(recalled: Sequence[events.BaseEvent]) -> State:
+    """What a few streams come to by themselves; only what is known of their intents and groups is of use."""
+    state = State()
+    touched: dict[str, None] = {}
+    for event in recalled:
+        state._fold(event, touched)
+    return state
 
 
 def is_trade_before(event: events.BaseEvent, instant_ns: int) -> bool:

@@ -26,6 +26,7 @@ from kernel.lifecycle import (
 )
 from kernel.log import EventLog
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
+from kernel.recalling import ensure, fold_on, owner
 from kernel.stores import ActualStateStore, IntentStateStore
 from projections.state import State
 
@@ -64,6 +65,7 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
         await self._write(intent.intent_id, CreateIntent(intent))
 
     async def get_intent(self, intent_id: str) -> OrderIntent:
+        await ensure(self.log, self.state, intent_id)
         if (intent := self.state.intent(intent_id)) is None:
             raise NotFoundError(f"intent {intent_id} not found")
         return intent
@@ -94,12 +96,15 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         await self._write(state.intent_id, CreateState(state, self._clock.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
+        await ensure(self.log, self.state, intent_id)
         if (found := self.state.order_state(intent_id)) is None:
             raise NotFoundError(f"order state for intent {intent_id} not found")
         return found
 
     async def get_order_state_by_exchange_id(self, exchange_order_id: str) -> OrderState:
-        intent_id = self.state.intent_id_of(exchange_order_id=exchange_order_id)
+        intent_id = await owner(self.log, self.state, exchange_order_id=exchange_order_id)
+        if intent_id is not None:
+            await ensure(self.log, self.state, intent_id)
         found = self.state.order_state(intent_id) if intent_id is not None else None
         if found is None or not names(found, exchange_order_id):
             raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
@@ -153,7 +158,7 @@ async def following(log: EventLog, state: State, on_batch: Callable[[], None] | 
     async def read() -> None:
         try:
             async for batch in log.tail(state.position):
-                state.apply(batch)
+                await fold_on(log, state, batch)
                 if on_batch is not None:
                     on_batch()
         except Exception as problem:

@@ -15,6 +15,7 @@ from kernel.log import hashing, open_log
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.opening import exchange_at
 from kernel.log.records import event_of
+from kernel.recalling import fold_on
 from projections.state import State
 
 Progress = Callable[[int, int], None]
@@ -93,7 +94,7 @@ async def fold(
     with the first position that can't be folded.
     """
     async for rows in checked_pages(log, after=state.position, upto=upto, chain=chain, progress=progress):
-        state.apply([event_of(row) for row in rows])
+        await fold_on(log, state, [event_of(row) for row in rows])
     return state
 
 

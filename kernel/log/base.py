@@ -152,6 +152,13 @@ class EventLog(ABC):
         """The decoded events of one stream after a version."""
 
     @abstractmethod
+    async def intent_id_of(
+        self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
+    ) -> str | None:
+        """The intent that was recorded with one of these ids up to a position: the client order id of something that was
+        sent for it, or the venue's id of one of its orders. The venue's id decides where both are known."""
+
+    @abstractmethod
     async def head(self) -> Head:
         """The end of the log now."""
 

@@ -7,6 +7,7 @@ virtual clock can drive it. Log objects over one `MemoryRecorder` are like proce
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -19,7 +20,7 @@ from kernel.errors import KernelError
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, decide
 from kernel.log.feed import Feed, call_on
-from kernel.log.recorder import EMPTY_HEAD, Identity, LogRecorder, Query, Sources
+from kernel.log.recorder import EMPTY_HEAD, NAMING_TOPICS, Identity, LogRecorder, Query, Sources
 from kernel.log.records import Command, Row, prepare, this_process
 from kernel.log.stored import StoredLog
 
@@ -93,6 +94,15 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         if query.limit is not None and not query.topics and not query.descending:
             return self.rows[start : start + query.limit]
         return self.rows[start:]
+
+    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+        """See `LogRecorder.stream_with`."""
+        told = f'"{field}":{json.dumps(value)}'.encode()
+        with self._database_lock:
+            for row in reversed(self.rows[:upto]):
+                if row[3] in NAMING_TOPICS[field] and told in row[9] and json.loads(row[9]).get(field) == value:
+                    return row[1]
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""

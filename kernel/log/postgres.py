@@ -24,6 +24,7 @@ from psycopg.sql import Composed
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
+from kernel.events import canonical_json
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, Outcome, decide
@@ -332,6 +333,12 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         statement, values = postgres_tables.select_rows(self.sql.rows, query)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
+
+    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+        """See `LogRecorder.stream_with`."""
+        written = canonical_json(value).decode()[1:-1]
+        row = self.datastore.read(lambda c: c.execute(self.sql.naming[field], (written, upto)).fetchone())
+        return None if row is None else str(row[0])
 
     def close(self) -> None:
         """See `LogRecorder.close`."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from kernel.log.recorder import Query
+from kernel.log.recorder import NAMING_TOPICS, Query
 from kernel.log.records import COLUMNS
 
 CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -44,6 +44,15 @@ EXCHANGES = """
 """
 """Exchange ids by the schemas of their logs."""
 
+NAMED: Final[dict[str, str]] = {
+    field: r"""substring(state from '"FIELD":"((?:[^"\\]|\\.)*)"')""".replace("FIELD", field) for field in NAMING_TOPICS
+}
+"""What an event names, as it is written: no JSON is parsed, as what somebody else wrote may be none."""
+NAMING: Final[dict[str, str]] = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ")" for field, topics in NAMING_TOPICS.items()
+}
+"""Which rows may name something; the index and the question must say so alike."""
+
 CREATE: Final[tuple[str, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {schema}.log (
@@ -62,6 +71,10 @@ CREATE: Final[tuple[str, ...]] = (
     )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON {schema}.log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON {schema}.log (command_id) WHERE command_index = 0",
+    *(
+        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON {{schema}}.log (({NAMED[field]})) WHERE {NAMING[field]}"
+        for field in NAMING_TOPICS
+    ),
     """CREATE TABLE IF NOT EXISTS {schema}.log_head (
         id int PRIMARY KEY CHECK (id = 1),
         position bigint NOT NULL,
@@ -154,6 +167,7 @@ class Statements:
     append: Composed
     listen: Composed
     rows: Composed
+    naming: dict[str, Composed]
 
 
 def statements(schema: str) -> Statements:
@@ -178,6 +192,13 @@ def statements(schema: str) -> Statements:
         append=composed(APPEND),
         listen=SQL("LISTEN {}").format(Identifier(schema)),
         rows=composed("SELECT " + ", ".join(COLUMNS) + " FROM {schema}.log"),
+        naming={
+            field: composed(
+                f"SELECT stream_id FROM {{schema}}.log WHERE {NAMED[field]} = %s AND {NAMING[field]} "
+                "AND position <= %s ORDER BY position DESC LIMIT 1"
+            )
+            for field in NAMING_TOPICS
+        },
     )
 
 

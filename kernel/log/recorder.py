@@ -17,6 +17,7 @@ from uuid import UUID
 from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
 from eventsourcing.persistence import IntegrityError as RecordedAlready
 
+from kernel import events
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import IntegrityError
 from kernel.events import canonical_json
@@ -30,6 +31,25 @@ LAYOUT_VERSION = 1
 """Version of the tables. A higher one in the database was made by newer code."""
 LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
+
+
+NAMING_TOPICS = {
+    "client_order_id": (events.AttemptStarted.topic,),
+    "exchange_order_id": tuple(
+        report.topic
+        for report in (
+            events.OrderAccepted,
+            events.OrderCanceled,
+            events.OrderExpired,
+            events.OrderFilled,
+            events.OrderModified,
+            events.OrderRejected,
+            events.OrderStateObserved,
+            events.OrderTriggered,
+        )
+    ),
+}
+"""Which events are looked through for an id: those that can be the first to name it."""
 
 
 class RowRefused(Exception):
@@ -125,6 +145,11 @@ class LogRecorder(ApplicationRecorder):
     @abstractmethod
     def select(self, query: Query) -> list[StoredRow]:
         """The rows asked for."""
+
+    @abstractmethod
+    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+        """The intent's stream that names a venue order, or that something was sent for under a client order id: `field` is
+        `exchange_order_id` or `client_order_id`. Of several the newest, up to a position; None without one."""
 
     @abstractmethod
     def close(self) -> None:

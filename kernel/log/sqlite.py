@@ -29,7 +29,16 @@ from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, decide
 from kernel.log.recall import Recall, has_refusals, streams_of
-from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
+from kernel.log.recorder import (
+    EMPTY_HEAD,
+    LAYOUT_VERSION,
+    NAMING_TOPICS,
+    Identity,
+    Query,
+    RowRefused,
+    Sources,
+    TableRecorder,
+)
 from kernel.log.records import COLUMNS, Command, this_process
 from kernel.log.threaded import ThreadedLog
 
@@ -38,6 +47,11 @@ BUSY_TIMEOUT_S = 10
 CACHED_STATEMENTS = 128
 SYNCHRONOUS_FULL = 2
 
+NAMED = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
+    for field, topics in NAMING_TOPICS.items()
+}
+"""Which rows may name an id; the index and the question must say so alike."""
 CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS log (
         position INTEGER PRIMARY KEY,
@@ -55,6 +69,10 @@ CREATE_TABLES = (
     ) STRICT""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON log (command_id) WHERE command_index = 0",
+    *(
+        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON log (json_extract(state, '$.{field}')) WHERE {NAMED[field]}"
+        for field in NAMING_TOPICS
+    ),
     """CREATE TABLE IF NOT EXISTS log_head (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         position INTEGER NOT NULL,
@@ -87,6 +105,11 @@ INSERT_ROWS = {size: "INSERT INTO log VALUES " + ", ".join([ROW] * size) for siz
 UPSERT = " ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
 UPSERT_STREAMS = {size: "INSERT INTO log_stream VALUES " + ", ".join(["(?, ?)"] * size) + UPSERT for size in CHUNKS}
 SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
+SELECT_NAMING = {
+    field: f"SELECT stream_id FROM log WHERE json_extract(state, '$.{field}') = ? AND {NAMED[field]} "
+    "AND position <= ? ORDER BY position DESC LIMIT 1"
+    for field in NAMING_TOPICS
+}
 SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
 SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_id <> ? ORDER BY position LIMIT 1"
 SELECT_ROWS = (
@@ -287,6 +310,12 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         statement, values = _select_statement(query)
         with self._reading() as connection:
             return [StoredRow(*row) for row in connection.execute(statement, values)]
+
+    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+        """See `LogRecorder.stream_with`."""
+        with self._reading() as connection:
+            found = connection.execute(SELECT_NAMING[field], (value, upto)).fetchone()
+        return None if found is None else str(found[0])
 
     def close(self) -> None:
         """See `LogRecorder.close`."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from kernel.errors import IntegrityError, LogUnavailableError
-from kernel.events import BaseEvent
+from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch
@@ -82,6 +82,18 @@ class StoredLog(EventLog):
                 return
             after = rows[-1].position
             yield rows
+
+    async def intent_id_of(
+        self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
+    ) -> str | None:
+        """See `EventLog.intent_id_of`."""
+        self._ensure_open()
+        for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
+            if value:
+                found = await self._call(partial(self._recorder.stream_with, field, value, upto=upto))
+                if found is not None:
+                    return found.removeprefix(INTENT_STREAM_PREFIX)
+        return None
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""
