@@ -18,6 +18,7 @@ from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, TimeInForce
+from kernel.recalling import ensure, fold_on
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
@@ -95,7 +96,7 @@ class Player:
             self._happen(op)
         await self._quiet()
         await self._folded()
-        self._account()
+        await self._account()
         await self._bury()
         if self.loop.errors:
             world.audit.problem(3, f"an exception nobody looked at: {self.loop.errors[0]}")
@@ -373,20 +374,22 @@ class Player:
                 found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
         return tuple(found)
 
-    def _account(self) -> None:
+    async def _account(self) -> None:
         """What the auditor makes of the end."""
         world = self.world
         leader = self._leader()
         if leader is None:
             world.audit.problem(3, "nobody leads at the end")
             return
-        state = leader.kernel.state
-        read = [shown(intent.intent_id, order) for intent in state.intents()
-                if (order := state.order_state(intent.intent_id)) is not None]  # fmt: skip
+        state, known = leader.kernel.state, world.audit.intents
+        for intent_id in known:
+            await ensure(leader.log, state, intent_id)
+        read = [shown(intent_id, order) for intent_id in known
+                if state.intent(intent_id) is not None and (order := state.order_state(intent_id)) is not None]  # fmt: skip
         world.audit.finish(world.exchange.engine.truth(), read)
         world.audit.positions({item.symbol_id: item.quantity for item in state.positions()})
-        rebuilt = State()
-        rebuilt.apply([event_of(StoredRow(*row)) for row in world.recorder.rows])
+        rebuilt = State(world.keeping)
+        await fold_on(leader.log, rebuilt, [event_of(StoredRow(*row)) for row in world.recorder.rows])
         alive = {item.label: item.kernel.state.digest() for item in world.alive}
         world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
         for watcher in self._watchers():

@@ -48,6 +48,8 @@ from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from kernel.venues.paper_engine import order_truth
 from kernel.venues.paper_exchange import PaperExchange
 from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from projections import State
+from projections.ended import Keeping
 from replay.recovery import build_kernel
 from tests.simulation.auditor import Auditor
 from tests.simulation.loop import Steps, VirtualLoop
@@ -333,6 +335,7 @@ class Process:
             ids=SeededIds(chance.getrandbits(32)),
             settings=world.settings,
             actor="strategy:sim",
+            state=State(world.keeping),
         )
 
     def reached(self, point: str) -> None:
@@ -378,6 +381,8 @@ class World:
         self.clock = LoopClock()
         self.began_ns = self.clock.now_ns()
         self.chance = random.Random(f"{plan.seed}/world")
+        self.keeping = SHORT_MEMORY if plan.seed % 3 == 0 else Keeping()
+        """How much of what is over the kernels hold: in a third of the worlds next to nothing."""
         self.lines: list[str] = []
         self._trace = trace
         self.quiet = False
@@ -520,6 +525,10 @@ def settings_of(plan: Plan) -> KernelSettings:
         stop_timeout_s=3.0,
         limits=limits_of(plan),
     )
+
+
+SHORT_MEMORY = Keeping(intents_max=3, every_positions=10)
+"""So little that most of what a run is about is let go again and again, and read back."""
 
 
 def rate_limits(rate: str) -> tuple[RateLimit, ...]:
