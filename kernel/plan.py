@@ -279,9 +279,15 @@ def plan_submit(
         return Wait(None, f"the market {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
-    if violations and held:
+    if violations and held and all(is_mended_by_more(item, left, symbol) for item in violations):
         return Wait(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
     return Refuse(left, tuple(violations)) if violations else Submit(left)
+
+
+def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
+    """Whether a larger quantity on the same terms may be what the market takes."""
+    too_small = violation.constraint == "quantity range" and order.quantity < symbol.min_quantity
+    return too_small or violation.constraint in ("lot_size", "min_notional")
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:

@@ -218,6 +218,25 @@ def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
     assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, held=True, **IN_PLACE), Amend)
 
 
+@pytest.mark.parametrize(
+    ("changed", "waits"),
+    [
+        ({"min_quantity": 3}, True),
+        ({"lot_size": 3}, True),
+        ({"min_notional": 10**6}, True),
+        ({"tick_size": 7}, False),
+        ({"max_quantity": 1}, False),
+        ({"tick_size": 7, "min_quantity": 3}, False),
+    ],
+)
+def test_only_what_is_too_small_waits_for_its_group(changed: dict[str, int], waits: bool) -> None:
+    """What a larger quantity would mend waits while the group may release more; anything else is refused at once."""
+    market = SYMBOL.model_copy(update=changed)
+    action = plan(an_intent(2), None, now_ns=0, held=True, symbol=market)
+    assert isinstance(action, Wait if waits else Refuse)
+    assert isinstance(plan(an_intent(2), None, now_ns=0, symbol=market), Refuse)
+
+
 def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
     """Also while it backs off, where less may work; for more, the order stays until then."""
     refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
