@@ -16,6 +16,7 @@ from kernel.log import EventLog
 from kernel.log.opening import sqlite_path
 from projections import checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
+from projections.ended import Keeping
 from projections.state import State
 from replay.folding import chain_at
 
@@ -36,20 +37,26 @@ def checkpoint_files(log: EventLog, directory: str | Path | None = None) -> Chec
     return CheckpointFiles(Path(cache).expanduser() / "exchange-kernel", log.log_id)
 
 
-async def restored_state(log: EventLog, files: CheckpointFiles | None, *, upto: int | None = None) -> State:
+async def restored_state(
+    log: EventLog, files: CheckpointFiles | None, *, upto: int | None = None, keeping: Keeping | None = None
+) -> State:
     """The state of the newest checkpoint at or before a position (default: the head) that can be used; a new state without
     one. What is left of the log is still to be folded."""
+    fresh = State(keeping)
     if files is None:
-        return State()
+        return fresh
     end = (await log.head()).position if upto is None else upto
     for path, header in files.usable(upto=end):
         try:
             if (await chain_at(log, header.position)).hex() != header.chain_hash:
                 raise CheckpointError("the log has another chain hash at its position")
-            return await asyncio.to_thread(checkpoint.read, path)
+            state = await asyncio.to_thread(checkpoint.read, path)
+            if state.keeping != fresh.keeping:
+                raise CheckpointError(f"it was folded with {state.keeping}")
+            return state
         except (CheckpointError, IntegrityError, OSError) as problem:
             logger.warning("the checkpoint %s is passed over: %s", path, problem)
-    return State()
+    return fresh
 
 
 class CheckpointKeeper:

@@ -19,6 +19,7 @@ from kernel.log import EventLog, open_log
 from kernel.metrics import Metrics
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
+from projections.ended import Keeping
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
@@ -41,11 +42,13 @@ async def open_kernel(
     metrics: Metrics | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every_events: int = CHECKPOINT_EVERY_EVENTS,
+    keeping: Keeping | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
 
     What is folded begins with the newest checkpoint that can be used (see `checkpoint_files` for where they are), and one
-    is written each `checkpoint_every_events`; 0: none is read or written.
+    is written each `checkpoint_every_events`; 0: none is read or written. `keeping` says how much of what is over stays in
+    memory; the rest is read back from the log when it is named.
 
     `log` is a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`), opened here and closed on leaving, or an open
     log, which stays open. It does not wait until the kernel acts: `await kernel.wait_ready()`. Without a venue the kernel
@@ -59,7 +62,7 @@ async def open_kernel(
     opened = opened_log(log, exchange_id, clock=clock, ids=ids)
     try:
         files = checkpoint_files(opened, checkpoint_dir) if checkpoint_every_events else None
-        state = await restored_state(opened, files)
+        state = await restored_state(opened, files, keeping=keeping)
         kernel = build_kernel(
             opened,
             state=state,
@@ -76,7 +79,7 @@ async def open_kernel(
             keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
         try:
             await kernel.start()
-            async with keeping(keeper):
+            async with writing(keeper):
                 yield kernel
         finally:
             await kernel.stop()
@@ -86,7 +89,7 @@ async def open_kernel(
 
 
 @asynccontextmanager
-async def keeping(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
+async def writing(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
     """Write checkpoints for as long as the block runs, and at its end if one is due."""
     if keeper is None:
         yield

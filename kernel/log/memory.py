@@ -17,6 +17,7 @@ from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
 from kernel.clock import Clock
 from kernel.errors import KernelError
+from kernel.events import canonical_json
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, decide
 from kernel.log.feed import Feed, call_on
@@ -97,7 +98,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """See `LogRecorder.stream_with`."""
-        told = f'"{field}":{json.dumps(value)}'.encode()
+        told = f'"{field}":'.encode() + canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
                 if row[3] in NAMING_TOPICS[field] and told in row[9] and json.loads(row[9]).get(field) == value:
