@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -29,6 +28,7 @@ from kernel.log.base import EventLog, Head, StoredRow
 from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
 from kernel.settings import ns
+from replay.durable import write_whole
 from replay.notes import Note, note_files, note_name, read_note
 from replay.signed_notes import Checkpoint, SignerKey, origin_of, sign
 
@@ -175,21 +175,6 @@ def cut_off(size: int, head: Head) -> IntegrityError:
     return IntegrityError(text, position=head.position + 1)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """A file with a text, durable when this returns; killed in between, it is as it was before."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 class NoteKeeper:
     """Has a note written whenever one is due, as long as a kernel leads."""
 
@@ -262,8 +247,7 @@ class NoteKeeper:
 
 @asynccontextmanager
 async def noted(kernel: EventSourcedKernel, options: NoteOptions | None, *, clock: Clock) -> AsyncIterator[None]:
-    """Notes of what a kernel leads, as long as the block lasts. Its end stops the kernel, so that the last note has all that
-    it did."""
+    """Notes of what a kernel leads, while the block lasts. Its end stops the kernel: the last note has all that it did."""
     if options is None:
         yield
         return

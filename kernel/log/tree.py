@@ -2,8 +2,8 @@
 only grew.
 
 Called by what signs notes of the log and by what makes and checks proofs. Pure. A leaf hash as it is stored is one of
-RFC 6962 already, and the leaf of index i is that of position i + 1. Promises that memory grows with the logarithm of the log:
-leaves come one at a time, and are not kept.
+RFC 6962 already, and the leaf of index i is that of position i + 1. Promises that memory grows with the logarithm of the
+log: leaves come one at a time, and are not kept.
 
     root of none = SHA-256 of nothing      root of one = its leaf      node(left, right) = SHA-256(0x01, left, right)
     root of n    = node(root of the first k, root of the others), k the largest power of two below n
