@@ -1,12 +1,11 @@
-"""Notes of a log for tests: keys, the root by its definition, and a log rewritten behind its back as one who knows how would."""
+"""Notes of a log for tests: keys, the root by its definition, and a log cut off or rewritten by one who knows how."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from kernel.log import EventLog, StoredRow
-from kernel.log import hashing
+from kernel.log import EventLog, StoredRow, hashing
 from kernel.log.tree import EMPTY_ROOT, node
 from replay.notes import NoteBook
 from replay.noting import NoteOptions, NoteWriter

@@ -1,4 +1,4 @@
-"""Notes and keys in files: what is found in a directory, what is wrong with each, and which keys are taken and from where."""
+"""Notes and keys in files: what is found in a directory, what is wrong with each, and which keys are taken."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_key_comes_from_a_file_or_as_its_text(tmp_path: Path) -> None:
     path = tmp_path / "note.key"
     create_key(path, "x")
     assert [key.name for key in signer_keys([KEY.secret(), str(path)])] == [KEY.name, "x"]
-    with pytest.raises(NotFoundError, match="no key .*orderctl keys create"):
+    with pytest.raises(NotFoundError, match=r"no key .*orderctl keys create"):
         signer_keys([str(tmp_path / "nowhere")])
     path.write_text("not a key\n")
     with pytest.raises(ValidationError, match="no signer key"):
@@ -155,7 +155,7 @@ def test_no_key_is_made_where_the_list_is_none(tmp_path: Path) -> None:
     known = tmp_path / "shopping.list"
     known.write_text("milk\n")
     for trust in (known, tmp_path / "nowhere" / "trusted.keys"):
-        with pytest.raises(ValidationError, match="milk|can't be written"):
+        with pytest.raises(ValidationError, match=r"milk|can't be written"):
             create_key(tmp_path / "note.key", "x", trust=trust)
     assert not (tmp_path / "note.key").exists()
     assert known.read_text() == "milk\n"
