@@ -29,7 +29,7 @@ from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
 from kernel.settings import ns
 from replay.durable import write_whole
-from replay.notes import Note, note_files, note_name, read_note
+from replay.notes import Note, newest_file, note_name, read_note
 from replay.signed_notes import Checkpoint, SignerKey, origin_of, sign
 
 logger = logging.getLogger(__name__)
@@ -136,13 +136,13 @@ class NoteWriter:
 
     def _newest(self) -> Note | None:
         self._options.directory.mkdir(parents=True, exist_ok=True)
-        files = note_files(self._options.directory)
-        if not files:
+        file = newest_file(self._options.directory)
+        if file is None:
             return None
         try:
-            newest = read_note(files[-1], None)
+            newest = read_note(file, None)
         except ValidationError as problem:
-            raise ValidationError(f"{files[-1]}: {problem}") from problem
+            raise ValidationError(f"{file}: {problem}") from problem
         if newest.origin != self._origin:
             raise ValidationError(f"{newest.path} is of another log, {newest.origin}, not of {self._origin}")
         return newest

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.errors import AlreadyExistsError, NotFoundError, ValidationError
 from replay.note_keys import create_key, read_key, signer_keys, verifier_keys
-from replay.notes import NoteBook, note_name
+from replay.notes import NoteBook, covering_note, note_name, note_of
 from replay.signed_notes import Checkpoint, SignerKey, sign
 
 KEY = SignerKey.create("exchange-kernel/paper")
@@ -98,13 +98,27 @@ def test_the_shortest_log_that_covers_a_position(tmp_path: Path) -> None:
     """The first note at or after it; where there is none, how far they go is said."""
     for size in (10, 20):
         put(tmp_path, size)
-    book = read(tmp_path)
-    assert [book.covering(position).size for position in (1, 10, 11, 20)] == [10, 10, 20, 20]
+    trusted = {"keys": (KEY.verifier,), "origin": ORIGIN}
+    sizes = [covering_note(tmp_path, position, **trusted).size for position in (1, 10, 11, 20)]
+    assert sizes == [10, 10, 20, 20]
     with pytest.raises(NotFoundError, match="position 21: the newest one is of 20 events"):
-        book.covering(21)
-    assert book.of_size(20).size == 20
+        covering_note(tmp_path, 21, **trusted)
+    assert note_of(tmp_path, 20, **trusted).size == 20
     with pytest.raises(NotFoundError, match="no note of 15 events: the nearest are of 10, 20"):
-        book.of_size(15)
+        note_of(tmp_path, 15, **trusted)
+
+
+def test_a_bad_note_covers_nothing(tmp_path: Path) -> None:
+    """The next good one is taken; where there is none, what is wrong is said."""
+    put(tmp_path, 10, key=OTHER)
+    put(tmp_path, 15, origin="exchange-kernel/other/1")
+    trusted = {"keys": (KEY.verifier,), "origin": ORIGIN}
+    with pytest.raises(ValidationError, match=r"no note is good: .*unknown key.*another log"):
+        covering_note(tmp_path, 1, **trusted)
+    good = put(tmp_path, 20)
+    assert covering_note(tmp_path, 1, **trusted).path == good
+    with pytest.raises(ValidationError, match=r"no note is good: .*unknown key"):
+        note_of(tmp_path, 10, **trusted)
 
 
 def test_no_notes_are_not_found(tmp_path: Path) -> None:
