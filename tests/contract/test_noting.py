@@ -30,8 +30,8 @@ async def test_a_note_says_what_the_log_holds(backend: Backend, tmp_path: Path) 
         writer = NoteWriter(log, options(tmp_path))
         for count in (1, 4, 7):
             await grow(log, count)
-            await writer.write()
-            await writer.write()
+            assert await writer.write()
+            assert not await writer.write()
         rows = await rows_of(log)
         found = book(tmp_path)
         assert found.problems == ()
@@ -100,7 +100,9 @@ async def test_a_log_that_was_cut_off_gets_no_note(backend: Backend, tmp_path: P
         await cut(backend, log, 5)
     start_anew(tmp_path, kept=kept)
     async with backend.open() as log:
-        with pytest.raises(IntegrityError, match="newest note is of 8 events, and the log ends at 5") as caught:
+        with pytest.raises(
+            IntegrityError, match="had 8 events when it was read for a note, and now ends at 5"
+        ) as caught:
             await NoteWriter(log, options(tmp_path)).write()
         assert caught.value.position == 6
         await grow(log, 6)
@@ -138,6 +140,23 @@ async def test_a_log_rewritten_under_its_leader_gets_no_note(backend: Backend, t
         with pytest.raises(IntegrityError, match="does not follow"):
             await writer.write()
     assert sizes(tmp_path) == [4]
+
+
+async def test_a_log_cut_off_under_its_leader_gets_no_note(backend: Backend, tmp_path: Path) -> None:
+    """Also where its notes were taken away: what was read once is known."""
+    async with backend.open() as log:
+        writer = NoteWriter(log, options(tmp_path))
+        await grow(log, 7)
+        await writer.write()
+        await cut(backend, log, 5)
+    for note in note_files(tmp_path):
+        note.unlink()
+    async with backend.open() as log:
+        writer._log = log
+        writer.forget()
+        with pytest.raises(IntegrityError, match=r"had 8 events .* now ends at 5"):
+            await writer.write()
+    assert sizes(tmp_path) == []
 
 
 async def test_a_note_is_not_written_over(backend: Backend, tmp_path: Path) -> None:
