@@ -159,7 +159,7 @@ class NoteWriter:
             kept = json.loads((directory / FRONTIER).read_text(encoding="utf-8"))
             tree = Frontier(kept["size"], [bytes.fromhex(item) for item in kept["hashes"]])
             note = read_note(directory / note_name(tree.size), keys)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return Read(tree, note.chain_hash) if (note.origin, note.root) == (self._origin, tree.root()) else None
 

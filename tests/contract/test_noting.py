@@ -67,8 +67,13 @@ async def test_only_what_came_since_is_read(backend: Backend, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"size": 8}', '{"size": 8, "hashes": ["00"]}', '{"size": -1, "hashes": []}', None]
-)
+    "text",
+    [
+        "", "{", "[" * 100_000, "[]", '{"size": 8}', '{"size": 8, "hashes": ["00"]}', '{"size": -1, "hashes": []}',
+        '{"size": 8.0, "hashes": []}', '{"size": "8", "hashes": [""]}', '{"size": 8, "hashes": [8]}', None,
+    ],
+    ids=lambda text: str(text)[:30],
+)  # fmt: skip
 async def test_a_frontier_that_is_none_is_passed_over(backend: Backend, tmp_path: Path, text: str | None) -> None:
     """It is a cache: half a file, another size or another tree, and the log is read from its beginning."""
     async with backend.open() as log:
