@@ -23,6 +23,7 @@ from projections.ended import Keeping
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
+from replay.noting import NoteOptions, noted
 
 CHECKPOINT_EVERY_EVENTS = 10_000
 """How much is folded again at a start, at most: a fraction of a second."""
@@ -43,6 +44,7 @@ async def open_kernel(
     checkpoint_dir: str | Path | None = None,
     checkpoint_every_events: int = CHECKPOINT_EVERY_EVENTS,
     keeping: Keeping | None = None,
+    notes: NoteOptions | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
 
@@ -52,7 +54,7 @@ async def open_kernel(
 
     `log` is a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`), opened here and closed on leaving, or an open
     log, which stays open. It does not wait until the kernel acts: `await kernel.wait_ready()`. Without a venue the kernel
-    takes commands and answers queries, and never leads.
+    takes commands and answers queries, and never leads. With `notes`, signed notes of the log are written while it leads.
 
     Raises what `open_log` raises, and `IntegrityError` or `SchemaError` with the first bad position when the log can't be
     folded.
@@ -78,9 +80,10 @@ async def open_kernel(
         if files is not None:
             keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
         try:
-            await kernel.start()
-            async with writing(keeper):
-                yield kernel
+            async with noted(kernel, notes, clock=clock):
+                await kernel.start()
+                async with writing(keeper):
+                    yield kernel
         finally:
             await kernel.stop()
     finally:
