@@ -231,8 +231,10 @@ class Auditor(LogAudit):
         if kind == "cancel" and intent.desired != "CANCELED" and not ended:
             self.problem(5, f"cancel {intent_id} was acknowledged, is not in the log, and an order of it works")
 
-    def refused(self, *, intent_id: str) -> None:
-        """A strategy was told that its order failed."""
+    def refused(self, *, intent_id: str, generation: int) -> None:
+        """A strategy was told that its order failed, by a kernel that knew of no later generation."""
+        if self._intent(intent_id).generation > generation:
+            return  # it was changed meanwhile
         if any(send.kind == "AMEND" for send in self._intent(intent_id).sends):
             return  # what was refused is a change; the order may work as it was
         self._failed.add(intent_id)

@@ -139,10 +139,12 @@ class Player:
             await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
         except ExchangeError as problem:
             self.counts["refused"] += 1
-            if verb == "cancel" and (intent := process.kernel.state.intent(words[0])) is not None:
-                audit.too_late(intent_id=words[0], generation=intent.generation)
-            if verb in ("place", "group"):
-                audit.refused(intent_id=problem.intent_id or words[0])
+            intent_id = problem.intent_id or words[0]
+            intent = process.kernel.state.intent(intent_id)
+            if verb == "cancel" and intent is not None:
+                audit.too_late(intent_id=intent_id, generation=intent.generation)
+            if verb in ("place", "group") and intent is not None:
+                audit.refused(intent_id=intent_id, generation=intent.generation)
             self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")
         except KernelError as problem:
             self.counts[type(problem).__name__] += 1
