@@ -28,6 +28,7 @@ from replay.command_line import (
     Session,
     Target,
     Verbs,
+    as_of_option,
     complain,
     complete,
     intent_argument,
@@ -41,6 +42,7 @@ from replay.command_line import (
     target_of,
     target_options,
     with_kernel,
+    with_source,
 )
 from replay.verbs import VERBS
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from kernel import EventSourcedKernel
     from replay.applying import Step
     from replay.manifests import Manifest
+    from replay.past import Source
 
 T = TypeVar("T")
 SECTIONS = {
@@ -571,9 +574,12 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 @option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
 @option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
 @option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
+@as_of_option
 @output_option
 @target_options
-def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
+def get(
+    target: Target, words: tuple[str, ...], watch: bool, as_of: str | None, form: str, **filters: str | None
+) -> None:
     """List intents, orders, fills, positions, account, symbols, groups, findings or external (orders that are no intent's).
 
     TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find, ext), or TYPE/NAME. A fill is named by its
@@ -584,26 +590,30 @@ def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, 
       orderctl get orders -w
       orderctl get order/$ID -o json
       orderctl get fills --symbol BTCUSDT -o jsonl
+      orderctl get positions --as-of 2026-01-31T12:00:00Z
     """
     from replay import views
 
-    query = views.query_of(words, owner=owner, symbol_id=symbol)
+    if watch and as_of is not None:
+        raise click.UsageError("what was known at a point does not change: -w and --as-of exclude each other")
+    query = views.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
 
-    async def work(kernel: EventSourcedKernel) -> None:
-        if watch:
-            await show_watch(views.watch(kernel, query), form)
-        else:
-            show_listing(await views.listing(kernel, query), form)
+    async def listed(source: Source) -> None:
+        show_listing(await views.listing(source, query), form)
 
-    with_kernel(target, work)
+    if watch:
+        with_kernel(target, lambda kernel: show_watch(views.watch(kernel, query), form))
+    else:
+        with_source(target, as_of, listed)
 
 
 @cli.command()
 @click.argument("words", nargs=-1, required=True, metavar="[TYPE] NAME", shell_complete=complete_describe)
 @option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
         help="How many of the last events to show.")  # fmt: skip
+@as_of_option
 @target_options
-def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
+def describe(target: Target, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
     """Show all about one intent, one group, or an order that is no intent's (external/VENUE-ID).
 
     Wanted, what its group lets it be, actual, attempts, venue orders, findings, and the last events with their causes. Of a
@@ -614,10 +624,11 @@ def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
       orderctl describe $ID
       orderctl describe group exit-1
       orderctl describe external/1042
+      orderctl describe $ID --as-of 1200
     """
     from replay import describe as pages
 
-    with_kernel(target, lambda kernel: show_page(pages.page(kernel, words, events_max=events_max)))
+    with_source(target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)))
 
 
 async def show_page(text: Awaitable[str]) -> None:

@@ -55,6 +55,11 @@ WaitFor = Literal["ack", "recorded"]
 class EventSourcedKernel(KernelLife):
     """An exchange kernel whose only truth is its log."""
 
+    @property
+    def now_ns(self) -> int:
+        """The instant by this kernel's clock, in Unix nanoseconds."""
+        return self._clock.now_ns()
+
     # ---------------------------------------------------------------------------------------------------- commands
     async def place_order(
         self,
