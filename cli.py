@@ -362,25 +362,43 @@ def errors_are_two() -> Iterator[None]:
 
 @cli.command()
 @manifest_option
+@option("--from", "begin", metavar="POINT", help="Compare this position or instant of the log …")
+@option("--to", "end", metavar="POINT", help="… with this one. Default: now.")
 @output_option
 @target_options
-def diff(target: Target, files: tuple[str, ...], form: str) -> int:
-    """Compare manifests with intents (-f), or intents with the orders that are there.
+def diff(target: Target, files: tuple[str, ...], begin: str | None, end: str | None, form: str) -> int:
+    """Compare manifests with intents (-f), intents with the orders that are there, or two points of the log (--from).
 
     With -f a unified diff of what apply would change, without it a row for each intent that the kernel has to see to, with
-    why. Exit code 0: no difference, 1: differences, 2: an error, whatever it is.
+    why. Of two points, what appeared, changed (field by field) and went: intents, orders, positions, account, groups,
+    findings; a point is a position, or 2026-01-31T12:00:00Z. Exit code 0: no difference, 1: differences, 2: an error.
 
     \b
     Example:
       orderctl diff -f ladder.yaml
-      orderctl diff -o json
+      orderctl diff --from 1200 --to 1300 -o json
     """
+    if (begin is None and end is not None) or (begin is not None and files):
+        raise click.UsageError("--to needs --from, and neither goes with -f")
 
     async def work(kernel: EventSourcedKernel) -> int:
         return show_manifest_diff(kernel, read_manifests(files), form) if files else show_differences(kernel, form)
 
     with errors_are_two():
-        return with_kernel(target, work)
+        return with_kernel(target, work) if begin is None else show_point_diff(target, begin, end, form)
+
+
+def show_point_diff(target: Target, begin: str, end: str | None, form: str) -> int:
+    """Two points of the log; 1 when they differ."""
+    from replay import comparing, output
+    from replay.progress import progress_bar
+
+    with progress_bar("folding the log") as progress:
+        work = comparing.diff(target.log, begin, end, exchange_id=target.exchange, progress=progress)
+        found = asyncio.run(work)
+    say(f"from position {found.a} to {found.b}")
+    show(output.render(comparing.listing(found), output.Format(form)))
+    return 1 if found.changes else 0
 
 
 def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:

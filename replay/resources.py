@@ -249,7 +249,7 @@ POSITIONS = Resource(
 ACCOUNT = Resource(
     "account", frozenset({"account", "accounts", "acc"}),
     ("ASSET", "TOTAL", "LOCKED", "FREE", "AGE", "EVIDENCE", "OBSERVED"), 5,
-    lambda state: (Subject(item.exchange_id, item) for item in (state.account(),)), account_lines, frozenset(),
+    lambda state: (Subject(name, state.account()) for name in (state.exchange_id,) if name), account_lines, frozenset(),
 )  # fmt: skip
 SYMBOLS = Resource(
     "symbol", frozenset({"symbols", "symbol", "sym", "s"}),
