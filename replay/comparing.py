@@ -149,7 +149,7 @@ def dumped(record: Model | None) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------------------------------------------- fields
 def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
-    """The fields in which two values differ, those of their parts where both have some; what is somebody else's is whole."""
+    """The fields in which two values differ, of their parts where both have some; what is somebody else's is whole."""
     old, new = parts_of(before, path), parts_of(after, path)
     if old is not None and new is not None:
         for name in (*new, *(name for name in old if name not in new)):

@@ -2,5 +2,7 @@
 
 import click
 
-VERBS: tuple[click.Command, ...] = ()
+from replay.verbs.looking_back import history
+
+VERBS: tuple[click.Command, ...] = (history,)
 """All of them."""
