@@ -2,6 +2,7 @@
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
+`past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`) `progress` (of long work).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -18,11 +19,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.comparing import diff
+    from replay.histories import history
+    from replay.past import as_of
     from replay.recovery import open_kernel
 
-__all__ = ["connect", "open_kernel"]
+__all__ = ["as_of", "connect", "diff", "history", "open_kernel"]
 
-HOMES = {"connect": "replay.blocking", "open_kernel": "replay.recovery"}
+HOMES = {
+    "as_of": "replay.past",
+    "connect": "replay.blocking",
+    "diff": "replay.comparing",
+    "history": "replay.histories",
+    "open_kernel": "replay.recovery",
+}
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 
 if not TYPE_CHECKING:

@@ -131,7 +131,7 @@ def layout(history: History) -> Layout:
     for step in history.steps:
         y += 0.0 if step.since_ns is None else step_height(step.since_ns)
         rows.append(Row(step, lane_of(step.event), y))
-    height = y + ROW_H
+    height = math.ceil(y + ROW_H)
     at = {row.step.event.position: row.y for row in rows}
     bars = tuple(placed(history.attempts, at, height))
     return Layout(tuple(rows), bars, max((bar.column + 1 for bar in bars), default=0), height)
