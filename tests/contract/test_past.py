@@ -9,16 +9,19 @@ import pytest
 
 from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, ValidationError
+from kernel.log import LogSettings
 from kernel.log.base import EventLog
 from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from projections import State
-from replay import as_of, diff
+from replay import as_of, diff, history
 from replay.comparing import Change, StateDiff, field_changes, listing
 from replay.describe import page
 from replay.past import past_at
 from replay.views import listing as listed
 from replay.views import query_of
+from tests.commands import an_append
+from tests.contract.backends import Backend
 from tests.contract.bench import a_bench, bid, virtual_time
 from tests.recorded import log_over, played
 
@@ -202,6 +205,17 @@ async def test_what_differs_is_told_in_decimals() -> None:
         assert told["status.ord_status"] == ("NEW", "CANCELED")
         assert told["status.leaves_qty"] == ("0.00100000", "0.00000000")
         assert told["desired"] == ("WORKING", "CANCELED")
+
+
+async def test_every_backend_answers_alike(backend: Backend) -> None:
+    """A point, a comparison and a story of a log on each backend, found page by page."""
+    async with backend.open(settings=LogSettings(page_rows=2)) as log:
+        for _ in range(4):
+            await log.append(an_append("a"))
+        assert (await as_of(log, position=3)).position == 3
+        assert (await as_of(log)).digest() == (await as_of(log, time_ns=2**62)).digest()
+        assert (await diff(log, 5, 2)).changes == ()
+        assert [step.event.position for step in (await history(log, "a")).steps] == [2, 3, 4, 5]
 
 
 async def test_progress_is_of_the_whole(log: EventLog) -> None:
