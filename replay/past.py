@@ -14,7 +14,7 @@ from kernel.errors import ValidationError, Violation
 from kernel.log.base import EventLog
 from kernel.state import KernelState
 from projections.state import State
-from replay.folding import Progress, fold, instant_ns, opened, point, point_of, recorded_at
+from replay.folding import Progress, fold, instant_ns, is_position, opened, point, point_of, recorded_at
 from replay.output import utc
 
 
@@ -81,7 +81,7 @@ async def past_at(log: EventLog, text: str, *, clock: Clock | None = None, progr
     """
     position = await point_of(log, text)
     recorded_at_ns = await recorded_at(log, position) if position else 0
-    asked_ns = recorded_at_ns if text.isdecimal() else instant_ns(text)
+    asked_ns = recorded_at_ns if is_position(text) else instant_ns(text)
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
     if asked_ns > latest_ns:
         raise ValidationError("instant", [Violation("instant", "latest", f"{utc(latest_ns)}, now", text)])

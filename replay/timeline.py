@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.errors import NotFoundError
+from kernel.errors import NotFoundError, ValidationError, Violation
 from kernel.models import AttemptKind, AttemptOutcome
 from replay.event_text import order_terms
 from replay.histories import AttemptSpan, History, Part, Step
@@ -114,8 +114,14 @@ class Layout:
 
 
 def write(history: History, path: str) -> None:
-    """Write the page to a file, whole or not at all. `NotFoundError` where its directory is not there."""
+    """Write the page to a file, whole or not at all.
+
+    Raises `NotFoundError` where its directory is not there, `ValidationError` for a name that is no page's: a slip of the
+    finger must not write over a log.
+    """
     target = Path(path)
+    if target.suffix != ".html":
+        raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
     if not target.absolute().parent.is_dir():
         raise NotFoundError(f"there is no directory {target.parent}: create it first")
     partial = target.with_name(target.name + ".partial")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from kernel.clock import NS_PER_S
-from kernel.errors import NotFoundError
+from kernel.errors import NotFoundError, ValidationError
 from kernel.events import BaseEvent, Envelope, FindingRaised, IntentCreated, OrderFilled
 from kernel.log.memory import MemoryRecorder
 from kernel.models import AttemptKind, Evidence, ExecType, Finding, FindingKind
@@ -225,7 +225,8 @@ def test_words_are_cut_where_they_would_leave_their_lane(words: str, shown: str)
 
 
 def test_a_page_is_written_whole(tmp_path: Path) -> None:
-    """The file is the page and nothing else is left beside it; a directory that is not there is an error."""
+    """The file is the page and nothing else is left beside it; a directory that is not there, or a
+    name that is no page's, is an error."""
     story = told(a_finding(), at_ns=(1,))
     write(story, str(tmp_path / "story.html"))
 
@@ -233,3 +234,5 @@ def test_a_page_is_written_whole(tmp_path: Path) -> None:
     assert (tmp_path / "story.html").read_text(encoding="utf-8") == page(story)
     with pytest.raises(NotFoundError, match="no directory"):
         write(story, str(tmp_path / "nowhere" / "story.html"))
+    with pytest.raises(ValidationError, match=r"suffix is \.html, given .*kernel\.db"):
+        write(story, str(tmp_path / "kernel.db"))
