@@ -28,6 +28,7 @@ from replay.command_line import (
     Session,
     Target,
     Verbs,
+    as_of_option,
     complain,
     complete,
     intent_argument,
@@ -41,6 +42,7 @@ from replay.command_line import (
     target_of,
     target_options,
     with_kernel,
+    with_source,
 )
 from replay.verbs import VERBS
 
@@ -48,13 +50,14 @@ if TYPE_CHECKING:
     from kernel import EventSourcedKernel
     from replay.applying import Step
     from replay.manifests import Manifest
+    from replay.past import Source
 
 T = TypeVar("T")
 SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
     "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
-    "Replay": ("prove", "keys"),
+    "Replay": ("history", "prove", "keys"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
@@ -330,6 +333,7 @@ def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeo
         return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
 
     async def work(kernel: EventSourcedKernel) -> int:
+        await applying.recalled(kernel, manifests)
         steps = applying.steps_for(kernel, manifests)
         for line in applying.excess_lines(steps):
             say(line)
@@ -388,31 +392,52 @@ def errors_are_two() -> Iterator[None]:
 
 @cli.command()
 @manifest_option
+@option("--from", "begin", metavar="POINT", help="Compare this position or instant of the log …")
+@option("--to", "end", metavar="POINT", help="… with this one. Default: now.")
 @output_option
 @target_options
-def diff(target: Target, files: tuple[str, ...], form: str) -> int:
-    """Compare manifests with intents (-f), or intents with the orders that are there.
+def diff(target: Target, files: tuple[str, ...], begin: str | None, end: str | None, form: str) -> int:
+    """Compare manifests with intents (-f), intents with the orders that are there, or two points of the log (--from).
 
     With -f a unified diff of what apply would change, without it a row for each intent that the kernel has to see to, with
-    why. Exit code 0: no difference, 1: differences, 2: an error, whatever it is.
+    why. Of two points, what appeared, changed (field by field) and went: intents, orders, positions, account, groups,
+    findings; a point is a position, or 2026-01-31T12:00:00Z. Exit code 0: no difference, 1: differences, 2: an error.
 
     \b
     Example:
       orderctl diff -f ladder.yaml
-      orderctl diff -o json
+      orderctl diff --from 1200 --to 1300 -o json
     """
+    if (begin is None and end is not None) or (begin is not None and files):
+        raise click.UsageError("--to needs --from, and neither goes with -f")
 
     async def work(kernel: EventSourcedKernel) -> int:
-        return show_manifest_diff(kernel, read_manifests(files), form) if files else show_differences(kernel, form)
+        return (
+            await show_manifest_diff(kernel, read_manifests(files), form) if files else show_differences(kernel, form)
+        )
 
     with errors_are_two():
-        return with_kernel(target, work)
+        return with_kernel(target, work) if begin is None else show_point_diff(target, begin, end, form)
 
 
-def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
+def show_point_diff(target: Target, begin: str, end: str | None, form: str) -> int:
+    """Two points of the log; 1 when they differ."""
+    from replay import comparing, output
+    from replay.progress import progress_bar
+
+    with progress_bar("folding the log") as progress:
+        work = comparing.diff(target.log, begin, end, exchange_id=target.exchange, progress=progress)
+        found = asyncio.run(work)
+    say(f"from position {found.a} to {found.b}")
+    show(output.render(comparing.listing(found), output.Format(form)))
+    return 1 if found.changes else 0
+
+
+async def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
     """Manifests against intents; 1 when they differ. What stands in the way of applying is talk."""
     from replay import applying, differing
 
+    await applying.recalled(kernel, manifests)
     steps = applying.steps_for(kernel, manifests)
     found = differing.step_listing(kernel.state, steps)
     if form in ("table", "wide"):
@@ -600,9 +625,12 @@ def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, 
 @option("-w", "--watch", is_flag=True, help="Then go on, with every change.")
 @option("--owner", shell_complete=complete("owners"), help="Only of this strategy.")
 @option("--symbol", shell_complete=complete("symbol_ids"), help="Only of this symbol.")
+@as_of_option
 @output_option
 @target_options
-def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, symbol: str | None, form: str) -> None:
+def get(
+    target: Target, words: tuple[str, ...], watch: bool, as_of: str | None, form: str, **filters: str | None
+) -> None:
     """List intents, orders, fills, positions, account, symbols, groups, findings or external (orders that are no intent's).
 
     TYPE may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find, ext), or TYPE/NAME. A fill is named by its
@@ -613,26 +641,30 @@ def get(target: Target, words: tuple[str, ...], watch: bool, owner: str | None, 
       orderctl get orders -w
       orderctl get order/$ID -o json
       orderctl get fills --symbol BTCUSDT -o jsonl
+      orderctl get positions --as-of 2026-01-31T12:00:00Z
     """
     from replay import views
 
-    query = views.query_of(words, owner=owner, symbol_id=symbol)
+    if watch and as_of is not None:
+        raise click.UsageError("what was known at a point does not change: -w and --as-of exclude each other")
+    query = views.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
 
-    async def work(kernel: EventSourcedKernel) -> None:
-        if watch:
-            await show_watch(views.watch(kernel, query), form)
-        else:
-            show_listing(await views.listing(kernel, query), form)
+    async def listed(source: Source) -> None:
+        show_listing(await views.listing(source, query), form)
 
-    with_kernel(target, work)
+    if watch:
+        with_kernel(target, lambda kernel: show_watch(views.watch(kernel, query), form))
+    else:
+        with_source(target, as_of, listed)
 
 
 @cli.command()
 @click.argument("words", nargs=-1, required=True, metavar="[TYPE] NAME", shell_complete=complete_describe)
 @option("--events", "events_max", type=click.IntRange(min=0), default=10, show_default=True,
         help="How many of the last events to show.")  # fmt: skip
+@as_of_option
 @target_options
-def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
+def describe(target: Target, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
     """Show all about one intent, one group, or an order that is no intent's (external/VENUE-ID).
 
     Wanted, what its group lets it be, actual, attempts, venue orders, findings, and the last events with their causes. Of a
@@ -643,10 +675,11 @@ def describe(target: Target, words: tuple[str, ...], events_max: int) -> None:
       orderctl describe $ID
       orderctl describe group exit-1
       orderctl describe external/1042
+      orderctl describe $ID --as-of 1200
     """
     from replay import describe as pages
 
-    with_kernel(target, lambda kernel: show_page(pages.page(kernel, words, events_max=events_max)))
+    with_source(target, as_of, lambda source: show_page(pages.page(source, words, events_max=events_max)))
 
 
 async def show_page(text: Awaitable[str]) -> None:

@@ -126,8 +126,7 @@ class CommandHandler:
         """Somebody wrote in between, or wrote something that was let go: what is decided on next has it."""
         head = await self._log.head()
         await self._state.reached(head.position)
-        for intent_id in intent_ids:
-            await ensure(self._log, self._state, intent_id, anew=True)
+        await ensure(self._log, self._state, *intent_ids, anew=True)
 
     def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
         stream_id = events.intent_stream(record.intent_id)

@@ -45,6 +45,7 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.recalling import ensure
 from kernel.settings import ns
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ WaitFor = Literal["ack", "recorded"]
 
 class EventSourcedKernel(KernelLife):
     """An exchange kernel whose only truth is its log."""
+
+    @property
+    def now_ns(self) -> int:
+        """The instant by this kernel's clock, in Unix nanoseconds."""
+        return self._clock.now_ns()
 
     # ---------------------------------------------------------------------------------------------------- commands
     async def place_order(
@@ -413,6 +419,7 @@ class EventSourcedKernel(KernelLife):
     async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
         """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
         self._check()
+        await ensure(self.log, self.state, intent_id)
         in_time = await self._waiters.until(
             lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
         )

@@ -45,14 +45,16 @@ def related(stream: Iterable[events.BaseEvent]) -> Iterable[str]:
             yield from map(events.intent_stream, event.intent_ids)
 
 
-async def ensure(log: EventLog, state: KernelState, intent_id: str, *, anew: bool = False) -> None:
-    """See to it that the state can tell of an intent, if anything was ever recorded of it. `anew`: what it could tell
-    before was too old."""
-    if not state.let_go or (state.holds(intent_id) and not anew):
+async def ensure(log: EventLog, state: KernelState, *names: str, anew: bool = False) -> None:
+    """See to it that the state can tell of intents and groups, if anything was ever recorded of them. `anew`: what it could
+    tell before was too old."""
+    if not state.let_go:
         return
-    recalled = await read_back(log, [events.intent_stream(intent_id)], upto=state.position)
-    if recalled:
-        state.remember(recalled)
+    for name in names:
+        if anew or not state.holds(name):
+            streams = (events.intent_stream(name), events.group_stream(name))
+            if recalled := await read_back(log, streams, upto=state.position):
+                state.remember(recalled)
 
 
 async def owner(

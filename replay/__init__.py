@@ -5,6 +5,7 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `checkpoints`: so that none of it begins at the beginning.
 `signed_notes` (of the log's tree, their form and keys) `note_keys` (where keys are kept) `notes` (where notes are kept)
 `noting` (writes them while a kernel leads) `proofs` (for strangers, by a note) `durable` (files) `progress` (a bar).
+`past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`) `progress` (of long work).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -21,13 +22,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.comparing import diff
+    from replay.histories import history
+    from replay.past import as_of
     from replay.proofs import prove, prove_consistency
     from replay.recovery import open_kernel
 
-__all__ = ["connect", "open_kernel", "prove", "prove_consistency"]
+__all__ = ["as_of", "connect", "diff", "history", "open_kernel", "prove", "prove_consistency"]
 
 HOMES = {
+    "as_of": "replay.past",
     "connect": "replay.blocking",
+    "diff": "replay.comparing",
+    "history": "replay.histories",
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",

@@ -29,6 +29,7 @@ from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.plan import difference
+from kernel.recalling import ensure
 from kernel.state import KernelState
 from replay.decimals import trimmed
 from replay.groups import limited_by
@@ -37,6 +38,7 @@ from replay.manifests import (
     Manifest,
     OrderManifest,
     market_problems,
+    orders_of,
     problem_of,
     standard_order,
 )
@@ -139,6 +141,12 @@ def title(manifest: Manifest) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- looking
+async def recalled(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
+    """See to it that what manifests name can be told of, however long ago it was."""
+    names = [name for item in manifests for name in (item.name, *(order.name for order in orders_of(item)))]
+    await ensure(kernel.log, kernel.state, *names)
+
+
 def steps_for(
     kernel: EventSourcedKernel, manifests: Sequence[Manifest], *, clock: Clock | None = None
 ) -> tuple[Step, ...]:

@@ -58,7 +58,7 @@ def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: s
 
 def preview(kernel: EventSourcedKernel, intent_ids: Sequence[str], *, clock: Clock | None = None) -> Listing:
     """These intents as `get intents` shows them."""
-    look = look_at(kernel.state, clock or SystemClock())
+    look = look_at(kernel.state, (clock or SystemClock()).now_ns())
     found = (kernel.state.intent(intent_id) for intent_id in intent_ids)
     items = tuple(item_of(INTENTS, look, intent_subject(intent)) for intent in found if intent is not None)
     return Listing(INTENTS.kind, INTENTS.columns, INTENTS.narrow, items)

@@ -21,6 +21,7 @@ import click
 if TYPE_CHECKING:
     from kernel import EventSourcedKernel
     from replay.output import Listing
+    from replay.past import Source
 
     FloatType = click.ParamType[float]
 else:
@@ -159,6 +160,10 @@ def output_option(function: Callable[..., T]) -> Callable[..., T]:
                   show_default=True, help="Format of what is printed.")(function)  # fmt: skip
 
 
+as_of_option = option("--as-of", metavar="POSITION|INSTANT",
+                      help="As it was known then: a position of the log, or 2026-01-31T12:00:00Z.")  # fmt: skip
+
+
 def intent_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """An intent's id, also as `intent/ID` and `order/ID`: what `get -o name` prints."""
     return None if value is None else re.sub(r"^(intents?|orders?)/", "", value)
@@ -196,6 +201,24 @@ def with_kernel(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T
             return await work(kernel)
 
     return asyncio.run(attached())
+
+
+def with_source(target: Target, as_of: str | None, work: Callable[[Source], Awaitable[T]]) -> T:
+    """Do something with a kernel beside the one that leads, or with the log as it was known at a point (`--as-of`)."""
+    if as_of is None:
+        return with_kernel(target, work)
+    from replay.folding import opened
+    from replay.past import past_at
+    from replay.progress import progress_bar
+
+    async def looked_back() -> T:
+        async with opened(target.log, target.exchange) as log:
+            with progress_bar("folding the log") as progress:
+                found = await past_at(log, as_of, progress=progress)
+            say(found.title)
+            return await work(found)
+
+    return asyncio.run(looked_back())
 
 
 def show_listing(listing: Listing, form: str) -> None:

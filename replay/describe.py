@@ -1,15 +1,16 @@
 """What `describe` prints: all about one intent, one group, or one order that is no intent's, on one page, for people.
 
 Called by the CLI. What is wanted, what its group lets it be, what is there, why they differ and what is tried next and
-when, what was tried, venue orders, findings and the last events, from one state and one stream. Reads only.
+when, what was tried, venue orders, findings and the last events, from one state, a kernel's or a past one, and one stream
+as far as that state knows it. Reads only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernel import EventSourcedKernel, events
-from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel import events
+from kernel.clock import NS_PER_S
 from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
@@ -17,10 +18,12 @@ from kernel.lifecycle import finding_id
 from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
 from kernel.plan import DifferenceKind, difference, plan
+from kernel.recalling import ensure
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
+from replay.past import Past, Source
 from replay.resources import EXTERNAL, GROUPS, INTENTS, ORDERS, Look, Resource, external_lines, look_at, unsent_status
 from replay.views import query_of
 from replay.waiting import ended_as
@@ -43,37 +46,39 @@ def described(words: Sequence[str]) -> tuple[Resource, str]:
     return query.resource, query.names[0]
 
 
-async def page(
-    kernel: EventSourcedKernel, words: Sequence[str], *, events_max: int = 10, clock: Clock | None = None
-) -> str:
+async def page(source: Source, words: Sequence[str], *, events_max: int = 10) -> str:
     """All about what `described` finds in words. Raises `NotFoundError`, `ValidationError`."""
     resource, name = described(words)
+    await ensure(source.log, source.state, name)
     if resource is GROUPS:
-        return await describe_group(kernel, name, events_max=events_max, clock=clock)
+        return await describe_group(source, name, events_max=events_max)
     if resource is EXTERNAL:
-        return await describe_external(kernel, name, events_max=events_max, clock=clock)
-    if kernel.state.record(name).version == 0 and kernel.state.group(name) is not None:
+        return await describe_external(source, name, events_max=events_max)
+    if source.state.record(name).version == 0 and source.state.group(name) is not None:
         raise NotFoundError(f"intent {name} not found, but a group: `orderctl describe group {name}`")
-    return await describe(kernel, name, events_max=events_max, clock=clock)
+    return await describe(source, name, events_max=events_max)
 
 
-async def describe(
-    kernel: EventSourcedKernel, intent_id: str, *, events_max: int = 10, clock: Clock | None = None
-) -> str:
+async def known_stream(source: Source, stream_id: str) -> list[events.BaseEvent]:
+    """The events of a stream, as far as the state knows them."""
+    return [event for event in await source.log.read_stream(stream_id) if event.position <= source.state.position]
+
+
+async def describe(source: Source, intent_id: str, *, events_max: int = 10) -> str:
     """All about one intent. Raises `NotFoundError`."""
-    look = look_at(kernel.state, clock or SystemClock())
+    look = look_at(source.state, source.now_ns)
     intent, order = look.state.intent(intent_id), look.state.order_state(intent_id)
     if intent is None and order is None:
         raise NotFoundError(f"intent {intent_id} not found")
     findings = [finding for finding in look.state.findings() if finding.intent_id == intent_id]
-    stream = await kernel.log.read_stream(events.intent_stream(intent_id))
+    stream = await known_stream(source, events.intent_stream(intent_id))
     return "".join(
         (
             aligned([("Intent:", intent_id)]),
             wanted_text(look, intent) if intent else "Wanted: <deleted>\n",
             group_text(look, intent) if intent else "",
             actual_text(look, order) if order else "Actual: nothing was sent yet\n",
-            difference_text(look, intent_id, leads=await may_lead(kernel)),
+            difference_text(look, intent_id, leads=await may_lead(source)),
             attempts_text(look, stream, order),
             venue_orders_text(look, order) if order else "",
             findings_text(look, findings),
@@ -82,11 +87,9 @@ async def describe(
     )
 
 
-async def describe_group(
-    kernel: EventSourcedKernel, group_id: str, *, events_max: int = 10, clock: Clock | None = None
-) -> str:
+async def describe_group(source: Source, group_id: str, *, events_max: int = 10) -> str:
     """All about one group. Raises `NotFoundError`."""
-    look = look_at(kernel.state, clock or SystemClock())
+    look = look_at(source.state, source.now_ns)
     group = look.state.group(group_id)
     if group is None:
         raise NotFoundError(f"group {group_id} not found")
@@ -96,7 +99,7 @@ async def describe_group(
         for item in look.state.findings()
         if item.intent_id in group.intent_ids or group_of_finding(look.state, item) is group
     ]
-    stream = await kernel.log.read_stream(events.group_stream(group_id))
+    stream = await known_stream(source, events.group_stream(group_id))
     shown = stream[-events_max:] if events_max else []
     return "".join(
         (
@@ -150,11 +153,9 @@ def member_line(look: Look, item: GroupMember) -> tuple[str, ...]:
     )
 
 
-async def describe_external(
-    kernel: EventSourcedKernel, order_id: str, *, events_max: int = 10, clock: Clock | None = None
-) -> str:
+async def describe_external(source: Source, order_id: str, *, events_max: int = 10) -> str:
     """All about an order that is nobody's intent. Raises `NotFoundError`."""
-    look = look_at(kernel.state, clock or SystemClock())
+    look = look_at(source.state, source.now_ns)
     order = look.state.external_order(order_id)
     if order is None:
         raise NotFoundError(f"no order {order_id} of others is known: `orderctl get external` lists them")
@@ -162,7 +163,7 @@ async def describe_external(
     findings = [finding for finding in look.state.findings() if finding.finding_id == name]
     observed: list[events.BaseEvent] = [
         event
-        for event in await kernel.log.read_stream(events.VENUE_STREAM)
+        for event in await known_stream(source, events.VENUE_STREAM)
         if isinstance(event, events.ExternalOrderObserved) and event.exchange_order_id == order_id
     ]
     cells = zip(EXTERNAL.columns, *external_lines(look, order), strict=True)
@@ -175,10 +176,13 @@ async def describe_external(
     )
 
 
-async def may_lead(kernel: EventSourcedKernel) -> bool:
-    """Whether somebody leads, as far as can be seen: a lease that can't be looked at takes nothing from the page."""
+async def may_lead(source: Source) -> bool:
+    """Whether somebody leads, as far as can be seen: a lease that can't be looked at takes nothing from the page, and the
+    lease of a time that is over can't be looked at."""
+    if isinstance(source, Past):
+        return True
     try:
-        return await lease_is_held(kernel.log)
+        return await lease_is_held(source.log)
     except LogUnavailableError:
         return True
 

@@ -190,7 +190,7 @@ def instant_text(instant_ns: int) -> str:
 # --------------------------------------------------------------------------------------------- intents and actual orders
 def differences(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> Listing:
     """Every intent whose wanted and actual sides differ, in order of creation, with why."""
-    look = look_at(kernel.state, clock or SystemClock())
+    look = look_at(kernel.state, (clock or SystemClock()).now_ns())
     items = tuple(
         difference_item(look, intent_id, found)
         for intent_id in known_ids(kernel.state)

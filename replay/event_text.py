@@ -1,7 +1,7 @@
 """Stored events for people and for programs: one object, one line, one sentence each.
 
-Called by `reading` and `describe`. Works on what is stored (topic and payload), so that an event that this code cannot
-decode is shown all the same. Numbers are the stored integers unless scales are given.
+Called by `reading`, `describe` and `history_text`. Works on what is stored (topic and payload), so that an event that this
+code cannot decode is shown all the same. Numbers are the stored integers unless scales are given.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from kernel.log.records import event_of
 from kernel.recalling import fold_on
 from projections.state import State
 
+DIGITS_MAX = 20
+"""More than any position has: of a longer number so many say as well that it is past the head."""
 Progress = Callable[[int, int], None]
 """Told how many events are done, and how many there are to do. May be called often."""
 
@@ -150,8 +152,13 @@ def instant_ns(text: str) -> int:
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 
 
+def is_position(text: str) -> bool:
+    """Whether a person means a position."""
+    return text.isdecimal() and text.isascii()
+
+
 async def point_of(log: EventLog, text: str) -> int:
     """The position that a person means: a number, or an instant. Raises `ValidationError`."""
-    if text.isdecimal() and text.isascii():
-        return await point(log, position=int(text))
+    if is_position(text):
+        return await point(log, position=int((text.lstrip("0") or "0")[:DIGITS_MAX]))
     return await point(log, time_ns=instant_ns(text))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kernel import events
-from kernel.clock import Clock
 from kernel.groups import Group
 from kernel.lifecycle.record import reconciliation_status
 from kernel.models import (
@@ -64,9 +63,9 @@ class Resource:
     """Of `owner` and `symbol`: those that make sense for it."""
 
 
-def look_at(state: KernelState, clock: Clock) -> Look:
-    """A state as it is shown now."""
-    return Look(state, Scales(state.symbol, state.asset), clock.now_ns())
+def look_at(state: KernelState, now_ns: int) -> Look:
+    """A state as it is shown at an instant."""
+    return Look(state, Scales(state.symbol, state.asset), now_ns)
 
 
 # ------------------------------------------------------------------------------------------------------------- subjects
@@ -250,7 +249,7 @@ POSITIONS = Resource(
 ACCOUNT = Resource(
     "account", frozenset({"account", "accounts", "acc"}),
     ("ASSET", "TOTAL", "LOCKED", "FREE", "AGE", "EVIDENCE", "OBSERVED"), 5,
-    lambda state: (Subject(item.exchange_id, item) for item in (state.account(),)), account_lines, frozenset(),
+    lambda state: (Subject(name, state.account()) for name in (state.exchange_id,) if name), account_lines, frozenset(),
 )  # fmt: skip
 SYMBOLS = Resource(
     "symbol", frozenset({"symbols", "symbol", "sym", "s"}),

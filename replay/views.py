@@ -1,22 +1,24 @@
 """What `get` prints: intents, orders, fills, positions, the account, symbols, groups, findings; listed once, or watched.
 
-Called by the CLI and by whoever wants the same tables. Reads a kernel's state (a fold of the log) and the fills of the log;
-writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is missed. How a
-listing becomes text is `output`'s business.
+Called by the CLI and by whoever wants the same tables. Reads a state (a fold of the log, a kernel's or a past one) and the
+fills of the log; writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is
+missed. How a listing becomes text is `output`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kernel import EventSourcedKernel, events
-from kernel.clock import Clock, SystemClock
 from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.fills import fills
 from kernel.groups import Group
+from kernel.recalling import ensure
 from kernel.state import KernelState
 from kernel.subscriptions import intent_id_of
 from replay.output import Item, Listing
+from replay.past import Source
 from replay.resources import (
     FILLS,
     GROUPS,
@@ -75,21 +77,20 @@ def resource_named(word: str) -> Resource:
     raise NotFoundError(f"there is no type {word!r}: one of {', '.join(RESOURCES)}")
 
 
-async def listing(kernel: EventSourcedKernel, query: Query, *, clock: Clock | None = None) -> Listing:
-    """What a query finds now. Raises `NotFoundError` naming every name that is not there."""
-    found, _ = await _listed(kernel, query, clock or SystemClock())
+async def listing(source: Source, query: Query) -> Listing:
+    """What a query finds, now or then. Raises `NotFoundError` naming every name that is not there."""
+    found, _ = await _listed(source, query)
     return found
 
 
-async def watch(kernel: EventSourcedKernel, query: Query, *, clock: Clock | None = None) -> AsyncIterator[Listing]:
+async def watch(kernel: EventSourcedKernel, query: Query) -> AsyncIterator[Listing]:
     """What a query finds now, then, for ever, what is new or changed in what it finds."""
-    clock = clock or SystemClock()
-    first, position = await _listed(kernel, query, clock)
+    first, position = await _listed(kernel, query)
     yield first
     shown = {item.name: item.data for item in first.items}
     async for batch in kernel.log.tail(position):
         await kernel.state.reached(batch[-1].position)
-        look = look_at(kernel.state, clock)
+        look = look_at(kernel.state, kernel.now_ns)
         touched = _touched(query, look.state, batch)
         items = [item for item in _items(query, look, touched) if shown.get(item.name) != item.data]
         shown |= {item.name: item.data for item in items}
@@ -97,19 +98,34 @@ async def watch(kernel: EventSourcedKernel, query: Query, *, clock: Clock | None
             yield replace(first, items=tuple(items), single=False)
 
 
-async def _listed(kernel: EventSourcedKernel, query: Query, clock: Clock) -> tuple[Listing, int]:
+async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
     """The listing, and the position that it is of."""
-    position = kernel.state.position
+    state, position = source.state, source.state.position
+    await ensure(source.log, state, *query.names)
     subjects: list[Subject]
     if query.resource is FILLS:
-        subjects = [fill_subject(fill) for fill in await kernel.get_fills() if fill.position <= position]
+        found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
+        subjects = [fill_subject(fill) for fill in found]
     else:
-        subjects = list(query.resource.subjects(kernel.state))
-    _check_names(query, subjects, kernel.state)
-    items = _items(query, look_at(kernel.state, clock), subjects)
+        subjects = list(query.resource.subjects(state))
+        held = {subject.name for subject in subjects}
+        subjects += [subject for subject in recalled(query, state) if subject.name not in held]
+    _check_names(query, subjects, state)
+    items = _items(query, look_at(state, source.now_ns), subjects)
     resource = query.resource
     single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
+
+
+def recalled(query: Query, state: KernelState) -> Iterator[Subject]:
+    """What is asked for by name, held or not. A list has what is held: all that is live, and the newest that is over."""
+    for name in query.names:
+        if query.resource is INTENTS and (intent := state.intent(name)) is not None:
+            yield intent_subject(intent)
+        if query.resource is ORDERS and (order := state.order_state(name)) is not None:
+            yield order_subject(order)
+        if query.resource is GROUPS and (group := state.group(name)) is not None:
+            yield group_subject(state, group)
 
 
 def _items(query: Query, look: Look, subjects: Iterable[Subject]) -> list[Item]:

@@ -16,6 +16,7 @@ from kernel.lifecycle import TERMINAL, Record
 from kernel.lifecycle.record import wants_anything
 from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference
+from kernel.recalling import ensure
 from kernel.state import KernelState
 from replay.groups import limited_by
 
@@ -88,6 +89,7 @@ async def wait_for(
     if unknown := [name for name in names if name not in CONDITIONS]:
         limit = f"one of {', '.join(CONDITIONS)}"
         raise ValidationError("what to wait for", [Violation("condition", "name", limit, name) for name in unknown])
+    await ensure(kernel.log, kernel.state, intent_id)
     if kernel.state.record(intent_id).version == 0:
         raise NotFoundError(f"intent {intent_id} not found")
 

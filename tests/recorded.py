@@ -1,27 +1,40 @@
-"""Logs of simulated runs, for tests of what reads history."""
+"""Recorded logs for tests of what reads history: what a simulated run left, with all that befell it."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import logging
 
 from kernel.clock import SystemClock
+from kernel.events import INTENT_STREAM_PREFIX
 from kernel.log import LogSettings
 from kernel.log.memory import MemoryLog, MemoryRecorder
 from tests.simulation.loop import VirtualLoop, run
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Player
 
 
 def played(plan: Plan) -> MemoryRecorder:
-    """The rows that a plan's run leaves behind."""
+    """The rows that a plan's run leaves behind. It has a loop of its own, so it is played outside of any other."""
+    players: list[Player] = []
 
-    async def play(loop: VirtualLoop) -> Any:
-        player = Player(plan, loop, trace=False)
-        await player.play()
-        return player.world.recorder
+    async def play(loop: VirtualLoop) -> None:
+        players.append(Player(plan, loop, trace=False))
+        await players[0].play()
 
-    recorder: MemoryRecorder = run(play)
-    return recorder
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # a kernel under faults has much to say, and nobody to read it
+    try:
+        run(play)
+    finally:
+        logging.disable(disabled)
+    return players[0].world.recorder
+
+
+@functools.cache
+def simulated(seed: int, commands: int = 60) -> MemoryRecorder:
+    """The rows of a simulated run: crashes, lost answers, groups, busts, takeovers. Not to be changed."""
+    return played(from_seed(seed, commands=commands))
 
 
 def log_of(recorder: MemoryRecorder, *, page_rows: int = 1_000) -> MemoryLog:
@@ -29,3 +42,9 @@ def log_of(recorder: MemoryRecorder, *, page_rows: int = 1_000) -> MemoryLog:
     identity = recorder.identity()
     assert identity is not None, "a log that was opened has its identity"
     return MemoryLog(recorder, identity, clock=SystemClock(), settings=LogSettings(page_rows=page_rows))
+
+
+def intents_in(recorded: MemoryRecorder) -> list[str]:
+    """The intents of a run, in order of first sight."""
+    streams = dict.fromkeys(row[1] for row in recorded.rows)
+    return [name.removeprefix(INTENT_STREAM_PREFIX) for name in streams if name.startswith(INTENT_STREAM_PREFIX)]

@@ -12,7 +12,7 @@ order of arrival, their repetition and their delay do not matter: quantities and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -201,11 +201,18 @@ class Quantities(NamedTuple):
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
     trades = facts.counted_trades
-    traded = sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
-    notional = sum(trade.quantity * trade.price for trade in trades)
+    traded = quantity_of(facts, trades)
+    notional = sum([trade.quantity * trade.price for trade in trades])
     valid = valid_evidence(facts)
     shown = max((in_new_units(facts, item.cum_qty, item.time_ns) for item in valid), default=0)
     return Quantities(traded, notional, max(traded, shown), newest_void(facts))
+
+
+def quantity_of(facts: OrderFacts, trades: Sequence[TradeEntry]) -> int:
+    """What trades come to. This runs for every trade of an order at each event of it: short where there was no split."""
+    if not facts.splits_ns:
+        return sum([trade.quantity for trade in trades])
+    return sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
 
 
 def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
@@ -295,7 +302,7 @@ def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
 def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
     """A trade or a correction is known; again, it is the same one (a fee that was missing is filled in)."""
     for index, known in enumerate(facts.trades):
-        if known.identity == entry.identity:
+        if known.fill_key == entry.fill_key and known.identity == entry.identity:
             if known.fee is not None or entry.fee is None:
                 return facts
             merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset)

@@ -3,6 +3,7 @@
 import click
 
 from replay.verbs import proving
+from replay.verbs.looking_back import history
 
-VERBS: tuple[click.Command, ...] = (proving.prove, proving.keys)
+VERBS: tuple[click.Command, ...] = (history, proving.prove, proving.keys)
 """All of them."""

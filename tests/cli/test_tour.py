@@ -70,8 +70,10 @@ STEADY = (
     (r"\boperator:\w+", "operator:ann"),
     (r'(version=)"[^"]*"', '"0.1.0"'),
     (r"(?m)(^ *)\d+( +1s )", "n"),  # an event's position
+    (r"(?m)(^)\d+( +2026-01-01T)", "n"),
+    (r"\+[\d.]+ (?:ns|µs|ms|s)(?= )", "+1 ms"),  # the time since the one before
     (
-        rf"({ACTOR} +)(?:\d+|-)(?= +\w)",
+        rf"({ACTOR} +)(?:\d+|\(\d+\)|-)(?= +\w)",
         "n",
     ),  # its cause: of what the venue says, answer or stream, whichever came first
     (r"(c{26} +)\d+( +-)", "n"),
@@ -170,6 +172,7 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("cancel order/bid-1") == "intent/bid-1 canceled\n"
     assert desk.does("wait bid-1 --for canceled --or-fail-on filled") == "intent/bid-1 condition met\n"
     assert "2        CANCEL   ACCEPTED" in desk.does("describe bid-1")
+    assert "OrderCanceled" in desk.does("history bid-1")
     assert "IntentModified" in desk.does("events --for bid-2")
     desk.does(f"apply -f {ladder}", code=4)
     assert "bid-2" in desk.does("cancel-all --owner mm-1 --dry-run")

@@ -40,6 +40,7 @@ async def raise_finding(url: str) -> None:
         *(("get", kind, "-o", form) for kind in ("findings", "intents") for form in ("table", "wide", "json", "yaml")),
         *(("events", "-o", form) for form in ("wide", "jsonl", "json", "yaml")),
         ("describe", "a"),
+        *(("history", "a", "-o", form) for form in ("table", "wide", "jsonl", "json", "yaml")),
     ],
     ids=" ".join,
 )

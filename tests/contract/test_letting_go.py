@@ -17,10 +17,14 @@ from kernel.order_spec import OcoMode, Side, StandardOrderGroup
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_faults import fault
 from kernel.writer import Source
+from projections import State
 from projections.ended import Keeping
+from replay import describe, views, waiting
+from replay.comparing import Change, changes, completed, fold_to, tables
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
 from tests.folding import an_attempt, an_order
+from tests.recorded import log_of, simulated
 
 SHORT = Keeping(intents_max=3, every_positions=10)
 ODD = 'a"b\\c{%s}\u2028é'
@@ -166,3 +170,47 @@ async def test_what_is_unknown_is_never_let_go() -> None:
         await grown(bench, orders=20)
         assert bench.kernel.state.record("unknown").unsettled
         assert "unknown" in {intent.intent_id for intent in await bench.kernel.get_all_intents()}
+
+
+@virtual_time
+async def test_it_is_listed_by_name_and_described() -> None:
+    """`get NAME`, `describe NAME` and `wait` know it; a list has only what is held."""
+    async with a_bench(keeping=SHORT) as bench:
+        await grown(bench)
+        (item,) = (await views.listing(bench.kernel, views.query_of(["orders", "old"]))).items
+        assert item.name == "old"
+        names = [item.name for item in (await views.listing(bench.kernel, views.query_of(["orders"]))).items]
+        assert "old" not in names
+        assert "Status: CANCELED" in " ".join((await describe.page(bench.kernel, ["old"])).split()).replace(" :", ":")
+        assert await waiting.wait_for(bench.kernel, "old", "canceled", timeout_s=0) == "canceled"
+
+
+@pytest.mark.parametrize("seed", [3, 7_100_001])
+def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
+    """Of what was let go between two points of a log, or before both, or appeared and was let go between them, `diff` tells
+    what became of it, as it does where nothing is ever let go."""
+    recorded = simulated(seed)
+
+    async def told(keeping: Keeping, a: int, b: int) -> dict[tuple[str, str], Change]:
+        log, state = log_of(recorded), State(keeping)
+        await fold_to(log, state, a)
+        before = tables(state)
+        streams = await fold_to(log, state, b)
+        after = tables(state)
+        if state.let_go:
+            before, after = [
+                await completed(log, before, streams, upto=a),
+                await completed(log, after, streams, upto=b),
+            ]
+        found = changes(before, after)
+        return {(item.kind, item.name): item.change for item in found if item.name in recalled}
+
+    head = len(recorded.rows)
+    recalled = {name.partition(":")[2] for name in {row[1] for row in recorded.rows}}
+    for a, b in [(head // 3, 2 * head // 3), (0, head), (head // 2, head)]:
+        touched = {row[1].partition(":")[2] for row in recorded.rows[a:b]}
+        whole = asyncio.run(told(Keeping(), a, b))
+        tight = asyncio.run(told(SHORT, a, b))
+        assert {key: tight.get(key) for key in whole if key[1] in touched} == {
+            key: change for key, change in whole.items() if key[1] in touched
+        }

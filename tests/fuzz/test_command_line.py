@@ -137,6 +137,13 @@ def calls(draw: st.DrawFn) -> list[str]:
 @example(["wait", "here", "--for", "filled", "--or-fail-on", ",,"])
 @example(["apply", "-f", "\udcff"])
 @example(["diff", "-f", "x" * 5_000])
+@example(["diff", "--from", "9" * 5_000])
+@example(["get", "orders", "--as-of", "9" * 5_000])
+@example(["get", "orders", "--as-of", "0001-01-01T00:00:00+23:59"])
+@example(["get", "account", "--as-of", "9999-12-31T23:59:59-23:59"])
+@example(["history", "x" * 300])
+@example(["history", "here", "--picture", ""])
+@example(["history", "here", "--picture", "\udcff.html"])
 @pytest.mark.usefixtures("unstarted")
 def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
     """Whatever a verb is given, it ends with an exit code of its own; when it says no, the log is as it was."""
