@@ -96,6 +96,17 @@ class StoredRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Where a stream is: as its events have it, and as the table of streams has it, which writers go by."""
+
+    stream_id: str
+    version: int | None
+    """Version of its newest event; None when it has none."""
+    listed_version: int | None
+    """What the table of streams says; None when it does not list it."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Bounds of a log. Times in seconds, sizes in what their name says."""
 
@@ -150,6 +161,18 @@ class EventLog(ABC):
     @abstractmethod
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """The decoded events of one stream after a version."""
+
+    @abstractmethod
+    async def stream_rows(self, stream_id: str, *, upto_version: int) -> list[StoredRow]:
+        """The raw rows of one stream up to a version, by version."""
+
+    @abstractmethod
+    async def stream_heads(self, after: str = "") -> list[StreamHead]:
+        """A page of the streams whose names follow one, in order; empty after the last. Each is as it was in one instant."""
+
+    @abstractmethod
+    async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
 
     @abstractmethod
     async def head(self) -> Head:

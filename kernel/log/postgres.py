@@ -25,7 +25,7 @@ from psycopg.sql import Composed
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
 from kernel.log import postgres_tables
-from kernel.log.base import Appended, Head, LogSettings, StoredRow
+from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, Outcome, decide
 from kernel.log.listener import Listener
 from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
@@ -316,7 +316,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
         row = self.datastore.read(lambda c: c.execute(self.sql.identity).fetchone())
-        assert row is not None, "a log's tables have a head row"
+        if row is None:
+            raise IntegrityError("the log has no head row")
         identity = Identity(*row)
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
 
@@ -332,6 +333,17 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         statement, values = postgres_tables.select_rows(self.sql.rows, query)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
+
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """See `LogRecorder.stream_heads`."""
+        values = {"after": after, "limit": limit}
+        rows = self.datastore.read(lambda c: c.execute(self.sql.stream_heads, values).fetchall())
+        return [StreamHead(*row) for row in rows]
+
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_commands`."""
+        rows = self.datastore.read(lambda c: c.execute(self.sql.repeated_commands, (after, upto)).fetchall())
+        return [(position, first) for position, first in rows]
 
     def close(self) -> None:
         """See `LogRecorder.close`."""

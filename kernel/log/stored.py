@@ -17,7 +17,7 @@ from typing import TypeVar
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import BaseEvent
 from kernel.log import hashing
-from kernel.log.base import EventLog, Head, LogSettings, StoredRow
+from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.feed import Feed, Subscription
 from kernel.log.recorder import Identity, LogRecorder, Query
@@ -82,6 +82,21 @@ class StoredLog(EventLog):
                 return
             after = rows[-1].position
             yield rows
+
+    async def stream_rows(self, stream_id: str, *, upto_version: int) -> list[StoredRow]:
+        """See `EventLog.stream_rows`."""
+        return await self._select(Query(stream_id=stream_id, upto_version=upto_version))
+
+    async def stream_heads(self, after: str = "") -> list[StreamHead]:
+        """See `EventLog.stream_heads`."""
+        self._ensure_open()
+        limit = self.settings.page_rows
+        return await self._call(lambda: self._recorder.stream_heads(after, limit))
+
+    async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `EventLog.repeated_commands`."""
+        self._ensure_open()
+        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""
