@@ -54,6 +54,7 @@ SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
     "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
+    "Replay": ("prove", "keys"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
@@ -108,6 +109,29 @@ def metrics_options(function: Callable[..., T]) -> Callable[..., T]:
                       metavar="HOST", help="Where the metrics are served.")(function)  # fmt: skip
     return option("--metrics-port", envvar="ORDERCTL_METRICS_PORT", type=click.IntRange(0, 65535), metavar="N",
                   help="Port of /metrics, /healthz and /readyz; 0 is any, and told. Default: none.")(function)  # fmt: skip
+
+
+def secret_words(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Files, or secrets themselves where they come from the environment: a command line is seen by everybody."""
+    source = ctx.get_parameter_source(str(param.name))
+    if any(word.startswith("PRIVATE+") for word in value) and source is not click.core.ParameterSource.ENVIRONMENT:
+        raise click.UsageError("a key is given by its file; only the environment may hold the key itself")
+    return value
+
+
+def note_options(function: Callable[..., T]) -> Callable[..., T]:
+    """Where signed notes of the log go and who signs them, handed over as `notes`."""
+
+    @option("--notes", "notes_directory", envvar="ORDERCTL_NOTES", metavar="DIR",
+            help="Where signed notes of the log are written while it leads; not beside the database.")  # fmt: skip
+    @option("--note-key", "note_keys", envvar="ORDERCTL_NOTE_KEY", multiple=True, callback=secret_words, metavar="FILE",
+            help="The key that signs them (`orderctl keys create`); twice while keys change. "
+                 "The variable may hold the key itself.")  # fmt: skip
+    @functools.wraps(function)
+    def with_notes(*args: Any, notes_directory: str | None, note_keys: tuple[str, ...], **given: Any) -> T:
+        return function(*args, notes=(notes_directory, note_keys), **given)
+
+    return with_notes
 
 
 def complete_get(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
@@ -777,8 +801,9 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
     from replay import running
 
     found = running.read_config(value)
-    names = {"log": "log_url"}
-    ctx.default_map = {names.get(key, key): item for key, item in found.items() if key not in ("kernel", "limits")}
+    names = {"log": "log_url", "notes": "notes_directory", "note_key": "note_keys"}
+    given = found | ({"note_key": (found["note_key"],)} if "note_key" in found else {})
+    ctx.default_map = {names.get(key, key): item for key, item in given.items() if key not in ("kernel", "limits")}
     return found
 
 
@@ -794,6 +819,7 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
         help="Orders of this account that are no intent's: ignore (record only), adopt, or cancel.")  # fmt: skip
 @paper_options
 @metrics_options
+@note_options
 @log_options
 @target_options
 def run(
@@ -806,6 +832,7 @@ def run(
     told: ProcessLog,
     metrics_host: str,
     metrics_port: int | None,
+    notes: tuple[str | None, tuple[str, ...]],
 ) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
@@ -820,10 +847,14 @@ def run(
     With --metrics-port it serves /metrics (for Prometheus), /healthz (200 while its loop and its projections advance, else
     503 with the reason) and /readyz (200 while it acts, else 503 with the conditions that are missing).
 
+    With --notes and --note-key, while it leads, it writes a signed note of the log every 1,000 events or 10 s: who has one
+    finds out when the log is cut off or rewritten, and can prove what was in it (orderctl prove).
+
     \b
     Example:
       orderctl run --log sqlite:///kernel.db --log-format json
       orderctl run --metrics-port 9464
+      orderctl run --notes /mnt/elsewhere/notes --note-key note.key
       orderctl run --address 127.0.0.1:7000 --log postgresql://localhost/orders
     """
     from replay import running, serving
@@ -835,8 +866,9 @@ def run(
         )
         chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
         work = functools.partial(
-            running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound
-        )
+            running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound,
+            notes=running.notes_of(*notes),
+        )  # fmt: skip
         return run_until_signal(told, lambda tell: work(say=tell))
 
 

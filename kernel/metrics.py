@@ -77,6 +77,13 @@ class RunResult(StrEnum):
     FENCED = "FENCED"
 
 
+class NoteResult(StrEnum):
+    """How writing a signed note of the log ended."""
+
+    WRITTEN = "WRITTEN"
+    FAILED = "FAILED"
+
+
 class RelistResult(StrEnum):
     """How asking the venue for everything ended."""
 
@@ -296,6 +303,10 @@ class Metrics:
             f"{PREFIX}projection_lag_seconds", "For how long the projections have been behind the log without a pause."
         )
         self.log_reachable = Gauge(f"{PREFIX}log_reachable", "Whether the log's head can be read (1) or not (0).")
+        self.notes = Counter(
+            f"{PREFIX}notes_total", "Signed notes of the log, as far as this kernel leads it.", result=NoteResult
+        )
+        self.note_position = Gauge(f"{PREFIX}note_position", "Position up to which this kernel's newest note goes.")
 
     def _standing(self) -> None:
         self.epoch = Gauge(f"{PREFIX}epoch", "Epoch of the newest leader.")

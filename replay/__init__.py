@@ -2,6 +2,8 @@
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
+`signed_notes` (of the log's tree, their form and keys) `note_keys` (where keys are kept) `notes` (where notes are kept)
+`noting` (writes them while a kernel leads) `proofs` (for strangers, by a note) `durable` (files) `progress` (a bar).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -18,11 +20,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.proofs import prove, prove_consistency
     from replay.recovery import open_kernel
 
-__all__ = ["connect", "open_kernel"]
+__all__ = ["connect", "open_kernel", "prove", "prove_consistency"]
 
-HOMES = {"connect": "replay.blocking", "open_kernel": "replay.recovery"}
+HOMES = {
+    "connect": "replay.blocking",
+    "open_kernel": "replay.recovery",
+    "prove": "replay.proofs",
+    "prove_consistency": "replay.proofs",
+}
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 
 if not TYPE_CHECKING:

@@ -19,6 +19,7 @@ from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
+from replay.noting import NoteOptions, noted
 
 
 @asynccontextmanager
@@ -33,12 +34,13 @@ async def open_kernel(
     settings: KernelSettings | None = None,
     actor: str = "strategy:default",
     metrics: Metrics | None = None,
+    notes: NoteOptions | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
 
     `log` is a URL (`sqlite:///kernel.db`, `postgresql://…`, `memory://`), opened here and closed on leaving, or an open
     log, which stays open. It does not wait until the kernel acts: `await kernel.wait_ready()`. Without a venue the kernel
-    takes commands and answers queries, and never leads.
+    takes commands and answers queries, and never leads. With `notes`, signed notes of the log are written while it leads.
 
     Raises what `open_log` raises, and `IntegrityError` or `SchemaError` with the first bad position when the log can't be
     folded.
@@ -58,8 +60,9 @@ async def open_kernel(
             metrics=metrics,
         )
         try:
-            await kernel.start()
-            yield kernel
+            async with noted(kernel, notes, clock=clock):
+                await kernel.start()
+                yield kernel
         finally:
             await kernel.stop()
     finally:

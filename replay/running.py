@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 import tomllib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ from kernel.venues.base import Venue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from replay.health import leader_of
 from replay.metrics import exposition
+from replay.note_keys import signer_keys
+from replay.noting import NoteOptions
 from replay.recovery import open_kernel
 from replay.serving import address_of, serving
 from replay.vitals import Vitals
@@ -41,7 +43,7 @@ LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "symbol", "speed", "seed", "journal",
-            "markets", "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
+            "markets", "notes", "note_key", "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
 """What a configuration file may set beside its tables `kernel` and `limits`."""
 
 
@@ -91,6 +93,7 @@ async def run_kernel(
     *,
     settings: KernelSettings | None = None,
     bound: socket.socket | None = None,
+    notes: NoteOptions | None = None,
     say: Say,
 ) -> None:
     """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
@@ -101,7 +104,13 @@ async def run_kernel(
     async with (
         vitals_at(bound, metrics, exchange_id, say) as vitals,
         open_kernel(
-            url, exchange_id=exchange_id, venue=venue, settings=settings, actor="kernel", metrics=metrics
+            url,
+            exchange_id=exchange_id,
+            venue=venue,
+            settings=settings,
+            actor="kernel",
+            metrics=metrics,
+            notes=notes,
         ) as kernel,
     ):
         vitals.kernel = kernel
@@ -155,6 +164,15 @@ async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
         return f"not ready: {away}"
     missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
+
+
+def notes_of(directory: str | None, keys: Sequence[str]) -> NoteOptions | None:
+    """How notes are written; None without a directory. `ValidationError` for one without a key, and a key without one."""
+    if directory is None and not keys:
+        return None
+    if directory is None:
+        raise ValidationError("a key signs notes, but where do they go? --notes DIR")
+    return NoteOptions(directory=Path(directory), keys=signer_keys(keys))
 
 
 def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:

@@ -2,5 +2,7 @@
 
 import click
 
-VERBS: tuple[click.Command, ...] = ()
+from replay.verbs import proving
+
+VERBS: tuple[click.Command, ...] = (proving.prove, proving.keys)
 """All of them."""

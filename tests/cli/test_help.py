@@ -52,7 +52,7 @@ def test_every_verb_on_a_log_takes_log_and_exchange() -> None:
         if not {"log_url", "exchange"} <= {p.name for p in command.params}
     }
 
-    assert without == {"paper-exchange", "demo", "explain", "completion"}
+    assert without == {"paper-exchange", "demo", "explain", "completion", "keys"}
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -1,0 +1,148 @@
+"""The signed notes of a log as they are kept outside its database: a directory with a file for each, named by its size.
+
+Called by what verifies a log, what proves by a note, and what writes the next one. Reading never fails for what a file
+holds: what is wrong with it is told, and what is told as good was signed by a key that is trusted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.errors import NotFoundError, ValidationError
+from replay.signed_notes import NOTE_BYTES_MAX, Checkpoint, SignedNote, VerifierKey
+
+SUFFIX = ".note"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note: where it is, and what it says."""
+
+    path: Path
+    signed: SignedNote
+    checkpoint: Checkpoint
+
+    @property
+    def origin(self) -> str:
+        """Which log it is of."""
+        return self.checkpoint.origin
+
+    @property
+    def size(self) -> int:
+        """How many events the log had: the position of the last one."""
+        return self.checkpoint.size
+
+    @property
+    def root(self) -> bytes:
+        """Root of the tree over their leaves."""
+        return self.checkpoint.root
+
+    @property
+    def chain_hash(self) -> bytes:
+        """Chain hash of the last one."""
+        return self.checkpoint.chain_hash
+
+
+@dataclass(frozen=True, slots=True)
+class NoteProblem:
+    """What is wrong with one file."""
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBook:
+    """All notes that were found."""
+
+    notes: tuple[Note, ...]
+    """What is good for itself, by size."""
+    problems: tuple[NoteProblem, ...]
+
+    @classmethod
+    def read(cls, path: str | Path, keys: Iterable[VerifierKey] | None, *, origin: str | None = None) -> NoteBook:
+        """The notes in a directory, or the one in a file, that these keys have signed.
+
+        They are all of one log: of `origin` where it is given, else of that of the shortest. With None for keys no
+        signature is checked: for who hands a note on to somebody who has them. Raises `NotFoundError` where nothing is.
+        """
+        notes, problems = [], []
+        trusted = None if keys is None else tuple(keys)
+        for file in note_files(path):
+            try:
+                notes.append(read_note(file, trusted))
+            except ValidationError as problem:
+                problems.append(NoteProblem(file, str(problem)))
+        notes.sort(key=lambda note: (note.size, note.path))
+        problems += _disagreements(notes)
+        expected = origin if origin is not None else notes[0].origin if notes else ""
+        problems += [_foreign(note, expected) for note in notes if note.origin != expected]
+        return cls(tuple(note for note in notes if note.origin == expected), tuple(problems))
+
+    def covering(self, position: int) -> Note:
+        """The shortest log that has an event, by its note. Raises `NotFoundError`."""
+        for note in self.notes:
+            if note.size >= position:
+                return note
+        newest = self.notes[-1].size if self.notes else 0
+        raise NotFoundError(f"no note covers position {position}: the newest one is of {newest} events")
+
+    def of_size(self, size: int) -> Note:
+        """The note of a size. Raises `NotFoundError`."""
+        for note in self.notes:
+            if note.size == size:
+                return note
+        near = sorted((note.size for note in self.notes), key=lambda other: abs(other - size))[:3]
+        known = f"the nearest are of {', '.join(map(str, sorted(near)))}" if near else "there is none"
+        raise NotFoundError(f"there is no note of {size} events: {known}")
+
+
+def note_name(size: int) -> str:
+    """The name of the file with the note of a size: in the order of sizes."""
+    return f"{size:020d}{SUFFIX}"
+
+
+def note_files(path: str | Path) -> list[Path]:
+    """The files at a path that should be notes, by name. Raises `NotFoundError`."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise NotFoundError(f"there are no notes at {path}: neither a directory of them nor one")
+    with os.scandir(path) as entries:
+        return sorted(path / entry.name for entry in entries if entry.name.endswith(SUFFIX))
+
+
+def read_note(path: Path, keys: tuple[VerifierKey, ...] | None) -> Note:
+    """The note in a file. Raises `ValidationError` for what is none, or not signed by one of these keys."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(NOTE_BYTES_MAX + 1)
+    except OSError as problem:
+        raise ValidationError(f"it can't be read: {problem.strerror}") from problem
+    signed = SignedNote.parse(data)
+    if keys is not None:
+        signed.signers(keys)
+    note = Note(path, signed, Checkpoint.parse(signed.text))
+    if path.stem.isdecimal() and int(path.stem) != note.size:
+        raise ValidationError(f"another note was put in its place: it is of {note.size} events")
+    return note
+
+
+def _foreign(note: Note, origin: str) -> NoteProblem:
+    return NoteProblem(note.path, f"it is of another log, {note.origin}, not of {origin}")
+
+
+def _disagreements(notes: list[Note]) -> Iterator[NoteProblem]:
+    """Notes of one size that do not say the same: the log was two logs, and both were signed."""
+    first: dict[tuple[str, int], Note] = {}
+    for note in notes:
+        other = first.setdefault((note.origin, note.size), note)
+        if other.checkpoint != note.checkpoint:
+            yield NoteProblem(note.path, f"it says another thing of the first {note.size} events than {other.path}")

@@ -1,0 +1,59 @@
+"""`orderctl prove` as functions: what is asked for, the proof as text, and the file that it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.errors import ValidationError
+from replay.durable import write_whole
+from replay.note_keys import verifier_keys
+from replay.progress import progress_bar
+from replay.proofs import prove, prove_consistency
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be proved: that an event is in the log, or that a log grew from one size to another."""
+
+    position: int | None
+    first: int
+    second: int
+
+    def __str__(self) -> str:
+        if self.position is not None:
+            return f"proves position {self.position}"
+        return f"proves that the log only grew from {self.first} to {self.second} events"
+
+
+def wanted(position: int | None, first: int | None, second: int | None) -> Wanted:
+    """One of both. Raises `ValidationError`."""
+    if position is not None and first is None and second is None:
+        return Wanted(position, 0, 0)
+    if position is None and first is not None and second is not None:
+        return Wanted(None, first, second)
+    raise ValidationError("what is to be proved? a POSITION, or --from SIZE and --to SIZE")
+
+
+async def proof_text(url: str, exchange_id: str, what: Wanted, *, notes: str, keys: Iterable[str]) -> str:
+    """The proof as it is stored. Raises what `prove` and `verifier_keys` raise."""
+    trusted = verifier_keys(keys) or None
+    with progress_bar("prove") as progress:
+        if what.position is None:
+            proof = await prove_consistency(
+                url, what.first, what.second, notes=notes, keys=trusted, exchange_id=exchange_id, progress=progress
+            )
+        else:
+            proof = await prove(
+                url, what.position, notes=notes, keys=trusted, exchange_id=exchange_id, progress=progress
+            )
+    return proof.text()
+
+
+def save(path: Path, text: str) -> None:
+    """Put a proof into a file, whole or not at all. Raises `ValidationError` where it can't be."""
+    try:
+        write_whole(path, text)
+    except OSError as problem:
+        raise ValidationError(f"the proof can't be written to {path}: {problem.strerror}") from problem
