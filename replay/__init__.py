@@ -4,6 +4,8 @@
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
 `signed_notes` (of the log's tree, their form and keys) `note_keys` (where keys are kept) `notes` (where notes are kept)
 `noting` (writes them while a kernel leads) `proofs` (for strangers, by a note) `durable` (files) `progress` (a bar).
+`verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
+`verify_accounts` `verify_notes` `problems` `verify_text`.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -20,16 +22,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.problems import Problem, ProblemKind, VerifyReport
     from replay.proofs import prove, prove_consistency
     from replay.recovery import open_kernel
+    from replay.verifying import verify
 
-__all__ = ["connect", "open_kernel", "prove", "prove_consistency"]
+__all__ = [
+    "Problem", "ProblemKind", "VerifyReport", "connect", "open_kernel", "prove", "prove_consistency", "verify",
+]  # fmt: skip
 
 HOMES = {
+    "Problem": "replay.problems",
+    "ProblemKind": "replay.problems",
+    "VerifyReport": "replay.problems",
     "connect": "replay.blocking",
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
+    "verify": "replay.verifying",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

@@ -16,10 +16,10 @@ from kernel.log.base import EventLog
 from replay.recovery import open_kernel
 
 
-def existing_log(url: str, exchange_id: str) -> EventLog:
+def existing_log(url: str, exchange_id: str, *, check_end: bool = True) -> EventLog:
     """The log at a URL; `NotFoundError` when there is none. Raises what `open_log` raises."""
     try:
-        return open_log(url, exchange_id=exchange_id, create=False)
+        return open_log(url, exchange_id=exchange_id, create=False, check_end=check_end)
     except NotFoundError as problem:
         raise NotFoundError(f"{problem}: `orderctl run` begins one, --log and --exchange name another") from problem
 

@@ -168,7 +168,7 @@ class EventLog(ABC):
 
     @abstractmethod
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
-        """A page of the streams whose names follow one, in order; empty after the last. Each is as it was in one instant."""
+        """The next streams after a name, in order; none after the last. What is said of one was so in one instant."""
 
     @abstractmethod
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 import click
 
-from replay.verbs import proving
+from replay.verbs import proving, verifying
 
-VERBS: tuple[click.Command, ...] = (proving.prove, proving.keys)
+VERBS: tuple[click.Command, ...] = (verifying.verify, proving.prove, proving.keys)
 """All of them."""

@@ -1,0 +1,234 @@
+"""`verify`: whether a log is what was written, and whether what it tells can have been so.
+
+Called by library users, by `orderctl verify` and by the demonstration. It reads, in pages, and holds nobody back; it works
+beside a running kernel, up to the head as it is when it begins. It goes on after a problem wherever it can, and tells each
+with its position. Memory is bounded but for the state that is folded.
+
+`verify_rows` holds the rows to their hashes, `verify_events` and `verify_intents` what they tell to what was before it,
+`verify_accounts` the books, `verify_notes` the log to the signed notes of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernel.errors import IntegrityError, NotFoundError, ValidationError
+from kernel.log import hashing
+from kernel.log.base import EventLog, Head, StoredRow
+from replay.folding import Progress, opened
+from replay.problems import ProblemKind, Problems, VerifyReport
+from replay.verify_rows import RowChecks, Unsure
+
+if TYPE_CHECKING:
+    from replay.notes import Note, NoteBook
+    from replay.signed_notes import VerifierKey
+    from replay.verify_events import EventChecks
+    from replay.verify_notes import NoteChecks
+
+LAST_POSITION = 2**63 - 1
+
+
+async def verify(
+    log: EventLog | str,
+    *,
+    notes: str | Path | None = None,
+    keys: Iterable[VerifierKey] = (),
+    start: str | Path | None = None,
+    content: bool = True,
+    progress: Progress | None = None,
+    exchange_id: str | None = None,
+) -> VerifyReport:
+    """Verify a log, from its first event up to its head now.
+
+    `notes`: a directory of signed notes (or one), which count where one of `keys` has signed them. `start`: the file of a
+    note that was verified before; what was before it is held against that note alone, and the rest is verified from there
+    on. `content` off: the rows and their hashes alone, not what the events tell. Raises nothing for what is wrong with the
+    log, unless it can't be opened at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
+    """
+    async with opened(log, exchange_id, check_end=False) as found:
+        book = note_book(found, notes if notes is not None or start is None else Path(start).parent, keys)
+        begin = note_at(book, start) if book is not None and start is not None else None
+        return await Verification(found, book=book, begin=begin, content=content, progress=progress).run()
+
+
+def note_book(log: EventLog, notes: str | Path | None, keys: Iterable[VerifierKey]) -> NoteBook | None:
+    """The notes to hold a log against. They are read before its head is: none of them can be of a longer log."""
+    if notes is None:
+        return None
+    from replay.notes import NoteBook
+    from replay.signed_notes import origin_of
+
+    trusted = tuple(keys)
+    if not trusted:
+        raise ValidationError("a note says nothing without the key that signed it: give the verifier key (--key)")
+    return NoteBook.read(notes, trusted, origin=origin_of(log))
+
+
+def note_at(book: NoteBook, start: str | Path) -> Note:
+    """The note in a file, which must be a good one."""
+    wanted = Path(start).resolve()
+    for told in book.problems:
+        if told.path.resolve() == wanted:
+            raise ValidationError(f"the verification can't begin at {start}: {told.text}")
+    for note in book.notes:
+        if note.path.resolve() == wanted:
+            return note
+    raise NotFoundError(f"{start} is not among the notes")
+
+
+class Verification:
+    """One verification of one log."""
+
+    def __init__(
+        self, log: EventLog, *, book: NoteBook | None, begin: Note | None, content: bool, progress: Progress | None
+    ) -> None:
+        self._log = log
+        self._begin = begin
+        self._progress = progress
+        self._problems = Problems()
+        self._notes = note_checks(self._problems, book)
+        self._after = begin.size if begin is not None else 0
+        chain = begin.chain_hash if begin is not None else hashing.GENESIS
+        self._rows = RowChecks(self._problems, after=self._after, chain=chain)
+        self._events = event_checks(self._problems, log, whole=begin is None) if content else None
+        self._last: StoredRow | None = None
+
+    async def run(self) -> VerifyReport:
+        """Go through all of it."""
+        head = await self._log.head()
+        try:
+            await self._go_through(head)
+            await self._check_beyond(head)
+            await self._check_streams()
+        except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
+            position = problem.position if problem.position is not None else self._rows.position + 1
+            self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
+        if self._events is not None:
+            self._events.finish()
+        if self._notes is not None:
+            self._notes.finish(head.position)
+        return self._report(head)
+
+    async def _go_through(self, head: Head) -> None:
+        if self._begin is not None:
+            await self._skim(self._begin)
+        async for rows in self._log.read(self._after, head.position):
+            sound = self._rows.page(rows)
+            await self._look_up(rows)
+            if self._notes is not None:
+                self._notes.leaves(rows)
+            if self._events is not None:
+                await self._events.page(rows, sound)
+            self._last = rows[-1]
+            self._tell(rows[-1].position, head.position)
+        self._check_end(head)
+
+    async def _skim(self, begin: Note) -> None:
+        """What is before the note to begin at: its leaves, as they are stored, make the tree that was signed."""
+        assert self._notes is not None, "a note to begin at is one of the notes"
+        async for rows in self._log.read(0, begin.size):
+            self._notes.leaves(rows)
+            self._last = rows[-1]
+            self._tell(rows[-1].position, begin.size)
+
+    async def _look_up(self, rows: list[StoredRow]) -> None:
+        """What the checks of rows can't tell from memory."""
+        for unsure in self._rows.unsure:
+            await self._check_before(unsure)
+        self._rows.unsure.clear()
+        for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
+            text = f"its command id was used at {first} already: a command is recorded once"
+            self._problems.add(ProblemKind.REPEATED, position, text)
+
+    async def _check_before(self, unsure: Unsure) -> None:
+        """Whether the stream of a row has the version before, at an earlier position."""
+        version = unsure.version - 1
+        known = await self._log.stream_rows(unsure.stream_id, upto_version=version)
+        if known and known[-1].version == version and known[-1].position < unsure.position:
+            return
+        what = f"version {known[-1].version}" if known else "nothing"
+        text = f"stream {unsure.stream_id} has version {unsure.version} after {what}"
+        self._problems.add(ProblemKind.STREAM, unsure.position, text)
+
+    def _check_end(self, head: Head) -> None:
+        """The last event against the head row."""
+        position = self._last.position if self._last is not None else self._after
+        if position < head.position:
+            text = f"the head row says {head.position}, and the last event is {position}: the end was cut off"
+            self._problems.add(ProblemKind.MISSING, position + 1, text, last_position=head.position)
+            return
+        if self._last is None:
+            return
+        wrong = [name for name in ("chain_hash", "recorded_at_ns") if getattr(head, name) != getattr(self._last, name)]
+        if self._events is not None and self._events.epoch not in (None, head.epoch):
+            wrong.append("epoch")
+        if wrong:
+            text = f"the head row has another {' and '.join(wrong)} than the last event"
+            self._problems.add(ProblemKind.HEAD, head.position, text)
+
+    async def _check_beyond(self, head: Head) -> None:
+        """There may be more events by now, and then the head row tells of them."""
+        async for rows in self._log.read(head.position, LAST_POSITION):
+            now = await self._log.head()
+            if now.position < rows[-1].position:
+                text = f"the head row says {now.position}, and there are events up to {rows[-1].position}"
+                self._problems.add(ProblemKind.HEAD, now.position + 1, text, last_position=rows[-1].position)
+            return
+
+    async def _check_streams(self) -> None:
+        """The table of streams against the events: writers go by it."""
+        after = ""
+        while found := await self._log.stream_heads(after):
+            for stream in found:
+                if stream.version == stream.listed_version:
+                    continue
+                listed = "not there" if stream.listed_version is None else f"at version {stream.listed_version}"
+                there = "has no event" if stream.version is None else f"is at {stream.version}"
+                rows = await self._log.stream_rows(stream.stream_id, upto_version=stream.version or 0)
+                position = rows[-1].position if rows else None
+                text = f"in the table of streams {stream.stream_id} is {listed}, by its events it {there}"
+                self._problems.add(ProblemKind.STREAM, position, text)
+            after = found[-1].stream_id
+
+    def _tell(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _report(self, head: Head) -> VerifyReport:
+        problems, rows = self._problems, self._rows
+        counts: Counter[str] = Counter({"events": max(0, rows.position - self._after), "commands": rows.commands})
+        if self._after == 0:
+            counts["streams"] = rows.streams
+        if self._events is not None:
+            counts |= Counter({name: value for name, value in self._events.counts.items() if name != "events"})
+        if self._notes is not None:
+            counts |= Counter({"notes": self._notes.compared, "signed upto": self._notes.agreed})
+        return VerifyReport(
+            exchange_id=self._log.exchange_id,
+            log_id=self._log.log_id,
+            position=head.position,
+            chain_hash=head.chain_hash.hex(),
+            first_bad_position=problems.first_position,
+            problems=problems.sorted(),
+            problem_count=problems.total,
+            counts=dict(counts),
+        )
+
+
+def note_checks(problems: Problems, book: NoteBook | None) -> NoteChecks | None:
+    """The checks against notes, where there are any."""
+    if book is None:
+        return None
+    from replay.verify_notes import NoteChecks
+
+    return NoteChecks(problems, book)
+
+
+def event_checks(problems: Problems, log: EventLog, *, whole: bool) -> EventChecks:
+    """The checks of what the events tell."""
+    from replay.verify_events import EventChecks
+
+    return EventChecks(problems, log, whole=whole)
