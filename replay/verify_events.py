@@ -108,11 +108,10 @@ class EventChecks:
     async def page(self, rows: Sequence[StoredRow], sound: Sequence[bool]) -> None:
         """Check the events of rows; of those that are not sound the content is passed over."""
         found = [self._read(row) if is_sound else damaged(row) for row, is_sound in zip(rows, sound, strict=True)]
-        await self._recall(found)
         late: list[Caused] = []
         for part in parts(found):
             for event in part:
-                self._check(event, late)
+                await self._check(event, late)
             self._fold(part)
         await self._check_late(late)
 
@@ -134,18 +133,15 @@ class EventChecks:
         self.counts["foreign events"] += 1
         return placed(Foreign(), envelope)
 
-    async def _recall(self, found: Iterable[BaseEvent]) -> None:
-        """Make the books of intents that are met again, from their streams."""
-        for event in found:
-            if not event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-                continue
-            intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-            if self._books.get(intent_id) is not None:
-                continue
+    async def _book(self, intent_id: str, event: BaseEvent) -> Book:
+        """The book of an intent that an event is about; one that was let go is made again from the stream."""
+        book = self._books.get(intent_id)
+        if book is None:
             book = Book(Record(intent_id))
-            self._books.put(intent_id, book)
             if event.version > 1:
                 await self._fold_book(book, event)
+        self._books.put(intent_id, book)
+        return book
 
     async def _fold_book(self, book: Book, until: BaseEvent) -> None:
         """Fold what a stream had before an event, without judging it again."""
@@ -161,23 +157,21 @@ class EventChecks:
             applied(book, known, around)
 
     # ------------------------------------------------------------------------------------------------------------ judging
-    def _check(self, event: BaseEvent, late: list[Caused]) -> None:
+    async def _check(self, event: BaseEvent, late: list[Caused]) -> None:
         topic = event.topic
         self._topics.put(event.position, topic)
         cause = event.causation_position
         if cause is not None:
             self._check_cause(Caused(event.position, topic, cause), self._topics.get(cause), late)
         if event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
-            self._check_intent(event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX), event)
+            intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+            self._check_intent(await self._book(intent_id, event), event)
         elif event.stream_id == events.CONTROL_STREAM:
             self._check_control(event)
         elif isinstance(event, events.VenueSnapshotTaken) and event.complete:
             self._leader_looked(event.recorded_at_ns)
 
-    def _check_intent(self, intent_id: str, event: BaseEvent) -> None:
-        book = self._books.get(intent_id)
-        assert book is not None, "books are recalled first"
-        self._books.put(intent_id, book)
+    def _check_intent(self, book: Book, event: BaseEvent) -> None:
         book.is_shaken = book.is_shaken or isinstance(event, Damaged)
         sums, orders, intent = book.sums, book.record.orders, book.record.intent
         for kind, text in applied(book, event, self._around):

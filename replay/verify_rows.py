@@ -18,7 +18,7 @@ from kernel.log.base import StoredRow
 from replay.problems import ProblemKind, Problems
 
 RECENT_MAX = 20_000
-"""How many things are remembered at least; twice as many at most."""
+"""Of how many streams the versions are remembered."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -27,7 +27,8 @@ V = TypeVar("V")
 class Recent(Generic[K, V]):
     """A mapping that forgets what was not met for long: two generations, the older of which is let go as a whole."""
 
-    def __init__(self, most: int = RECENT_MAX) -> None:
+    def __init__(self, most: int) -> None:
+        """`most`: so many are remembered at least, and twice as many at most."""
         self._most = most
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
@@ -72,7 +73,7 @@ class RowChecks:
         """How many events are missing, or are not what was recorded: so many versions of a stream may lack."""
         self._command_id: bytes | None = None
         self._command_index = 0
-        self._versions: Recent[str, int] = Recent()
+        self._versions: Recent[str, int] = Recent(RECENT_MAX)
         self._prefixes: dict[str, bytes] = {}
         self._middles: dict[tuple[str, int], bytes] = {}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kernel.errors import IntegrityError, NotFoundError, ValidationError
 from kernel.log import hashing
-from kernel.log.base import EventLog, Head, StoredRow
+from kernel.log.base import EventLog, Head, StoredRow, StreamHead
 from replay.folding import Progress, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
 from replay.verify_rows import RowChecks, Unsure
@@ -185,13 +185,18 @@ class Verification:
             for stream in found:
                 if stream.version == stream.listed_version:
                     continue
-                listed = "not there" if stream.listed_version is None else f"at version {stream.listed_version}"
-                there = "has no event" if stream.version is None else f"is at {stream.version}"
-                rows = await self._log.stream_rows(stream.stream_id, upto_version=stream.version or 0)
-                position = rows[-1].position if rows else None
-                text = f"in the table of streams {stream.stream_id} is {listed}, by its events it {there}"
-                self._problems.add(ProblemKind.STREAM, position, text)
+                await self._add_stream(stream)
             after = found[-1].stream_id
+
+    async def _add_stream(self, stream: StreamHead) -> None:
+        """The table of streams says something else: at the first event that it does not know of, where there is one."""
+        known, listed = stream.version, stream.listed_version
+        rows = await self._log.stream_rows(stream.stream_id, upto_version=known if known is not None else -1)
+        unlisted = (row.position for row in rows if listed is None or row.version > listed)
+        there = "has no event" if known is None else f"is at {known}, position {rows[-1].position}"
+        says = "not there" if listed is None else f"at version {listed}"
+        text = f"in the table of streams {stream.stream_id} is {says}, by its events it {there}"
+        self._problems.add(ProblemKind.STREAM, next(unlisted, None), text)
 
     def _tell(self, done: int, total: int) -> None:
         if self._progress is not None:

@@ -85,7 +85,8 @@ class StoredLog(EventLog):
 
     async def stream_rows(self, stream_id: str, *, upto_version: int) -> list[StoredRow]:
         """See `EventLog.stream_rows`."""
-        return await self._select(Query(stream_id=stream_id, upto_version=upto_version))
+        rows = await self._select(Query(stream_id=stream_id, upto_version=upto_version))
+        return sorted(rows, key=lambda row: row.version)
 
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
         """See `EventLog.stream_heads`."""
