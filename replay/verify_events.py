@@ -7,7 +7,6 @@ were not met for long are let go, and are folded again from their stream when th
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +33,8 @@ TOLD_WITHIN_NS = 60 * 10**9
 """How long a leader may act on without telling what it should: it does when it next comes to the intent."""
 UNKNOWN = "?"
 """Instead of the topic of an event whose content is unknown."""
+
+COUNTED = ("foreign_events", "fills", "sends", "recalled_intents")
 
 COMMANDS = frozenset({"IntentCreated", "IntentModified", "IntentCancelRequested"})
 ATTEMPT = frozenset({"AttemptStarted"})
@@ -87,7 +88,7 @@ class EventChecks:
 
     def __init__(self, problems: Problems, log: EventLog, *, whole: bool) -> None:
         """`whole`: from the first event on; otherwise what was before is not known, and nothing is folded as a whole."""
-        self.counts: Counter[str] = Counter()
+        self.counts = dict.fromkeys(COUNTED, 0)
         self._problems = problems
         self._log = log
         self._whole = whole
@@ -122,7 +123,6 @@ class EventChecks:
 
     # ------------------------------------------------------------------------------------------------------------- reading
     def _read(self, row: StoredRow) -> BaseEvent:
-        self.counts["events"] += 1
         try:
             if row.topic in REGISTRY:
                 return event_of(row)
@@ -130,7 +130,7 @@ class EventChecks:
         except IntegrityError as problem:  # a SchemaError is one
             self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
             return damaged(row)
-        self.counts["foreign events"] += 1
+        self.counts["foreign_events"] += 1
         return placed(Foreign(), envelope)
 
     async def _book(self, intent_id: str, event: BaseEvent) -> Book:
@@ -145,7 +145,7 @@ class EventChecks:
 
     async def _fold_book(self, book: Book, until: BaseEvent) -> None:
         """Fold what a stream had before an event, without judging it again."""
-        self.counts["recalled"] += 1
+        self.counts["recalled_intents"] += 1
         around = Surroundings(log_id=self._around.log_id)
         for row in await self._log.stream_rows(until.stream_id, upto_version=until.version - 1):
             if row.position >= until.position:

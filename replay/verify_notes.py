@@ -28,7 +28,8 @@ class NoteChecks:
         self._parted = False
         """Whether the newest note did not agree: those after it say nothing new until one does."""
         for told in book.problems:
-            problems.add(ProblemKind.NOTE, None, str(told))
+            stem = told.path.stem  # the file's name is its size, whatever is in it
+            problems.add(ProblemKind.NOTE, int(stem) if stem.isdecimal() and stem.isascii() else None, str(told))
         if not book.notes:
             problems.add(ProblemKind.NOTE, None, "there is no note to compare the log with")
 

@@ -10,7 +10,6 @@ with its position. Memory is bounded but for the state that is folded.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,13 +203,13 @@ class Verification:
 
     def _report(self, head: Head) -> VerifyReport:
         problems, rows = self._problems, self._rows
-        counts: Counter[str] = Counter({"events": max(0, rows.position - self._after), "commands": rows.commands})
+        counts = {"events": max(0, rows.position - self._after), "commands": rows.commands}
         if self._after == 0:
             counts["streams"] = rows.streams
         if self._events is not None:
-            counts |= Counter({name: value for name, value in self._events.counts.items() if name != "events"})
+            counts |= self._events.counts
         if self._notes is not None:
-            counts |= Counter({"notes": self._notes.compared, "signed upto": self._notes.agreed})
+            counts |= {"notes": self._notes.compared, "signed_upto": self._notes.agreed}
         return VerifyReport(
             exchange_id=self._log.exchange_id,
             log_id=self._log.log_id,
@@ -219,7 +218,7 @@ class Verification:
             first_bad_position=problems.first_position,
             problems=problems.sorted(),
             problem_count=problems.total,
-            counts=dict(counts),
+            counts=counts,
         )
 
 
