@@ -44,7 +44,7 @@ async def verify(
 
     `notes`: a directory of signed notes (or one), which count where one of `keys` has signed them. `start`: the file of a
     note that was verified before; what was before it is held against that note alone, and the rest is verified from there
-    on. `content` off: the rows and their hashes alone, not what the events tell. Raises nothing for what is wrong with the
+    on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the
     log, unless it can't be opened at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
     """
     async with opened(log, exchange_id, check_end=False) as found:
@@ -91,7 +91,7 @@ class Verification:
         self._notes = note_checks(self._problems, book)
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
-        self._rows = RowChecks(self._problems, after=self._after, chain=chain)
+        self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
         self._events = event_checks(self._problems, log, whole=begin is None) if content else None
         self._last: StoredRow | None = None
 
@@ -101,7 +101,8 @@ class Verification:
         try:
             await self._go_through(head)
             await self._check_beyond(head)
-            await self._check_streams()
+            if self._events is not None:
+                await self._check_streams()
         except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
             position = problem.position if problem.position is not None else self._rows.position + 1
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
@@ -116,7 +117,8 @@ class Verification:
             await self._skim(self._begin)
         async for rows in self._log.read(self._after, head.position):
             sound = self._rows.page(rows)
-            await self._look_up(rows)
+            if self._events is not None:
+                await self._look_up(rows)
             if self._notes is not None:
                 self._notes.leaves(rows)
             if self._events is not None:
@@ -203,11 +205,9 @@ class Verification:
 
     def _report(self, head: Head) -> VerifyReport:
         problems, rows = self._problems, self._rows
-        counts = {"events": max(0, rows.position - self._after), "commands": rows.commands}
-        if self._after == 0:
-            counts["streams"] = rows.streams
+        counts = {"events": max(0, rows.position - self._after)}
         if self._events is not None:
-            counts |= self._events.counts
+            counts |= {"commands": rows.commands, "streams": rows.streams} | self._events.counts
         if self._notes is not None:
             counts |= {"notes": self._notes.compared, "signed_upto": self._notes.agreed}
         return VerifyReport(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from kernel.events import BaseEvent
 from kernel.models import Evidence
@@ -75,9 +75,8 @@ class Head:
     """When the last event was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """One row as it is stored: what an auditor sees, and what the hashes cover."""
+class StoredRow(NamedTuple):
+    """One row as it is stored: what an auditor sees, and what the hashes cover. A tuple, as readers make millions of them."""
 
     position: int
     stream_id: str

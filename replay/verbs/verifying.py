@@ -15,7 +15,7 @@ from replay.command_line import Target, option, show, target_options
 @option("--key", "keys", multiple=True, metavar="KEY",
         help="A verifier key, or a file of them: notes count that they have signed. May be repeated.")  # fmt: skip
 @option("--from", "start", metavar="NOTE", help="Begin after what this note covers, which was verified before.")
-@option("--hashes-only", is_flag=True, help="The rows and their hashes alone, not what the events tell.")
+@option("--hashes-only", is_flag=True, help="Positions and hashes alone: quicker.")
 @option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice(["table", "json", "jsonl"]),
         default="table", show_default=True, help="jsonl: a line for each problem, then one for the whole.")  # fmt: skip
 @target_options

@@ -464,7 +464,7 @@ async def test_an_event_that_cannot_be_read_is_found() -> None:
 
 
 async def test_an_ended_order_may_only_fill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status that a later report takes back by no fact is a problem: here a fold forgets the end."""
+    """A status that no fact takes back is a problem where it is: here a fold forgets the end."""
     monkeypatch.setitem(ORDER_CHANGES, events.OrderTriggered, lambda facts, event: replace(facts, closed=None))
 
     async def taken_back(story: Story) -> int:
