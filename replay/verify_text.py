@@ -57,7 +57,7 @@ def summary_data(report: VerifyReport) -> dict[str, Any]:
 
 def sentence(report: VerifyReport) -> str:
     """The whole for people."""
-    seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
+    seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count)
     log = f"the log of {report.exchange_id} ({report.log_id}) up to position {report.position}"
     if report.ok:
         return f"verified: {log} is what was recorded ({seen})"

@@ -76,7 +76,7 @@ class Head:
 
 
 class StoredRow(NamedTuple):
-    """One row as it is stored: what an auditor sees, and what the hashes cover. A tuple, as readers make millions of them."""
+    """One row as it is stored: what an auditor sees, and what the hashes cover. A tuple: readers make many."""
 
     position: int
     stream_id: str

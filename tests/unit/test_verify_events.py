@@ -365,7 +365,7 @@ def finding(intent_id: str, kind: FindingKind) -> Finding:
 
 
 async def test_what_looks_odd_is_no_problem() -> None:
-    """No status refuses a fill, an operator may vouch, an id may be used again after a delete, others' orders are adopted."""
+    """No status refuses a fill, an operator may vouch, a deleted id is used again, others' orders are adopted."""
     report, _ = await report_of(right)
     assert [str(item) for item in report.problems] == []
 
