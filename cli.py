@@ -127,9 +127,14 @@ def note_options(function: Callable[..., T]) -> Callable[..., T]:
     @option("--note-key", "note_keys", envvar="ORDERCTL_NOTE_KEY", multiple=True, callback=secret_words, metavar="FILE",
             help="The key that signs them (`orderctl keys create`); twice while keys change. "
                  "The variable may hold the key itself.")  # fmt: skip
+    @option("--note-events", type=click.IntRange(1), envvar="ORDERCTL_NOTE_EVENTS", default=1_000, show_default=True,
+            metavar="N", help="A note is due after so many events …")  # fmt: skip
+    @option("--note-every", type=Duration(), envvar="ORDERCTL_NOTE_EVERY", default="10s", show_default=True,
+            help="… or after so long, if there is anything new.")  # fmt: skip
     @functools.wraps(function)
-    def with_notes(*args: Any, notes_directory: str | None, note_keys: tuple[str, ...], **given: Any) -> T:
-        return function(*args, notes=(notes_directory, note_keys), **given)
+    def with_notes(*args: Any, **given: Any) -> T:
+        names = ("notes_directory", "note_keys", "note_events", "note_every")
+        return function(*args, notes={name: given.pop(name) for name in names}, **given)
 
     return with_notes
 
@@ -802,8 +807,10 @@ def config_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 
     found = running.read_config(value)
     names = {"log": "log_url", "notes": "notes_directory", "note_key": "note_keys"}
-    given = found | ({"note_key": (found["note_key"],)} if "note_key" in found else {})
-    ctx.default_map = {names.get(key, key): item for key, item in given.items() if key not in ("kernel", "limits")}
+    defaults = {names.get(key, key): item for key, item in found.items() if key not in ("kernel", "limits")}
+    if "note_keys" in defaults:
+        defaults["note_keys"] = (defaults["note_keys"],)
+    ctx.default_map = defaults
     return found
 
 
@@ -832,7 +839,7 @@ def run(
     told: ProcessLog,
     metrics_host: str,
     metrics_port: int | None,
-    notes: tuple[str | None, tuple[str, ...]],
+    notes: dict[str, Any],
 ) -> int:
     """Run the kernel, until SIGTERM or SIGINT.
 
@@ -867,7 +874,7 @@ def run(
         chosen = running.venue_of(venue, options, url=target.log, exchange_id=target.exchange)
         work = functools.partial(
             running.run_kernel, target.log, target.exchange, chosen, settings=settings, bound=bound,
-            notes=running.notes_of(*notes),
+            notes=running.notes_of(**notes),
         )  # fmt: skip
         return run_until_signal(told, lambda tell: work(say=tell))
 

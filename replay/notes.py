@@ -7,7 +7,7 @@ holds: what is wrong with it is told, and what is told as good was signed by a k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from kernel.errors import NotFoundError, ValidationError
 from replay.signed_notes import NOTE_BYTES_MAX, Checkpoint, SignedNote, VerifierKey
 
 SUFFIX = ".note"
+NEAREST = 3
+"""How many notes are named where the right one is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +87,21 @@ class NoteBook:
         problems += [_foreign(note, expected) for note in notes if note.origin != expected]
         return cls(tuple(note for note in notes if note.origin == expected), tuple(problems))
 
-    def covering(self, position: int) -> Note:
-        """The shortest log that has an event, by its note. Raises `NotFoundError`."""
-        for note in self.notes:
-            if note.size >= position:
-                return note
-        newest = self.notes[-1].size if self.notes else 0
-        raise NotFoundError(f"no note covers position {position}: the newest one is of {newest} events")
-
-    def of_size(self, size: int) -> Note:
-        """The note of a size. Raises `NotFoundError`."""
-        for note in self.notes:
-            if note.size == size:
-                return note
-        near = sorted((note.size for note in self.notes), key=lambda other: abs(other - size))[:3]
-        known = f"the nearest are of {', '.join(map(str, sorted(near)))}" if near else "there is none"
-        raise NotFoundError(f"there is no note of {size} events: {known}")
-
 
 def note_name(size: int) -> str:
     """The name of the file with the note of a size: in the order of sizes."""
     return f"{size:020d}{SUFFIX}"
 
 
+def newest_file(directory: Path) -> Path | None:
+    """The note of the largest size by its name; None where there is none."""
+    with os.scandir(directory) as entries:
+        name = max((entry.name for entry in entries if entry.name.endswith(SUFFIX)), default=None)
+    return directory / name if name else None
+
+
 def note_files(path: str | Path) -> list[Path]:
-    """The files at a path that should be notes, by name. Raises `NotFoundError`."""
+    """The files at a path that should be notes, in order of their names. Raises `NotFoundError`."""
     path = Path(path)
     if path.is_file():
         return [path]
@@ -119,7 +111,7 @@ def note_files(path: str | Path) -> list[Path]:
         return sorted(path / entry.name for entry in entries if entry.name.endswith(SUFFIX))
 
 
-def read_note(path: Path, keys: tuple[VerifierKey, ...] | None) -> Note:
+def read_note(path: Path, keys: Sequence[VerifierKey] | None) -> Note:
     """The note in a file. Raises `ValidationError` for what is none, or not signed by one of these keys."""
     try:
         with path.open("rb") as stream:
@@ -130,9 +122,60 @@ def read_note(path: Path, keys: tuple[VerifierKey, ...] | None) -> Note:
     if keys is not None:
         signed.signers(keys)
     note = Note(path, signed, Checkpoint.parse(signed.text))
-    if path.stem.isdecimal() and int(path.stem) != note.size:
+    if size_named(path) not in (None, note.size):
         raise ValidationError(f"another note was put in its place: it is of {note.size} events")
     return note
+
+
+def covering_note(path: str | Path, position: int, *, keys: Sequence[VerifierKey] | None, origin: str) -> Note:
+    """The good note of the shortest log that has an event. Only notes that may be it are read.
+
+    Raises `NotFoundError` where none is so long, `ValidationError` where those that are so long are bad.
+    """
+    files = note_files(path)
+    note = _first_good(files, lambda size: size >= position, keys=keys, origin=origin)
+    if note is None:
+        newest = max((size_named(file) or 0 for file in files), default=0)
+        raise NotFoundError(f"no note covers position {position}: the newest one is of {newest} events")
+    return note
+
+
+def note_of(path: str | Path, size: int, *, keys: Sequence[VerifierKey] | None, origin: str) -> Note:
+    """The good note of a size. Raises `NotFoundError`, and `ValidationError` where it is bad."""
+    files = note_files(path)
+    note = _first_good(files, lambda other: other == size, keys=keys, origin=origin)
+    if note is None:
+        known = sorted({size_named(file) or 0 for file in files}, key=lambda other: abs(other - size))[:NEAREST]
+        near = f"the nearest are of {', '.join(map(str, sorted(known)))}" if known else "there is none"
+        raise NotFoundError(f"there is no note of {size} events: {near}")
+    return note
+
+
+def _first_good(
+    files: list[Path], fits: Callable[[int], bool], *, keys: Sequence[VerifierKey] | None, origin: str
+) -> Note | None:
+    problems: list[NoteProblem] = []
+    for file in files:
+        named = size_named(file)
+        if named is not None and not fits(named):
+            continue
+        try:
+            note = read_note(file, keys)
+        except ValidationError as problem:
+            problems.append(NoteProblem(file, str(problem)))
+            continue
+        if note.origin != origin:
+            problems.append(_foreign(note, origin))
+        elif fits(note.size):
+            return note
+    if problems:
+        raise ValidationError("no note is good: " + "; ".join(map(str, problems[:NEAREST])))
+    return None
+
+
+def size_named(file: Path) -> int | None:
+    """The size that a note's file is named for; None for a file with another name."""
+    return int(file.stem) if file.stem.isascii() and file.stem.isdecimal() else None
 
 
 def _foreign(note: Note, origin: str) -> NoteProblem:

@@ -29,7 +29,7 @@ from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
 from kernel.settings import ns
 from replay.durable import write_whole
-from replay.notes import Note, note_files, note_name, read_note
+from replay.notes import Note, newest_file, note_name, read_note
 from replay.signed_notes import Checkpoint, SignerKey, origin_of, sign
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ class NoteWriter:
         """Somebody else may write notes from now on."""
         self._met = False
 
-    async def write(self) -> None:
-        """Write a note of the log as it is now, where there is none.
+    async def write(self) -> bool:
+        """Write a note of the log as it is now; False where nothing has come since the newest.
 
         Raises `IntegrityError` where the log is not what the newest note says, `ValidationError` where what is there is no
         note of it, `OSError` where the directory can't be read or written, and what reading the log raises.
@@ -104,12 +104,15 @@ class NoteWriter:
         head = await self._log.head()
         if not self._met:
             await self._meet(await asyncio.to_thread(self._newest), head)
-        if head.position < self.size:
-            raise cut_off(self.size, head)
-        if head.position > self.size:
-            await self._read_to(head.position)
-            await asyncio.to_thread(self._store, self._read)
-            self.size = head.position
+        known = max(self.size, self._read.tree.size)
+        if head.position < known:
+            raise cut_off(known, head)
+        if head.position == self.size:
+            return False
+        await self._read_to(head.position)
+        await asyncio.to_thread(self._store, self._read)
+        self.size = head.position
+        return True
 
     async def _meet(self, newest: Note | None, head: Head) -> None:
         """Read as far as the newest note, and see that it says what the log holds."""
@@ -133,16 +136,18 @@ class NoteWriter:
         """Read on. What was read stays so when this is given up."""
         async for rows in self._log.read(self._read.tree.size, position):
             self._read = await asyncio.to_thread(self._read.with_rows, rows)
+        if self._read.tree.size < position:
+            raise IntegrityError(f"the log should go on to {position}", position=self._read.tree.size + 1)
 
     def _newest(self) -> Note | None:
         self._options.directory.mkdir(parents=True, exist_ok=True)
-        files = note_files(self._options.directory)
-        if not files:
+        file = newest_file(self._options.directory)
+        if file is None:
             return None
         try:
-            newest = read_note(files[-1], None)
+            newest = read_note(file, None)
         except ValidationError as problem:
-            raise ValidationError(f"{files[-1]}: {problem}") from problem
+            raise ValidationError(f"{file}: {problem}") from problem
         if newest.origin != self._origin:
             raise ValidationError(f"{newest.path} is of another log, {newest.origin}, not of {self._origin}")
         return newest
@@ -170,8 +175,8 @@ class NoteWriter:
 
 
 def cut_off(size: int, head: Head) -> IntegrityError:
-    """A log that is shorter than its newest note."""
-    text = f"the newest note is of {size} events, and the log ends at {head.position}: it was cut off"
+    """A log that is shorter than it was."""
+    text = f"the log had {size} events when it was read for a note, and now ends at {head.position}: it was cut off"
     return IntegrityError(text, position=head.position + 1)
 
 
@@ -224,7 +229,7 @@ class NoteKeeper:
         """A note of all that there is; False when it failed, which is told and counted."""
         metrics = self._kernel.metrics
         try:
-            await self._writer.write()
+            written = await self._writer.write()
         except Exception as problem:
             metrics.notes.add(NoteResult.FAILED)
             self._tell(problem)
@@ -232,7 +237,8 @@ class NoteKeeper:
         if self._told:
             logger.info("notes of the log are written again, the newest of %d events", self._writer.size)
             self._told = ""
-        metrics.notes.add(NoteResult.WRITTEN)
+        if written:
+            metrics.notes.add(NoteResult.WRITTEN)
         metrics.note_position.set(self._writer.size)
         return True
 

@@ -1,8 +1,8 @@
 """Proofs for strangers: that an event is in a log whose note is signed, and that a log only grew from one note to another.
 
-Called by the CLI's `prove` and by library users. A proof is a JSON file that is checked with the verifier key and nothing of
-this project: the README has a program that does it. What is in it is checked before it is handed out, and there is nothing
-in it that the check does not cover. The log is read once, in pages.
+Called by the CLI's `prove` and by library users. A proof is a JSON file that is checked with the verifier key and nothing
+of this project: the README has a program that does it. What is in it is checked before it is handed out, and there is
+nothing in it that the check does not cover. The log is read once, in pages.
 
     inclusion    the row's columns, the index of its leaf (its position - 1), the path from the leaf to the root, the note
     consistency  the path from the first root to the second (RFC 6962, 2.1.2), both notes
@@ -11,7 +11,7 @@ in it that the check does not cover. The log is read once, in pages.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from kernel.errors import IntegrityError, ValidationError, Violation
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.tree import Span, SpanRoots, consistency_roots, consistency_spans, inclusion_root, inclusion_spans
 from replay.folding import Progress, checked_pages, opened
-from replay.notes import Note, NoteBook
+from replay.notes import Note, covering_note, note_of
 from replay.signed_notes import VerifierKey, origin_of
 
 INCLUSION = "exchange-kernel/inclusion/v1"
 CONSISTENCY = "exchange-kernel/consistency/v1"
-TOLD_MAX = 3
-"""How many bad notes are named when there is no good one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ async def prove(
     position: int,
     *,
     notes: str | Path,
-    keys: Iterable[VerifierKey] | None = None,
+    keys: Sequence[VerifierKey] | None = None,
     exchange_id: str | None = None,
     progress: Progress | None = None,
 ) -> Proof:
@@ -58,7 +56,7 @@ async def prove(
     if position < 1:
         raise ValidationError("position", [Violation("position", "range", "1 and up", str(position))])
     async with opened(log, exchange_id) as found:
-        note = book_of(found, notes, keys).covering(position)
+        note = covering_note(notes, position, keys=keys, origin=origin_of(found))
         spans = inclusion_spans(position - 1, note.size)
         path, row = await read_spans(found, spans, note.size, position=position, progress=progress)
     assert row is not None, "the note covers the position"
@@ -80,7 +78,7 @@ async def prove_consistency(
     second: int,
     *,
     notes: str | Path,
-    keys: Iterable[VerifierKey] | None = None,
+    keys: Sequence[VerifierKey] | None = None,
     exchange_id: str | None = None,
     progress: Progress | None = None,
 ) -> Proof:
@@ -91,8 +89,7 @@ async def prove_consistency(
     if not 1 <= first <= second:
         raise ValidationError("sizes", [Violation("from", "range", f"1 … {second}, the size it grew to", str(first))])
     async with opened(log, exchange_id) as found:
-        book = book_of(found, notes, keys)
-        older, newer = book.of_size(first), book.of_size(second)
+        older, newer = (note_of(notes, size, keys=keys, origin=origin_of(found)) for size in (first, second))
         path, _ = await read_spans(found, consistency_spans(first, second), second, progress=progress)
     old_root, new_root = consistency_roots(first, second, older.root, path)
     check(newer, new_root)
@@ -105,14 +102,6 @@ async def prove_consistency(
             "second_note": str(newer.signed),
         }
     )
-
-
-def book_of(log: EventLog, path: str | Path, keys: Iterable[VerifierKey] | None) -> NoteBook:
-    """The good notes of a log. Raises `ValidationError` where all that is there is bad."""
-    book = NoteBook.read(path, keys, origin=origin_of(log))
-    if book.problems and not book.notes:
-        raise ValidationError(f"no note at {path} is good: " + "; ".join(map(str, book.problems[:TOLD_MAX])))
-    return book
 
 
 async def read_spans(

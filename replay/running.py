@@ -43,7 +43,8 @@ LOOK_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "symbol", "speed", "seed", "journal",
-            "markets", "notes", "note_key", "log_format", "log_level", "metrics_port", "metrics_host")  # fmt: skip
+            "markets", "notes", "note_key", "note_events", "note_every", "log_format", "log_level", "metrics_port",
+            "metrics_host")  # fmt: skip
 """What a configuration file may set beside its tables `kernel` and `limits`."""
 
 
@@ -166,13 +167,16 @@ async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
 
 
-def notes_of(directory: str | None, keys: Sequence[str]) -> NoteOptions | None:
+def notes_of(
+    *, notes_directory: str | None, note_keys: Sequence[str], note_events: int, note_every: float
+) -> NoteOptions | None:
     """How notes are written; None without a directory. `ValidationError` for one without a key, and a key without one."""
-    if directory is None and not keys:
+    if notes_directory is None and not note_keys:
         return None
-    if directory is None:
+    if notes_directory is None:
         raise ValidationError("a key signs notes, but where do they go? --notes DIR")
-    return NoteOptions(directory=Path(directory), keys=signer_keys(keys))
+    keys = signer_keys(note_keys)
+    return NoteOptions(directory=Path(notes_directory), keys=keys, every_events=note_events, every_s=note_every)
 
 
 def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:

@@ -1,0 +1,171 @@
+"""`orderctl keys`, `run --notes` and `prove`: from a new key to a proof that a stranger has checked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernel import open_log
+from replay.note_keys import read_key, verifier_keys
+from replay.notes import NoteBook
+from tests.check_proof import PROGRAM
+from tests.cli.world import World
+from tests.notes import KEY, grow
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A log of the test's own."""
+    return World(f"sqlite:///{tmp_path / 'kernel.db'}")
+
+
+@pytest.fixture
+def noted(world: World, tmp_path: Path) -> Path:
+    """The notes of the world's log, which has eight events."""
+
+    async def write() -> None:
+        async with open_log(world.url, exchange_id="paper") as log:
+            await grow(log, 3, 4, into=tmp_path / "notes")
+
+    asyncio.run(write())
+    return tmp_path / "notes"
+
+
+def stranger(tmp_path: Path, proof: Path, key: str) -> subprocess.CompletedProcess[str]:
+    """Checks a proof with the README's program."""
+    program = tmp_path / "check_proof.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-I", str(program), str(proof), key], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_from_a_key_to_a_proof(world: World, tmp_path: Path, from_environment: bool) -> None:
+    """The leader writes notes, the last one when it ends; an order's first event is proved to a stranger."""
+    key, trusted, notes = tmp_path / "note.key", tmp_path / "trusted.keys", tmp_path / "notes"
+    verifier = world.ok("keys", "create", str(key), "--trust", str(trusted)).strip()
+    words = ["--notes", str(notes), "--note-key", str(key)]
+    if from_environment:
+        world.environment |= {"ORDERCTL_NOTES": str(notes), "ORDERCTL_NOTE_KEY": read_key(key).secret()}
+        words = []
+    with world.leader(*words) as leader:
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "mine")
+        assert leader.end(signal.SIGTERM) == 0
+    events = json.loads(world.ok("events", "-o", "json"))
+    book = NoteBook.read(notes, verifier_keys([str(trusted)]))
+    assert (book.problems, book.notes[-1].size) == ((), len(events))
+
+    (created,) = (event["position"] for event in events if event["topic"] == "IntentCreated")
+    proof = tmp_path / "proof.json"
+    world.ok("prove", str(created), "--notes", str(notes), "--key", str(trusted), "-o", str(proof))
+    done = stranger(tmp_path, proof, verifier)
+    assert done.returncode == 0
+    shown = json.loads(done.stdout.partition("\n")[2])
+    assert json.loads(shown["state"])["intent"]["intent_id"] == "mine"
+
+    proof.write_text(proof.read_text(encoding="utf-8").replace("mine", "ours"), encoding="utf-8")
+    done = stranger(tmp_path, proof, verifier)
+    assert (done.returncode, done.stderr.startswith("NOT PROVED")) == (1, True)
+
+
+def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
+    """Without -o the proof is what is printed."""
+    proof = tmp_path / "growth.json"
+    proof.write_text(world.ok("prove", "--from", "4", "--to", "8", "--notes", str(noted)), encoding="utf-8")
+    done = stranger(tmp_path, proof, str(KEY.verifier))
+    assert done.stdout.startswith("PROVED the 4 events of exchange-kernel/paper/")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["9"], 2, "no note covers position 9: the newest one is of 8 events"),
+        (["0"], 5, "1 and up, given 0"),
+        ([], 5, "a POSITION, or --from SIZE and --to SIZE"),
+        (["1", "--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
+        (["--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
+        (["--from", "8", "--to", "4"], 5, "1 … 4, the size it grew to, given 8"),
+        (["--from", "4", "--to", "7"], 2, "no note of 7 events: the nearest are of 4, 8"),
+        (["1", "--key", "nowhere"], 2, "neither a verifier key nor a file"),
+        (["1", "--key", "a+b+c"], 5, "no verifier key"),
+        (["1", "-o", "nowhere/proof.json"], 5, "can't be written"),
+        (["first"], 2, "not a valid integer"),
+    ],
+)
+def test_what_cannot_be_proved_is_told(
+    world: World, noted: Path, words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One clear line, an exit code, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.rglob("*"))
+    result = world.call("prove", "--notes", str(noted), *words)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert told in result.stderr
+    assert {path for path in tmp_path.rglob("*") if "kernel.db" not in path.name} <= before
+
+
+def test_a_log_that_is_not_what_its_note_says_is_code_1(world: World, noted: Path) -> None:
+    """A note of this log whose root was changed."""
+    note = next(noted.glob("*8.note"))
+    lines = note.read_text(encoding="utf-8").split("\n")
+    note.write_text("\n".join([*lines[:2], "A" * 43 + "=", *lines[3:]]), encoding="utf-8")
+    result = world.call("prove", "5", "--notes", str(noted))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "position 8: the log up to here is not what" in result.stderr
+
+
+def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
+    """What is shown is the public half; a second one is refused, and an open file too."""
+    path = tmp_path / "note.key"
+    made = world.ok("keys", "create", str(path), "--exchange", "other")
+    assert made.startswith("exchange-kernel/other+")
+    assert world.ok("keys", "show", str(path)) == made
+    assert world.call("keys", "create", str(path)).exit_code == 4
+    path.chmod(0o644)
+    shown = world.call("keys", "show", str(path))
+    assert (shown.exit_code, shown.stdout) == (5, "")
+    assert "chmod 600" in shown.stderr
+    assert world.call("keys", "show", str(tmp_path / "nowhere")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--notes", "notes"], 5, "notes need a key"),
+        (["--note-key", "note.key"], 5, "--notes DIR"),
+        (["--notes", "notes", "--note-key", "nowhere"], 2, "orderctl keys create"),
+        (["--notes", "notes", "--note-key", KEY.secret()], 2, "given by its file"),
+    ],
+)
+def test_a_kernel_does_not_start_with_half_of_it(
+    world: World, words: list[str], code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Notes without a key, a key without notes, no such key, a key for everybody to see: nothing is begun."""
+    monkeypatch.chdir(tmp_path)
+    world.ok("keys", "create", "note.key")
+    result = world.call("run", *words)
+    assert (result.exit_code, told in result.stderr) == (code, True)
+    assert KEY.secret()[-40:] not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["note.key"]
+
+
+def test_a_configuration_names_directory_and_key(world: World, tmp_path: Path) -> None:
+    """As any other option of `run`."""
+    world.ok("keys", "create", str(tmp_path / "note.key"))
+    config = tmp_path / "orderctl.toml"
+    config.write_text(
+        f'speed = "max"\nnotes = "{tmp_path / "notes"}"\nnote_key = "{tmp_path / "note.key"}"\n'
+        'note_events = 1\nnote_every = "100ms"\n'
+    )
+    with world.child("run", "--config", str(config)) as leader:
+        leader.expect("ready: leads", err=True)
+        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+        assert leader.end(signal.SIGTERM) == 0
+    assert len(NoteBook.read(tmp_path / "notes", [read_key(tmp_path / "note.key").verifier]).notes) > 1

@@ -1,0 +1,78 @@
+"""Notes of a log for tests: keys, the root by its definition, and a log cut off or rewritten by one who knows how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from kernel.log import EventLog, StoredRow, hashing
+from kernel.log.tree import EMPTY_ROOT, node
+from replay.notes import NoteBook
+from replay.noting import NoteOptions, NoteWriter
+from replay.signed_notes import SignerKey
+from tests.commands import an_append
+from tests.contract.backends import Backend
+
+KEY = SignerKey.create("exchange-kernel/test")
+NEW_KEY = SignerKey.create("exchange-kernel/test")
+
+
+def options(directory: Path, *keys: SignerKey) -> NoteOptions:
+    """Notes in a directory, signed by `KEY` unless told otherwise."""
+    return NoteOptions(directory=directory, keys=keys or (KEY,))
+
+
+def book(directory: Path, *keys: SignerKey) -> NoteBook:
+    """What is in it."""
+    return NoteBook.read(directory, [key.verifier for key in keys or (KEY,)])
+
+
+def sizes(directory: Path) -> list[int]:
+    """Sizes of the good notes in it."""
+    return [note.size for note in book(directory, KEY, NEW_KEY).notes]
+
+
+async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
+    """Append so many events, one append each, with a note after each of them."""
+    writer = None if into is None else NoteWriter(log, options(into))
+    for count in counts:
+        await log.append(an_append("a", count=count))
+        if writer is not None:
+            await writer.write()
+
+
+async def rows_of(log: EventLog) -> list[StoredRow]:
+    """All rows."""
+    return [row async for rows in log.read() for row in rows]
+
+
+def root_of(leaves: list[bytes]) -> bytes:
+    """RFC 6962, 2.1, word for word."""
+    if len(leaves) < 2:
+        return leaves[0] if leaves else EMPTY_ROOT
+    k = 1
+    while k * 2 < len(leaves):
+        k *= 2
+    return node(root_of(leaves[:k]), root_of(leaves[k:]))
+
+
+async def rewrite(backend: Backend, log: EventLog, position: int) -> None:
+    """Change an event and make all hashes fit: what the log itself can't show."""
+    chain = hashing.GENESIS
+    for row in await rows_of(log):
+        changed = replace(row, state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
+        assert row.position != position or changed.state != row.state
+        changed = replace(changed, leaf_hash=hashing.leaf_hash(changed))
+        chain = hashing.chain_hash(chain, row.position, changed.leaf_hash)
+        if row.position >= position:
+            backend.update(row.position, "state", changed.state)
+            backend.update(row.position, "leaf_hash", changed.leaf_hash)
+            backend.update(row.position, "chain_hash", chain)
+    backend.set_head((await log.head()).position, chain)
+
+
+async def cut(backend: Backend, log: EventLog, position: int) -> None:
+    """Take away all that is after a position, and say that the log ends there."""
+    last = (await rows_of(log))[position - 1]
+    backend.delete(above=position, upto=(await log.head()).position)
+    backend.set_head(position, last.chain_hash)
