@@ -60,7 +60,7 @@ async def rewrite(backend: Backend, log: EventLog, position: int) -> None:
     """Change an event and make all hashes fit: what the log itself can't show."""
     chain = hashing.GENESIS
     for row in await rows_of(log):
-        changed = replace(row, state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
+        changed = row._replace(state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
         assert row.position != position or changed.state != row.state
         changed = replace(changed, leaf_hash=hashing.leaf_hash(changed))
         chain = hashing.chain_hash(chain, row.position, changed.leaf_hash)
