@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kernel.errors import IntegrityError, NotFoundError, ValidationError
+from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
 from replay.folding import Progress, opened
@@ -22,10 +22,10 @@ from replay.problems import ProblemKind, Problems, VerifyReport
 from replay.verify_rows import RowChecks, Unsure
 
 if TYPE_CHECKING:
-    from replay.notes import Note, NoteBook
+    from replay.notes import Note
     from replay.signed_notes import VerifierKey
     from replay.verify_events import EventChecks
-    from replay.verify_notes import NoteChecks
+    from replay.verify_notes import NoteChecks, NotesGiven
 
 LAST_POSITION = 2**63 - 1
 
@@ -48,47 +48,23 @@ async def verify(
     log, unless it can't be opened at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
     """
     async with opened(log, exchange_id, check_end=False) as found:
-        book = note_book(found, notes if notes is not None or start is None else Path(start).parent, keys)
-        begin = note_at(book, start) if book is not None and start is not None else None
-        return await Verification(found, book=book, begin=begin, content=content, progress=progress).run()
+        given = None
+        if notes is not None or start is not None:
+            from replay.verify_notes import notes_given
 
-
-def note_book(log: EventLog, notes: str | Path | None, keys: Iterable[VerifierKey]) -> NoteBook | None:
-    """The notes to hold a log against. They are read before its head is: none of them can be of a longer log."""
-    if notes is None:
-        return None
-    from replay.notes import NoteBook
-    from replay.signed_notes import origin_of
-
-    trusted = tuple(keys)
-    if not trusted:
-        raise ValidationError("a note says nothing without the key that signed it: give the verifier key (--key)")
-    return NoteBook.read(notes, trusted, origin=origin_of(log))
-
-
-def note_at(book: NoteBook, start: str | Path) -> Note:
-    """The note in a file, which must be a good one."""
-    wanted = Path(start).resolve()
-    for told in book.problems:
-        if told.path.resolve() == wanted:
-            raise ValidationError(f"the verification can't begin at {start}: {told.text}")
-    for note in book.notes:
-        if note.path.resolve() == wanted:
-            return note
-    raise NotFoundError(f"{start} is not among the notes")
+            given = notes_given(found, notes, keys, start)
+        return await Verification(found, given, content=content, progress=progress).run()
 
 
 class Verification:
     """One verification of one log."""
 
-    def __init__(
-        self, log: EventLog, *, book: NoteBook | None, begin: Note | None, content: bool, progress: Progress | None
-    ) -> None:
+    def __init__(self, log: EventLog, given: NotesGiven | None, *, content: bool, progress: Progress | None) -> None:
         self._log = log
-        self._begin = begin
+        self._begin = begin = given.begin if given is not None else None
         self._progress = progress
         self._problems = Problems()
-        self._notes = note_checks(self._problems, book)
+        self._notes = note_checks(self._problems, given)
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
@@ -222,13 +198,13 @@ class Verification:
         )
 
 
-def note_checks(problems: Problems, book: NoteBook | None) -> NoteChecks | None:
+def note_checks(problems: Problems, given: NotesGiven | None) -> NoteChecks | None:
     """The checks against notes, where there are any."""
-    if book is None:
+    if given is None:
         return None
     from replay.verify_notes import NoteChecks
 
-    return NoteChecks(problems, book)
+    return NoteChecks(problems, given)
 
 
 def event_checks(problems: Problems, log: EventLog, *, whole: bool) -> EventChecks:
