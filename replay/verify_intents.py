@@ -119,6 +119,8 @@ def note(book: Book, event: events.BaseEvent) -> None:
 
 def untold(book: Book) -> dict[FindingKind, str]:
     """What should not be, is, and was never told of this intent."""
+    if not book.record.orders:
+        return {}
     held = conditions(book.record)
     reused = book.fills.reused_keys()
     if reused and FindingKind.FILL_KEY_REUSED not in held:

@@ -44,8 +44,8 @@ async def verify(
 
     `notes`: a directory of signed notes (or one), which count where one of `keys` has signed them. `start`: the file of a
     note that was verified before; what was before it is held against that note alone, and the rest is verified from there
-    on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the
-    log, unless it can't be opened at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
+    on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the log, unless it can't be opened
+    at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
     """
     async with opened(log, exchange_id, check_end=False) as found:
         given = None
@@ -122,12 +122,11 @@ class Verification:
 
     async def _check_before(self, unsure: Unsure) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
-        version = unsure.version - 1
-        known = await self._log.stream_rows(unsure.stream_id, upto_version=version)
-        if known and known[-1].version == version and known[-1].position < unsure.position:
+        before = unsure.version - 1
+        known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
+        if known and known[0].position < unsure.position:
             return
-        what = f"version {known[-1].version}" if known else "nothing"
-        text = f"stream {unsure.stream_id} has version {unsure.version} after {what}"
+        text = f"stream {unsure.stream_id} has version {unsure.version}, and no version {before} before it"
         self._problems.add(ProblemKind.STREAM, unsure.position, text)
 
     def _check_end(self, head: Head) -> None:
@@ -168,12 +167,18 @@ class Verification:
     async def _add_stream(self, stream: StreamHead) -> None:
         """The table of streams says something else: at the first event that it does not know of, where there is one."""
         known, listed = stream.version, stream.listed_version
-        rows = await self._log.stream_rows(stream.stream_id, upto_version=known if known is not None else -1)
-        unlisted = (row.position for row in rows if listed is None or row.version > listed)
-        there = "has no event" if known is None else f"is at {known}, position {rows[-1].position}"
+        position: int | None = None
+        there = "has no event"
+        if known is not None:
+            newest = await self._log.stream_rows(stream.stream_id, after_version=known - 1, upto_version=known)
+            there = f"is at {known}, position {newest[0].position}"
+        if known is not None and (listed is None or listed < known):
+            begin = -1 if listed is None else listed
+            unlisted = await self._log.stream_rows(stream.stream_id, after_version=begin, upto_version=begin + 2)
+            position = (unlisted or newest)[0].position
         says = "not there" if listed is None else f"at version {listed}"
         text = f"in the table of streams {stream.stream_id} is {says}, by its events it {there}"
-        self._problems.add(ProblemKind.STREAM, next(unlisted, None), text)
+        self._problems.add(ProblemKind.STREAM, position, text)
 
     def _tell(self, done: int, total: int) -> None:
         if self._progress is not None:

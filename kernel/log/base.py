@@ -162,8 +162,8 @@ class EventLog(ABC):
         """The decoded events of one stream after a version."""
 
     @abstractmethod
-    async def stream_rows(self, stream_id: str, *, upto_version: int) -> list[StoredRow]:
-        """The raw rows of one stream up to a version, by version."""
+    async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
+        """The raw rows of one stream after a version, up to another, by version."""
 
     @abstractmethod
     async def stream_heads(self, after: str = "") -> list[StreamHead]:

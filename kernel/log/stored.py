@@ -83,9 +83,10 @@ class StoredLog(EventLog):
             after = rows[-1].position
             yield rows
 
-    async def stream_rows(self, stream_id: str, *, upto_version: int) -> list[StoredRow]:
+    async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
         """See `EventLog.stream_rows`."""
-        rows = await self._select(Query(stream_id=stream_id, upto_version=upto_version))
+        query = Query(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
+        rows = await self._select(query)
         return sorted(rows, key=lambda row: row.version)
 
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
