@@ -92,7 +92,7 @@ class NoteWriter:
         """Size of the newest note, as far as is known here."""
 
     def forget(self) -> None:
-        """Somebody else may write notes from now on."""
+        """Somebody else may have written notes: hold the log against the newest again."""
         self._met = False
 
     async def write(self) -> bool:
@@ -159,7 +159,7 @@ class NoteWriter:
             kept = json.loads((directory / FRONTIER).read_text(encoding="utf-8"))
             tree = Frontier(kept["size"], [bytes.fromhex(item) for item in kept["hashes"]])
             note = read_note(directory / note_name(tree.size), keys)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return Read(tree, note.chain_hash) if (note.origin, note.root) == (self._origin, tree.root()) else None
 
@@ -188,6 +188,8 @@ class NoteKeeper:
         self._options = options
         self._clock = clock
         self._writer = NoteWriter(kernel.log, options)
+        self._epoch = 0
+        """Under which it wrote last."""
         self._told = ""
 
     async def run(self) -> None:
@@ -221,8 +223,10 @@ class NoteKeeper:
     async def _round(self) -> bool:
         """A note, if this kernel leads; False when there was none."""
         if not self._kernel.engine.running:
-            self._writer.forget()
             return False
+        if self._epoch != self._kernel.state.epoch:  # somebody else may have led, and written notes
+            self._epoch = self._kernel.state.epoch
+            self._writer.forget()
         return await self.write()
 
     async def write(self) -> bool:

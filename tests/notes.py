@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from kernel.log import EventLog, StoredRow, hashing
-from kernel.log.tree import EMPTY_ROOT, node
-from replay.notes import NoteBook
-from replay.noting import NoteOptions, NoteWriter
-from replay.signed_notes import SignerKey
+from kernel.log.tree import EMPTY_ROOT, Frontier, node
+from replay.notes import NoteBook, note_name
+from replay.noting import FRONTIER, NoteOptions, NoteWriter
+from replay.signed_notes import Checkpoint, SignerKey, sign
 from tests.commands import an_append
 from tests.contract.backends import Backend
 
@@ -39,6 +40,15 @@ async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
         await log.append(an_append("a", count=count))
         if writer is not None:
             await writer.write()
+
+
+def forge(directory: Path, origin: str, size: int, *, chain_hash: bytes, key: SignerKey = KEY) -> None:
+    """A note of a size whose root is that of nothing, signed all the same, and the frontier that leads to it."""
+    hashes = [bytes([number]) * 32 for number in range(size.bit_count())]
+    checkpoint = Checkpoint(origin, size, Frontier(size, hashes).root(), chain_hash)
+    (directory / note_name(size)).write_text(str(sign(checkpoint.text(), [key])), encoding="utf-8")
+    kept = {"size": size, "hashes": [item.hex() for item in hashes]}
+    (directory / FRONTIER).write_text(json.dumps(kept), encoding="utf-8")
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:

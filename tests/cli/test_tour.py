@@ -66,6 +66,7 @@ STEADY = (
     (r"(?<![\w.-])\d+[smh](?:\d+[smh])?\b", "1s"),
     (r"\b[\w.-]+:\d+:[0-9a-f]{8}\b", "host:1:0a1b2c3d"),
     (r"\b[a-z2-7]{26}\b", "c" * 26),
+    (r"(exchange-kernel/paper)\+[0-9a-f]{8}\+\S+", "+0a1b2c3d+" + "A" * 44),
     (r"\boperator:\w+", "operator:ann"),
     (r'(version=)"[^"]*"', '"0.1.0"'),
     (r"(?m)(^ *)\d+( +1s )", "n"),  # an event's position
@@ -128,12 +129,15 @@ def test_a_session_at_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     try:
         address = exchange.expect(":")
         desk.says("paper-exchange --listen 127.0.0.1:7000 &", "127.0.0.1:7000\n")
-        with desk.leader("--address", address) as leader:
-            desk.says("run --address 127.0.0.1:7000 &", "ready: leads paper, epoch 1\n")
+        desk.does("keys create note.key --trust trusted.keys")
+        with desk.leader("--address", address, "--notes", "notes", "--note-key", "note.key") as leader:
+            told = "ready: leads paper, epoch 1\n"
+            desk.says("run --address 127.0.0.1:7000 --notes notes --note-key note.key &", told)
             walk(desk, ladder)
             assert leader.end() == 0
         desk.does("health", code=6)
         desk.does("diff", code=0)
+        desk.does("prove 17 --notes notes --key trusted.keys -o event-17.json")
     finally:
         exchange.close()
 

@@ -23,9 +23,10 @@ from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
 from replay.noting import NoteOptions
+from replay.signed_notes import origin_of
 from tests.commands import an_append
 from tests.contract.bench import bid, virtual_time
-from tests.notes import KEY, book, root_of, rows_of, sizes
+from tests.notes import KEY, book, forge, root_of, rows_of, sizes
 
 DUE_S = 10.0
 LOOK_S = 0.1
@@ -114,6 +115,18 @@ async def test_the_next_leader_goes_on(tmp_path: Path) -> None:
     assert found.problems == ()
     assert len(found.notes) >= 3
     assert [note.root for note in found.notes] == [root_of(leaves[: note.size]) for note in found.notes]
+
+
+@virtual_time
+async def test_who_leads_again_looks_at_what_came_meanwhile(tmp_path: Path) -> None:
+    """A note of a longer log than there is was signed under another leader: the log was cut off since."""
+    async with a_log() as log, leading(log, tmp_path) as kernel:
+        written = await counted(kernel, NoteResult.WRITTEN)
+        assert kernel._leadership is not None
+        kernel._leadership.lose()
+        forge(tmp_path, origin_of(log), 1_000_000, chain_hash=bytes(32))
+        await counted(kernel, NoteResult.FAILED)
+        assert (kernel.state.epoch, kernel.metrics.notes.value(NoteResult.WRITTEN)) == (2, written)
 
 
 @virtual_time

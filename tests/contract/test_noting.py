@@ -12,7 +12,7 @@ from replay.notes import note_files, note_name
 from replay.noting import FRONTIER, NoteOptions, NoteWriter
 from replay.signed_notes import origin_of
 from tests.contract.backends import Backend
-from tests.notes import KEY, NEW_KEY, book, cut, grow, options, rewrite, root_of, rows_of, sizes
+from tests.notes import KEY, NEW_KEY, book, cut, forge, grow, options, rewrite, root_of, rows_of, sizes
 
 PAGE = LogSettings(page_rows=3)
 every_start = pytest.mark.parametrize("kept", [True, False], ids=["frontier kept", "from the beginning"])
@@ -67,8 +67,13 @@ async def test_only_what_came_since_is_read(backend: Backend, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"size": 8}', '{"size": 8, "hashes": ["00"]}', '{"size": -1, "hashes": []}', None]
-)
+    "text",
+    [
+        "", "{", "[" * 100_000, "[]", '{"size": 8}', '{"size": 8, "hashes": ["00"]}', '{"size": -1, "hashes": []}',
+        '{"size": 8.0, "hashes": []}', '{"size": "8", "hashes": [""]}', '{"size": 8, "hashes": [8]}', None,
+    ],
+    ids=lambda text: str(text)[:30],
+)  # fmt: skip
 async def test_a_frontier_that_is_none_is_passed_over(backend: Backend, tmp_path: Path, text: str | None) -> None:
     """It is a cache: half a file, another size or another tree, and the log is read from its beginning."""
     async with backend.open() as log:
@@ -168,6 +173,19 @@ async def test_a_note_is_not_written_over(backend: Backend, tmp_path: Path) -> N
         before = (tmp_path / note_name(4)).read_bytes()
         await late.write()
     assert (tmp_path / note_name(4)).read_bytes() == before
+
+
+async def test_a_forged_note_is_not_gone_on_from(backend: Backend, tmp_path: Path) -> None:
+    """Who can write there but has no key of ours gets no signature over a history of his own."""
+    async with backend.open() as log:
+        await grow(log, 3, into=tmp_path)
+        await grow(log, 4)
+        head = await log.head()
+        forge(tmp_path, origin_of(log), head.position, chain_hash=head.chain_hash, key=NEW_KEY)
+        await grow(log, 1)
+        with pytest.raises(IntegrityError, match=r"position 8: .* is not what"):
+            await NoteWriter(log, options(tmp_path)).write()
+    assert [note.size for note in book(tmp_path, KEY).notes] == [4]
 
 
 async def test_keys_change_and_old_notes_stay_known(backend: Backend, tmp_path: Path) -> None:

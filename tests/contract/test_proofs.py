@@ -15,9 +15,10 @@ from kernel.log import EventLog, LogSettings
 from replay import prove, prove_consistency
 from replay.notes import note_name
 from replay.proofs import Proof
+from replay.signed_notes import origin_of
 from tests.check_proof import PROGRAM, Checker
 from tests.contract.backends import Backend
-from tests.notes import KEY, NEW_KEY, cut, grow, rewrite
+from tests.notes import KEY, NEW_KEY, cut, forge, grow, rewrite
 
 PAGE = LogSettings(page_rows=3)
 SIZES = (2, 5, 6, 12, 13)
@@ -168,6 +169,18 @@ async def test_no_proof_of_a_changed_log(backend: Backend, notes: Path) -> None:
         await cut(backend, log, 7)
         with pytest.raises(IntegrityError, match=r"position 8: .*cut off"):
             await prove(log, 9, notes=notes)
+
+
+async def test_no_proof_of_growth_from_a_false_note(backend: Backend, notes: Path) -> None:
+    """Neither note may say another thing than the log, whoever signed it."""
+    async with backend.open(settings=PAGE) as log:
+        await grown(log, notes)
+        for false, first, second in ((5, 5, 13), (6, 5, 6), (2, 2, 5)):
+            good = (notes / note_name(false)).read_bytes()
+            forge(notes, origin_of(log), false, chain_hash=bytes(32))
+            with pytest.raises(IntegrityError, match="is not what"):
+                await prove_consistency(log, first, second, notes=notes)
+            (notes / note_name(false)).write_bytes(good)
 
 
 async def test_what_no_note_covers_is_told(backend: Backend, notes: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -206,6 +208,21 @@ def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     """Each line has one form only."""
     with pytest.raises(ValidationError, match="no checkpoint"):
         Checkpoint.parse(text)
+
+
+@given(st.one_of(st.binary(), st.text(alphabet="o7\n A=—+chain ").map(str.encode)))
+def test_anything_is_read_or_refused(data: bytes) -> None:
+    """No bytes make anything but a note, a checkpoint, a key, or a `ValidationError`."""
+    text = data.decode(errors="surrogateescape")
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: SignedNote.parse(data),
+        lambda: Checkpoint.parse(text),
+        lambda: VerifierKey.parse(text),
+        lambda: SignerKey.parse("PRIVATE+KEY+" + text),
+    )
+    for read in readers:
+        with suppress(ValidationError):
+            read()
 
 
 def test_without_cryptography_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
