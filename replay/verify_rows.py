@@ -100,24 +100,11 @@ class RowChecks:
         middles = self._middles
         try:
             for row in rows:
-                (
-                    position,
-                    stream_id,
-                    version,
-                    topic,
-                    schema_version,
-                    at_ns,
-                    command_id,
-                    index,
-                    meta,
-                    state,
-                    leaf,
-                    stored,
-                ) = row
+                position, stream_id, version, topic, schema, at_ns, command_id, index, meta, state, leaf, stored = row
                 before += 1
                 if position != before:
                     return None
-                middle = middles.get((topic, schema_version)) or self._middle(topic, schema_version)
+                middle = middles.get((topic, schema)) or self._middle(topic, schema)
                 stream = stream_id.encode()
                 computed = sha256(
                     b"".join((
