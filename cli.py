@@ -57,7 +57,7 @@ SECTIONS = {
     "Trade": ("place", "apply", "diff", "modify", "cancel", "cancel-all", "wait"),
     "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
     "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
-    "Replay": ("history", "prove", "keys"),
+    "Replay": ("history", "verify", "prove", "keys"),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
@@ -1140,8 +1140,9 @@ def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
 @option("--tape", envvar="ORDERCTL_TAPE", metavar="FILE", help="Trades to play. Default: the tape that is included.")
 @option("--symbol", envvar="ORDERCTL_SYMBOL", help="The tape's symbol. Default: from the file's name.")
 @option("--keep", metavar="DIR", help="Work there and leave everything. Default: a temporary directory.")
+@option("--log", metavar="URL", help="A log to make, and to leave: sqlite:///FILE or postgresql://…")
 @option("--seed", envvar="ORDERCTL_SEED", default=0, show_default=True, help="Seed of the order book's ladder.")
-def demo(tape: str | None, symbol: str | None, keep: str | None, seed: int) -> int:
+def demo(tape: str | None, symbol: str | None, keep: str | None, log: str | None, seed: int) -> int:
     """Show it at work in half a minute: orders, a lost answer, a kill, recovery, and proof.
 
     Starts a paper exchange and a kernel as processes, places orders, kills the kernel with SIGKILL between a request and
@@ -1153,9 +1154,8 @@ def demo(tape: str | None, symbol: str | None, keep: str | None, seed: int) -> i
     """
     from replay import demo as show_case
 
-    return (
-        0 if asyncio.run(show_case.demo(show_case.DemoOptions(tape=tape, symbol=symbol, keep=keep, seed=seed))) else 1
-    )
+    options = show_case.DemoOptions(tape=tape, symbol=symbol, keep=keep, log=log, seed=seed)
+    return 0 if asyncio.run(show_case.demo(options)) else 1
 
 
 class OneLine(logging.Formatter):

@@ -6,6 +6,8 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `signed_notes` (of the log's tree, their form and keys) `note_keys` (where keys are kept) `notes` (where notes are kept)
 `noting` (writes them while a kernel leads) `proofs` (for strangers, by a note) `durable` (files) `progress` (a bar).
 `past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`) `progress` (of long work).
+`verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
+`verify_accounts` `verify_notes` `problems` `verify_text`.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -25,12 +27,29 @@ if TYPE_CHECKING:
     from replay.comparing import diff
     from replay.histories import history
     from replay.past import as_of
+    from replay.problems import Problem, ProblemKind, VerifyReport
     from replay.proofs import prove, prove_consistency
     from replay.recovery import open_kernel
+    from replay.verifying import verify
 
-__all__ = ["as_of", "connect", "diff", "history", "open_kernel", "prove", "prove_consistency"]
+__all__ = [
+    "Problem",
+    "ProblemKind",
+    "VerifyReport",
+    "as_of",
+    "connect",
+    "diff",
+    "history",
+    "open_kernel",
+    "prove",
+    "prove_consistency",
+    "verify",
+]
 
 HOMES = {
+    "Problem": "replay.problems",
+    "ProblemKind": "replay.problems",
+    "VerifyReport": "replay.problems",
     "as_of": "replay.past",
     "connect": "replay.blocking",
     "diff": "replay.comparing",
@@ -38,6 +57,7 @@ HOMES = {
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
+    "verify": "replay.verifying",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

@@ -15,15 +15,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import EventSourcedKernel, events
-from kernel.errors import ConflictError, ExchangeError, KernelError, WaitTimeoutError
+from kernel import EventSourcedKernel, events, open_log
+from kernel.errors import (
+    ConflictError,
+    ExchangeError,
+    KernelError,
+    NotFoundError,
+    ValidationError,
+    WaitTimeoutError,
+)
 from kernel.lifecycle import client_order_id
+from kernel.log.opening import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.venues import Fault, FaultKind, Operation, PaperVenue
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, symbol_of
 from replay.demo_checks import Check, Evidence, checks, read_verified
 from replay.demo_pages import Pages
-from replay.demo_stage import LOG_FILE, Stage
+from replay.demo_stage import Stage
 from replay.recovery import open_kernel
 from replay.waiting import wait_for
 
@@ -57,20 +65,23 @@ class DemoOptions:
     """Its symbol; none: from its name."""
     keep: str | None = None
     """A directory to work in and to leave as it is; none: a temporary one."""
+    log: str | None = None
+    """The URL of the log, which stays; none: a file in the directory."""
     seed: int = 0
 
 
 async def demo(options: DemoOptions) -> bool:
     """Play it, and tell of it on stdout; whether everything agreed.
 
-    Raises `WaitTimeoutError` when something did not happen in time, `ConflictError` for a directory in use.
+    Raises `WaitTimeoutError` when something did not happen in time, `ConflictError` for a log that is there already.
     """
     symbol_id = options.symbol or (symbol_of(options.tape) if options.tape else SHIPPED_SYMBOL)
     with tempfile.TemporaryDirectory(prefix="orderctl-demo-") as temporary:
-        directory = working_directory(options.keep or temporary)
+        stage = Stage(working_directory(options.keep or temporary), options.log)
+        await refuse_a_log(stage.url)
         pages = Pages(sys.stdout)
         try:
-            async with asyncio.timeout(DEADLINE_S), Stage(directory) as stage:
+            async with asyncio.timeout(DEADLINE_S), stage:
                 return await Play(stage, pages, options, symbol_id).run()
         except WaitTimeoutError:
             raise
@@ -79,12 +90,22 @@ async def demo(options: DemoOptions) -> bool:
 
 
 def working_directory(path: str) -> Path:
-    """The directory to work in, made if need be. `ConflictError` when it has a log already."""
+    """The directory to work in, made if need be."""
     directory = Path(path)
     directory.mkdir(parents=True, exist_ok=True)
-    if (directory / LOG_FILE).exists():
-        raise ConflictError(f"{directory} has a log already: choose another directory")
     return directory
+
+
+async def refuse_a_log(url: str) -> None:
+    """`ConflictError` where a log is: the demonstration writes to none that somebody else may use."""
+    if url == "memory://":
+        raise ValidationError("the demonstration's processes share no memory: give a sqlite or postgresql URL")
+    try:
+        log = open_log(url, exchange_id=EXCHANGE_ID, create=False)
+    except NotFoundError:
+        return
+    await log.close()
+    raise ConflictError(f"there is a log at {log.url} already: choose another place")
 
 
 class Play:
@@ -269,9 +290,10 @@ class Play:
         self._pages.intents(kernel.state)
         self._pages.positions(kernel.state)
         self._pages.history(kernel.state, "killed", history)
-        self._pages.checks(found, history)
+        self._pages.checks(found)
         agreed = all(check.holds for check in found)
-        self._pages.next_steps(self._stage.url if self._options.keep else None, agreed=agreed)
+        is_kept = self._options.keep is not None or self._options.log is not None
+        self._pages.next_steps(without_password(self._stage.url) if is_kept else None, agreed=agreed)
         return agreed
 
     async def _agreement(
@@ -280,9 +302,9 @@ class Play:
         """The checks once they hold; or as they stand when no more news comes."""
         while True:
             truth = await venue.truth()
-            history = await read_verified(kernel.log)
+            history, report = await read_verified(kernel.log)
             await kernel.state.reached(history[-1].position)
-            found = checks(Evidence(history, kernel.state, truth))
+            found = checks(Evidence(history, report, kernel.state, truth))
             if all(check.holds for check in found):
                 return history, found
             with suppress(WaitTimeoutError):

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernel import events
-from kernel.errors import IntegrityError
 from kernel.log.base import EventLog
+from kernel.log.records import event_of
 from kernel.models import AttemptKind
 from kernel.state import KernelState
 from replay.groups import group_of_finding
+from replay.problems import VerifyReport
+from replay.verifying import verify
 
 Truth = Mapping[str, Any]
 OPEN = ("NEW", "PARTIALLY_FILLED")
@@ -37,28 +39,27 @@ class Evidence:
     """All that is compared."""
 
     history: Sequence[events.BaseEvent]
-    """The whole log, its hashes checked as it was read."""
+    """The whole log."""
+    report: VerifyReport
+    """What a verification of it found."""
     state: KernelState
     truth: Truth
 
 
-async def read_verified(log: EventLog) -> list[events.BaseEvent]:
-    """Every event from the first to the head; each hash is computed anew on the way.
+async def read_verified(log: EventLog) -> tuple[list[events.BaseEvent], VerifyReport]:
+    """Every event from the first to the head, and what a verification says of them.
 
-    Raises `IntegrityError` with the first bad position.
+    Raises `IntegrityError` with the position of an event that can't be read.
     """
-    history: list[events.BaseEvent] = []
-    head = (await log.head()).position
-    async for batch in log.tail(0):
-        history += batch
-        if batch[-1].position >= head:
-            return history
-    raise IntegrityError("the log ended before its head", position=len(history) + 1)
+    report = await verify(log)
+    history = [event_of(row) async for rows in log.read(0, report.position) for row in rows]
+    return history, report
 
 
 def checks(evidence: Evidence) -> list[Check]:
     """Every claim."""
     made: tuple[Callable[[Evidence], Check], ...] = (
+        log_verified,
         sent_after_logged,
         one_order_each,
         bracket_covered,
@@ -69,6 +70,13 @@ def checks(evidence: Evidence) -> list[Check]:
         all_settled,
     )
     return [check(evidence) for check in made]
+
+
+def log_verified(evidence: Evidence) -> Check:
+    """The log is what was written, and what it tells can have been so."""
+    report = evidence.report
+    detail = f"{report.position} events: hashes, streams, sends, evidence and books"
+    return Check("the log verifies", report.ok, detail if report.ok else str(report.problems[0]))
 
 
 def submits(history: Sequence[events.BaseEvent]) -> list[events.AttemptStarted]:

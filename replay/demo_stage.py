@@ -26,9 +26,10 @@ REQUEST_TIMEOUT_S = 1
 class Stage:
     """A directory, and the children that work in it. Use as an async context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
+        """`url`: of the log; a file in the directory where none is given."""
         self.directory = directory
-        self.url = f"sqlite:///{directory.resolve() / LOG_FILE}"
+        self.url = url or f"sqlite:///{directory.resolve() / LOG_FILE}"
         self.address = ""
         self._exchange: Process | None = None
         self._kernel: Process | None = None

@@ -24,17 +24,21 @@ Progress = Callable[[int, int], None]
 """Told how many events are done, and how many there are to do. May be called often."""
 
 
-def existing_log(url: str, exchange_id: str) -> EventLog:
+def existing_log(url: str, exchange_id: str, *, check_end: bool = True) -> EventLog:
     """The log at a URL; `NotFoundError` when there is none. Raises what `open_log` raises."""
     try:
-        return open_log(url, exchange_id=exchange_id, create=False)
+        return open_log(url, exchange_id=exchange_id, create=False, check_end=check_end)
     except NotFoundError as problem:
         raise NotFoundError(f"{problem}: `orderctl run` begins one, --log and --exchange name another") from problem
 
 
 @asynccontextmanager
-async def opened(log: EventLog | str, exchange_id: str | None = None) -> AsyncIterator[EventLog]:
+async def opened(
+    log: EventLog | str, exchange_id: str | None = None, *, check_end: bool = True
+) -> AsyncIterator[EventLog]:
     """A log to read: an open one, which stays open, or the one at a URL, which must exist already.
+
+    With `check_end` off, also one whose end is not what its head says.
 
     A URL needs no exchange id where it has one log only. Raises what `open_log` and `exchange_at` raise.
     """
@@ -43,7 +47,7 @@ async def opened(log: EventLog | str, exchange_id: str | None = None) -> AsyncIt
         return
     if log == "memory://":
         raise NotFoundError("memory:// is a new, empty log each time: give the open log")
-    async with existing_log(log, exchange_id or exchange_at(log)) as found:
+    async with existing_log(log, exchange_id or exchange_at(log), check_end=check_end) as found:
         yield found
 
 

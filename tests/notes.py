@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from kernel.log import EventLog, StoredRow, hashing
@@ -70,9 +69,9 @@ async def rewrite(backend: Backend, log: EventLog, position: int) -> None:
     """Change an event and make all hashes fit: what the log itself can't show."""
     chain = hashing.GENESIS
     for row in await rows_of(log):
-        changed = replace(row, state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
+        changed = row._replace(state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
         assert row.position != position or changed.state != row.state
-        changed = replace(changed, leaf_hash=hashing.leaf_hash(changed))
+        changed = changed._replace(leaf_hash=hashing.leaf_hash(changed))
         chain = hashing.chain_hash(chain, row.position, changed.leaf_hash)
         if row.position >= position:
             backend.update(row.position, "state", changed.state)

@@ -27,7 +27,7 @@ Promise, how it is kept, and the test that fails when it is broken (in tests/con
 | read | keyset pages | `test_read_comes_in_pages` |
 """
 
-from kernel.log.base import Append, Appended, EventLog, Head, LogSettings, StoredRow, Write
+from kernel.log.base import Append, Appended, EventLog, Head, LogSettings, StoredRow, StreamHead, Write
 from kernel.log.opening import open_log
 
-__all__ = ["Append", "Appended", "EventLog", "Head", "LogSettings", "StoredRow", "Write", "open_log"]
+__all__ = ["Append", "Appended", "EventLog", "Head", "LogSettings", "StoredRow", "StreamHead", "Write", "open_log"]

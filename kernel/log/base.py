@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from kernel.events import BaseEvent
 from kernel.models import Evidence
@@ -75,9 +75,8 @@ class Head:
     """When the last event was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """One row as it is stored: what an auditor sees, and what the hashes cover."""
+class StoredRow(NamedTuple):
+    """One row as it is stored: what an auditor sees, and what the hashes cover. A tuple: readers make many."""
 
     position: int
     stream_id: str
@@ -93,6 +92,17 @@ class StoredRow:
     """Canonical JSON of the event's payload."""
     leaf_hash: bytes
     chain_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Where a stream is: as its events have it, and as the table of streams has it, which writers go by."""
+
+    stream_id: str
+    version: int | None
+    """Version of its newest event; None when it has none."""
+    listed_version: int | None
+    """What the table of streams says; None when it does not list it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,18 @@ class EventLog(ABC):
     ) -> str | None:
         """The intent that was recorded with one of these ids up to a position: the client order id of something that was
         sent for it, or the venue's id of one of its orders. The venue's id decides where both are known."""
+
+    @abstractmethod
+    async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
+        """The raw rows of one stream after a version, up to another, by version."""
+
+    @abstractmethod
+    async def stream_heads(self, after: str = "") -> list[StreamHead]:
+        """The next streams after a name, in order; none after the last. What is said of one was so in one instant."""
+
+    @abstractmethod
+    async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
 
     @abstractmethod
     async def head(self) -> Head:

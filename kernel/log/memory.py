@@ -18,7 +18,7 @@ from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 from kernel.clock import Clock
 from kernel.errors import KernelError
 from kernel.events import canonical_json
-from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow
+from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, decide
 from kernel.log.feed import Feed, call_on
 from kernel.log.recorder import EMPTY_HEAD, NAMING_TOPICS, Identity, LogRecorder, Query, Sources
@@ -104,6 +104,24 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
                 if row[3] in NAMING_TOPICS[field] and told in row[9] and json.loads(row[9]).get(field) == value:
                     return row[1]
         return None
+
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """See `LogRecorder.stream_heads`."""
+        with self._database_lock:
+            newest: dict[str, int] = {}
+            for row in self.rows:
+                newest[row[1]] = max(newest.get(row[1], row[2]), row[2])
+            names = sorted(name for name in {*newest, *self._versions} if name > after)
+            return [StreamHead(name, newest.get(name), self._versions.get(name)) for name in names[:limit]]
+
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_commands`."""
+        with self._database_lock:
+            first: dict[bytes, int] = {}
+            begins = [(row[0], row[6]) for row in self.rows if row[7] == 0]
+            for position, command_id in begins:
+                first.setdefault(command_id, position)
+            return [(at, first[name]) for at, name in begins if after < at <= upto and first[name] < at]
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -43,16 +43,20 @@ def open_log(
     ids: IdFactory | None = None,
     settings: LogSettings | None = None,
     create: bool = True,
+    check_end: bool = True,
 ) -> EventLog:
     """The log at a URL: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute/path.db`, `postgresql://…`.
 
-    A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. Raises
+    A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. With `check_end`
+    off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
     `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
     newer code), `LogUnavailableError` (it can't be reached or written), `IntegrityError` (its end is not what its head
     says), `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
-    opener = Opener(exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create)
+    opener = Opener(
+        exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end=check_end
+    )
     if url == "memory://":
         return opener.memory()
     if url.startswith("sqlite://"):
@@ -115,12 +119,22 @@ def without_password(url: str) -> str:
 class Opener:
     """Opens one log; a method for each backend."""
 
-    def __init__(self, exchange_id: str, clock: Clock, ids: IdFactory, settings: LogSettings, create: bool) -> None:
+    def __init__(
+        self,
+        exchange_id: str,
+        clock: Clock,
+        ids: IdFactory,
+        settings: LogSettings,
+        create: bool,
+        *,
+        check_end: bool = True,
+    ) -> None:
         self._exchange_id = exchange_id
         self._clock = clock
         self._ids = ids
         self._settings = settings
         self._create = create
+        self._check_end = check_end
 
     def memory(self, recorder: MemoryRecorder | None = None) -> EventLog:
         """A log in memory: a new one, or another log object over a recorder."""
@@ -189,7 +203,8 @@ class Opener:
         if identity is None:
             identity = self._make_ours(recorder)
         _check_identity(identity, self._exchange_id)
-        _check_end(recorder)
+        if self._check_end:
+            _check_end(recorder)
         return identity
 
     def _make_ours(self, recorder: LogRecorder) -> Identity:

@@ -26,7 +26,7 @@ from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
 from kernel.events import canonical_json
 from kernel.log import postgres_tables
-from kernel.log.base import Appended, Head, LogSettings, StoredRow
+from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, Outcome, decide
 from kernel.log.listener import Listener
 from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
@@ -317,7 +317,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
         row = self.datastore.read(lambda c: c.execute(self.sql.identity).fetchone())
-        assert row is not None, "a log's tables have a head row"
+        if row is None:
+            raise IntegrityError("the log has no head row")
         identity = Identity(*row)
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
 
@@ -339,6 +340,17 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         written = canonical_json(value).decode()[1:-1]
         row = self.datastore.read(lambda c: c.execute(self.sql.naming[field], (written, upto)).fetchone())
         return None if row is None else str(row[0])
+
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """See `LogRecorder.stream_heads`."""
+        values = {"after": after, "limit": limit}
+        rows = self.datastore.read(lambda c: c.execute(self.sql.stream_heads, values).fetchall())
+        return [StreamHead(*row) for row in rows]
+
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_commands`."""
+        rows = self.datastore.read(lambda c: c.execute(self.sql.repeated_commands, (after, upto)).fetchall())
+        return [(position, first) for position, first in rows]
 
     def close(self) -> None:
         """See `LogRecorder.close`."""

@@ -113,6 +113,21 @@ KNOWN = """
 """
 """A command's events stand next to each other: its last is the one before the next command's first."""
 VERSIONS = "SELECT stream_id, version FROM {schema}.log_stream WHERE stream_id = ANY(%b::text[])"
+STREAM_HEADS = """
+    SELECT stream_id, (SELECT max(version) FROM {schema}.log WHERE log.stream_id = names.stream_id),
+        (SELECT version FROM {schema}.log_stream WHERE log_stream.stream_id = names.stream_id)
+    FROM (
+        (SELECT stream_id FROM {schema}.log_stream WHERE stream_id > %(after)s ORDER BY stream_id LIMIT %(limit)s)
+        UNION
+        (SELECT DISTINCT stream_id FROM {schema}.log WHERE stream_id > %(after)s ORDER BY stream_id LIMIT %(limit)s)
+    ) names ORDER BY stream_id LIMIT %(limit)s
+"""
+REPEATED_COMMANDS = """
+    SELECT again.position, first.position FROM {schema}.log again CROSS JOIN LATERAL (
+        SELECT min(position) AS position FROM {schema}.log WHERE command_id = again.command_id AND command_index = 0
+    ) first WHERE again.position > %s AND again.position <= %s AND again.command_index = 0
+        AND first.position < again.position
+"""
 INSERT_ROWS = """
     INSERT INTO {schema}.log SELECT * FROM unnest(
         %b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::bigint[], %b::bigint[],
@@ -161,6 +176,8 @@ class Statements:
     set_identity: Composed
     known: Composed
     versions: Composed
+    stream_heads: Composed
+    repeated_commands: Composed
     insert_rows: Composed
     upsert_streams: Composed
     update_head: Composed
@@ -186,6 +203,8 @@ def statements(schema: str) -> Statements:
         set_identity=composed(SET_IDENTITY),
         known=composed(KNOWN),
         versions=composed(VERSIONS),
+        stream_heads=composed(STREAM_HEADS),
+        repeated_commands=composed(REPEATED_COMMANDS),
         insert_rows=composed(INSERT_ROWS),
         upsert_streams=composed(UPSERT_STREAMS),
         update_head=composed(UPDATE_HEAD),

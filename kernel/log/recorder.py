@@ -22,7 +22,7 @@ from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import IntegrityError
 from kernel.events import canonical_json
 from kernel.log import hashing
-from kernel.log.base import Appended, Head, StoredRow
+from kernel.log.base import Appended, Head, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
 from kernel.models import Evidence
@@ -150,6 +150,14 @@ class LogRecorder(ApplicationRecorder):
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """The intent's stream that names a venue order, or that something was sent for under a client order id: `field` is
         `exchange_order_id` or `client_order_id`. Of several the newest, up to a position; None without one."""
+
+    @abstractmethod
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """The next streams after a name, in order, each as it was in one instant."""
+
+    @abstractmethod
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """Positions after one, up to another, where a command begins whose id began a command before, and where it did."""
 
     @abstractmethod
     def close(self) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.sqlite import (
@@ -26,7 +26,7 @@ from eventsourcing.sqlite import (
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
-from kernel.log.base import Head, LogSettings, StoredRow
+from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, decide
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
@@ -111,6 +111,18 @@ SELECT_NAMING = {
     for field in NAMING_TOPICS
 }
 SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
+STREAM_HEADS = """
+    SELECT stream_id, (SELECT max(version) FROM log WHERE log.stream_id = names.stream_id),
+        (SELECT version FROM log_stream WHERE log_stream.stream_id = names.stream_id)
+    FROM (
+        SELECT stream_id FROM (SELECT stream_id FROM log_stream WHERE stream_id > ?1 ORDER BY stream_id LIMIT ?2)
+        UNION SELECT * FROM (SELECT DISTINCT stream_id FROM log WHERE stream_id > ?1 ORDER BY stream_id LIMIT ?2)
+    ) names ORDER BY stream_id LIMIT ?2
+"""
+REPEATED_COMMANDS = """
+    SELECT position, (SELECT min(position) FROM log first WHERE first.command_id = again.command_id AND command_index = 0)
+    FROM log again WHERE position > ? AND position <= ? AND command_index = 0
+"""
 SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_id <> ? ORDER BY position LIMIT 1"
 SELECT_ROWS = (
     "SELECT " + ", ".join(f"CAST({c} AS BLOB)" if c in ("meta", "state") else c for c in COLUMNS) + " FROM log"
@@ -293,7 +305,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
         with self._reading() as connection:
-            identity = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
+            identity = Identity(*_only(connection.execute(SELECT_IDENTITY)))
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
 
     def max_notification_id(self) -> int:
@@ -303,7 +315,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     def head(self) -> Head:
         """See `LogRecorder.head`."""
         with self._reading() as connection:
-            return Head(*connection.execute(SELECT_HEAD).fetchone())
+            return Head(*_only(connection.execute(SELECT_HEAD)))
 
     def select(self, query: Query) -> list[StoredRow]:
         """See `LogRecorder.select`."""
@@ -317,6 +329,17 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             found = connection.execute(SELECT_NAMING[field], (value, upto)).fetchone()
         return None if found is None else str(found[0])
 
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """See `LogRecorder.stream_heads`."""
+        with self._reading() as connection:
+            return [StreamHead(*row) for row in connection.execute(STREAM_HEADS, (after, limit))]
+
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_commands`."""
+        with self._reading() as connection:
+            found = connection.execute(REPEATED_COMMANDS, (after, upto)).fetchall()
+        return [(position, first) for position, first in found if first < position]
+
     def close(self) -> None:
         """See `LogRecorder.close`."""
         with self._lock:
@@ -325,6 +348,14 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 self._connection.close()
                 self._connection = None
         self.datastore.close()
+
+
+def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
+    """The head row, which is there from the beginning and stays."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    if row is None:
+        raise IntegrityError("the log has no head row")
+    return row
 
 
 def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
-from kernel.log.base import EventLog, Head, LogSettings, StoredRow
+from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.feed import Feed, Subscription
 from kernel.log.recorder import Identity, LogRecorder, Query
@@ -94,6 +94,23 @@ class StoredLog(EventLog):
                 if found is not None:
                     return found.removeprefix(INTENT_STREAM_PREFIX)
         return None
+
+    async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
+        """See `EventLog.stream_rows`."""
+        query = Query(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
+        rows = await self._select(query)
+        return sorted(rows, key=lambda row: row.version)
+
+    async def stream_heads(self, after: str = "") -> list[StreamHead]:
+        """See `EventLog.stream_heads`."""
+        self._ensure_open()
+        limit = self.settings.page_rows
+        return await self._call(lambda: self._recorder.stream_heads(after, limit))
+
+    async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `EventLog.repeated_commands`."""
+        self._ensure_open()
+        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""

@@ -2,8 +2,8 @@
 
 import click
 
-from replay.verbs import proving
+from replay.verbs import proving, verifying
 from replay.verbs.looking_back import history
 
-VERBS: tuple[click.Command, ...] = (history, proving.prove, proving.keys)
+VERBS: tuple[click.Command, ...] = (history, verifying.verify, proving.prove, proving.keys)
 """All of them."""

@@ -51,6 +51,8 @@ async def measure(urls: list[str], directory: Path, *, quick: bool) -> list[Figu
         figures.append(await rows.batch_append(url, directory, rounds=rounds, batches=batches))
         note(f"hashing, {rows.backend_of(url)} …")
         figures.append(await rows.hashing_cost(url, directory, rounds=rounds, batches=batches))
+        note(f"verify: hashes alone, {rows.backend_of(url)} …")
+        figures.append(await rows.verify_hashes(url, directory, rounds=rounds, count=10_000 if quick else 100_000))
         note(f"intent to venue, {rows.backend_of(url)} …")
         figures.extend(await rows.intent_to_venue(url, directory, orders=orders))
     note("wake-up …")

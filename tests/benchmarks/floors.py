@@ -6,7 +6,11 @@ Used by the rows of the benchmark. Each is as durable as the log that it is comp
 from __future__ import annotations
 
 import sqlite3
+import struct
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +97,44 @@ class RawTable:
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
+
+
+RAW_COLUMNS = (
+    "position, stream_id, version, topic, schema_version, recorded_at_ns, command_id, command_index, meta, state,"
+    " leaf_hash, chain_hash"
+)
+PAGE_ROWS = 1_000
+
+
+def raw_pages(url: str, schema: str) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of a log as the driver gives them, in pages by position."""
+    if url.startswith("sqlite"):
+        connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        statement = f"SELECT {RAW_COLUMNS} FROM log WHERE position > ? ORDER BY position LIMIT {PAGE_ROWS}"
+    else:
+        import psycopg
+
+        connection = psycopg.connect(url, autocommit=True)
+        statement = f'SELECT {RAW_COLUMNS} FROM "{schema}".log WHERE position > %s ORDER BY position LIMIT {PAGE_ROWS}'
+    with closing(connection):
+        cursor, after = connection.cursor(), 0
+        while rows := cursor.execute(statement, (after,)).fetchall():
+            after = rows[-1][0]
+            yield rows
+
+
+def hash_rows(pages: Iterable[list[tuple[Any, ...]]]) -> bytes:
+    """The chain hash at the end of raw rows: leaf and chain of each computed, and nothing looked at besides."""
+    number, length, chain = struct.Struct(">IQ").pack, struct.Struct(">I").pack, bytes(32)
+    for rows in pages:
+        for position, stream_id, version, topic, schema, at_ns, command_id, index, meta, state, _, _ in rows:
+            stream, kind, envelope, payload = stream_id.encode(), topic.encode(), meta.encode(), state.encode()
+            leaf = sha256(
+                b"".join((
+                    b"\x00\x01", length(len(stream)), stream, number(8, version), length(len(kind)), kind,
+                    number(8, schema), number(8, at_ns), length(len(command_id)), command_id, number(8, index),
+                    length(len(envelope)), envelope, length(len(payload)), payload,
+                ))
+            ).digest()  # fmt: skip
+            chain = sha256(b"".join((b"\x02", chain, position.to_bytes(8, "big"), leaf))).digest()
+    return chain

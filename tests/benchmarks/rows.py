@@ -30,8 +30,8 @@ from kernel.venues.base import (
     VenueSnapshot,
 )
 from projections import EventSourcedActualStore, EventSourcedIntentStore, State
-from replay import open_kernel
-from tests.benchmarks.floors import RawTable, Wish, library_application
+from replay import open_kernel, verify
+from tests.benchmarks.floors import RawTable, Wish, hash_rows, library_application, raw_pages
 from tests.benchmarks.measure import Figure, interleaved, percentile
 
 CLOCK = SystemClock()
@@ -330,6 +330,35 @@ async def hashing_cost(url: str, directory: Path, *, rounds: int, batches: int) 
     return Figure(
         f"append with hashing, {backend_of(url)}", with_per_s / without_per_s, 0.85, 0.95, True,
         {"with_events_per_s": round(with_per_s), "without_events_per_s": round(without_per_s)},
+    )  # fmt: skip
+
+
+async def verify_hashes(url: str, directory: Path, *, rounds: int, count: int) -> Figure:
+    """Verifying a log's rows and hashes alone, against reading the same rows and computing leaf and chain of each."""
+    log_url, exchange_id = fresh_url(url, directory), new_exchange_id()
+    async with open_log(log_url, exchange_id=exchange_id) as log:
+        for _ in range(count // 100):
+            await log.append(batch_of(100))
+        total = (await log.head()).position
+
+        async def ours() -> float:
+            began = time.perf_counter()
+            report = await verify(log, content=False)
+            took_s = time.perf_counter() - began
+            assert report.ok, report.problems
+            return total / took_s
+
+        async def floor() -> float:
+            began = time.perf_counter()
+            chain = hash_rows(raw_pages(log_url, f"log_{exchange_id}"))
+            took_s = time.perf_counter() - began
+            assert chain == (await log.head()).chain_hash
+            return total / took_s
+
+        ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
+    return Figure(
+        f"verify: hashes alone, {backend_of(url)}", ours_per_s / floor_per_s, 0.8, 0.9, True,
+        {"ours_events_per_s": round(ours_per_s), "raw_events_per_s": round(floor_per_s), "events": total},
     )  # fmt: skip
 
 

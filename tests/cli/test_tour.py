@@ -79,6 +79,7 @@ STEADY = (
     (r"(c{26} +)\d+( +-)", "n"),
     (r"(position )\d+ of \d+", "n of n"),
     (r"([Pp]osition:? +)\d+", "n"),
+    (r"(?m)(^verified: the log of paper ).+$", "(0a1b2c3d0a1b2c3d) up to position n is what was recorded (n events)"),
     (r"(projection_position )[\d.]+", "n"),
     (r"(venue order |Venue id: +|, of )\d+", "n"),
     (r"(?m)(^  )\d+( +c{26} )", "n"),
@@ -139,6 +140,7 @@ def test_a_session_at_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             assert leader.end() == 0
         desk.does("health", code=6)
         desk.does("diff", code=0)
+        desk.does("verify --notes notes --key trusted.keys")
         desk.does("prove 17 --notes notes --key trusted.keys -o event-17.json")
     finally:
         exchange.close()

@@ -29,7 +29,12 @@ class Backend(ABC):
 
     @abstractmethod
     def open(
-        self, *, clock: Clock | None = None, settings: LogSettings | None = None, exchange_id: str | None = None
+        self,
+        *,
+        clock: Clock | None = None,
+        settings: LogSettings | None = None,
+        exchange_id: str | None = None,
+        check_end: bool = True,
     ) -> EventLog:
         """A log object over the store."""
 
@@ -62,10 +67,20 @@ class MemoryBackend(Backend):
         self.recorder = MemoryRecorder()
 
     def open(
-        self, *, clock: Clock | None = None, settings: LogSettings | None = None, exchange_id: str | None = None
+        self,
+        *,
+        clock: Clock | None = None,
+        settings: LogSettings | None = None,
+        exchange_id: str | None = None,
+        check_end: bool = True,
     ) -> EventLog:
         opener = Opener(
-            exchange_id or self.exchange_id, clock or SystemClock(), SeededIds(), settings or LogSettings(), True
+            exchange_id or self.exchange_id,
+            clock or SystemClock(),
+            SeededIds(),
+            settings or LogSettings(),
+            True,
+            check_end=check_end,
         )
         return opener.memory(self.recorder)
 
@@ -104,9 +119,15 @@ class SQLiteBackend(Backend):
         self.url = f"sqlite:///{path}"
 
     def open(
-        self, *, clock: Clock | None = None, settings: LogSettings | None = None, exchange_id: str | None = None
+        self,
+        *,
+        clock: Clock | None = None,
+        settings: LogSettings | None = None,
+        exchange_id: str | None = None,
+        check_end: bool = True,
     ) -> EventLog:
-        return open_log(self.url, exchange_id=exchange_id or self.exchange_id, clock=clock, settings=settings)
+        exchange_id = exchange_id or self.exchange_id
+        return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False) -> None:
         """Run a statement past the log; `guarded` leaves the triggers in place."""
@@ -144,9 +165,15 @@ class PostgresBackend(Backend):
         self.schema = f"log_{exchange_id}"
 
     def open(
-        self, *, clock: Clock | None = None, settings: LogSettings | None = None, exchange_id: str | None = None
+        self,
+        *,
+        clock: Clock | None = None,
+        settings: LogSettings | None = None,
+        exchange_id: str | None = None,
+        check_end: bool = True,
     ) -> EventLog:
-        return open_log(self.url, exchange_id=exchange_id or self.exchange_id, clock=clock, settings=settings)
+        exchange_id = exchange_id or self.exchange_id
+        return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False, column: str = "") -> None:
         """Run a statement past the log; `guarded` leaves the triggers in place."""

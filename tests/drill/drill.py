@@ -17,7 +17,7 @@ from kernel.errors import KernelError
 from kernel.log import LogSettings, open_log
 from kernel.models import Desired, ReconciliationStatus
 from projections import State
-from replay import open_kernel
+from replay import open_kernel, verify
 from tests.drill.acts import Acts
 from tests.drill.cluster import EXCHANGE_ID, Cluster, LogKind, last_words
 from tests.drill.crew import RECONNECT_TIMEOUT_S, Sailor
@@ -149,7 +149,7 @@ def unsettled(kernel: EventSourcedKernel) -> list[str]:
 
 
 async def _audit(cluster: Cluster, kernel: EventSourcedKernel, *, converged: bool) -> None:
-    """Stop who writes, and hold log, exchange, memory and a fresh fold against each other."""
+    """Stop who writes, and hold log, exchange, memory and a fresh fold against each other; the log verifies."""
     await cluster.stop_kernels()
     auditor, report = cluster.auditor, cluster.report
     try:
@@ -167,6 +167,8 @@ async def _audit(cluster: Cluster, kernel: EventSourcedKernel, *, converged: boo
     auditor.digests({"live": kernel.state.digest(), "folded again": await _folded_again(cluster, head.position)})
     for problem in auditor.problems:
         report.problem(str(problem))
+    for item in (await verify(kernel.log)).problems:
+        report.problem(f"verify: {item}")
 
 
 async def _known(kernel: EventSourcedKernel) -> list[str]:

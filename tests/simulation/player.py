@@ -15,6 +15,7 @@ from typing import Any
 from kernel.errors import ExchangeError, KernelError, VenueError
 from kernel.events import BaseEvent
 from kernel.log.base import StoredRow
+from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, TimeInForce
@@ -50,6 +51,8 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     faults: dict[tuple[str, str, int], Fault] = field(default_factory=dict)
     """The faults that met something."""
+    recorder: MemoryRecorder | None = None
+    """The log."""
 
     @property
     def failed(self) -> bool:
@@ -105,7 +108,8 @@ class Player:
     def outcome(self) -> Outcome:
         """What came of the run."""
         world = self.world
-        return Outcome(self.plan, world.audit.problems, world.lines, self._digest(), self.counts, world.happened)
+        told, digest = world.audit.problems, self._digest()
+        return Outcome(self.plan, told, world.lines, digest, self.counts, world.happened, world.recorder)
 
     async def _until(self, at_s: float) -> None:
         if at_s > self.loop.time():

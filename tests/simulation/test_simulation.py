@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from kernel.clock import SeededIds, SystemClock
+from kernel.log import LogSettings
+from kernel.log.opening import Opener
+from replay import VerifyReport, verify
 from tests.simulation import loop
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.plan import Plan, from_seed
-from tests.simulation.player import play
+from tests.simulation.player import Outcome, play
 from tests.simulation.shrink import shrunk, size
 
 HERE = Path(__file__).parent
@@ -35,10 +40,20 @@ SEEDS_MAX = 40
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + 25))
 def test_a_seed_breaks_no_promise(seed: int) -> None:
-    """Whatever befalls kernels, venue and wire, every invariant holds."""
+    """Whatever befalls kernels, venue and wire, every invariant holds, and `verify` has no false alarm about the log."""
     outcome = play(from_seed(seed))
     told = [*map(str, outcome.problems), *outcome.plan.lines(), *outcome.lines]
     assert not outcome.failed, "\n".join(told)
+    report = asyncio.run(verified(outcome))
+    assert report.ok, "\n".join([*map(str, report.problems), *told])
+
+
+async def verified(outcome: Outcome) -> VerifyReport:
+    """What a verification says of the log of a run."""
+    assert outcome.recorder is not None, "a run has a log"
+    opener = Opener("paper", SystemClock(), SeededIds(), LogSettings(), create=False)
+    async with opener.memory(outcome.recorder) as log:
+        return await verify(log)
 
 
 @pytest.mark.parametrize("name", QUICK)
