@@ -63,10 +63,15 @@ class Entry:
 
 
 async def entries(
-    log: EventLog, reference: Reference, *, upto: int | None = None, progress: Progress | None = None
+    log: EventLog,
+    reference: Reference,
+    *,
+    upto: int | None = None,
+    progress: Progress | None = None,
+    held_max: int = RECORDS_HELD_MAX,
 ) -> AsyncIterator[list[Entry]]:
     """What each event booked, page by page in the order of the log; `reference` learns the markets on the way."""
-    records = IntentRecords(log)
+    records = IntentRecords(log, held_max=held_max)
     async for rows in checked_pages(log, upto=upto, progress=progress):
         found: list[Entry] = []
         for row in rows:
@@ -135,7 +140,7 @@ class _Held:
 class IntentRecords:
     """The record of each intent that a walk along the log meets."""
 
-    def __init__(self, log: EventLog, *, held_max: int = RECORDS_HELD_MAX) -> None:
+    def __init__(self, log: EventLog, *, held_max: int) -> None:
         self._log = log
         self._held_max = held_max
         self._held: OrderedDict[str, _Held] = OrderedDict()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -45,6 +45,8 @@ from kernel.log.threaded import ThreadedLog
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
 CACHED_STATEMENTS = 128
+BACKUP_PAGES = 4_096
+"""How much of a file is copied before it is asked whether to go on."""
 SYNCHRONOUS_FULL = 2
 
 CREATE_TABLES = (
@@ -308,6 +310,21 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         statement, values = _select_statement(query)
         with self._reading() as connection:
             return [StoredRow(*row) for row in connection.execute(statement, values)]
+
+    def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
+        """Copy the file as it is now to another, while others go on writing. `LogUnavailableError` when it was stopped."""
+
+        def look(status: int, remaining: int, total: int) -> None:
+            if stopped():
+                raise LogUnavailableError(f"the copy was stopped with {remaining} of {total} pages to go")
+
+        with self._reading() as connection, closing(sqlite3.connect(path)) as copy:
+            connection.execute("BEGIN")  # one snapshot: else each commit of somebody else would begin the copy anew
+            try:
+                connection.execute(SELECT_HEAD).fetchone()
+                connection.backup(copy, pages=BACKUP_PAGES, progress=look)
+            finally:
+                connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """See `LogRecorder.close`."""

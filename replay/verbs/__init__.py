@@ -2,5 +2,7 @@
 
 import click
 
-VERBS: tuple[click.Command, ...] = ()
+from replay.verbs import accounts, moving
+
+VERBS: tuple[click.Command, ...] = (*moving.VERBS, *accounts.VERBS)
 """All of them."""
