@@ -2,8 +2,8 @@
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
-`exporting` and `importing`: a log to a file and back, with `row_files` (the JSONL form) `new_files` (whole or not at all)
-`tabulating` and `table_files` (CSV, Parquet) `backups` (and back again) `statements` (by day) `trades` (what was booked).
+`exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
+(CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from replay.archiving import archive_log, migrate_log, unarchive_log
     from replay.backups import backup_log, restore_log
     from replay.blocking import connect
     from replay.exporting import export_log
@@ -26,16 +27,22 @@ if TYPE_CHECKING:
     from replay.recovery import open_kernel
     from replay.statements import statement
 
-__all__ = ["backup_log", "connect", "export_log", "import_log", "open_kernel", "restore_log", "statement"]
+__all__ = [
+    "archive_log", "backup_log", "connect", "export_log", "import_log", "migrate_log", "open_kernel", "restore_log",
+    "statement", "unarchive_log",
+]  # fmt: skip
 
 HOMES = {
+    "archive_log": "replay.archiving",
     "backup_log": "replay.backups",
     "connect": "replay.blocking",
     "export_log": "replay.exporting",
     "import_log": "replay.importing",
+    "migrate_log": "replay.archiving",
     "open_kernel": "replay.recovery",
     "restore_log": "replay.backups",
     "statement": "replay.statements",
+    "unarchive_log": "replay.archiving",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from kernel.errors import NotFoundError, ValidationError
+from kernel.log import hashing
 from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
 from replay.attach import existing_log
@@ -81,9 +82,14 @@ def _copy(path: Path, draft: Path) -> None:
 
 
 async def _checked(path: Path, exchange_id: str, progress: Progress | None) -> Head:
-    """The end of the log in a file, all of it read and its hashes checked."""
+    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files."""
+    from kernel.log.sqlite import SQLiteLog
+
     async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
+        assert isinstance(log, SQLiteLog)
+        cut = [(segment.last_position, segment.last_hash) for segment in log.recorder.segments()]
+        after, chain = cut[-1] if cut else (0, hashing.GENESIS)
         head = await log.head()
-        async for _ in checked_pages(log, upto=head.position, progress=progress):
+        async for _ in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
             pass
         return head

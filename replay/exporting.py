@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from kernel.errors import ValidationError, Violation
+from kernel.log import row_files
 from kernel.log.base import EventLog
 from kernel.log.opening import SQLITE_BEGIN, beginning_of
-from replay import row_files, table_files
+from replay import table_files
 from replay.folding import Progress, chain_at, checked_pages, opened, point
 from replay.new_files import new_file
 from replay.tabulating import TABLES, Table

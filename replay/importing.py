@@ -19,9 +19,9 @@ from kernel.errors import ConflictError, IntegrityError, KernelError, Validation
 from kernel.log.base import Head, StoredRow
 from kernel.log.opening import sqlite_path, without_password
 from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
+from kernel.log.row_files import About, RowFile, reading
 from replay.folding import Progress
 from replay.new_files import check_free, new_file
-from replay.row_files import About, RowFile, reading
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
@@ -36,11 +36,7 @@ async def import_log(path: str | Path, url: str, *, exchange_id: str, progress: 
     `ValidationError` (it is no export, or is not from position 1 on; the URL keeps nothing).
     """
     place = _place(url, exchange_id)
-    loop = asyncio.get_running_loop()
-
-    def told(done: int, total: int) -> None:
-        if progress is not None:
-            loop.call_soon_threadsafe(lambda: progress(done, total))
+    told = on_loop(progress)
 
     def work(stopped: Stopped) -> Head:
         with reading(str(path)) as file:
@@ -112,6 +108,17 @@ def _in_schema(url: str, exchange_id: str, work: Work) -> Head:
         return work(recorder)
     finally:
         recorder.close()
+
+
+def on_loop(progress: Progress | None) -> Progress:
+    """What a thread tells its progress to, for somebody on the running loop."""
+    loop = asyncio.get_running_loop()
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            loop.call_soon_threadsafe(lambda: progress(done, total))
+
+    return told
 
 
 async def in_thread(work: Callable[[Stopped], T]) -> T:

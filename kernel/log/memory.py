@@ -21,6 +21,7 @@ from kernel.log.batch import Batch, decide, put_back
 from kernel.log.feed import Feed, call_on
 from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, LogRecorder, Query, Sources, check_empty
 from kernel.log.records import Command, Row, prepare, this_process
+from kernel.log.segments import Archives
 from kernel.log.stored import StoredLog
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     def __init__(self, sources: Sources | None = None) -> None:
         super().__init__()
         self.sources = sources or Sources()
+        self.archives = Archives()
         self.writer = this_process()
         self.rows: list[Row] = []
         self.feeds: list[Feed] = []

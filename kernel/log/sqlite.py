@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.sqlite import (
@@ -30,16 +30,20 @@ from kernel.log.base import Head, LogSettings, StoredRow
 from kernel.log.batch import Batch, decide, put_back
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
+    CUT_LAYOUT_VERSION,
     EMPTY_HEAD,
     LAYOUT_VERSION,
     Identity,
     Query,
     RowRefused,
     Sources,
+    Steps,
     TableRecorder,
     check_empty,
 )
 from kernel.log.records import COLUMNS, Command, this_process
+from kernel.log.segments import Archives
+from kernel.log.sqlite_cutting import CUT, LAYOUT_2, SELECT_CUT_COMMAND
 from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
@@ -79,17 +83,17 @@ CREATE_TABLES = (
     "CREATE TABLE IF NOT EXISTS log_stream (stream_id TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TRIGGER IF NOT EXISTS log_no_update BEFORE UPDATE ON log
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END""",
-    """CREATE TRIGGER IF NOT EXISTS log_no_delete BEFORE DELETE ON log
-        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_head_no_delete BEFORE DELETE ON log_head
         BEGIN SELECT RAISE(ABORT, 'the head of the log stays'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_stream_no_delete BEFORE DELETE ON log_stream
         BEGIN SELECT RAISE(ABORT, 'the streams of the log stay'); END""",
+    *LAYOUT_2,
 )
 INSERT_HEAD = "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, '', '') ON CONFLICT DO NOTHING"
 SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
 UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
 SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
+SELECT_LAYOUT = "SELECT layout_version FROM log_head"
 UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
 CHUNKS = (64, 16, 4, 1)
 """How many rows one statement takes; there is a prepared one for each size."""
@@ -164,9 +168,11 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     """The log's tables in one SQLite file."""
 
     datastore: Datastore
+    cut = CUT
 
     def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
         super().__init__(datastore, events_table_name="log")
+        self.archives = Archives()
         self.sources = sources or Sources()
         self.writer = this_process()
         self._lock = threading.RLock()
@@ -269,6 +275,15 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         self._seen = head
         return head
 
+    def write(self, steps: Steps) -> None:
+        """See `TableRecorder.write`."""
+        with self._transaction() as connection:
+            for statement, values in steps:
+                if values is None:
+                    connection.execute(statement)
+                else:
+                    connection.executemany(statement, values)
+
     def changed_elsewhere(self) -> bool:
         """Whether another connection may have committed since the last time this was asked; the first time it may have."""
         with self._lock, _translated(self.datastore.pool.db_name):
@@ -289,6 +304,15 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         """Names of the tables in the file."""
         with self._reading() as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `TableRecorder.ask`."""
+        with self._reading() as connection:
+            return list(connection.execute(statement, values))
+
+    def layout(self) -> int:
+        """See `TableRecorder.layout`."""
+        return int(self.ask(SELECT_LAYOUT)[0][0])
 
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
@@ -333,12 +357,17 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        self.archives.close()
         self.datastore.close()
 
 
 def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:
     known: dict[bytes, tuple[int, int]] = {}
+    (layout,) = connection.execute(SELECT_LAYOUT).fetchone()
     for command in commands:
+        if layout >= CUT_LAYOUT_VERSION:
+            cut = connection.execute(SELECT_CUT_COMMAND, (command.command_id,)).fetchone()
+            known |= {} if cut is None else {command.command_id: cut}
         found = connection.execute(SELECT_FIRST, (command.command_id,)).fetchone()
         if found is None:
             continue

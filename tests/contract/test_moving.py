@@ -30,10 +30,10 @@ from kernel.log import Append, EventLog, LogSettings, StoredRow, Write, open_log
 from kernel.log.memory import MemoryRecorder
 from kernel.log.opening import Opener
 from kernel.log.recorder import Identity
+from kernel.log.row_files import reading
 from kernel.models import Evidence
 from replay.exporting import export_log
 from replay.importing import import_log, put_back
-from replay.row_files import reading
 from tests.commands import a_pause, an_append, fresh_command_id
 from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 from tests.contract.processes import read_line, running
