@@ -16,7 +16,7 @@ from pathlib import Path
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, ValidationError, Violation
 from kernel.log import cutting, hashing, row_files
 from kernel.log.base import EventLog
-from kernel.log.recorder import CUT_LAYOUT_VERSION, LAYOUT_VERSION, TableRecorder
+from kernel.log.recorder import CUT_LAYOUT_VERSION, LAYOUT_VERSION, RowRefused, TableRecorder
 from kernel.log.segments import Segment
 from kernel.log.stored import StoredLog
 from replay.folding import Progress, chain_at, checked_pages, opened, point
@@ -188,7 +188,10 @@ def _commands(segment: Segment) -> Iterator[list[CutCommand]]:
 
 def _run(steps: Iterator[int], stopped: Stopped, told: Progress, segment: Segment) -> None:
     """Every step, until somebody wants them to stop: what was done stays, and the rest can be done later."""
-    for done in steps:
-        told(done, segment.last_position - segment.first_position + 1)
-        if stopped():
-            return
+    try:
+        for done in steps:
+            told(done, segment.last_position - segment.first_position + 1)
+            if stopped():
+                return
+    except RowRefused as problem:
+        raise ConflictError(f"somebody else archives this log at the same time, look again: {problem}") from problem

@@ -250,6 +250,7 @@ class LogRecorder(ApplicationRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """The library's read of one stream."""
+        self._refuse_archived()
         query = Query(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
@@ -263,12 +264,18 @@ class LogRecorder(ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         """The library's read of the log by position."""
+        self._refuse_archived()
         after = None if start is None else start - 1 if inclusive_of_start else start
         query = Query(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
             Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
             for row in self.select(query)
         ]
+
+    def _refuse_archived(self) -> None:
+        """The library's reads know of tables alone: they would leave out what was archived, and not say so."""
+        if self.segments():
+            raise NotSupportedError("the beginning of this log is archived: read it by EventLog")
 
     def max_notification_id(self) -> int | None:
         """The head's position; None when the log is empty, as the library has it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from eventsourcing.persistence import NotSupportedError
 
 from kernel.errors import (
     AlreadyExistsError,
@@ -160,6 +161,19 @@ async def test_without_its_file_an_archive_is_named(database: Database, tmp_path
         assert (await log.append(an_append("a", expected=6))).first_position == 23
         await unarchive_log(log, tmp_path / "moved.gz")
         assert (await rows_of(log))[:22] == rows
+
+
+async def test_the_librarys_reads_refuse_a_cut_log(database: Database, tmp_path: Path) -> None:
+    """They know of tables alone, and do not leave out in silence what is archived."""
+    log, _ = await a_log(database)
+    async with log:
+        recorder = recorder_of(log)
+        assert len(recorder.select_events(intent_stream("a"))) == 6
+        await archive_log(log, tmp_path / "1.gz", upto=13)
+        with pytest.raises(NotSupportedError, match="EventLog"):
+            recorder.select_events(intent_stream("a"))
+        with pytest.raises(NotSupportedError, match="EventLog"):
+            recorder.select_notifications(1, 10)
 
 
 async def test_an_archive_that_was_changed_is_found(database: Database, tmp_path: Path) -> None:
