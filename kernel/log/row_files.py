@@ -161,9 +161,8 @@ class RowFile:
     def _about(self) -> About:
         not_ours = f"{self._name} is not an export of a log: `orderctl export` writes one"
         try:
-            line = self._next_line()
-            said = orjson.loads(line)
-        except (ValueError, IntegrityError) as problem:
+            said = orjson.loads(self._next_line())
+        except ValueError as problem:
             raise ValidationError(not_ours) from problem
         if not isinstance(said, dict) or said.get("format") != FORMAT:
             raise ValidationError(not_ours)
