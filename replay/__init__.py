@@ -8,6 +8,8 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`) `progress` (of long work).
 `verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
 `verify_accounts` `verify_notes` `problems` `verify_text`.
+`exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
+(CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -23,26 +25,39 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from replay.archiving import archive_log, migrate_log, unarchive_log
+    from replay.backups import backup_log, restore_log
     from replay.blocking import connect
     from replay.comparing import diff
+    from replay.exporting import export_log
     from replay.histories import history
+    from replay.importing import import_log
     from replay.past import as_of
     from replay.problems import Problem, ProblemKind, VerifyReport
     from replay.proofs import prove, prove_consistency
     from replay.recovery import open_kernel
+    from replay.statements import statement
     from replay.verifying import verify
 
 __all__ = [
     "Problem",
     "ProblemKind",
     "VerifyReport",
+    "archive_log",
     "as_of",
+    "backup_log",
     "connect",
     "diff",
+    "export_log",
     "history",
+    "import_log",
+    "migrate_log",
     "open_kernel",
     "prove",
     "prove_consistency",
+    "restore_log",
+    "statement",
+    "unarchive_log",
     "verify",
 ]
 
@@ -50,13 +65,21 @@ HOMES = {
     "Problem": "replay.problems",
     "ProblemKind": "replay.problems",
     "VerifyReport": "replay.problems",
+    "archive_log": "replay.archiving",
     "as_of": "replay.past",
+    "backup_log": "replay.backups",
     "connect": "replay.blocking",
     "diff": "replay.comparing",
+    "export_log": "replay.exporting",
     "history": "replay.histories",
+    "import_log": "replay.importing",
+    "migrate_log": "replay.archiving",
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
+    "restore_log": "replay.backups",
+    "statement": "replay.statements",
+    "unarchive_log": "replay.archiving",
     "verify": "replay.verifying",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -27,12 +27,24 @@ from kernel.errors import IntegrityError, KernelError, LogUnavailableError, Vali
 from kernel.events import canonical_json
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, Outcome, decide
+from kernel.log.batch import Batch, Outcome, decide, put_back
 from kernel.log.listener import Listener
 from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
 from kernel.log.recall import Recall, has_refusals, streams_of
-from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
+from kernel.log.recorder import (
+    CUT_LAYOUT_VERSION,
+    EMPTY_HEAD,
+    LAYOUT_VERSION,
+    Identity,
+    Query,
+    RowRefused,
+    Sources,
+    Steps,
+    TableRecorder,
+    check_empty,
+)
 from kernel.log.records import Command, Row, this_process
+from kernel.log.segments import Archives
 from kernel.log.threaded import ThreadedLog
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -129,7 +141,9 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self.sql_create_statements: list[Composed] = []
         self.sources = sources or Sources()
         self.settings = settings or LogSettings()
+        self.archives = Archives()
         self.sql = postgres_tables.statements(datastore.schema)
+        self.cut = self.sql.cut
         self._hurry = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
@@ -147,17 +161,18 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     def create_table(self) -> None:
         """Create schema and tables where they are missing; two that do it at once wait for each other."""
-        head = EMPTY_HEAD
-        row = (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
         with self._lock, translated():
             connection = self._writer_connection()
             with connection.transaction():
-                connection.execute(postgres_tables.LOCK_CREATION, (self.datastore.schema,))
-                if connection.execute(postgres_tables.TABLES, (self.datastore.schema,)).fetchone():
-                    return  # somebody else was first, and may be writing already
-                for statement in self.sql.create:
-                    connection.execute(statement)
-                connection.execute(self.sql.insert_head, row)
+                self._create_tables(connection)
+
+    def _create_tables(self, connection: Connection) -> None:
+        connection.execute(postgres_tables.LOCK_CREATION, (self.datastore.schema,))
+        if connection.execute(postgres_tables.TABLES, (self.datastore.schema,)).fetchone():
+            return  # somebody else was first, and may be writing already
+        for statement in self.sql.create:
+            connection.execute(statement)
+        connection.execute(self.sql.insert_head, (*_head_values(EMPTY_HEAD), LAYOUT_VERSION))
 
     # ------------------------------------------------------------------------------------------------------- writing
     def _writer_connection(self) -> Connection:
@@ -204,12 +219,24 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
         batch = self._append_at_once(commands, now_ns)
         if batch is None:
-            with self._transaction() as connection:
-                batch = self._record(connection, commands, now_ns)
+            batch = self._append_locked(commands, now_ns)
             self._alone = batch.previous == self._seen
         self._seen = batch.head
         self._recall.learn(commands, batch)
         return batch
+
+    def _append_locked(self, commands: list[Command], now_ns: int) -> Batch:
+        """A commit under the head's lock. Once more where the tables turn out to say what was archived by now."""
+        unsettled = set(self._unsettled)
+        try:
+            with self._transaction() as connection:
+                return self._record(connection, commands, now_ns)
+        except RowRefused:
+            if self._can_be_cut or self.layout() < CUT_LAYOUT_VERSION:
+                raise
+        self._unsettled = unsettled  # what was refused is not recorded
+        self._can_be_cut = True
+        return self._append_locked(commands, now_ns)
 
     def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
         """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
@@ -281,7 +308,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         command_ids = [command.command_id for command in commands]
         stream_ids = streams_of(commands)
         locked = connection.execute(self.sql.lock_head, binary=True, prepare=True)
-        found = connection.execute(self.sql.known, (command_ids,), binary=True, prepare=True)
+        known_ids, times = (self.sql.known_or_cut, 2) if self._can_be_cut else (self.sql.known, 1)
+        found = connection.execute(known_ids, (command_ids,) * times, binary=True, prepare=True)
         streams = connection.execute(self.sql.versions, (stream_ids,), binary=True, prepare=True)
         row = locked.fetchone()
         if row is None:
@@ -308,7 +336,52 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             self._record(connection, [created], now_ns)
             return identity
 
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`. The tables are made in the same transaction: where it fails there are none."""
+        with self._lock, translated():
+            connection = self._writer_connection()
+            with connection.transaction():
+                connection.execute(postgres_tables.WAIT_FOR_PAGES)
+                self._create_tables(connection)
+                head = self._restore_rows(connection, identity, pages)
+        self._seen = head
+        return head
+
+    def _restore_rows(self, connection: Connection, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        existing = connection.execute(self.sql.lock_identity).fetchone()
+        locked = connection.execute(self.sql.head, binary=True).fetchone()
+        assert existing is not None, "the tables have a head row"
+        assert locked is not None, "the tables have a head row"
+        head = Head(*locked)
+        check_empty(Identity(*existing), head)
+        for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+            connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
+            connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
+            head = batch.head
+        connection.execute(self.sql.update_head, _head_values(head))
+        connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
+        return head
+
+    def write(self, steps: Steps) -> None:
+        """See `TableRecorder.write`."""
+        with self._lock, translated():
+            connection = self._writer_connection()
+            with connection.transaction(), connection.cursor() as cursor:
+                for statement, values in steps:
+                    if values is None:
+                        cursor.execute(statement)
+                    else:
+                        cursor.executemany(statement, values)
+
     # ------------------------------------------------------------------------------------------------------- reading
+    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `TableRecorder.ask`."""
+        return self.datastore.read(lambda c: c.execute(statement, values).fetchall())
+
+    def layout(self) -> int:
+        """See `TableRecorder.layout`."""
+        return int(self.ask(self.sql.layout)[0][0])
+
     def tables(self) -> set[str]:
         """See `TableRecorder.tables`."""
         schema = (self.datastore.schema,)
@@ -320,6 +393,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         if row is None:
             raise IntegrityError("the log has no head row")
         identity = Identity(*row)
+        self._can_be_cut = identity.layout_version >= CUT_LAYOUT_VERSION
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
 
     def head(self) -> Head:
@@ -358,6 +432,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+        self.archives.close()
         self.datastore.close()
 
 

@@ -7,11 +7,12 @@ collated "C": the same order on every machine, and the fastest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from kernel.log.recorder import NAMING_TOPICS, Query
+from kernel.log.postgres_cutting import KNOWN_CUT, LAYOUT_2, cut_statements
+from kernel.log.recorder import NAMING_TOPICS, CutStatements, Query
 from kernel.log.records import COLUMNS
 
 CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -36,6 +37,8 @@ SET_SESSION = """
 
 LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 """Held while the tables of a schema are created: `IF NOT EXISTS` alone fails when two do it at once."""
+WAIT_FOR_PAGES = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""While rows are put back: they may come slowly, and nobody else waits for tables that are not there yet."""
 TABLES = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = %s"
 
 EXCHANGES = """
@@ -91,12 +94,11 @@ CREATE: Final[tuple[str, ...]] = (
     ) WITH (fillfactor = 70)""",
     """CREATE OR REPLACE FUNCTION {schema}.log_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'the log is append-only: no %', lower(TG_OP); END $$""",
-    """CREATE OR REPLACE TRIGGER log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.log
-        FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
     """CREATE OR REPLACE TRIGGER log_head_stays BEFORE DELETE OR TRUNCATE ON {schema}.log_head
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
     """CREATE OR REPLACE TRIGGER log_stream_stays BEFORE DELETE OR TRUNCATE ON {schema}.log_stream
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
+    *LAYOUT_2,
 )
 
 INSERT_HEAD = "INSERT INTO {schema}.log_head VALUES (1, %s, %s, %s, %s, %s, '', '') ON CONFLICT DO NOTHING"
@@ -175,6 +177,10 @@ class Statements:
     lock_identity: Composed
     set_identity: Composed
     known: Composed
+    known_or_cut: Composed
+    """`known` on a log whose layout has a table of what was cut."""
+    cut: CutStatements
+    layout: Composed
     versions: Composed
     stream_heads: Composed
     repeated_commands: Composed
@@ -190,7 +196,7 @@ class Statements:
 def statements(schema: str) -> Statements:
     """The statements for a schema."""
 
-    def composed(text: str) -> Composed:
+    def composed(text: LiteralString) -> Composed:
         return SQL(text).format(schema=Identifier(schema), channel=Literal(schema))
 
     return Statements(
@@ -202,6 +208,9 @@ def statements(schema: str) -> Statements:
         lock_identity=composed(IDENTITY + " FOR UPDATE"),
         set_identity=composed(SET_IDENTITY),
         known=composed(KNOWN),
+        known_or_cut=composed(KNOWN + KNOWN_CUT),
+        cut=cut_statements(composed),
+        layout=composed("SELECT layout_version FROM {schema}.log_head"),
         versions=composed(VERSIONS),
         stream_heads=composed(STREAM_HEADS),
         repeated_commands=composed(REPEATED_COMMANDS),

@@ -9,8 +9,8 @@ they know no event loop.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,16 +19,19 @@ from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel import events
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
-from kernel.errors import IntegrityError
+from kernel.errors import ConflictError, IntegrityError
 from kernel.events import canonical_json
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
+from kernel.log.segments import Archives, Segment
 from kernel.models import Evidence
 
-LAYOUT_VERSION = 1
-"""Version of the tables. A higher one in the database was made by newer code."""
+LAYOUT_VERSION = 2
+"""Version of the tables. A higher one in the database was made by newer code; a lower one is read and written as well."""
+CUT_LAYOUT_VERSION = 2
+"""The first layout of which something can be archived."""
 LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
 
@@ -63,6 +66,13 @@ class Identity:
     exchange_id: str
     log_id: str
     layout_version: int
+
+
+def check_empty(identity: Identity, head: Head) -> None:
+    """`ConflictError` unless nobody has written to a log yet."""
+    if identity.exchange_id or head.position:
+        whose = f"the log of {identity.exchange_id!r}" if identity.exchange_id else "a log"
+        raise ConflictError(f"there is {whose} with {head.position} events: rows are put into an empty log only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,8 @@ class LogRecorder(ApplicationRecorder):
 
     sources: Sources
     writer: Writer
+    archives: Archives
+    """Reads what was archived."""
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
 
@@ -133,6 +145,14 @@ class LogRecorder(ApplicationRecorder):
     @abstractmethod
     def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
+
+    @abstractmethod
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """Put stored rows back as they are, into an empty log that becomes `identity`'s, in one transaction.
+
+        Each row's hashes are checked on the way. Raises `ConflictError` (the log is somebody's already, or not empty),
+        `IntegrityError`, `LogUnavailableError`, and what `pages` raises: then nothing was written.
+        """
 
     @abstractmethod
     def identity(self) -> Identity | None:
@@ -166,11 +186,60 @@ class LogRecorder(ApplicationRecorder):
     def hurry(self) -> None:
         """The log is being closed: don't wait long for a database that is away. From any thread."""
 
+    def segments(self) -> list[Segment]:
+        """What was cut off the beginning of the log and archived, in order."""
+        return []
+
+    def has_stream(self, stream_id: str, after_version: int) -> bool:
+        """Whether the table of streams has one, beyond a version."""
+        return False
+
+    def select_all(self, query: Query) -> list[StoredRow]:
+        """The rows asked for, those that were archived too: they are looked for only where rows don't follow on."""
+        rows = self.select(query)
+        if query.descending or query.topics:
+            return rows
+        if query.stream_id is not None:
+            return self._whole_stream(query, query.stream_id, rows)
+        follows = rows[-1].position == (query.after or 0) + len(rows) if rows else query.upto is None
+        segments = [] if follows else self.segments()
+        return self._whole(query, segments) if segments else rows
+
+    def _whole(self, query: Query, segments: list[Segment]) -> list[StoredRow]:
+        """Rows by position: up to the last segment's end from the files, then from the database."""
+        after, last, found = query.after or 0, segments[-1].last_position, list[StoredRow]()
+        while after < last and (query.upto is None or after < query.upto):
+            limit = None if query.limit is None else query.limit - len(found)
+            if limit == 0:
+                return found
+            found += self.archives.page(segments, after=after, upto=query.upto, limit=limit)
+            after = found[-1].position
+        limit = None if query.limit is None else query.limit - len(found)
+        return found + self.select(replace(query, after=after, limit=limit))
+
+    def _whole_stream(self, query: Query, stream_id: str, rows: list[StoredRow]) -> list[StoredRow]:
+        """One stream's rows by version."""
+        after = query.after_version
+        if after is None or (rows and rows[-1].version == after + len(rows)):
+            return rows
+        if not rows and not self.has_stream(stream_id, after):
+            return rows
+        archived = self.archives.stream(self.segments(), stream_id, after=after, upto=query.upto_version)
+        by_version = {row.version: row for row in (*archived, *rows)}
+        return [by_version[version] for version in sorted(by_version)][: query.limit]
+
     def chain_at(self, position: int) -> bytes | None:
         """The chain hash of one position; None when it is not there."""
         if position == 0:
             return hashing.GENESIS
         rows = self.select(Query(after=position - 1, upto=position))
+        if rows:
+            return rows[0].chain_hash
+        segments = self.segments()
+        if ends := [segment.last_hash for segment in segments if segment.last_position == position]:
+            return ends[0]
+        if segments and position < segments[-1].last_position:
+            rows = self.select_all(Query(after=position - 1, upto=position))
         return rows[0].chain_hash if rows else None
 
     # ------------------------------------------------------------------------------ the library's interface
@@ -214,6 +283,7 @@ class LogRecorder(ApplicationRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """The library's read of one stream."""
+        self._refuse_archived()
         query = Query(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
@@ -227,12 +297,18 @@ class LogRecorder(ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         """The library's read of the log by position."""
+        self._refuse_archived()
         after = None if start is None else start - 1 if inclusive_of_start else start
         query = Query(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
             Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
             for row in self.select(query)
         ]
+
+    def _refuse_archived(self) -> None:
+        """The library's reads know of tables alone: they would leave out what was archived, and not say so."""
+        if self.segments():
+            raise NotSupportedError("the beginning of this log is archived: read it by EventLog")
 
     def max_notification_id(self) -> int | None:
         """The head's position; None when the log is empty, as the library has it."""
@@ -243,8 +319,66 @@ class LogRecorder(ApplicationRecorder):
         raise NotSupportedError("use EventLog.tail to follow the log")
 
 
+@dataclass(frozen=True, slots=True)
+class CutStatements:
+    """The SQL of one database for cutting rows off the beginning of a log: see `cutting`."""
+
+    migrate: tuple[Any, ...]
+    """From layout 1 to the newest; each may be run on what has it already."""
+    segments: Any
+    stream_version: Any
+    add_command: Any
+    """A command id that may be there already, with its first and last position."""
+    add_segment: Any
+    guard: tuple[Any, ...]
+    """From the first cut on, ids and stream versions of new rows are checked against what was cut."""
+    delete_rows: Any
+    """From a position to another."""
+    put_row: Any
+    """A row that may be there already."""
+    remove_commands: Any
+    """Those between two positions."""
+    remove_segment: Any
+    unguard: Any
+
+
+Steps = Sequence[tuple[Any, list[Any] | None]]
+"""Statements, each with the values of every time that it is run; None to run it once, without."""
+
+
 class TableRecorder(LogRecorder):
     """A recorder over tables in a database."""
+
+    cut: CutStatements
+    _can_be_cut = False
+    """Whether the tables were seen that say what was cut off. They never go away again."""
+
+    @abstractmethod
+    def write(self, steps: Steps) -> None:
+        """Run statements in one transaction."""
+
+    @abstractmethod
+    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """What a statement answers."""
+
+    @abstractmethod
+    def layout(self) -> int:
+        """Version of the tables."""
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest layout, in one transaction. Rows are not touched."""
+        if self.layout() < LAYOUT_VERSION:
+            self.write([(statement, None) for statement in self.cut.migrate])
+
+    def segments(self) -> list[Segment]:
+        """See `LogRecorder.segments`."""
+        self._can_be_cut = self._can_be_cut or self.layout() >= CUT_LAYOUT_VERSION
+        return [Segment(*row) for row in self.ask(self.cut.segments)] if self._can_be_cut else []
+
+    def has_stream(self, stream_id: str, after_version: int) -> bool:
+        """See `LogRecorder.has_stream`."""
+        found = self.ask(self.cut.stream_version, (stream_id,))
+        return bool(found) and found[0][0] > after_version and bool(self.segments())
 
     @abstractmethod
     def tables(self) -> set[str]:

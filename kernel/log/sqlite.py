@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,9 +27,10 @@ from eventsourcing.sqlite import (
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, decide
+from kernel.log.batch import Batch, decide, put_back
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
+    CUT_LAYOUT_VERSION,
     EMPTY_HEAD,
     LAYOUT_VERSION,
     NAMING_TOPICS,
@@ -37,14 +38,20 @@ from kernel.log.recorder import (
     Query,
     RowRefused,
     Sources,
+    Steps,
     TableRecorder,
+    check_empty,
 )
 from kernel.log.records import COLUMNS, Command, this_process
+from kernel.log.segments import Archives
+from kernel.log.sqlite_cutting import CUT, LAYOUT_2, SELECT_CUT_COMMAND
 from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
 CACHED_STATEMENTS = 128
+BACKUP_PAGES = 4_096
+"""How much of a file is copied before it is asked whether to go on."""
 SYNCHRONOUS_FULL = 2
 
 NAMED = {
@@ -86,17 +93,17 @@ CREATE_TABLES = (
     "CREATE TABLE IF NOT EXISTS log_stream (stream_id TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TRIGGER IF NOT EXISTS log_no_update BEFORE UPDATE ON log
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END""",
-    """CREATE TRIGGER IF NOT EXISTS log_no_delete BEFORE DELETE ON log
-        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_head_no_delete BEFORE DELETE ON log_head
         BEGIN SELECT RAISE(ABORT, 'the head of the log stays'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_stream_no_delete BEFORE DELETE ON log_stream
         BEGIN SELECT RAISE(ABORT, 'the streams of the log stay'); END""",
+    *LAYOUT_2,
 )
 INSERT_HEAD = "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, '', '') ON CONFLICT DO NOTHING"
 SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
 UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
 SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
+SELECT_LAYOUT = "SELECT layout_version FROM log_head"
 UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
 CHUNKS = (64, 16, 4, 1)
 """How many rows one statement takes; there is a prepared one for each size."""
@@ -188,9 +195,11 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     """The log's tables in one SQLite file."""
 
     datastore: Datastore
+    cut = CUT
 
     def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
         super().__init__(datastore, events_table_name="log")
+        self.archives = Archives()
         self.sources = sources or Sources()
         self.writer = this_process()
         self._lock = threading.RLock()
@@ -281,6 +290,27 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             self._record(connection, [created], now_ns, careful=True)
             return identity
 
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`."""
+        with self._transaction() as connection:
+            head = Head(*connection.execute(SELECT_HEAD).fetchone())
+            check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
+            for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+                _insert(connection, batch)
+                head = batch.head
+            connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
+        self._seen = head
+        return head
+
+    def write(self, steps: Steps) -> None:
+        """See `TableRecorder.write`."""
+        with self._transaction() as connection:
+            for statement, values in steps:
+                if values is None:
+                    connection.execute(statement)
+                else:
+                    connection.executemany(statement, values)
+
     def changed_elsewhere(self) -> bool:
         """Whether another connection may have committed since the last time this was asked; the first time it may have."""
         with self._lock, _translated(self.datastore.pool.db_name):
@@ -301,6 +331,15 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         """Names of the tables in the file."""
         with self._reading() as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See `TableRecorder.ask`."""
+        with self._reading() as connection:
+            return list(connection.execute(statement, values))
+
+    def layout(self) -> int:
+        """See `TableRecorder.layout`."""
+        return int(self.ask(SELECT_LAYOUT)[0][0])
 
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
@@ -340,6 +379,21 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             found = connection.execute(REPEATED_COMMANDS, (after, upto)).fetchall()
         return [(position, first) for position, first in found if first < position]
 
+    def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
+        """Copy the file as it is now to another, while others go on writing. `LogUnavailableError` when it was stopped."""
+
+        def look(status: int, remaining: int, total: int) -> None:
+            if stopped():
+                raise LogUnavailableError(f"the copy was stopped with {remaining} of {total} pages to go")
+
+        with self._reading() as connection, closing(sqlite3.connect(path)) as copy:
+            connection.execute("BEGIN")  # one snapshot: else each commit of somebody else would begin the copy anew
+            try:
+                connection.execute(SELECT_HEAD).fetchone()
+                connection.backup(copy, pages=BACKUP_PAGES, progress=look)
+            finally:
+                connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """See `LogRecorder.close`."""
         with self._lock:
@@ -347,6 +401,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        self.archives.close()
         self.datastore.close()
 
 
@@ -360,7 +415,11 @@ def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
 
 def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:
     known: dict[bytes, tuple[int, int]] = {}
+    (layout,) = connection.execute(SELECT_LAYOUT).fetchone()
     for command in commands:
+        if layout >= CUT_LAYOUT_VERSION:
+            cut = connection.execute(SELECT_CUT_COMMAND, (command.command_id,)).fetchone()
+            known |= {} if cut is None else {command.command_id: cut}
         found = connection.execute(SELECT_FIRST, (command.command_id,)).fetchone()
         if found is None:
             continue

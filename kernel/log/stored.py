@@ -61,7 +61,7 @@ class StoredLog(EventLog):
 
     async def _select(self, query: Query) -> list[StoredRow]:
         self._ensure_open()
-        return await self._call(lambda: self._recorder.select(query))
+        return await self._call(lambda: self._recorder.select_all(query))
 
     async def head(self) -> Head:
         """The end of the log now."""
@@ -259,7 +259,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
             await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:
-        rows = self._log._recorder.select(Query(after=self._after, limit=limit))
+        rows = self._log._recorder.select_all(Query(after=self._after, limit=limit))
         if not rows and (head := self._log._recorder.head()).position < self._after:
             raise IntegrityError(
                 f"the log ended at {self._after} and now ends at {head.position}: it was cut off",

@@ -2,8 +2,15 @@
 
 import click
 
-from replay.verbs import proving, verifying
+from replay.verbs import accounts, moving, proving, verifying
 from replay.verbs.looking_back import history
 
-VERBS: tuple[click.Command, ...] = (history, verifying.verify, proving.prove, proving.keys)
+VERBS: tuple[click.Command, ...] = (
+    history,
+    verifying.verify,
+    proving.prove,
+    proving.keys,
+    *moving.VERBS,
+    *accounts.VERBS,
+)
 """All of them."""

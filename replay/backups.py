@@ -1,0 +1,94 @@
+"""A copy of a log to fall back on, and the log put back from it.
+
+Called by the CLI and by library users. The backup of a SQLite log is a SQLite file, copied while a kernel may be writing;
+that of any other log is its JSONL export. Promises that what is written was read again and its hashes checked, that nothing
+is overwritten, and that a failed restore leaves nothing. What was recorded after the backup is not in it: a log that is put
+back must not be led while the one it was taken from may still be.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from kernel.errors import NotFoundError, ValidationError
+from kernel.log import hashing
+from kernel.log.base import EventLog, Head
+from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
+from replay.exporting import export_log
+from replay.folding import Progress, checked_pages, existing_log, opened
+from replay.importing import import_log, in_thread
+from replay.new_files import check_free, new_file
+
+
+async def backup_log(
+    log: EventLog | str, path: str | Path, *, progress: Progress | None = None, exchange_id: str | None = None
+) -> Head:
+    """Write a backup of a log to a file that is not there yet; the end of the log in it.
+
+    Raises `AlreadyExistsError`, `NotFoundError`, `IntegrityError` for a log that is not what was written.
+    """
+    path = Path(path)
+    check_free(path)
+    async with opened(log, exchange_id) as found:
+        if _is_file(found):
+            return await _back_up_file(found, path, progress)
+        head = await found.head()
+        await export_log(found, path, upto=head.position, progress=progress)
+        return head
+
+
+def _is_file(log: EventLog) -> bool:
+    """Whether a log is a SQLite file, without loading the driver for one that is not."""
+    return log.url.startswith("sqlite://")
+
+
+async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) -> Head:
+    from kernel.log.sqlite import SQLiteLog, SQLiteRecorder
+
+    assert isinstance(log, SQLiteLog)
+    recorder = log.recorder
+    assert isinstance(recorder, SQLiteRecorder)
+    with new_file(path) as draft:
+        await in_thread(lambda stopped: recorder.back_up(draft, stopped=stopped))
+        return await _checked(draft, log.exchange_id, progress)
+
+
+async def restore_log(path: str | Path, url: str, *, exchange_id: str, progress: Progress | None = None) -> Head:
+    """Put a log back from a backup, to a place where there is none; the end of the log that is there now.
+
+    A SQLite file goes to `sqlite:///…`, an export anywhere. Raises what `import_log` raises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NotFoundError(f"there is no file {path}")
+    if beginning_of(path) != SQLITE_BEGIN:
+        return await import_log(path, url, exchange_id=exchange_id, progress=progress)
+    if not url.startswith("sqlite://"):
+        how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
+        raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
+    with new_file(sqlite_path(url)) as draft:
+        await in_thread(lambda stopped: _copy(path, draft))
+        return await _checked(draft, exchange_id, progress)
+
+
+def _copy(path: Path, draft: Path) -> None:
+    """The file, with what a program that looked into it has left beside it."""
+    for suffix in ("", "-wal"):
+        if Path(f"{path}{suffix}").exists():
+            shutil.copyfile(f"{path}{suffix}", f"{draft}{suffix}")
+
+
+async def _checked(path: Path, exchange_id: str, progress: Progress | None) -> Head:
+    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files."""
+    from kernel.log.sqlite import SQLiteLog
+
+    async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
+        assert isinstance(log, SQLiteLog)
+        cut = [(segment.last_position, segment.last_hash) for segment in log.recorder.segments()]
+        after, chain = cut[-1] if cut else (0, hashing.GENESIS)
+        head = await log.head()
+        async for _ in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
+            pass
+        return head

@@ -1,0 +1,168 @@
+"""`export`, `import`, `backup`, `restore`, `archive`, `log`: a log from one place to another. Called by `cli`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from replay.command_line import Target, option, say, target_options
+
+
+@click.command("export")
+@click.argument("file")
+@option("--format", "form", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl", show_default=True,
+        help="jsonl is byte-exact and can be imported; the others are tables.")  # fmt: skip
+@option("--what", type=click.Choice(["events", "orders", "fills"]), default="events", show_default=True,
+        help="orders and fills are tables: csv or parquet.")  # fmt: skip
+@option("--upto", metavar="POINT", help="A position, or an instant as 2026-01-31T12:00:00Z. Default: the head now.")
+@target_options
+def export_verb(target: Target, file: str, form: str, what: str, upto: str | None) -> None:
+    """Write a log to a file, from its first event on; - is the standard output.
+
+    Every row's hashes are checked on the way, and a kernel that runs is not held back. A name that ends in .gz is
+    compressed. The file appears when it is whole; one that is there is replaced, unless it is a database. Parquet needs
+    the extra of that name.
+
+    \b
+    Example:
+      orderctl export paper.jsonl.gz
+      orderctl export --format csv --what fills - | head
+    """
+    from replay.exporting import export_log
+    from replay.folding import opened, point_of
+    from replay.progress import progress_bar
+
+    async def work() -> None:
+        async with opened(target.log, target.exchange) as log:
+            end = None if upto is None else await point_of(log, upto)
+            with progress_bar("export") as progress:
+                done = await export_log(log, file, format=form, what=what, upto=end, progress=progress)
+        say(f"{done.exchange_id} up to position {done.last_position}, chain hash {done.chain_hash.hex()}")
+
+    asyncio.run(work())
+
+
+@click.command("import")
+@click.argument("file")
+@target_options
+def import_verb(target: Target, file: str) -> None:
+    """Read an export (jsonl) into an empty place; - is the standard input.
+
+    The bytes and the hash at every position are those of the log that was exported, on SQLite and PostgreSQL alike. All
+    of it arrives or nothing: a log that is there, another exchange id, a file that was changed or cut off are refused
+    (with the line). The copy has the log id of the original: lead only one of them.
+
+    \b
+    Example:
+      orderctl import paper.jsonl.gz --log postgresql://localhost/orders
+      orderctl export - | orderctl import - --log sqlite:///copy.db
+    """
+    from replay.importing import import_log
+    from replay.progress import progress_bar
+
+    with progress_bar("import") as progress:
+        head = asyncio.run(import_log(file, target.log, exchange_id=target.exchange, progress=progress))
+    say(f"{target.exchange} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+
+
+@click.command("backup")
+@click.argument("file")
+@target_options
+def backup_verb(target: Target, file: str) -> None:
+    """Copy a log to a file to fall back on, while a kernel may be writing.
+
+    Of a SQLite log it is a SQLite file, of a PostgreSQL log an export (jsonl; .gz is compressed). The copy is read again
+    and its hashes are checked before it is put in its place. A file that is there is never replaced.
+
+    \b
+    Example:
+      orderctl backup paper-$(date +%F).db
+    """
+    from replay.backups import backup_log
+    from replay.progress import progress_bar
+
+    with progress_bar("backup") as progress:
+        head = asyncio.run(backup_log(target.log, file, progress=progress, exchange_id=target.exchange))
+    say(f"{target.exchange} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+
+
+@click.command("restore")
+@click.argument("file")
+@target_options
+def restore_verb(target: Target, file: str) -> None:
+    """Put a log back from a backup, to a place where there is none.
+
+    Every hash is checked first; a log that is there is never replaced. What was recorded after the backup is not in it,
+    and the venue still has those orders: restore only what is lost, and lead no second copy of it.
+
+    \b
+    Example:
+      orderctl restore paper-2026-01-31.db --log sqlite:///kernel.db
+    """
+    from replay.backups import restore_log
+    from replay.progress import progress_bar
+
+    with progress_bar("restore") as progress:
+        head = asyncio.run(restore_log(file, target.log, exchange_id=target.exchange, progress=progress))
+    say(f"{target.exchange} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+
+
+@click.command("archive")
+@click.argument("file")
+@option("--upto", metavar="POINT", help="The last position that goes, or an instant as 2026-01-31T12:00:00Z.")
+@option("--restore", is_flag=True, help="Put the rows of the file back into the log.")
+@target_options
+def archive_verb(target: Target, file: str, upto: str | None, restore: bool) -> None:
+    """Cut the beginning of a log off into a file, or put it back.
+
+    The file (its name ends in .gz) is written, read again and checked before a row is deleted; a kernel that runs goes on.
+    The log reads the rows from it from then on, and says so where it is not at its path any more. Keep it with the backups.
+    Interrupted, the same command finishes it. A log of an older layout needs `orderctl log migrate` first.
+
+    \b
+    Example:
+      orderctl archive --upto 1000000 paper-1.jsonl.gz
+      orderctl archive --restore paper-1.jsonl.gz
+    """
+    from replay import archiving
+    from replay.folding import opened, point_of
+    from replay.progress import progress_bar
+
+    if restore == (upto is not None):
+        raise click.UsageError("one of --upto POINT and --restore is needed")
+
+    async def work() -> str:
+        async with opened(target.log, target.exchange) as log:
+            with progress_bar("archive") as progress:
+                if upto is None:
+                    done = await archiving.unarchive_log(log, file, progress=progress)
+                    return f"{done.first_position} to {done.last_position} are in the log again"
+                end = await point_of(log, upto)
+                done = await archiving.archive_log(log, file, upto=end, progress=progress)
+                return f"{done.first_position} to {done.last_position} are in {done.uri}, sha256 {done.file_sha256}"
+
+    say(asyncio.run(work()))
+
+
+@click.command("log")
+@click.argument("action", type=click.Choice(["migrate"]))
+@target_options
+def log_verb(target: Target, action: str) -> None:
+    """Bring a log's tables to the newest layout (migrate).
+
+    In one transaction; no row is touched, and it may be done again. Older programs refuse the log from then on. This
+    program reads and writes older layouts too, but archives nothing of them.
+
+    \b
+    Example:
+      orderctl log migrate --log sqlite:///kernel.db
+    """
+    from kernel.log.recorder import LAYOUT_VERSION
+    from replay.archiving import migrate_log
+
+    before = asyncio.run(migrate_log(target.log, exchange_id=target.exchange))
+    say(f"layout {LAYOUT_VERSION}" + (f", was {before}" if before != LAYOUT_VERSION else " already"))
+
+
+VERBS: tuple[click.Command, ...] = (export_verb, import_verb, backup_verb, restore_verb, archive_verb, log_verb)

@@ -1,0 +1,167 @@
+"""`export`, `import`, `backup`, `restore` and `statement` from a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernel import open_log
+from kernel.order_spec import Side
+from tests.cli.world import PROJECT, World, clean_environment
+from tests.traded import DAY_2, Book
+
+
+@pytest.fixture
+def traded(tmp_path: Path) -> World:
+    """A log with trades of two owners."""
+    world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
+    asyncio.run(trade(world.url))
+    return world
+
+
+async def trade(url: str) -> None:
+    """Two days of trading."""
+    async with open_log(url, exchange_id="paper") as log:
+        book = Book(log)
+        await book.open()
+        await book.order("b", Side.BUY, 200_000_000, 100_00, owner="mm-1")
+        await book.order("s", Side.SELL, 200_000_000, 110_00, owner="mm-1")
+        await book.fill("b", "t1", 100_000_000, 100_00, fee=10_000_000)
+        await book.fill("s", "t2", 50_000_000, 110_00, at=DAY_2, fee=1_000)
+
+
+def test_a_log_goes_through_a_pipe(traded: World, tmp_path: Path) -> None:
+    """`export - | import -` gives the same log elsewhere; data is on stdout, talk on stderr."""
+    exported = subprocess.run(
+        [sys.executable, "-m", "cli", "export", "-"],
+        capture_output=True,
+        check=True,
+        cwd=PROJECT,
+        env=clean_environment(**traded.environment),
+    )
+    copy = f"sqlite:///{tmp_path / 'copy.db'}"
+    imported = subprocess.run(
+        [sys.executable, "-m", "cli", "import", "-", "--log", copy],
+        input=exported.stdout,
+        capture_output=True,
+        check=True,
+        cwd=PROJECT,
+        env=clean_environment(),
+    )
+    assert imported.stderr == exported.stderr
+    assert b"up to position" in imported.stderr
+    assert World(copy).ok("events", "-o", "jsonl") == traded.ok("events", "-o", "jsonl")
+
+
+def test_an_import_over_a_log_is_a_conflict(traded: World, tmp_path: Path) -> None:
+    """The log that is there stays; a file that was changed is exit code 1, with the line."""
+    file = tmp_path / "x.jsonl"
+    traded.ok("export", str(file))
+    assert traded.call("import", str(file)).exit_code == 4
+    file.write_text(file.read_text().replace('"intent:b"', '"intent:z"'))
+    result = traded.call("import", str(file), "--log", f"sqlite:///{tmp_path / 'y.db'}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "x.jsonl, line 8: position 7: a column was changed" in result.stderr
+
+
+def test_an_export_up_to_an_instant_or_a_position(traded: World, tmp_path: Path) -> None:
+    """`--upto` takes both; what is neither, or past the head, is refused."""
+    traded.ok("export", str(tmp_path / "a.jsonl"), "--upto", "3")
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 4
+    assert traded.call("export", str(tmp_path / "b.jsonl"), "--upto", "99").exit_code == 5
+    assert traded.call("export", str(tmp_path / "b.jsonl"), "--upto", "2026-01-31").exit_code == 5
+    assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_tables_for_spreadsheets(traded: World, tmp_path: Path) -> None:
+    """Fills as CSV on the standard output."""
+    lines = traded.ok("export", "--format", "csv", "--what", "fills", "-").splitlines()
+    assert lines[0].startswith("position,recorded_at_ns,")
+    assert len(lines) == 3
+    assert ",FILL,mm-1,b,BTCUSDT,BUY,1.00000000,100000000,100.00,10000,0.10000000,10000000,USDT,TAKER," in lines[1]
+    assert traded.call("export", "--what", "fills", str(tmp_path / "x")).exit_code == 5
+
+
+def test_a_backup_and_back(traded: World, tmp_path: Path) -> None:
+    """A backup is put back under another name; neither replaces what is there."""
+    backup, back = tmp_path / "b.db", World(f"sqlite:///{tmp_path / 'back.db'}")
+    traded.ok("backup", str(backup))
+    assert traded.call("backup", str(backup)).exit_code == 4
+    back.ok("restore", str(backup))
+    assert back.call("restore", str(backup)).exit_code == 4
+    assert back.ok("events", "-o", "jsonl") == traded.ok("events", "-o", "jsonl")
+
+
+def test_a_statement_for_people_and_for_programs(traded: World) -> None:
+    """A table, its CSV, its JSON; of one day, and of an owner."""
+    assert traded.ok("statement") == (
+        "DAY          OWNER   SYMBOL    FILLS   BOUGHT   SOLD   REALIZED   QUOTE   FEES\n"
+        "2026-01-31   mm-1    BTCUSDT   1       1        0      0          USDT    0.1 USDT\n"
+        "2026-02-01   mm-1    BTCUSDT   1       0        0.5    5          USDT    0.00001 USDT\n"
+    )
+    (line,) = json.loads(traded.ok("statement", "--day", "2026-02-01", "-o", "json"))
+    assert (line["realized_pnl"], line["fees"]) == ("5.0000000000", {"USDT": "0.00001000"})
+    assert traded.ok("statement", "-o", "csv").splitlines()[1] == (
+        "2026-01-31,mm-1,BTCUSDT,1,1,0,0,USDT,0.1 USDT,100,0,0,0"
+    )
+    assert traded.call("statement", "--owner", "nobody").stderr == "No resources found\n"
+    assert traded.call("statement", "--day", "today").exit_code == 5
+
+
+def test_the_beginning_of_a_log_goes_and_comes_back(traded: World, tmp_path: Path) -> None:
+    """`archive --upto` cuts it off, every verb reads on, `archive --restore` puts it back."""
+    before = traded.ok("events", "-o", "jsonl")
+    positions = {line["topic"]: line["position"] for line in map(json.loads, before.splitlines())}
+    end = str(positions["AttemptStarted"])
+    file = tmp_path / "1.jsonl.gz"
+    result = traded.call("archive", "--upto", end, str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"1 to {end} are in {file}, sha256 " in result.stderr
+    assert traded.ok("events", "-o", "jsonl") == before
+    assert "b" in traded.ok("get", "orders", "-o", "name")
+    file.rename(tmp_path / "2.jsonl.gz")
+    gone = traded.call("events")
+    assert (gone.exit_code, "orderctl archive --restore FILE" in gone.stderr) == (2, True)
+    traded.ok("archive", "--restore", str(tmp_path / "2.jsonl.gz"))
+    (tmp_path / "2.jsonl.gz").unlink()
+    assert traded.ok("events", "-o", "jsonl") == before
+
+
+def test_an_archive_is_asked_for_in_one_way(traded: World, tmp_path: Path) -> None:
+    """Neither or both of --upto and --restore is wrong usage; a position that can't be is refused."""
+    file = str(tmp_path / "1.gz")
+    assert traded.call("archive", file).exit_code == 2
+    assert traded.call("archive", file, "--upto", "1", "--restore").exit_code == 2
+    assert traded.call("archive", file, "--upto", "99").exit_code == 5
+    assert traded.call("archive", "--restore", file).exit_code == 2
+    assert not Path(file).exists()
+
+
+def test_a_log_is_migrated_once(traded: World) -> None:
+    """A log of the newest layout stays as it is, and the verb says so."""
+    result = traded.call("log", "migrate")
+    assert (result.exit_code, result.stderr) == (0, "layout 2 already\n")
+
+
+async def live_and_cut(url: str, file: Path, upto: int) -> None:
+    """A kernel starts on a log whose beginning is in a file, and on the log that it led before it was cut."""
+    from replay import archive_log, open_kernel
+
+    async with open_kernel(url, exchange_id="paper") as kernel:
+        await archive_log(kernel.log, file, upto=upto)
+        assert kernel.state.intent("b") is not None
+    async with open_kernel(url, exchange_id="paper") as kernel:
+        assert kernel.state.intent("b") is not None
+        assert [fill.fill_key for fill in await kernel.get_fills()] == ["t1", "t2"]
+
+
+def test_a_kernel_starts_on_a_log_that_was_cut(traded: World, tmp_path: Path) -> None:
+    """With the archive at its path a kernel folds the log from its first event."""
+    events = [json.loads(line) for line in traded.ok("events", "-o", "jsonl").splitlines()]
+    upto = max(event["position"] for event in events if event["topic"] == "AttemptStarted")
+    asyncio.run(live_and_cut(traded.url, tmp_path / "1.gz", upto))
