@@ -7,15 +7,15 @@ already there is refused or answered alone, and the commands after it see only w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel.errors import ConflictError, FencedError, KernelError
-from kernel.events import BaseEvent, Envelope
+from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
+from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
 from kernel.log import hashing
-from kernel.log.base import Appended, Head
-from kernel.log.records import MUST_BE_ABSENT, Command, PreparedWrite, Row
+from kernel.log.base import Appended, Head, StoredRow
+from kernel.log.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, columns_of, event_of
 
 Outcome = Appended | KernelError
 """Where a command's events are, or why there are none."""
@@ -78,6 +78,35 @@ def decide(
         batch.outcomes.append(assigner.decide(command))
     batch.head = assigner.head()
     return batch
+
+
+def put_back(pages: Iterable[Sequence[StoredRow]], *, log_id: str, exchange_id: str, head: Head) -> Iterator[Batch]:
+    """Stored rows of another place as they are, a batch for each page, from `head` (an empty log's at first) on.
+
+    Raises `IntegrityError` with the first position that does not follow from what comes before it, or where the log is
+    another than was said.
+    """
+    for rows in filter(None, pages):
+        chain = hashing.verify_rows(rows, after=head.position, chain=head.chain_hash)
+        if head.position == 0:
+            _check_created(rows[0], log_id, exchange_id)
+        elected = [event_of(row) for row in rows if row.topic == LeaderElected.topic]
+        epoch = max((event.epoch for event in elected if isinstance(event, LeaderElected)), default=head.epoch)
+        batch = Batch(previous=head, head=Head(rows[-1].position, chain, epoch, rows[-1].recorded_at_ns))
+        batch.rows = [columns_of(row) for row in rows]
+        batch.versions = {row.stream_id: row.version for row in rows}
+        yield batch
+        head = batch.head
+
+
+def _check_created(row: StoredRow, log_id: str, exchange_id: str) -> None:
+    """The first row must say what the others are said to be."""
+    created = event_of(row) if row.topic == LogCreated.topic else None
+    if not isinstance(created, LogCreated):
+        raise IntegrityError(f"a log begins with {LogCreated.topic}, not with {row.topic}", position=row.position)
+    if (created.log_id, created.exchange_id) != (log_id, exchange_id):
+        found = f"log {created.log_id} of {created.exchange_id}"
+        raise IntegrityError(f"it begins {found}, not {log_id} of {exchange_id}", position=row.position)
 
 
 class _Assigner:

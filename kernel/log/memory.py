@@ -7,7 +7,7 @@ virtual clock can drive it. Log objects over one `MemoryRecorder` are like proce
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -17,9 +17,9 @@ from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 from kernel.clock import Clock
 from kernel.errors import KernelError
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow
-from kernel.log.batch import Batch, decide
+from kernel.log.batch import Batch, decide, put_back
 from kernel.log.feed import Feed, call_on
-from kernel.log.recorder import EMPTY_HEAD, Identity, LogRecorder, Query, Sources
+from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, LogRecorder, Query, Sources, check_empty
 from kernel.log.records import Command, Row, prepare, this_process
 from kernel.log.stored import StoredLog
 
@@ -69,6 +69,24 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
                 self._identity = identity
                 self.commit([created], now_ns)
             return self._identity
+
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`."""
+        with self._database_lock:
+            check_empty(self._identity or Identity("", "", LAYOUT_VERSION), self._head)
+            try:
+                for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=EMPTY_HEAD):
+                    self._store(batch)
+            except BaseException:
+                self._clear()
+                raise
+            self._identity = identity
+            return self._head
+
+    def _clear(self) -> None:
+        for kept in (self.rows, self._streams, self._versions, self._commands):
+            kept.clear()
+        self._head = EMPTY_HEAD
 
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""

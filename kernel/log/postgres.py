@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -26,11 +26,20 @@ from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow
-from kernel.log.batch import Batch, Outcome, decide
+from kernel.log.batch import Batch, Outcome, decide, put_back
 from kernel.log.listener import Listener
 from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
 from kernel.log.recall import Recall, has_refusals, streams_of
-from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
+from kernel.log.recorder import (
+    EMPTY_HEAD,
+    LAYOUT_VERSION,
+    Identity,
+    Query,
+    RowRefused,
+    Sources,
+    TableRecorder,
+    check_empty,
+)
 from kernel.log.records import Command, Row, this_process
 from kernel.log.threaded import ThreadedLog
 
@@ -146,17 +155,18 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     def create_table(self) -> None:
         """Create schema and tables where they are missing; two that do it at once wait for each other."""
-        head = EMPTY_HEAD
-        row = (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
         with self._lock, translated():
             connection = self._writer_connection()
             with connection.transaction():
-                connection.execute(postgres_tables.LOCK_CREATION, (self.datastore.schema,))
-                if connection.execute(postgres_tables.TABLES, (self.datastore.schema,)).fetchone():
-                    return  # somebody else was first, and may be writing already
-                for statement in self.sql.create:
-                    connection.execute(statement)
-                connection.execute(self.sql.insert_head, row)
+                self._create_tables(connection)
+
+    def _create_tables(self, connection: Connection) -> None:
+        connection.execute(postgres_tables.LOCK_CREATION, (self.datastore.schema,))
+        if connection.execute(postgres_tables.TABLES, (self.datastore.schema,)).fetchone():
+            return  # somebody else was first, and may be writing already
+        for statement in self.sql.create:
+            connection.execute(statement)
+        connection.execute(self.sql.insert_head, (*_head_values(EMPTY_HEAD), LAYOUT_VERSION))
 
     # ------------------------------------------------------------------------------------------------------- writing
     def _writer_connection(self) -> Connection:
@@ -306,6 +316,32 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
             self._record(connection, [created], now_ns)
             return identity
+
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`. The tables are made in the same transaction: where it fails there are none."""
+        with self._lock, translated():
+            connection = self._writer_connection()
+            with connection.transaction():
+                connection.execute(postgres_tables.WAIT_FOR_PAGES)
+                self._create_tables(connection)
+                head = self._restore_rows(connection, identity, pages)
+        self._seen = head
+        return head
+
+    def _restore_rows(self, connection: Connection, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        existing = connection.execute(self.sql.lock_identity).fetchone()
+        locked = connection.execute(self.sql.head, binary=True).fetchone()
+        assert existing is not None, "the tables have a head row"
+        assert locked is not None, "the tables have a head row"
+        head = Head(*locked)
+        check_empty(Identity(*existing), head)
+        for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+            connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
+            connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
+            head = batch.head
+        connection.execute(self.sql.update_head, _head_values(head))
+        connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
+        return head
 
     # ------------------------------------------------------------------------------------------------------- reading
     def tables(self) -> set[str]:

@@ -36,6 +36,8 @@ SET_SESSION = """
 
 LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 """Held while the tables of a schema are created: `IF NOT EXISTS` alone fails when two do it at once."""
+WAIT_FOR_PAGES = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""While rows are put back: they may come slowly, and nobody else waits for tables that are not there yet."""
 TABLES = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = %s"
 
 EXCHANGES = """

@@ -9,7 +9,7 @@ they know no event loop.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupp
 from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
-from kernel.errors import IntegrityError
+from kernel.errors import ConflictError, IntegrityError
 from kernel.events import canonical_json
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow
@@ -43,6 +43,13 @@ class Identity:
     exchange_id: str
     log_id: str
     layout_version: int
+
+
+def check_empty(identity: Identity, head: Head) -> None:
+    """`ConflictError` unless nobody has written to a log yet."""
+    if identity.exchange_id or head.position:
+        whose = f"the log of {identity.exchange_id!r}" if identity.exchange_id else "a log"
+        raise ConflictError(f"there is {whose} with {head.position} events: rows are put into an empty log only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,14 @@ class LogRecorder(ApplicationRecorder):
     @abstractmethod
     def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
+
+    @abstractmethod
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """Put stored rows back as they are, into an empty log that becomes `identity`'s, in one transaction.
+
+        Each row's hashes are checked on the way. Raises `ConflictError` (the log is somebody's already, or not empty),
+        `IntegrityError`, `LogUnavailableError`, and what `pages` raises: then nothing was written.
+        """
 
     @abstractmethod
     def identity(self) -> Identity | None:

@@ -10,7 +10,9 @@ import getpass
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError, Violation
@@ -42,6 +44,8 @@ COLUMNS = (
     "leaf_hash",
     "chain_hash",
 )
+columns_of: Callable[[StoredRow], Row] = attrgetter(*COLUMNS)
+"""A stored row as a `Row`."""
 
 
 @dataclass(frozen=True, slots=True)

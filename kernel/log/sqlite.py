@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -27,9 +27,18 @@ from eventsourcing.sqlite import (
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow
-from kernel.log.batch import Batch, decide
+from kernel.log.batch import Batch, decide, put_back
 from kernel.log.recall import Recall, has_refusals, streams_of
-from kernel.log.recorder import EMPTY_HEAD, LAYOUT_VERSION, Identity, Query, RowRefused, Sources, TableRecorder
+from kernel.log.recorder import (
+    EMPTY_HEAD,
+    LAYOUT_VERSION,
+    Identity,
+    Query,
+    RowRefused,
+    Sources,
+    TableRecorder,
+    check_empty,
+)
 from kernel.log.records import COLUMNS, Command, this_process
 from kernel.log.threaded import ThreadedLog
 
@@ -245,6 +254,18 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
             self._record(connection, [created], now_ns, careful=True)
             return identity
+
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`."""
+        with self._transaction() as connection:
+            head = Head(*connection.execute(SELECT_HEAD).fetchone())
+            check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
+            for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+                _insert(connection, batch)
+                head = batch.head
+            connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
+        self._seen = head
+        return head
 
     def changed_elsewhere(self) -> bool:
         """Whether another connection may have committed since the last time this was asked; the first time it may have."""

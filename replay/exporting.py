@@ -1,0 +1,126 @@
+"""Writes a log to a file: as JSONL, byte-exact, to be imported elsewhere; or as CSV and Parquet tables for people.
+
+Called by the CLI and by library users. It works beside a running kernel: what is written is the log as it was when the
+export began. Every row's hashes are checked on the way. The file appears when it is whole; after an error, or Ctrl-C,
+there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from kernel.errors import ValidationError, Violation
+from kernel.log.base import EventLog
+from kernel.log.opening import SQLITE_BEGIN, beginning_of
+from replay import row_files, table_files
+from replay.folding import Progress, chain_at, checked_pages, opened, point
+from replay.new_files import new_file
+from replay.tabulating import TABLES, Table
+
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    path: str
+    exchange_id: str
+    last_position: int
+    """The log from 1 up to here."""
+    chain_hash: bytes
+    """Its chain hash there."""
+
+
+async def export_log(
+    log: EventLog | str,
+    path: str | Path,
+    *,
+    format: str = "jsonl",  # noqa: A002  # the contract's name
+    what: str = "events",
+    upto: int | None = None,
+    progress: Progress | None = None,
+    exchange_id: str | None = None,
+) -> Exported:
+    """Write a log, from its first event up to a position (default: the head now), to a file; `-` is the standard output.
+
+    `format` is jsonl, csv or parquet; `what` is events or, as a table, orders or fills. A name ending in `.gz` is
+    compressed (not Parquet, which is so by itself). A file that is there is replaced, unless it is a database. Raises
+    `ValidationError`, `NotFoundError`, and `IntegrityError` for a log that is not what was written.
+    """
+    path = str(path)
+    _check(path, format=format, what=what)
+    async with opened(log, exchange_id) as found:
+        end = await point(found, position=upto)
+        about = row_files.About(
+            exchange_id=found.exchange_id,
+            log_id=found.log_id,
+            first_position=1,
+            last_position=end,
+            chain_hash_before=await chain_at(found, 0),
+            chain_hash=await chain_at(found, end),
+        )
+        with _target(path) as file:
+            if format == "jsonl":
+                await _write_rows(found, about, file, progress)
+            else:
+                await _write_table(found, TABLES[what], file, upto=end, form=format, progress=progress)
+    return Exported(path, about.exchange_id, end, about.chain_hash)
+
+
+def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
+    violations = [
+        Violation(name, "choice", " or ".join(choices), given)
+        for name, given, choices in (("format", format, FORMATS), ("what", what, tuple(TABLES)))
+        if given not in choices
+    ]
+    if format == "jsonl" and what in ("orders", "fills"):
+        violations.append(Violation("format", "choice", f"csv or parquet for {what}", format))
+    if format == "parquet" and (path == row_files.STANDARD_STREAM or path.endswith(".gz")):
+        violations.append(Violation("path", "form", "a file for Parquet, not compressed once more", path))
+    if violations:
+        raise ValidationError("what to export", violations)
+    row_files.check_name(path)
+    if path != row_files.STANDARD_STREAM and beginning_of(Path(path)) == SQLITE_BEGIN:
+        raise ValidationError(f"{path} is a database, and an export would replace it: give another name")
+
+
+@contextmanager
+def _target(path: str) -> Iterator[IO[bytes]]:
+    """What to write to; put in its place when the block ends well."""
+    with _file(path) as file, row_files.writing(file, compressed=path.endswith(".gz")) as target:
+        yield target
+
+
+@contextmanager
+def _file(path: str) -> Iterator[IO[bytes]]:
+    if path == row_files.STANDARD_STREAM:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with new_file(Path(path), replace=True) as draft, draft.open("wb") as file:
+        yield file
+
+
+async def _write_rows(log: EventLog, about: row_files.About, file: IO[bytes], progress: Progress | None) -> None:
+    file.write(row_files.about_line(about))
+    async for rows in checked_pages(log, upto=about.last_position, progress=progress):
+        await asyncio.to_thread(file.write, b"".join(map(row_files.row_line, rows)))
+
+
+async def _write_table(
+    log: EventLog, table: Table, file: IO[bytes], *, upto: int, form: str, progress: Progress | None
+) -> None:
+    make: Callable[[Table, IO[bytes]], table_files.TableFile] = (
+        table_files.CsvFile if form == "csv" else table_files.ParquetFile
+    )
+    written = make(table, file)
+    async for rows in table.rows(log, upto, progress):
+        await asyncio.to_thread(written.add, rows)
+    written.end()

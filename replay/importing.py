@@ -1,0 +1,127 @@
+"""Reads a log from a file into an empty place: SQLite or PostgreSQL, whichever it came from, with the same bytes.
+
+Called by the CLI and by library users, and by `backups`. Each row's hashes are checked as it is read and again as it is
+put in. Promises all or nothing: a SQLite file appears when it is whole, a PostgreSQL schema with its commit; after an
+error, Ctrl-C or SIGKILL there is no log. The imported log has the same log id, and so the same client order ids to come:
+of two logs with one id only one may ever be led.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from kernel.errors import ConflictError, IntegrityError, KernelError, ValidationError
+from kernel.log.base import Head, StoredRow
+from kernel.log.opening import sqlite_path, without_password
+from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
+from replay.folding import Progress
+from replay.new_files import check_free, new_file
+from replay.row_files import About, RowFile, reading
+
+T = TypeVar("T")
+Stopped = Callable[[], bool]
+"""Whether blocking work should end."""
+
+
+async def import_log(path: str | Path, url: str, *, exchange_id: str, progress: Progress | None = None) -> Head:
+    """Read an export into an empty log at a URL; the end of the log that is there now. `-` is the standard input.
+
+    Raises `AlreadyExistsError` (a SQLite file is there), `ConflictError` (the log is not empty, or the file is of another
+    exchange id), `IntegrityError` (the file is damaged, cut off or was changed: with the line), `NotFoundError`,
+    `ValidationError` (it is no export, or is not from position 1 on; the URL keeps nothing).
+    """
+    place = _place(url, exchange_id)
+    loop = asyncio.get_running_loop()
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            loop.call_soon_threadsafe(lambda: progress(done, total))
+
+    def work(stopped: Stopped) -> Head:
+        with reading(str(path)) as file:
+            identity = _identity(file.about, str(path), exchange_id)
+            pages = _watched(file, told, stopped)
+            return place(lambda recorder: put_back(recorder, identity, pages))
+
+    return await in_thread(work)
+
+
+def _identity(about: About, path: str, exchange_id: str) -> Identity:
+    """Whose log a file makes; refuses another account's, and a file that does not begin with the first event."""
+    if about.exchange_id != exchange_id:
+        raise ConflictError(f"{path} is of the log of {about.exchange_id!r}, not of {exchange_id!r}")
+    if about.first_position != 1 or about.last_position < 1:
+        text = f"{path} has the positions {about.first_position} to {about.last_position}"
+        raise ValidationError(f"{text}: a log is imported from position 1 on")
+    return Identity(about.exchange_id, about.log_id, LAYOUT_VERSION)
+
+
+def _watched(file: RowFile, told: Progress, stopped: Stopped) -> Iterator[list[StoredRow]]:
+    """The pages of a file, telling how far they are, until somebody wants them to stop."""
+    for rows in file.pages():
+        if stopped():
+            raise KernelError("stopped before it was done: nothing was written")
+        yield rows
+        told(rows[-1].position, file.about.last_position)
+
+
+Work = Callable[[LogRecorder], Head]
+"""What is done with a recorder on an empty log."""
+
+
+def _place(url: str, exchange_id: str) -> Callable[[Work], Head]:
+    """What gives a function a recorder on an empty place at a URL, and keeps what it wrote when it ends well."""
+    if url.startswith("sqlite://"):
+        check_free(sqlite_path(url))
+        return partial(_in_new_file, sqlite_path(url))
+    if url.startswith(("postgresql://", "postgres://")):
+        return partial(_in_schema, url, exchange_id)
+    raise ValidationError(f"{without_password(url)} keeps nothing: import into sqlite:///FILE or postgresql://…")
+
+
+def put_back(recorder: LogRecorder, identity: Identity, pages: Iterator[list[StoredRow]]) -> Head:
+    """`LogRecorder.restore`, where what the database refuses is a damaged log: each id and each version is there once."""
+    try:
+        return recorder.restore(identity, pages)
+    except RowRefused as problem:
+        raise IntegrityError(f"the rows are not those of one log: {problem}") from problem
+
+
+def _in_new_file(path: Path, work: Work) -> Head:
+    from kernel.log.sqlite import Datastore, SQLiteRecorder
+
+    with new_file(path) as draft:
+        recorder = SQLiteRecorder(Datastore(f"{draft.as_uri()}?mode=rwc"))
+        try:
+            recorder.create_table()
+            return work(recorder)
+        finally:
+            recorder.close()
+
+
+def _in_schema(url: str, exchange_id: str, work: Work) -> Head:
+    from kernel.log.postgres import Datastore, PostgresRecorder
+
+    recorder = PostgresRecorder(Datastore(url, schema=f"log_{exchange_id}"))
+    try:
+        return work(recorder)
+    finally:
+        recorder.close()
+
+
+async def in_thread(work: Callable[[Stopped], T]) -> T:
+    """The result of blocking work, which is told to stop, and waited for, when the caller is cancelled."""
+    stop = threading.Event()
+    working = asyncio.ensure_future(asyncio.to_thread(work, stop.is_set))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([working])
+        working.exception()
+        raise

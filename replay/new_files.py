@@ -1,0 +1,61 @@
+"""A file that appears whole or not at all: filled beside its place, synced, then put there in one step.
+
+Used by exports, imports and backups. Promises that after an error nothing is left of it; after SIGKILL a hidden directory
+beside it may be, and never a half-written file under the name asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kernel.errors import AlreadyExistsError, NotFoundError
+
+
+@contextmanager
+def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Where to write a file that is to be at `path` after the block; what is beside it there goes with the block.
+
+    Unless it may `replace` a file, one that is there, or comes meanwhile, is an `AlreadyExistsError`.
+    """
+    check_free(path, replace=replace)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as home:
+        draft = Path(home) / path.name
+        yield draft
+        sync(draft)
+        _put(draft, path, replace=replace)
+    sync(path.parent)
+
+
+def check_free(path: Path, *, replace: bool = False) -> None:
+    """`NotFoundError` where there is no directory for a file, `AlreadyExistsError` where there is one already."""
+    if not path.parent.is_dir():
+        raise NotFoundError(f"there is no directory {path.parent}")
+    if path.is_dir() or (path.exists() and not replace):
+        raise _taken(path)
+
+
+def _put(draft: Path, path: Path, *, replace: bool) -> None:
+    if replace:
+        draft.replace(path)
+        return
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError as problem:
+        raise _taken(path) from problem
+
+
+def _taken(path: Path) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{path} is there already, and nothing was written: give another name, or move it away")
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
