@@ -3,7 +3,8 @@
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
 `exporting` and `importing`: a log to a file and back, with `row_files` (the JSONL form) `new_files` (whole or not at all)
-`tabulating` and `table_files` (CSV, Parquet) `trades` (what was booked).
+`tabulating` and `table_files` (CSV, Parquet) `trades` (what was booked). `deciding` (`replay_decisions`) with `dry_engine`
+(the reconciler without a venue) and `passing_over` (what was left undone).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -20,17 +21,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.deciding import replay_decisions
     from replay.exporting import export_log
     from replay.importing import import_log
     from replay.recovery import open_kernel
 
-__all__ = ["connect", "export_log", "import_log", "open_kernel"]
+__all__ = ["connect", "export_log", "import_log", "open_kernel", "replay_decisions"]
 
 HOMES = {
     "connect": "replay.blocking",
     "export_log": "replay.exporting",
     "import_log": "replay.importing",
     "open_kernel": "replay.recovery",
+    "replay_decisions": "replay.deciding",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

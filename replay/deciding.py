@@ -15,8 +15,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import pydantic
 
 from kernel import events, settlement
 from kernel import plan as planning
@@ -30,6 +33,7 @@ from kernel.venues.base import Dedupe, VenueCapabilities
 from projections.state import State
 from replay.dry_engine import Decision, DryEngine
 from replay.folding import Progress, checked_pages, opened
+from replay.output import Item, Listing
 from replay.passing_over import PassingOver
 
 ROWS_AHEAD = 5_000
@@ -69,7 +73,7 @@ class DecisionReport:
     past_backoff: int = 0
     """Of the attempts, those made before their backoff was over: somebody forced them, which the log does not tell."""
     unchecked: int = 0
-    """Attempts whose state had passed before they were known, or that no settings are recorded for."""
+    """Attempts whose state had passed before they were known, or whose settings or capabilities can't be read."""
     difference_count: int = 0
     differences: list[DecisionDifference] = field(default_factory=list)
     """The first of them, in order."""
@@ -149,8 +153,9 @@ class Trial:
         """Fold one event, and judge what is decided in it alone."""
         if isinstance(event, events.AttemptResolved) and event.actor == RECONCILER:
             self._check_verdict(event)
-        absent = isinstance(event, events.VenueSnapshotTaken) and event.found is False and event.intent_id
-        self._look = (event, self._state.record(event.intent_id)) if absent else None  # type: ignore[arg-type,union-attr]
+        self._look = None
+        if isinstance(event, events.VenueSnapshotTaken) and event.intent_id and event.found is False:
+            self._look = (event, self._state.record(event.intent_id))
         self._check_answer(event)
         applied = self._state.apply([event])
         self.report.position = event.position
@@ -164,17 +169,21 @@ class Trial:
         """By what the leader goes from here on."""
         match event:
             case events.KernelStarted(settings=settings, capabilities=capabilities):
-                self._settings = recorded_settings(settings)
+                self._settings = None
+                with suppress(pydantic.ValidationError):
+                    self._settings = recorded_settings(settings)
                 self._set_engine(capabilities)
             case events.CapabilitiesChanged(capabilities=capabilities):
                 self._set_engine(capabilities)
 
     def _set_engine(self, capabilities: Mapping[str, Any]) -> None:
-        """None while the venue had yet to be asked for its capabilities: then nothing was decided either."""
+        """None while the venue had yet to be asked for its capabilities (then nothing was decided either), and where what
+        was recorded means nothing to this code: then nothing can be decided again."""
         self._engine = None
-        if capabilities and self._settings is not None:
-            known = VenueCapabilities.model_validate_json(events.canonical_json(dict(capabilities)))
-            self._engine = DryEngine(self._state, self._settings, known)
+        with suppress(pydantic.ValidationError):
+            if not capabilities or self._settings is None:
+                return
+            self._engine = DryEngine(self._state, self._settings, recorded_capabilities(capabilities))
 
     # ------------------------------------------------------------------------------------------------------- attempts
     async def check(self, recorded: events.AttemptStarted) -> None:
@@ -307,12 +316,37 @@ class Trial:
         )
 
 
+def summary(report: DecisionReport) -> str:
+    """The report in one line."""
+    text = f"{report.attempts} attempts and {report.verdicts} verdicts up to position {report.position} decided again: "
+    text += "none differs" if report.same else f"{report.difference_count} differ"
+    if report.past_backoff:
+        text += f"; {report.past_backoff} were made past their backoff, by force"
+    return text + (f"; {report.unchecked} could not be decided again" if report.unchecked else "")
+
+
+def listing(report: DecisionReport) -> Listing:
+    """The report for the printer: a line for each difference, or all of it for programs."""
+    lines = tuple(
+        (str(item.position), item.intent_id, item.recorded, item.today, item.why) for item in report.differences
+    )
+    data = {**asdict(report), "same": report.same}
+    columns = ("POSITION", "INTENT", "RECORDED", "TODAY", "WHY")
+    return Listing("decisions", columns, len(columns), (Item("decisions", data, lines),), single=True)
+
+
 def recorded_settings(recorded: Mapping[str, Any]) -> KernelSettings:
     """The settings that a kernel recorded; what they did not have yet is as by default, whatever this process's
     environment says, and what there is no more is left out."""
     defaults = KernelSettings.model_construct().model_dump(mode="json")
     known = {name: value for name, value in recorded.items() if name in defaults}
     return KernelSettings.model_validate({**defaults, **known})
+
+
+def recorded_capabilities(recorded: Mapping[str, Any]) -> VenueCapabilities:
+    """A venue's capabilities as they were recorded; what there is no more is left out."""
+    known = {name: value for name, value in recorded.items() if name in VenueCapabilities.model_fields}
+    return VenueCapabilities.model_validate_json(events.canonical_json(known))
 
 
 def told(attempt: events.AttemptStarted, other: events.AttemptStarted | None) -> str:

@@ -7,7 +7,7 @@ capabilities and time is left out: rate budget, queue, pacing, lease. Each run s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 

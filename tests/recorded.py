@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kernel.clock import SeededIds, SystemClock
+from kernel.clock import SystemClock
 from kernel.log import LogSettings
 from kernel.log.memory import MemoryLog, MemoryRecorder
 from tests.simulation.loop import VirtualLoop, run
@@ -24,8 +24,8 @@ def played(plan: Plan) -> MemoryRecorder:
     return recorder
 
 
-def log_of(recorder: MemoryRecorder) -> MemoryLog:
+def log_of(recorder: MemoryRecorder, *, page_rows: int = 1_000) -> MemoryLog:
     """A log over rows that are there."""
     identity = recorder.identity()
     assert identity is not None, "a log that was opened has its identity"
-    return MemoryLog(recorder, identity, clock=SystemClock(), settings=LogSettings())
+    return MemoryLog(recorder, identity, clock=SystemClock(), settings=LogSettings(page_rows=page_rows))

@@ -2,5 +2,7 @@
 
 import click
 
-VERBS: tuple[click.Command, ...] = ()
+from replay.verbs.trying import decisions
+
+VERBS: tuple[click.Command, ...] = (decisions,)
 """All of them."""
