@@ -543,6 +543,10 @@ class State:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
         return dict(self._ledger.drift)
 
+    def expected_balances(self) -> dict[str, int] | None:
+        """Asset → what the opening balance, fills and transfers come to; None before balances were first observed."""
+        return self._ledger.expected()
+
     def digest(self) -> str:
         """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
         digest = hashlib.sha256()

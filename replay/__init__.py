@@ -4,7 +4,8 @@
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
 `exporting` and `importing`: a log to a file and back, with `row_files` (the JSONL form) `new_files` (whole or not at all)
 `tabulating` and `table_files` (CSV, Parquet) `trades` (what was booked). `deciding` (`replay_decisions`) with `dry_engine`
-(the reconciler without a venue) and `passing_over` (what was left undone).
+(the reconciler without a venue) and `passing_over` (what was left undone). `forking` (`what_if`) with `retelling` (the
+commands, given again) `paper_fork` (the venue at the fork) `virtual_time` `outcomes` (side by side) `supposing` (in words).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from replay.blocking import connect
     from replay.deciding import replay_decisions
     from replay.exporting import export_log
+    from replay.forking import what_if
     from replay.importing import import_log
     from replay.recovery import open_kernel
 
-__all__ = ["connect", "export_log", "import_log", "open_kernel", "replay_decisions"]
+__all__ = ["connect", "export_log", "import_log", "open_kernel", "replay_decisions", "what_if"]
 
 HOMES = {
     "connect": "replay.blocking",
@@ -34,6 +36,7 @@ HOMES = {
     "import_log": "replay.importing",
     "open_kernel": "replay.recovery",
     "replay_decisions": "replay.deciding",
+    "what_if": "replay.forking",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

@@ -2,7 +2,7 @@
 
 import click
 
-from replay.verbs.trying import decisions
+from replay.verbs.trying import decisions, what_if
 
-VERBS: tuple[click.Command, ...] = (decisions,)
+VERBS: tuple[click.Command, ...] = (decisions, what_if)
 """All of them."""
