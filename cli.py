@@ -69,6 +69,8 @@ SECTIONS = {
         "restore",
         "archive",
         "log",
+        "decisions",
+        "what-if",
     ),
 }
 """Verbs in the order of the help. A verb that is in no section is a bug, and a test finds it."""

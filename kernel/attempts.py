@@ -48,6 +48,9 @@ from kernel.writer import EventWriter, Source
 RECONCILER = "reconciler"
 """The actor of attempts and verdicts."""
 
+UNFIT = "it does not fit the market"
+"""How the text of a refusal begins that was made here: nothing was sent."""
+
 PRIORITIES = {
     AttemptKind.SUBMIT: Priority.SUBMIT,
     AttemptKind.AMEND: Priority.MODIFY,

@@ -242,7 +242,7 @@ class VenueLooker:
         left = next((item for item in record.attempts if item.position == attempt.position), None)
         if left is None or left.outcome not in UNSETTLED:
             return Looked(settled=True)
-        if attempt.absent_after_ns is None or began_ns < attempt.absent_after_ns:
+        if not settlement.is_admissible(attempt, began_ns=began_ns):
             await self._unknown_from_here(record, left, version=record.version)
             again_ns = settlement.next_look_ns(attempt, self._venue.capabilities, last_look_ns=began_ns)
             return Looked(settled=False, again_ns=again_ns)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from kernel import plan as planning
+from kernel.attempts import UNFIT
 from kernel.budget import BudgetSpent, VenueBudget
 from kernel.clock import NS_PER_MS, Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import FencedError, KernelError, NotFoundError, ValidationError
@@ -440,8 +441,7 @@ class ReconciliationEngine:
             case planning.Refuse(order=rest, violations=violations, working=working):
                 assert intent is not None
                 text = "; ".join(map(str, violations))
-                why = f"it does not fit the market: {text}"
-                await sender.refuse(intent, rest, why, working=working, version=version)
+                await sender.refuse(intent, rest, f"{UNFIT}: {text}", working=working, version=version)
                 return Failed(text)
         return Done()
 
@@ -510,7 +510,7 @@ class ReconciliationEngine:
         )
         looked = await looker.settle_submit(order, newest, wanted=wanted)
         if looked.resend:
-            return await self._resend(order.intent_id, sender)
+            return await self.resend(order.intent_id)
         return self._after_look(order.intent_id, looked)
 
     def _may_resend(self, intent: OrderIntent | None, order: OrderState) -> bool:
@@ -526,12 +526,13 @@ class ReconciliationEngine:
         waits = isinstance(action, planning.Wait) and action.until_ns is not None
         return waits or isinstance(action, planning.Submit)
 
-    async def _resend(self, intent_id: str, sender: GroupAttemptSender) -> Outcome:
+    async def resend(self, intent_id: str) -> Outcome:
         """The same id again, at a venue that never takes an id twice: it can only make the one order there is.
 
         Decided on what is folded now: the look took its time.
         """
         assert self._state is not None
+        assert self._sender is not None
         intent, order = self._state.wish(intent_id), self._state.exposure(intent_id)
         held_until_ns = self._pacing.slow_down(intent_id)
         if intent is None or order is None or not planning.may_resend(intent, order):
@@ -543,7 +544,7 @@ class ReconciliationEngine:
         if not isinstance(action, planning.Submit):
             return After(held_until_ns, "the resend waits")
         version = self._state.record(intent_id).version
-        await sender.submit(intent, action.order, version=version)
+        await self._sender.submit(intent, action.order, version=version)
         return Done("sent again under the same id")
 
     def _after_look(self, intent_id: str, looked: Looked, *, always_back_off: bool = False) -> Outcome:
@@ -564,10 +565,14 @@ class ReconciliationEngine:
         intent, order = await self._read(intent_id)
         action = self._plan(intent_id, intent, order)
         if self.running and self._sender is not None:
-            self._pacing.forget(intent_id)
-            self._forced.add(intent_id)
+            self.force(intent_id)
             self._queue.add(intent_id, Priority.SETTLE)
         return action
+
+    def force(self, intent_id: str) -> None:
+        """Let the next run for an intent go past backoff and pacing."""
+        self._pacing.forget(intent_id)
+        self._forced.add(intent_id)
 
     async def reconcile_all(self) -> dict[str, planning.Action]:
         """Reconcile every intent: the plans by intent id."""

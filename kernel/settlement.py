@@ -137,6 +137,11 @@ def conclude(
     return by_two_looks(attempt, capabilities, began_ns=began_ns, ended_ns=ended_ns)
 
 
+def is_admissible(attempt: Attempt, *, began_ns: int) -> bool:
+    """Whether a look begun then may conclude that an attempt never arrived."""
+    return attempt.absent_after_ns is not None and began_ns >= attempt.absent_after_ns
+
+
 def by_two_looks(attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int, ended_ns: int) -> Conclusion:
     """Without a look-up: first the list of open orders, then the trades begun a trade lag after it ended (H15)."""
     lag_ns = trades_lag_ns(capabilities)

@@ -369,6 +369,10 @@ class Folded:
         """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
         return dict(self._ledger.drift)
 
+    def expected_balances(self) -> dict[str, int] | None:
+        """Asset → what the opening balance, fills and transfers come to; None before balances were first observed."""
+        return self._ledger.expected()
+
     # ------------------------------------------------------------------------------------------------ in and out
     def records(self) -> Mapping[str, Record]:
         """Every record that is held, in order of first sight; not to be changed."""

@@ -249,6 +249,14 @@ class Ledger:
         offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
+    def expected(self) -> dict[str, int] | None:
+        """What balances should be now, in whole units of each asset; None before they were first observed."""
+        if self.opening is None:
+            return None
+        assets = sorted({*self.opening, *self.flows} - self.unknown_assets)
+        unit = 10**FLOW_DECIMALS
+        return {name: self.opening.get(name, 0) + self.flows.get(name, 0) // unit for name in assets}
+
     def _open(self, totals: dict[str, int]) -> dict[str, int]:
         """Begin the books of balances: what moved before is in what was observed."""
         self.opening = totals

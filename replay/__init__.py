@@ -10,6 +10,10 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `verify_accounts` `verify_notes` `problems` `verify_text`.
 `exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
 (CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
+`exporting` and `importing`: a log to a file and back, with `row_files` (the JSONL form) `new_files` (whole or not at all)
+`tabulating` and `table_files` (CSV, Parquet) `trades` (what was booked). `deciding` (`replay_decisions`) with `dry_engine`
+(the reconciler without a venue) and `passing_over` (what was left undone). `forking` (`what_if`) with `retelling` (the
+commands, given again) `paper_fork` (the venue at the fork) `virtual_time` `outcomes` (side by side) `supposing` (in words).
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
     from replay.backups import backup_log, restore_log
     from replay.blocking import connect
     from replay.comparing import diff
+    from replay.deciding import replay_decisions
     from replay.exporting import export_log
+    from replay.forking import what_if
     from replay.histories import history
     from replay.importing import import_log
     from replay.past import as_of
@@ -55,10 +61,12 @@ __all__ = [
     "open_kernel",
     "prove",
     "prove_consistency",
+    "replay_decisions",
     "restore_log",
     "statement",
     "unarchive_log",
     "verify",
+    "what_if",
 ]
 
 HOMES = {
@@ -77,10 +85,12 @@ HOMES = {
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
+    "replay_decisions": "replay.deciding",
     "restore_log": "replay.backups",
     "statement": "replay.statements",
     "unarchive_log": "replay.archiving",
     "verify": "replay.verifying",
+    "what_if": "replay.forking",
 }
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from kernel.models import Balance
@@ -237,8 +237,18 @@ class PaperBook:
         self.last_ns = max(self.last_ns, change.at_ns)
         self.last_exec_id = max(self.last_exec_id, change.exec_id)
 
+    def adopt(self, orders: Iterable[PaperOrder], positions: Mapping[str, int]) -> None:
+        """Take orders and positions as they are, where an exchange begins in the middle of something: what was traded
+        before is in the balances already, and is no trade here."""
+        for order in orders:
+            self._enter(order)
+            self.last_ns = max(self.last_ns, order.updated_ns)
+        self._positions.update(positions)
+
     def _open(self, change: Opened) -> None:
-        order = opened(change)
+        self._enter(opened(change))
+
+    def _enter(self, order: PaperOrder) -> None:
         self._versions[order.order_id] = []
         self.last_order_id = max(self.last_order_id, order.order_id)
         if order.own:

@@ -31,13 +31,14 @@ class PaperMarket:
         self._ladder: dict[Side, list[Level]] = {}
 
     def observe(self, trade: TapeTrade) -> None:
-        """The tape has moved: a new last price, a new ladder."""
+        """The tape has moved: a new last price, a new ladder. Without a quantity it is the price alone that is known."""
         self._seen += 1
         self.last_price = trade.price
         self._ladder.clear()
-        self._recent.append(trade)
-        self._volume[trade.price] = self._volume.get(trade.price, 0) + trade.quantity
-        while self._recent[0].time_ns < trade.time_ns - AHEAD_WINDOW_NS:
+        if trade.quantity:
+            self._recent.append(trade)
+            self._volume[trade.price] = self._volume.get(trade.price, 0) + trade.quantity
+        while self._recent and self._recent[0].time_ns < trade.time_ns - AHEAD_WINDOW_NS:
             self._forget(self._recent.popleft())
 
     def volume_at(self, price: int) -> int:

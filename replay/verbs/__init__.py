@@ -4,6 +4,7 @@ import click
 
 from replay.verbs import accounts, moving, proving, verifying
 from replay.verbs.looking_back import history
+from replay.verbs.trying import decisions, what_if
 
 VERBS: tuple[click.Command, ...] = (
     history,
@@ -12,5 +13,7 @@ VERBS: tuple[click.Command, ...] = (
     proving.keys,
     *moving.VERBS,
     *accounts.VERBS,
+    decisions,
+    what_if,
 )
 """All of them."""

@@ -22,17 +22,21 @@ def golden_files() -> list[Path]:
     return sorted(FOLDER.glob("*.json"))
 
 
-def named(event_type: type[BaseEvent]) -> Path:
-    return FOLDER / f"{event_type.topic}.v{event_type.schema_version}.json"
+def named(event_type: type[BaseEvent], version: int) -> Path:
+    return FOLDER / f"{event_type.topic}.v{version}.json"
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES, ids=lambda event_type: event_type.topic)
 def test_every_topic_and_version_has_a_file(event_type: type[BaseEvent]) -> None:
     """A new topic or schema version comes with a stored event of its own."""
-    path = named(event_type)
+    path = named(event_type, event_type.schema_version)
     if os.environ.get("KERNEL_WRITE_GOLDEN") and not path.exists():
         path.write_bytes(encode(SAMPLES[event_type.topic]))
     assert path.exists(), f"no {path.name}: write it with KERNEL_WRITE_GOLDEN=1"
+    for version in range(1, event_type.schema_version):
+        assert named(event_type, version).exists(), (
+            f"no {named(event_type, version).name}: it can't be written any more"
+        )
 
 
 @pytest.mark.parametrize("path", golden_files(), ids=lambda path: path.stem)
