@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from kernel.errors import IntegrityError, NotFoundError, ValidationError, Violation
+from kernel.events import BaseEvent
 from kernel.log import hashing
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.opening import exchange_at
 from kernel.log.records import event_of
+from kernel.state import Applied
 from projections.state import State
 from replay.attach import existing_log
 
@@ -85,9 +88,33 @@ async def fold(
     `chain` is the chain hash at its position, where that is known from elsewhere. Raises `IntegrityError` and `SchemaError`
     with the first position that can't be folded.
     """
-    async for rows in checked_pages(log, after=state.position, upto=upto, chain=chain, progress=progress):
-        state.apply([event_of(row) for row in rows])
+    async for _ in folded_pages(log, state, upto=upto, chain=chain, progress=progress):
+        pass
     return state
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A page of events that a state has just applied."""
+
+    events: list[BaseEvent]
+    applied: Applied
+    chain_hash: bytes
+    """The log's chain hash after the last of them."""
+
+
+async def folded_pages(
+    log: EventLog,
+    state: State,
+    *,
+    upto: int | None = None,
+    chain: bytes | None = None,
+    progress: Progress | None = None,
+) -> AsyncIterator[Folded]:
+    """`fold`, page by page: for who wants to see what each page changed. Raises what `fold` raises."""
+    async for rows in checked_pages(log, after=state.position, upto=upto, chain=chain, progress=progress):
+        batch = [event_of(row) for row in rows]
+        yield Folded(batch, state.apply(batch), rows[-1].chain_hash)
 
 
 async def position_at(log: EventLog, time_ns: int) -> int:
