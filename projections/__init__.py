@@ -4,7 +4,8 @@
 and balances), `reference` (symbols, assets), `groups` (who depends on whom), `exposure` (what is at stake), `findings`,
 `storms` (rejections that keep coming back) and `external` (orders that are nobody's intent); what is known of one intent is
 `kernel.lifecycle`'s. `diff`: which keys differ. `digest`: a state as text. `stores`: the seed's two stores on the log.
-`memory`: the same, plain.
+`memory`: the same, plain. `sql`: the read models as tables, with `sql_tables` (which there are), `sql_rows` (what an event
+makes of them), `sql_sqlite` and `sql_postgres`.
 """
 
 from projections.memory import InMemoryActualStateStore, InMemoryIntentStore

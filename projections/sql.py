@@ -238,9 +238,9 @@ class TableStore(ABC):
         """Rows and position, in one transaction. False, and nothing is written, where the version is not at `after` any
         more, is gone, or (with `if_active`) no longer is the active one."""
         condition = " AND active = 1" if if_active else ""
-        moved = f"UPDATE @projection SET position = ?, chain_hash = ? WHERE name = ? AND version = ? AND position = ?{condition}"
+        moved = "UPDATE @projection SET position = ?, chain_hash = ? WHERE name = ? AND version = ? AND position = ?"
         with self.transaction():
-            if not self.update(self.sql(moved), (position, chain_hash, PROJECTION, number, after)):
+            if not self.update(self.sql(moved + condition), (position, chain_hash, PROJECTION, number, after)):
                 return False
             self._mark_fills(number, changes)
             for table in TABLES:
@@ -349,7 +349,7 @@ def parted(table: Table, ours: Row | None, theirs: Row | None) -> RowDifference:
         name = next(name for name, a, b in zip(table.names, ours, theirs, strict=True) if a != b)
         index = table.names.index(name)
         return RowDifference(table.name, table.key_of(ours), name, ours[index], theirs[index], as_dict(table, ours))
-    is_ours = their_place is None or (our_place is not None and our_place < their_place)  # type: ignore[operator]
+    is_ours = their_place is None or (our_place is not None and our_place < their_place)
     row = ours if is_ours else theirs
     assert row is not None
     whole = as_dict(table, row)

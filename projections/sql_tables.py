@@ -74,11 +74,8 @@ class Table:
 
 def columns(text: str) -> tuple[Column, ...]:
     """Columns from `name kind` pairs, one in a line; `?` behind the kind lets it be NULL."""
-    found = []
-    for line in text.split("\n"):
-        if words := line.split():
-            found.append(Column(words[0], Kind(words[1].rstrip("?")), words[1].endswith("?")))
-    return tuple(found)
+    pairs = [words for line in text.split("\n") if (words := line.split())]
+    return tuple(Column(name, Kind(kind.rstrip("?")), kind.endswith("?")) for name, kind in pairs)
 
 
 TERMS = """

@@ -2,6 +2,8 @@
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
+`rebuilding`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds part; `syncing`: the SQL
+tables kept current; `progress`: a bar for people.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -18,11 +20,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from replay.blocking import connect
+    from replay.parting import first_difference
+    from replay.rebuilding import rebuild, rebuild_tables, roll_back
     from replay.recovery import open_kernel
+    from replay.syncing import sync_tables
 
-__all__ = ["connect", "open_kernel"]
+__all__ = ["connect", "first_difference", "open_kernel", "rebuild", "rebuild_tables", "roll_back", "sync_tables"]
 
-HOMES = {"connect": "replay.blocking", "open_kernel": "replay.recovery"}
+HOMES = {
+    "connect": "replay.blocking",
+    "first_difference": "replay.parting",
+    "open_kernel": "replay.recovery",
+    "rebuild": "replay.rebuilding",
+    "rebuild_tables": "replay.rebuilding",
+    "roll_back": "replay.rebuilding",
+    "sync_tables": "replay.syncing",
+}
 """Where the public names are. Each is imported when it is first asked for: the help of `orderctl` needs none of them."""
 
 if not TYPE_CHECKING:

@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from kernel.errors import ConflictError, IntegrityError, ValidationError
 from kernel.log.base import EventLog
@@ -21,6 +23,8 @@ from projections.sql_rows import RowMaker
 from projections.sql_tables import Changes
 from projections.state import State
 from replay.folding import Progress, chain_at, folded_pages, opened
+
+T = TypeVar("T")
 
 ROWS_PER_TRANSACTION = 5_000
 
@@ -54,20 +58,30 @@ async def sync_tables(
     log or of other code, `IntegrityError` where they do not follow from the log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found, open_tables(found, target) as store:
-        await asyncio.to_thread(store.set_up)
-        if await asyncio.to_thread(store.active) is None:
-            await asyncio.to_thread(store.create, code=fold_hash(), log_id=found.log_id)
+        await in_thread(store.set_up)
+        if await in_thread(store.active) is None:
+            await in_thread(partial(store.create, code=fold_hash(), log_id=found.log_id))
         return await Follower(found, store, progress, tell).run(follow=follow)
 
 
 @asynccontextmanager
 async def open_tables(log: EventLog, target: str | None = None, *, create: bool = True) -> AsyncIterator[TableStore]:
     """The tables of a log, open; `NotFoundError` where there are none and none are to be made."""
-    store = await asyncio.to_thread(connect, log, target, create=create)
+    store = await in_thread(partial(connect, log, target, create=create))
     try:
         yield store
     finally:
-        await asyncio.to_thread(store.close)
+        await in_thread(store.close)
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """What a blocking function returns. Who is cancelled waits for it all the same: a connection serves one."""
+    task = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
@@ -142,11 +156,11 @@ class Filler:
 
     async def _write(self) -> None:
         changes, position = self._changes, self.state.position
-        written = await asyncio.to_thread(
+        write = partial(
             self._store.write, self._version.number, changes,
             after=self.position, position=position, chain_hash=self._chain, if_active=self._if_active,
         )  # fmt: skip
-        if not written:
+        if not await in_thread(write):
             raise Moved
         self.position = position
         self._changes = Changes()
@@ -167,7 +181,7 @@ class Follower:
         """Fill until the head is reached; with `follow`, until the log is closed. Where another version becomes the active
         one it goes on with that; where somebody else writes to the same one, that is a `ConflictError`."""
         while True:
-            version = await asyncio.to_thread(self._store.active)
+            version = await in_thread(self._store.active)
             if version is None:
                 raise ConflictError(f"the tables in {self._store.where} were taken away")
             check_origin(version, self._log, self._store)
@@ -175,7 +189,7 @@ class Follower:
             try:
                 return await self._fill(filler, version, follow=follow)
             except Moved:
-                now = await asyncio.to_thread(self._store.active)
+                now = await in_thread(self._store.active)
                 if now is not None and now.number == version.number:
                     raise ConflictError(f"somebody else keeps the tables in {self._store.where} current") from None
 

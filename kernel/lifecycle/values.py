@@ -7,25 +7,25 @@ plain dataclass without slots or `__post_init__`, at a fraction of the cost; cac
 from __future__ import annotations
 
 from functools import cache, cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
 
 def replace(value: Value, **changes: object) -> Value:
     """A copy with other values in these fields."""
-    kind = type(value)
-    assert changes.keys() <= kind.__dataclass_fields__.keys(), "only fields can change"  # type: ignore[attr-defined]
+    kind: Any = type(value)
+    assert changes.keys() <= kind.__dataclass_fields__.keys(), "only fields can change"
     copied = value.__dict__.copy()  # which shares its keys with the original, as the dicts of instances do
     for name in cached_names(kind):
         copied.pop(name, None)
     copied.update(changes)
-    copy = object.__new__(kind)
+    copy: Value = object.__new__(kind)
     object.__setattr__(copy, "__dict__", copied)
     return copy
 
 
 @cache
-def cached_names(kind: type) -> tuple[str, ...]:
+def cached_names(kind: type[object]) -> tuple[str, ...]:
     """The cached properties of a class: what follows from its fields, and is kept beside them once it was asked for."""
     return tuple(name for name in dir(kind) if isinstance(getattr(kind, name, None), cached_property))

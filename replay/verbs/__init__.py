@@ -2,5 +2,7 @@
 
 import click
 
-VERBS: tuple[click.Command, ...] = ()
+from replay.verbs.rebuilding import rebuild, tables
+
+VERBS: tuple[click.Command, ...] = (rebuild, tables)
 """All of them."""
