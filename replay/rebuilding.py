@@ -26,7 +26,7 @@ from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
 from projections.state import State
 from replay.folding import Progress, chain_at, fold, opened
-from replay.syncing import Filler, Moved, beside, in_thread, open_tables
+from replay.syncing import POSTGRES, Filler, Moved, connect, in_thread, open_tables
 
 MEETINGS_MAX = 1_000
 """How often a state that moves on is caught up with before that is given up."""
@@ -177,7 +177,7 @@ async def roll_back(log: EventLog | str, target: str | None = None, *, exchange_
 @asynccontextmanager
 async def stored_tables(log: EventLog, target: str | None) -> AsyncIterator[TableStore | None]:
     """The tables of a log; None where none were named, and there are none."""
-    if target is None and not log.url.startswith(("sqlite://", "postgres")):
+    if target is None and not log.url.startswith(("sqlite://", *POSTGRES)):
         yield None
         return
     try:
@@ -194,9 +194,7 @@ async def stored_tables(log: EventLog, target: str | None) -> AsyncIterator[Tabl
 
 
 def _existing(log: EventLog, target: str | None) -> TableStore:
-    from replay.syncing import connect
-
-    store = connect(log, target or beside(log), create=False)
+    store = connect(log, target, create=False)
     try:
         if not store.exists() or store.active() is None:
             raise NotFoundError(f"there are no tables in {store.where}")

@@ -27,6 +27,7 @@ from replay.folding import Progress, chain_at, folded_pages, opened
 T = TypeVar("T")
 
 ROWS_PER_TRANSACTION = 5_000
+POSTGRES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
         from projections.sql_sqlite import SQLiteTables
 
         return SQLiteTables(sqlite_path(url), create=create)
-    if url.startswith(("postgresql://", "postgres://")):
+    if target is None or url.startswith(POSTGRES):
         from projections.sql_postgres import PostgresTables
 
         return PostgresTables(url, exchange_id=log.exchange_id, create=create)
@@ -99,13 +100,14 @@ def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
 
 
 def beside(log: EventLog) -> str:
-    """Where a log's tables are unless told otherwise; `ValidationError` for a log that is in no database."""
+    """Where a log's tables are unless told otherwise, with whatever is needed to connect; `ValidationError` for a log that
+    is in no database."""
     if log.url.startswith("sqlite://"):
         path = sqlite_path(log.url)
         return f"sqlite:///{path.with_name(path.stem + '.read' + (path.suffix or '.db'))}"
     recorder = getattr(log, "recorder", None)
     conninfo: str | None = getattr(getattr(recorder, "datastore", None), "conninfo", None)
-    if conninfo is None:
+    if not log.url.startswith(POSTGRES) or conninfo is None:
         raise ValidationError(f"the log {log.url} is in no database, so its tables need one: give their URL")
     return conninfo
 

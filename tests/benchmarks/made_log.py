@@ -66,8 +66,9 @@ def fill(log: StoredLog, count: int, live: int, draw: random.Random) -> int:
     while position < count or appends:
         while position + len(appends) < count and len(appends) < BATCH:
             if len(lives) < live:
+                made.orders += 1
                 names.append(f"o{made.orders:07d}")
-                lives.append(made.life(names[-1]))
+                lives.append(made.life(names[-1], made.orders))
             index = draw.randrange(len(lives))
             step = next(lives[index], None)
             if step is None:
@@ -127,10 +128,8 @@ class Maker:
             ended_ns=ended_ns, trades_since_ns=0, trades_cursor_ns=began_ns, open_orders=1,
         )  # fmt: skip
 
-    def life(self, name: str) -> Iterator[Step]:
+    def life(self, name: str, number: int) -> Iterator[Step]:
         """One order from its wish to its end."""
-        self.orders += 1
-        number = self.orders
         symbol = self.draw.choice(SYMBOLS)
         order = StandardOrder(
             symbol_id=symbol.symbol_id, side=self.draw.choice((Side.BUY, Side.SELL)), order_type=OrderType.LIMIT,
