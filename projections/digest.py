@@ -45,7 +45,7 @@ def first_field(ours: object, theirs: object, path: str = "") -> FieldDifference
     """Where two values of one kind part; None where they are equal. Mappings and sets have no order."""
     if ours is theirs:
         return None
-    if type(ours) is not type(theirs):
+    if not isinstance(ours, type(theirs)) and not isinstance(theirs, type(ours)):
         return FieldDifference(path, canonical(ours), canonical(theirs))
     if isinstance(ours, set | frozenset):
         assert isinstance(theirs, set | frozenset)
@@ -89,7 +89,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
     fields = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None)
     if fields is not None:
         yield from ((f".{name}", getattr(value, name)) for name in fields)
-    elif type(value).__module__.startswith("projections."):
+    elif any(kind.__module__.startswith("projections.") for kind in type(value).__mro__):
         held = vars(value)
         names = [name for name in FIRST if name in held] + [name for name in held if name not in FIRST]
         yield from ((f".{name.lstrip('_')}", held[name]) for name in names if name not in NOT_FOLDED)

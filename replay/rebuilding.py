@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from kernel import events
 from kernel.clock import NS_PER_S, Clock, SystemClock
-from kernel.errors import ConflictError, NotFoundError
+from kernel.errors import ConflictError, KernelError, NotFoundError
 from kernel.log.base import EventLog
 from projections.digest import first_field
 from projections.sql import RowDifference, TableStore, Version, compare, fold_hash
@@ -154,8 +154,12 @@ async def rebuild_tables(
         work = Rebuild(found, progress, clock or SystemClock())
         try:
             return await work.replace_tables(store, made, live)
-        except Moved:
-            raise ConflictError(f"version {made.number} of the tables was taken away by another rebuild") from None
+        except (Moved, KernelError) as problem:
+            if made.number not in {item.number for item in await in_thread(store.versions)}:
+                raise ConflictError(
+                    f"version {made.number} of the tables was taken away by another rebuild"
+                ) from problem
+            raise
         finally:
             await in_thread(partial(store.discard, made.number))
 
