@@ -14,8 +14,8 @@ from replay.syncing import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
 from tests.integration.world import Process
 
-EVENTS = 600
-KILLS = 6
+EVENTS = 300
+KILLS = 4
 MOMENT_S_MAX = 1.0
 
 
