@@ -25,7 +25,7 @@ from projections.sql import RowDifference, TableStore, Version, compare, fold_ha
 from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
 from projections.state import State
-from replay.folding import Progress, chain_at, fold, opened
+from replay.folding import Progress, chain_at, few_collections, fold, opened
 from replay.syncing import POSTGRES, Filler, Moved, connect, in_thread, open_tables
 
 MEETINGS_MAX = 1_000
@@ -119,15 +119,16 @@ async def rebuild(
     """
     async with opened(log, exchange_id) as found:
         work = Rebuild(found, progress, clock or SystemClock())
-        if checkpoint is not None:
-            await work.compare_checkpoint(checkpoint)
-        async with stored_tables(found, tables) as store:
-            if store is not None:
-                await work.compare_stored(store)
-        if state is not None:
-            await work.compare_state(state)
-        await work.go_to((await found.head()).position)
-        return await work.report()
+        with few_collections():
+            if checkpoint is not None:
+                await work.compare_checkpoint(checkpoint)
+            async with stored_tables(found, tables) as store:
+                if store is not None:
+                    await work.compare_stored(store)
+            if state is not None:
+                await work.compare_state(state)
+            await work.go_to((await found.head()).position)
+            return await work.report()
 
 
 async def rebuild_tables(
@@ -153,7 +154,8 @@ async def rebuild_tables(
         made = await in_thread(partial(store.create, code=fold_hash(), log_id=found.log_id))
         work = Rebuild(found, progress, clock or SystemClock())
         try:
-            return await work.replace_tables(store, made, live)
+            with few_collections():
+                return await work.replace_tables(store, made, live)
         except (Moved, KernelError) as problem:
             if made.number not in {item.number for item in await in_thread(store.versions)}:
                 raise ConflictError(
