@@ -7,9 +7,9 @@ function of the log up to a position, however the log was cut into batches on th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 Value = str | int | None
 Row = tuple[Value, ...]
@@ -52,7 +52,7 @@ class Table:
     order: tuple[str, ...] = ()
     """What its rows are walked by, where that is not the key: unique, and in the same order in every database."""
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of its columns."""
         return tuple(column.name for column in self.columns)
@@ -306,8 +306,3 @@ def flag(value: bool | None) -> int | None:
 def text(value: str | None) -> str | None:
     """Text that any database takes: PostgreSQL has no NUL, which a venue's words may have."""
     return value.replace("\0", "\\0") if value is not None and "\0" in value else value
-
-
-def shown(table: Table, row: Row) -> Mapping[str, Value]:
-    """A row by the names of its columns."""
-    return dict(zip(table.names, row, strict=True))

@@ -2,8 +2,8 @@
 
 `recovery`: the composition root, `open_kernel`, which folds the log and starts the kernel on it; `blocking`: the same for
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another.
-`rebuilding`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds part; `syncing`: the SQL
-tables kept current; `progress`: a bar for people.
+`rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds
+part; `syncing`: the SQL tables kept current; `progress`: a bar for people.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)

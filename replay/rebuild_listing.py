@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from replay.folding import opened
 from replay.output import Item, Listing
@@ -54,13 +53,13 @@ async def rolled_back(log: str, to: str | None, exchange_id: str) -> str:
 
 
 async def sync(log: str, to: str | None, exchange_id: str, *, follow: bool, say: Callable[[str], None]) -> None:
-    """Bring the tables to the head, and keep them there; says when the head is reached for the first time."""
-    told: list[Synced] = []
+    """Bring the tables to the head, and keep them there; says when each version is there for the first time."""
+    known: set[int] = set()
 
     def tell(synced: Synced) -> None:
-        if not told:
+        if synced.version not in known:
             say(f"tables v{synced.version} in {synced.where} are at position {synced.position}")
-        told[:] = [synced]
+        known.add(synced.version)
 
     with progress_bar("tables") as progress:
         await sync_tables(log, to, exchange_id=exchange_id, follow=follow, progress=progress, tell=tell)
@@ -70,7 +69,7 @@ async def versions(log: str, to: str | None, exchange_id: str) -> Listing:
     """The versions of the tables, and how far each is."""
     async with opened(log, exchange_id) as found, open_tables(found, to, create=False) as store:
         head = (await found.head()).position
-        known = await in_thread(partial(lambda: store.versions() if store.exists() else []))
+        known = await in_thread(store.versions) if await in_thread(store.exists) else []
         items = [
             Item(
                 f"v{item.number}",

@@ -363,7 +363,7 @@ class Rebuild:
 
 def _compare_all(fresh: tuple[TableStore, int], live: tuple[TableStore, int]) -> RowDifference | None:
     for table in TABLES:
-        _, _, difference = compare(table, fresh[0].rows(table, fresh[1]), live[0].rows(table, live[1]))
+        difference = compare(table, fresh[0].rows(table, fresh[1]), live[0].rows(table, live[1]))
         if difference is not None:
             return difference
     return None
