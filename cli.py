@@ -58,6 +58,8 @@ SECTIONS = {
     "Look": ("get", "describe", "events", "health", "metrics", "top", "explain", "completion"),
     "Run": ("run", "pause", "resume", "halt", "resolve", "heartbeat", "paper-exchange", "demo"),
     "Replay": (
+        "rebuild",
+        "tables",
         "history",
         "verify",
         "prove",

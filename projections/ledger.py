@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kernel.lifecycle.facts import OrderFacts, TradeEntry
@@ -49,8 +49,7 @@ def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
     fees = with_fee(position.fees, booking)
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:
-        grown = replace(position, quantity=quantity + traded, cost=position.cost + traded * booking.price)
-        return replace(grown, fees=fees)
+        return OpenPosition(quantity + traded, position.cost + traded * booking.price, position.realized_pnl, fees)
     reduced = min(abs(traded), abs(quantity))
     sign = 1 if quantity > 0 else -1
     cost_sign = 1 if position.cost > 0 else -1
@@ -91,9 +90,11 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     known = {id(facts) for facts in before}
     changed = [facts for facts in after if id(facts) not in known]
     kept = {id(facts) for facts in after}
+    gone = [facts for facts in before if id(facts) not in kept]
+    if len(changed) == len(gone) == 1 and is_no_trade(gone[0], changed[0]):
+        return []
     times: Counter[BareTrade] = Counter()
     fees: Counter[tuple[BareTrade, str]] = Counter()
-    gone = [facts for facts in before if id(facts) not in kept]
     for sign, orders in ((-1, gone), (1, changed)):
         for trade, entry in counted_trades(orders):
             times[trade] += sign
@@ -103,6 +104,11 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     added = [trade.booking(count) for trade, count in times.items() if count > 0]
     paid = [Booking(trade.symbol_id, 0, trade.price, fee, asset) for (trade, asset), fee in fees.items() if fee]
     return [*removed, *added, *paid]
+
+
+def is_no_trade(before: OrderFacts, after: OrderFacts) -> bool:
+    """Whether an order's trades that count are the same: most reports tell of none."""
+    return before.order is after.order and before.counted_trades == after.counted_trades
 
 
 class BareTrade(NamedTuple):

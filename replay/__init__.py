@@ -14,6 +14,8 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `tabulating` and `table_files` (CSV, Parquet) `trades` (what was booked). `deciding` (`replay_decisions`) with `dry_engine`
 (the reconciler without a venue) and `passing_over` (what was left undone). `forking` (`what_if`) with `retelling` (the
 commands, given again) `paper_fork` (the venue at the fork) `virtual_time` `outcomes` (side by side) `supposing` (in words).
+`rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds
+part; `syncing`: the SQL tables kept current; `progress`: a bar for people.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
@@ -38,11 +40,14 @@ if TYPE_CHECKING:
     from replay.forking import what_if
     from replay.histories import history
     from replay.importing import import_log
+    from replay.parting import first_difference
     from replay.past import as_of
     from replay.problems import Problem, ProblemKind, VerifyReport
     from replay.proofs import prove, prove_consistency
+    from replay.rebuilding import rebuild, rebuild_tables, roll_back
     from replay.recovery import open_kernel
     from replay.statements import statement
+    from replay.syncing import sync_tables
     from replay.verifying import verify
 
 __all__ = [
@@ -55,15 +60,20 @@ __all__ = [
     "connect",
     "diff",
     "export_log",
+    "first_difference",
     "history",
     "import_log",
     "migrate_log",
     "open_kernel",
     "prove",
     "prove_consistency",
+    "rebuild",
+    "rebuild_tables",
     "replay_decisions",
     "restore_log",
+    "roll_back",
     "statement",
+    "sync_tables",
     "unarchive_log",
     "verify",
     "what_if",
@@ -79,15 +89,20 @@ HOMES = {
     "connect": "replay.blocking",
     "diff": "replay.comparing",
     "export_log": "replay.exporting",
+    "first_difference": "replay.parting",
     "history": "replay.histories",
     "import_log": "replay.importing",
     "migrate_log": "replay.archiving",
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
+    "rebuild": "replay.rebuilding",
+    "rebuild_tables": "replay.rebuilding",
     "replay_decisions": "replay.deciding",
     "restore_log": "replay.backups",
+    "roll_back": "replay.rebuilding",
     "statement": "replay.statements",
+    "sync_tables": "replay.syncing",
     "unarchive_log": "replay.archiving",
     "verify": "replay.verifying",
     "what_if": "replay.forking",

@@ -15,7 +15,7 @@ from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
-from kernel.lifecycle.values import replace
+from kernel.lifecycle.values import changed, made, replace
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -34,18 +34,18 @@ from kernel.order_spec import StandardOrder
 def evolve(record: Record, event: events.BaseEvent) -> Record:
     """What is known after an event. Events that say nothing about an intent's order change only the version."""
     change = CHANGES.get(type(event))
-    changed = change(record, event) if change is not None else record
+    after = change(record, event) if change is not None else record
     if not event.recorded:
-        return changed
+        return after
     envelope = event.envelope
     if type(event) in COMMAND_EVENTS:
         return replace(
-            changed,
+            after,
             version=envelope.version,
             correlation_id=envelope.correlation_id,
             command_position=envelope.position,
         )
-    return replace(changed, version=envelope.version) if changed.version != envelope.version else changed
+    return replace(after, version=envelope.version) if after.version != envelope.version else after
 
 
 # ---------------------------------------------------------------------------------------------------------- intents
@@ -71,19 +71,19 @@ def with_intent(record: Record, intent: OrderIntent) -> Record:
     wanted = replace(wanted, failures=0, not_before_ns=0)
     if record.recorded is None:
         return wanted
-    changed = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
-    return replace(wanted, recorded=record.recorded.model_copy(update=changed))
+    changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
+    return replace(wanted, recorded=changed(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
     if record.intent is None:
         return record
-    changed = {
+    changes = {
         "desired": Desired.CANCELED,
         "generation": event.generation,
         "updated_at_ns": event.requested_at_ns,
     }
-    return with_intent(record, record.intent.model_copy(update=changed))
+    return with_intent(record, changed(record.intent, **changes))
 
 
 def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
@@ -92,7 +92,8 @@ def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
 
 # --------------------------------------------------------------------------------------------------------- attempts
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    attempt = Attempt.model_construct(
+    attempt = made(
+        Attempt,
         number=event.number,
         kind=event.kind,
         position=event.position if event.recorded else 0,
@@ -154,7 +155,7 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     attempt = find_attempt(record, event.attempt_position)
     if attempt is None or attempt.outcome not in UNSETTLED:
         return record
-    settled = attempt.model_copy(update={"outcome": event.outcome, "text": event.text, "code": event.code})
+    settled = changed(attempt, outcome=event.outcome, text=event.text, code=event.code)
     failed = replace(with_attempt(record, settled), failures=event.failures, recorded=None)
     if event.retry_at_ns is not None:
         return replace(failed, not_before_ns=event.retry_at_ns)
@@ -167,13 +168,13 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
     attempt = find_attempt(record, event.attempt_position)
     if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
         return record
-    changed = {
+    changes = {
         "outcome": AttemptOutcome.UNKNOWN,
         "text": event.text,
         "code": event.code,
         "duplicate": event.duplicate,
     }
-    return replace(with_attempt(record, attempt.model_copy(update=changed)), recorded=None)
+    return replace(with_attempt(record, changed(attempt, **changes)), recorded=None)
 
 
 def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
@@ -181,9 +182,9 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     named = find_attempt(record, event.attempt_position)
     if named is None or named.outcome not in UNSETTLED:
         return record
-    changed = {"outcome": event.outcome, "text": event.text}
+    changes = {"outcome": event.outcome, "text": event.text}
     attempts = tuple(
-        item.model_copy(update=changed)
+        changed(item, **changes)
         if item.outcome in UNSETTLED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
@@ -279,7 +280,7 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel is no proof of life, nor of death: its attempt stays open until a look has settled it."""
     attempts = tuple(
-        item.model_copy(update={"outcome": AttemptOutcome.UNKNOWN, "text": event.text or ""})
+        changed(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
         else item
         for item in record.attempts
@@ -381,15 +382,15 @@ def settled_by_facts(record: Record, facts: OrderFacts) -> Record:
         new is not old and new.outcome is AttemptOutcome.ACCEPTED
         for new, old in zip(attempts, record.attempts, strict=True)
     )
-    changed = replace(record, attempts=keep_attempts(attempts))
-    return replace(changed, failures=0, not_before_ns=0) if accepted_now else changed
+    backoff = {"failures": 0, "not_before_ns": 0} if accepted_now else {}
+    return replace(record, attempts=keep_attempts(attempts), **backoff)
 
 
 def settled_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
     if attempt.outcome not in UNSETTLED:
         return attempt
     outcome = outcome_by_facts(attempt, facts)
-    return attempt.model_copy(update={"outcome": outcome}) if outcome is not None else attempt
+    return changed(attempt, outcome=outcome) if outcome is not None else attempt
 
 
 def outcome_by_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
@@ -518,7 +519,7 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     if not event.complete or event.found is None:
         return record
     attempts = tuple(
-        item.model_copy(update={"list_look_ended_ns": event.ended_ns})
+        changed(item, list_look_ended_ns=event.ended_ns)
         if item.outcome in UNSETTLED
         and item.client_order_id == event.client_order_id
         and item.absent_after_ns is not None
@@ -532,7 +533,7 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     """A written state that a look found as it is: as written, but confirmed now, or it would be asked for without end."""
-    return recorded.model_copy(update={"last_sync_at": max(recorded.last_sync_at, now_ns // 1_000_000_000)})
+    return changed(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
 def finding_raised(record: Record, event: events.FindingRaised) -> Record:

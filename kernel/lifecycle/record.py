@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.table import TERMINAL, ord_status
+from kernel.lifecycle.values import changed, made
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -213,7 +214,8 @@ def order_state(record: Record) -> OrderState | None:
     status = order_status(record, primary)
     if status is None:
         return None
-    return OrderState.model_construct(
+    return made(
+        OrderState,
         intent_id=record.intent_id,
         exchange_order_id=(primary.exchange_order_id or None) if primary else None,
         client_order_id=primary.client_order_id if primary else submit.client_order_id if submit else None,
@@ -254,7 +256,8 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     if primary is None:
         if sent is None:
             return None
-        return OrderStatus.model_construct(
+        return made(
+            OrderStatus,
             order=sent,
             ord_status=status_without_order(record, submit),
             cum_qty=0,
@@ -267,8 +270,9 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
     traded = sum(facts.traded_qty for facts in record.current_orders)
     notional = sum(facts.quantities.cum_notional for facts in record.current_orders)
-    return OrderStatus.model_construct(
-        order=primary.order.model_copy(update=terms),
+    return made(
+        OrderStatus,
+        order=changed(primary.order, **terms),
         ord_status=ord_status(primary),
         cum_qty=record.cum_qty,
         leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
@@ -293,7 +297,8 @@ def wants_anything(intent: OrderIntent | None) -> bool:
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """One venue order for people."""
-    return VenueOrder.model_construct(
+    return made(
+        VenueOrder,
         exchange_order_id=facts.exchange_order_id,
         client_order_id=facts.client_order_id,
         quantity=facts.quantity,

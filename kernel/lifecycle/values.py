@@ -1,23 +1,59 @@
-"""Changing a frozen value: the same, but for some fields.
+"""Changing a frozen value: the same, but for some fields. And making a model of values that are known to be right.
 
-Used throughout the lifecycle, several times for each event that is folded. It does what `dataclasses.replace` does for a
-plain dataclass without slots or `__post_init__`, at a tenth of the cost; cached properties are not carried over.
+Used throughout the lifecycle, several times for each event that is folded. `replace` does what `dataclasses.replace` does
+for a plain dataclass without slots or `__post_init__`, `changed` and `made` what pydantic's `model_copy(update=…)` and
+`model_construct` do for a model without private attributes, each at a fraction of the cost. Nothing is validated.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from functools import cache, cached_property
+from typing import Any, TypeVar
+
+from kernel.order_spec import Model
 
 Value = TypeVar("Value")
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
-def replace(value: Value, **changes: object) -> Value:
+def replace(value: Value, /, **changes: object) -> Value:
     """A copy with other values in these fields."""
-    kind = type(value)
-    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]  # every dataclass has it
-    assert changes.keys() <= fields.keys(), "only fields can change"
-    known = value.__dict__
-    copy = object.__new__(kind)
-    copy.__dict__.update({name: known[name] for name in fields})
-    copy.__dict__.update(changes)
+    kind: Any = type(value)
+    assert changes.keys() <= kind.__dataclass_fields__.keys(), "only fields can change"
+    copied = value.__dict__.copy()  # which shares its keys with the original, as the dicts of instances do
+    for name in cached_names(kind):
+        copied.pop(name, None)
+    copied.update(changes)
+    copy: Value = object.__new__(kind)
+    object.__setattr__(copy, "__dict__", copied)
     return copy
+
+
+@cache
+def cached_names(kind: type[object]) -> tuple[str, ...]:
+    """The cached properties of a class: what follows from its fields, and is kept beside them once it was asked for."""
+    return tuple(name for name in dir(kind) if isinstance(getattr(kind, name, None), cached_property))
+
+
+def made(kind: type[AnyModel], /, **fields: Any) -> AnyModel:
+    """A model of these values: every field of it, in the order of its fields."""
+    assert len(fields) == len(kind.__pydantic_fields__), "every field is given"
+    return with_dict(kind, fields)
+
+
+def changed(model: AnyModel, /, **changes: Any) -> AnyModel:
+    """A copy with other values in these fields."""
+    known = model.__dict__
+    assert changes.keys() <= known.keys(), "only fields can change"
+    return with_dict(type(model), {**known, **changes})
+
+
+def with_dict(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
+    """A model whose fields are these."""
+    model = kind.__new__(kind)
+    set_slot = object.__setattr__
+    set_slot(model, "__dict__", fields)
+    set_slot(model, "__pydantic_fields_set__", set(fields))
+    set_slot(model, "__pydantic_extra__", None)
+    set_slot(model, "__pydantic_private__", None)
+    return model

@@ -4,9 +4,12 @@ import click
 
 from replay.verbs import accounts, moving, proving, verifying
 from replay.verbs.looking_back import history
+from replay.verbs.rebuilding import rebuild, tables
 from replay.verbs.trying import decisions, what_if
 
 VERBS: tuple[click.Command, ...] = (
+    rebuild,
+    tables,
     history,
     verifying.verify,
     proving.prove,

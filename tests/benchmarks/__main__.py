@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import rows
+from tests.benchmarks import history, rows
 from tests.benchmarks.measure import Figure
 from tests.postgres import running_postgres
 
@@ -55,6 +55,8 @@ async def measure(urls: list[str], directory: Path, *, quick: bool) -> list[Figu
         figures.append(await rows.verify_hashes(url, directory, rounds=rounds, count=10_000 if quick else 100_000))
         note(f"intent to venue, {rows.backend_of(url)} …")
         figures.extend(await rows.intent_to_venue(url, directory, orders=orders))
+        note(f"rebuild, {rows.backend_of(url)} …")
+        figures.extend(await history.refold(url, directory, events=20_000 if quick else 200_000, rounds=min(rounds, 3)))
     note("wake-up …")
     figures.append(await rows.wake_up(live=20_000 if quick else 1_000_000, few=1_000, rounds=500))
     return figures

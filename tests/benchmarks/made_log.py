@@ -1,0 +1,215 @@
+"""A log of any length, made fast: the events that a desk's orders leave, without a kernel that had to work them.
+
+Used by the benchmarks of everything that reads history, and by tests that need a long log. Same seed, same events. Hundreds
+of orders live at a time, their events mixed: wanted, sent, accepted, filled in parts or canceled, now and then a bust, a
+finding, a look at the account. What it records goes through the recorder as the writer's commits do, so that hashes,
+streams and positions are as in any log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+
+from kernel import events
+from kernel.log import Append, Write
+from kernel.log.records import prepare
+from kernel.log.stored import StoredLog
+from kernel.models import (
+    AttemptKind,
+    Balance,
+    Desired,
+    Evidence,
+    ExecType,
+    Finding,
+    FindingKind,
+    LookScope,
+    OrderIntent,
+)
+from kernel.order_spec import AssetMetadata, OrderType, Side, StandardOrder, SymbolMetadata
+
+BATCH = 512
+BEGAN_NS = 1_700_000_000_000_000_000
+STEP_NS = 1_000_000
+LOOK_EVERY = 5_000
+STRATEGY, RECONCILER, VENUE = "strategy:made", "reconciler", "venue:made"
+SYMBOLS = tuple(
+    SymbolMetadata(
+        symbol_id=f"{base}USDT",
+        base_asset=base,
+        quote_asset="USDT",
+        price_decimals=2,
+        quantity_decimals=8,
+        lot_size=1_000,
+    )
+    for base in ("BTC", "ETH", "SOL")
+)
+ASSETS = tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("BTC", "ETH", "SOL", "USDT"))
+
+Step = tuple[str, events.BaseEvent]
+"""Who records it, and what."""
+
+
+async def make_log(log: StoredLog, *, count: int, live: int = 300, seed: int = 1) -> int:
+    """Record at least so many events; how many the log has then. At most `live` orders are open at a time."""
+    return await asyncio.to_thread(fill, log, count, live, random.Random(seed))
+
+
+def fill(log: StoredLog, count: int, live: int, draw: random.Random) -> int:
+    """The same, in the caller's thread."""
+    made = Maker(log.exchange_id, draw)
+    appends: list[Append] = [made.append(events.REFERENCE_STREAM, VENUE, event) for event in reference()]
+    position = log.recorder.head().position
+    lives: list[Iterator[Step]] = []
+    names: list[str] = []
+    while position < count or appends:
+        while position + len(appends) < count and len(appends) < BATCH:
+            if len(lives) < live:
+                made.orders += 1
+                names.append(f"o{made.orders:07d}")
+                lives.append(made.life(names[-1], made.orders))
+            index = draw.randrange(len(lives))
+            step = next(lives[index], None)
+            if step is None:
+                lives[index], names[index] = lives[-1], names[-1]
+                lives.pop()
+                names.pop()
+                continue
+            appends.append(made.append(events.intent_stream(names[index]), *step))
+            if made.steps % LOOK_EVERY == 0:
+                appends.extend(made.append(events.VENUE_STREAM, VENUE, event) for event in made.look())
+        head = log.recorder.commit([prepare(item, log.recorder.writer) for item in appends], made.now_ns).head
+        position = head.position
+        appends = []
+    return position
+
+
+def reference() -> Iterator[events.BaseEvent]:
+    """Assets and symbols, as a venue would have told."""
+    yield from (events.AssetObserved(asset=asset) for asset in ASSETS)
+    yield from (events.SymbolObserved(symbol=symbol) for symbol in SYMBOLS)
+
+
+class Maker:
+    """Draws events; counts ids and time up."""
+
+    def __init__(self, exchange_id: str, draw: random.Random) -> None:
+        self.draw = draw
+        self.orders = 0
+        self.steps = 0
+        self._exchange_id = exchange_id
+        self._fills = 0
+
+    @property
+    def now_ns(self) -> int:
+        """The instant of the newest step."""
+        return BEGAN_NS + self.steps * STEP_NS
+
+    def append(self, stream_id: str, actor: str, event: events.BaseEvent) -> Append:
+        """One event as a command of its own."""
+        self.steps += 1
+        evidence = Evidence.STREAM if actor == VENUE else Evidence.COMMAND
+        return Append(
+            self.steps.to_bytes(16, "big"), (Write(stream_id, (event,)),), actor, evidence,
+            correlation_id=f"{self.steps:032x}", causation_position=max(1, self.steps - 1),
+        )  # fmt: skip
+
+    def look(self) -> Iterator[events.BaseEvent]:
+        """The account and the open orders, as the venue shows them."""
+        began_ns, ended_ns = self.now_ns, self.now_ns + 1
+        balances = {
+            asset.asset_id: Balance(asset_id=asset.asset_id, total=10**17, locked=self.steps, free=10**17 - self.steps)
+            for asset in ASSETS
+        }
+        yield events.BalancesObserved(balances=balances, began_ns=began_ns, ended_ns=ended_ns)
+        yield events.VenueSnapshotTaken(
+            scopes=(LookScope.OPEN_ORDERS, LookScope.TRADES, LookScope.BALANCES), complete=True, began_ns=began_ns,
+            ended_ns=ended_ns, trades_since_ns=0, trades_cursor_ns=began_ns, open_orders=1,
+        )  # fmt: skip
+
+    def life(self, name: str, number: int) -> Iterator[Step]:
+        """One order from its wish to its end."""
+        symbol = self.draw.choice(SYMBOLS)
+        order = StandardOrder(
+            symbol_id=symbol.symbol_id, side=self.draw.choice((Side.BUY, Side.SELL)), order_type=OrderType.LIMIT,
+            quantity=self.draw.randrange(1, 500) * 1_000, price=self.draw.randrange(1_000, 7_000_000),
+        )  # fmt: skip
+        client_id, venue_id = f"k{number:025d}", str(10**9 + number)
+        yield STRATEGY, events.IntentCreated(intent=self._intent(name, order))
+        yield RECONCILER, self._attempt(name, order, AttemptKind.SUBMIT, client_id, 1)
+        given = {"intent_id": name, "symbol_id": order.symbol_id, "client_order_id": client_id}
+        given |= {"exchange_order_id": venue_id}
+        accepted = {"exec_type": ExecType.NEW, "order_qty": order.quantity, "price": order.price, "cum_qty": 0}
+        yield (
+            VENUE,
+            events.OrderAccepted(**given, **accepted, transact_time_ns=self.now_ns, raw=f'{{"orderId":{venue_id}}}'),
+        )
+        yield from self._trades(order, given)
+        if self.draw.random() < 0.4:
+            yield STRATEGY, events.IntentCancelRequested(intent_id=name, generation=2, requested_at_ns=self.now_ns)
+            yield (
+                RECONCILER,
+                self._attempt(name, order, AttemptKind.CANCEL, f"{client_id}c", 2, target=(client_id, venue_id)),
+            )
+            yield VENUE, events.OrderCanceled(**given, exec_type=ExecType.CANCELED, transact_time_ns=self.now_ns)
+
+    def _trades(self, order: StandardOrder, given: dict[str, str]) -> Iterator[Step]:
+        left, cum_qty = order.quantity, 0
+        for _ in range(self.draw.randrange(5)):
+            quantity = min(left, self.draw.randrange(1, order.quantity // 1_000 + 1) * 1_000)
+            if not quantity:
+                return
+            left, cum_qty, self._fills = left - quantity, cum_qty + quantity, self._fills + 1
+            key = f"made/{given['exchange_order_id']}/{self._fills}"
+            yield VENUE, events.OrderFilled(
+                **given, exec_type=ExecType.TRADE, side=order.side, fill_key=key, last_qty=quantity, last_px=order.price,
+                cum_qty=cum_qty, fee=quantity // 1_000, fee_asset="USDT", exec_id=str(self._fills),
+                transact_time_ns=self.now_ns, raw=f'{{"tradeId":{self._fills}}}',
+            )  # fmt: skip
+            if self.draw.random() < 0.005:
+                yield from self._bust(order, given, key)
+
+    def _bust(self, order: StandardOrder, given: dict[str, str], key: str) -> Iterator[Step]:
+        yield (
+            VENUE,
+            events.FillBusted(
+                **given,
+                exec_type=ExecType.TRADE_CANCEL,
+                fill_key=f"{key}/bust",
+                ref_fill_key=key,
+                transact_time_ns=self.now_ns,
+            ),
+        )
+        name = f"{FindingKind.UNEXPLAINED_QUANTITY}:{given['intent_id']}"
+        finding = Finding(
+            finding_id=name, kind=FindingKind.UNEXPLAINED_QUANTITY, text="a trade was busted", intent_id=given["intent_id"],
+            symbol_id=order.symbol_id, raised_at_ns=self.now_ns,
+        )  # fmt: skip
+        yield RECONCILER, events.FindingRaised(finding=finding)
+        yield RECONCILER, events.FindingResolved(finding_id=name, text="looked at")
+
+    def _intent(self, name: str, order: StandardOrder) -> OrderIntent:
+        owner = f"mm-{self.draw.randrange(8)}"
+        return OrderIntent(
+            intent_id=name, exchange_id=self._exchange_id, order=order, owner=owner, desired=Desired.WORKING,
+            created_at_ns=self.now_ns, updated_at_ns=self.now_ns,
+        )  # fmt: skip
+
+    def _attempt(
+        self,
+        name: str,
+        order: StandardOrder,
+        kind: AttemptKind,
+        client_id: str,
+        number: int,
+        *,
+        target: tuple[str, str] | None = None,
+    ) -> events.AttemptStarted:
+        now_ns = self.now_ns
+        return events.AttemptStarted(
+            intent_id=name, number=number, kind=kind, client_order_id=client_id, order=order, generation=number, epoch=1,
+            target_client_order_id=target[0] if target else None, target_exchange_order_id=target[1] if target else None,
+            stamp_ns=now_ns, send_by_ns=now_ns + 10**9, valid_until_ns=now_ns + 5 * 10**9,
+            absent_after_ns=now_ns + 7 * 10**9, state_position=self.steps, decided_at_ns=now_ns,
+        )  # fmt: skip

@@ -1,0 +1,64 @@
+"""`kill -9` of a rebuild of the tables, at any moment, on SQLite and on PostgreSQL: the live tables stay as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from kernel.log import open_log
+from kernel.log.stored import StoredLog
+from projections.sql import TableStore
+from projections.sql_tables import TABLES, Row
+from replay.rebuilding import rebuild, rebuild_tables
+from replay.syncing import open_tables, sync_tables
+from tests.benchmarks.made_log import make_log
+from tests.integration.world import Process
+
+EVENTS = 300
+KILLS = 4
+MOMENT_S_MAX = 1.0
+
+
+def rows_of(store: TableStore) -> dict[str, list[Row]]:
+    """Every row that people see."""
+    active = store.active()
+    assert active is not None
+    return {table.name: list(store.rows(table, active.number)) for table in TABLES}
+
+
+async def test_a_killed_rebuild_leaves_the_live_tables(log_url: str, exchange_id: str) -> None:
+    """Killed anywhere between its first table and its switch, a rebuild changes no row that people see; the next one works.
+
+    Each kill waits for the new version to appear, and then for a random moment, so that it meets the filling.
+    """
+    chance = random.Random(5)
+    async with open_log(log_url, exchange_id=exchange_id) as log:
+        assert isinstance(log, StoredLog)
+        await make_log(log, count=EVENTS)
+        await sync_tables(log)
+        async with open_tables(log) as store:
+            before, rows = store.versions(), rows_of(store)
+            met = 0
+            for _ in range(KILLS):
+                process = Process("cli", "rebuild", "--tables", "--log", log_url, "--exchange", exchange_id)
+                await process.start(wait=False)
+                known = {item.number for item in store.versions()}
+                await appeared(store, known, process)
+                await asyncio.sleep(chance.random() * MOMENT_S_MAX)
+                await process.kill()
+                active = store.active()
+                assert active is not None
+                met += active.number == before[0].number
+                assert rows_of(store) == rows
+        assert met, "every kill came too late"
+        report = await rebuild_tables(log)
+        assert report.ok
+        assert (await rebuild(log)).ok
+
+
+async def appeared(store: TableStore, known: set[int], process: Process) -> None:
+    """Until the process has created another version of the tables."""
+    async with asyncio.timeout(120):
+        while {item.number for item in store.versions()} <= known:
+            assert process.pid is not None, "it ended without a new version"
+            await asyncio.sleep(0.005)
