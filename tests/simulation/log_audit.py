@@ -191,10 +191,17 @@ class LogAudit:
             max(intent.filled, intent.cum_seen) if group.mode == "ONE_CANCELS_OTHER" else intent.filled
         )
         leader = group.members[0]
-        most = group.allowed(intent, filled, released=max(leader.reported, leader.cum_seen))
+        most = group.allowed(intent, filled, released=self._released(leader))
         asked = send.terms["quantity"] + (intent.filled if send.kind == "SUBMIT" else 0)
         if asked > most:
             self.problem(2, f"{intent.intent_id} of {group.group_id} is sent for {asked}, its siblings leave it {most}")
+
+    def _released(self, leader: Intent) -> int:
+        """What the log may know to have filled of a group's leader: of an order that the network doubled, both."""
+        orders = self._by_intent[leader.intent_id]
+        doubled = any(order.client_order_id in self.doubled for order in orders)
+        at_venue = sum(order.cum_qty_max for order in orders) if doubled else 0
+        return max(leader.reported, leader.cum_seen, at_venue)
 
     def _enlarges(self, send: Send) -> bool:
         order = self.orders.get(send.target[1] or "")
