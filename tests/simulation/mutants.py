@@ -417,9 +417,9 @@ def a_batch_is_folded_once() -> list[Patch]:
     honest_apply, honest_book = states.State.apply, states.State._book
     booked: set[str] = set()
 
-    def apply(self: states.State, batch: Any) -> Any:
+    def apply(self: states.State, batch: Any, recalled: Any = ()) -> Any:
         booked.clear()
-        return honest_apply(self, batch)
+        return honest_apply(self, batch, recalled)
 
     def book(self: states.State, before: Any, after: Any, event: Any) -> None:
         if after.intent_id not in booked:
