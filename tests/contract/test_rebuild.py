@@ -164,10 +164,10 @@ async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> Non
 class Buggy(State):
     """A fold with a bug: from the third fill of any order on, the failures of its record are wrong."""
 
-    def apply(self, batch: Any) -> Any:
+    def apply(self, batch: Any, recalled: Any = ()) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(state_module, "evolve", buggy)
-            return super().apply(batch)
+            return super().apply(batch, recalled)
 
 
 def buggy(record: Record, event: BaseEvent) -> Record:

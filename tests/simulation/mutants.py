@@ -24,6 +24,7 @@ from kernel.order_spec import OcoMode
 from kernel.reconciler import ReconciliationEngine
 from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter, Source
+from projections import folded
 from projections import state as states
 
 Patch = tuple[object, str, object]
@@ -371,7 +372,7 @@ def canceled_means_gone() -> list[Patch]:
         status = found.status.model_copy(update={"ord_status": OrdStatus.CANCELED})
         return found.model_copy(update={"status": status})
 
-    return [(states, "order_state", order_state)]
+    return [(folded, "order_state", order_state)]
 
 
 def acknowledged_before_the_commit() -> list[Patch]:
@@ -458,12 +459,12 @@ def siblings_do_not_shrink() -> list[Patch]:
 
 
 def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
-    honest = states.allowance
+    honest = folded.allowance
 
     def allowance(group: Any, name: str, wanted: int) -> int:
         return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
 
-    return (states, "allowance", allowance)
+    return (folded, "allowance", allowance)
 
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
