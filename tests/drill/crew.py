@@ -99,7 +99,9 @@ class Sailor:
             if intent_id not in self._open:
                 self._open.append(intent_id)
         elif isinstance(answer, ExchangeError):
-            self._witness.tell(partial(self._witness.auditor.refused, intent_id=intent_id))
+            known = self._kernel.state.intent(intent_id)
+            generation = known.generation if known is not None else 1
+            self._witness.tell(partial(self._witness.auditor.refused, intent_id=intent_id, generation=generation))
         elif isinstance(answer, NotReadyError):
             self._again.append(intent_id)
         else:
