@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ def writer(kind: Any) -> Callable[[Any, bool], str]:
     if issubclass(kind, set | frozenset):
         return lambda value, named: "{" + ",".join(sorted([canonical(item, named=named) for item in value])) + "}"
     if issubclass(kind, list | tuple):
-        return lambda value, named: "[" + ",".join([canonical(item, named=named) for item in value]) + "]"
+        return sequence_text
     if hasattr(kind, "__dataclass_fields__"):
         fields = in_order(kind.__dataclass_fields__)
         return lambda value, named: kind.__name__ + fields_text(value, fields, named=True)
@@ -41,6 +41,11 @@ def model_writer(kind: type[BaseModel]) -> Callable[[Any, bool], str]:
         return lambda value, named: named * kind.__name__ + canonical(value.model_dump())
     fields = in_order(kind.__pydantic_fields__)
     return lambda value, named: named * kind.__name__ + fields_text(value, fields, named=False)
+
+
+def sequence_text(value: Sequence[object], named: bool) -> str:
+    items = [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in value]
+    return "[" + ",".join(items) + "]"
 
 
 def mapping_text(value: Mapping[object, object], named: bool) -> str:

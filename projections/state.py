@@ -88,10 +88,11 @@ class State(Folded):
             raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
         touched: dict[str, None] = {}
         for event in part:
-            if event.position != self._position + 1:
-                raise IntegrityError(f"an event of position {event.position} came", position=self._position + 1)
+            position = event.position
+            if position != self._position + 1:
+                raise IntegrityError(f"an event of position {position} came", position=self._position + 1)
             self._fold(event, touched)
-            self._position = event.position
+            self._position = position
         self._wake()
         differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
         if self._position % self.keeping.every_positions == 0:
@@ -191,13 +192,13 @@ class State(Folded):
             if self._externals.entries:
                 self._adopt(after, event)
             self._book(before, after, event)
-            if after.cum_qty != before.cum_qty and (group := self._groups.note_fill(intent_id, after.cum_qty)):
-                self._touch_group(group, touched)
+            if self._groups.of(intent_id) is not None and after.cum_qty != before.cum_qty:
+                self._touch_group(self._groups.note_fill(intent_id, after.cum_qty), touched)
         if isinstance(event, events.IntentCreated):
             self._groups.note_created(event)
         elif after.intent is not before.intent and (group := self._groups.of(intent_id)) is not None:
             self._touch_group(group, touched)
-        if isinstance(event, events.FindingRaised | events.FindingResolved):
+        if isinstance(event, (events.FindingRaised, events.FindingResolved)):  # a union would be made anew each time
             self._finding(event)
 
     def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
