@@ -70,10 +70,10 @@ def in_order(names: Iterable[str]) -> Fields:
 
 def fields_text(value: object, fields: Fields, *, named: bool) -> str:
     """The fields of a value as text."""
-    found = []
-    for label, name in fields:
-        item = getattr(value, name)
-        found.append(label + (repr(item) if type(item) in PLAIN else canonical(item, named=named)))
+    found = [
+        f"{label}{item!r}" if type(item := getattr(value, name)) in PLAIN else label + canonical(item, named=named)
+        for label, name in fields
+    ]
     return "{" + ",".join(found) + "}"
 
 

@@ -166,17 +166,17 @@ class State(Folded):
     def _note_live(self, intent_id: str) -> bool:
         """Note whether there is something to watch about an intent; whether something is to be done for it."""
         record = self.record(intent_id)
-        differs = self._differs(intent_id)
+        differs = self._differs(record)
         self._indexes.set_live(record, differs=differs or self.is_held(intent_id))
         self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
         self._note_ended(intent_id)
         return differs
 
-    def _differs(self, intent_id: str) -> bool:
+    def _differs(self, record: Record) -> bool:
         """Whether something is to be done; what is not settled always is, which spares deriving the state to compare."""
-        if self.record(intent_id).unsettled or diff.differs(self, intent_id):
+        if record.unsettled or diff.differs(self, record.intent_id):
             return True
-        return self.overfilled_group(intent_id) is not None
+        return self.overfilled_group(record.intent_id) is not None
 
     def _apply_to_intent(self, intent_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
         before = self.record(intent_id)

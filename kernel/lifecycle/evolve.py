@@ -66,10 +66,10 @@ def intent_modified(record: Record, event: events.IntentModified) -> Record:
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
     """A new generation forgets backoff; what is at the venue, as reported or as a store wrote it, stays what it is."""
-    wanted = replace(record, intent=intent, wanted_most=max(record.wanted_most, intent.order.quantity))
-    if record.intent is None or intent.generation == record.intent.generation:
-        return wanted
-    wanted = replace(wanted, failures=0, not_before_ns=0)
+    known, most = record.intent, max(record.wanted_most, intent.order.quantity)
+    if known is None or intent.generation == known.generation:
+        return replace(record, intent=intent, wanted_most=most)
+    wanted = replace(record, intent=intent, wanted_most=most, failures=0, not_before_ns=0)
     if record.recorded is None:
         return wanted
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
