@@ -2,25 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 
-def canonical(value: object) -> str:
-    """A value as text that does not depend on the order of sets and mappings."""
-    match value:
-        case dict():
-            return "{" + ",".join(sorted(f"{canonical(key)}:{canonical(item)}" for key, item in value.items())) + "}"
-        case set() | frozenset():
-            return "{" + ",".join(sorted(map(canonical, value))) + "}"
-        case list() | tuple():
-            return "[" + ",".join(map(canonical, value)) + "]"
-    fields = getattr(value, "__dataclass_fields__", None)
-    if fields is not None:
-        return type(value).__name__ + canonical({name: getattr(value, name) for name in fields})
-    if hasattr(value, "model_dump"):
-        return type(value).__name__ + canonical(value.model_dump())
-    return repr(value)
+def canonical(value: object, *, named: bool = True) -> str:
+    """A value as text that does not depend on the order of sets and mappings. `named`: with models' class names."""
+    kind: Any = type(value)
+    return writer(kind)(value, named)
+
+
+@cache
+def writer(kind: Any) -> Callable[[Any, bool], str]:
+    """What writes values of a type as text. Looked for once: a state consists of many values of few types."""
+    if issubclass(kind, Enum):
+        return lambda value, named: member_text(value)
+    if issubclass(kind, dict):
+        return mapping_text
+    if issubclass(kind, set | frozenset):
+        return lambda value, named: "{" + ",".join(sorted([canonical(item, named=named) for item in value])) + "}"
+    if issubclass(kind, list | tuple):
+        return sequence_text
+    if hasattr(kind, "__dataclass_fields__"):
+        fields = in_order(kind.__dataclass_fields__)
+        return lambda value, named: kind.__name__ + fields_text(value, fields, named=True)
+    if issubclass(kind, BaseModel):
+        return model_writer(kind)
+    return lambda value, named: repr(value)
+
+
+def model_writer(kind: type[BaseModel]) -> Callable[[Any, bool], str]:
+    """A model's text is what it dumps: the models in it are told of without names."""
+    if kind.__pydantic_decorators__.field_serializers:
+        return lambda value, named: named * kind.__name__ + canonical(value.model_dump())
+    fields = in_order(kind.__pydantic_fields__)
+    return lambda value, named: named * kind.__name__ + fields_text(value, fields, named=False)
+
+
+def sequence_text(value: Sequence[object], named: bool) -> str:
+    items = [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in value]
+    return "[" + ",".join(items) + "]"
+
+
+def mapping_text(value: Mapping[object, object], named: bool) -> str:
+    items = [f"{canonical(key, named=named)}:{canonical(item, named=named)}" for key, item in value.items()]
+    return "{" + ",".join(sorted(items)) + "}"
+
+
+@lru_cache(maxsize=None, typed=True)  # members of two enums may be equal
+def member_text(member: Enum) -> str:
+    """A member of an enum as text: there are few of them, each told of often."""
+    return repr(member)
+
+
+Fields = tuple[tuple[str, str], ...]
+"""Names of fields in the order of their text, each behind what stands before its value."""
+
+
+def in_order(names: Iterable[str]) -> Fields:
+    """The fields of a class, as a mapping by their names would have them."""
+    return tuple(sorted((f"{name!r}:", name) for name in names))
+
+
+def fields_text(value: object, fields: Fields, *, named: bool) -> str:
+    """The fields of a value as text."""
+    found = [
+        f"{label}{item!r}" if type(item := getattr(value, name)) in PLAIN else label + canonical(item, named=named)
+        for label, name in fields
+    ]
+    return "{" + ",".join(found) + "}"
+
+
+PLAIN = frozenset({str, int, bool, type(None)})
+"""Types of most fields."""
 
 
 class FieldDifference(NamedTuple):

@@ -63,10 +63,8 @@ class Groups:
         if intent.group_id != self._of.get(intent.intent_id):
             self._of.pop(intent.intent_id, None)
 
-    def note_fill(self, intent_id: str, cum_qty: int) -> Group | None:
-        """A member's filled quantity changed; its group, where it is one's."""
-        group = self.of(intent_id)
-        if group is None:
-            return None
+    def note_fill(self, intent_id: str, cum_qty: int) -> Group:
+        """A member's filled quantity changed; its group, with that."""
+        group = self.by_id[self._of[intent_id]]
         self.by_id[group.group_id] = changed = group.with_fill(intent_id, cum_qty)
         return changed

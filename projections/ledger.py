@@ -91,8 +91,8 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     changed = [facts for facts in after if id(facts) not in known]
     kept = {id(facts) for facts in after}
     gone = [facts for facts in before if id(facts) not in kept]
-    if len(changed) == len(gone) == 1 and is_no_trade(gone[0], changed[0]):
-        return []
+    if len(changed) == 1 and (fresh := added_alone(gone, changed[0])) is not None:
+        return fresh
     times: Counter[BareTrade] = Counter()
     fees: Counter[tuple[BareTrade, str]] = Counter()
     for sign, orders in ((-1, gone), (1, changed)):
@@ -106,9 +106,24 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     return [*removed, *added, *paid]
 
 
-def is_no_trade(before: OrderFacts, after: OrderFacts) -> bool:
-    """Whether an order's trades that count are the same: most reports tell of none."""
-    return before.order is after.order and before.counted_trades == after.counted_trades
+def added_alone(gone: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
+    """What an order's report adds, where that is one trade after those known, or none, which is nearly always."""
+    known = gone[0].counted_trades if gone else ()
+    added = after.counted_trades[len(known) :]
+    if len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
+        return None
+    if after.counted_trades[: len(known)] != known:
+        return None
+    return [booking for entry in added for booking in bookings_of(after, entry)]
+
+
+def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
+    """A trade that comes to count, and its fee."""
+    order = facts.order
+    trade = BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price).booking(1)
+    if not entry.fee or entry.fee_asset is None:
+        return [trade]
+    return [trade, Booking(trade.symbol_id, 0, trade.price, entry.fee, entry.fee_asset)]
 
 
 class BareTrade(NamedTuple):

@@ -88,10 +88,11 @@ class State(Folded):
             raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
         touched: dict[str, None] = {}
         for event in part:
-            if event.position != self._position + 1:
-                raise IntegrityError(f"an event of position {event.position} came", position=self._position + 1)
+            position = event.position
+            if position != self._position + 1:
+                raise IntegrityError(f"an event of position {position} came", position=self._position + 1)
             self._fold(event, touched)
-            self._position = event.position
+            self._position = position
         self._wake()
         differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
         if self._position % self.keeping.every_positions == 0:
@@ -165,17 +166,17 @@ class State(Folded):
     def _note_live(self, intent_id: str) -> bool:
         """Note whether there is something to watch about an intent; whether something is to be done for it."""
         record = self.record(intent_id)
-        differs = self._differs(intent_id)
+        differs = self._differs(record)
         self._indexes.set_live(record, differs=differs or self.is_held(intent_id))
         self._exposures.mark(intent_id, live=intent_id in self._indexes.live)
         self._note_ended(intent_id)
         return differs
 
-    def _differs(self, intent_id: str) -> bool:
+    def _differs(self, record: Record) -> bool:
         """Whether something is to be done; what is not settled always is, which spares deriving the state to compare."""
-        if self.record(intent_id).unsettled or diff.differs(self, intent_id):
+        if record.unsettled or diff.differs(self, record.intent_id):
             return True
-        return self.overfilled_group(intent_id) is not None
+        return self.overfilled_group(record.intent_id) is not None
 
     def _apply_to_intent(self, intent_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
         before = self.record(intent_id)
@@ -191,13 +192,13 @@ class State(Folded):
             if self._externals.entries:
                 self._adopt(after, event)
             self._book(before, after, event)
-            if after.cum_qty != before.cum_qty and (group := self._groups.note_fill(intent_id, after.cum_qty)):
-                self._touch_group(group, touched)
+            if self._groups.of(intent_id) is not None and after.cum_qty != before.cum_qty:
+                self._touch_group(self._groups.note_fill(intent_id, after.cum_qty), touched)
         if isinstance(event, events.IntentCreated):
             self._groups.note_created(event)
         elif after.intent is not before.intent and (group := self._groups.of(intent_id)) is not None:
             self._touch_group(group, touched)
-        if isinstance(event, events.FindingRaised | events.FindingResolved):
+        if isinstance(event, (events.FindingRaised, events.FindingResolved)):  # a union would be made anew each time
             self._finding(event)
 
     def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:

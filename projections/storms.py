@@ -36,8 +36,7 @@ class Storms:
 
     def note(self, before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
         """An event of an intent; the symbol and the reason of the storm that it completes."""
-        found = refusal_of(before, event)
-        if found is None or not self.rejections:
+        if not self.rejections or not isinstance(event, REFUSALS) or (found := refusal_of(before, event)) is None:
             return None
         symbol_id, reason = found
         intents = self._recent.setdefault(symbol_id, {}).setdefault(reason, {})
@@ -69,6 +68,10 @@ class Storms:
     def held(self) -> tuple[object, ...]:
         """Everything that is held, for a digest."""
         return self.rejections, self.window_ns, self._recent
+
+
+REFUSALS = (events.OrderRejected, events.AttemptFailed)
+"""Events that may be a definitive no to an order."""
 
 
 def refusal_of(before: Record, event: events.BaseEvent) -> tuple[str, str] | None:

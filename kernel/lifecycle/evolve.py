@@ -8,6 +8,7 @@ whatever the status says (law 5); verdicts count only for the attempt that they 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
@@ -65,10 +66,10 @@ def intent_modified(record: Record, event: events.IntentModified) -> Record:
 
 def with_intent(record: Record, intent: OrderIntent) -> Record:
     """A new generation forgets backoff; what is at the venue, as reported or as a store wrote it, stays what it is."""
-    wanted = replace(record, intent=intent, wanted_most=max(record.wanted_most, intent.order.quantity))
-    if record.intent is None or intent.generation == record.intent.generation:
-        return wanted
-    wanted = replace(wanted, failures=0, not_before_ns=0)
+    known, most = record.intent, max(record.wanted_most, intent.order.quantity)
+    if known is None or intent.generation == known.generation:
+        return replace(record, intent=intent, wanted_most=most)
+    wanted = replace(record, intent=intent, wanted_most=most, failures=0, not_before_ns=0)
     if record.recorded is None:
         return wanted
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
@@ -115,26 +116,32 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
         duplicate=False,
         list_look_ended_ns=None,
     )
-    started = replace(
+    return replace(
         record,
         attempts=keep_attempts((*record.attempts, attempt)),
         number=max(record.number, event.number),
         recorded=None,
         has_order=True,
+        **sent_by(record, event),
     )
+
+
+def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
+    """What is remembered for ever of a request: the fields of the record that change."""
     if event.kind is AttemptKind.SUBMIT:
-        return replace(started, sends=counted(record.sends, event.client_order_id), sent_order=event.order)
+        return {"sends": counted(record.sends, event.client_order_id), "sent_order": event.order}
+    changes: dict[str, Any] = {}
     if event.target_client_order_id:
         link = (event.client_order_id, event.target_client_order_id)
-        started = started if link in record.targets else replace(started, targets=(*record.targets, link))
+        changes["targets"] = record.targets if link in record.targets else (*record.targets, link)
     if event.kind is AttemptKind.AMEND:
         sent = Amend(event.client_order_id, event.order, event.generation, bool(event.new_order))
-        started = replace(started, amends=(*record.amends, sent))
+        changes["amends"] = (*record.amends, sent)
     if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace is meant to end the order that it aims at (H11)
         # The venue's id, where it is known: under one client id there may be a copy, whose end is another matter.
         target = event.target_exchange_order_id or event.target_client_order_id
-        return replace(started, solicited=record.solicited | {target}) if target else started
-    return started
+        changes["solicited"] = record.solicited | {target} if target else record.solicited
+    return changes
 
 
 def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[tuple[str, int], ...]:
@@ -147,7 +154,7 @@ def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """Those not settled, the newest submit, and the newest."""
     newest_submit = next((item for item in reversed(attempts) if item.kind is AttemptKind.SUBMIT), None)
     return tuple(
-        item for item in attempts if item.outcome in UNSETTLED or item is newest_submit or item is attempts[-1]
+        [item for item in attempts if item.outcome in UNSETTLED or item is newest_submit or item is attempts[-1]]
     )
 
 
@@ -222,18 +229,20 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     known = before if type(event) in REQUEST_REFUSALS else named(before, event)
     facts = amended(record, ORDER_CHANGES[type(event)](known, event), event)
     now_ns = recorded_ns(event)
-    facts = replace(facts, last_seen_ns=max(facts.last_seen_ns, now_ns)) if now_ns > facts.last_seen_ns else facts
-    others = tuple(facts if item is found else item for item in record.orders)
-    orders = others if found is not None else (*without_replaced(record, event), facts)
-    synced = replace(
+    facts = replace(facts, last_seen_ns=now_ns) if now_ns > facts.last_seen_ns else facts
+    if found is None:
+        orders = (*without_replaced(record, event), facts)
+    else:
+        orders = tuple([facts if item is found else item for item in record.orders])
+    return replace(
         record,
         orders=orders,
         recorded=None,
         has_order=True,
         last_sync_ns=max(record.last_sync_ns, now_ns),
         last_report_ns=max(record.last_report_ns, now_ns),
+        **settled_by_facts(record, facts),
     )
-    return settled_by_facts(synced, facts)
 
 
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
@@ -340,11 +349,12 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     older = order_under(record, client_id)  # a copy serves what the order before it under its id served
     known = sent[-1] if sent else older or newest_submit
     generation = known.generation if known is not None else 0
-    return replace(
-        new_facts(event, client_id, order, generation, sent),
-        answered_ids=frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id),
-        late=given_up and record.send_count(client_id) > 0,
-    )
+    facts = new_facts(event, client_id, order, generation, sent)
+    late = given_up and record.send_count(client_id) > 0
+    if not late and not record.refused_ids:
+        return facts
+    answered = frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id)
+    return replace(facts, answered_ids=answered, late=late)
 
 
 def new_facts(
@@ -371,19 +381,22 @@ def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return facts
 
 
-def settled_by_facts(record: Record, facts: OrderFacts) -> Record:
-    """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it."""
+def settled_by_facts(record: Record, facts: OrderFacts) -> dict[str, Any]:
+    """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it: the fields of the
+    record that change."""
+    changes: dict[str, Any] = {}
     if facts.closed is OrdStatus.REJECTED and facts.generation > record.failed_generation:
-        record = replace(record, failed_generation=facts.generation)
-    attempts = tuple(settled_attempt(item, facts) for item in record.attempts)
-    if all(new is old for new, old in zip(attempts, record.attempts, strict=True)):
-        return record
-    accepted_now = any(
-        new is not old and new.outcome is AttemptOutcome.ACCEPTED
-        for new, old in zip(attempts, record.attempts, strict=True)
-    )
-    backoff = {"failures": 0, "not_before_ns": 0} if accepted_now else {}
-    return replace(record, attempts=keep_attempts(attempts), **backoff)
+        changes["failed_generation"] = facts.generation
+    if not record.unsettled:
+        return changes
+    attempts = tuple([settled_attempt(item, facts) for item in record.attempts])
+    settled = [new for new, old in zip(attempts, record.attempts, strict=True) if new is not old]
+    if not settled:
+        return changes
+    changes["attempts"] = keep_attempts(attempts)
+    if any(item.outcome is AttemptOutcome.ACCEPTED for item in settled):
+        changes |= {"failures": 0, "not_before_ns": 0}
+    return changes
 
 
 def settled_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:

@@ -200,12 +200,11 @@ class Quantities(NamedTuple):
 
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
-    trades = facts.counted_trades
+    trades, voided_ns = facts.counted_trades, newest_void(facts)
     traded = quantity_of(facts, trades)
     notional = sum([trade.quantity * trade.price for trade in trades])
-    valid = valid_evidence(facts)
-    shown = max((in_new_units(facts, item.cum_qty, item.time_ns) for item in valid), default=0)
-    return Quantities(traded, notional, max(traded, shown), newest_void(facts))
+    shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
+    return Quantities(traded, notional, max([traded, *shown]), voided_ns)
 
 
 def quantity_of(facts: OrderFacts, trades: Sequence[TradeEntry]) -> int:
@@ -223,6 +222,8 @@ def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
 
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
     """A quantity of an instant, as it counts after the splits that came later (nearly always there is none)."""
+    if not facts.splits_ns:
+        return quantity
     for split_ns in sorted(facts.splits_ns):
         if time_ns < split_ns and (before := size_at(facts, split_ns)):  # of nothing, nothing can have been filled
             quantity = quantity * size_at(facts, split_ns + 1) // before
@@ -241,6 +242,8 @@ def simple(facts: OrderFacts) -> bool:
 
 
 def newest_void(facts: OrderFacts) -> int:
+    if simple(facts):
+        return -1
     corrected = (trade.time_ns for trade in facts.trades if trade.ref_fill_key is not None)
     return max([-1, *(time_ns for _, time_ns in facts.busts), *corrected])
 

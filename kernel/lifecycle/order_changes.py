@@ -45,11 +45,12 @@ def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     behind counts only if it is newer by the venue's time: then a copy of an earlier request came after a later one (H9)."""
     time_ns = venue_ns(event)
     since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
+    changes: dict[str, int] = {}
     if event.order_qty is not None and since_ns >= facts.quantity_ns:
-        facts = replace(facts, quantity=event.order_qty, quantity_ns=time_ns)
+        changes |= {"quantity": event.order_qty, "quantity_ns": time_ns}
     if event.price is not None and since_ns >= facts.price_ns:
-        facts = replace(facts, price=event.price, price_ns=time_ns)
-    return facts
+        changes |= {"price": event.price, "price_ns": time_ns}
+    return replace(facts, **changes) if changes else facts
 
 
 def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:

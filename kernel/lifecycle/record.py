@@ -116,11 +116,11 @@ class Record:
     @property
     def may_be_live(self) -> bool:
         """Whether something of it works at the venue, or may."""
-        return bool(self.unsettled or self.live_orders) or any(facts.final_cum_qty is None for facts in self.orders)
+        return bool(self.unsettled) or any(facts.final_cum_qty is None for facts in self.orders)
 
     @property
     def cum_qty(self) -> int:
-        return sum(facts.cum_qty for facts in self.current_orders)
+        return sum([facts.cum_qty for facts in self.current_orders])
 
     def target(self, client_order_id: str) -> str | None:
         """What the cancel or amend under a client order id aimed at; None for an id that is no request's."""
@@ -128,6 +128,8 @@ class Record:
 
     def amend(self, client_order_id: str) -> Amend | None:
         """The amend that was sent under a client order id."""
+        if not self.amends:
+            return None
         return next((item for item in self.amends if item.client_order_id == client_order_id), None)
 
     def submit_id(self, client_order_id: str) -> str:

@@ -19,11 +19,11 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 def replace(value: Value, /, **changes: object) -> Value:
     """A copy with other values in these fields."""
     kind: Any = type(value)
-    assert changes.keys() <= kind.__dataclass_fields__.keys(), "only fields can change"
     copied = value.__dict__.copy()  # which shares its keys with the original, as the dicts of instances do
     for name in cached_names(kind):
         copied.pop(name, None)
     copied.update(changes)
+    assert len(copied) == len(kind.__dataclass_fields__), "only fields can change"
     copy: Value = object.__new__(kind)
     object.__setattr__(copy, "__dict__", copied)
     return copy

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel import events, plan
+from kernel import events
 from kernel.errors import IntegrityError
 from kernel.events import BaseEvent, Envelope, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
@@ -23,13 +22,12 @@ from kernel.models import (
     Finding,
     FindingKind,
     LookScope,
-    OrderIntent,
     OrderState,
     OrdStatus,
 )
 from kernel.order_spec import AssetMetadata, Side, StandardOrder, SymbolMetadata
 from kernel.venues.base import ExecutionReport
-from projections import State
+from projections import State, diff
 from tests.folding import NS_PER_S, a_bust, a_report, a_trade, an_attempt, an_intent, an_order
 from tests.histories import History, histories
 
@@ -194,14 +192,13 @@ def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
         tape.want(f"i{number}")
     state = folded(tape)
     compared: list[str] = []
-    difference: Callable[[OrderIntent | None, OrderState | None], Any] = plan.difference
+    differs = diff.differs
 
-    def counting(intent: OrderIntent | None, order: OrderState | None) -> Any:
-        assert intent is not None
-        compared.append(intent.intent_id)
-        return difference(intent, order)
+    def counting(sides: diff.BothSides, intent_id: str) -> bool:
+        compared.append(intent_id)
+        return differs(sides, intent_id)
 
-    monkeypatch.setattr(plan, "difference", counting)
+    monkeypatch.setattr(diff, "differs", counting)
     tape.send("i7", "c1")
     tape.hear("i7", a_report(ExecType.NEW, exchange_order_id="o1"))
     tape.send("i9", "c2")
