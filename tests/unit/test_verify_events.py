@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -444,7 +444,9 @@ async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPat
     """A mistake in the ledger shows against the books that are kept in plain integers."""
     booked = ledger.booked
     monkeypatch.setattr(
-        ledger, "booked", lambda position, booking: booked(position, replace(booking, price=booking.price + 1))
+        ledger,
+        "booked",
+        lambda position, booking: booked(position, dataclasses.replace(booking, price=booking.price + 1)),
     )
     report, _ = await report_of(Story.tell)
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
