@@ -442,7 +442,8 @@ def show_point_diff(target: Target, begin: str, end: str | None, form: str) -> i
     from replay.progress import progress_bar
 
     with progress_bar("folding the log") as progress:
-        work = comparing.diff(target.log, begin, end, exchange_id=target.exchange, progress=progress)
+        where = {"exchange_id": target.exchange, "checkpoint_dir": target.checkpoint_dir}
+        work = comparing.diff(target.log, begin, end, **where, progress=progress)
         found = asyncio.run(work)
     say(f"from position {found.a} to {found.b}")
     show(output.render(comparing.listing(found), output.Format(form)))

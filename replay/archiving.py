@@ -16,7 +16,14 @@ from pathlib import Path
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, ValidationError, Violation
 from kernel.log import cutting, hashing, row_files
 from kernel.log.base import EventLog
-from kernel.log.recorder import CUT_LAYOUT_VERSION, LAYOUT_VERSION, RowRefused, TableRecorder
+from kernel.log.recorder import (
+    CUT_LAYOUT_VERSION,
+    LAYOUT_VERSION,
+    NAMING_TOPICS,
+    RowRefused,
+    TableRecorder,
+    named_in,
+)
 from kernel.log.segments import Segment
 from kernel.log.stored import StoredLog
 from replay.folding import Progress, chain_at, checked_pages, opened, point
@@ -49,7 +56,7 @@ async def archive_log(
         segment = next((item for item in known if (item.uri, item.last_position) == (str(path), upto)), None)
         if segment is None:
             segment = await _write(found, path, known, upto, progress)
-        steps, told = cutting.cut(recorder, segment, _commands(segment)), on_loop(progress)
+        steps, told = cutting.cut(recorder, segment, _commands(segment), _names(segment)), on_loop(progress)
         await in_thread(lambda stopped: _run(steps, stopped, told, segment))
         return segment
 
@@ -184,6 +191,18 @@ def _commands(segment: Segment) -> Iterator[list[CutCommand]]:
             yield ended
     assert current is not None, "a segment has a row"
     yield [current]
+
+
+def _names(segment: Segment) -> Iterator[list[dict[str, object]]]:
+    """The ids of orders that the events of an archive name."""
+    with row_files.reading(segment.uri) as file:
+        for rows in file.pages():
+            yield [
+                {"field": field, "value": value, "position": row.position, "stream_id": row.stream_id}
+                for row in rows
+                for field in NAMING_TOPICS
+                if (value := named_in(field, row.topic, row.state)) is not None
+            ]
 
 
 def _run(steps: Iterator[int], stopped: Stopped, told: Progress, segment: Segment) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kernel.errors import NotFoundError, ValidationError
@@ -20,6 +21,9 @@ from replay.exporting import export_log
 from replay.folding import Progress, checked_pages, existing_log, opened
 from replay.importing import import_log, in_thread
 from replay.new_files import check_free, new_file
+
+if TYPE_CHECKING:
+    from replay.holding import HeldAgainst
 
 
 async def backup_log(
@@ -55,22 +59,30 @@ async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) ->
         return await _checked(draft, log.exchange_id, progress)
 
 
-async def restore_log(path: str | Path, url: str, *, exchange_id: str, progress: Progress | None = None) -> Head:
+async def restore_log(
+    path: str | Path,
+    url: str,
+    *,
+    exchange_id: str,
+    progress: Progress | None = None,
+    notes: HeldAgainst | None = None,
+) -> Head:
     """Put a log back from a backup, to a place where there is none; the end of the log that is there now.
 
-    A SQLite file goes to `sqlite:///…`, an export anywhere. Raises what `import_log` raises.
+    A SQLite file goes to `sqlite:///…`, an export anywhere. `notes`: signed notes that the backup is held against, which
+    say as well what it lacks. Raises what `import_log` raises.
     """
     path = Path(path)
     if not path.exists():
         raise NotFoundError(f"there is no file {path}")
     if beginning_of(path) != SQLITE_BEGIN:
-        return await import_log(path, url, exchange_id=exchange_id, progress=progress)
+        return await import_log(path, url, exchange_id=exchange_id, progress=progress, notes=notes)
     if not url.startswith("sqlite://"):
         how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
         raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
     with new_file(sqlite_path(url)) as draft:
         await in_thread(lambda stopped: _copy(path, draft))
-        return await _checked(draft, exchange_id, progress)
+        return await _checked(draft, exchange_id, progress, notes)
 
 
 def _copy(path: Path, draft: Path) -> None:
@@ -80,15 +92,22 @@ def _copy(path: Path, draft: Path) -> None:
             shutil.copyfile(f"{path}{suffix}", f"{draft}{suffix}")
 
 
-async def _checked(path: Path, exchange_id: str, progress: Progress | None) -> Head:
-    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files."""
+async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: HeldAgainst | None = None) -> Head:
+    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files,
+    and read where notes are to be compared."""
     from kernel.log.sqlite import SQLiteLog
 
     async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
         assert isinstance(log, SQLiteLog)
-        cut = [(segment.last_position, segment.last_hash) for segment in log.recorder.segments()]
+        segments = log.recorder.segments() if notes is None else []
+        cut = [(segment.last_position, segment.last_hash) for segment in segments]
         after, chain = cut[-1] if cut else (0, hashing.GENESIS)
         head = await log.head()
-        async for _ in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
-            pass
+        if notes is not None:
+            notes.begin(log.exchange_id, log.log_id)
+        async for rows in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
+            if notes is not None:
+                notes.leaves(rows)
+        if notes is not None:
+            notes.finish(head.position)
         return head

@@ -214,7 +214,7 @@ def with_source(target: Target, as_of: str | None, work: Callable[[Source], Awai
     async def looked_back() -> T:
         async with opened(target.log, target.exchange) as log:
             with progress_bar("folding the log") as progress:
-                found = await past_at(log, as_of, progress=progress)
+                found = await past_at(log, as_of, checkpoint_dir=target.checkpoint_dir, progress=progress)
             say(found.title)
             return await work(found)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from kernel import events
@@ -102,6 +103,7 @@ async def diff(
     b: int | str | None = None,
     *,
     exchange_id: str | None = None,
+    checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> StateDiff:
     """What appeared, changed and went from one point to another (without one, to now), which may be the earlier one.
@@ -113,7 +115,8 @@ async def diff(
         first = await position_of(found, a)
         second = await (point(found) if b is None else position_of(found, b))
         low, high = sorted((first, second))
-        state = await state_at(found, low, progress=told_of(progress, before=0, total=high))
+        told = told_of(progress, before=0, total=high)
+        state = await state_at(found, low, checkpoint_dir=checkpoint_dir, progress=told)
         earlier, let_go = tables(state), state.let_go
         streams = await fold_to(found, state, high, progress=told_of(progress, before=low, total=high))
         later = tables(state)

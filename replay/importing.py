@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kernel.errors import ConflictError, IntegrityError, KernelError, ValidationError
 from kernel.log.base import Head, StoredRow
@@ -23,13 +23,25 @@ from kernel.log.row_files import About, RowFile, reading
 from replay.folding import Progress
 from replay.new_files import check_free, new_file
 
+if TYPE_CHECKING:
+    from replay.holding import HeldAgainst
+
 T = TypeVar("T")
 Stopped = Callable[[], bool]
 """Whether blocking work should end."""
 
 
-async def import_log(path: str | Path, url: str, *, exchange_id: str, progress: Progress | None = None) -> Head:
+async def import_log(
+    path: str | Path,
+    url: str,
+    *,
+    exchange_id: str,
+    progress: Progress | None = None,
+    notes: HeldAgainst | None = None,
+) -> Head:
     """Read an export into an empty log at a URL; the end of the log that is there now. `-` is the standard input.
+
+    `notes`: signed notes that it is held against before it is in its place.
 
     Raises `AlreadyExistsError` (a SQLite file is there), `ConflictError` (the log is not empty, or the file is of another
     exchange id), `IntegrityError` (the file is damaged, cut off or was changed: with the line), `NotFoundError`,
@@ -42,6 +54,8 @@ async def import_log(path: str | Path, url: str, *, exchange_id: str, progress: 
         with reading(str(path)) as file:
             identity = _identity(file.about, str(path), exchange_id)
             pages = _watched(file, told, stopped)
+            if notes is not None:
+                pages = _held(pages, notes, identity)
             return place(lambda recorder: put_back(recorder, identity, pages))
 
     return await in_thread(work)
@@ -64,6 +78,17 @@ def _watched(file: RowFile, told: Progress, stopped: Stopped) -> Iterator[list[S
             raise KernelError("stopped before it was done: nothing was written")
         yield rows
         told(rows[-1].position, file.about.last_position)
+
+
+def _held(pages: Iterator[list[StoredRow]], notes: HeldAgainst, identity: Identity) -> Iterator[list[StoredRow]]:
+    """The pages, which the notes see on their way; what they say against them comes before the commit."""
+    notes.begin(identity.exchange_id, identity.log_id)
+    head = 0
+    for rows in pages:
+        yield rows
+        notes.leaves(rows)
+        head = rows[-1].position
+    notes.finish(head)
 
 
 Work = Callable[[LogRecorder], Head]

@@ -1,7 +1,7 @@
 """A file that appears whole or not at all: filled beside its place, synced, then put there in one step.
 
-Used by exports, imports and backups. Promises that after an error nothing is left of it; after SIGKILL a hidden directory
-beside it may be, and never a half-written file under the name asked for.
+Used by exports, imports and backups, and by what writes notes and proofs. Promises that after an error nothing is left of
+it; after SIGKILL a hidden directory beside it may be, and never a half-written file under the name asked for.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ def check_free(path: Path, *, replace: bool = False) -> None:
         raise NotFoundError(f"there is no directory {path.parent}")
     if path.is_dir() or (path.exists() and not replace):
         raise _taken(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A small file with a text, on the disk when this returns; killed in between, what was there is there still."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8", newline="")
+    sync(draft)
+    draft.replace(path)
+    sync(path.parent)
 
 
 def _put(draft: Path, path: Path, *, replace: bool) -> None:

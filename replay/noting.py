@@ -28,7 +28,7 @@ from kernel.log.base import EventLog, Head, StoredRow
 from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
 from kernel.settings import ns
-from replay.durable import write_whole
+from replay.new_files import write_whole
 from replay.notes import Note, newest_file, note_name, read_note
 from replay.signed_notes import Checkpoint, SignerKey, origin_of, sign
 

@@ -7,6 +7,7 @@ point counts ages from that instant, and knows nothing of what was recorded afte
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from kernel.clock import Clock, SystemClock
@@ -59,24 +60,36 @@ async def as_of(
     position: int | None = None,
     time_ns: int | None = None,
     exchange_id: str | None = None,
+    checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> State:
     """The state as of a position, or as of an instant (Unix nanoseconds: all that was recorded by then); without both, now.
 
-    `log` is an open log or a URL, which needs `exchange_id` where it has several logs. Raises `ValidationError` for a
+    `log` is an open log or a URL, which needs `exchange_id` where it has several logs. `checkpoint_dir`: where checkpoints
+    are, if not at their usual place. Raises `ValidationError` for a
     position past the head, `NotFoundError` where there is no log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found:
-        return await state_at(found, await point(found, position=position, time_ns=time_ns), progress=progress)
+        at = await point(found, position=position, time_ns=time_ns)
+        return await state_at(found, at, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
-async def state_at(log: EventLog, position: int, *, progress: Progress | None = None) -> State:
+async def state_at(
+    log: EventLog, position: int, *, checkpoint_dir: str | Path | None = None, progress: Progress | None = None
+) -> State:
     """The state at a position: the one place where a fold to somewhere in a log begins, with a checkpoint where one is."""
-    state = await restored_state(log, checkpoint_files(log), upto=position)
+    state = await restored_state(log, checkpoint_files(log, checkpoint_dir), upto=position)
     return await fold(log, state, upto=position, progress=progress)
 
 
-async def past_at(log: EventLog, text: str, *, clock: Clock | None = None, progress: Progress | None = None) -> Past:
+async def past_at(
+    log: EventLog,
+    text: str,
+    *,
+    clock: Clock | None = None,
+    checkpoint_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Past:
     """A log as it was at a position or an instant, as a person writes it.
 
     Raises `ValidationError` for what is neither, for a position past the head, and for an instant that is yet to come.
@@ -87,4 +100,5 @@ async def past_at(log: EventLog, text: str, *, clock: Clock | None = None, progr
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
     if asked_ns > latest_ns:
         raise ValidationError("instant", [Violation("instant", "latest", f"{utc(latest_ns)}, now", text)])
-    return Past(log, await state_at(log, position, progress=progress), recorded_at_ns, asked_ns)
+    state = await state_at(log, position, checkpoint_dir=checkpoint_dir, progress=progress)
+    return Past(log, state, recorded_at_ns, asked_ns)

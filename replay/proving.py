@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import ValidationError
-from replay.durable import write_whole
+from replay.new_files import write_whole
 from replay.note_keys import verifier_keys
 from replay.progress import progress_bar
 from replay.proofs import prove, prove_consistency

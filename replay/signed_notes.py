@@ -300,7 +300,12 @@ def _hash(text: str) -> bytes:
 
 def origin_of(log: EventLog) -> str:
     """What a log's notes call it: no other log has the same."""
-    return f"{key_name(log.exchange_id)}/{log.log_id}"
+    return origin_of_log(log.exchange_id, log.log_id)
+
+
+def origin_of_log(exchange_id: str, log_id: str) -> str:
+    """The same, of a log that is not there yet."""
+    return f"{key_name(exchange_id)}/{log_id}"
 
 
 def key_name(exchange_id: str) -> str:

@@ -18,6 +18,8 @@ from replay.notes import Note, note_files, read_note, size_named
 from replay.problems import ProblemKind, Problems
 from replay.signed_notes import VerifierKey, origin_of
 
+NO_KEY = "a note says nothing without the key that signed it: give the verifier key (--key)"
+
 
 @dataclass(frozen=True, slots=True)
 class NotesGiven:
@@ -40,13 +42,21 @@ def notes_given(
     """
     trusted, origin = tuple(keys), origin_of(log)
     if not trusted:
-        raise ValidationError("a note says nothing without the key that signed it: give the verifier key (--key)")
+        raise ValidationError(NO_KEY)
     begin = note_to_start_at(Path(start), trusted, origin) if start is not None else None
     files = note_files(notes if notes is not None else Path(start or ".").parent)
     if begin is not None:
         later = [file for file in files if (size_named(file) or begin.size) >= begin.size]
         files = [begin.path, *(file for file in later if file.resolve() != begin.path.resolve())]
     return NotesGiven(tuple(files), trusted, origin, begin)
+
+
+def notes_for(origin: str, notes: str | Path, keys: Iterable[VerifierKey]) -> NotesGiven:
+    """The notes at a path, for a log that is called so. Raises what `notes_given` raises."""
+    trusted = tuple(keys)
+    if not trusted:
+        raise ValidationError(NO_KEY)
+    return NotesGiven(tuple(note_files(notes)), trusted, origin)
 
 
 def note_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> Note:

@@ -4,6 +4,7 @@ Called by library users, by `orderctl verify` and by the demonstration. It reads
 beside a running kernel, up to the head as it is when it begins. It goes on after a problem wherever it can, and tells each
 with its position. Memory is bounded but for the state that is folded.
 
+Where the beginning is archived it is read from the files, and `verify_archived` holds what the log keeps of it to them.
 `verify_rows` holds the rows to their hashes, `verify_events` and `verify_intents` what they tell to what was before it,
 `verify_accounts` the books, `verify_notes` the log to the signed notes of it.
 """
@@ -19,6 +20,7 @@ from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
 from replay.folding import Progress, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
+from replay.verify_archived import ArchivedStreams, check_kept
 from replay.verify_rows import RowChecks, Unsure
 
 if TYPE_CHECKING:
@@ -69,10 +71,17 @@ class Verification:
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
         self._events = event_checks(self._problems, log, whole=begin is None) if content else None
+        self._archived = ArchivedStreams()
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
         """Go through all of it."""
+        try:
+            return await self._all()
+        finally:
+            self._archived.close()
+
+    async def _all(self) -> VerifyReport:
         head = await self._log.head()
         try:
             await self._go_through(head)
@@ -108,6 +117,8 @@ class Verification:
         assert self._notes is not None, "a note to begin at is one of the notes"
         async for rows in self._log.read(0, begin.size):
             self._notes.leaves(rows)
+            if self._events is not None:
+                await self._look_into_archive(rows)
             self._last = rows[-1]
             self._tell(rows[-1].position, begin.size)
 
@@ -119,10 +130,18 @@ class Verification:
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
             text = f"its command id was used at {first} already: a command is recorded once"
             self._problems.add(ProblemKind.REPEATED, position, text)
+        await self._look_into_archive(rows)
+
+    async def _look_into_archive(self, rows: list[StoredRow]) -> None:
+        archived = await self._log.archived(rows[0].position - 1, rows[-1].position)
+        check_kept(self._problems, rows, archived)
+        self._archived.learn(rows, upto=archived.last_position)
 
     async def _check_before(self, unsure: Unsure) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
         before = unsure.version - 1
+        if self._archived.version(unsure.stream_id) == before:
+            return
         known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
         if known and known[0].position < unsure.position:
             return
@@ -156,13 +175,22 @@ class Verification:
 
     async def _check_streams(self) -> None:
         """The table of streams against the events: writers go by it."""
-        after = ""
-        while found := await self._log.stream_heads(after):
-            for stream in found:
-                if stream.version == stream.listed_version:
-                    continue
-                await self._add_stream(stream)
+        after, found = "", await self._log.stream_heads("")
+        while True:
+            await self._learn_more()
+            for stream in self._archived.joined(found, after=after):
+                if stream.version != stream.listed_version:
+                    await self._add_stream(stream)
+            if not found:
+                return
             after = found[-1].stream_id
+            found = await self._log.stream_heads(after)
+
+    async def _learn_more(self) -> None:
+        """What was archived since its rows were read is not in the tables any more."""
+        upto = (await self._log.archived(0, 0)).last_position
+        async for rows in self._log.read(self._archived.position, upto):
+            self._archived.learn(rows, upto=upto)
 
     async def _add_stream(self, stream: StreamHead) -> None:
         """The table of streams says something else: at the first event that it does not know of, where there is one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -106,6 +106,18 @@ class StreamHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Archived:
+    """What a log keeps, for its writers, of positions that are archived."""
+
+    last_position: int = 0
+    """The last position that is archived; 0 where none is."""
+    commands: dict[int, bytes] = field(default_factory=dict)
+    """Ids of the commands that begin at positions that were asked for, and are archived."""
+    names: list[tuple[int, str, str, str]] = field(default_factory=list)
+    """Ids of orders: position, field, value, and the stream that is found by them."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Bounds of a log. Times in seconds, sizes in what their name says."""
 
@@ -179,6 +191,10 @@ class EventLog(ABC):
     @abstractmethod
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
+
+    async def archived(self, after: int, upto: int) -> Archived:
+        """What is kept of archived positions after one, up to another. Nothing, for a log that is whole."""
+        return Archived()
 
     @abstractmethod
     async def head(self) -> Head:

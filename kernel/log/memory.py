@@ -7,7 +7,6 @@ virtual clock can drive it. Log objects over one `MemoryRecorder` are like proce
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -24,12 +23,12 @@ from kernel.log.feed import Feed, call_on
 from kernel.log.recorder import (
     EMPTY_HEAD,
     LAYOUT_VERSION,
-    NAMING_TOPICS,
     Identity,
     LogRecorder,
     Query,
     Sources,
     check_empty,
+    named_in,
 )
 from kernel.log.records import Command, Row, prepare, this_process
 from kernel.log.segments import Archives
@@ -127,10 +126,10 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """See `LogRecorder.stream_with`."""
-        told = f'"{field}":'.encode() + canonical_json(value)
+        told = canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
-                if row[3] in NAMING_TOPICS[field] and told in row[9] and json.loads(row[9]).get(field) == value:
+                if told in row[9] and named_in(field, row[3], row[9]) == value:
                     return row[1]
         return None
 

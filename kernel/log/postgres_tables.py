@@ -11,7 +11,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from kernel.log.postgres_cutting import KNOWN_CUT, LAYOUT_2, cut_statements
+from kernel.log.postgres_cutting import KNOWN_CUT, LAYOUT_2, NAMED, NAMING, cut_statements
 from kernel.log.recorder import NAMING_TOPICS, CutStatements, Query
 from kernel.log.records import COLUMNS
 
@@ -47,15 +47,6 @@ EXCHANGES = """
 """
 """Exchange ids by the schemas of their logs."""
 
-NAMED: Final[dict[str, str]] = {
-    field: r"""substring(state from '"FIELD":"((?:[^"\\]|\\.)*)"')""".replace("FIELD", field) for field in NAMING_TOPICS
-}
-"""What an event names, as it is written: no JSON is parsed, as what somebody else wrote may be none."""
-NAMING: Final[dict[str, str]] = {
-    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ")" for field, topics in NAMING_TOPICS.items()
-}
-"""Which rows may name something; the index and the question must say so alike."""
-
 CREATE: Final[tuple[str, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {schema}.log (
@@ -74,10 +65,6 @@ CREATE: Final[tuple[str, ...]] = (
     )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON {schema}.log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON {schema}.log (command_id) WHERE command_index = 0",
-    *(
-        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON {{schema}}.log (({NAMED[field]})) WHERE {NAMING[field]}"
-        for field in NAMING_TOPICS
-    ),
     """CREATE TABLE IF NOT EXISTS {schema}.log_head (
         id int PRIMARY KEY CHECK (id = 1),
         position bigint NOT NULL,

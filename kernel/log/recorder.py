@@ -8,6 +8,7 @@ they know no event loop.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.errors import ConflictError, IntegrityError
 from kernel.events import canonical_json
 from kernel.log import hashing
-from kernel.log.base import Appended, Head, StoredRow, StreamHead
+from kernel.log.base import Appended, Archived, Head, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
 from kernel.log.segments import Archives, Segment
@@ -53,6 +54,18 @@ NAMING_TOPICS = {
     ),
 }
 """Which events are looked through for an id: those that can be the first to name it."""
+
+
+def named_in(field: str, topic: str, state: bytes) -> str | None:
+    """The id that an event names in a field of `NAMING_TOPICS`; None where it names none."""
+    if topic not in NAMING_TOPICS[field] or field.encode() not in state:
+        return None
+    try:
+        found = json.loads(state)
+    except ValueError:  # what a user of the event-sourcing library wrote may be anything
+        return None
+    value = found.get(field) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and value else None
 
 
 class RowRefused(Exception):
@@ -171,6 +184,10 @@ class LogRecorder(ApplicationRecorder):
         """The intent's stream that names a venue order, or that something was sent for under a client order id: `field` is
         `exchange_order_id` or `client_order_id`. Of several the newest, up to a position; None without one."""
 
+    def stream_with_all(self, field: str, value: str, *, upto: int) -> str | None:
+        """`stream_with`, where what names the id may be archived."""
+        return self.stream_with(field, value, upto=upto)
+
     @abstractmethod
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
         """The next streams after a name, in order, each as it was in one instant."""
@@ -178,6 +195,14 @@ class LogRecorder(ApplicationRecorder):
     @abstractmethod
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """Positions after one, up to another, where a command begins whose id began a command before, and where it did."""
+
+    def repeated_all(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """`repeated_commands`, where the command before may be archived."""
+        return self.repeated_commands(after, upto)
+
+    def archived(self, after: int, upto: int) -> Archived:
+        """See `EventLog.archived`."""
+        return Archived()
 
     @abstractmethod
     def close(self) -> None:
@@ -222,8 +247,8 @@ class LogRecorder(ApplicationRecorder):
         after = query.after_version
         if after is None or (rows and rows[-1].version == after + len(rows)):
             return rows
-        if not rows and not self.has_stream(stream_id, after):
-            return rows
+        if not rows and query.upto_version is None and not self.has_stream(stream_id, after):
+            return rows  # who asks up to a version knows that there is one, whatever the table of streams says
         archived = self.archives.stream(self.segments(), stream_id, after=after, upto=query.upto_version)
         by_version = {row.version: row for row in (*archived, *rows)}
         return [by_version[version] for version in sorted(by_version)][: query.limit]
@@ -329,6 +354,11 @@ class CutStatements:
     stream_version: Any
     add_command: Any
     """A command id that may be there already, with its first and last position."""
+    add_name: Any
+    """An id that an event names: `field`, `value`, `stream_id`, `position`. Only where the event before it that names it is
+    of another stream, or there is none."""
+    named: Any
+    """The stream of the newest such event up to a position."""
     add_segment: Any
     guard: tuple[Any, ...]
     """From the first cut on, ids and stream versions of new rows are checked against what was cut."""
@@ -336,7 +366,15 @@ class CutStatements:
     """From a position to another."""
     put_row: Any
     """A row that may be there already."""
+    repeated: Any
+    """Positions of a part of the log where a command begins whose id is archived, and where that began."""
+    commands: Any
+    """The commands of a part, as they were added."""
+    names: Any
+    """The names of a part: position, field, value, stream."""
     remove_commands: Any
+    """Those between two positions."""
+    remove_names: Any
     """Those between two positions."""
     remove_segment: Any
     unguard: Any
@@ -372,13 +410,41 @@ class TableRecorder(LogRecorder):
 
     def segments(self) -> list[Segment]:
         """See `LogRecorder.segments`."""
+        return [Segment(*row) for row in self.ask(self.cut.segments)] if self.can_be_cut() else []
+
+    def can_be_cut(self) -> bool:
+        """Whether the tables are there that say what was cut off."""
         self._can_be_cut = self._can_be_cut or self.layout() >= CUT_LAYOUT_VERSION
-        return [Segment(*row) for row in self.ask(self.cut.segments)] if self._can_be_cut else []
+        return self._can_be_cut
+
+    def stream_with_all(self, field: str, value: str, *, upto: int) -> str | None:
+        """See `LogRecorder.stream_with_all`. What is archived is older than what is not."""
+        found = self.stream_with(field, value, upto=upto)
+        if found is not None or not self.can_be_cut():
+            return found
+        archived = self.ask(self.cut.named, (field, value, upto))
+        return str(archived[0][0]) if archived else None
 
     def has_stream(self, stream_id: str, after_version: int) -> bool:
         """See `LogRecorder.has_stream`."""
         found = self.ask(self.cut.stream_version, (stream_id,))
         return bool(found) and found[0][0] > after_version and bool(self.segments())
+
+    def repeated_all(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_all`."""
+        found = dict(self.ask(self.cut.repeated, (after, upto))) if self.can_be_cut() else {}
+        return sorted({**found, **dict(self.repeated_commands(after, upto))}.items())
+
+    def archived(self, after: int, upto: int) -> Archived:
+        """See `EventLog.archived`. What was read while something was cut off or put back is read again."""
+        while segments := self.segments():
+            last = segments[-1].last_position
+            where = (after, min(upto, last))
+            commands = {first: command_id for command_id, first, _ in self.ask(self.cut.commands, where)}
+            names = [(at, name, value, stream) for at, name, value, stream in self.ask(self.cut.names, where)]
+            if self.segments() == segments:
+                return Archived(last, commands, names)
+        return Archived()
 
     @abstractmethod
     def tables(self) -> set[str]:

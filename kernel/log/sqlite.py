@@ -44,7 +44,7 @@ from kernel.log.recorder import (
 )
 from kernel.log.records import COLUMNS, Command, this_process
 from kernel.log.segments import Archives
-from kernel.log.sqlite_cutting import CUT, LAYOUT_2, SELECT_CUT_COMMAND
+from kernel.log.sqlite_cutting import CUT, LAYOUT_2, NAMED, SELECT_CUT_COMMAND
 from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
@@ -54,11 +54,6 @@ BACKUP_PAGES = 4_096
 """How much of a file is copied before it is asked whether to go on."""
 SYNCHRONOUS_FULL = 2
 
-NAMED = {
-    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
-    for field, topics in NAMING_TOPICS.items()
-}
-"""Which rows may name an id; the index and the question must say so alike."""
 CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS log (
         position INTEGER PRIMARY KEY,
@@ -76,10 +71,6 @@ CREATE_TABLES = (
     ) STRICT""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON log (command_id) WHERE command_index = 0",
-    *(
-        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON log (json_extract(state, '$.{field}')) WHERE {NAMED[field]}"
-        for field in NAMING_TOPICS
-    ),
     """CREATE TABLE IF NOT EXISTS log_head (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         position INTEGER NOT NULL,

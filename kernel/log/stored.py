@@ -17,7 +17,7 @@ from typing import TypeVar
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
-from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
+from kernel.log.base import Archived, EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.feed import Feed, Subscription
 from kernel.log.recorder import Identity, LogRecorder, Query
@@ -90,7 +90,7 @@ class StoredLog(EventLog):
         self._ensure_open()
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
-                found = await self._call(partial(self._recorder.stream_with, field, value, upto=upto))
+                found = await self._call(partial(self._recorder.stream_with_all, field, value, upto=upto))
                 if found is not None:
                     return found.removeprefix(INTENT_STREAM_PREFIX)
         return None
@@ -110,7 +110,12 @@ class StoredLog(EventLog):
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """See `EventLog.repeated_commands`."""
         self._ensure_open()
-        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
+        return await self._call(lambda: self._recorder.repeated_all(after, upto))
+
+    async def archived(self, after: int, upto: int) -> Archived:
+        """See `EventLog.archived`."""
+        self._ensure_open()
+        return await self._call(lambda: self._recorder.archived(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from replay.command_line import Target, option, say, target_options
+
+if TYPE_CHECKING:
+    from kernel.log.base import Head
+    from replay.holding import HeldAgainst
+
+T = TypeVar("T")
+
+
+def notes_options(function: Callable[..., T]) -> Callable[..., T]:
+    """`--notes` and `--key`, for a log that is put somewhere."""
+    key = option("--key", "keys", multiple=True, metavar="KEY",
+                 help="A verifier key, or a file of them: notes count that they have signed. May be repeated.")  # fmt: skip
+    notes = option("--notes", envvar="ORDERCTL_NOTES", metavar="PATH",
+                   help="Signed notes of the log: another log is refused, and what it lacks is said.")  # fmt: skip
+    return notes(key(function))
+
+
+def held_against(notes: str | None, keys: tuple[str, ...]) -> HeldAgainst | None:
+    """What a log is held against before it is put somewhere, if anything."""
+    if notes is None:
+        return None
+    from replay.holding import HeldAgainst
+    from replay.note_keys import verifier_keys
+
+    return HeldAgainst(notes, verifier_keys(keys))
+
+
+def say_end(exchange_id: str, head: Head, held: HeldAgainst | None) -> None:
+    """Where a log that was put somewhere ends, and what it lacks by its notes."""
+    say(f"{exchange_id} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+    if held is not None:
+        say(f"warning: {held.lacks}" if held.lacks is not None else "it agrees with all notes, to the newest")
 
 
 @click.command("export")
@@ -46,7 +80,8 @@ def export_verb(target: Target, file: str, form: str, what: str, upto: str | Non
 @click.command("import")
 @click.argument("file")
 @target_options
-def import_verb(target: Target, file: str) -> None:
+@notes_options
+def import_verb(target: Target, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
     """Read an export (jsonl) into an empty place; - is the standard input.
 
     The bytes and the hash at every position are those of the log that was exported, on SQLite and PostgreSQL alike. All
@@ -61,9 +96,11 @@ def import_verb(target: Target, file: str) -> None:
     from replay.importing import import_log
     from replay.progress import progress_bar
 
+    held = held_against(notes, keys)
     with progress_bar("import") as progress:
-        head = asyncio.run(import_log(file, target.log, exchange_id=target.exchange, progress=progress))
-    say(f"{target.exchange} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+        work = import_log(file, target.log, exchange_id=target.exchange, progress=progress, notes=held)
+        head = asyncio.run(work)
+    say_end(target.exchange, head, held)
 
 
 @click.command("backup")
@@ -90,22 +127,26 @@ def backup_verb(target: Target, file: str) -> None:
 @click.command("restore")
 @click.argument("file")
 @target_options
-def restore_verb(target: Target, file: str) -> None:
+@notes_options
+def restore_verb(target: Target, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
     """Put a log back from a backup, to a place where there is none.
 
     Every hash is checked first; a log that is there is never replaced. What was recorded after the backup is not in it,
-    and the venue still has those orders: restore only what is lost, and lead no second copy of it.
+    and the venue still has those orders: restore only what is lost, and lead no second copy of it. With --notes
+    another log than was signed is refused, and it is said what the backup lacks.
 
     \b
     Example:
-      orderctl restore paper-2026-01-31.db --log sqlite:///kernel.db
+      orderctl restore paper-2026-01-31.db --log sqlite:///kernel.db --notes notes --key trusted.keys
     """
     from replay.backups import restore_log
     from replay.progress import progress_bar
 
+    held = held_against(notes, keys)
     with progress_bar("restore") as progress:
-        head = asyncio.run(restore_log(file, target.log, exchange_id=target.exchange, progress=progress))
-    say(f"{target.exchange} up to position {head.position}, chain hash {head.chain_hash.hex()}")
+        work = restore_log(file, target.log, exchange_id=target.exchange, progress=progress, notes=held)
+        head = asyncio.run(work)
+    say_end(target.exchange, head, held)
 
 
 @click.command("archive")
@@ -151,8 +192,8 @@ def archive_verb(target: Target, file: str, upto: str | None, restore: bool) -> 
 def log_verb(target: Target, action: str) -> None:
     """Bring a log's tables to the newest layout (migrate).
 
-    In one transaction; no row is touched, and it may be done again. Older programs refuse the log from then on. This
-    program reads and writes older layouts too, but archives nothing of them.
+    In one transaction, for which writers wait; no row is touched, and it may be done again. Older programs refuse the log
+    from then on. This program reads and writes older layouts too, but archives nothing of them.
 
     \b
     Example:

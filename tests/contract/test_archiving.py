@@ -34,7 +34,7 @@ from tests.contract.backends import PostgresBackend, SQLiteBackend
 
 Database = SQLiteBackend | PostgresBackend
 SMALL_PAGES = LogSettings(page_rows=3)
-TABLES = ("log", "log_head", "log_stream", "log_segment", "log_cut_command")
+TABLES = ("log", "log_head", "log_stream", "log_segment", "log_cut_command", "log_cut_name")
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
@@ -352,17 +352,22 @@ def test_the_commands_of_an_archive_are_whole(tmp_path: Path, monkeypatch: pytes
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts
+INDEXES = ("log_by_client_order_id", "log_by_exchange_order_id")
 SQLITE_LAYOUT_1 = (
+    *(f"DROP INDEX {name}" for name in INDEXES),
     "DROP TABLE log_segment",
     "DROP TABLE log_cut_command",
+    "DROP TABLE log_cut_name",
     "DROP TRIGGER log_no_delete",
     """CREATE TRIGGER log_no_delete BEFORE DELETE ON log
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
     "UPDATE log_head SET layout_version = 1",
 )
 POSTGRES_LAYOUT_1 = (
+    *(f"DROP INDEX {{schema}}.{name}" for name in INDEXES),
     "DROP TABLE {schema}.log_segment",
     "DROP TABLE {schema}.log_cut_command",
+    "DROP TABLE {schema}.log_cut_name",
     "DROP TRIGGER log_no_delete ON {schema}.log",
     """CREATE OR REPLACE TRIGGER log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.log
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",

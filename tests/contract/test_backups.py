@@ -11,9 +11,12 @@ import pytest
 
 from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import EventLog, StoredRow, open_log
-from replay import backup_log, restore_log
+from replay import archive_log, backup_log, restore_log
+from replay.holding import HeldAgainst
+from replay.notes import note_name
 from tests.commands import an_append
 from tests.contract.backends import PostgresBackend, SQLiteBackend
+from tests.notes import KEY, NEW_KEY, grow, rewrite
 
 Database = SQLiteBackend | PostgresBackend
 
@@ -144,3 +147,64 @@ async def test_a_backup_that_is_cancelled_leaves_nothing(database: Database, tmp
         with pytest.raises(asyncio.CancelledError):
             await making
     assert not any(name.startswith((".b", "b")) for name in names_in(tmp_path))
+
+
+# ------------------------------------------------------------------------------------------------------------------- notes
+async def noted(database: Database, tmp_path: Path) -> tuple[int, int]:
+    """A log of which a backup was made, that went on, and has notes of both moments; the position at each."""
+    async with await a_log(database) as log:
+        await grow(log, 1, into=tmp_path / "notes")
+        head = await backup_log(log, tmp_path / "backup")
+        await grow(log, 3, into=tmp_path / "notes")
+        return head.position, (await log.head()).position
+
+
+async def test_a_backup_older_than_the_newest_note_is_told(database: Database, tmp_path: Path) -> None:
+    """It is put back, as it is the log that was signed, and what it lacks is said; one that lacks nothing says so."""
+    backup, end = await noted(database, tmp_path)
+    held = HeldAgainst(tmp_path / "notes", [KEY.verifier])
+    url = f"sqlite:///{tmp_path}/back.db"
+    head = await restore_log(tmp_path / "backup", url, exchange_id=database.exchange_id, notes=held)
+    assert head.position == backup
+    assert held.lacks is not None
+    assert (held.lacks.position, held.lacks.last_position) == (backup + 1, end)
+    (tmp_path / "notes" / note_name(end)).unlink()
+    again = HeldAgainst(tmp_path / "notes", [KEY.verifier])
+    url = f"sqlite:///{tmp_path}/again.db"
+    await restore_log(tmp_path / "backup", url, exchange_id=database.exchange_id, notes=again)
+    assert again.lacks is None
+
+
+async def test_a_backup_of_another_log_than_was_signed_is_refused(database: Database, tmp_path: Path) -> None:
+    """One that was rewritten as a whole, or whose notes nobody trusted has signed, is not put back."""
+    async with await a_log(database) as log:
+        await grow(log, 1, into=tmp_path / "notes")
+        await rewrite(database, log, 4)
+    async with database.open() as log:
+        await backup_log(log, tmp_path / "backup")
+    for key, message in ((KEY, "something was rewritten"), (NEW_KEY, "agree with the notes")):
+        held = HeldAgainst(tmp_path / "notes", [key.verifier])
+        with pytest.raises(IntegrityError, match=message):
+            await restore_log(
+                tmp_path / "backup", f"sqlite:///{tmp_path}/back.db", exchange_id=database.exchange_id, notes=held
+            )
+    with pytest.raises(ValidationError, match="--key"):
+        await restore_log(
+            tmp_path / "backup",
+            f"sqlite:///{tmp_path}/back.db",
+            exchange_id=database.exchange_id,
+            notes=HeldAgainst(tmp_path / "notes", []),
+        )
+    assert not (tmp_path / "back.db").exists()
+
+
+async def test_a_backup_of_a_cut_log_is_held_against_notes_from_its_beginning(tmp_path: Path) -> None:
+    """The archived rows count too."""
+    database = SQLiteBackend("x", tmp_path / "log.db")
+    async with await a_log(database) as log:
+        await grow(log, 1, into=tmp_path / "notes")
+        await archive_log(log, tmp_path / "1.gz", upto=5)
+        await backup_log(log, tmp_path / "backup")
+    held = HeldAgainst(tmp_path / "notes", [KEY.verifier])
+    await restore_log(tmp_path / "backup", f"sqlite:///{tmp_path}/back.db", exchange_id="x", notes=held)
+    assert held.lacks is None

@@ -14,7 +14,7 @@ from kernel.errors import IntegrityError
 from kernel.log import EventLog
 from projections import State
 from projections.checkpoint import CheckpointFiles
-from replay import open_kernel
+from replay import as_of, diff, open_kernel
 from replay.checkpoints import checkpoint_files, restored_state
 from replay.folding import fold
 from tests.commands import an_append
@@ -126,3 +126,22 @@ async def test_where_checkpoints_are(database: Database, tmp_path: Path, monkeyp
     beside = tmp_path / "log.db.checkpoints"
     assert found.directory == (beside if isinstance(database, SQLiteBackend) else tmp_path / "cache/exchange-kernel")
     assert given.directory == tmp_path / "here"
+
+
+async def test_the_past_begins_with_a_checkpoint_from_where_one_says(database: Database, tmp_path: Path) -> None:
+    """`as_of` and `diff` find those of another directory, and fold only what is after them."""
+    directory = tmp_path / "elsewhere"
+    await grown(database, directory)
+    async with database.open() as log:
+        head = (await log.append(an_append("a"))).last_position
+        whole = await as_of(log)
+        folded: list[int] = []
+
+        def told(done: int, total: int) -> None:
+            folded.append(total)
+
+        found = await as_of(log, checkpoint_dir=directory, progress=told)
+        assert (found.digest(), folded) == (whole.digest(), [1])
+        database.update(2, "meta", b"{}")
+        assert (await diff(log, head - 1, head, checkpoint_dir=directory)).b == head
+        assert (await as_of(log, position=0)).position == 0
