@@ -377,7 +377,13 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if stopped():
                 raise LogUnavailableError(f"the copy was stopped with {remaining} of {total} pages to go")
 
-        with self._reading() as connection, closing(sqlite3.connect(path)) as copy:
+        # A connection of its own: one of the pool would be closed under it when the log is.
+        own = self.datastore.pool._create_connection()._sqlite_conn
+        with (
+            _translated(self.datastore.pool.db_name),
+            closing(own) as connection,
+            closing(sqlite3.connect(path)) as copy,
+        ):
             connection.execute("BEGIN")  # one snapshot: else each commit of somebody else would begin the copy anew
             try:
                 connection.execute(SELECT_HEAD).fetchone()

@@ -44,7 +44,7 @@ spec:
     - {name: low, symbol_id: BTCUSDT, side: BUY, order_type: LIMIT, quantity: "0.002", price: "50000.00"}
     - {name: high, symbol_id: BTCUSDT, side: SELL, order_type: LIMIT, quantity: "0.002", price: "70000.00"}
 """
-ELSEWHERE = {"demo"}
+ELSEWHERE = {"demo", "what-if"}
 """Verbs with a whole test of their own, which no session begins with."""
 
 
@@ -142,6 +142,7 @@ def test_a_session_at_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         desk.does("diff", code=0)
         desk.does("verify --notes notes --key trusted.keys")
         desk.does("prove 17 --notes notes --key trusted.keys -o event-17.json")
+        look_back(desk)
     finally:
         exchange.close()
 
@@ -149,6 +150,22 @@ def test_a_session_at_the_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     if REWRITE:
         TOUR.write_text("\n".join(desk.pages))
     assert "\n".join(desk.pages) == TOUR.read_text()
+
+
+def look_back(desk: Tour) -> None:
+    """What can be done with a log when the day is over; most of it says how long it took, and is tested elsewhere."""
+    desk.does("history taker", lines_max=0)
+    desk.does("rebuild", lines_max=0)
+    desk.does("tables sync", lines_max=0)
+    desk.does("rebuild --tables", lines_max=0)
+    desk.does("statement", lines_max=0)
+    desk.does("decisions", lines_max=0)
+    desk.does("export kernel.jsonl.gz", lines_max=0)
+    desk.does("import kernel.jsonl.gz --log sqlite:///other.db", lines_max=0)
+    desk.does("backup kernel.backup", lines_max=0)
+    desk.does("restore kernel.backup --log sqlite:///back.db", lines_max=0)
+    desk.does("log migrate", lines_max=0)
+    desk.does("archive --upto 1 beginning.jsonl.gz", lines_max=0)
 
 
 def walk(desk: Tour, ladder: Path) -> None:
