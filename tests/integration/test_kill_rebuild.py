@@ -14,9 +14,9 @@ from replay.syncing import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
 from tests.integration.world import Process
 
-EVENTS = 300
+EVENTS = 8_000
 KILLS = 4
-MOMENT_S_MAX = 1.0
+MOMENT_S_MAX = 0.3
 
 
 def rows_of(store: TableStore) -> dict[str, list[Row]]:

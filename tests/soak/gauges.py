@@ -17,6 +17,8 @@ from kernel import EventSourcedKernel
 from kernel.venues import PaperVenue
 from kernel.venues.paper_client import WireLink
 
+FAR_AHEAD = 1_000
+"""Events: nothing that is under way waits for so many."""
 EMPTY_AT_REST = (
     "queue_pending", "queue_again", "pacing_keys", "looked_attempts", "doubted", "forced", "calls_out", "intent_waiters",
     "fold_waiters", "wire_waiting", "wire_reports", "writer_queue", "feed_batches",
@@ -105,7 +107,8 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         "forced": len(engine._forced),
         "calls_out": len(sender.calls),
         "intent_waiters": sum(map(len, kernel._waiters._waiting.values())) + len(kernel._waiters._all),
-        "fold_waiters": len(state._waiters),
+        # Who writes checkpoints waits for a position far ahead.
+        "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters),
         "subscriptions": len(kernel._subscriptions._tasks),
         "kernel_tasks": len(kernel._tasks),
         "writer_queue": len(log._writer._queue),
