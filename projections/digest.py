@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+
+from kernel.lifecycle.trades import Trades
 
 
 def canonical(value: object, *, named: bool = True) -> str:
@@ -31,7 +33,7 @@ def writer(kind: Any) -> Writer:
         return mapping_text
     if issubclass(kind, set | frozenset):
         return set_text
-    if issubclass(kind, list | tuple):
+    if issubclass(kind, list | tuple | Trades):
         return sequence_text
     if hasattr(kind, "__dataclass_fields__"):
         return dataclass_writer(kind)
@@ -86,7 +88,7 @@ def texts(values: Iterable[object], named: bool) -> list[str]:
     return [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in values]
 
 
-def sequence_text(value: Sequence[object], named: bool) -> str:
+def sequence_text(value: Iterable[object], named: bool) -> str:
     return "[" + ",".join(texts(value, named)) + "]"
 
 
@@ -175,7 +177,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
         case dict():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))
             return
-        case list() | tuple():
+        case list() | tuple() | Trades():
             names = getattr(value, "_fields", range(len(value)))
             yield from (
                 (f"[{name}]" if isinstance(name, int) else f".{name}", value[at]) for at, name in enumerate(names)

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.trades import NO_TRADES, TradeEntry
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
 
@@ -108,11 +109,9 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
 
 def added_alone(gone: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
     """What an order's report adds, where that is one trade after those known, or none, which is nearly always."""
-    known = gone[0].counted_trades if gone else ()
-    added = after.counted_trades[len(known) :]
-    if len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
-        return None
-    if after.counted_trades[: len(known)] != known:
+    known = gone[0].counted_trades if gone else NO_TRADES
+    added = after.counted_trades.since(known)
+    if added is None or len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
         return None
     return [booking for entry in added for booking in bookings_of(after, entry)]
 

@@ -16,6 +16,7 @@ from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
+from kernel.lifecycle.trades import NO_TRADES
 from kernel.lifecycle.values import changed, made, replace
 from kernel.models import (
     UNSETTLED,
@@ -490,7 +491,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         first_seen_ns=item.first_seen_ns or now_ns,
         last_seen_ns=item.last_seen_ns or now_ns,
         accepted=item.ord_status is not OrdStatus.PENDING_NEW,
-        trades=known.trades if known else (),
+        trades=known.trades if known else NO_TRADES,
         busts=known.busts if known else (),
         late=item.late,
         recorded=True,

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
-from kernel.lifecycle.facts import OrderFacts, PendingRequest, TradeEntry
+from kernel.lifecycle.facts import OrderFacts, PendingRequest
 from kernel.lifecycle.table import ENDS
+from kernel.lifecycle.trades import TradeEntry
 from kernel.lifecycle.values import replace
 from kernel.models import AttemptKind, ExecType, OrdStatus
 

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from kernel.lifecycle import Record
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.lifecycle.values import changed, made, replace
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
 from tests.folding import an_order
@@ -42,7 +43,7 @@ def test_what_was_computed_from_the_old_fields_is_not_carried_over() -> None:
     """A copy with another trade has quantities of its own; the original keeps its own."""
     facts = OrderFacts("o", ("c",), an_order(), 100, 10, 1, 1, 1)
     assert facts.quantities.cum_qty == 0
-    traded = replace(facts, trades=(TradeEntry("k", 5, 10, 1, None, None, None),))
+    traded = replace(facts, trades=Trades([TradeEntry("k", 5, 10, 1, None, None, None)]))
     assert (traded.quantities.cum_qty, facts.quantities.cum_qty) == (5, 0)
     assert traded == dataclasses.replace(facts, trades=traded.trades)
     with pytest.raises(AssertionError):
