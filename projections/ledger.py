@@ -88,10 +88,7 @@ def shown(symbol_id: str, position: OpenPosition) -> Position:
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """What an event changed about the trades that count of an intent's orders."""
-    known = {id(facts) for facts in before}
-    changed = [facts for facts in after if id(facts) not in known]
-    kept = {id(facts) for facts in after}
-    gone = [facts for facts in before if id(facts) not in kept]
+    gone, changed = without(before, after), without(after, before)
     if len(changed) == 1 and (fresh := added_alone(gone, changed[0])) is not None:
         return fresh
     times: Counter[BareTrade] = Counter()
@@ -105,6 +102,14 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     added = [trade.booking(count) for trade, count in times.items() if count > 0]
     paid = [Booking(trade.symbol_id, 0, trade.price, fee, asset) for (trade, asset), fee in fees.items() if fee]
     return [*removed, *added, *paid]
+
+
+def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Sequence[OrderFacts]:
+    """The orders that are not the very same among others; nearly always there is one at most."""
+    if len(orders) <= 1 and len(others) <= 1:
+        return orders if not others or (orders and orders[0] is not others[0]) else ()
+    known = {id(facts) for facts in others}
+    return [facts for facts in orders if id(facts) not in known]
 
 
 def added_alone(gone: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:

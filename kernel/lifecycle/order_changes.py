@@ -21,7 +21,7 @@ OrderChange = Callable[[OrderFacts, events.OrderReport], OrderFacts]
 
 def recorded_ns(event: events.BaseEvent) -> int:
     """When it was recorded; 0 for an event that is only being tried out."""
-    return event.recorded_at_ns if event.recorded else 0
+    return event.envelope.recorded_at_ns if event.recorded else 0
 
 
 def venue_ns(event: events.OrderReport) -> int:

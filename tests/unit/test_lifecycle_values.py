@@ -9,7 +9,7 @@ import pytest
 from kernel.lifecycle import Record
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.trades import TradeEntry, Trades
-from kernel.lifecycle.values import changed, made, replace
+from kernel.lifecycle.values import changed, made, put, replace
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
 from tests.folding import an_order
 
@@ -37,6 +37,16 @@ def test_a_changed_model_leaves_the_original() -> None:
     assert (attempt.text, attempt.outcome) == ("", AttemptOutcome.PENDING)
     with pytest.raises(AssertionError):
         changed(attempt, words="no")
+
+
+def test_what_is_put_in_a_fresh_copy_stays_out_of_the_original() -> None:
+    """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
+    record = Record("i")
+    fresh = replace(record)
+    put(fresh, version=7)
+    assert (fresh, record.version) == (Record("i", version=7), 0)
+    with pytest.raises(AssertionError):
+        put(fresh, name="x")
 
 
 def test_what_was_computed_from_the_old_fields_is_not_carried_over() -> None:
