@@ -30,7 +30,7 @@ def replace(value: Value, /, **changes: object) -> Value:
 
 
 def put(fresh: object, /, **changes: object) -> None:
-    """Put other values in these fields of a value that `replace` has just made and nobody holds yet: a second copy is spared.
+    """Put other values in these fields of a value that `replace` has just made and nobody holds yet: it spares a copy.
     Nothing that is computed from these fields may have been asked for."""
     known = fresh.__dict__
     assert changes.keys() <= known.keys(), "only fields can change"
