@@ -29,24 +29,29 @@ class BothSides(Protocol):
 
 def differs(sides: BothSides, intent_id: str) -> bool:
     """Whether something is to be done for an intent."""
-    if plainly_agree(sides.grouped_record(intent_id)):
-        return False
+    plain = plainly_differs(sides.grouped_record(intent_id))
+    if plain is not None:
+        return plain
     return plan.difference(sides.wish(intent_id), sides.exposure(intent_id)) is not None
 
 
-def plainly_agree(record: Record) -> bool:
-    """Whether a record alone tells that nothing is to be done, as most do; where it does not, they may still agree."""
+def plainly_differs(record: Record) -> bool | None:
+    """Whether something is to be done, where the record alone tells, as most do; None where it does not."""
     intent, orders = record.intent, record.current_orders
     if intent is None or not orders or record.recorded is not None or record.unsettled:
-        return False
+        return None
     if any(facts.inferred_qty for facts in orders):
-        return False
+        return None
     over = intent.desired is Desired.CANCELED or record.failed_generation == intent.generation
     if len(orders) == 1 and orders[0].live:
-        return not over and works_as_wanted(orders[0], intent)
-    if any(facts.final_cum_qty is None for facts in orders):
-        return False
-    return over or record.cum_qty >= intent.order.quantity
+        if intent.desired is Desired.CANCELED:
+            return True  # it is to be canceled
+        return False if not over and works_as_wanted(orders[0], intent) else None
+    if any(facts.final_cum_qty is None and not facts.live for facts in orders):
+        return True  # the venue is to be asked
+    if any(facts.live for facts in orders):
+        return None
+    return False if over or record.cum_qty >= intent.order.quantity else None
 
 
 def works_as_wanted(facts: OrderFacts, intent: OrderIntent) -> bool:

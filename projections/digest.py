@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+
+from kernel.lifecycle.trades import Trades
 
 
 def canonical(value: object, *, named: bool = True) -> str:
@@ -16,65 +19,86 @@ def canonical(value: object, *, named: bool = True) -> str:
     return writer(kind)(value, named)
 
 
+Writer = Callable[[Any, bool], str]
+"""What writes values of one type as text."""
+
+
 @cache
-def writer(kind: Any) -> Callable[[Any, bool], str]:
+def writer(kind: Any) -> Writer:
     """What writes values of a type as text. Looked for once: a state consists of many values of few types."""
     if issubclass(kind, Enum):
-        return lambda value, named: member_text(value)
+        members = {member: repr(member) for member in kind}
+        return lambda value, named: members[value]
     if issubclass(kind, dict):
         return mapping_text
     if issubclass(kind, set | frozenset):
-        return lambda value, named: "{" + ",".join(sorted([canonical(item, named=named) for item in value])) + "}"
-    if issubclass(kind, list | tuple):
+        return set_text
+    if issubclass(kind, list | tuple | Trades):
         return sequence_text
     if hasattr(kind, "__dataclass_fields__"):
-        fields = in_order(kind.__dataclass_fields__)
-        return lambda value, named: kind.__name__ + fields_text(value, fields, named=True)
+        return dataclass_writer(kind)
     if issubclass(kind, BaseModel):
         return model_writer(kind)
     return lambda value, named: repr(value)
 
 
-def model_writer(kind: type[BaseModel]) -> Callable[[Any, bool], str]:
+def dataclass_writer(kind: Any) -> Writer:
+    """A dataclass's text has its name, whatever holds it."""
+    name, fields = kind.__name__, fields_writer(kind.__dataclass_fields__)
+    return lambda value, named: name + fields(value, True)
+
+
+def model_writer(kind: type[BaseModel]) -> Writer:
     """A model's text is what it dumps: the models in it are told of without names."""
+    name = kind.__name__
     if kind.__pydantic_decorators__.field_serializers:
-        return lambda value, named: named * kind.__name__ + canonical(value.model_dump())
-    fields = in_order(kind.__pydantic_fields__)
-    return lambda value, named: named * kind.__name__ + fields_text(value, fields, named=False)
+        return lambda value, named: named * name + canonical(value.model_dump())
+    fields = fields_writer(kind.__pydantic_fields__)
+    return lambda value, named: named * name + fields(value, False)
 
 
-def sequence_text(value: Sequence[object], named: bool) -> str:
-    items = [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in value]
-    return "[" + ",".join(items) + "]"
+def fields_writer(names: Iterable[str]) -> Writer:
+    """What writes these fields of a value, in the order that a mapping by their names would have."""
+    labels = sorted((f"{name!r}:", name) for name in names)
+    if len(labels) < 2:  # of one name, `attrgetter` gets no tuple
+        return lambda value, named: mapping_text({name: getattr(value, name) for _, name in labels}, named)
+    values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*(name for _, name in labels))
+
+    @cache
+    def form(kinds: tuple[type, ...]) -> tuple[str, list[tuple[int, Writer]]]:
+        """The text of values of these types, with a gap for each, and what writes those that are not plain."""
+        gaps = ["%r" if kind in PLAIN else "%s" for kind in kinds]
+        others = [(at, writer(kind)) for at, kind in enumerate(kinds) if kind not in PLAIN]
+        return "{" + ",".join(label + gap for (label, _), gap in zip(labels, gaps, strict=True)) + "}", others
+
+    def fields_text(value: Any, named: bool) -> str:
+        values = values_of(value)
+        kinds: Any = tuple(map(type, values))
+        text, others = form(kinds)
+        filled = [*values]
+        for at, write in others:
+            filled[at] = write(values[at], named)
+        return text % (*filled,)
+
+    return fields_text
+
+
+def texts(values: Iterable[object], named: bool) -> list[str]:
+    """Each value as text."""
+    return [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in values]
+
+
+def sequence_text(value: Iterable[object], named: bool) -> str:
+    return "[" + ",".join(texts(value, named)) + "]"
+
+
+def set_text(value: Iterable[object], named: bool) -> str:
+    return "{" + ",".join(sorted(texts(value, named))) + "}"
 
 
 def mapping_text(value: Mapping[object, object], named: bool) -> str:
     items = [f"{canonical(key, named=named)}:{canonical(item, named=named)}" for key, item in value.items()]
     return "{" + ",".join(sorted(items)) + "}"
-
-
-@lru_cache(maxsize=None, typed=True)  # members of two enums may be equal
-def member_text(member: Enum) -> str:
-    """A member of an enum as text: there are few of them, each told of often."""
-    return repr(member)
-
-
-Fields = tuple[tuple[str, str], ...]
-"""Names of fields in the order of their text, each behind what stands before its value."""
-
-
-def in_order(names: Iterable[str]) -> Fields:
-    """The fields of a class, as a mapping by their names would have them."""
-    return tuple(sorted((f"{name!r}:", name) for name in names))
-
-
-def fields_text(value: object, fields: Fields, *, named: bool) -> str:
-    """The fields of a value as text."""
-    found = [
-        f"{label}{item!r}" if type(item := getattr(value, name)) in PLAIN else label + canonical(item, named=named)
-        for label, name in fields
-    ]
-    return "{" + ",".join(found) + "}"
 
 
 PLAIN = frozenset({str, int, bool, type(None)})
@@ -153,7 +177,7 @@ def parts(value: object) -> Iterator[tuple[str, object]]:
         case dict():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))
             return
-        case list() | tuple():
+        case list() | tuple() | Trades():
             names = getattr(value, "_fields", range(len(value)))
             yield from (
                 (f"[{name}]" if isinstance(name, int) else f".{name}", value[at]) for at, name in enumerate(names)

@@ -32,12 +32,12 @@ class Indexes:
         self.by_client_order_id: dict[str, str] = {}
         self.by_exchange_order_id: dict[str, str] = {}
 
-    def note(self, before: Record, after: Record, event: events.BaseEvent) -> None:
+    def note(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
         """An event turned one record into another."""
         if after.intent is not before.intent:
-            self._note_intent(before, after, event.position)
+            self._note_intent(before, after, position)
         if after.has_order and not before.has_order:
-            self.with_order[after.intent_id] = event.position
+            self.with_order[after.intent_id] = position
         elif before.has_order and not after.has_order:
             self.with_order.pop(after.intent_id, None)
         if isinstance(event, events.AttemptStarted):

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.trades import NO_TRADES, TradeEntry
 from kernel.models import Balance, Position
 from kernel.order_spec import Side, SymbolMetadata
 
@@ -87,10 +88,7 @@ def shown(symbol_id: str, position: OpenPosition) -> Position:
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
     """What an event changed about the trades that count of an intent's orders."""
-    known = {id(facts) for facts in before}
-    changed = [facts for facts in after if id(facts) not in known]
-    kept = {id(facts) for facts in after}
-    gone = [facts for facts in before if id(facts) not in kept]
+    gone, changed = without(before, after), without(after, before)
     if len(changed) == 1 and (fresh := added_alone(gone, changed[0])) is not None:
         return fresh
     times: Counter[BareTrade] = Counter()
@@ -106,13 +104,19 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
     return [*removed, *added, *paid]
 
 
+def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Sequence[OrderFacts]:
+    """The orders that are not the very same among others; nearly always there is one at most."""
+    if len(orders) <= 1 and len(others) <= 1:
+        return orders if not others or (orders and orders[0] is not others[0]) else ()
+    known = {id(facts) for facts in others}
+    return [facts for facts in orders if id(facts) not in known]
+
+
 def added_alone(gone: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
     """What an order's report adds, where that is one trade after those known, or none, which is nearly always."""
-    known = gone[0].counted_trades if gone else ()
-    added = after.counted_trades[len(known) :]
-    if len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
-        return None
-    if after.counted_trades[: len(known)] != known:
+    known = gone[0].counted_trades if gone else NO_TRADES
+    added = after.counted_trades.since(known)
+    if added is None or len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
         return None
     return [booking for entry in added for booking in bookings_of(after, entry)]
 

@@ -12,7 +12,8 @@ from kernel import events
 from kernel.events.codec import canonical_json
 from kernel.groups import Group
 from kernel.lifecycle import Record, order_state
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.trades import TradeEntry
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import StandardOrder
 from kernel.state import Applied
@@ -81,7 +82,7 @@ class RowMaker:
         put_or_take(changes, INTENTS, (intent_id,), intent_row(record, intent) if intent is not None else None)
         put_or_take(changes, ORDERS, (intent_id,), order_row(record, order) if order is not None else None)
         for facts in record.orders:
-            if facts.busts or any(trade.ref_fill_key is not None for trade in facts.trades):
+            if facts.busts or facts.trades.corrected:
                 mark_fills(record, facts, changes)
 
     def _small_tables(self, changes: Changes) -> None:

@@ -88,21 +88,22 @@ class State(Folded):
             raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
         touched: dict[str, None] = {}
         for event in part:
-            position = event.position
-            if position != self._position + 1:
-                raise IntegrityError(f"an event of position {position} came", position=self._position + 1)
-            self._fold(event, touched)
-            self._position = position
+            envelope = event.envelope
+            if envelope.position != self._position + 1:
+                raise IntegrityError(f"an event of position {envelope.position} came", position=self._position + 1)
+            self._fold(event, envelope, touched)
+            self._position = envelope.position
         self._wake()
         differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
         if self._position % self.keeping.every_positions == 0:
             self._let_go_of_ended()
         return Applied(tuple(touched), differing)
 
-    def _fold(self, event: events.BaseEvent, touched: dict[str, None]) -> None:
-        stream_id = event.stream_id
+    def _fold(self, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]) -> None:
+        stream_id = envelope.stream_id
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
-            self._apply_to_intent(stream_id.removeprefix(events.INTENT_STREAM_PREFIX), event, touched)
+            intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+            self._apply_to_intent(intent_id, event, envelope.position, touched)
         elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
             self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
         elif (fold := FOLDS.get(type(event))) is not None:
@@ -178,14 +179,16 @@ class State(Folded):
             return True
         return self.overfilled_group(record.intent_id) is not None
 
-    def _apply_to_intent(self, intent_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
+    def _apply_to_intent(
+        self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
+    ) -> None:
         before = self.record(intent_id)
         after = evolve(before, event)
         self._records[intent_id] = after
-        self._heard[intent_id] = event.position
+        self._heard[intent_id] = position
         self._shown.pop(intent_id, None)
         touched[intent_id] = None
-        self._indexes.note(before, after, event)
+        self._indexes.note(before, after, event, position)
         if (storm := self._storms.note(before, event)) is not None:
             self._gates = self._gates.stormy(*storm)
         if after.orders is not before.orders:
@@ -329,7 +332,7 @@ def folded_alone(recalled: Sequence[events.BaseEvent]) -> State:
     state = State()
     touched: dict[str, None] = {}
     for event in recalled:
-        state._fold(event, touched)
+        state._fold(event, event.envelope, touched)
     return state
 
 

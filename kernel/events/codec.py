@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -119,10 +118,10 @@ def decode(
             position=position,
         )
     try:
-        refuse_repeated_keys(state)
+        read_once(state)
         if schema_version != event_type.schema_version:
             state = canonical_json(upcast(event_type, schema_version, state))
-        event = event_type.model_validate_json(state, strict=True)
+        event: BaseEvent = event_type.__pydantic_validator__.validate_json(state, strict=True)
     except UNREADABLE as problem:
         raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
     if envelope is not None:
@@ -134,12 +133,19 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError
 """What reading a payload that is not of its schema raises: pydantic, JSON, or an upcaster that misses a field."""
 
 
-def refuse_repeated_keys(state: bytes) -> None:
-    """`ValueError` when an object has a key twice: its readers (this one, SQLite's, PostgreSQL's) would disagree."""
-    with suppress(ValueError, TypeError):  # of a number wider than 64 bits, or of a payload that is refused below
-        if orjson.dumps(orjson.loads(state), option=orjson.OPT_SORT_KEYS) == state:
-            return
-    json.loads(state, object_pairs_hook=each_key_once)
+def read_once(data: bytes) -> Any:
+    """A JSON text as a value; `ValueError` when an object has a key twice: its readers (this one, SQLite's, PostgreSQL's)
+    would disagree.
+
+    Canonical JSON, which is what is stored, reads and writes back as it is, and so has each key once.
+    """
+    try:
+        value = orjson.loads(data)
+        if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == data:
+            return value
+    except (ValueError, TypeError):  # of a number wider than 64 bits, or of no JSON at all
+        pass
+    return json.loads(data, object_pairs_hook=each_key_once)
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
-from kernel.lifecycle.values import changed, made, replace
+from kernel.lifecycle.trades import NO_TRADES
+from kernel.lifecycle.values import changed, made, put, replace
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -39,14 +40,12 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     if not event.recorded:
         return after
     envelope = event.envelope
+    if after is record:
+        after = replace(record)
+    put(after, version=envelope.version)
     if type(event) in COMMAND_EVENTS:
-        return replace(
-            after,
-            version=envelope.version,
-            correlation_id=envelope.correlation_id,
-            command_position=envelope.position,
-        )
-    return replace(after, version=envelope.version) if after.version != envelope.version else after
+        put(after, correlation_id=envelope.correlation_id, command_position=envelope.position)
+    return after
 
 
 # ---------------------------------------------------------------------------------------------------------- intents
@@ -227,9 +226,14 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if before is None:
         return record
     known = before if type(event) in REQUEST_REFUSALS else named(before, event)
-    facts = amended(record, ORDER_CHANGES[type(event)](known, event), event)
+    unsettled = record.unsettled
+    facts = ORDER_CHANGES[type(event)](known, event)
+    if record.amends or unsettled:
+        facts = amended(record, facts, event)
     now_ns = recorded_ns(event)
-    facts = replace(facts, last_seen_ns=now_ns) if now_ns > facts.last_seen_ns else facts
+    if now_ns > facts.last_seen_ns:
+        facts = replace(facts) if facts is before else facts
+        put(facts, last_seen_ns=now_ns)
     if found is None:
         orders = (*without_replaced(record, event), facts)
     else:
@@ -241,7 +245,7 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         has_order=True,
         last_sync_ns=max(record.last_sync_ns, now_ns),
         last_report_ns=max(record.last_report_ns, now_ns),
-        **settled_by_facts(record, facts),
+        **settled_by_facts(record, facts, any_open=bool(unsettled)),
     )
 
 
@@ -381,13 +385,13 @@ def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return facts
 
 
-def settled_by_facts(record: Record, facts: OrderFacts) -> dict[str, Any]:
+def settled_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> dict[str, Any]:
     """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it: the fields of the
-    record that change."""
+    record that change. `any_open`: whether there is an open attempt at all."""
     changes: dict[str, Any] = {}
     if facts.closed is OrdStatus.REJECTED and facts.generation > record.failed_generation:
         changes["failed_generation"] = facts.generation
-    if not record.unsettled:
+    if not any_open:
         return changes
     attempts = tuple([settled_attempt(item, facts) for item in record.attempts])
     settled = [new for new, old in zip(attempts, record.attempts, strict=True) if new is not old]
@@ -490,7 +494,7 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
         first_seen_ns=item.first_seen_ns or now_ns,
         last_seen_ns=item.last_seen_ns or now_ns,
         accepted=item.ord_status is not OrdStatus.PENDING_NEW,
-        trades=known.trades if known else (),
+        trades=known.trades if known else NO_TRADES,
         busts=known.busts if known else (),
         late=item.late,
         recorded=True,

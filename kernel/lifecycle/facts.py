@@ -12,32 +12,15 @@ order of arrival, their repetition and their delay do not matter: quantities and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
 from kernel.lifecycle.values import replace
 from kernel.models import AttemptKind, OrdStatus
 from kernel.order_spec import StandardOrder, TimeInForce
-
-
-class TradeEntry(NamedTuple):
-    """One trade, or one correction of a trade."""
-
-    fill_key: str
-    quantity: int
-    price: int
-    time_ns: int
-    ref_fill_key: str | None
-    """The entry that this one corrects."""
-    fee: int | None
-    fee_asset: str | None
-
-    @property
-    def identity(self) -> tuple[str, int, int]:
-        """Two entries of one identity are one trade; two identities under one fill key are a finding, and both count."""
-        return (self.fill_key, self.quantity, self.price)
 
 
 class CumEvidence(NamedTuple):
@@ -88,7 +71,7 @@ class OrderFacts:
     """Venue times of the changes of quantity that were splits."""
     superseded_ids: frozenset[str] = frozenset()
     """Client order ids that a replace has left behind."""
-    trades: tuple[TradeEntry, ...] = ()
+    trades: Trades = NO_TRADES
     busts: tuple[tuple[str, int], ...] = ()
     """(fill key made void, venue time)."""
     evidence: tuple[CumEvidence, ...] = ()
@@ -113,10 +96,15 @@ class OrderFacts:
     recorded: bool = False
     """Came from a store's write, so that its totals may never be explained by fills."""
 
-    @cached_property
-    def counted_trades(self) -> tuple[TradeEntry, ...]:
+    @property
+    def counted_trades(self) -> Trades:
         """The trades that count, corrected and without those made void."""
-        return self.trades if simple(self) else compute_counted_trades(self)
+        return self.trades if simple(self) else self.corrected_trades
+
+    @cached_property
+    def corrected_trades(self) -> Trades:
+        """The same, where something was corrected or busted."""
+        return compute_counted_trades(self)
 
     @cached_property
     def quantities(self) -> Quantities:
@@ -202,15 +190,14 @@ class Quantities(NamedTuple):
 def compute_quantities(facts: OrderFacts) -> Quantities:
     trades, voided_ns = facts.counted_trades, newest_void(facts)
     traded = quantity_of(facts, trades)
-    notional = sum([trade.quantity * trade.price for trade in trades])
     shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
-    return Quantities(traded, notional, max([traded, *shown]), voided_ns)
+    return Quantities(traded, trades.notional, max([traded, *shown]), voided_ns)
 
 
-def quantity_of(facts: OrderFacts, trades: Sequence[TradeEntry]) -> int:
-    """What trades come to. This runs for every trade of an order at each event of it: short where there was no split."""
+def quantity_of(facts: OrderFacts, trades: Trades) -> int:
+    """What trades come to; known without looking at each where there was no split."""
     if not facts.splits_ns:
-        return sum([trade.quantity for trade in trades])
+        return trades.quantity
     return sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
 
 
@@ -238,7 +225,7 @@ def size_at(facts: OrderFacts, before_ns: int) -> int:
 
 def simple(facts: OrderFacts) -> bool:
     """Whether nothing was ever busted or corrected, which is nearly always."""
-    return not facts.busts and all(trade.ref_fill_key is None for trade in facts.trades)
+    return not facts.busts and not facts.trades.corrected
 
 
 def newest_void(facts: OrderFacts) -> int:
@@ -263,7 +250,7 @@ def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, i
     return [entry for root, chain in chains.items() if root not in void_roots for entry in newest_of(chain)]
 
 
-def compute_counted_trades(facts: OrderFacts) -> tuple[TradeEntry, ...]:
+def compute_counted_trades(facts: OrderFacts) -> Trades:
     """What counts, where something was corrected or busted.
 
     A correction of a trade that is not known may correct one that is, by a correction between them that was lost. It does
@@ -274,10 +261,10 @@ def compute_counted_trades(facts: OrderFacts) -> tuple[TradeEntry, ...]:
     rooted = tuple(entry for entry in entries if root_key(entry.fill_key, by_key) in by_key)
     newest = max(valid_evidence(facts), default=None)
     if len(rooted) == len(entries) or newest is None:
-        return entries
+        return Trades(entries)
     until_then = (entry for entry in entries if entry.time_ns <= newest.time_ns)
     traded = sum(in_new_units(facts, entry.quantity, entry.time_ns) for entry in until_then)
-    return rooted if traded > in_new_units(facts, newest.cum_qty, newest.time_ns) else entries
+    return Trades(rooted if traded > in_new_units(facts, newest.cum_qty, newest.time_ns) else entries)
 
 
 def root_key(fill_key: str, by_key: dict[str, TradeEntry]) -> str:
@@ -304,13 +291,12 @@ def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
 
 def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
     """A trade or a correction is known; again, it is the same one (a fee that was missing is filled in)."""
-    for index, known in enumerate(facts.trades):
-        if known.fill_key == entry.fill_key and known.identity == entry.identity:
-            if known.fee is not None or entry.fee is None:
-                return facts
-            merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset)
-            return replace(facts, trades=(*facts.trades[:index], merged, *facts.trades[index + 1 :]))
-    return replace(facts, trades=(*facts.trades, entry), accepted=True)
+    known = facts.trades.same_as(entry)
+    if known is None:
+        return replace(facts, trades=facts.trades.plus(entry), accepted=True)
+    if known.fee is not None or entry.fee is None:
+        return facts
+    return replace(facts, trades=facts.trades.with_fee_of(known, entry))
 
 
 def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:

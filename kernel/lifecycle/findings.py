@@ -83,8 +83,7 @@ def fill_after_terminal(facts: OrderFacts) -> str:
 
 
 def reused_fill_key(facts: OrderFacts) -> str:
-    keys = [trade.fill_key for trade in facts.trades]
-    reused = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
+    reused = facts.trades.reused_keys()
     return f"{name_of(facts)}: different trades under one fill key: {', '.join(reused)}" if reused else ""
 
 

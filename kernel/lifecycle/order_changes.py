@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.lifecycle import facts as order_facts
-from kernel.lifecycle.facts import OrderFacts, PendingRequest, TradeEntry
+from kernel.lifecycle.facts import OrderFacts, PendingRequest
 from kernel.lifecycle.table import ENDS
+from kernel.lifecycle.trades import TradeEntry
 from kernel.lifecycle.values import replace
 from kernel.models import AttemptKind, ExecType, OrdStatus
 
@@ -20,7 +21,7 @@ OrderChange = Callable[[OrderFacts, events.OrderReport], OrderFacts]
 
 def recorded_ns(event: events.BaseEvent) -> int:
     """When it was recorded; 0 for an event that is only being tried out."""
-    return event.recorded_at_ns if event.recorded else 0
+    return event.envelope.recorded_at_ns if event.recorded else 0
 
 
 def venue_ns(event: events.OrderReport) -> int:

@@ -29,6 +29,14 @@ def replace(value: Value, /, **changes: object) -> Value:
     return copy
 
 
+def put(fresh: object, /, **changes: object) -> None:
+    """Put other values in these fields of a value that `replace` has just made and nobody holds yet: it spares a copy.
+    Nothing that is computed from these fields may have been asked for."""
+    known = fresh.__dict__
+    assert changes.keys() <= known.keys(), "only fields can change"
+    known.update(changes)
+
+
 @cache
 def cached_names(kind: type[object]) -> tuple[str, ...]:
     """The cached properties of a class: what follows from its fields, and is kept beside them once it was asked for."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from kernel.errors import IntegrityError, ValidationError, Violation
 from kernel.events import REGISTRY, BaseEvent, Envelope, canonical_json, decode, encode
-from kernel.events.codec import each_key_once
+from kernel.events.codec import read_once
 from kernel.log import hashing
 from kernel.log.base import Append, StoredRow, Write
 from kernel.models import Evidence
@@ -220,16 +220,17 @@ ORIGIN_TYPES = {
     "session_user": str,
 }
 """What a row's meta holds; what is absent is not written."""
+EVIDENCE = {item.value: item for item in Evidence}
 
 
 def envelope_of(row: StoredRow) -> Envelope:
     """A row's envelope; `IntegrityError` when its meta can't be read."""
     try:
-        origin = json.loads(row.meta, object_pairs_hook=each_key_once)
+        origin = read_once(row.meta)
         for name, value in origin.items():
             if type(value) is not ORIGIN_TYPES[name]:
                 raise TypeError(f"{name} is {value!r}")
-        origin["evidence"] = Evidence(origin["evidence"])
+        origin["evidence"] = EVIDENCE[origin["evidence"]]
         return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, **origin)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise IntegrityError(f"the envelope can't be read: {problem!r}", position=row.position) from problem

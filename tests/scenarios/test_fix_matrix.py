@@ -15,6 +15,7 @@ import pytest
 from kernel.events import BaseEvent, OrderReport
 from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
+from kernel.lifecycle.trades import NO_TRADES
 from tests.scenarios import fix_matrix
 from tests.scenarios.fix_matrix import Options, Scenario
 
@@ -85,4 +86,4 @@ def trusting(record: Record, event: BaseEvent) -> Record:
 
 
 def overwritten(facts: OrderFacts, total: CumEvidence) -> OrderFacts:
-    return replace(facts, trades=(), busts=(), evidence=(total,))
+    return replace(facts, trades=NO_TRADES, busts=(), evidence=(total,))

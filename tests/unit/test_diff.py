@@ -36,7 +36,7 @@ async def test_what_differs_is_what_the_comparison_says(recorded: MemoryRecorder
                 differs = plan.difference(state.wish(intent_id), state.exposure(intent_id)) is not None
                 assert diff.differs(state, intent_id) == differs
                 if not differs:
-                    plain[bool(record.live_orders), diff.plainly_agree(record)] += 1
+                    plain[bool(record.live_orders), diff.plainly_differs(record) is False] += 1
     assert plain[True, True] > plain[True, False], "most that work are plain"
     assert plain[False, True] > plain[False, False], "most that are over are plain"
 
@@ -68,7 +68,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("record", DIFFERENT.values(), ids=DIFFERENT.keys())
 def test_what_differs_is_never_plain(record: Record) -> None:
-    """One thing amiss about an order that is plain otherwise, and the record alone does not say that they agree."""
-    assert diff.plainly_agree(working())
+    """One thing amiss about an order that is plain otherwise, and the record alone never says that they agree."""
+    assert diff.plainly_differs(working()) is False
     assert plan.difference(record.intent, order_state(record)) is not None
-    assert not diff.plainly_agree(record)
+    assert diff.plainly_differs(record) is not False

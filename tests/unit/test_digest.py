@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kernel.lifecycle.trades import Trades
 from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from kernel.models import ExecType, OrdStatus
@@ -21,7 +22,7 @@ def defined(value: Any) -> str:
         return "{" + ",".join(sorted(f"{defined(key)}:{defined(item)}" for key, item in value.items())) + "}"
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(map(defined, value))) + "}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Trades):
         return "[" + ",".join(map(defined, value)) + "]"
     if hasattr(value, "__dataclass_fields__"):
         return type(value).__name__ + defined({name: getattr(value, name) for name in value.__dataclass_fields__})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.lifecycle.facts import CumEvidence, OrderFacts, TradeEntry, effective_trades
+from kernel.lifecycle.facts import CumEvidence, OrderFacts, effective_trades
+from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.models import Balance
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.venues.paper_rules import rescale
@@ -120,10 +122,11 @@ def test_fees_are_kept_by_asset() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ bookings
-def an_order(name: str = "o1", *, side: Side = Side.BUY, **given: Any) -> OrderFacts:
+def an_order(name: str = "o1", *, side: Side = Side.BUY, trades: Iterable[TradeEntry] = (), **given: Any) -> OrderFacts:
     """An order as facts."""
     terms = StandardOrder(symbol_id="S", side=side, order_type=OrderType.LIMIT, quantity=100, price=10)
     fields: dict[str, Any] = {"quantity": 100, "price": 10, "generation": 1, "first_seen_ns": 1, "last_seen_ns": 1}
+    fields["trades"] = Trades(trades)
     return OrderFacts(exchange_order_id=name, client_order_ids=("c1",), order=terms, **{**fields, **given})
 
 

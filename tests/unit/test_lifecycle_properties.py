@@ -12,7 +12,8 @@ from kernel import events
 from kernel.errors import OutcomeUnknown
 from kernel.events import IntentCreated
 from kernel.lifecycle import TERMINAL, Record, ord_status, order_state
-from kernel.lifecycle.facts import OrderFacts, TradeEntry, effective_trades
+from kernel.lifecycle.facts import OrderFacts, effective_trades
+from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import TimeInForce
 from kernel.venues.base import ExecutionReport

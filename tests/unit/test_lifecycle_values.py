@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from kernel.lifecycle import Record
-from kernel.lifecycle.facts import OrderFacts, TradeEntry
-from kernel.lifecycle.values import changed, made, replace
+from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.trades import TradeEntry, Trades
+from kernel.lifecycle.values import changed, made, put, replace
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
 from tests.folding import an_order
 
@@ -38,11 +39,21 @@ def test_a_changed_model_leaves_the_original() -> None:
         changed(attempt, words="no")
 
 
+def test_what_is_put_in_a_fresh_copy_stays_out_of_the_original() -> None:
+    """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
+    record = Record("i")
+    fresh = replace(record)
+    put(fresh, version=7)
+    assert (fresh, record.version) == (Record("i", version=7), 0)
+    with pytest.raises(AssertionError):
+        put(fresh, name="x")
+
+
 def test_what_was_computed_from_the_old_fields_is_not_carried_over() -> None:
     """A copy with another trade has quantities of its own; the original keeps its own."""
     facts = OrderFacts("o", ("c",), an_order(), 100, 10, 1, 1, 1)
     assert facts.quantities.cum_qty == 0
-    traded = replace(facts, trades=(TradeEntry("k", 5, 10, 1, None, None, None),))
+    traded = replace(facts, trades=Trades([TradeEntry("k", 5, 10, 1, None, None, None)]))
     assert (traded.quantities.cum_qty, facts.quantities.cum_qty) == (5, 0)
     assert traded == dataclasses.replace(facts, trades=traded.trades)
     with pytest.raises(AssertionError):
