@@ -21,9 +21,11 @@ from projections import State
 from projections.ended import Keeping
 from replay import describe, views, waiting
 from replay.comparing import Change, changes, completed, fold_to, tables
+from replay.folding import fold
+from replay.past import Past
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
-from tests.folding import an_attempt, an_order
+from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import log_of, simulated
 
 SHORT = Keeping(intents_max=3, every_positions=10)
@@ -183,6 +185,28 @@ async def test_it_is_listed_by_name_and_described() -> None:
         assert "old" not in names
         assert "Status: CANCELED" in " ".join((await describe.page(bench.kernel, ["old"])).split()).replace(" :", ":")
         assert await waiting.wait_for(bench.kernel, "old", "canceled", timeout_s=0) == "canceled"
+
+
+async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
+    """Those of intents that were let go, or deleted, are among them, each once, and those of others are not."""
+    for number in range(20):
+        name, owner = f"n{number}", "mm-1" if number % 2 else "mm-2"
+        trade = {"side": Side.BUY, "last_qty": 100, "last_px": 10, "exec_type": ExecType.TRADE, "symbol_id": "S"}
+        ids = {"intent_id": name, "client_order_id": f"c{number}", "exchange_order_id": f"o{number}"}
+        await record(
+            log,
+            name,
+            events.IntentCreated(intent=an_intent(an_order(), name).model_copy(update={"owner": owner})),
+            an_attempt(AttemptKind.SUBMIT, f"c{number}", an_order(), intent_id=name),
+            OrderFilled(**trade, **ids, fill_key=f"t{number}"),
+        )
+    await record(log, "n5", events.IntentDeleted(intent_id="n5"))
+    state = await fold(log, State(SHORT))
+    assert state.let_go
+    assert state.intent("n1") is None
+    past = Past(log, state, 0, 0)
+    found = await views.listing(past, views.query_of(["fills"], owner="mm-1"))
+    assert [item.name for item in found.items] == [f"t{number}" for number in range(1, 20, 2)]
 
 
 @pytest.mark.parametrize("seed", [3, 7_100_001])
