@@ -10,12 +10,13 @@ import pytest
 from kernel import events
 from kernel.clock import SeededIds
 from kernel.errors import NotFoundError
+from kernel.events import Envelope
 from kernel.log import Append, EventLog, Write, open_log
 from kernel.log.memory import MemoryRecorder
 from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from replay import as_of, history
-from replay.histories import History, Part, Step
+from replay.histories import History, Part, Step, is_inferred
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
@@ -271,3 +272,26 @@ async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
 def test_a_length_of_time_has_the_unit_that_suits_it(span_ns: int, words: str) -> None:
     """From nanoseconds to hours."""
     assert length_of(span_ns) == words
+
+
+SEEN = {"intent_id": "i", "symbol_id": "S", "exec_type": ExecType.ORDER_STATUS, "client_order_id": "c1"}
+DEAD = {"intent_id": "i", "attempt_position": 2, "outcome": AttemptOutcome.DEAD}
+
+
+@pytest.mark.parametrize(
+    ("event", "evidence", "inferred"),
+    [
+        (events.FillInferred(**SEEN, inferred_qty=1), Evidence.QUERY, True),
+        (events.OrderStateObserved(**SEEN, gone=True, began_ns=1), Evidence.QUERY, True),
+        (events.OrderStateObserved(**SEEN), Evidence.QUERY, False),
+        (events.OrderStateObserved(**SEEN), Evidence.INFERRED, True),
+        (events.AttemptResolved(**DEAD), Evidence.QUERY, True),
+        (events.AttemptResolved(**DEAD), Evidence.OPERATOR, False),
+        (events.OrderCanceled(**SEEN), Evidence.STREAM, False),
+    ],
+)
+def test_what_was_inferred_is_told_from_what_was_said(
+    event: events.BaseEvent, evidence: Evidence, inferred: bool
+) -> None:
+    """Inferred is a quantity that no trade explains, an absence, and what is marked so; no word of an operator."""
+    assert is_inferred(event.with_envelope(Envelope(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred

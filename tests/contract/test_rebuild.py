@@ -241,6 +241,19 @@ async def test_two_versions_are_kept(log: EventLog) -> None:
     assert names == {"orders_v3", "orders_v4"}
 
 
+async def test_tables_that_are_behind_do_not_take_over(log: EventLog) -> None:
+    """What the live ones have and the new ones lack would be gone from view: nothing is switched, unless one goes back."""
+    async with open_tables(log) as store:
+        (live,) = store.versions()
+        made = store.create(code=live.code_hash, log_id=live.log_id)
+        views = store.versions()
+        assert not store.switch(made.number)
+        assert store.versions() == views
+        assert store.active() == live
+        assert store.switch(made.number, behind=True)
+        assert store.active() == made._replace(active=True, was_active=True)
+
+
 async def test_a_rebuild_that_is_stopped_leaves_the_live_tables(log: EventLog) -> None:
     """Cancelled anywhere, a rebuild takes away what it began, and the live tables are as they were."""
     before, rows = await versions(log), await all_rows(log)
