@@ -13,10 +13,10 @@ from kernel.errors import NotFoundError
 from kernel.events import Envelope
 from kernel.log import Append, EventLog, Write, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, OrdStatus
+from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, Finding, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from replay import as_of, history
-from replay.histories import History, Part, Step, is_inferred
+from replay.histories import History, Part, Step, is_inferred, matters
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
@@ -295,3 +295,15 @@ def test_what_was_inferred_is_told_from_what_was_said(
 ) -> None:
     """Inferred is a quantity that no trade explains, an absence, and what is marked so; no word of an operator."""
     assert is_inferred(event.with_envelope(Envelope(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred
+
+
+@pytest.mark.parametrize("symbol_id", ["S", "T", None])
+@pytest.mark.parametrize("kind", FindingKind)
+def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id: str | None) -> None:
+    """Of pauses those of everything and of the symbol, of findings the symbol's storms alone; of others nothing."""
+    finding = Finding(finding_id=f"{kind}:{symbol_id}", kind=kind, symbol_id=symbol_id, text="…", raised_at_ns=1)
+    raised, resolved = events.FindingRaised(finding=finding), events.FindingResolved(finding_id=finding.finding_id)
+    is_storm = (kind, symbol_id) == (FindingKind.STORM, "S")
+    assert [matters(raised, {"S"}), matters(resolved, {"S"})] == [is_storm, is_storm]
+    paused, resumed = events.Paused(symbol_id=symbol_id), events.Resumed(symbol_id=symbol_id)
+    assert [matters(paused, {"S"}), matters(resumed, {"S"})] == [symbol_id != "T"] * 2

@@ -231,8 +231,11 @@ async def test_new_tables_take_the_place_of_wrong_ones(database: Database, log: 
 
 async def test_two_versions_are_kept(log: EventLog) -> None:
     """The version before the active one is kept, those before that are not; without an earlier one there is no way back."""
-    with pytest.raises(NotFoundError, match="no earlier version"):
-        await roll_back(log)
+    async with open_tables(log) as store:  # what another rebuild is about to fill was never anybody's
+        begun = store.create(code="", log_id=log.log_id)
+        with pytest.raises(NotFoundError, match="no earlier version"):
+            await roll_back(log)
+        store.discard(begun.number)
     for expected in ([1, 2], [2, 3], [3, 4]):
         assert (await rebuild_tables(log)).ok
         assert [item.number for item in await versions(log)] == expected
