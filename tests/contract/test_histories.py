@@ -16,7 +16,7 @@ from kernel.log.memory import MemoryRecorder
 from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, Finding, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from replay import as_of, history
-from replay.histories import History, Part, Step, is_inferred, matters
+from replay.histories import History, Part, Step, in_force, is_inferred, matters
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
@@ -307,3 +307,23 @@ def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id
     assert [matters(raised, {"S"}), matters(resolved, {"S"})] == [is_storm, is_storm]
     paused, resumed = events.Paused(symbol_id=symbol_id), events.Resumed(symbol_id=symbol_id)
     assert [matters(paused, {"S"}), matters(resumed, {"S"})] == [symbol_id != "T"] * 2
+
+
+def test_what_is_over_is_in_force_no_more() -> None:
+    """Of pauses, storms and leaders before an intent's first event those are told that had not ended by then."""
+
+    def at(position: int, event: events.BaseEvent) -> events.BaseEvent:
+        return event.with_envelope(Envelope(position, "control", position, position, "kernel", Evidence.COMMAND))
+
+    storm = Finding(finding_id="STORM:S", kind=FindingKind.STORM, symbol_id="S", text="…", raised_at_ns=1)
+    told = [
+        at(1, events.LeaderElected(epoch=1, holder="a")),
+        at(2, events.Paused(symbol_id="S")),
+        at(3, events.Paused()),
+        at(4, events.FindingRaised(finding=storm)),
+        at(5, events.Resumed(symbol_id="S")),
+        at(6, events.LeaderElected(epoch=2, holder="b")),
+        at(7, events.FindingResolved(finding_id="STORM:S")),
+    ]
+    assert [event.position for event in in_force(told)] == [3, 6]
+    assert [event.position for event in in_force(told[:4])] == [1, 2, 3, 4]

@@ -244,6 +244,17 @@ async def test_two_versions_are_kept(log: EventLog) -> None:
     assert names == {"orders_v3", "orders_v4"}
 
 
+async def test_the_way_back_is_open_when_the_log_has_gone_on(log: EventLog) -> None:
+    """The version before is active again though it is behind, and is then brought to the head like any other."""
+    (first,) = await versions(log)
+    await rebuild_tables(log)
+    head = await make_log(made(log), count=EVENTS + 100, seed=2)
+    await sync_tables(log)
+    assert await roll_back(log) == first
+    assert [(item.number, item.active) for item in await versions(log)] == [(1, True), (2, False)]
+    assert (await sync_tables(log)).position == head
+
+
 async def test_tables_that_are_behind_do_not_take_over(log: EventLog) -> None:
     """What the live ones have and the new ones lack would be gone from view: nothing is switched, unless one goes back."""
     async with open_tables(log) as store:
