@@ -194,6 +194,17 @@ async def test_an_archive_that_was_changed_is_found(database: Database, tmp_path
         assert len(await rows_of(log)) == 22
 
 
+async def test_a_part_of_a_log_is_not_imported(tmp_path: Path) -> None:
+    """A file that does not begin with the first event is refused as what it is, and nothing is there."""
+    log, _ = await a_log(SQLiteBackend("x", tmp_path / "log.db"))
+    async with log:
+        await archive_log(log, tmp_path / "1.gz", upto=4)
+        await archive_log(log, tmp_path / "2.gz", upto=13)
+    with pytest.raises(ValidationError, match="positions 5 to 13: a log is imported from position 1 on"):
+        await import_log(tmp_path / "2.gz", f"sqlite:///{tmp_path}/part.db", exchange_id="x")
+    assert not (tmp_path / "part.db").exists()
+
+
 async def test_an_archive_that_did_not_come_out_right_takes_nothing(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
