@@ -187,19 +187,29 @@ async def test_it_is_listed_by_name_and_described() -> None:
         assert await waiting.wait_for(bench.kernel, "old", "canceled", timeout_s=0) == "canceled"
 
 
-async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
-    """Those of intents that were let go, or deleted, are among them, each once, and those of others are not."""
+async def twenty_filled(log: EventLog) -> None:
+    """Intents of two owners in turn, each filled at once: most of them have been let go in the end."""
     for number in range(20):
         name, owner = f"n{number}", "mm-1" if number % 2 else "mm-2"
-        trade = {"side": Side.BUY, "last_qty": 100, "last_px": 10, "exec_type": ExecType.TRADE, "symbol_id": "S"}
-        ids = {"intent_id": name, "client_order_id": f"c{number}", "exchange_order_id": f"o{number}"}
         await record(
             log,
             name,
             events.IntentCreated(intent=an_intent(an_order(), name).model_copy(update={"owner": owner})),
             an_attempt(AttemptKind.SUBMIT, f"c{number}", an_order(), intent_id=name),
-            OrderFilled(**trade, **ids, fill_key=f"t{number}"),
+            a_fill(number, f"t{number}"),
         )
+
+
+def a_fill(number: int, fill_key: str) -> OrderFilled:
+    """A trade of the whole order of one of them."""
+    trade: dict[str, Any] = {"side": Side.BUY, "last_qty": 100, "last_px": 10, "exec_type": ExecType.TRADE}
+    ids = {"client_order_id": f"c{number}", "exchange_order_id": f"o{number}"}
+    return OrderFilled(intent_id=f"n{number}", symbol_id="S", fill_key=fill_key, **trade, **ids)
+
+
+async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
+    """Those of intents that were let go, or deleted, are among them, each once, and those of others are not."""
+    await twenty_filled(log)
     await record(log, "n5", events.IntentDeleted(intent_id="n5"))
     state = await fold(log, State(SHORT))
     assert state.let_go
@@ -207,6 +217,25 @@ async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
     past = Past(log, state, 0, 0)
     found = await views.listing(past, views.query_of(["fills"], owner="mm-1"))
     assert [item.name for item in found.items] == [f"t{number}" for number in range(1, 20, 2)]
+
+
+@pytest.mark.parametrize("keeping", [Keeping(), SHORT], ids=["held", "let go"])
+async def test_what_was_let_go_before_both_points_is_not_new(
+    log: EventLog, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens to it between them is a change of what there was: a late fill, and that it goes."""
+
+    async def state_at(log: EventLog, position: int, **given: Any) -> State:
+        return await fold(log, State(keeping), upto=position)
+
+    monkeypatch.setattr(comparing, "state_at", state_at)
+    await twenty_filled(log)
+    before = (await log.head()).position
+    await record(log, "n1", a_fill(1, "late"))
+    await record(log, "n2", events.IntentDeleted(intent_id="n2"))
+    found = (await diff(log, before)).changes
+    told = {(item.kind, item.name): item.change for item in found if item.kind in ("intent", "order")}
+    assert told == {("order", "n1"): Change.CHANGED, ("intent", "n2"): Change.WENT}
 
 
 @pytest.mark.parametrize("seed", [3, 7_100_001])

@@ -175,6 +175,13 @@ async def test_a_stream_that_lacks_a_version_is_found(backend: Backend) -> None:
     assert (9, "stream intent:b has version 70 after 1") in told_of
 
 
+async def test_a_log_that_does_not_say_whose_it_is_is_found(backend: Backend) -> None:
+    """Without the event that made it, however well the hashes fit, nothing ties the head row's identity to the log."""
+    rows = await told(backend)
+    put(backend, rewritten(rows, 1, lambda row: row.state, topic="Somebody:Theirs"))
+    assert (ProblemKind.HEAD, 1) in found(await verified(backend))
+
+
 async def test_a_stream_whose_beginning_is_not_there_is_found(backend: Backend) -> None:
     """One that is met for the first time at a later version has the earlier ones in the log, or they are lacking."""
     rows = await told(backend)
@@ -295,7 +302,8 @@ def rewritten(
     made = rows[: position - 1]
     for row in rows[position - 1 :]:
         other = {"state": state(row), **changed} if row.position == position else {}
-        made.append(forged(row, made[-1], **other))
+        before = made[-1] if made else row._replace(position=0, chain_hash=hashing.GENESIS)
+        made.append(forged(row, before, **other))
     return made
 
 
