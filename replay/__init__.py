@@ -4,17 +4,17 @@
 callers without an event loop, `connect`. `folding`: a log for reading, checked and folded, from one position to another;
 `checkpoints`: so that none of it begins at the beginning.
 `signed_notes` (of the log's tree, their form and keys) `note_keys` (where keys are kept) `notes` (where notes are kept)
-`noting` (writes them while a kernel leads) `proofs` (for strangers, by a note) `progress` (a bar).
-`past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`) `progress` (of long work).
+`noting` (writes them while a kernel leads) `proofs` (for strangers, by a note).
+`past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`).
 `verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
 `verify_accounts` `verify_archived` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
 `exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
 (CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
-`deciding` (`replay_decisions`) with `dry_engine`
-(the reconciler without a venue) and `passing_over` (what was left undone). `forking` (`what_if`) with `retelling` (the
-commands, given again) `paper_fork` (the venue at the fork) `virtual_time` `outcomes` (side by side) `supposing` (in words).
-`rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds
-part; `syncing`: the SQL tables kept current; `progress`: a bar for people.
+`deciding` (`replay_decisions`) with `dry_engine` (the reconciler, no venue) and `passing_over` (what was left undone).
+`forking` (`what_if`) with `retelling` (the commands, given again) `paper_fork` (the venue at the fork) `virtual_time`
+`outcomes` (side by side) `supposing` (in words).
+`rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds part;
+`syncing`: the SQL tables kept current. `threads`: blocking work beside a loop; `progress`: a bar for people.
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, ValidationError, Violation
@@ -27,8 +28,8 @@ from kernel.log.recorder import (
 from kernel.log.segments import Segment
 from kernel.log.stored import StoredLog
 from replay.folding import Progress, chain_at, checked_pages, opened, point
-from replay.importing import Stopped, in_thread, on_loop
 from replay.new_files import new_file
+from replay.threads import Stopped, in_thread, on_loop, until_stopped
 
 SUFFIX = ".gz"
 CutCommand = tuple[bytes, int, int]
@@ -57,7 +58,7 @@ async def archive_log(
         if segment is None:
             segment = await _write(found, path, known, upto, progress)
         steps, told = cutting.cut(recorder, segment, _commands(segment), _names(segment)), on_loop(progress)
-        await in_thread(lambda stopped: _run(steps, stopped, told, segment))
+        await until_stopped(lambda stopped: _run(steps, stopped, told, segment))
         return segment
 
 
@@ -79,7 +80,7 @@ async def unarchive_log(
             if segment != known[-1]:
                 raise ConflictError(f"{known[-1].uri} was cut off after it: put that back first")
             steps, told = cutting.put_back(recorder, segment, file.pages()), on_loop(progress)
-            await in_thread(lambda stopped: _run(steps, stopped, told, segment))
+            await until_stopped(lambda stopped: _run(steps, stopped, told, segment))
         return segment
 
 
@@ -124,7 +125,7 @@ async def _write(log: EventLog, path: Path, known: list[Segment], upto: int, pro
         chain_hash=await chain_at(log, upto),
     )
     if _is_there(path, about):
-        digest = await in_thread(lambda stopped: _read_again(path, about))
+        digest = await in_thread(partial(_read_again, path, about))
     else:
         digest = await _written(log, path, about, progress)
     hashes = (about.chain_hash_before, about.chain_hash)
@@ -150,7 +151,7 @@ async def _written(log: EventLog, path: Path, about: row_files.About, progress: 
             target.write(row_files.about_line(about))
             async for rows in checked_pages(log, after=after, upto=upto, chain=chain, progress=progress):
                 await asyncio.to_thread(target.write, b"".join(map(row_files.row_line, rows)))
-        return await in_thread(lambda stopped: _read_again(draft, about))
+        return await in_thread(partial(_read_again, draft, about))
 
 
 async def _check(log: EventLog, path: Path, after: int, upto: int) -> None:

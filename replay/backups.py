@@ -9,6 +9,7 @@ back must not be led while the one it was taken from may still be.
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,8 +20,9 @@ from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
 from replay.exporting import export_log
 from replay.folding import Progress, checked_pages, existing_log, opened
-from replay.importing import import_log, in_thread
+from replay.importing import import_log
 from replay.new_files import check_free, new_file
+from replay.threads import in_thread, until_stopped
 
 if TYPE_CHECKING:
     from replay.holding import HeldAgainst
@@ -55,7 +57,7 @@ async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) ->
     recorder = log.recorder
     assert isinstance(recorder, SQLiteRecorder)
     with new_file(path) as draft:
-        await in_thread(lambda stopped: recorder.back_up(draft, stopped=stopped))
+        await until_stopped(lambda stopped: recorder.back_up(draft, stopped=stopped))
         return await _checked(draft, log.exchange_id, progress)
 
 
@@ -81,7 +83,7 @@ async def restore_log(
         how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
         raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
     with new_file(sqlite_path(url)) as draft:
-        await in_thread(lambda stopped: _copy(path, draft))
+        await in_thread(partial(_copy, path, draft))
         return await _checked(draft, exchange_id, progress, notes)
 
 

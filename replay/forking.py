@@ -43,11 +43,11 @@ from projections.state import State
 from replay.deciding import recorded_capabilities, recorded_settings
 from replay.decimals import Scales
 from replay.folding import Progress, checked_pages, opened, point, position_at, recorded_at
-from replay.importing import Stopped, in_thread
 from replay.outcomes import Outcome, WhatIf, outcome_of
 from replay.paper_fork import config_like, orders_at
 from replay.recovery import open_kernel
 from replay.retelling import Change, Retelling, Told, changed, give, named
+from replay.threads import Stopped, on_loop, until_stopped
 from replay.virtual_time import run_virtually
 
 RUN_S_MAX = 86_400 * 31
@@ -146,13 +146,8 @@ async def what_if(
         recorded = await as_recorded(found, fork)
     live = frozenset(fork.state.live_intent_ids())
     lost = sum(len(fork.state.record(intent_id).unsettled) for intent_id in live)
-    loop = asyncio.get_running_loop()
-
-    def told(done: int, total: int) -> None:
-        if progress is not None:
-            loop.call_soon_threadsafe(progress, done, total)
-
-    unchanged, instead = [await in_thread(Run(fork, scene, live, told).play) for scene in (plain, other)]
+    told = on_loop(progress)
+    unchanged, instead = [await until_stopped(Run(fork, scene, live, told).play) for scene in (plain, other)]
     scales = Scales(fork.state.symbol, fork.state.asset)
     return WhatIf(at, fork.fork_ns, fork.end_ns, recorded, unchanged, instead, lost, scales)
 

@@ -8,12 +8,10 @@ of two logs with one id only one may ever be led.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from kernel.errors import ConflictError, IntegrityError, KernelError, ValidationError
 from kernel.log.base import Head, StoredRow
@@ -22,13 +20,10 @@ from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefuse
 from kernel.log.row_files import About, RowFile, reading
 from replay.folding import Progress
 from replay.new_files import check_free, new_file
+from replay.threads import Stopped, on_loop, until_stopped
 
 if TYPE_CHECKING:
     from replay.holding import HeldAgainst
-
-T = TypeVar("T")
-Stopped = Callable[[], bool]
-"""Whether blocking work should end."""
 
 
 async def import_log(
@@ -58,7 +53,7 @@ async def import_log(
                 pages = _held(pages, notes, identity)
             return place(lambda recorder: put_back(recorder, identity, pages))
 
-    return await in_thread(work)
+    return await until_stopped(work)
 
 
 def _identity(about: About, path: str, exchange_id: str) -> Identity:
@@ -133,27 +128,3 @@ def _in_schema(url: str, exchange_id: str, work: Work) -> Head:
         return work(recorder)
     finally:
         recorder.close()
-
-
-def on_loop(progress: Progress | None) -> Progress:
-    """What a thread tells its progress to, for somebody on the running loop."""
-    loop = asyncio.get_running_loop()
-
-    def told(done: int, total: int) -> None:
-        if progress is not None:
-            loop.call_soon_threadsafe(lambda: progress(done, total))
-
-    return told
-
-
-async def in_thread(work: Callable[[Stopped], T]) -> T:
-    """The result of blocking work, which is told to stop, and waited for, when the caller is cancelled."""
-    stop = threading.Event()
-    working = asyncio.ensure_future(asyncio.to_thread(work, stop.is_set))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([working])
-        working.exception()
-        raise

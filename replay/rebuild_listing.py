@@ -8,7 +8,8 @@ from replay.folding import opened
 from replay.output import Item, Listing
 from replay.progress import progress_bar
 from replay.rebuilding import Compared, RebuildReport, rebuild, rebuild_tables, roll_back
-from replay.syncing import Synced, in_thread, open_tables, sync_tables
+from replay.syncing import Synced, open_tables, sync_tables
+from replay.threads import in_thread
 
 COLUMNS = ("COMPARED", "POSITION", "RESULT", "FIELD", "LOG", "FOUND")
 VERSION_COLUMNS = ("VERSION", "ACTIVE", "POSITION", "BEHIND", "WHERE", "CODE")
@@ -52,7 +53,15 @@ async def rolled_back(log: str, to: str | None, exchange_id: str) -> str:
     return f"tables v{version.number} are active, at position {version.position}: `orderctl tables sync` brings them on"
 
 
-async def sync(log: str, to: str | None, exchange_id: str, *, follow: bool, say: Callable[[str], None]) -> None:
+async def sync(
+    log: str,
+    to: str | None,
+    exchange_id: str,
+    *,
+    follow: bool,
+    checkpoint_dir: str | None,
+    say: Callable[[str], None],
+) -> None:
     """Bring the tables to the head, and keep them there; says when each version is there for the first time."""
     known: set[int] = set()
 
@@ -62,7 +71,15 @@ async def sync(log: str, to: str | None, exchange_id: str, *, follow: bool, say:
         known.add(synced.version)
 
     with progress_bar("tables") as progress:
-        await sync_tables(log, to, exchange_id=exchange_id, follow=follow, progress=progress, tell=tell)
+        await sync_tables(
+            log,
+            to,
+            exchange_id=exchange_id,
+            follow=follow,
+            checkpoint_dir=checkpoint_dir,
+            progress=progress,
+            tell=tell,
+        )
 
 
 async def versions(log: str, to: str | None, exchange_id: str) -> Listing:

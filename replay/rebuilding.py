@@ -27,7 +27,8 @@ from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
 from projections.state import State
 from replay.folding import Progress, chain_at, few_collections, fold, opened
-from replay.syncing import POSTGRES, Filler, Moved, connect, in_thread, open_tables
+from replay.syncing import POSTGRES, Filler, Moved, connect, open_tables
+from replay.threads import in_thread
 
 MEETINGS_MAX = 1_000
 """How often a state that moves on is caught up with before that is given up."""

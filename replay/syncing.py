@@ -8,24 +8,23 @@ them: then they have to be made anew (`orderctl rebuild --tables`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
 
 from kernel.errors import ConflictError, IntegrityError, ValidationError
 from kernel.log.base import EventLog
 from kernel.log.opening import sqlite_path
-from projections.checkpoint import folding_code_hash
+from projections.checkpoint import CheckpointFiles, folding_code_hash
 from projections.sql import NO_CHAIN, TableStore, Version
 from projections.sql_rows import RowMaker
 from projections.sql_tables import Changes
 from projections.state import State
-from replay.folding import Progress, chain_at, folded_pages, opened
-
-T = TypeVar("T")
+from replay.checkpoints import checkpoint_files, restored_state
+from replay.folding import Progress, chain_at, fold, folded_pages, opened
+from replay.threads import in_thread
 
 ROWS_PER_TRANSACTION = 5_000
 POSTGRES = ("postgresql://", "postgres://")
@@ -50,20 +49,24 @@ async def sync_tables(
     *,
     exchange_id: str | None = None,
     follow: bool = False,
+    checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
     tell: Callable[[Synced], None] | None = None,
 ) -> Synced:
     """Bring the tables to the log's head, from where they are; with `follow`, then keep them there until cancelled.
 
     `target` is the URL of the tables: by default a file beside a SQLite log, a schema beside a PostgreSQL one. Where there
-    are none they are made. `tell` hears of each time that the head is reached. Raises `ConflictError` for tables of another
-    log or of other code, `IntegrityError` where they do not follow from the log, and what `fold` raises.
+    are none they are made. The fold that goes on from where they are begins with a checkpoint where one can serve
+    (`checkpoint_dir`: where those are, if not at their usual place). `tell` hears of each time that the head is reached.
+    Raises `ConflictError` for tables of another log or of other code, `IntegrityError` where they do not follow from the
+    log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found, open_tables(found, target) as store:
         await in_thread(store.set_up)
         if await in_thread(store.active) is None:
             await in_thread(partial(store.create, code=folding_code_hash(), log_id=found.log_id))
-        return await Follower(found, store, progress, tell).run(follow=follow)
+        files = checkpoint_files(found, checkpoint_dir)
+        return await Follower(found, store, files, progress, tell).run(follow=follow)
 
 
 @asynccontextmanager
@@ -74,16 +77,6 @@ async def open_tables(log: EventLog, target: str | None = None, *, create: bool 
         yield store
     finally:
         await in_thread(store.close)
-
-
-async def in_thread(function: Callable[[], T]) -> T:
-    """What a blocking function returns. Who is cancelled waits for it all the same: a connection serves one."""
-    task = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
@@ -116,8 +109,17 @@ def beside(log: EventLog) -> str:
 class Filler:
     """Folds a log, and brings one version of the tables along."""
 
-    def __init__(self, log: EventLog, store: TableStore, version: Version, *, if_active: bool = False) -> None:
-        """`if_active`: stop (`Moved`) as soon as the version is not the active one any more."""
+    def __init__(
+        self,
+        log: EventLog,
+        store: TableStore,
+        version: Version,
+        *,
+        if_active: bool = False,
+        checkpoints: CheckpointFiles | None = None,
+    ) -> None:
+        """`if_active`: stop (`Moved`) as soon as the version is not the active one any more. Without `checkpoints` the log
+        is folded from its first event, and all of it is checked."""
         self.position = version.position
         """Where the tables are."""
         self.state = State()
@@ -125,6 +127,7 @@ class Filler:
         self._store = store
         self._version = version
         self._if_active = if_active
+        self._checkpoints = checkpoints
         self._maker: RowMaker | None = None
         self._changes = Changes()
         self._chain = NO_CHAIN
@@ -153,8 +156,8 @@ class Filler:
             raise IntegrityError(text, position=head + 1)
         if version.position and await chain_at(self._log, version.position) != version.chain_hash:
             raise IntegrityError("the tables were filled from a log with another event here", position=version.position)
-        async for _ in folded_pages(self._log, self.state, upto=version.position, progress=progress):
-            pass
+        self.state = await restored_state(self._log, self._checkpoints, upto=version.position)
+        await fold(self._log, self.state, upto=version.position, progress=progress)
         self._maker = RowMaker(self.state)
 
     async def _write(self) -> None:
@@ -173,10 +176,16 @@ class Follower:
     """Keeps the active version at the head, whichever that is."""
 
     def __init__(
-        self, log: EventLog, store: TableStore, progress: Progress | None, tell: Callable[[Synced], None] | None
+        self,
+        log: EventLog,
+        store: TableStore,
+        checkpoints: CheckpointFiles | None,
+        progress: Progress | None,
+        tell: Callable[[Synced], None] | None,
     ) -> None:
         self._log = log
         self._store = store
+        self._checkpoints = checkpoints
         self._progress = progress
         self._tell = tell
 
@@ -188,7 +197,7 @@ class Follower:
             if version is None:
                 raise ConflictError(f"the tables in {self._store.where} were taken away")
             check_origin(version, self._log, self._store)
-            filler = Filler(self._log, self._store, version, if_active=True)
+            filler = Filler(self._log, self._store, version, if_active=True, checkpoints=self._checkpoints)
             try:
                 return await self._fill(filler, version, follow=follow)
             except Moved:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from kernel.errors import IntegrityError
 from kernel.log import hashing
-from kernel.log.base import EventLog, Head, StoredRow, StreamHead
+from kernel.log.base import Archived, EventLog, Head, StoredRow, StreamHead
 from replay.folding import Progress, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
-from replay.verify_archived import ArchivedStreams, check_kept
+from replay.verify_archived import ArchivedRows
 from replay.verify_rows import RowChecks, Unsure
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Verification:
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
         self._events = event_checks(self._problems, log, whole=begin is None) if content else None
-        self._archived = ArchivedStreams()
+        self._archived = ArchivedRows(self._problems)
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
@@ -88,6 +88,7 @@ class Verification:
             await self._check_beyond(head)
             if self._events is not None:
                 await self._check_streams()
+                await self._check_nowhere(head)
         except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
             position = problem.position if problem.position is not None else self._rows.position + 1
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
@@ -134,8 +135,9 @@ class Verification:
 
     async def _look_into_archive(self, rows: list[StoredRow]) -> None:
         archived = await self._log.archived(rows[0].position - 1, rows[-1].position)
-        check_kept(self._problems, rows, archived)
-        self._archived.learn(rows, upto=archived.last_position)
+        if archived.last_position >= rows[0].position > self._archived.position + 1:
+            await self._learn_more(rows[0].position - 1)
+        self._archived.page(rows, archived)
 
     async def _check_before(self, unsure: Unsure) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
@@ -177,7 +179,7 @@ class Verification:
         """The table of streams against the events: writers go by it."""
         after, found = "", await self._log.stream_heads("")
         while True:
-            await self._learn_more()
+            await self._learn_more((await self._log.archived(0, 0)).last_position)
             for stream in self._archived.joined(found, after=after):
                 if stream.version != stream.listed_version:
                     await self._add_stream(stream)
@@ -186,11 +188,19 @@ class Verification:
             after = found[-1].stream_id
             found = await self._log.stream_heads(after)
 
-    async def _learn_more(self) -> None:
+    async def _learn_more(self, upto: int) -> None:
         """What was archived since its rows were read is not in the tables any more."""
-        upto = (await self._log.archived(0, 0)).last_position
         async for rows in self._log.read(self._archived.position, upto):
-            self._archived.learn(rows, upto=upto)
+            self._archived.page(rows, await self._log.archived(rows[0].position - 1, rows[-1].position))
+
+    async def _check_nowhere(self, head: Head) -> None:
+        """What is kept of archived positions that are none of the log's."""
+        self._archived.nowhere(await self._log.archived(-LAST_POSITION, 0))
+        beyond = await self._log.archived(head.position, LAST_POSITION)
+        now = (await self._log.head()).position
+        commands = [item for item in beyond.commands if item[0] > now]
+        names = [item for item in beyond.names if item[0] > now]
+        self._archived.nowhere(Archived(beyond.last_position, commands, names))
 
     async def _add_stream(self, stream: StreamHead) -> None:
         """The table of streams says something else: at the first event that it does not know of, where there is one."""

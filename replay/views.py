@@ -92,7 +92,8 @@ async def watch(kernel: EventSourcedKernel, query: Query) -> AsyncIterator[Listi
         await kernel.state.reached(batch[-1].position)
         look = look_at(kernel.state, kernel.now_ns)
         touched = _touched(query, look.state, batch)
-        items = [item for item in _items(query, look, touched) if shown.get(item.name) != item.data]
+        owned = await _owned(kernel, query, touched)
+        items = [item for item in _items(query, look, owned) if shown.get(item.name) != item.data]
         shown |= {item.name: item.data for item in items}
         if items:
             yield replace(first, items=tuple(items), single=False)
@@ -111,7 +112,7 @@ async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
         held = {subject.name for subject in subjects}
         subjects += [subject for subject in recalled(query, state) if subject.name not in held]
     _check_names(query, subjects, state)
-    items = _items(query, look_at(state, source.now_ns), subjects)
+    items = _items(query, look_at(state, source.now_ns), await _owned(source, query, subjects))
     resource = query.resource
     single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
@@ -129,7 +130,7 @@ def recalled(query: Query, state: KernelState) -> Iterator[Subject]:
 
 
 def _items(query: Query, look: Look, subjects: Iterable[Subject]) -> list[Item]:
-    return [item_of(query.resource, look, subject) for subject in subjects if _fits(query, look.state, subject)]
+    return [item_of(query.resource, look, subject) for subject in subjects if _fits(query, subject)]
 
 
 def item_of(resource: Resource, look: Look, subject: Subject) -> Item:
@@ -140,15 +141,35 @@ def item_of(resource: Resource, look: Look, subject: Subject) -> Item:
     return Item(subject.name, data, tuple(resource.lines(look, subject.record)))
 
 
-def _fits(query: Query, state: KernelState, subject: Subject) -> bool:
+def _fits(query: Query, subject: Subject) -> bool:
     if query.names and not {subject.name, subject.intent_id if query.resource is FILLS else None} & {*query.names}:
         return False
-    if query.symbol_id not in (None, subject.symbol_id):
-        return False
+    return query.symbol_id in (None, subject.symbol_id)
+
+
+async def _owned(source: Source, query: Query, subjects: Iterable[Subject]) -> list[Subject]:
+    """Those that belong to the owner who is asked for, if one is; what is over may have been let go, and counts."""
     if query.owner is None:
-        return True
-    intent = state.intent(subject.intent_id) if subject.intent_id else None
-    return intent is not None and intent.owner == query.owner
+        return [*subjects]
+    owners: dict[str | None, str | None] = {None: None}
+    found = []
+    for subject in subjects:
+        if subject.intent_id not in owners:
+            owners[subject.intent_id] = await _owner(source, subject.intent_id or "")
+        if owners[subject.intent_id] == query.owner:
+            found.append(subject)
+    return found
+
+
+async def _owner(source: Source, intent_id: str) -> str | None:
+    """Whose an intent is, or was in the end, where it is deleted; None where there never was one."""
+    state, owner = source.state, None
+    if (intent := state.intent(intent_id)) is not None:
+        return intent.owner
+    for event in await source.log.read_stream(events.intent_stream(intent_id)):
+        if event.position <= state.position and isinstance(event, events.IntentCreated | events.IntentModified):
+            owner = event.intent.owner
+    return owner
 
 
 def _check_names(query: Query, subjects: Sequence[Subject], state: KernelState) -> None:

@@ -111,10 +111,11 @@ class Archived:
 
     last_position: int = 0
     """The last position that is archived; 0 where none is."""
-    commands: dict[int, bytes] = field(default_factory=dict)
-    """Ids of the commands that begin at positions that were asked for, and are archived."""
+    commands: list[tuple[int, bytes]] = field(default_factory=list)
+    """Commands that begin at positions that were asked for: position and id. Beyond `last_position` there are some only
+    where a cut was interrupted."""
     names: list[tuple[int, str, str, str]] = field(default_factory=list)
-    """Ids of orders: position, field, value, and the stream that is found by them."""
+    """The same of ids of orders: position, field, value, and the stream that is found by them."""
 
 
 @dataclass(frozen=True, slots=True)

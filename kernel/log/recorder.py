@@ -437,11 +437,11 @@ class TableRecorder(LogRecorder):
 
     def archived(self, after: int, upto: int) -> Archived:
         """See `EventLog.archived`. What was read while something was cut off or put back is read again."""
-        while segments := self.segments():
-            last = segments[-1].last_position
-            where = (after, min(upto, last))
-            commands = {first: command_id for command_id, first, _ in self.ask(self.cut.commands, where)}
-            names = [(at, name, value, stream) for at, name, value, stream in self.ask(self.cut.names, where)]
+        while self.can_be_cut():
+            segments = self.segments()
+            last = segments[-1].last_position if segments else 0
+            commands = [(first, command_id) for command_id, first, _ in self.ask(self.cut.commands, (after, upto))]
+            names = [(at, name, value, stream) for at, name, value, stream in self.ask(self.cut.names, (after, upto))]
             if self.segments() == segments:
                 return Archived(last, commands, names)
         return Archived()

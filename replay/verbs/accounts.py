@@ -6,12 +6,12 @@ import asyncio
 
 import click
 
-from replay.command_line import FORMATS, Target, option, show, show_listing, target_options
+from replay.command_line import FORMATS, Target, complete, option, show, show_listing, target_options
 
 
 @click.command("statement")
 @option("--day", metavar="DAY", help="One day in UTC, as 2026-01-31. Default: every day.")
-@option("--owner", help="Only this owner's.")
+@option("--owner", shell_complete=complete("owners"), help="Only this owner's.")
 @option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice([*FORMATS, "csv"]), default="table",
         show_default=True, help="Format of what is printed.")  # fmt: skip
 @target_options

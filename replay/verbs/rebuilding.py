@@ -75,5 +75,6 @@ def tables(target: Target, action: str, follow: bool, to: str | None, form: str)
     if action == "list":
         show_listing(asyncio.run(rebuild_listing.versions(target.log, to, target.exchange)), form)
         return 0
-    work = rebuild_listing.sync(target.log, to, target.exchange, follow=follow, say=say)
+    where = target.checkpoint_dir
+    work = rebuild_listing.sync(target.log, to, target.exchange, follow=follow, checkpoint_dir=where, say=say)
     return INTERRUPTED if asyncio.run(running.until_signal(work)) is signal.SIGINT else 0

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from kernel import open_log
 from kernel.order_spec import Side
 from tests.cli.world import PROJECT, World, clean_environment
+from tests.notes import KEY, NEW_KEY, grow
 from tests.traded import DAY_2, Book
 
 
@@ -165,3 +167,34 @@ def test_a_kernel_starts_on_a_log_that_was_cut(traded: World, tmp_path: Path) ->
     events = [json.loads(line) for line in traded.ok("events", "-o", "jsonl").splitlines()]
     upto = max(event["position"] for event in events if event["topic"] == "AttemptStarted")
     asyncio.run(live_and_cut(traded.url, tmp_path / "1.gz", upto))
+
+
+@pytest.mark.parametrize("verb", ["restore", "import"])
+def test_what_is_put_back_is_held_against_its_notes(traded: World, tmp_path: Path, verb: str) -> None:
+    """What it lacks by them is said, that it lacks nothing too; another log than was signed is refused, and is nowhere."""
+    copies = {"restore": ("backup", "old.db", "new.db"), "import": ("export", "old.jsonl", "new.jsonl")}
+    out, old, new = copies[verb]
+    traded.ok(out, str(tmp_path / old))
+    asyncio.run(sign_more(traded.url, tmp_path / "notes"))
+    traded.ok(out, str(tmp_path / new))
+
+    def put(name: str, to: str, key: str | None = None) -> Result:
+        words = (verb, str(tmp_path / name), "--log", f"sqlite:///{tmp_path / to}", "--notes", str(tmp_path / "notes"))
+        return traded.call(*words, *(("--key", key) if key else ()))
+
+    key = str(KEY.verifier)
+    lacking, whole = put(old, "a.db", key), put(new, "b.db", key)
+    assert (lacking.exit_code, whole.exit_code) == (0, 0)
+    assert "warning: position" in lacking.stderr
+    assert "its end was cut off" in lacking.stderr
+    assert whole.stderr.endswith("it agrees with all notes, to the newest\n")
+    unknown, unsigned = put(new, "c.db", str(NEW_KEY.verifier)), put(new, "c.db")
+    assert (unknown.exit_code, "agree with the notes" in unknown.stderr) == (1, True)
+    assert (unsigned.exit_code, "--key" in unsigned.stderr) == (5, True)
+    assert not (tmp_path / "c.db").exists()
+
+
+async def sign_more(url: str, notes: Path) -> None:
+    """Three events more, and a note of all."""
+    async with open_log(url, exchange_id="paper") as log:
+        await grow(log, 3, into=notes)

@@ -14,8 +14,8 @@ from kernel import EventSourcedKernel
 from kernel.clock import SystemClock
 from kernel.errors import AlreadyExistsError, ExchangeError
 from kernel.events import OrderFilled, intent_stream
-from kernel.log import EventLog, open_log
-from kernel.log.base import Head
+from kernel.log import EventLog, LogSettings, open_log
+from kernel.log.base import Head, StoredRow
 from kernel.log.memory import MemoryRecorder
 from kernel.models import AttemptKind, Evidence, ExecType, OrdStatus
 from kernel.order_spec import Side
@@ -281,6 +281,23 @@ async def test_a_run_that_was_cut_has_no_problem(recorded: MemoryRecorder, tmp_p
         assert report.counts == (await verify(log_of(recorded))).counts
 
 
+async def test_what_is_cut_off_amid_a_verification_is_no_problem(database: Database, tmp_path: Path) -> None:
+    """Rows that were read from the tables, and go to an archive before those after them are read, are learned there."""
+    async with database.open(settings=LogSettings(page_rows=4)) as log:
+        await Story(log).tell()
+        end = await command_end(log, 14)
+        verification = Verification(log, None, content=True, progress=None)
+        look = verification._look_into_archive
+
+        async def look_and_cut(rows: list[StoredRow]) -> None:
+            await look(rows)
+            if rows[0].position <= 5 <= rows[-1].position:
+                await archive_log(log, tmp_path / "1.gz", upto=end)
+
+        verification._look_into_archive = look_and_cut  # type: ignore[method-assign]
+        assert found(await verification.run()) == []
+
+
 async def test_what_is_cut_off_while_it_is_verified_is_no_problem(database: Database, tmp_path: Path) -> None:
     """Streams whose rows were read from the tables, and then went to an archive, are not taken for gone."""
     log = database.open()
@@ -303,6 +320,7 @@ async def test_what_is_cut_off_while_it_is_verified_is_no_problem(database: Data
         ("DELETE FROM {s}log_cut_command WHERE first_position = 5", (ProblemKind.COMMAND, 5)),
         ("UPDATE {s}log_cut_command SET first_position = 3 WHERE first_position = 5", (ProblemKind.COMMAND, 5)),
         ("UPDATE {s}log_cut_name SET stream_id = 'intent:b' WHERE position = 6", (ProblemKind.STREAM, 6)),
+        ("DELETE FROM {s}log_cut_name WHERE position = 6", (ProblemKind.STREAM, 6)),
         ("DELETE FROM {s}log_stream WHERE stream_id = 'intent:b'", (ProblemKind.STREAM, 8)),
         ("UPDATE {s}log_stream SET version = 1 WHERE stream_id = 'intent:b'", (ProblemKind.STREAM, 9)),
         ("UPDATE {s}log_stream SET version = 9 WHERE stream_id = 'intent:b'", (ProblemKind.STREAM, None)),
@@ -318,11 +336,46 @@ async def test_what_is_kept_of_an_archive_is_held_to_it(
         pass
     postgres = isinstance(database, PostgresBackend)
     if not postgres:
-        for trigger in ("command_no_delete", "command_no_update", "name_no_update"):
+        for trigger in ("command_no_delete", "command_no_update", "name_no_delete", "name_no_update"):
             database.execute(f"DROP TRIGGER log_cut_{trigger}")
     database.execute(statement.format(s="{schema}." if postgres else ""))
     async with database.open() as log:
         assert expected in found(await verify(log))
+
+
+async def test_no_id_of_an_archive_goes_away_unnoticed(database: Database, tmp_path: Path) -> None:
+    """By each of them a late fill may have to find its intent; one that was taken away is told where it was."""
+    async with database.open() as log:
+        _, last = await named(log)
+        await archive_log(log, tmp_path / "1.gz", upto=3)
+        await archive_log(log, tmp_path / "2.gz", upto=last)
+        told = set((await verify(log)).problems)  # the events of `named` are no story
+    rows = content(database, "log_cut_name")
+    assert len(rows) == 5
+    if not isinstance(database, PostgresBackend):
+        database.execute("DROP TRIGGER log_cut_name_no_delete")
+    table = "{schema}.log_cut_name" if isinstance(database, PostgresBackend) else "log_cut_name"
+    for field, value, position, stream_id in rows:
+        database.execute(f"DELETE FROM {table} WHERE field = '{field}' AND position = {position}")
+        async with database.open() as log:
+            (lacking,) = set((await verify(log)).problems) - told
+        assert (lacking.kind, lacking.position) == (ProblemKind.STREAM, position)
+        assert f"lacks {field} {value} of {stream_id}" in lacking.text
+        told.add(lacking)
+
+
+@pytest.mark.parametrize("position", [0, 3, 16, 99])
+async def test_what_was_put_in_beside_an_archive_is_found(database: Database, tmp_path: Path, position: int) -> None:
+    """An id of an order or of a command that no event has, wherever it says that it is from, archived or not or nowhere."""
+    async with await told_and_cut(database, tmp_path):
+        pass
+    schema = "{schema}." if isinstance(database, PostgresBackend) else ""
+    blob = "'\\xabcd'" if schema else "x'abcd'"
+    database.execute(f"INSERT INTO {schema}log_cut_command VALUES ({blob}, {position}, {position})")
+    database.execute(f"INSERT INTO {schema}log_cut_name VALUES ('client_order_id', 'x', {position}, 'intent:b')")
+    at = position if 0 < position < 99 else None
+    async with database.open() as log:
+        assert found(await verify(log)) == [(ProblemKind.COMMAND, at), (ProblemKind.STREAM, at)]
 
 
 async def test_a_changed_archive_is_found(database: Database, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from kernel.errors import (
     ValidationError,
 )
 from kernel.events import intent_stream
-from kernel.log import Append, EventLog, LogSettings, StoredRow, cutting, open_log
+from kernel.log import Append, EventLog, LogSettings, StoredRow, cutting, open_log, row_files
 from kernel.log.recorder import TableRecorder
 from kernel.log.stored import StoredLog
 from projections import State
@@ -192,6 +192,33 @@ async def test_an_archive_that_was_changed_is_found(database: Database, tmp_path
             await rows_of(log)
         path.write_bytes(gzip.compress(whole))
         assert len(await rows_of(log)) == 22
+
+
+async def test_a_part_of_a_log_is_not_imported(tmp_path: Path) -> None:
+    """A file that does not begin with the first event is refused as what it is, and nothing is there."""
+    log, _ = await a_log(SQLiteBackend("x", tmp_path / "log.db"))
+    async with log:
+        await archive_log(log, tmp_path / "1.gz", upto=4)
+        await archive_log(log, tmp_path / "2.gz", upto=13)
+    with pytest.raises(ValidationError, match="positions 5 to 13: a log is imported from position 1 on"):
+        await import_log(tmp_path / "2.gz", f"sqlite:///{tmp_path}/part.db", exchange_id="x")
+    assert not (tmp_path / "part.db").exists()
+
+
+async def test_an_archive_that_did_not_come_out_right_takes_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written is read again before a row goes: of a file that is not the rows nothing is left, nor of the cut."""
+    log, _ = await a_log(database)
+    write = row_files.row_line
+    async with log:
+        before = {table: content(database, table) for table in TABLES}
+        with monkeypatch.context() as patch:
+            patch.setattr(row_files, "row_line", lambda row: write(row._replace(meta=row.meta + b" ")))
+            with pytest.raises(IntegrityError, match="line 2"):
+                await archive_log(log, tmp_path / "1.gz", upto=13)
+        assert not (tmp_path / "1.gz").exists()
+        assert {table: content(database, table) for table in TABLES} == before
 
 
 async def test_only_what_a_segment_covers_may_be_deleted(database: Database, tmp_path: Path) -> None:

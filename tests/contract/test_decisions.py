@@ -11,19 +11,22 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from kernel import events, settlement
 from kernel import plan as planning
-from kernel import settlement
 from kernel.errors import ExchangeError, Violation
-from kernel.models import OrderIntent, OrderState
+from kernel.log import Append, Write, open_log
+from kernel.log.records import event_of
+from kernel.models import Evidence, OrderIntent, OrderState
 from kernel.reconciler import ReconciliationEngine
 from kernel.runs import Done, Outcome
 from kernel.settings import KernelSettings
-from kernel.venues.base import VenueCapabilities
+from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.venues.paper_faults import fault
 from replay import deciding, replay_decisions
 from replay.deciding import DecisionReport, recorded_settings
 from replay.exporting import export_log
 from replay.importing import import_log
+from tests.commands import fresh_command_id
 from tests.contract.bench import Bench, a_bench, bid, virtual_time
 from tests.recorded import log_of, played
 from tests.simulation.mutants import planted
@@ -190,6 +193,24 @@ def test_what_can_not_be_read_is_counted() -> None:
 
 def unreadable(recorded: Any) -> VenueCapabilities:
     return VenueCapabilities.model_validate({"amend": "BY_LETTER"})
+
+
+async def test_capabilities_that_changed_are_gone_by() -> None:
+    """From where a leader recorded that its venue is another, today's code decides with what it is."""
+    async with open_log("memory://", exchange_id="x") as log:
+        trial = deciding.Trial(log)
+        known = VenueCapabilities().model_dump(mode="json")
+        told = [
+            events.KernelStarted(kernel_version="1", code_hash="0", epoch=0, settings={}, capabilities=known),
+            events.CapabilitiesChanged(capabilities=known | {"dedupe": "FOR_EVER"}),
+        ]
+        await log.append(Append(fresh_command_id(), (Write("control", tuple(told)),), "kernel", Evidence.COMMAND))
+        found = []
+        async for rows in log.read():
+            for row in rows:
+                await trial.apply(event_of(row))
+                found.append(trial._engine.capabilities.dedupe if trial._engine is not None else None)
+    assert found == [None, VenueCapabilities().dedupe, Dedupe.FOR_EVER]
 
 
 def test_an_attempt_known_too_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

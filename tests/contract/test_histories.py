@@ -10,12 +10,13 @@ import pytest
 from kernel import events
 from kernel.clock import SeededIds
 from kernel.errors import NotFoundError
+from kernel.events import Envelope
 from kernel.log import Append, EventLog, Write, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, OrdStatus
+from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, Finding, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from replay import as_of, history
-from replay.histories import History, Part, Step
+from replay.histories import History, Part, Step, in_force, is_inferred, matters
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
@@ -271,3 +272,58 @@ async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
 def test_a_length_of_time_has_the_unit_that_suits_it(span_ns: int, words: str) -> None:
     """From nanoseconds to hours."""
     assert length_of(span_ns) == words
+
+
+SEEN = {"intent_id": "i", "symbol_id": "S", "exec_type": ExecType.ORDER_STATUS, "client_order_id": "c1"}
+DEAD = {"intent_id": "i", "attempt_position": 2, "outcome": AttemptOutcome.DEAD}
+
+
+@pytest.mark.parametrize(
+    ("event", "evidence", "inferred"),
+    [
+        (events.FillInferred(**SEEN, inferred_qty=1), Evidence.QUERY, True),
+        (events.OrderStateObserved(**SEEN, gone=True, began_ns=1), Evidence.QUERY, True),
+        (events.OrderStateObserved(**SEEN), Evidence.QUERY, False),
+        (events.OrderStateObserved(**SEEN), Evidence.INFERRED, True),
+        (events.AttemptResolved(**DEAD), Evidence.QUERY, True),
+        (events.AttemptResolved(**DEAD), Evidence.OPERATOR, False),
+        (events.OrderCanceled(**SEEN), Evidence.STREAM, False),
+    ],
+)
+def test_what_was_inferred_is_told_from_what_was_said(
+    event: events.BaseEvent, evidence: Evidence, inferred: bool
+) -> None:
+    """Inferred is a quantity that no trade explains, an absence, and what is marked so; no word of an operator."""
+    assert is_inferred(event.with_envelope(Envelope(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred
+
+
+@pytest.mark.parametrize("symbol_id", ["S", "T", None])
+@pytest.mark.parametrize("kind", FindingKind)
+def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id: str | None) -> None:
+    """Of pauses those of everything and of the symbol, of findings the symbol's storms alone; of others nothing."""
+    finding = Finding(finding_id=f"{kind}:{symbol_id}", kind=kind, symbol_id=symbol_id, text="…", raised_at_ns=1)
+    raised, resolved = events.FindingRaised(finding=finding), events.FindingResolved(finding_id=finding.finding_id)
+    is_storm = (kind, symbol_id) == (FindingKind.STORM, "S")
+    assert [matters(raised, {"S"}), matters(resolved, {"S"})] == [is_storm, is_storm]
+    paused, resumed = events.Paused(symbol_id=symbol_id), events.Resumed(symbol_id=symbol_id)
+    assert [matters(paused, {"S"}), matters(resumed, {"S"})] == [symbol_id != "T"] * 2
+
+
+def test_what_is_over_is_in_force_no_more() -> None:
+    """Of pauses, storms and leaders before an intent's first event those are told that had not ended by then."""
+
+    def at(position: int, event: events.BaseEvent) -> events.BaseEvent:
+        return event.with_envelope(Envelope(position, "control", position, position, "kernel", Evidence.COMMAND))
+
+    storm = Finding(finding_id="STORM:S", kind=FindingKind.STORM, symbol_id="S", text="…", raised_at_ns=1)
+    told = [
+        at(1, events.LeaderElected(epoch=1, holder="a")),
+        at(2, events.Paused(symbol_id="S")),
+        at(3, events.Paused()),
+        at(4, events.FindingRaised(finding=storm)),
+        at(5, events.Resumed(symbol_id="S")),
+        at(6, events.LeaderElected(epoch=2, holder="b")),
+        at(7, events.FindingResolved(finding_id="STORM:S")),
+    ]
+    assert [event.position for event in in_force(told)] == [3, 6]
+    assert [event.position for event in in_force(told[:4])] == [1, 2, 3, 4]

@@ -19,11 +19,13 @@ from kernel.venues.paper_faults import fault
 from kernel.writer import Source
 from projections import State
 from projections.ended import Keeping
-from replay import describe, views, waiting
-from replay.comparing import Change, changes, completed, fold_to, tables
+from replay import comparing, describe, diff, views, waiting
+from replay.comparing import Change
+from replay.folding import fold
+from replay.past import Past
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
-from tests.folding import an_attempt, an_order
+from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import log_of, simulated
 
 SHORT = Keeping(intents_max=3, every_positions=10)
@@ -185,6 +187,57 @@ async def test_it_is_listed_by_name_and_described() -> None:
         assert await waiting.wait_for(bench.kernel, "old", "canceled", timeout_s=0) == "canceled"
 
 
+async def twenty_filled(log: EventLog) -> None:
+    """Intents of two owners in turn, each filled at once: most of them have been let go in the end."""
+    for number in range(20):
+        name, owner = f"n{number}", "mm-1" if number % 2 else "mm-2"
+        await record(
+            log,
+            name,
+            events.IntentCreated(intent=an_intent(an_order(), name).model_copy(update={"owner": owner})),
+            an_attempt(AttemptKind.SUBMIT, f"c{number}", an_order(), intent_id=name),
+            a_fill(number, f"t{number}"),
+        )
+
+
+def a_fill(number: int, fill_key: str) -> OrderFilled:
+    """A trade of the whole order of one of them."""
+    trade: dict[str, Any] = {"side": Side.BUY, "last_qty": 100, "last_px": 10, "exec_type": ExecType.TRADE}
+    ids = {"client_order_id": f"c{number}", "exchange_order_id": f"o{number}"}
+    return OrderFilled(intent_id=f"n{number}", symbol_id="S", fill_key=fill_key, **trade, **ids)
+
+
+async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
+    """Those of intents that were let go, or deleted, are among them, each once, and those of others are not."""
+    await twenty_filled(log)
+    await record(log, "n5", events.IntentDeleted(intent_id="n5"))
+    state = await fold(log, State(SHORT))
+    assert state.let_go
+    assert state.intent("n1") is None
+    past = Past(log, state, 0, 0)
+    found = await views.listing(past, views.query_of(["fills"], owner="mm-1"))
+    assert [item.name for item in found.items] == [f"t{number}" for number in range(1, 20, 2)]
+
+
+@pytest.mark.parametrize("keeping", [Keeping(), SHORT], ids=["held", "let go"])
+async def test_what_was_let_go_before_both_points_is_not_new(
+    log: EventLog, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens to it between them is a change of what there was: a late fill, and that it goes."""
+
+    async def state_at(log: EventLog, position: int, **given: Any) -> State:
+        return await fold(log, State(keeping), upto=position)
+
+    monkeypatch.setattr(comparing, "state_at", state_at)
+    await twenty_filled(log)
+    before = (await log.head()).position
+    await record(log, "n1", a_fill(1, "late"))
+    await record(log, "n2", events.IntentDeleted(intent_id="n2"))
+    found = (await diff(log, before)).changes
+    told = {(item.kind, item.name): item.change for item in found if item.kind in ("intent", "order")}
+    assert told == {("order", "n1"): Change.CHANGED, ("intent", "n2"): Change.WENT}
+
+
 @pytest.mark.parametrize("seed", [3, 7_100_001])
 def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
     """Of what was let go between two points of a log, or before both, or appeared and was let go between them, `diff` tells
@@ -192,23 +245,18 @@ def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
     recorded = simulated(seed)
 
     async def told(keeping: Keeping, a: int, b: int) -> dict[tuple[str, str], Change]:
-        log, state = log_of(recorded), State(keeping)
-        await fold_to(log, state, a)
-        before = tables(state)
-        streams = await fold_to(log, state, b)
-        after = tables(state)
-        if state.let_go:
-            before, after = [
-                await completed(log, before, streams, upto=a),
-                await completed(log, after, streams, upto=b),
-            ]
-        found = changes(before, after)
-        return {(item.kind, item.name): item.change for item in found if item.name in recalled}
+        async def state_at(log: EventLog, position: int, **given: Any) -> State:
+            return await fold(log, State(keeping), upto=position)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(comparing, "state_at", state_at)
+            found = await diff(log_of(recorded), a, b)
+        return {(item.kind, item.name): item.change for item in found.changes if item.name in recalled}
 
     head = len(recorded.rows)
     recalled = {name.partition(":")[2] for name in {row[1] for row in recorded.rows}}
-    for a, b in [(head // 3, 2 * head // 3), (0, head), (head // 2, head)]:
-        touched = {row[1].partition(":")[2] for row in recorded.rows[a:b]}
+    for a, b in [(head // 3, 2 * head // 3), (0, head), (head, head // 2)]:
+        touched = {row[1].partition(":")[2] for row in recorded.rows[min(a, b) : max(a, b)]}
         whole = asyncio.run(told(Keeping(), a, b))
         tight = asyncio.run(told(SHORT, a, b))
         assert {key: tight.get(key) for key in whole if key[1] in touched} == {

@@ -196,6 +196,8 @@ async def test_what_no_note_covers_is_told(backend: Backend, notes: Path) -> Non
             await prove_consistency(log, 5, 7, notes=notes)
         with pytest.raises(ValidationError, match=r"1 … 5, .*given 6"):
             await prove_consistency(log, 6, 5, notes=notes)
+        with pytest.raises(ValidationError, match=r"1 … 5, .*given 0"):
+            await prove_consistency(log, 0, 5, notes=notes)
 
 
 async def test_bad_notes_are_told_where_there_is_no_good_one(backend: Backend, notes: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import time
 from collections import Counter
 from typing import Any
 
@@ -61,6 +62,31 @@ async def test_a_statement_is_by_day_owner_and_symbol(backend: Backend) -> None:
          "sold": "1.00000000", "realized_pnl": "10.0000000000", "paid": "95.0000000000",
          "received": "110.0000000000", "fees": {"USDT": "-0.05000000"}, **common},
     ]  # fmt: skip
+
+
+async def test_a_statement_up_to_a_position_knows_nothing_later(backend: Backend) -> None:
+    """What was recorded after it is in no line, on whichever day it was."""
+    async with await a_traded_log(backend) as log:
+        trades_at = [row.position async for rows in log.read() for row in rows if row.topic == "OrderFilled"]
+        found = await statement(log, upto=trades_at[2])
+    assert found.position == trades_at[2]
+    assert [(line.day, line.owner, line.fills) for line in found.lines] == [
+        ("2026-01-31", "", 1), ("2026-01-31", "mm-1", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York", "UTC"])
+def test_a_day_is_the_same_wherever_it_is_made(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the first nanosecond of midnight in UTC, whatever the machine's own zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            days = [day_of(DAY_2 - 1), day_of(DAY_2), day_of(0)]
+        finally:
+            patch.undo()
+            time.tzset()
+    assert days == ["2026-01-31", "2026-02-01", "1970-01-01"]
 
 
 async def test_a_statement_of_a_day_and_an_owner_is_a_part_of_the_whole(backend: Backend) -> None:

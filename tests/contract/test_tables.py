@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eventsourcing.persistence import StoredEvent
 
 from kernel.errors import NotFoundError, ValidationError
 from kernel.events import IntentDeleted, intent_stream
@@ -92,13 +94,16 @@ async def test_orders_up_to_a_position_are_as_they_were_then(backend: Backend, t
 async def test_events_have_the_stored_text(backend: Backend, tmp_path: Path) -> None:
     """A row for each event; payload and envelope are what is stored, hashes are hex."""
     async with await a_traded_log(backend) as log:
+        recorder: Any = getattr(log, "recorder", None)
+        theirs = StoredEvent("theirs", 0, "Somebody:Theirs", '{"x":"é\u2028"}'.encode())
+        await asyncio.to_thread(recorder.insert_events, [theirs])
         stored = [row async for rows in log.read() for row in rows]
         rows = await csv_rows(log, tmp_path / "e.csv", "events")
     assert [int(row["position"]) for row in rows] == [row.position for row in stored]
     assert [row["state"].encode() for row in rows] == [row.state for row in stored]
     assert [row["meta"].encode() for row in rows] == [row.meta for row in stored]
     assert [bytes.fromhex(row["chain_hash"]) for row in rows] == [row.chain_hash for row in stored]
-    assert {row["actor"] for row in rows} == {"kernel", "venue:paper"}
+    assert {row["actor"] for row in rows} == {"kernel", "venue:paper", "library"}
 
 
 @pytest.mark.parametrize("what", ["events", "orders", "fills"])

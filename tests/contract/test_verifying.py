@@ -10,26 +10,13 @@ from typing import Any
 
 import pytest
 
-from kernel.log import StoredRow, hashing
+from kernel.log import LogSettings, StoredRow, hashing
 from kernel.log.records import COLUMNS
 from replay import ProblemKind, VerifyReport, verify
 from tests.commands import an_append
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
+from tests.contract.test_log_tampering import CHANGES
 from tests.stories import STORY_LENGTH, Story
-
-CHANGES: dict[str, Any] = {
-    "stream_id": "intent:z",
-    "version": 77,
-    "topic": "IntentDeleted",
-    "schema_version": 2,
-    "recorded_at_ns": 7,
-    "command_id": bytes(16),
-    "command_index": 9,
-    "meta": b'{"actor":"somebody","evidence":"COMMAND"}',
-    "state": b'{"generation":9,"intent_id":"a","requested_at_ns":5}',
-    "leaf_hash": bytes(32),
-    "chain_hash": bytes(32),
-}
 
 
 async def told(backend: Backend) -> list[StoredRow]:
@@ -184,7 +171,44 @@ async def test_a_stream_that_lacks_a_version_is_found(backend: Backend) -> None:
     """Where hashes were made to fit, versions that do not follow still tell."""
     rows = await told(backend)
     put(backend, rewritten(rows, 9, lambda row: row.state, version=70))
-    assert (ProblemKind.STREAM, 9) in found(await verified(backend))
+    told_of = [(item.position, item.text) for item in (await verified(backend)).problems]
+    assert (9, "stream intent:b has version 70 after 1") in told_of
+
+
+async def test_a_log_that_does_not_say_whose_it_is_is_found(backend: Backend) -> None:
+    """Without the event that made it, however well the hashes fit, nothing ties the head row's identity to the log."""
+    rows = await told(backend)
+    put(backend, rewritten(rows, 1, lambda row: row.state, topic="Somebody:Theirs"))
+    assert (ProblemKind.HEAD, 1) in found(await verified(backend))
+
+
+async def test_a_stream_whose_beginning_is_not_there_is_found(backend: Backend) -> None:
+    """One that is met for the first time at a later version has the earlier ones in the log, or they are lacking."""
+    rows = await told(backend)
+    put(backend, rewritten(rows, STORY_LENGTH, lambda row: row.state, version=5))
+    problems = (await verified(backend)).problems
+    assert (STORY_LENGTH, "stream theirs has version 5, and no version 4 before it") in [
+        (item.position, item.text) for item in problems
+    ]
+
+
+async def test_every_page_of_the_table_of_streams_is_looked_at(database: SQLiteBackend | PostgresBackend) -> None:
+    """What it lacks is told from whichever page."""
+    await told(database)
+    schema = "{schema}." if isinstance(database, PostgresBackend) else ""
+    database.execute(f"DELETE FROM {schema}log_stream WHERE stream_id = 'theirs'")
+    async with database.open(check_end=False, settings=LogSettings(page_rows=1)) as log:
+        assert found(await verify(log)) == [(ProblemKind.STREAM, STORY_LENGTH)]
+
+
+async def test_another_epoch_in_the_head_row_is_found(database: SQLiteBackend | PostgresBackend) -> None:
+    """The row by which writers are fenced is held to the newest election."""
+    await told(database)
+    schema = "{schema}." if isinstance(database, PostgresBackend) else ""
+    database.execute(f"UPDATE {schema}log_head SET epoch = epoch + 1")
+    (problem,) = (await verified(database)).problems
+    assert (problem.kind, problem.position) == (ProblemKind.HEAD, STORY_LENGTH)
+    assert "another epoch" in problem.text
 
 
 @pytest.mark.parametrize("name", ["command_index", "recorded_at_ns"])
@@ -278,7 +302,8 @@ def rewritten(
     made = rows[: position - 1]
     for row in rows[position - 1 :]:
         other = {"state": state(row), **changed} if row.position == position else {}
-        made.append(forged(row, made[-1], **other))
+        before = made[-1] if made else row._replace(position=0, chain_hash=hashing.GENESIS)
+        made.append(forged(row, before, **other))
     return made
 
 

@@ -4,6 +4,7 @@ off, is consistent; only what was kept elsewhere differs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log import StoredRow
 from replay import ProblemKind, VerifyReport, verify
-from replay.notes import note_name
+from replay.notes import note_name, read_note
 from replay.noting import NoteOptions, NoteWriter
-from replay.signed_notes import SignerKey, VerifierKey
+from replay.signed_notes import SignerKey, VerifierKey, sign
 from tests.contract.backends import Backend
 from tests.contract.test_verifying import found, put, rewritten
 from tests.stories import STORY_LENGTH, Story
@@ -135,6 +136,18 @@ async def test_notes_of_another_log_are_told(notary: Notary, tmp_path: Path) -> 
     foreign = next((tmp_path / "other").glob("*.note"))
     (notary.directory / foreign.name).write_bytes(foreign.read_bytes())
     assert found(await notary.verified()) == [(ProblemKind.NOTE, 2)]
+    with pytest.raises(ValidationError, match="it is of another log"):
+        await notary.verified(start=foreign)
+
+
+async def test_a_note_with_another_chain_hash_is_told(notary: Notary) -> None:
+    """Both hashes that a note has are compared: the root of the tree, and the chain hash of the last event."""
+    note = read_note(notary.note(SECOND), None)
+    said = replace(note.checkpoint, chain_hash=bytes(32))
+    notary.note(SECOND).write_text(str(sign(said.text(), [notary.key])), encoding="utf-8")
+    (problem,) = (await notary.verified()).problems
+    assert (problem.kind, problem.position, problem.last_position) == (ProblemKind.NOTE, FIRST + 1, SECOND)
+    assert problem.text.startswith("the chain hash of")
 
 
 async def test_a_removed_note_leaves_the_others(notary: Notary) -> None:

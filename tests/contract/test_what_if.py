@@ -14,15 +14,18 @@ from click.testing import CliRunner
 from cli import cli
 from kernel.clock import NS_PER_S
 from kernel.errors import NotFoundError, ValidationError
+from kernel.events import KernelStarted
 from kernel.log.base import StoredRow
 from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
+from kernel.settings import KernelSettings
 from kernel.venues.paper_config import PaperExchangeOptions, TapeTrade
 from kernel.venues.paper_faults import fault
 from projections import State
 from replay import import_log, what_if
+from replay.deciding import recorded_settings
 from replay.folding import fold
-from replay.forking import Run
+from replay.forking import Run, forked
 from replay.outcomes import WhatIf
 from replay.retelling import Add, Alter, Cancel, Change, Drop
 from tests.golden.test_histories import FOLDER, restored
@@ -210,6 +213,16 @@ def test_the_fork_is_what_the_log_says(recorder: MemoryRecorder) -> None:
     state.apply(found[0][1])
     original = asyncio.run(fold(log_of(recorder), State(), upto=position))
     assert (state.digest(), found[0][0]) == (original.digest(), recorder.identity())
+
+
+def test_a_fork_goes_by_the_settings_that_were_recorded(recorder: MemoryRecorder) -> None:
+    """Not by the defaults: those of the newest leader before it."""
+    position = at_second(recorder, 5)
+    told = [event_of(StoredRow(*row)) for row in recorder.rows[:position]]
+    started = [event for event in told if isinstance(event, KernelStarted)][-1]
+    found = asyncio.run(forked(log_of(recorder), position, 1.0)).settings
+    assert found == recorded_settings(started.settings)
+    assert found != KernelSettings.model_construct()
 
 
 BAD: dict[str, Callable[[MemoryRecorder], WhatIf]] = {

@@ -44,8 +44,13 @@ PLAUSIBLE = (
 )  # fmt: skip
 
 
-LOOKING = ("get", "describe", "events", "health", "place", "apply", "diff", "cancel", "wait")
-"""Verbs that need a log."""
+READING = {
+    "get": ["orders"], "describe": ["a"], "events": [], "health": [], "place": ["BUY", "1", "BTCUSDT"], "cancel": ["a"],
+    "wait": ["a", "--for", "filled"], "history": ["a"], "verify": [], "prove": ["1", "--notes", "."], "rebuild": [],
+    "export": ["-"], "backup": ["copy.db"], "archive": ["a.gz", "--upto", "1"], "statement": [], "decisions": [],
+    "tables": ["list"], "log": ["migrate"], "what-if": ["--at", "1"],
+}  # fmt: skip
+"""Verbs that need a log, with arguments that they take."""
 
 
 def can_be_given(text: str) -> bool:
@@ -115,12 +120,27 @@ def calls(draw: st.DrawFn) -> list[str]:
     """A verb with arguments and some of its options, of any value."""
     verb = draw(st.sampled_from(VERBS))
     words = [draw(WORDS) for _ in range(draw(st.integers(0, 4)))]
+    choice = next((param for param in cli.commands[verb].params if is_choice(param, click.Argument)), None)
+    if choice is not None and draw(st.booleans()):
+        words = [draw(value_of(choice)), *words[1:]]
     for option in (param for param in cli.commands[verb].params if isinstance(param, click.Option)):
         name = option.opts[-1]
         if name in ENDLESS or draw(st.integers(0, 3)) != 0:
             continue
-        words += [name] if option.is_flag else [name, draw(WORDS)]
+        words += [name] if option.is_flag else [name, *(draw(WORDS | value_of(option)) for _ in range(option.nargs))]
     return [verb, *words]
+
+
+def is_choice(param: click.Parameter, kind: type[click.Parameter]) -> bool:
+    """Whether a parameter takes one of a few words."""
+    return isinstance(param, kind) and isinstance(param.type, click.Choice)
+
+
+def value_of(param: click.Parameter) -> st.SearchStrategy[str]:
+    """What a parameter that takes one of a few words would take; of another anything."""
+    return (
+        st.sampled_from([str(word) for word in param.type.choices]) if isinstance(param.type, click.Choice) else WORDS
+    )
 
 
 @fuzzed(350)
@@ -144,6 +164,23 @@ def calls(draw: st.DrawFn) -> list[str]:
 @example(["history", "x" * 300])
 @example(["history", "here", "--picture", ""])
 @example(["history", "here", "--picture", "\udcff.html"])
+@example(["prove", "9" * 5_000, "--notes", "."])
+@example(["prove", "--from", "0", "--to", "0", "--notes", "."])
+@example(["verify", "--notes", ".", "--key", "\udcff"])
+@example(["verify", "--from", "."])
+@example(["export", "-", "--upto", "9" * 5_000])
+@example(["export", "."])
+@example(["import", "\udcff", "--log", "sqlite:///other.db"])
+@example(["backup", "kernel.db"])
+@example(["restore", "kernel.db", "--log", "sqlite:///here/other.db"])
+@example(["archive", "x.gz", "--upto", "1" * 40])
+@example(["archive", "--restore", "kernel.db"])
+@example(["statement", "--day", "\u0661" * 4 + "-01-01"])
+@example(["tables", "list", "--to", "sqlite:///kernel.db"])
+@example(["tables", "sync", "--to", "sqlite:///kernel.db"])
+@example(["rebuild", "--to", "sqlite:///kernel.db"])
+@example(["what-if", "--at", "9" * 5_000])
+@example(["keys", "show", "kernel.db"])
 @pytest.mark.usefixtures("unstarted")
 def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
     """Whatever a verb is given, it ends with an exit code of its own; when it says no, the log is as it was."""
@@ -177,16 +214,14 @@ def test_a_log_that_is_not_there(url: str, words: list[str]) -> None:
 @fuzzed(100)
 @given(
     st.binary(min_size=2, max_size=200),
-    st.sampled_from(("get", "describe", "events", "health", "place", "cancel", "wait")),
+    st.sampled_from(sorted(READING)),
 )
 def test_a_file_that_is_no_log(content: bytes, verb: str) -> None:
     """A file of anything, given as the log, is refused and left as it is."""
-    words = {"get": ["orders"], "describe": ["a"], "cancel": ["a"], "place": ["BUY", "1", "BTCUSDT"]}.get(verb, [])
-    words = ["a", "--for", "filled"] if verb == "wait" else words
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "kernel.db"
         path.write_bytes(content)
-        result = call(f"sqlite:///{path}", [verb, *words])
+        result = call(f"sqlite:///{path}", [verb, *READING[verb]])
         assert result.exit_code in {1, 2, 6}
         assert path.read_bytes() == content
 

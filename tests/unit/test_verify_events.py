@@ -29,7 +29,7 @@ from kernel.models import (
 )
 from kernel.order_spec import AssetMetadata, Side
 from projections import ledger
-from replay import ProblemKind, VerifyReport, verify
+from replay import ProblemKind, VerifyReport, verify, verify_events
 from tests.folding import an_intent, an_order
 from tests.stories import ABSENT_AFTER_NS, Story
 
@@ -329,6 +329,21 @@ async def test_what_cannot_have_been_is_found(name: str) -> None:
     report, position = await report_of(tell)
     assert (kind, position) in [(item.kind, item.position) for item in report.problems]
     assert report.first_bad_position == position
+
+
+async def test_a_cause_of_long_ago_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an event was is asked of the log where it is not remembered any more."""
+    monkeypatch.setattr(verify_events, "TOPICS_MAX", 0)
+    async with open_log("memory://", exchange_id="x") as log:
+        story = Story(log)
+        await story.lead()
+        wanted = await story.want("a")
+        for name in ("b", "c"):
+            await story.want(name)
+        await story.send("a", 1, cause=wanted)
+        wrong = await story.send("b", 1, cause=1)
+        problems = (await verify(log)).problems
+    assert [(item.kind, item.position) for item in problems] == [(ProblemKind.CAUSE, wrong)]
 
 
 async def right(story: Story) -> None:
