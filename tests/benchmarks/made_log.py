@@ -2,7 +2,7 @@
 
 Used by the benchmarks of everything that reads history, and by tests that need a long log. Same seed, same events, but for
 the log's id and what follows from it. As many orders as are asked for live at a time, their events mixed: wanted, sent,
-accepted, filled in parts and then canceled if something is left, now and then a bust, a finding, a look at the account. What
+accepted, filled in parts and then canceled if something is left; now and then a bust, a finding, a look at the account. All
 it records goes through the recorder as the writer's commits do, so that hashes, streams and positions are as in any log; a
 log that it made from the first event on is one that `verify` finds nothing wrong with.
 """
