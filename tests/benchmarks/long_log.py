@@ -3,7 +3,7 @@
 Each is a process of its own (`operations`), one after the other, beside its floor: what is known to be needed at least, on
 the same rows. Rates and ratios go by CPU seconds of that process where the work is in it, and by the clock for imports and
 starts, which wait for disks and databases. Memory is the most that the process had; "over" is what of it is not there
-already with everything imported, and, for what folds, with the folded state in memory.
+already with everything imported, and, for what folds, with the state in memory that was folded up to there.
 
 The two rows of the budget about starting and about memory are measured here as well, on a shorter log.
 """
@@ -126,13 +126,13 @@ def rows_of(log: LongLog) -> Iterator[Row]:
     without = {
         name: log.run("look_back", position=at - log.behind, with_checkpoint=False) for name, at in points.items()
     }
-    held = log.run("hold")["held_bytes"]
     for name, at in points.items():
+        held = without[name]["held_bytes"]
         yield log.row(f"as of {name}", without[name], events=at - log.behind, over=held, floor=decoding)
         taken = log.run("look_back", position=at, with_checkpoint=True)
         yield log.row(f"as of {name}, from a checkpoint", taken, events=1, over=held)
     taken = log.run("look_back", position=log.behind, with_checkpoint=True)
-    yield log.row("as of the beginning", taken, events=log.behind, floor=decoding)
+    yield log.row("as of the beginning", taken, events=log.behind, over=taken["held_bytes"], floor=decoding)
     yield from started(log, held)
     yield log.row("rebuild", log.run("refold"), over=held, floor=decoding)
     yield log.row("verify", log.run("check", content=True), over=held, floor=decoding)
@@ -161,29 +161,37 @@ def copied(log: LongLog) -> Iterator[Row]:
 
 def started(log: LongLog, held: int) -> Iterator[Row]:
     """What is done at the end of a log, however long it is."""
-    for name, what in ((f"o{log.events // 8:07d}", "of long ago"), ("o0000001", "of the first order")):
+    shown, taken, once = starts(log)
+    for name, what in ((shown["newest"], "the newest"), ("o0000001", "the first")):
         yield log.row(f"orderctl get intent, {what}", log.run("get", name=name), events=1, over=held)
-    taken = log.run("start", rounds=START_ROUNDS)
     decoding = {**taken, "seconds": taken["floor_s"], "cpu_s": 0.0, "peak_bytes": 0, "begin_bytes": 0}
     yield log.row("floor: the checkpoint file decoded", decoding, events=1, by_clock=True)
-    started = {**taken, "seconds": taken["ours_s"]}
     floor = ("decoding the checkpoint", taken["floor_s"] * log.events)
-    yield log.row("start to READY", started, events=1, over=held, floor=floor, by_clock=True)
+    yield log.row(
+        "start to READY", {**once, "seconds": taken["ours_s"]}, events=1, over=held, floor=floor, by_clock=True
+    )
+
+
+def starts(log: LongLog) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What is open; some starts, in turns with their floor; and one start alone, for its memory."""
+    path = str(log.directory / f"{log.exchange_id}.open.json")
+    shown = log.run("show_open", path=path)
+    return shown, log.run("start", path=path, rounds=START_ROUNDS), log.run("start", path=path, rounds=1)
 
 
 def budget_rows(url: str, directory: Path, *, events: int, live: int) -> list[Figure]:
     """The budget's rows about starting, and about memory, on a log of so many events."""
     log = LongLog(url, url, directory, events, live)
     log.run("make", events=events, live=live)
-    log.run("look_back", position=events - log.behind, with_checkpoint=False)
-    held, rebuilt, began = log.run("hold"), log.run("refold"), log.run("start", rounds=START_ROUNDS)
+    held_mb = log.run("look_back", position=events - log.behind, with_checkpoint=False)["held_bytes"] / MB
+    peak_mb = log.run("refold")["peak_bytes"] / MB
+    shown, began, _ = starts(log)
     backend = backend_of(url)
-    detail = {"events": events, "live": began["open_orders"]}
+    detail = {"events": events, "open_orders": shown["open_orders"]}
     times = {
         "ready_s": round(began["ours_s"], 2), "decode_s": round(began["floor_s"], 2), "folded_events": began["folded"],
         "checkpoint_mb": round(began["checkpoint_mb"], 1),
     }  # fmt: skip
-    peak_mb, held_mb = rebuilt["peak_bytes"] / MB, held["held_bytes"] / MB
     memory = {"peak_mb": round(peak_mb), "with_state_mb": round(held_mb)}
     return [
         Figure(

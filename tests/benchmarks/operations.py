@@ -7,6 +7,7 @@ and CPU seconds, and its memory in bytes, besides what else it has to tell.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import io
 import json
@@ -15,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, closing, redirect_stdout
+from contextlib import asynccontextmanager, closing, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from projections import checkpoint
 from projections.parts import Parts
 from projections.state import State
 from replay import open_kernel, rebuild, verify
-from replay.checkpoints import checkpoint_files, restored_state
+from replay.checkpoints import checkpoint_files
 from replay.command_line import Session
 from replay.exporting import export_log
 from replay.folding import chain_at
@@ -46,6 +47,7 @@ from tests.benchmarks.measure import seconds
 from tests.benchmarks.rows import ListeningVenue
 
 READY_TIMEOUT_S = 600
+SHOWN = TypeAdapter(tuple[ExecutionReport, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,15 @@ def peak_bytes() -> int:
         return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
+
+
+def held_bytes() -> int:
+    """The memory that this process needs for what it holds now: what is free goes back to the system first."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # a C library without it keeps what it has
+        ctypes.CDLL(None).malloc_trim(0)
+    held: int = psutil.Process().memory_info().rss
+    return held
 
 
 # --------------------------------------------------------------------------------------------------------------- writing
@@ -168,28 +179,19 @@ async def check(place: Place, content: bool) -> dict[str, Any]:
 
 
 async def look_back(place: Place, position: int, with_checkpoint: bool) -> dict[str, Any]:
-    """The state as of a position. Without a checkpoint one is written of it afterwards, for those that come."""
+    """The state as of a position; then what memory it needs. Without a checkpoint one is written of it afterwards."""
     async with place.opened() as log:
         meter = Meter()
         state = await state_at(
             log, position, checkpoint_dir=place.checkpoints if with_checkpoint else f"{place.checkpoints}-none"
         )
         taken = meter.taken()
+        taken["held_bytes"] = held_bytes()
         if not with_checkpoint:
             files = checkpoint_files(log, place.checkpoints)
             assert files is not None
             files.write(checkpoint.image(state, await chain_at(log, position)))
         return taken
-
-
-async def hold(place: Place) -> dict[str, Any]:
-    """What there is with the newest checkpoint's state in memory, and nothing else left."""
-    async with place.opened() as log:
-        meter = Meter()
-        state = await restored_state(log, checkpoint_files(log, place.checkpoints))
-        gc.collect()
-        held = psutil.Process().memory_info().rss
-        return meter.taken(held_bytes=held, position=state.position, records=len(state.records()))
 
 
 async def export(place: Place, path: str) -> dict[str, Any]:
@@ -247,31 +249,37 @@ def open_orders(state: State) -> tuple[ExecutionReport, ...]:
     )  # fmt: skip
 
 
-async def start(place: Place, rounds: int) -> dict[str, Any]:
-    """`open_kernel` until READY, in turns with decoding the checkpoint file that it begins with."""
+async def show_open(place: Place, path: str) -> dict[str, Any]:
+    """Write down what the venue shows when a kernel starts on this log."""
     async with place.opened() as log:
-        orders = open_orders(await state_at(log, (await log.head()).position, checkpoint_dir=place.checkpoints))
+        meter = Meter()
+        state = await state_at(log, (await log.head()).position, checkpoint_dir=place.checkpoints)
+        shown = open_orders(state)
+        await asyncio.to_thread(Path(path).write_bytes, SHOWN.dump_json(shown))
+        return meter.taken(open_orders=len(shown), newest=next(reversed(state.records())))
+
+
+async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
+    """`open_kernel` until READY; with several rounds, in turns with decoding the checkpoint file that it begins with."""
+    venue = FullVenue(SHOWN.validate_json(await asyncio.to_thread(Path(path).read_bytes)))
+    async with place.opened() as log:
         files = checkpoint_files(log, place.checkpoints)
         assert files is not None
-        path = files.paths()[0]
-        position = checkpoint.read_header(path).position
-        begin = (await log.head()).position
-    gc.collect()
+        newest = files.paths()[0]
+        folded = (await log.head()).position - checkpoint.read_header(newest).position
     meter = Meter()
     ours_s, floor_s = [], []
     for _ in range(rounds):
-        floor_s.append(seconds(lambda: decode_checkpoint(path)))
-        async with AsyncExitStack() as stack:
-            began = time.perf_counter()
-            kernel = await stack.enter_async_context(
-                open_kernel(
-                    place.url, exchange_id=place.exchange_id, venue=FullVenue(orders), checkpoint_dir=place.checkpoints
-                )
-            )
+        if rounds > 1:
+            floor_s.append(seconds(lambda: decode_checkpoint(newest)))
+        began = time.perf_counter()
+        async with open_kernel(
+            place.url, exchange_id=place.exchange_id, venue=venue, checkpoint_dir=place.checkpoints
+        ) as kernel:
             await kernel.wait_ready(READY_TIMEOUT_S)
             ours_s.append(time.perf_counter() - began)
-    told = {"checkpoint_mb": path.stat().st_size / 1e6, "open_orders": len(orders), "folded": begin - position}
-    return meter.taken(ours_s=statistics.median(ours_s), floor_s=statistics.median(floor_s), **told)
+    told = {"checkpoint_mb": newest.stat().st_size / 1e6, "folded": folded}
+    return meter.taken(ours_s=statistics.median(ours_s), floor_s=statistics.median(floor_s or [0.0]), **told)
 
 
 def decode_checkpoint(path: Path) -> None:
@@ -294,9 +302,9 @@ OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
     "refold": refold,
     "check": check,
     "look_back": look_back,
-    "hold": hold,
     "export": export,
     "get": get,
+    "show_open": show_open,
     "start": start,
 }
 
