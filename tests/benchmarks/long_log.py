@@ -76,7 +76,7 @@ class LongLog:
     @property
     def behind(self) -> int:
         """How far its checkpoints are behind the position that is asked for."""
-        return min(BEHIND, self.events // 4)
+        return min(BEHIND, self.events // 8)
 
     def run(self, operation: str, /, **given: Any) -> dict[str, Any]:
         """One operation, in a process of its own."""
