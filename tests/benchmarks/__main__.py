@@ -30,7 +30,9 @@ def main() -> None:
         "--quick", action="store_true", help="fewer rounds and 20,000 instead of 1,000,000 live intents"
     )
     parser.add_argument("--history", type=int, metavar="N", help="measure what reads and copies a log of N events")
-    parser.add_argument("--live", type=int, default=10_000, help="orders open at the end of it (default: %(default)s)")
+    parser.add_argument(
+        "--live", type=int, default=10_000, help="orders on their way at a time, at most (default: %(default)s)"
+    )
     parser.add_argument(
         "--only", choices=["sqlite", "postgresql"], help="of that history, the log in this database alone"
     )
@@ -55,7 +57,7 @@ def print_history(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="kernel-bench-") as name, running_postgres() as postgres:
         sqlite = f"sqlite:///{name}/{rows.new_exchange_id()}.db"
         if not options.json:
-            print(f"{options.history:,} events, {options.live:,} orders live; {headline()}", flush=True)
+            print(f"{options.history:,} events, up to {options.live:,} orders live; {headline()}", flush=True)
         for url, other in ((sqlite, postgres), (postgres, sqlite)):
             if not url.startswith(options.only or ""):
                 continue
