@@ -5,10 +5,11 @@ Used by the rows of the benchmark. Each is as durable as the log that it is comp
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -76,6 +77,20 @@ class RawTable:
             f" leaf_hash {blob}, chain_hash {blob})"
         )
 
+    def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows by one statement: a commit of its own, unless a transaction was begun."""
+        mark = "?" if self._is_sqlite else "%s"
+        one = "(" + ", ".join([mark] * ROW_COLUMNS) + ")"
+        statement = f"INSERT INTO {self._name} VALUES " + ", ".join([one] * len(rows))
+        self._connection.execute(statement, [item for row in rows for item in row])
+
+    def put_all(self, pages: Iterable[list[tuple[Any, ...]]]) -> None:
+        """Insert pages of rows in one transaction."""
+        self._connection.execute("BEGIN")
+        for rows in pages:
+            self.put(rows)
+        self._connection.execute("COMMIT")
+
     def insert(self, rows: int, state: str, meta: str) -> float:
         """Seconds that one durable commit of so many rows takes."""
         values = []
@@ -86,12 +101,8 @@ class RawTable:
                 (self._position, f"intent:{self._position:032d}", 1, "IntentCreated", 1, time.time_ns(), command_id, 0,
                  meta, state, bytes(32), bytes(32))
             )  # fmt: skip
-        mark = "?" if self._is_sqlite else "%s"
-        one = "(" + ", ".join([mark] * ROW_COLUMNS) + ")"
-        statement = f"INSERT INTO {self._name} VALUES " + ", ".join([one] * rows)
-        flat = [item for row in values for item in row]
         began = time.perf_counter()
-        self._connection.execute(statement, flat)
+        self.put(values)
         return time.perf_counter() - began
 
     def close(self) -> None:
@@ -121,6 +132,13 @@ def raw_pages(url: str, schema: str) -> Iterator[list[tuple[Any, ...]]]:
         while rows := cursor.execute(statement, (after,)).fetchall():
             after = rows[-1][0]
             yield rows
+
+
+def write_rows(pages: Iterable[list[tuple[Any, ...]]], path: Path) -> None:
+    """Raw rows to a file, as they are."""
+    with path.open("wb") as file:
+        for rows in pages:
+            file.write(pickle.dumps(rows))
 
 
 def hash_rows(pages: Iterable[list[tuple[Any, ...]]]) -> bytes:

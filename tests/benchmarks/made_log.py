@@ -1,18 +1,21 @@
 """A log of any length, made fast: the events that a desk's orders leave, without a kernel that had to work them.
 
-Used by the benchmarks of everything that reads history, and by tests that need a long log. Same seed, same events. Hundreds
-of orders live at a time, their events mixed: wanted, sent, accepted, filled in parts or canceled, now and then a bust, a
-finding, a look at the account. What it records goes through the recorder as the writer's commits do, so that hashes,
-streams and positions are as in any log.
+Used by the benchmarks of everything that reads history, and by tests that need a long log. Same seed, same events, but for
+the log's id and what follows from it. As many orders as are asked for live at a time, their events mixed: wanted, sent,
+accepted, filled in parts and then canceled if something is left; now and then a bust, a finding, a look at the account. All
+it records goes through the recorder as the writer's commits do, so that hashes, streams and positions are as in any log; a
+log that it made from the first event on is one that `verify` finds nothing wrong with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from kernel import events
+from kernel.lifecycle.record import client_order_id
 from kernel.log import Append, Write
 from kernel.log.records import prepare
 from kernel.log.stored import StoredLog
@@ -47,8 +50,8 @@ SYMBOLS = tuple(
 )
 ASSETS = tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("BTC", "ETH", "SOL", "USDT"))
 
-Step = tuple[str, events.BaseEvent]
-"""Who records it, and what."""
+Step = tuple[str, events.BaseEvent, int | None]
+"""Who records it, what, and the position of its cause."""
 
 
 async def make_log(log: StoredLog, *, count: int, live: int = 300, seed: int = 1) -> int:
@@ -58,9 +61,11 @@ async def make_log(log: StoredLog, *, count: int, live: int = 300, seed: int = 1
 
 def fill(log: StoredLog, count: int, live: int, draw: random.Random) -> int:
     """The same, in the caller's thread."""
-    made = Maker(log.exchange_id, draw)
-    appends: list[Append] = [made.append(events.REFERENCE_STREAM, VENUE, event) for event in reference()]
     position = log.recorder.head().position
+    made = Maker(log, draw, position)
+    elected = made.append(events.CONTROL_STREAM, RECONCILER, events.LeaderElected(epoch=1, holder="made"))
+    appends = [replace(elected, epoch=1, elects=True)]
+    appends += [made.append(events.REFERENCE_STREAM, VENUE, event) for event in reference()]
     lives: list[Iterator[Step]] = []
     names: list[str] = []
     while position < count or appends:
@@ -94,11 +99,13 @@ def reference() -> Iterator[events.BaseEvent]:
 class Maker:
     """Draws events; counts ids and time up."""
 
-    def __init__(self, exchange_id: str, draw: random.Random) -> None:
+    def __init__(self, log: StoredLog, draw: random.Random, position: int) -> None:
         self.draw = draw
         self.orders = 0
         self.steps = 0
-        self._exchange_id = exchange_id
+        self._exchange_id = log.exchange_id
+        self._log_id = log.log_id
+        self._before = position
         self._fills = 0
 
     @property
@@ -106,13 +113,18 @@ class Maker:
         """The instant of the newest step."""
         return BEGAN_NS + self.steps * STEP_NS
 
-    def append(self, stream_id: str, actor: str, event: events.BaseEvent) -> Append:
+    @property
+    def next_position(self) -> int:
+        """Where the next step will be, in a log that had none of these steps before."""
+        return self._before + self.steps + 1
+
+    def append(self, stream_id: str, actor: str, event: events.BaseEvent, cause: int | None = None) -> Append:
         """One event as a command of its own."""
         self.steps += 1
         evidence = Evidence.STREAM if actor == VENUE else Evidence.COMMAND
         return Append(
             self.steps.to_bytes(16, "big"), (Write(stream_id, (event,)),), actor, evidence,
-            correlation_id=f"{self.steps:032x}", causation_position=max(1, self.steps - 1),
+            correlation_id=f"{self.steps:032x}", causation_position=cause,
         )  # fmt: skip
 
     def look(self) -> Iterator[events.BaseEvent]:
@@ -135,59 +147,59 @@ class Maker:
             symbol_id=symbol.symbol_id, side=self.draw.choice((Side.BUY, Side.SELL)), order_type=OrderType.LIMIT,
             quantity=self.draw.randrange(1, 500) * 1_000, price=self.draw.randrange(1_000, 7_000_000),
         )  # fmt: skip
-        client_id, venue_id = f"k{number:025d}", str(10**9 + number)
-        yield STRATEGY, events.IntentCreated(intent=self._intent(name, order))
-        yield RECONCILER, self._attempt(name, order, AttemptKind.SUBMIT, client_id, 1)
+        client_id, venue_id = client_order_id(self._log_id, name, 1), str(10**9 + number)
         given = {"intent_id": name, "symbol_id": order.symbol_id, "client_order_id": client_id}
         given |= {"exchange_order_id": venue_id}
         accepted = {"exec_type": ExecType.NEW, "order_qty": order.quantity, "price": order.price, "cum_qty": 0}
-        yield (
-            VENUE,
-            events.OrderAccepted(**given, **accepted, transact_time_ns=self.now_ns, raw=f'{{"orderId":{venue_id}}}'),
-        )
-        yield from self._trades(order, given)
-        if self.draw.random() < 0.4:
-            yield STRATEGY, events.IntentCancelRequested(intent_id=name, generation=2, requested_at_ns=self.now_ns)
-            yield (
-                RECONCILER,
-                self._attempt(name, order, AttemptKind.CANCEL, f"{client_id}c", 2, target=(client_id, venue_id)),
-            )
-            yield VENUE, events.OrderCanceled(**given, exec_type=ExecType.CANCELED, transact_time_ns=self.now_ns)
+        raw = f'{{"orderId":{venue_id}}}'
+        wanted_at = self.next_position
+        yield STRATEGY, events.IntentCreated(intent=self._intent(name, order)), None
+        sent_at = self.next_position
+        yield RECONCILER, self._attempt(name, order, AttemptKind.SUBMIT, 1), wanted_at
+        yield VENUE, events.OrderAccepted(**given, **accepted, transact_time_ns=self.now_ns, raw=raw), sent_at
+        cum_qty = yield from self._trades(order, given, sent_at)
+        if cum_qty == order.quantity:
+            return
+        wanted_at = self.next_position
+        yield STRATEGY, events.IntentCancelRequested(intent_id=name, generation=2, requested_at_ns=self.now_ns), None
+        sent_at = self.next_position
+        yield RECONCILER, self._attempt(name, order, AttemptKind.CANCEL, 2, target=(client_id, venue_id)), wanted_at
+        ended = {"exec_type": ExecType.CANCELED, "cum_qty": cum_qty, "transact_time_ns": self.now_ns}
+        yield VENUE, events.OrderCanceled(**given, **ended), sent_at
 
-    def _trades(self, order: StandardOrder, given: dict[str, str]) -> Iterator[Step]:
-        left, cum_qty = order.quantity, 0
+    def _trades(self, order: StandardOrder, given: dict[str, str], sent_at: int) -> Generator[Step, None, int]:
+        """Some trades; what they filled in all."""
+        left = order.quantity
         for _ in range(self.draw.randrange(5)):
             quantity = min(left, self.draw.randrange(1, order.quantity // 1_000 + 1) * 1_000)
-            if not quantity:
-                return
-            left, cum_qty, self._fills = left - quantity, cum_qty + quantity, self._fills + 1
+            left, self._fills = left - quantity, self._fills + 1
             key = f"made/{given['exchange_order_id']}/{self._fills}"
-            yield VENUE, events.OrderFilled(
+            fill = events.OrderFilled(
                 **given, exec_type=ExecType.TRADE, side=order.side, fill_key=key, last_qty=quantity, last_px=order.price,
-                cum_qty=cum_qty, fee=quantity // 1_000, fee_asset="USDT", exec_id=str(self._fills),
+                cum_qty=order.quantity - left, fee=quantity // 1_000, fee_asset="USDT", exec_id=str(self._fills),
                 transact_time_ns=self.now_ns, raw=f'{{"tradeId":{self._fills}}}',
             )  # fmt: skip
+            yield VENUE, fill, sent_at
             if self.draw.random() < 0.005:
-                yield from self._bust(order, given, key)
+                yield from self._bust(order, given, key, sent_at)
+                return order.quantity - left - quantity
+            if not left:
+                break
+        return order.quantity - left
 
-    def _bust(self, order: StandardOrder, given: dict[str, str], key: str) -> Iterator[Step]:
-        yield (
-            VENUE,
-            events.FillBusted(
-                **given,
-                exec_type=ExecType.TRADE_CANCEL,
-                fill_key=f"{key}/bust",
-                ref_fill_key=key,
-                transact_time_ns=self.now_ns,
-            ),
-        )
+    def _bust(self, order: StandardOrder, given: dict[str, str], key: str, sent_at: int) -> Iterator[Step]:
+        busted = events.FillBusted(
+            **given, exec_type=ExecType.TRADE_CANCEL, fill_key=f"{key}/bust", ref_fill_key=key,
+            transact_time_ns=self.now_ns,
+        )  # fmt: skip
+        yield VENUE, busted, sent_at
         name = f"{FindingKind.UNEXPLAINED_QUANTITY}:{given['intent_id']}"
         finding = Finding(
             finding_id=name, kind=FindingKind.UNEXPLAINED_QUANTITY, text="a trade was busted", intent_id=given["intent_id"],
             symbol_id=order.symbol_id, raised_at_ns=self.now_ns,
         )  # fmt: skip
-        yield RECONCILER, events.FindingRaised(finding=finding)
-        yield RECONCILER, events.FindingResolved(finding_id=name, text="looked at")
+        yield RECONCILER, events.FindingRaised(finding=finding), None
+        yield RECONCILER, events.FindingResolved(finding_id=name, text="looked at"), None
 
     def _intent(self, name: str, order: StandardOrder) -> OrderIntent:
         owner = f"mm-{self.draw.randrange(8)}"
@@ -201,14 +213,14 @@ class Maker:
         name: str,
         order: StandardOrder,
         kind: AttemptKind,
-        client_id: str,
         number: int,
         *,
         target: tuple[str, str] | None = None,
     ) -> events.AttemptStarted:
         now_ns = self.now_ns
         return events.AttemptStarted(
-            intent_id=name, number=number, kind=kind, client_order_id=client_id, order=order, generation=number, epoch=1,
+            intent_id=name, number=number, kind=kind, client_order_id=client_order_id(self._log_id, name, number),
+            order=order, generation=number, epoch=1,
             target_client_order_id=target[0] if target else None, target_exchange_order_id=target[1] if target else None,
             stamp_ns=now_ns, send_by_ns=now_ns + 10**9, valid_until_ns=now_ns + 5 * 10**9,
             absent_after_ns=now_ns + 7 * 10**9, state_position=self.steps, decided_at_ns=now_ns,

@@ -24,6 +24,7 @@ from kernel.venues.base import (
     ExecutionReport,
     ModifyRequest,
     RateUsage,
+    SubmitGroupRequest,
     SubmitRequest,
     Venue,
     VenueCapabilities,
@@ -87,6 +88,9 @@ class ListeningVenue:
             client_order_id=request.client_order_id, exchange_order_id=f"o{self._serial}", ord_status=OrdStatus.NEW,
             order_qty=request.order.quantity, price=request.order.price, cum_qty=0, transact_time_ns=time.time_ns(),
         )  # fmt: skip
+
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        raise AssertionError("there are no groups here")
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
         raise AssertionError("nothing is modified here")
