@@ -39,9 +39,12 @@ from projections.findings import Findings
 from projections.groups import Groups
 from projections.indexes import Indexes
 from projections.parts import IndexParts, LetGo, Parts
+from projections.records import Records
 from projections.reference import Reference
 from projections.storms import Storms
 
+SHOWN_MAX = 1_000
+"""Order states that are held once they were derived, at most: each is larger than all else that is held of an intent."""
 UNHEARD_OF = Record("")
 """The record of an intent that nothing is known of, but for its id."""
 
@@ -62,8 +65,7 @@ class Folded:
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
         self._balances_at_ns: int | None = None
-        self._records: dict[str, Record] = {}
-        """In order of first sight."""
+        self._records = Records()
         self._heard: dict[str, int] = {}
         """Position of the newest event of each."""
         self._ended = Ended()
@@ -72,7 +74,7 @@ class Folded:
         """Of those let go, the ones that somebody asked for; no part of the state."""
         self._past_groups = Groups()
         self._shown: dict[str, OrderState | None] = {}
-        """Order states derived since the record last changed."""
+        """Order states derived since the record last changed, of those that were asked for last."""
         self._indexes = Indexes()
         self._groups = Groups()
         self._reference = Reference()
@@ -237,6 +239,8 @@ class Folded:
         if record is None:
             return None
         if intent_id not in self._shown:
+            if len(self._shown) >= SHOWN_MAX:
+                self._shown.clear()
             self._shown[intent_id] = order_state(self._grouped(record))
         return self._confirmed_state(record, self._shown[intent_id])
 
@@ -374,7 +378,7 @@ class Folded:
         return self._ledger.expected()
 
     # ------------------------------------------------------------------------------------------------ in and out
-    def records(self) -> Mapping[str, Record]:
+    def records(self) -> Records:
         """Every record that is held, in order of first sight; not to be changed."""
         return self._records
 
