@@ -435,8 +435,13 @@ class Folded:
         self._confirmed = parts.confirmed
         self._balances_at_ns = parts.balances_at_ns
         self._recorded_limits = parts.recorded_limits
-        self._records.update((record.intent_id, record) for record in records)
-        self._restore_indexes(parts.indexes)
+        for record in records:
+            self._records[record.intent_id] = record
+            if record.intent is not None:  # now, while it is not packed
+                self._indexes.file(record.intent_id, record.intent)
+        names = {name: name for name in self._records}
+        """Each intent's id as the records have it: one string for all mappings, not one for each."""
+        self._restore_indexes(parts.indexes, names)
         self._groups.restore(parts.groups, parts.group_of)
         self._reference.restore(parts.symbols, parts.assets)
         self._findings.restore(parts.findings)
@@ -447,25 +452,22 @@ class Folded:
         self._heartbeats.update(parts.heartbeats)
         self._transfer_keys.update(parts.transfer_keys)
         self.keeping = parts.keeping
-        self._heard.update(parts.heard)
+        self._heard.update((names[name], position) for name, position in parts.heard.items())
         self._let_go = parts.let_go
         for intent_id in self._indexes.live:
             self._exposures.mark(intent_id, live=True)
         for intent_id in self._records:
             self._note_ended(intent_id)
 
-    def _restore_indexes(self, parts: IndexParts) -> None:
+    def _restore_indexes(self, parts: IndexParts, names: Mapping[str, str]) -> None:
         indexes = self._indexes
-        indexes.created.update(parts.created)
-        indexes.with_order.update(parts.with_order)
-        indexes.live.update(dict.fromkeys(parts.live))
-        indexes.by_client_order_id.update(parts.by_client_order_id)
-        indexes.by_exchange_order_id.update(parts.by_exchange_order_id)
-        for intent_id in parts.created:
-            if (intent := self._records[intent_id].intent) is not None:
-                indexes.file(intent)
-        for intent_id, symbol_id in parts.open_in.items():
-            indexes.note_open(intent_id, symbol_id)
+        indexes.created.update((names[name], position) for name, position in parts.created.items())
+        indexes.with_order.update((names[name], position) for name, position in parts.with_order.items())
+        indexes.live.update((names[name], None) for name in parts.live)
+        indexes.by_client_order_id.update((key, names[name]) for key, name in parts.by_client_order_id.items())
+        indexes.by_exchange_order_id.update((key, names[name]) for key, name in parts.by_exchange_order_id.items())
+        for name, symbol_id in parts.open_in.items():
+            indexes.note_open(names[name], symbol_id)
 
     def _unit(self, intent_id: str) -> tuple[str, ...]:
         """The intents that are let go together: those of a group, else one alone."""

@@ -118,6 +118,9 @@ class Run:
         await self.open(upto=len(self._names))
         self._figures["leader_rss_mb_with_all"] = rss_mb(self._leader.pid)
         await self._verb("get_orders_s", "get", "orders", "-o", "name")
+        await self._verb("get_orders_table_s", "get", "orders")
+        await self._verb("top_s", "top", "--once")
+        await self._verb("describe_s", "describe", self._names[-1])
         position = self._desk.state.position
         began_s = time.perf_counter()
         clearing = asyncio.create_task(self._verb("cancel_all_recorded_s", "cancel-all", "--yes"))
