@@ -16,7 +16,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from kernel.lifecycle.values import made
+from kernel.lifecycle.values import with_dict
 from kernel.order_spec import Model
 
 
@@ -65,7 +65,7 @@ def form_of(kind: Any) -> Form | None:
         return fields_form(kind, get_type_hints(kind), lambda values: kind(*values))
     if issubclass(kind, Model):
         fields = {name: field.annotation for name, field in kind.__pydantic_fields__.items()}
-        return fields_form(kind, fields, lambda values: made(kind, **dict(zip(fields, values, strict=True))))
+        return fields_form(kind, fields, lambda values: with_dict(kind, dict(zip(fields, values, strict=True))))
     return None
 
 

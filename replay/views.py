@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from kernel import EventSourcedKernel, events
 from kernel.errors import NotFoundError, ValidationError, Violation
@@ -102,16 +103,20 @@ async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
     """The listing, and the position that it is of."""
     state, position = source.state, source.state.position
     await ensure(source.log, state, *query.names)
-    subjects: list[Subject]
+    subjects: Iterable[Subject]
     if query.resource is FILLS:
         found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
-        subjects = [fill_subject(fill) for fill in found]
+        subjects = map(fill_subject, found)
     else:
-        subjects = list(query.resource.subjects(state))
-        held = {subject.name for subject in subjects}
-        subjects += [subject for subject in recalled(query, state) if subject.name not in held]
-    _check_names(query, subjects, state)
-    items = _items(query, look_at(state, source.now_ns), subjects)
+        subjects = chain(query.resource.subjects(state), recalled(query, state))
+    look = look_at(state, source.now_ns)
+    known: set[str] = set()
+    items = []
+    for subject in subjects:  # each is printed while the state has it at hand
+        if _fits(query, state, subject) and (query.resource is FILLS or subject.name not in known):
+            items.append(item_of(query.resource, look, subject))
+        known.add(subject.name)
+    _check_names(query, known, state)
     resource = query.resource
     single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
@@ -151,8 +156,7 @@ def _fits(query: Query, state: KernelState, subject: Subject) -> bool:
     return intent is not None and intent.owner == query.owner
 
 
-def _check_names(query: Query, subjects: Sequence[Subject], state: KernelState) -> None:
-    known = {subject.name for subject in subjects}
+def _check_names(query: Query, known: set[str], state: KernelState) -> None:
     if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
         known |= {name for name in query.names if state.record(name).version}
     if missing := [name for name in query.names if name not in known]:
