@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from kernel import events
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 REPORTS_MAX = 10_000
 """Reports that may wait to be recorded; the stream is read no further while there are as many."""
+
+AT_ONCE = 256
+"""Intents whose reports are gone through at the same time: enough for the log to commit them in large groups, and few
+enough that a list of all open orders takes little more memory than itself."""
 
 
 class ScaleChanged(VenueError):
@@ -200,10 +205,11 @@ class VenueSession:
                 others.append(report)
             else:
                 ours[intent_id].append(report)
-        tasks = [self._ingest_one(intent_id, items, source) for intent_id, items in ours.items()]
+        work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
         if others:
-            tasks.append(self._external.ingest(others, source))
-        await asyncio.gather(*tasks)
+            work.append(partial(self._external.ingest, others, source))
+        for begin in range(0, len(work), AT_ONCE):
+            await asyncio.gather(*(begin_one() for begin_one in work[begin : begin + AT_ONCE]))
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
         try:

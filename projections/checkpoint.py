@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -63,7 +63,7 @@ class Image:
     """A state as it was at one position; it can be written while the state goes on."""
 
     parts: Parts
-    records: tuple[Record, ...]
+    records: Collection[Record]
     chain_hash: bytes
 
     @property
@@ -89,7 +89,7 @@ class Image:
 
 def image(state: State, chain_hash: bytes) -> Image:
     """A state as it is now; `chain_hash` is the log's at the state's position."""
-    return Image(state.parts(), tuple(state.records().values()), chain_hash)
+    return Image(state.parts(), state.records().as_now(), chain_hash)
 
 
 @cache

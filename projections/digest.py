@@ -174,7 +174,7 @@ def first_member(
 def parts(value: object) -> Iterator[tuple[str, object]]:
     """What a value consists of, each with its name behind the value's own; nothing for a plain one."""
     match value:
-        case dict():
+        case Mapping():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))
             return
         case list() | tuple() | Trades():

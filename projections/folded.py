@@ -39,9 +39,12 @@ from projections.findings import Findings
 from projections.groups import Groups
 from projections.indexes import Indexes
 from projections.parts import IndexParts, LetGo, Parts
+from projections.records import Records
 from projections.reference import Reference
 from projections.storms import Storms
 
+SHOWN_MAX = 1_000
+"""Order states that are held once they were derived, at most: each is larger than all else that is held of an intent."""
 UNHEARD_OF = Record("")
 """The record of an intent that nothing is known of, but for its id."""
 
@@ -62,8 +65,7 @@ class Folded:
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
         self._balances_at_ns: int | None = None
-        self._records: dict[str, Record] = {}
-        """In order of first sight."""
+        self._records = Records()
         self._heard: dict[str, int] = {}
         """Position of the newest event of each."""
         self._ended = Ended()
@@ -72,7 +74,7 @@ class Folded:
         """Of those let go, the ones that somebody asked for; no part of the state."""
         self._past_groups = Groups()
         self._shown: dict[str, OrderState | None] = {}
-        """Order states derived since the record last changed."""
+        """Order states derived since the record last changed, of those that were asked for last."""
         self._indexes = Indexes()
         self._groups = Groups()
         self._reference = Reference()
@@ -237,6 +239,8 @@ class Folded:
         if record is None:
             return None
         if intent_id not in self._shown:
+            if len(self._shown) >= SHOWN_MAX:
+                self._shown.clear()
             self._shown[intent_id] = order_state(self._grouped(record))
         return self._confirmed_state(record, self._shown[intent_id])
 
@@ -374,7 +378,7 @@ class Folded:
         return self._ledger.expected()
 
     # ------------------------------------------------------------------------------------------------ in and out
-    def records(self) -> Mapping[str, Record]:
+    def records(self) -> Records:
         """Every record that is held, in order of first sight; not to be changed."""
         return self._records
 
@@ -431,8 +435,13 @@ class Folded:
         self._confirmed = parts.confirmed
         self._balances_at_ns = parts.balances_at_ns
         self._recorded_limits = parts.recorded_limits
-        self._records.update((record.intent_id, record) for record in records)
-        self._restore_indexes(parts.indexes)
+        for record in records:
+            self._records[record.intent_id] = record
+            if record.intent is not None:  # now, while it is not packed
+                self._indexes.file(record.intent_id, record.intent)
+        names = {name: name for name in self._records}
+        """Each intent's id as the records have it: one string for all mappings, not one for each."""
+        self._restore_indexes(parts.indexes, names)
         self._groups.restore(parts.groups, parts.group_of)
         self._reference.restore(parts.symbols, parts.assets)
         self._findings.restore(parts.findings)
@@ -443,25 +452,22 @@ class Folded:
         self._heartbeats.update(parts.heartbeats)
         self._transfer_keys.update(parts.transfer_keys)
         self.keeping = parts.keeping
-        self._heard.update(parts.heard)
+        self._heard.update((names[name], position) for name, position in parts.heard.items())
         self._let_go = parts.let_go
         for intent_id in self._indexes.live:
             self._exposures.mark(intent_id, live=True)
         for intent_id in self._records:
             self._note_ended(intent_id)
 
-    def _restore_indexes(self, parts: IndexParts) -> None:
+    def _restore_indexes(self, parts: IndexParts, names: Mapping[str, str]) -> None:
         indexes = self._indexes
-        indexes.created.update(parts.created)
-        indexes.with_order.update(parts.with_order)
-        indexes.live.update(dict.fromkeys(parts.live))
-        indexes.by_client_order_id.update(parts.by_client_order_id)
-        indexes.by_exchange_order_id.update(parts.by_exchange_order_id)
-        for intent_id in parts.created:
-            if (intent := self._records[intent_id].intent) is not None:
-                indexes.file(intent)
-        for intent_id, symbol_id in parts.open_in.items():
-            indexes.note_open(intent_id, symbol_id)
+        indexes.created.update((names[name], position) for name, position in parts.created.items())
+        indexes.with_order.update((names[name], position) for name, position in parts.with_order.items())
+        indexes.live.update((names[name], None) for name in parts.live)
+        indexes.by_client_order_id.update((key, names[name]) for key, name in parts.by_client_order_id.items())
+        indexes.by_exchange_order_id.update((key, names[name]) for key, name in parts.by_exchange_order_id.items())
+        for name, symbol_id in parts.open_in.items():
+            indexes.note_open(names[name], symbol_id)
 
     def _unit(self, intent_id: str) -> tuple[str, ...]:
         """The intents that are let go together: those of a group, else one alone."""

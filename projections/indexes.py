@@ -67,13 +67,13 @@ class Indexes:
             self.created.pop(intent_id, None)
             return
         self.created.setdefault(intent_id, position)
-        self.file(after.intent)
+        self.file(intent_id, after.intent)
 
-    def file(self, intent: OrderIntent) -> None:
-        """Note an intent under its symbol and its group."""
-        self.by_symbol.setdefault(intent.order.symbol_id, {})[intent.intent_id] = None
+    def file(self, intent_id: str, intent: OrderIntent) -> None:
+        """Note an intent under its symbol and its group, by its id as the other mappings have it: one string for all."""
+        self.by_symbol.setdefault(intent.order.symbol_id, {})[intent_id] = None
         if intent.group_id is not None:
-            self.by_group.setdefault(intent.group_id, {})[intent.intent_id] = None
+            self.by_group.setdefault(intent.group_id, {})[intent_id] = None
 
     def set_live(self, record: Record, *, differs: bool) -> None:
         """Whether there is something to watch about an intent, and whether it may have an order open."""
@@ -121,7 +121,7 @@ class Indexes:
         intent_id = record.intent_id
         if record.intent is not None:
             self.created[intent_id] = other.created[intent_id]
-            self.file(record.intent)
+            self.file(intent_id, record.intent)
         if intent_id in other.with_order:
             self.with_order[intent_id] = other.with_order[intent_id]
         self.by_client_order_id.update(dict.fromkeys(client_ids(record), intent_id))

@@ -83,7 +83,7 @@ class CheckpointKeeper:
 
     async def write(self) -> None:
         """Write one now. That it can't be written is told, and tried again after as many events."""
-        parts, records = self._state.parts(), tuple(self._state.records().values())
+        parts, records = self._state.parts(), self._state.records().as_now()
         try:
             taken = checkpoint.Image(parts, records, await chain_at(self._log, parts.position))
             path = await asyncio.to_thread(self._files.write, taken)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from kernel import EventSourcedKernel, events
 from kernel.errors import NotFoundError, ValidationError, Violation
@@ -92,7 +93,8 @@ async def watch(kernel: EventSourcedKernel, query: Query) -> AsyncIterator[Listi
         await kernel.state.reached(batch[-1].position)
         look = look_at(kernel.state, kernel.now_ns)
         touched = _touched(query, look.state, batch)
-        owned = await _owned(kernel, query, touched)
+        others = await _of_others(kernel, query, touched)
+        owned = [subject for subject in touched if subject.intent_id not in others]
         items = [item for item in _items(query, look, owned) if shown.get(item.name) != item.data]
         shown |= {item.name: item.data for item in items}
         if items:
@@ -103,16 +105,24 @@ async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
     """The listing, and the position that it is of."""
     state, position = source.state, source.state.position
     await ensure(source.log, state, *query.names)
-    subjects: list[Subject]
+    subjects: Iterable[Subject]
     if query.resource is FILLS:
         found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
-        subjects = [fill_subject(fill) for fill in found]
+        subjects = map(fill_subject, found)
     else:
-        subjects = list(query.resource.subjects(state))
-        held = {subject.name for subject in subjects}
-        subjects += [subject for subject in recalled(query, state) if subject.name not in held]
-    _check_names(query, subjects, state)
-    items = _items(query, look_at(state, source.now_ns), await _owned(source, query, subjects))
+        subjects = chain(query.resource.subjects(state), recalled(query, state))
+    if query.owner is not None:
+        subjects = [*subjects]
+    others = await _of_others(source, query, subjects)
+    look = look_at(state, source.now_ns)
+    known: set[str] = set()
+    items = []
+    for subject in subjects:  # each is printed while the state has it at hand
+        first = query.resource is FILLS or subject.name not in known
+        if first and _fits(query, subject) and subject.intent_id not in others:
+            items.append(item_of(query.resource, look, subject))
+        known.add(subject.name)
+    _check_names(query, known, state)
     resource = query.resource
     single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
@@ -147,18 +157,13 @@ def _fits(query: Query, subject: Subject) -> bool:
     return query.symbol_id in (None, subject.symbol_id)
 
 
-async def _owned(source: Source, query: Query, subjects: Iterable[Subject]) -> list[Subject]:
-    """Those that belong to the owner who is asked for, if one is; what is over may have been let go, and counts."""
+async def _of_others(source: Source, query: Query, subjects: Iterable[Subject]) -> set[str | None]:
+    """Where an owner is asked for, those of their intents that are another's, or nobody's; what is over may have been let
+    go, and counts."""
     if query.owner is None:
-        return [*subjects]
-    owners: dict[str | None, str | None] = {None: None}
-    found = []
-    for subject in subjects:
-        if subject.intent_id not in owners:
-            owners[subject.intent_id] = await _owner(source, subject.intent_id or "")
-        if owners[subject.intent_id] == query.owner:
-            found.append(subject)
-    return found
+        return set()
+    intent_ids = {subject.intent_id for subject in subjects}
+    return {name for name in intent_ids if name is None or await _owner(source, name) != query.owner}
 
 
 async def _owner(source: Source, intent_id: str) -> str | None:
@@ -172,8 +177,7 @@ async def _owner(source: Source, intent_id: str) -> str | None:
     return owner
 
 
-def _check_names(query: Query, subjects: Sequence[Subject], state: KernelState) -> None:
-    known = {subject.name for subject in subjects}
+def _check_names(query: Query, known: set[str], state: KernelState) -> None:
     if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
         known |= {name for name in query.names if state.record(name).version}
     if missing := [name for name in query.names if name not in known]:

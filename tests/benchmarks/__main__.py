@@ -12,13 +12,12 @@ import functools
 import json
 import os
 import platform
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import history, long_log, rows
-from tests.benchmarks.measure import Figure
+from tests.benchmarks import history, long_log, memory, rows
+from tests.benchmarks.measure import Figure, note
 from tests.postgres import running_postgres
 
 
@@ -104,6 +103,8 @@ async def measure(urls: list[str], directory: Path, *, quick: bool) -> list[Figu
         figures.extend(await asyncio.to_thread(sized))
     note("wake-up …")
     figures.append(await rows.wake_up(live=20_000 if quick else 1_000_000, few=1_000, rounds=500))
+    note("memory per live intent …")
+    figures.extend(await memory.live_intents(directory, few=1_000, many=3_000 if quick else 10_000))
     return figures
 
 
@@ -113,11 +114,6 @@ def line(item: Figure) -> str:
     details = ", ".join(f"{key} {value}" for key, value in item.detail.items())
     verdict = "met" if item.met else "NOT met"
     return f"{item.name:55} {item.ratio:8.2f} ×   to have {sign} {item.to_have:g}: {verdict}   ({details})"
-
-
-def note(text: str) -> None:
-    """Progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from kernel import EventSourcedKernel, events
@@ -25,10 +25,11 @@ from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import Operation, RateLimit, RateLimitKind
 from kernel.venues.paper_config import PaperConfig, built_in_symbols
 from replay import open_kernel
-from tests.benchmarks.__main__ import note
+from tests.benchmarks.measure import note
 from tests.integration.world import ROOT, Process
 from tests.postgres import running_postgres
 
+EXCHANGE = "bench"
 WINDOW_S = 10
 AT_ONCE = 64
 IN_BETWEEN = "in-between"
@@ -56,6 +57,15 @@ def main() -> None:
 
 async def measure(url: str, directory: Path, orders: int, weight: int) -> dict[str, object]:
     """Open so many orders, and cancel them all."""
+    async with desk_of(url, directory, orders=orders, weight=weight) as (desk, leader):
+        return await Run(desk, leader, ["--log", url, "--exchange", EXCHANGE], orders).all()
+
+
+@asynccontextmanager
+async def desk_of(
+    url: str, directory: Path, *, orders: int, weight: int
+) -> AsyncIterator[tuple[EventSourcedKernel, Process]]:
+    """A paper exchange, a kernel that leads, each a process of its own, and a kernel here to place orders with."""
     (directory / "exchange.json").write_text(exchange_config(orders, weight).model_dump_json())
     address = str(directory / "exchange.sock")
     exchange = Process(
@@ -63,14 +73,15 @@ async def measure(url: str, directory: Path, orders: int, weight: int) -> dict[s
         "--listen", address, "--config", str(directory / "exchange.json"),
         "--journal", str(directory / "exchange.journal"), "--speed", "step",
     )  # fmt: skip
-    leader = Process("cli", "run", "--log", url, "--exchange", "bench", "--address", address)
+    leader = Process("cli", "run", "--log", url, "--exchange", EXCHANGE, "--address", address)
     async with AsyncExitStack() as stack:
         for process in (exchange, leader):
             stack.push_async_callback(process.kill)
         await exchange.start()
         await leader.start(wait=False)
-        desk = await stack.enter_async_context(open_kernel(url, exchange_id="bench"))
-        return await Run(desk, leader, ["--log", url, "--exchange", "bench"], orders).all()
+        desk = await stack.enter_async_context(open_kernel(url, exchange_id=EXCHANGE))
+        await until(lambda: any(desk.state.symbols()))
+        yield desk, leader
 
 
 def exchange_config(orders: int, weight: int) -> PaperConfig:
@@ -103,36 +114,40 @@ class Run:
 
     async def all(self) -> dict[str, object]:
         """Every figure."""
-        await self._until(lambda: any(self._desk.state.symbols()))
         self._figures["leader_rss_mb_before"] = rss_mb(self._leader.pid)
-        await self._open()
+        await self.open(upto=len(self._names))
         self._figures["leader_rss_mb_with_all"] = rss_mb(self._leader.pid)
         await self._verb("get_orders_s", "get", "orders", "-o", "name")
+        await self._verb("get_orders_table_s", "get", "orders")
+        await self._verb("top_s", "top", "--once")
+        await self._verb("describe_s", "describe", self._names[-1])
         position = self._desk.state.position
         began_s = time.perf_counter()
         clearing = asyncio.create_task(self._verb("cancel_all_recorded_s", "cancel-all", "--yes"))
-        await self._until(lambda: self._canceled() > 0)
+        await until(lambda: self._canceled() > 0)
         await self._desk.place_order(bid(0), intent_id=IN_BETWEEN, wait="recorded")
         await clearing
         await self._verb("get_orders_meanwhile_s", "get", "orders", "-o", "name")
         note(f"{self._canceled()} of {len(self._names)} are canceled …")
-        await self._until(lambda: self._canceled() == len(self._names))
+        await until(lambda: self._canceled() == len(self._names))
         self._figures["cancel_all_to_last_confirmation_s"] = round(time.perf_counter() - began_s, 2)
-        await self._until(lambda: bool(self._desk.state.record(IN_BETWEEN).live_orders))
+        await until(lambda: bool(self._desk.state.record(IN_BETWEEN).live_orders))
         await self._order_of_sends(position)
         return self._figures
 
-    async def _open(self) -> None:
-        note(f"wanting {len(self._names)} orders …")
+    async def open(self, *, upto: int) -> None:
+        """Want so many orders in all, and wait until they are open and settled."""
+        wanted = self._names[self._desk.state.open_orders("BTCUSDT") : upto]
+        note(f"wanting {len(wanted)} orders …")
         began_s = time.perf_counter()
-        for begin in range(0, len(self._names), AT_ONCE):
-            names = self._names[begin : begin + AT_ONCE]
+        for begin in range(0, len(wanted), AT_ONCE):
+            names = wanted[begin : begin + AT_ONCE]
             await asyncio.gather(
                 *(self._desk.place_order(bid(int(name[1:])), intent_id=name, wait="recorded") for name in names)
             )
         self._figures["wanted_s"] = round(time.perf_counter() - began_s, 2)
-        await self._until(lambda: self._desk.state.open_orders("BTCUSDT") >= len(self._names))
-        await self._until(lambda: not any(self._desk.state.record(name).unsettled for name in self._names))
+        await until(lambda: self._desk.state.open_orders("BTCUSDT") >= upto)
+        await until(lambda: not any(self._desk.state.record(name).unsettled for name in wanted))
         self._figures["open_s"] = round(time.perf_counter() - began_s, 2)
 
     async def _verb(self, figure: str, *words: str) -> None:
@@ -149,10 +164,6 @@ class Run:
         """How many orders the venue has confirmed as canceled."""
         records = (self._desk.state.record(name) for name in self._names)
         return sum(any(facts.closed is OrdStatus.CANCELED for facts in record.orders) for record in records)
-
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        while not holds():
-            await asyncio.sleep(0.5)
 
     async def _order_of_sends(self, after: int) -> None:
         """In which order requests left after a position, and what came of those that were not accepted."""
@@ -179,6 +190,12 @@ class Run:
                 yield event
             if batch[-1].position >= head:
                 return
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once something holds."""
+    while not holds():
+        await asyncio.sleep(0.5)
 
 
 def bid(number: int) -> StandardOrder:

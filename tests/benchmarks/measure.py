@@ -6,6 +6,7 @@ Used by the benchmarks. Two contenders take turns, so that what disturbs one dis
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -64,3 +65,8 @@ def seconds(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+def note(text: str) -> None:
+    """Progress."""
+    print(text, file=sys.stderr, flush=True)
