@@ -19,6 +19,7 @@ from kernel.log import LogSettings
 from kernel.log.opening import Opener
 from replay import VerifyReport, verify
 from tests.simulation import loop
+from tests.simulation.hunt import runs
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Outcome, play
@@ -96,6 +97,12 @@ def test_a_seed_gives_the_same_run_in_any_process() -> None:
         for hash_seed in ("1", "2")
     }
     assert len(printed) == 1
+
+
+def test_many_seeds_are_played_on_several_cores() -> None:
+    """Two processes play what one plays, in the order of the seeds."""
+    alone, together = (list(runs(range(6), commands=10, jobs=jobs)) for jobs in (1, 2))
+    assert [outcome.digest for outcome in together] == [outcome.digest for outcome in alone]
 
 
 def test_the_auditor_knows_nothing_of_the_kernel() -> None:
