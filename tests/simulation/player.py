@@ -408,7 +408,7 @@ class Player(Bystanders):
             await ensure(leader.log, state, intent_id)
         read = [shown(intent_id, order) for intent_id in known
                 if state.intent(intent_id) is not None and (order := state.order_state(intent_id)) is not None]  # fmt: skip
-        world.tell(NOBODY, "the account")
+        world.audit.now_ns = world.clock.now_ns()
         world.audit.finish(world.exchange.engine.truth(), read)
         world.audit.positions({item.symbol_id: item.quantity for item in state.positions()})
         rebuilt = State(world.keeping)
