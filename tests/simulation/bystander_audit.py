@@ -41,7 +41,7 @@ class BystanderAudit(LogAudit):
         self._opened = False
         """Whether the books of balances were opened."""
         self._traded_before = False
-        """Whether a foreign order traded before that: of such a trade nobody can tell whether the opening balance has it."""
+        """Whether a foreign order traded before that: nobody can tell whether the opening balance has that trade."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
         self._beats: dict[str, Beats] = {}
