@@ -83,11 +83,30 @@ class ExternalOrders:
     async def _ingest_one(self, reports: Sequence[ExecutionReport], source: Source) -> None:
         for index, report in enumerate(reports):
             intent_id = self._adopter(report) or await self._adopt(report, source)
+            if intent_id is None and self._is_news(report):
+                intent_id = await self._record(report, source)
             if intent_id is not None:
                 await self._report(intent_id, reports[index:], source)
                 return
-            if self._is_news(report):
-                await self._writer.external(report, source, also=self._unexpected(report))
+
+    async def _record(self, report: ExecutionReport, source: Source) -> str | None:
+        """Record news of an order that is nobody's. Where another report has had it adopted in the same moment, the news
+        are its intent's, which is returned: recorded here as well, a trade would move the balances twice."""
+        order_id, also = report.exchange_order_id, self._unexpected(report)
+        try:
+            unless = events.intent_stream(adopted_id(order_id)) if order_id else None
+            await self._writer.external(report, source, also=also, unless=unless)
+        except ConflictError:
+            intent_id = await self._adopted_meanwhile(report)
+            if intent_id is None:  # the intent is deleted: the order is nobody's again
+                await self._writer.external(report, source, also=also)
+            return intent_id
+        return None
+
+    async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
+        """The intent that has the order, by all that is in the log."""
+        await self._writer.caught_up()
+        return await self._writer.owner(exchange_order_id=report.exchange_order_id)
 
     async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
         try:
@@ -188,7 +207,7 @@ class ExternalOrders:
             self._on_fenced()
             return None
         except ConflictError:
-            return self._adopter(report)
+            return await self._adopted_meanwhile(report)
         except OutcomeUnknown as problem:
             logger.warning("a report could not be read, so nothing is adopted by it: %s", problem)
             return None

@@ -142,8 +142,16 @@ class EventWriter:
             self._metrics.fills.add(by=sum(isinstance(event, events.OrderFilled) for event in made))
         return appended
 
-    async def external(self, report: ExecutionReport, source: Source, *, also: Sequence[events.BaseEvent] = ()) -> None:
-        """Record a report of an order that is nobody's intent, and what goes with it."""
+    async def external(
+        self,
+        report: ExecutionReport,
+        source: Source,
+        *,
+        also: Sequence[events.BaseEvent] = (),
+        unless: str | None = None,
+    ) -> None:
+        """Record a report of an order that is nobody's intent, and what goes with it. `ConflictError` where there is a
+        stream `unless`."""
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
             events.VENUE_STREAM,
@@ -152,7 +160,13 @@ class EventWriter:
             evidence=source.evidence,
             command_id=report_command_id("", report),
             is_fact=True,
+            also=() if unless is None else (Write(unless, (), 0),),
         )
+
+    async def caught_up(self) -> None:
+        """Return once the fold has all that is in the log."""
+        head = await self._log.head()
+        await self._state.reached(head.position)
 
 
 def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:

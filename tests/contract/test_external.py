@@ -23,6 +23,7 @@ from kernel.log.records import event_of
 from kernel.models import (
     AttemptKind,
     Desired,
+    Evidence,
     ExecType,
     ExternalOrderPolicy,
     Finding,
@@ -36,6 +37,7 @@ from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
+from kernel.writer import Source
 from replay import open_kernel
 from tests.desk import CAPABILITIES, Desk, a_desk, settled
 from tests.exchange import buy
@@ -281,6 +283,31 @@ async def test_a_trade_known_as_a_strangers_is_booked_once_when_it_is_adopted() 
             assert standing(kernel) == []
             assert [*kernel.state.external_orders()] == []
             assert (await kernel.get_order_state(f"ext-{order_id}")).status.cum_qty == 4 * LOT
+
+
+@virtual_time
+@pytest.mark.parametrize("second", ["the same", "its end"])
+async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
+    monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """The stream and a list, or two kernels, tell of it at once: a trade is booked once, an end is not missed."""
+    async with an_account() as account, account.kernel(ADOPT) as kernel:
+        told: list[ExecutionReport] = []
+        monkeypatch.setattr(account.exchange, "_deliver", told.append)
+        order_id = await account.place("web-1")
+        await account.trade(4)
+        await account.human.admin("cancel_order", exchange_order_id=order_id)
+        trade, end = told[-2:]
+        assert kernel._session is not None, "it leads"
+        await asyncio.gather(
+            kernel._session.ingest([trade], Source("venue:paper", Evidence.STREAM)),
+            kernel._session.ingest([trade if second == "the same" else end], Source("venue:paper", Evidence.QUERY)),
+        )
+        assert await account.events("ExternalOrderObserved") == []
+        status = (await kernel.get_order_state(f"ext-{order_id}")).status
+        assert (status.cum_qty, status.ord_status is OrdStatus.CANCELED) == (4 * LOT, second == "its end")
+        await asyncio.sleep(100)
+        assert kernel.state.balance_drift() == {}
 
 
 @virtual_time

@@ -47,6 +47,8 @@ class Send:
     """Whether the log says that it came to nothing: refused, not sent, or absent."""
     refused: bool = False
     """Whether the venue refused it, by the log."""
+    unknown: bool = False
+    """Whether the log says that nobody knows what became of it."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Order:
     client_order_id: str
     quantity: int
     price: int | None = None
+    symbol_id: str = ""
     status: str = ""
     cum_qty: int = 0
     cum_qty_max: int = 0
@@ -119,6 +122,22 @@ class Group:
 
 
 @dataclass
+class Beats:
+    """What the log has of one owner's heartbeats."""
+
+    ttl_ns: int | None = None
+    """How long it may be silent; none while its silence means nothing."""
+    position: int = 0
+    """Of the newest beat."""
+    at_ns: int = 0
+    """When that was recorded."""
+    lapsed: bool = False
+    """Whether it was found silent, and not heard of since."""
+    upto: int = 0
+    """What it wanted before this position is withdrawn."""
+
+
+@dataclass
 class Intent:
     """One intent, as the log has it."""
 
@@ -141,6 +160,13 @@ class Intent:
     findings: set[str] = field(default_factory=set)
     exceeded: bool = False
     """Whether a doubled request brought more than was wanted."""
+    owner: str = ""
+    wished: int = 0
+    """Where what is wanted now was recorded."""
+    settled: int = 0
+    """Where an operator's word about it was recorded last."""
+    over: set[int] = field(default_factory=set)
+    """Generations that an operator said were refused."""
     canceled_for_good: bool = False
     """Whether a cancel of it was acknowledged to a strategy."""
 

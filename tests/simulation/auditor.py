@@ -9,6 +9,8 @@ it watches. The numbers of its problems are those of the invariants:
       than its quantity working and filled      7 no terminal status without evidence; what was ruled out stays out
     3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
     4 a rebuild equals the live state             each subscriber is told of every row, once
+
+9 to 12 are about halts, foreign orders, heartbeats and operators' words: see `bystander_audit`.
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.simulation.account import Group, Intent, Order, Send
-from tests.simulation.log_audit import TERMINAL, LogAudit
+from tests.simulation.bystander_audit import BystanderAudit
+from tests.simulation.log_audit import TERMINAL
 
 ONE_SHOT = ("IOC", "FOK")
 
 
-class Auditor(LogAudit):
+class Auditor(BystanderAudit):
     """Watches one log and one venue account."""
 
     # ---------------------------------------------------------------------------------------------------------- the wire
@@ -60,6 +63,8 @@ class Auditor(LogAudit):
         if at_ns >= send.send_by_ns:
             self.problem(6, f"{op} {client_order_id} was sent {at_ns - send.send_by_ns} ns too late")
         self._check_terms(send, symbol_id, side, quantity, price, valid_until_ns)
+        if kind != "SUBMIT":
+            self._check_left_alone(op, target_exchange_order_id)
         if kind != "SUBMIT" and send.target != (target_client_order_id, target_exchange_order_id):
             self.problem(6, f"{op} {client_order_id} aims at another order than the log says")
 
@@ -91,10 +96,11 @@ class Auditor(LogAudit):
         client_id = order["client_order_id"]
         known = self.orders.get(order["exchange_order_id"])
         if known is None:
-            known = Order(order["exchange_order_id"], client_id, order["quantity"], order["price"])
+            known = Order(order["exchange_order_id"], client_id, order["quantity"], order["price"], order["symbol_id"])
             self.orders[known.exchange_order_id] = known
-            self._by_intent[self._owner.get(client_id, "")].append(known)
-            self._check_new(known)
+            self._by_intent[self._owner_of(known)].append(known)
+            if known.exchange_order_id not in self.foreign:
+                self._check_new(known)
         if client_id != known.client_order_id:
             known.renamed.add(client_id)
         self._check_change(known, order)
@@ -103,14 +109,17 @@ class Auditor(LogAudit):
         known.cum_qty_max, known.price = max(known.cum_qty_max, known.cum_qty), order["price"]
         if not known.open:
             known.closed_as.add(known.status)
-        self._check_exposure(self._owner.get(client_id, ""))
+        self._check_exposure(self._owner_of(known) or self._owner.get(client_id, ""))
         self._check_limits()
 
     def _check_change(self, known: Order, order: Mapping[str, Any]) -> None:
         """Whether new terms of an order at the venue are what an amend under way asked for."""
         if (known.quantity, known.price) == (order["quantity"], order["price"]):
             return
-        intent = self.intents[self._owner[known.client_order_id]]
+        if not (owner := self._owner_of(known)):
+            self.problem(10, f"the venue changes {known.exchange_order_id}, which nobody has adopted")
+            return
+        intent = self.intents[owner]
         if intent.intent_id in self.doubled_changes or (intent.group is not None and intent.group.native):
             return
         amends = [item for item in intent.aimed(known, "AMEND") if item.left]
@@ -166,7 +175,7 @@ class Auditor(LogAudit):
     def _check_limits(self) -> None:
         """Whether what works and what was traded stays within the limits. What the network or the venue did on top of what
         was asked for is nothing that a limit holds back."""
-        if not self.limits or self.doubled or self.doubled_changes:
+        if not self.limits or self.doubled or self.doubled_changes or self.foreign:
             return
         if any(order.reopened or order.grew for order in self.orders.values()):
             return
@@ -204,6 +213,7 @@ class Auditor(LogAudit):
 
     def venue_trade(self, trade: Mapping[str, Any]) -> None:
         """What is so of one of our trades at the venue now."""
+        self._note_trade(trade)
         self.trades.setdefault(trade["fill_key"], dict(trade))
 
     def truth(self, truth: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
@@ -289,6 +299,8 @@ class Auditor(LogAudit):
         """The kernel's positions, against what the venue's trades come to."""
         expected: dict[str, int] = defaultdict(int)
         for trade in self._final_trades.values():
+            if trade["exchange_order_id"] in self.foreign - self._adopted.keys():
+                continue  # it moves the balances, and no position
             expected[trade["symbol_id"]] += trade["last_qty"] * (1 if trade["side"] == "BUY" else -1)
         for symbol_id in sorted({*expected, *positions}):
             if positions.get(symbol_id, 0) != expected[symbol_id]:
@@ -312,8 +324,11 @@ class Auditor(LogAudit):
             self._check_contained(intent)
         for group in self.groups.values():
             self._check_excess(group)
+        unknown = [name for name, item in shown.items() if item["reconciliation_status"] == "UNKNOWN"]
+        self._check_foreign({self.intents[name].order["symbol_id"] for name in unknown})
+        self._check_silences()
         for finding_id, kind in self.standing.items():
-            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
+            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT") and not self._traded_before:
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
 
     def _filled(self, group: Group) -> dict[str, int]:
@@ -328,7 +343,10 @@ class Auditor(LogAudit):
         if not group.members:
             return
         filled = self._filled(group)
-        excess, told = group.excess(filled), f"GROUP_OVERFILL:{group.group_id}" in self.standing
+        finding_id = f"GROUP_OVERFILL:{group.group_id}"
+        excess, told = group.excess(filled), finding_id in self.standing
+        if finding_id in self.dealt_with:
+            return
         if excess and not told:
             self.problem(2, f"{group.group_id} has {excess} more filled than its mode allows, and no finding says so")
         if told and not excess and group.mode != "ONE_CANCELS_OTHER":
@@ -394,7 +412,7 @@ class Auditor(LogAudit):
             made = intent.submits(order.client_order_id) + [
                 item for item in intent.aimed(order, "AMEND") if item.client_order_id in order.renamed
             ]
-            generations = [item.generation for item in made]
+            generations = [item.generation for item in made] + [1] * (order.exchange_order_id in self._adopted)
             if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
                 continue
             if order.exchange_order_id not in self._heard and not (by_id and order.client_order_id in self._reported):
@@ -414,8 +432,11 @@ class Auditor(LogAudit):
         wanted = self._allowed(intent)
         if shown is None and not intent.sends and (intent.desired == "CANCELED" or wanted == 0):
             return
+        self._check_gone_on(intent, status)
         if status == "UNKNOWN" and self._may_stay_unknown(intent):
             return
+        if self.is_halted(intent.order["symbol_id"]) and self._is_wanted(intent):
+            return  # it waits for the halt's end
         if status not in ("SYNCED", "FAILED"):
             self.problem(3, f"{name} ends {status}")
         if shown and shown["cum_qty"] != filled:

@@ -53,12 +53,18 @@ class LogAudit:
         """Client ids of groups that the venue works."""
         self.standing: dict[str, str] = {}
         """Findings that stand: their kinds by id."""
+        self.dealt_with: set[str] = set()
+        """Findings that an operator resolved."""
         self.doubled: set[str] = set()
         """Client order ids of submits that the network doubled."""
         self.doubled_changes: set[str] = set()
         """Intents of which the network doubled a change: the copy may do what the first was refused."""
         self.ticks: dict[str, int] = {}
         """Tick sizes that the venue changed."""
+        self.actor = ""
+        """Who wrote the row that is read."""
+        self._adopted: dict[str, str] = {}
+        """Intents that were made for foreign orders, by venue id."""
         self._epoch = 0
         self._position = 0
         self._versions: dict[str, int] = defaultdict(int)
@@ -86,6 +92,16 @@ class LogAudit:
         self._final_trades: dict[str, dict[str, Any]] = {}
         self._later: list[tuple[str, dict[str, Any]]] = []
         """Facts in the log that are held against the venue's truth at the end."""
+
+    # What others than strategies do is watched by another part of the auditor.
+    def _check_adoption(self, intent: Intent, wanted: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _check_halt(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _check_word(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
+        raise NotImplementedError
 
     def owner(self, client_order_id: str) -> str:
         """The intent that a client order id was made for; the id itself where the log has none."""
@@ -121,8 +137,13 @@ class LogAudit:
             return
         event: dict[str, Any] = json.loads(state)
         intent_id = event.get("intent_id") or stream_id.removeprefix(INTENT)
-        evidence = json.loads(meta)["evidence"]
-        handler(self._intent(intent_id), event, position, evidence, recorded_at_ns)
+        told = json.loads(meta)
+        self.actor = told["actor"]
+        handler(self._intent(intent_id), event, position, told["evidence"], recorded_at_ns)
+
+    def _owner_of(self, order: Order) -> str:
+        """The intent that an order at the venue belongs to; empty without one."""
+        return self._adopted.get(order.exchange_order_id) or self._owner.get(order.client_order_id, "")
 
     def _intent(self, intent_id: str) -> Intent:
         return self.intents.get(intent_id) or Intent(intent_id)
@@ -132,21 +153,24 @@ class LogAudit:
             self.problem(8, f"epoch {event['epoch']} is elected after {self._epoch}")
         self._epoch = event["epoch"]
 
-    def _on_IntentCreated(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+    def _on_IntentCreated(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
         wanted = event["intent"]
-        intent.intent_id = wanted["intent_id"]
+        intent.intent_id, intent.owner = wanted["intent_id"], wanted["owner"]
         self.intents[intent.intent_id] = intent
         if (group := self._member_of.get(intent.intent_id)) is not None:
             intent.group = group
             group.members.append(intent)
         intent.recreate = wanted["on_unsolicited_cancel"] == "RECREATE"
-        self._wants(intent, wanted)
+        self._check_adoption(intent, wanted)
+        self._wants(intent, wanted, position)
 
-    def _on_IntentModified(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
-        self._wants(intent, event["intent"])
+    def _on_IntentModified(self, intent: Intent, event: dict[str, Any], position: int, *rest: Any) -> None:  # noqa: N802
+        self._wants(intent, event["intent"], position)
 
-    def _wants(self, intent: Intent, wanted: dict[str, Any]) -> None:
-        self._check_quantity(intent, wanted["order"])
+    def _wants(self, intent: Intent, wanted: dict[str, Any], position: int) -> None:
+        if intent.intent_id not in self._adopted.values():
+            self._check_quantity(intent, wanted["order"])
+        intent.wished = position
         intent.order, intent.desired, intent.generation = wanted["order"], wanted["desired"], wanted["generation"]
         intent.most_wanted = max(intent.most_wanted, intent.order["quantity"])
         self._failed.discard(intent.intent_id)
@@ -225,6 +249,8 @@ class LogAudit:
             self._check_amend(intent, send, event)
         if send.kind == "CANCEL" and self.immediate:
             self._check_cancel(intent)
+        self._check_halt(intent, send, event)
+        self._check_word(intent, send, event)
         if send.kind != "CANCEL" and self.immediate:
             self._check_group(intent, send)
         intent.sends.append(send)
@@ -432,5 +458,9 @@ class LogAudit:
         if (owner := self.intents.get(finding.get("intent_id") or "")) is not None:
             owner.findings.add(finding["kind"])
 
-    def _on_FindingResolved(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
+    def _on_FindingResolved(  # noqa: N802
+        self, intent: Intent, event: dict[str, Any], position: int, evidence: str, *rest: Any
+    ) -> None:
         self.standing.pop(event["finding_id"], None)
+        if evidence == "OPERATOR":
+            self.dealt_with.add(event["finding_id"])

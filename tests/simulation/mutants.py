@@ -26,6 +26,7 @@ from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter, Source
 from projections import folded
 from projections import state as states
+from tests.simulation import bystander_mutants
 
 Patch = tuple[object, str, object]
 """Where, which name, and what stands there instead."""
@@ -527,6 +528,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
         the_other_leg_stays, children_before_the_parent, each_child_for_itself, siblings_do_not_shrink,
         a_sibling_is_sent_all_the_same, an_excess_is_not_told, a_group_in_two_appends,
         who_lacks_room_waits_for_ever, each_order_is_weighed_alone,
+        *bystander_mutants.BUGS,
     )
 }  # fmt: skip
 """Every bug by its name."""

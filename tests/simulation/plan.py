@@ -8,6 +8,8 @@ can be kept, read and played again without its seed:
     at 1.25 A place i1 BUY 5 @9990 IOC       at this second a strategy at kernel A does this
     at 1.5 A group g1 OCO S i2:BUY:5@9990 i3:SELL:5@10010    … or places orders that depend on each other
     at 2.5 - trade S 9980 40                 … or this happens (`-`: to no kernel)
+
+What `BYSTANDERS` names is drawn for half of the worlds, and by a chance of its own: the others are as they are without it.
 """
 
 from __future__ import annotations
@@ -50,6 +52,22 @@ WORLD: dict[str, tuple[str, ...]] = {
     "groups": ("kernel", "kernel", "venue"),  # who works them, where the venue can
 }
 """What a world may be like. The seed chooses."""
+
+BYSTANDERS: dict[str, tuple[str, ...]] = {
+    "halts": ("no", "yes"),  # operators halt a symbol or all, and resume
+    "foreign": (
+        "no",
+        "IGNORE",
+        "ADOPT",
+        "CANCEL",
+    ),  # somebody else trades on the account, and what the kernels do about it
+    "beats": ("no", "yes"),  # strategies say that they are alive, until they do not
+    "operator": ("no", "yes"),  # somebody settles what nothing can prove
+}
+"""Who else may have a hand in it. The first is what a plan means that says nothing."""
+OWNERS = ("m1", "m2", "m3")
+FOREIGN_NAMES = ("-", "-", "web", "web", "kernel")
+"""How a foreign order is named: not at all, by a person, or like the orders of another log's kernel."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +171,8 @@ def from_seed(seed: int, *, commands: int = COMMANDS) -> Plan:
         at_s += chance.expovariate(commands / LENGTH_S)
         ops.append(author.command(at_s))
     ops += author.events(at_s)
+    bystanders = _Bystanders(random.Random(f"{seed}/bystanders"), world, author.kernels, at_s, seed)
+    ops = bystanders.among(ops)
     return Plan(seed, world, tuple(sorted(ops, key=lambda op: op.at_s)))
 
 
@@ -303,3 +323,103 @@ class _Author:
         if kind == "outage":
             return [Op(at_s, NOBODY, ("outage", str(chance.choice((0.2, 2, 5)))))]
         return [Op(at_s, name, ("unsure", str(chance.randint(1, 3))))]
+
+
+@dataclass
+class _Bystanders:
+    """Writes into a plan what others than its strategies do. Draws from a chance of its own."""
+
+    chance: random.Random
+    world: dict[str, str]
+    kernels: tuple[str, ...]
+    length_s: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        some = self.chance.random() < 0.5
+        for key, values in BYSTANDERS.items():
+            self.world[key] = self.chance.choice(values) if some else values[0]
+        if self.world["operator"] == "yes" and self.chance.random() < 0.7:  # so that there is something to settle
+            self.world["window"] = "none"
+            self.world["faults"] = self.chance.choice(("0.06", "0.15"))
+
+    def among(self, ops: list[Op]) -> list[Op]:
+        """All that happens, theirs and what happens anyhow."""
+        if self.world["halts"] == "yes":
+            ops = [*ops, *self.halts()]
+        if self.world["foreign"] != "no":
+            ops = [*ops, *self.foreign_hand()]
+        if self.world["beats"] == "yes":
+            ops = [*map(self.owned, ops), *(op for owner in OWNERS for op in self.beats(owner))]
+        if self.world["operator"] == "yes":
+            ops = [*ops, *self.operator()]
+        return ops
+
+    def some_time(self) -> float:
+        return round(self.chance.uniform(0, self.length_s), 3)
+
+    def at(self, at_s: float, *words: str) -> Op:
+        """At any kernel."""
+        return Op(round(at_s, 3), self.chance.choice(self.kernels), words)
+
+    def halts(self) -> list[Op]:
+        """Halts, most of them resumed."""
+        ops = []
+        for _ in range(self.chance.randint(2, 4)):
+            what, at_s = self.chance.choice(("all", *SYMBOLS, *SYMBOLS)), self.some_time()
+            ops.append(self.at(at_s, "halt", what))
+            if self.chance.random() < 0.8:
+                ops.append(self.at(at_s + self.chance.choice((0.1, 1, 4, 12)), "resume", what))
+        return ops
+
+    def foreign_hand(self) -> list[Op]:
+        """Orders on the account that no kernel placed, and what becomes of some."""
+        chance = self.chance
+        ops = []
+        for number in range(chance.randint(5, 12)):
+            side = chance.choice(("BUY", "SELL"))
+            away = chance.choice((-20, -5, 0, 5, 10, 20, 50, 100))
+            price = f"@{PRICE - away if side == 'BUY' else PRICE + away}"
+            name = {"-": "-", "web": f"web_{number}"}.get(
+                chance.choice(FOREIGN_NAMES), f"{'abcdefgh' * 2}{'bcdefghijklm'[number]}"
+            )
+            extra = chance.choice(((), (), (), ("IOC",)))
+            terms = (chance.choice(SYMBOLS), side, str(chance.randint(1, 10)), price, *extra)
+            ops.append(Op(self.some_time(), NOBODY, ("foreign", name, *terms)))
+        taken_back = [str(chance.randrange(100)) for _ in range(chance.randint(0, 3))]
+        ops += [Op(self.some_time(), NOBODY, ("foreign-cancel", which)) for which in taken_back]
+        for _ in range(chance.randint(0, 4)):
+            verb = chance.choice(("cancel", "modify", "read"))
+            ops.append(
+                self.at(self.some_time(), "adopted", verb, str(chance.randrange(100)), str(chance.randint(1, 12)))
+            )
+        return ops
+
+    def owned(self, op: Op) -> Op:
+        """An order with a strategy that it belongs to; the same each time."""
+        if op.words[0] not in ("place", "group"):
+            return op
+        owner = random.Random(f"{self.seed}/{op.words[1]}").choice(("", *OWNERS))
+        return op if not owner else Op(op.at_s, op.kernel, (*op.words, f"owner={owner}"))
+
+    def beats(self, owner: str) -> list[Op]:
+        """One strategy: it says that it is alive for a while, and for a while it does not."""
+        chance = self.chance
+        ttl_s = chance.choice((2, 4, 8))
+        at_s, ops = chance.uniform(0, self.length_s / 2), []
+        for _ in range(chance.randint(1, 3)):
+            home = chance.choice(self.kernels)  # it speaks to one kernel, as a strategy does
+            until_s = at_s + chance.uniform(0.5, 4) * ttl_s
+            while at_s < min(until_s, self.length_s):
+                ops.append(Op(round(at_s, 3), home, ("beat", owner, str(ttl_s))))
+                at_s += ttl_s * chance.uniform(0.2, 0.5)
+            if chance.random() < 0.2:
+                ops.append(self.at(min(at_s, self.length_s), "disarm", owner))
+            at_s += ttl_s * chance.uniform(0.3, 4)
+        return ops
+
+    def operator(self) -> list[Op]:
+        """Words about what is unknown: most once nothing else can tell, some too soon; and findings dealt with."""
+        ops = [self.at(self.some_time(), "resolve") for _ in range(8)]
+        ops += [self.at(self.some_time(), "resolve-early") for _ in range(8)]
+        return ops + [self.at(self.some_time(), "resolve-finding", str(self.chance.randrange(100))) for _ in range(3)]

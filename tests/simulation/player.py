@@ -6,9 +6,11 @@ Called by the command line, the shrinker and the tests. The same plan gives the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +20,14 @@ from kernel.log.base import StoredRow
 from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
-from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, TimeInForce
+from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
 from kernel.recalling import ensure, fold_on
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
+from tests.simulation.bystanders import Bystanders
 from tests.simulation.loop import Endless, VirtualLoop, run
+from tests.simulation.market import order_of
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
 
@@ -80,7 +84,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
     return outcome
 
 
-class Player:
+class Player(Bystanders):
     """One run."""
 
     def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool) -> None:
@@ -143,13 +147,13 @@ class Player:
             await getattr(self, f"_{verb.replace('-', '_')}")(process, *words)
         except ExchangeError as problem:
             self.counts["refused"] += 1
-            intent_id = problem.intent_id or words[0]
+            intent_id = problem.intent_id or (words[0] if words else "")
             intent = process.kernel.state.intent(intent_id)
             if verb == "cancel" and intent is not None:
                 audit.too_late(intent_id=intent_id, generation=intent.generation)
             if verb in ("place", "group") and intent is not None:
                 audit.refused(intent_id=intent_id, generation=intent.generation)
-            self.world.tell(process.label, f"{verb} {words[0]}: refused, {problem.text}")
+            self.world.tell(process.label, f"{verb} {intent_id}: refused, {problem.text}")
         except KernelError as problem:
             self.counts[type(problem).__name__] += 1
             self.world.tell(process.label, f"{verb} {words[0] if words else ''}: {type(problem).__name__}")
@@ -166,6 +170,7 @@ class Player:
         await process.kernel.place_order(
             order_of(symbol_id, side, quantity, *more),
             intent_id=intent_id,
+            owner=owner_of(more),
             on_unsolicited_cancel=policy,
             wait="recorded" if "recorded" in more else "ack",
         )
@@ -181,6 +186,7 @@ class Player:
             StandardOrderGroup(orders=tuple(orders), mode=MODES[mode]),
             group_id=group_id,
             intent_ids=[member[0] for member in members],
+            owner=owner_of(more),
             on_unsolicited_cancel=policy,
             wait="recorded" if "recorded" in more else "ack",
         )
@@ -335,6 +341,7 @@ class Player:
         while self.loop.time() < began_s + QUIET_S_MAX:
             self._heal()
             await asyncio.sleep(STEP_S)
+            await self._last_word()
             restless = self._restless()
             if restless != before:
                 before, same_since_s = restless, self.loop.time()
@@ -360,6 +367,13 @@ class Player:
             if op.words == ("start",):
                 self.world.start(op.kernel)
 
+    async def _last_word(self) -> None:
+        """An operator settles what is still unknown, where the plan has one."""
+        leader = self._leader()
+        if leader is not None and self.plan.world.get("operator") == "yes":
+            with contextlib.suppress(KernelError):
+                await self._resolve(leader)
+
     def _leader(self) -> Process | None:
         holder = self.world.lease_holder
         return next((item for item in self.world.alive if item.lease is holder), None)
@@ -376,6 +390,8 @@ class Player:
             wish = state.wish(intent.intent_id)
             if order is None and wish is not None and wish.order.quantity == 0:
                 continue  # its group lets it be nothing
+            if state.gates.halted(intent.order.symbol_id) and not state.record(intent.intent_id).may_be_live:
+                continue  # it waits for the halt's end
             if order is None or order.reconciliation_status not in AT_REST:
                 found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
         return tuple(found)
@@ -392,6 +408,7 @@ class Player:
             await ensure(leader.log, state, intent_id)
         read = [shown(intent_id, order) for intent_id in known
                 if state.intent(intent_id) is not None and (order := state.order_state(intent_id)) is not None]  # fmt: skip
+        world.audit.now_ns = world.clock.now_ns()
         world.audit.finish(world.exchange.engine.truth(), read)
         world.audit.positions({item.symbol_id: item.quantity for item in state.positions()})
         rebuilt = State(world.keeping)
@@ -434,6 +451,11 @@ def members_of(words: list[str]) -> list[str]:
     return [word.split(":")[0] for word in words if ":" in word]
 
 
+def owner_of(words: Sequence[str]) -> str:
+    """Whose orders a plan says they are."""
+    return next((word.removeprefix("owner=") for word in words if word.startswith("owner=")), "")
+
+
 def shown(intent_id: str, state: Any) -> dict[str, Any]:
     """What a query shows, as the auditor takes it."""
     return {
@@ -442,18 +464,3 @@ def shown(intent_id: str, state: Any) -> dict[str, Any]:
         "cum_qty": state.status.cum_qty,
         "reconciliation_status": state.reconciliation_status.value,
     }
-
-
-def order_of(symbol_id: str, side: str, quantity: str, *more: str) -> StandardOrder:
-    """An order from the words of a plan."""
-    price = next(int(word[1:]) for word in more if word.startswith("@"))
-    market = "MARKET" in more
-    return StandardOrder(
-        symbol_id=symbol_id,
-        side=Side(side),
-        order_type=OrderType.MARKET if market else OrderType.LIMIT,
-        quantity=int(quantity),
-        price=None if market else price,
-        time_in_force=next((TimeInForce(word) for word in more if word in ("IOC", "FOK")), TimeInForce.GTC),
-        post_only="post" in more and not market,
-    )

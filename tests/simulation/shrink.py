@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tests.simulation.account import Problem
-from tests.simulation.plan import WORLD, Plan
+from tests.simulation.plan import BYSTANDERS, WORLD, Plan
 from tests.simulation.player import Outcome, play
 
 T = TypeVar("T")
@@ -66,8 +66,8 @@ def fewer_faults(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
 
 def plainer(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
     """Make of the world what is plainest and still fails."""
-    for key, values in WORLD.items():
-        if plan.world[key] == values[0] or key in ("faults", "accidents", "kernels"):
+    for key, values in (WORLD | BYSTANDERS).items():
+        if plan.world.get(key, values[0]) == values[0] or key in ("faults", "accidents", "kernels"):
             continue
         candidate = replace(plan, world={**plan.world, key: values[0]})
         plan = candidate if fails(candidate) else plan

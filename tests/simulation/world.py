@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
-from kernel.errors import LogUnavailableError, NotSent
+from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.limits import Limits, LimitSettings
@@ -26,42 +28,36 @@ from kernel.log.batch import Batch
 from kernel.log.memory import MemoryLog, MemoryRecorder
 from kernel.log.opening import Opener
 from kernel.log.records import Writer
-from kernel.order_spec import AssetMetadata, OcoMode, OrderType, SymbolMetadata, TimeInForce
+from kernel.models import ExternalOrderPolicy
+from kernel.order_spec import StandardOrder
 from kernel.settings import KernelSettings
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,
     CancelRequest,
-    Dedupe,
     ExecutionReport,
     ModifyRequest,
-    RateLimit,
-    RateLimitKind,
-    ReadLag,
     SubmitGroupRequest,
     SubmitRequest,
     VenueSnapshot,
 )
-from kernel.venues.base import Operation as Counted
 from kernel.venues.paper import PaperVenue
-from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
+from kernel.venues.paper_checks import check_entry, check_terms
+from kernel.venues.paper_config import PaperExchangeOptions
 from kernel.venues.paper_engine import order_truth
 from kernel.venues.paper_exchange import PaperExchange
 from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from kernel.venues.paper_groups import settle
 from projections import State
 from projections.ended import Keeping
 from replay.recovery import build_kernel
 from tests.simulation.auditor import Auditor
 from tests.simulation.loop import Steps, VirtualLoop
-from tests.simulation.plan import PRICE, SYMBOLS, Plan, drawn_fault
+from tests.simulation.market import paper_config, seconds
+from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
 LEASE_S = 10
 RENEWED_EVERY_S = 2
-FUNDS = {
-    "plenty": {"XS": 10**13, "XT": 10**10, "Y": 10**14},
-    "scarce": {"XS": 3 * 10**7, "XT": 2 * 10**7, "Y": 4 * 10**9},  # for some ten orders at a time
-}
-"""What the account begins with."""
 
 
 class DriftingClock:
@@ -176,6 +172,7 @@ class SimLog(MemoryLog):
 
 
 SUBMITS = (Operation.SUBMIT, Operation.SUBMIT_GROUP)
+PLACES = (*SUBMITS, Operation.MODIFY)
 
 
 class SimVenue(PaperVenue):
@@ -194,8 +191,9 @@ class SimVenue(PaperVenue):
         order = request.order
         self._leaves("submit", request, side=str(order.side), quantity=order.quantity, price=order.price)
         try:
-            await self._write()
-            return await super().submit(request)
+            with self._process.at_wire(request.client_order_id):
+                await self._write()
+                return await super().submit(request)
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
@@ -205,8 +203,9 @@ class SimVenue(PaperVenue):
             order = member.order
             self._leaves("submit", member, side=str(order.side), quantity=order.quantity, price=order.price)
         try:
-            await self._write()
-            return await super().submit_group(request)
+            with self._process.at_wire(*(member.client_order_id for member in request.orders)):
+                await self._write()
+                return await super().submit_group(request)
         except NotSent:
             for member in request.orders:
                 self._process.world.audit.unsent(client_order_id=member.client_order_id, stamp_ns=member.stamp_ns)
@@ -238,8 +237,9 @@ class SimVenue(PaperVenue):
             price=order.price,
         )
         try:
-            await self._write()
-            return await super().modify(request)
+            with self._process.at_wire(request.client_order_id):
+                await self._write()
+                return await super().modify(request)
         except NotSent:
             self._process.world.audit.unsent(client_order_id=request.client_order_id, stamp_ns=request.stamp_ns)
             raise
@@ -288,12 +288,38 @@ class SimExchange(PaperExchange):
         self._world = world
         self._context = contextvars.copy_context()
         self._known_trades = 0
+        self.named: set[str] = set()
+        """Client order ids that an order ever had here."""
+        self.refused: set[str] = set()
+        """Those of requests that were refused."""
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def carry_out(self, operation: Operation, request: Any, *, fault: Fault | None = None) -> Any:
+        try:
+            return super().carry_out(operation, request, fault=fault)
+        except Rejected:
+            self.refused |= {
+                item.client_order_id for item in getattr(request, "orders", (request,)) if operation in PLACES
+            }
+            raise
+
+    def place_by_hand(self, order: StandardOrder, client_order_id: str) -> str:
+        """Somebody places an order on our account, past every kernel; its venue id. Raises the venue's refusal."""
+        engine = self.engine
+        engine.expire_due()
+        draft = engine._draft()
+        check_terms(draft, order)
+        opened = draft.open(order, client_order_id=client_order_id)
+        draft.enter(opened.order_id, check_entry(draft, opened))
+        settle(draft)  # it is taken, and has its id
+        self._world.audit.foreign.add(str(opened.order_id))
+        engine._commit(draft)
+        return str(opened.order_id)
 
     def _report(self, report: ExecutionReport) -> None:
         audit, book = self._world.audit, self.engine.book
@@ -303,6 +329,7 @@ class SimExchange(PaperExchange):
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:
+            self.named.add(order.client_order_id)
             audit.venue_order(order_truth(order))
             told = f"{report.exec_type} {report.exchange_order_id} {order.status} {order.cum_qty}/{order.quantity}"
             self._world.tell("venue", f"{told} ({order.client_order_id})")
@@ -323,6 +350,8 @@ class Process:
         """How many subscribed here."""
         self.stops: dict[str, Callable[[], None]] = {}
         """What happens to it when it comes to a point."""
+        self.sending: Counter[str] = Counter()
+        """Client order ids of the requests that are on their way from here."""
         self.clock = DriftingClock(world.clock, skew_ns=world.skew_ns, chance=chance)
         self.lease = SimLease(self)
         self.venue = SimVenue(self)
@@ -337,6 +366,15 @@ class Process:
             actor="strategy:sim",
             state=State(world.keeping),
         )
+
+    @contextmanager
+    def at_wire(self, *client_order_ids: str) -> Iterator[None]:
+        """A request is on its way from here for as long as the block runs."""
+        self.sending.update(client_order_ids)
+        try:
+            yield
+        finally:
+            self.sending.subtract(client_order_ids)
 
     def reached(self, point: str) -> None:
         """It came to a point where something may be meant to happen to it."""
@@ -401,6 +439,7 @@ class World:
             replaces=config.amend is AmendDialect.CANCEL_REPLACE,
             on_top=config.amend_quantity is AmendQuantity.REMAINING,
         )
+        self.audit.policy = policy_of(plan).value
         if plan.world.get("limits") == "tight":  # several kernels may each let through what fits by itself
             sums = TIGHT if plan.world["kernels"] == "1" else {}
             self.audit.limits = {"order_quantity_max": TIGHT["order_quantity_max"], **sums}
@@ -489,11 +528,6 @@ class World:
             process.kill()
 
 
-def seconds(text: str) -> int:
-    """Seconds as nanoseconds."""
-    return round(float(text) * NS_PER_S)
-
-
 TIGHT = {"order_quantity_max": 9, "open_orders_max": 12, "position_max": 40}
 """Limits that random strategies often meet, as integers at the quantity scale."""
 
@@ -504,6 +538,12 @@ def limits_of(plan: Plan) -> LimitSettings:
         return LimitSettings()
     amounts = {name: Decimal(TIGHT[name]).scaleb(-2) for name in ("order_quantity_max", "position_max")}
     return LimitSettings(default=Limits.model_validate({"open_orders_max": TIGHT["open_orders_max"], **amounts}))
+
+
+def policy_of(plan: Plan) -> ExternalOrderPolicy:
+    """What the kernels do about orders of others."""
+    named = plan.world.get("foreign", "no")
+    return ExternalOrderPolicy.IGNORE if named == "no" else ExternalOrderPolicy(named)
 
 
 def settings_of(plan: Plan) -> KernelSettings:
@@ -524,73 +564,9 @@ def settings_of(plan: Plan) -> KernelSettings:
         trades_overlap_s=1.0,
         stop_timeout_s=3.0,
         limits=limits_of(plan),
+        external_orders=policy_of(plan),
     )
 
 
 SHORT_MEMORY = Keeping(intents_max=3, every_positions=10)
 """So little that most of what a run is about is let go again and again, and read back."""
-
-
-def rate_limits(rate: str) -> tuple[RateLimit, ...]:
-    """What the exchange takes: so many requests a second, or a weight of requests and a number of orders."""
-    if rate == "none":
-        return ()
-    if rate != "weighed":
-        return (RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=NS_PER_S, limit=int(rate)),)
-    heavy = {Counted.SUBMIT: 1, Counted.AMEND: 1, Counted.CANCEL: 1, Counted.ORDER: 2, Counted.SNAPSHOT: 6}
-    orders = {Counted.SUBMIT: 1, Counted.AMEND: 1}
-    return (
-        RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=3 * NS_PER_S, limit=30, weights=heavy),
-        RateLimit(kind=RateLimitKind.ORDERS, window_ns=2 * NS_PER_S, limit=6, weights=orders),
-    )
-
-
-def paper_config(plan: Plan) -> PaperConfig:
-    """What the exchange is like."""
-    world = plan.world
-    lag_ns, lagging = seconds(world["lag"]), world["lagging"]
-    amend, _, manner = world["amend"].partition("/")
-    lags = {f"{name}_ns": lag_ns for name in ("order", "open_orders", "trades") if lagging in ("all", name)}
-    return PaperConfig(
-        symbols=tuple(symbol(name) for name in SYMBOLS),
-        assets=tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("XS", "XT", "Y")),
-        balances=dict(FUNDS[world["funds"]]),
-        last_prices=dict.fromkeys(SYMBOLS, PRICE),
-        dedupe=Dedupe(world["dedupe"]),
-        amend=AmendDialect(amend),
-        amend_quantity=AmendQuantity.REMAINING if manner == "REMAINING" else AmendQuantity.TOTAL,
-        amend_atomic=manner != "loose",
-        dedupe_for_ns=seconds(world["dedupe-for"]) or None,
-        validity_window_ns=None if world["window"] == "none" else seconds(world["window"]),
-        clock_skew_ns=seconds(world["skew"]),
-        lookup=world["lookup"] != "no",
-        lookup_closed=world["lookup"] == "closed",
-        cancel_reports_cum_qty=world["cancel-total"] == "yes",
-        read_lag=ReadLag(**lags),
-        rate_limits=rate_limits(world["rate"].removesuffix("/told")),
-        request_latency_ns=seconds(world["latency"]),
-        answer_latency_ns=seconds(world["latency"]),
-        native_groups=frozenset(OcoMode) - {OcoMode.NONE} if world.get("groups") == "venue" else frozenset(),
-        ladder_levels=3,
-        first_id=1,
-    )
-
-
-def symbol(name: str) -> SymbolMetadata:
-    """A market of small numbers."""
-    return SymbolMetadata(
-        symbol_id=name,
-        base_asset=f"X{name}",
-        quote_asset="Y",
-        price_decimals=2,
-        quantity_decimals=2,
-        tick_size=1,
-        lot_size=1,
-        min_price=1,
-        max_price=100_000_000,
-        min_quantity=1,
-        max_quantity=1_000_000,
-        order_types=frozenset({OrderType.LIMIT, OrderType.MARKET}),
-        times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
-        max_open_orders=40,
-    )

@@ -1,0 +1,165 @@
+"""Bugs planted in what the kernel does about halts, foreign orders, heartbeats and operators' words.
+
+Used by `mutants`, among its own. The name says what the kernel then does wrong; the docstring, what should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from kernel import attempts, controller, external, heartbeats, silence
+from kernel.gates import Gates
+from kernel.lifecycle import resolving
+from kernel.models import AttemptKind, AttemptOutcome, ExternalOrderPolicy
+from kernel.readiness import NOT_PAUSED
+from projections.state import State
+
+Patch = tuple[object, str, object]
+"""Where, which name, and what stands there instead."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- halts
+def a_halt_lets_new_orders_pass() -> list[Patch]:
+    """Under a halt nothing is placed."""
+    return [(Gates, "missing", held_for(lambda kind: kind is AttemptKind.SUBMIT))]
+
+
+def held_for(passes: Callable[[AttemptKind], bool]) -> Callable[..., tuple[str, ...]]:
+    honest = Gates.missing
+
+    def missing(self: Gates, conditions: Any, *, kind: AttemptKind, **about: Any) -> tuple[str, ...]:
+        if not passes(kind):
+            return honest(self, conditions, kind=kind, **about)
+        free = replace(self, every=None, symbols={})
+        return honest(free, (name for name in conditions if name != NOT_PAUSED), kind=kind, **about)
+
+    return missing
+
+
+def a_halt_leaves_what_works() -> list[Patch]:
+    """A halt cancels what works."""
+
+    async def cancel_all(self: Any, symbol_id: str | None, actor: str) -> int:
+        return 0
+
+    return [(controller.EventSourcedKernel, "_cancel_all", cancel_all)]
+
+
+# -------------------------------------------------------------------------------------------------------- foreign orders
+def ignored_orders_are_canceled() -> list[Patch]:
+    """IGNORE: what others place is left alone."""
+    return [with_policy(ExternalOrderPolicy.CANCEL, instead_of=ExternalOrderPolicy.IGNORE)]
+
+
+def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy) -> Patch:
+    honest = external.ExternalOrders.__init__
+
+    def init(self: external.ExternalOrders, *given: Any, settings: Any, **more: Any) -> None:
+        swapped = settings.external_orders is instead_of
+        settings = settings.model_copy(update={"external_orders": policy}) if swapped else settings
+        honest(self, *given, settings=settings, **more)
+
+    return (external.ExternalOrders, "__init__", init)
+
+
+def orders_of_other_kernels_are_taken() -> list[Patch]:
+    """Two kernels on an account do not take each other's orders over."""
+    return [(external, "looks_like_a_kernels", lambda client_order_id: False)]
+
+
+def a_list_shows_nothing_to_adopt() -> list[Patch]:
+    """Level, not edge: an order whose reports were lost is adopted by the list that shows it."""
+    reports = external.SHOWS_ORDER - {external.ExecType.ORDER_STATUS}
+    return [(external, "SHOWS_ORDER", reports)]
+
+
+def an_adopted_trade_counts_twice() -> list[Patch]:
+    """What a foreign order traded is booked as the intent's once it has one, and only so."""
+    return [(State, "_adopt", lambda self, after, event: None)]
+
+
+def what_others_trade_is_not_told() -> list[Patch]:
+    """A trade of nobody's order is a finding."""
+    return [(external.ExternalOrders, "_unexpected", lambda self, report: [])]
+
+
+# ------------------------------------------------------------------------------------------------------------ heartbeats
+def silence_counts_from_the_first_beat() -> list[Patch]:
+    """Silence counts from the newest beat."""
+    honest = silence.listened
+
+    def listened(ears: Any, beats: Any, **when: Any) -> Any:
+        found = honest(ears, beats, **when)
+        return {
+            owner: replace(ear, since_ns=ears[owner].since_ns) if owner in ears else ear for owner, ear in found.items()
+        }
+
+    return [(silence, "listened", listened)]
+
+
+def silence_takes_what_others_want() -> list[Patch]:
+    """Who is heard keeps its orders, whoever else is silent."""
+    honest = heartbeats.SilenceWatch._wishes
+
+    def wishes(self: heartbeats.SilenceWatch, owner: str) -> list[str]:
+        others = [item.intent_id for item in self._state.intents() if item.owner and item.desired == "WORKING"]
+        return [*honest(self, owner), *others]
+
+    def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
+        return beat is not None
+
+    return [(heartbeats.SilenceWatch, "_wishes", wishes), (silence, "is_withdrawn", is_withdrawn)]
+
+
+def a_beat_is_not_waited_for() -> list[Patch]:
+    """A verdict is recorded under the version of the beats that it was judged by."""
+    honest = heartbeats.SilenceWatch._lapse
+
+    async def lapse(self: heartbeats.SilenceWatch, beat: Any, epoch: int, *, silent_ns: int) -> None:
+        await honest(self, replace(beat, version=None), epoch, silent_ns=silent_ns)
+
+    def silent(ears: Any, beats: Any, *, now_ns: int) -> list[Any]:
+        armed = [beat for beat in beats.values() if beat.ttl_ns is not None and not beat.lapsed and beat.owner in ears]
+        return [beat for beat in armed if now_ns - ears[beat.owner].since_ns >= beat.ttl_ns // 3]
+
+    return [(heartbeats.SilenceWatch, "_lapse", lapse), (silence, "silent", silent)]
+
+
+def what_the_silent_place_stays() -> list[Patch]:
+    """What an owner wants while it is silent is withdrawn as well."""
+    honest = silence.is_withdrawn
+
+    def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
+        return honest(beat, wished_position) and (wished_position or 0) < beat.lapsed_position
+
+    return [(silence, "is_withdrawn", is_withdrawn)]
+
+
+# ------------------------------------------------------------------------------------------------------ operators' words
+def a_word_comes_before_the_evidence() -> list[Patch]:
+    """Nobody may guess while a look will tell."""
+    return [(resolving, "refuse_while_evidence_may_come", lambda record, attempt, now_ns: None)]
+
+
+def dead_by_a_word_spends_the_id() -> list[Patch]:
+    """What never arrived is sent again under its id."""
+    honest = attempts.next_submit_number
+
+    def next_number(known: Any) -> int:
+        last = known.submit
+        said = last is not None and last.outcome is AttemptOutcome.DEAD and last.text == "seen at the venue"
+        return known.number + 1 if said else honest(known)
+
+    return [(attempts, "next_submit_number", next_number)]
+
+
+BUGS: tuple[Callable[[], list[Patch]], ...] = (
+    a_halt_lets_new_orders_pass, a_halt_leaves_what_works,
+    ignored_orders_are_canceled, orders_of_other_kernels_are_taken, a_list_shows_nothing_to_adopt,
+    an_adopted_trade_counts_twice, what_others_trade_is_not_told,
+    silence_counts_from_the_first_beat, silence_takes_what_others_want, a_beat_is_not_waited_for,
+    what_the_silent_place_stays,
+    a_word_comes_before_the_evidence, dead_by_a_word_spends_the_id,
+)  # fmt: skip

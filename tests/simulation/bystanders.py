@@ -1,0 +1,137 @@
+"""What others than strategies do in a run: they halt and resume, trade by hand, beat and fall silent, and say
+what became of what nothing can prove.
+
+The player is one of these. What an operator says is true: it is looked up at the venue, which no kernel can.
+"""
+
+from __future__ import annotations
+
+from kernel.errors import ConflictError, KernelError, VenueError
+from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
+from kernel.order_spec import OrderType
+from tests.simulation.market import order_of
+from tests.simulation.world import Process, World
+
+SETTLED_NS = 14_000_000_000
+"""So long after the newest send nothing of a request is under way: the latest fault is 6 s, a copy comes as much later."""
+SOON_NS = 1_000_000_000
+ADOPTED = "adopted"
+CLAIMS = (FindingKind.DUPLICATE_ORDER, FindingKind.LATE_ACCEPT, FindingKind.OVERFILL, FindingKind.GROUP_OVERFILL,
+          FindingKind.UNEXPECTED_TRADE)  # fmt: skip
+"""Findings that somebody may have dealt with, whatever the kernel knows of it."""
+
+
+class Bystanders:
+    """Their verbs, for the player."""
+
+    world: World
+
+    # ------------------------------------------------------------------------------------------------------------- halts
+    async def _halt(self, process: Process, what: str) -> None:
+        """Nothing more is placed, of a symbol or of all, and what works is canceled."""
+        audit = self.world.audit
+        since, symbol_id = audit.position, None if what == "all" else what
+        await process.kernel.halt(symbol_id, reason="drawn")
+        if not process.dead:
+            audit.halted(symbol_id=symbol_id, since=since)
+
+    async def _resume(self, process: Process, what: str) -> None:
+        await self.resume(process, None if what == "all" else what)
+
+    async def resume(self, process: Process, symbol_id: str | None) -> None:
+        """End a halt."""
+        audit = self.world.audit
+        since = audit.position
+        await process.kernel.resume(symbol_id=symbol_id)
+        if not process.dead:
+            audit.resumed(symbol_id=symbol_id, since=since)
+
+    # ----------------------------------------------------------------------------------------------------- a foreign hand
+    def _do_foreign(self, name: str, symbol_id: str, side: str, quantity: str, *more: str) -> None:
+        """An order on our account that no kernel placed."""
+        try:
+            placed = self.world.exchange.place_by_hand(
+                order_of(symbol_id, side, quantity, *more), "" if name == "-" else name
+            )
+        except (KernelError, VenueError) as problem:
+            self.world.tell("venue", f"refuses a foreign order: {problem}")
+        else:
+            self.world.tell("venue", f"has foreign order {placed}")
+
+    def _do_foreign_cancel(self, which: str) -> None:
+        """Whoever placed it by hand takes it back."""
+        book, foreign = self.world.exchange.engine.book, self.world.audit.foreign
+        orders = sorted(order.order_id for order in book.own_open() if str(order.order_id) in foreign)
+        if orders:
+            self.world.exchange.engine.cancel_order(exchange_order_id=str(orders[int(which) % len(orders)]))
+
+    async def _adopted(self, process: Process, verb: str, which: str, quantity: str) -> None:
+        """A command about an order that was adopted."""
+        found = [item for item in process.kernel.state.intents() if item.owner == ADOPTED]
+        if not found:
+            return
+        intent = found[int(which) % len(found)]
+        if verb == "cancel":
+            await process.kernel.cancel_order(intent.intent_id)
+        elif verb == "modify" and intent.order.order_type is not OrderType.MARKET:
+            await process.kernel.modify_order(
+                intent.intent_id, intent.order.model_copy(update={"quantity": int(quantity)})
+            )
+
+    # -------------------------------------------------------------------------------------------------------- heartbeats
+    async def _beat(self, process: Process, owner: str, ttl_s: str) -> None:
+        await process.kernel.heartbeat(owner, float(ttl_s))
+
+    async def _disarm(self, process: Process, owner: str) -> None:
+        await process.kernel.disarm_heartbeat(owner)
+
+    # ----------------------------------------------------------------------------------------------------------- a word
+    async def _resolve(self, process: Process) -> None:
+        """An operator settles all that nothing can prove, and tells the truth."""
+        for intent_id in process.kernel.state.live_intent_ids():
+            for attempt in self._lasting(process, intent_id):
+                await self._say(process, intent_id, attempt)
+
+    def _lasting(self, process: Process, intent_id: str) -> list[Attempt]:
+        """Requests of an intent that are unknown, long after they could be under way, and that the venue never took."""
+        sends = process.kernel.state.record(intent_id).unsettled
+        newest = {item.client_order_id: item for item in sends}
+        return [
+            item
+            for item in newest.values()
+            if item.kind is not AttemptKind.CANCEL
+            and item.outcome is AttemptOutcome.UNKNOWN
+            and self.world.clock.now_ns() - item.stamp_ns > SETTLED_NS
+            and item.client_order_id not in self.world.exchange.named
+            and not any(other.sending[item.client_order_id] for other in self.world.alive)
+        ]
+
+    async def _say(self, process: Process, intent_id: str, attempt: Attempt) -> None:
+        refused = attempt.client_order_id in self.world.exchange.refused
+        outcome = AttemptOutcome.REJECTED if refused else AttemptOutcome.DEAD
+        self.world.audit.word(client_order_id=attempt.client_order_id, outcome=outcome.value)
+        try:
+            await process.kernel.resolve_attempt(
+                intent_id, outcome, evidence="seen at the venue", attempt_position=attempt.position
+            )
+        except ConflictError as problem:
+            self.world.tell(process.label, f"resolve {intent_id}: {problem}")
+
+    async def _resolve_early(self, process: Process) -> None:
+        """An operator who cannot wait for evidence that is still to come, and does not know."""
+        now_ns = process.clock.now_ns()
+        for intent_id in process.kernel.state.live_intent_ids():
+            for attempt in process.kernel.state.record(intent_id).unsettled:
+                if (attempt.absent_after_ns or 0) > now_ns + SOON_NS:
+                    await process.kernel.resolve_attempt(
+                        intent_id, AttemptOutcome.DEAD, evidence="a guess", attempt_position=attempt.position
+                    )
+
+    async def _resolve_finding(self, process: Process, which: str) -> None:
+        """Somebody dealt with a finding."""
+        standing = [
+            item for item in process.kernel.state.findings() if item.kind in CLAIMS and item.resolved_at_ns is None
+        ]
+        if standing:
+            finding_id = standing[int(which) % len(standing)].finding_id
+            await process.kernel.resolve_finding(finding_id, evidence="dealt with")
