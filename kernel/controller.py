@@ -26,7 +26,7 @@ from kernel.commands import (
     refusal,
     too_late,
 )
-from kernel.errors import KernelError, NotFoundError, Violation, WaitTimeoutError
+from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
 from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
@@ -238,11 +238,15 @@ class EventSourcedKernel(KernelLife):
             raise error
 
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
-        """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed."""
+        """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed.
+
+        Raises what recording the first of them failed with, once each was tried: then some may still be wanted.
+        """
         self._check()
         return await self._cancel_all(symbol_id, self._actor)
 
     async def _cancel_all(self, symbol_id: str | None, actor: str) -> int:
+        await self._writer.caught_up()  # what another kernel has just been told to place is meant as well
         live = [
             intent_id
             for intent_id in self.state.live_intent_ids()
@@ -250,15 +254,19 @@ class EventSourcedKernel(KernelLife):
             and intent.desired is Desired.WORKING
             and symbol_id in (None, intent.order.symbol_id)
         ]
-        changed = await asyncio.gather(*(self._cancel_live(intent_id, actor) for intent_id in live))
-        return sum(changed)
+        canceling = (self._cancel_live(intent_id, actor) for intent_id in live)
+        changed = await asyncio.gather(*canceling, return_exceptions=True)  # each is tried, whatever becomes of another
+        for problem in changed:
+            if isinstance(problem, BaseException):
+                raise problem
+        return changed.count(True)
 
     async def _cancel_live(self, intent_id: str, actor: str) -> bool:
         now_ns = self._clock.now_ns()
         try:
             return await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=actor)
-        except KernelError as problem:
-            logger.info("%s was not canceled: %s", intent_id, problem)
+        except (ExchangeError, NotFoundError) as problem:
+            logger.info("%s needs no cancel: %s", intent_id, problem)
             return False
 
     async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
@@ -276,7 +284,8 @@ class EventSourcedKernel(KernelLife):
         """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `pausing`.
 
         First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
-        those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol.
+        those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol, and
+        as `cancel_all_orders` does.
         """
         self._check()
         if symbol_id is not None:

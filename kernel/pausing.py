@@ -5,6 +5,9 @@ even cancels are sent while it stands; asking the venue goes on. A halt is a pau
 out, also of what is paused otherwise: nothing is placed or changed, and what works can go. What had passed the reconciler's
 check when all were paused still goes out; of an intent that is paused by itself nothing does that is not in the log yet as
 an attempt.
+
+Whether there is anything to change is decided on all that is in the log: what another kernel has just resumed is not taken
+to be held, nor the other way round.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ async def pause_one(commands: CommandHandler, intent_id: str, *, paused: bool, r
 
 async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, actor: str) -> bool:
     """Pause all intents together; whether that changed anything. What is halted stays halted."""
+    await writer.caught_up()
     if state.paused:
         return False
     await control(writer, events.Paused(reason=reason), actor=actor)
@@ -33,6 +37,7 @@ async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, act
 
 async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None, reason: str, actor: str) -> bool:
     """Let nothing but cancels out, of all intents or of a symbol; whether that changed anything."""
+    await writer.caught_up()
     held = state.gates.every if symbol_id is None else state.gates.symbols.get(symbol_id)
     if held is not None and held.cancels:
         return False
@@ -42,6 +47,7 @@ async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None
 
 async def resume_all(writer: EventWriter, state: KernelState, *, symbol_id: str | None, actor: str) -> bool:
     """End a pause or a halt of all, or of a symbol; whether that changed anything. What is paused by itself stays so."""
+    await writer.caught_up()
     held = state.gates.every if symbol_id is None else state.gates.symbols.get(symbol_id)
     if held is None:
         return False

@@ -27,6 +27,8 @@ class Entry:
     order: ExternalOrder
     trades: dict[str, Booking] = field(default_factory=dict)
     """By fill key: those that count."""
+    void: frozenset[str] = frozenset()
+    """Fill keys of those that were busted or corrected, known or not: what is told of them later counts no more."""
 
 
 class Externals:
@@ -42,10 +44,13 @@ class Externals:
         order_id = event.exchange_order_id or event.client_order_id or event.fill_key or ""
         known = self.entries.get(order_id)
         trades = dict(known.trades) if known is not None else {}
-        bookings = booked(event, trades)
+        void = known.void if known is not None else frozenset()
+        if event.ref_fill_key is not None:
+            void |= {event.ref_fill_key}
+        bookings = booked(event, trades, void)
         order = shown(known.order if known is not None else first_sight(event, order_id), event, trades)
         self.drop(order_id)
-        self.entries[order_id] = Entry(order, trades)
+        self.entries[order_id] = Entry(order, trades, void)
         self._ended += not order.live
         if self._ended > ENDED_MAX:
             self.drop(next(name for name, entry in self.entries.items() if not entry.order.live))
@@ -92,12 +97,12 @@ def shown(known: ExternalOrder, event: events.ExternalOrderObserved, trades: dic
     )
 
 
-def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking]) -> list[Booking]:
+def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking], void: frozenset[str]) -> list[Booking]:
     """What a report changes about the trades that count: these in the books, and out of them what they replace."""
     out = trades.pop(event.ref_fill_key, None) if event.ref_fill_key is not None else None
     made = [opposite(out)] if out is not None else []
     is_trade = event.exec_type in (ExecType.TRADE, ExecType.TRADE_CORRECT)
-    if not is_trade or event.fill_key is None or event.fill_key in trades:
+    if not is_trade or event.fill_key is None or event.fill_key in trades or event.fill_key in void:
         return made
     if event.side is None or event.last_qty is None or event.last_px is None:
         return made

@@ -162,9 +162,13 @@ class Ledger:
     """Asset → what fills, fees and transfers changed it by since the opening balance, `FLOW_DECIMALS` finer."""
     observed: dict[str, Balance] = field(default_factory=dict)
     opening: dict[str, int] | None = None
-    """Asset → total at the first complete observation."""
+    """Asset → total at the first complete observation; None before, and where it is in doubt."""
     opened_ns: int = 0
     """When that observation began."""
+    opened_until_ns: int = 0
+    """A trade from before may be in the opening balance, or not."""
+    lag_ns: int = 0
+    """How long after a change the venue may still show the account as it was, by any clock of ours or its own."""
     drift: dict[str, int] = field(default_factory=dict)
     roundings: dict[str, int] = field(default_factory=dict)
     """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
@@ -187,35 +191,28 @@ class Ledger:
         decimals: Mapping[str, int],
         *,
         at_ns: int,
-        in_balances: bool = True,
     ) -> None:
-        """Book a trade in its position and in the assets that it moves; these not where the opening balance has it."""
-        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        """Book a trade in its position and in the assets that it moves."""
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
-        if not in_balances:
-            self._base(booking.symbol_id, -booking.signed_quantity)
-        if symbol is None:
-            if in_balances:
-                self.unknown_symbols.add(booking.symbol_id)
-            return
-        if in_balances:
-            self._flows(booking, symbol, decimals)
+        self._move(booking, symbol, decimals, at_ns=at_ns)
 
     def book_foreign(
         self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
     ) -> None:
         """Book a trade of an order that is nobody's intent: it moves the balances, and no position of ours."""
-        self.booked_at_ns = max(self.booked_at_ns, at_ns)
         self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
-        if symbol is None:
-            self.unknown_symbols.add(booking.symbol_id)
-            return
-        self._flows(booking, symbol, decimals)
+        self._move(booking, symbol, decimals, at_ns=at_ns)
+
+    def doubt_opening(self, traded_ns: int | None) -> None:
+        """Others traded at this instant of the venue's. Where that was about when the books of balances were opened, it
+        can't be told whether the opening balance has it: the next observation opens them anew."""
+        if traded_ns is not None and traded_ns < self.opened_until_ns:
+            self.opening = None
 
     def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
         """Compare the venue's position with what is expected; one observed with the opening balance is where it began."""
-        if self.opening is None or self.booked_at_ns >= began_ns:
+        if self.opening is None or self._may_lack_the_newest(began_ns):
             return
         ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
         if began_ns <= self.opened_ns:
@@ -231,7 +228,14 @@ class Ledger:
     def _base(self, symbol_id: str, quantity: int) -> None:
         self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + quantity
 
-    def _flows(self, booking: Booking, symbol: SymbolMetadata, decimals: Mapping[str, int]) -> None:
+    def _move(
+        self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
+    ) -> None:
+        """Book what a trade and its fee move."""
+        self.booked_at_ns = max(self.booked_at_ns, at_ns)
+        if symbol is None:
+            self.unknown_symbols.add(booking.symbol_id)
+            return
         notional_decimals = symbol.price_decimals + symbol.quantity_decimals
         if booking.signed_quantity:
             self._flow(symbol.base_asset, booking.signed_quantity, symbol.quantity_decimals, decimals)
@@ -255,24 +259,28 @@ class Ledger:
         if fine % 10**FLOW_DECIMALS:
             self.roundings[asset_id] = self.roundings.get(asset_id, 0) + 1
 
-    def observe(self, balances: Mapping[str, Balance], *, began_ns: int) -> None:
+    def observe(self, balances: Mapping[str, Balance], *, began_ns: int, ended_ns: int) -> None:
         """Compare an observation with what is expected; the first one is the opening balance.
 
         While something is booked that the observation may or may not have in it, nothing is compared: the next one tells.
         An asset that the venue does not list is one it has none of.
         """
         self.observed = dict(balances)
-        if self.booked_at_ns >= began_ns:
+        if self._may_lack_the_newest(began_ns):
             return
         totals = {asset_id: balance.total for asset_id, balance in balances.items()}
         if self.opening is None:
-            self.opened_ns = began_ns
+            self.opened_ns, self.opened_until_ns = began_ns, ended_ns + self.lag_ns
         opening = self._open(totals) if self.opening is None else self.opening
         if self.unknown_symbols:
             return
         asset_ids = {*totals, *opening, *self.flows} - self.unknown_assets
         offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
+
+    def _may_lack_the_newest(self, began_ns: int) -> bool:
+        """Whether something is booked that an observation which began then may not show yet."""
+        return self.booked_at_ns >= began_ns - self.lag_ns
 
     def expected(self) -> dict[str, int] | None:
         """What balances should be now, in whole units of each asset; None before they were first observed."""

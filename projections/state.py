@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from kernel import events, silence
 from kernel.errors import IntegrityError
@@ -222,13 +223,11 @@ class State(Folded):
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
             self._exposures.last_prices[event.symbol_id] = event.last_px
-        # Of an order that was not placed by us there may be trades from before the books of balances were opened.
-        opened_with = not after.sends and is_trade_before(event, self._ledger.opened_ns)
         for booking in ledger.bookings(before.orders, after.orders):
             symbol = self._reference.symbol(booking.symbol_id)
-            self._ledger.book(
-                booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns, in_balances=not opened_with
-            )
+            self._ledger.book(booking, symbol, self._reference.decimals, at_ns=event.recorded_at_ns)
+            if not after.sends and isinstance(event, events.OrderReport):
+                self._ledger.doubt_opening(event.transact_time_ns)
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
@@ -244,6 +243,7 @@ class State(Folded):
     def _external_observed(self, event: events.ExternalOrderObserved) -> None:
         for booking in self._externals.apply(event):
             self._book_foreign(booking, event)
+            self._ledger.doubt_opening(event.transact_time_ns)
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._log_id = event.log_id
@@ -256,6 +256,10 @@ class State(Folded):
     def _kernel_started(self, event: events.KernelStarted) -> None:
         self._recorded_limits = event.settings.get("limits") or {}
         self._storms.start(event.settings)
+        self._ledger.lag_ns = account_lag_ns(event.capabilities)
+
+    def _capabilities_changed(self, event: events.CapabilitiesChanged) -> None:
+        self._ledger.lag_ns = account_lag_ns(event.capabilities)
 
     def _all_paused(self, event: events.Paused) -> None:
         if event.intent_id is None:
@@ -273,7 +277,7 @@ class State(Folded):
 
     def _balances_observed(self, event: events.BalancesObserved) -> None:
         self._balances_at_ns = event.ended_ns
-        self._ledger.observe(event.balances, began_ns=event.began_ns)
+        self._ledger.observe(event.balances, began_ns=event.began_ns, ended_ns=event.ended_ns)
 
     def _position_observed(self, event: events.PositionObserved) -> None:
         self._ledger.observe_position(event.symbol_id, event.quantity, began_ns=event.observed_at_ns)
@@ -336,15 +340,17 @@ def folded_alone(recalled: Sequence[events.BaseEvent]) -> State:
     return state
 
 
-def is_trade_before(event: events.BaseEvent, instant_ns: int) -> bool:
-    """Whether an event tells of a trade that was made before an instant."""
-    return isinstance(event, events.OrderFilled) and (event.transact_time_ns or instant_ns) < instant_ns
+def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
+    """How long after a change a venue may still show the account as it was, the clocks' differences included."""
+    lags = capabilities.get("read_lag") or {}
+    return int(max(lags.values(), default=0) + 2 * capabilities.get("clock_skew_ns", 0))
 
 
 FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.LogCreated: State._log_created,
     events.LeaderElected: State._leader_elected,
     events.KernelStarted: State._kernel_started,
+    events.CapabilitiesChanged: State._capabilities_changed,
     events.Paused: State._all_paused,
     events.Resumed: State._all_resumed,
     events.VenueSnapshotTaken: State._snapshot_taken,

@@ -351,7 +351,8 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     given_up = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
     newest_submit = record.submit
     older = order_under(record, client_id)  # a copy serves what the order before it under its id served
-    known = sent[-1] if sent else older or newest_submit
+    # Where nothing was sent at all it was adopted: then it is what the intent was made of.
+    known = sent[-1] if sent else older or newest_submit or record.intent
     generation = known.generation if known is not None else 0
     facts = new_facts(event, client_id, order, generation, sent)
     late = given_up and record.send_count(client_id) > 0

@@ -65,9 +65,11 @@ class WireLink:
             while self._faults:
                 await wire.ask("fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S)
                 self._faults.pop(0)
-        except (KernelError, ValueError, KeyError, TypeError) as error:
+        except BaseException as error:  # who is cancelled here leaves no connection behind either
             await wire.close()
-            raise NotSent(f"no paper exchange at {self._address}: {error}") from error
+            if isinstance(error, (KernelError, ValueError, KeyError, TypeError)):
+                raise NotSent(f"no paper exchange at {self._address}: {error}") from error
+            raise
         self.reports, self._wire = reports, wire
 
     async def close(self) -> None:

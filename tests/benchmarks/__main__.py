@@ -104,7 +104,7 @@ async def measure(urls: list[str], directory: Path, *, quick: bool) -> list[Figu
     note("wake-up …")
     figures.append(await rows.wake_up(live=20_000 if quick else 1_000_000, few=1_000, rounds=500))
     note("memory per live intent …")
-    figures.extend(await memory.live_intents(directory, few=1_000, many=3_000 if quick else 10_000))
+    figures.extend(await memory.live_intents(directory, leader=not quick))
     return figures
 
 

@@ -213,7 +213,6 @@ class Auditor(BystanderAudit):
 
     def venue_trade(self, trade: Mapping[str, Any]) -> None:
         """What is so of one of our trades at the venue now."""
-        self._note_trade(trade)
         self.trades.setdefault(trade["fill_key"], dict(trade))
 
     def truth(self, truth: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
@@ -328,7 +327,7 @@ class Auditor(BystanderAudit):
         self._check_foreign({self.intents[name].order["symbol_id"] for name in unknown})
         self._check_silences()
         for finding_id, kind in self.standing.items():
-            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT") and not self._traded_before:
+            if kind in ("BALANCE_DRIFT", "POSITION_DRIFT"):
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
 
     def _filled(self, group: Group) -> dict[str, int]:

@@ -38,10 +38,6 @@ class BystanderAudit(LogAudit):
         """Venue ids of orders on the account that no kernel placed."""
         self._unexpected: set[str] = set()
         """Foreign orders whose trades were ever told as a finding."""
-        self._opened = False
-        """Whether the books of balances were opened."""
-        self._traded_before = False
-        """Whether a foreign order traded before that: nobody can tell whether the opening balance has that trade."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
         self._beats: dict[str, Beats] = {}
@@ -148,12 +144,6 @@ class BystanderAudit(LogAudit):
         kind, _, about = event["finding"]["finding_id"].partition(":")
         if kind == "UNEXPECTED_TRADE":
             self._unexpected.add(about)
-
-    def _on_BalancesObserved(self, *rest: Any) -> None:  # noqa: N802
-        self._opened = True
-
-    def _note_trade(self, trade: Mapping[str, Any]) -> None:
-        self._traded_before |= not self._opened and trade["exchange_order_id"] in self.foreign
 
     def _check_foreign(self, unknown: set[str]) -> None:
         """What became of foreign orders; `unknown`: symbols in which an order of ours is looked for."""

@@ -234,7 +234,8 @@ class Books:
     def observe(self, *, began: int | None = None, **totals: int) -> dict[str, int]:
         """The drift after an observation that began now, or earlier."""
         self.now += 1
-        self.ledger.observe(balances(**totals), began_ns=self.now if began is None else began)
+        began = self.now if began is None else began
+        self.ledger.observe(balances(**totals), began_ns=began, ended_ns=began)
         return self.ledger.drift
 
 
