@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from kernel import events
 from kernel.clock import LoopClock, SeededIds
-from kernel.errors import NotFoundError
-from kernel.log import EventLog
+from kernel.errors import LogUnavailableError, NotFoundError
+from kernel.log import Append, EventLog
 from kernel.log.records import event_of
-from kernel.models import OrdStatus
+from kernel.models import Desired, OrdStatus
 from replay import open_kernel
 from tests.contract.test_pausing import statuses
 from tests.desk import a_desk, settled
@@ -140,3 +142,64 @@ async def test_whoever_leads_next_goes_on_with_it() -> None:
         await desk.kernel.start()
         await asyncio.sleep(20)
         assert statuses(desk) == [OrdStatus.CANCELED]
+
+
+class SlowTail:
+    """A log whose tail brings nothing while `open` is not set; all else is the log's."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def tail(self, after: int) -> AsyncIterator[list[events.BaseEvent]]:
+        async for batch in self._log.tail(after):
+            await self.open.wait()
+            yield batch
+
+
+@virtual_time
+async def test_what_another_kernel_has_just_recorded_is_meant_too() -> None:
+    """A kernel that has not yet folded what another was told cancels it all the same, and does not take for halted what
+    the other has resumed."""
+    async with a_desk() as desk:
+        slow: Any = SlowTail(desk.log)
+        async with open_kernel(slow, clock=LoopClock(), ids=SeededIds(9)) as other:
+            await desk.kernel.halt()
+            await settled()
+            slow.open.clear()
+            await desk.kernel.place_order(buy(), intent_id="new", wait="recorded")
+            await desk.kernel.resume()
+            canceling = asyncio.ensure_future(other.cancel_all_orders())
+            halting = asyncio.ensure_future(other.halt())
+            await asyncio.sleep(1)
+            assert other.state.gates.every is not None
+            slow.open.set()
+            assert await canceling + await halting == 1
+            said_of_all = await said(desk.log, "Paused", "Resumed")
+            assert [event.topic for event in said_of_all] == ["Paused", "Resumed", "Paused"]
+
+
+@virtual_time
+async def test_a_cancel_that_could_not_be_recorded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log can't be written, `cancel_all_orders` and `halt` raise: nobody takes for canceled what is not. What
+    can be canceled is, whatever became of another."""
+    async with a_desk() as desk:
+        for name in ("a", "b"):
+            await desk.kernel.place_order(buy(), intent_id=name)
+        append = desk.log.append
+
+        async def failing(command: Append) -> object:
+            if command.writes[0].stream_id == events.intent_stream("a"):
+                raise LogUnavailableError("the database is away")
+            return await append(command)
+
+        monkeypatch.setattr(desk.log, "append", failing)
+        with pytest.raises(LogUnavailableError, match="away"):
+            await desk.kernel.cancel_all_orders()
+        assert [desk.kernel.state.wish(name).desired for name in ("a", "b")] == [Desired.WORKING, Desired.CANCELED]
+        with pytest.raises(LogUnavailableError, match="away"):
+            await desk.kernel.halt()

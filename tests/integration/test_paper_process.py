@@ -199,6 +199,27 @@ async def test_nobody_there_is_not_sent(tmp_path: Path) -> None:
     await venue.close()
 
 
+async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> None:
+    """A `connect` that is cancelled while the exchange is silent ends its connection."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    address = tmp_path / "silent.sock"
+    async with asyncio.timeout(30), await asyncio.start_unix_server(silent, address):
+        connecting = asyncio.ensure_future(PaperVenue(str(address)).connect())
+        await asked.wait()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await ended.wait()
+
+
 async def test_bad_options_say_what_is_wrong(tmp_path: Path) -> None:
     """A tape that is not there, a bad journal, a taken address: one line, and an exit code that tells them apart."""
     (tmp_path / "journal").write_text("nonsense\n")

@@ -300,6 +300,41 @@ def test_the_opening_balance_holds_what_came_before() -> None:
     assert books.observe(BTC=3, USDT=0) == {"BTC": -2}
 
 
+def test_what_a_lagging_venue_may_not_show_yet_is_not_compared() -> None:
+    """Where the account is shown as it was a while ago, nothing is opened or compared until what is booked is older."""
+    books = Books()
+    books.ledger.lag_ns = 3
+    books.trade(3, 0)
+    assert books.observe(BTC=0) == {}
+    assert books.ledger.opening is None
+    books.now += 3
+    assert books.observe(BTC=3) == {}
+    books.trade(2, 0)
+    assert books.observe(BTC=3) == {}
+    books.now += 3
+    assert books.observe(BTC=4) == {"BTC": -1}
+
+
+@pytest.mark.parametrize("had", [False, True])
+def test_others_trades_at_the_opening_open_the_books_anew(had: bool) -> None:
+    """It can't be told whether the opening balance has such a trade: either way there is no drift once the account was
+    looked at again, and from then on there is what differs."""
+    books = Books()
+    books.ledger.lag_ns = 3
+    books.observe(BTC=5 if had else 0)
+    traded_ns = books.now
+    books.now += 10
+    booking = Booking("S", 5, 0)
+    books.ledger.book_foreign(booking, SYMBOL, DECIMALS, at_ns=books.now)
+    books.ledger.doubt_opening(traded_ns)
+    books.now += 10
+    assert books.observe(BTC=5) == {}
+    assert books.observe(BTC=6) == {"BTC": 1}
+    books.now += 10
+    books.ledger.doubt_opening(books.now)
+    assert books.observe(BTC=6) == {"BTC": 1}
+
+
 def test_an_asset_that_is_not_listed_is_none() -> None:
     """A venue that leaves an asset out has none of it: what should be there is missing, what went to zero is not."""
     books = Books()
