@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, MutableMapping
 from kernel.lifecycle import Record
 from projections.packing import pack, unpack
 
-AS_THEY_ARE_MAX = 4_000
-"""Records that are held unpacked, at most, which takes some 40 MB: enough for those that something happens to at the same
+AS_THEY_ARE_MAX = 10_000
+"""Records that are held unpacked, at most, which takes some 90 MB: enough for those that something happens to at the same
 time. An event of one that is packed takes nearly twice as long."""
 
 

@@ -256,7 +256,7 @@ async def show_open(place: Place, path: str) -> dict[str, Any]:
         state = await state_at(log, (await log.head()).position, checkpoint_dir=place.checkpoints)
         shown = open_orders(state)
         await asyncio.to_thread(Path(path).write_bytes, SHOWN.dump_json(shown))
-        return meter.taken(open_orders=len(shown), newest=next(reversed(state.records())))
+        return meter.taken(open_orders=len(shown), newest=[*state.records()][-1])
 
 
 async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
