@@ -36,7 +36,7 @@ RELISTS = 2
 RELIST_INTERVAL_S = 10
 BEGAN_NS = 1_790_000_000_000_000_000
 
-FOLDED, LED = (12_000, 22_000), (10_000, 13_000)
+FOLDED, LED = (11_000, 43_000), (10_000, 13_000)
 """Numbers of intents between which is measured, beyond those that are held for quick use (`projections.records`)."""
 
 Step = tuple[str, Evidence, events.BaseEvent]
