@@ -16,7 +16,17 @@ from kernel.log.base import EventLog
 from kernel.state import KernelState
 from projections.state import State
 from replay.checkpoints import checkpoint_files, restored_state
-from replay.folding import Progress, fold, instant_ns, is_position, opened, point, point_of, recorded_at
+from replay.folding import (
+    Progress,
+    few_collections,
+    fold,
+    instant_ns,
+    is_position,
+    opened,
+    point,
+    point_of,
+    recorded_at,
+)
 from replay.output import utc
 
 
@@ -66,12 +76,12 @@ async def as_of(
     """The state as of a position, or as of an instant (Unix nanoseconds: all that was recorded by then); without both, now.
 
     `log` is an open log or a URL, which needs `exchange_id` where it has several logs. `checkpoint_dir`: where checkpoints
-    are, if not at their usual place. Raises `ValidationError` for a
-    position past the head, `NotFoundError` where there is no log, and what `fold` raises.
+    are, if not at their usual place. Raises `ValidationError` for a position past the head, `NotFoundError` where there is no log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
-        return await state_at(found, at, checkpoint_dir=checkpoint_dir, progress=progress)
+        with few_collections():
+            return await state_at(found, at, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
 async def state_at(

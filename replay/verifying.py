@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import Archived, EventLog, Head, StoredRow, StreamHead
-from replay.folding import Progress, opened
+from replay.folding import Progress, few_collections, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
 from replay.verify_archived import ArchivedRows
 from replay.verify_rows import RowChecks, Unsure
@@ -55,7 +55,8 @@ async def verify(
             from replay.verify_notes import notes_given
 
             given = notes_given(found, notes, keys, start)
-        return await Verification(found, given, content=content, progress=progress).run()
+        with few_collections():
+            return await Verification(found, given, content=content, progress=progress).run()
 
 
 class Verification:
