@@ -76,7 +76,8 @@ async def as_of(
     """The state as of a position, or as of an instant (Unix nanoseconds: all that was recorded by then); without both, now.
 
     `log` is an open log or a URL, which needs `exchange_id` where it has several logs. `checkpoint_dir`: where checkpoints
-    are, if not at their usual place. Raises `ValidationError` for a position past the head, `NotFoundError` where there is no log, and what `fold` raises.
+    are, if not at their usual place. Raises `ValidationError` for a position past the head, `NotFoundError` where there is
+    no log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
