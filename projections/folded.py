@@ -65,7 +65,7 @@ class Folded:
         self._confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
         self._balances_at_ns: int | None = None
-        self._records = Records()
+        self._records = Records(self.keeping.unpacked_max)
         self._heard: dict[str, int] = {}
         """Position of the newest event of each."""
         self._ended = Ended()
@@ -425,6 +425,8 @@ class Folded:
     def restore(self, parts: Parts, records: Iterable[Record]) -> None:
         """Become what `parts` and `records` were taken from; only a new state may."""
         assert self._position == 0, "only a new state can be restored"
+        self.keeping = parts.keeping
+        self._records = Records(self.keeping.unpacked_max)
         self._position = parts.position
         self._log_id = parts.log_id
         self._exchange_id = parts.exchange_id
@@ -451,7 +453,6 @@ class Folded:
         self._externals.restore(parts.externals)
         self._heartbeats.update(parts.heartbeats)
         self._transfer_keys.update(parts.transfer_keys)
-        self.keeping = parts.keeping
         self._heard.update((names[name], position) for name, position in parts.heard.items())
         self._let_go = parts.let_go
         for intent_id in self._indexes.live:

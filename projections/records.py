@@ -12,15 +12,13 @@ from collections.abc import Collection, Iterator, MutableMapping
 from kernel.lifecycle import Record
 from projections.packing import pack, unpack
 
-AS_THEY_ARE_MAX = 10_000
-"""Records that are held unpacked, at most, which takes some 90 MB: enough for those that something happens to at the same
-time. An event of one that is packed takes nearly twice as long."""
-
 
 class Records(MutableMapping[str, Record]):
     """Intent → its record, in order of first sight."""
 
-    def __init__(self) -> None:
+    def __init__(self, unpacked_max: int) -> None:
+        """`unpacked_max`: how many are held as they are, at most. An event of a packed one takes nearly twice as long."""
+        self._unpacked_max = unpacked_max
         self._held: dict[str, bytes | Record | None] = {}
         """Each record, packed; None for one that has changed since; as it is where it can't be packed."""
         self._fresh: OrderedDict[str, Record] = OrderedDict()
@@ -62,7 +60,7 @@ class Records(MutableMapping[str, Record]):
 
     def _keep_fresh(self, intent_id: str, record: Record) -> None:
         self._fresh[intent_id] = record
-        if len(self._fresh) <= AS_THEY_ARE_MAX:
+        if len(self._fresh) <= self._unpacked_max:
             return
         oldest, record = self._fresh.popitem(last=False)
         if self._held[oldest] is None:

@@ -243,6 +243,7 @@ class NoteKeeper:
             self._told = ""
         if written:
             metrics.notes.add(NoteResult.WRITTEN)
+            logger.info("note written: of %d events", self._writer.size, extra={"position": self._writer.size})
         metrics.note_position.set(self._writer.size)
         return True
 

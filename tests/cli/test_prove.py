@@ -162,10 +162,12 @@ def test_a_configuration_names_directory_and_key(world: World, tmp_path: Path) -
     config = tmp_path / "orderctl.toml"
     config.write_text(
         f'speed = "max"\nnotes = "{tmp_path / "notes"}"\nnote_key = "{tmp_path / "note.key"}"\n'
-        'note_events = 1\nnote_every = "100ms"\n'
+        'note_events = 1\nnote_every = "100ms"\nlog_level = "info"\n'
     )
     with world.child("run", "--config", str(config)) as leader:
         leader.expect("ready: leads", err=True)
-        world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+        for _ in range(2):
+            world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
+            leader.expect("note written", err=True)
         assert leader.end(signal.SIGTERM) == 0
-    assert len(NoteBook.read(tmp_path / "notes", [read_key(tmp_path / "note.key").verifier]).notes) >= 1
+    assert len(NoteBook.read(tmp_path / "notes", [read_key(tmp_path / "note.key").verifier]).notes) > 1

@@ -568,5 +568,5 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
-SHORT_MEMORY = Keeping(intents_max=3, every_positions=10)
+SHORT_MEMORY = Keeping(intents_max=3, every_positions=10, unpacked_max=1)
 """So little that most of what a run is about is let go again and again, and read back."""

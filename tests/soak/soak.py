@@ -82,6 +82,7 @@ class Soak:
     async def _rest(self, watched: Watched) -> Sample:
         """A sample once every order has ended, and what goes by itself has had the time to go."""
         await at_rest(watched.kernel)
+        await asyncio.sleep(0)  # where all had ended already, the loop's call in progress still holds the load's tasks
         deadline_s = asyncio.get_running_loop().time() + SETTLE_S
         taken = self._sample(watched)
         while any(taken.counts[name] for name in EMPTY_AT_REST) and asyncio.get_running_loop().time() < deadline_s:

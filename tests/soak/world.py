@@ -173,14 +173,16 @@ class Load:
         for fault in itertools.cycle(FAULTS):
             await asyncio.sleep(FAULT_PERIOD_S)
             operator = PaperVenue(self._address, timeout_s=5)
-            with contextlib.suppress(VenueError):  # a broken session breaks the operator's too
-                await operator.connect()
-                self.faults += 1
-                if fault is None:
-                    await operator.admin("disconnect")
-                else:
-                    await operator.inject(fault)
-            await operator.close()
+            try:
+                with contextlib.suppress(VenueError):  # a broken session breaks the operator's too
+                    await operator.connect()
+                    self.faults += 1
+                    if fault is None:
+                        await operator.admin("disconnect")
+                    else:
+                        await operator.inject(fault)
+            finally:
+                await operator.close()
 
 
 async def at_rest(kernel: EventSourcedKernel) -> None:

@@ -10,8 +10,9 @@ from kernel.log.recorder import Query
 from kernel.log.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder
-from projections import State, records
+from projections import State
 from projections.digest import canonical
+from projections.ended import Keeping
 from projections.packing import pack, unpack
 from projections.records import Records
 from tests.recorded import played
@@ -26,9 +27,9 @@ def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
     return [event_of(row) for row in played(from_seed(request.param)).select(Query())]
 
 
-def folded(history: list[BaseEvent]) -> State:
+def folded(history: list[BaseEvent], *, unpacked_max: int) -> State:
     """A state with these events folded, one by one."""
-    state = State()
+    state = State(Keeping(unpacked_max=unpacked_max))
     for event in history:
         state.apply([event])
     return state
@@ -41,11 +42,9 @@ def wanted(intent_id: str, **metadata: object) -> Record:
     return Record(intent_id, intent=intent, wanted_most=5)
 
 
-def test_a_fold_of_packed_records_is_the_same_fold(history: list[BaseEvent], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_of_packed_records_is_the_same_fold(history: list[BaseEvent]) -> None:
     """Where each record is packed as soon as another is touched, all that is known, in order, is what it is otherwise."""
-    whole = folded(history)
-    monkeypatch.setattr(records, "AS_THEY_ARE_MAX", 1)
-    packed = folded(history)
+    whole, packed = (folded(history, unpacked_max=number) for number in (10_000, 1))
     assert packed.digest() == whole.digest()
     assert [*packed.records().values()] == [*whole.records().values()]
     assert [*packed.records().as_now()] == [*whole.records().as_now()]
@@ -65,10 +64,9 @@ def test_what_is_unpacked_is_of_the_same_types(history: list[BaseEvent]) -> None
             assert canonical(again) == canonical(record)
 
 
-def test_what_was_asked_for_goes_on_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_asked_for_goes_on_unchanged() -> None:
     """What is changed after the records of an instant were asked for is not in them, be it packed then or not."""
-    monkeypatch.setattr(records, "AS_THEY_ARE_MAX", 2)
-    held = Records()
+    held = Records(2)
     before = [wanted(f"i{number}", label=number) for number in range(5)]
     held.update((record.intent_id, record) for record in before)
     taken = held.as_now()
@@ -81,7 +79,7 @@ def test_what_was_asked_for_goes_on_unchanged(monkeypatch: pytest.MonkeyPatch) -
     assert "i3" not in held
 
 
-def test_what_cannot_be_packed_is_held_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_packed_is_held_as_it_is() -> None:
     """A value that is not what its annotation says is told by `pack`, and does not end a fold."""
     attempt = Attempt(
         number=1, kind=AttemptKind.SUBMIT, position=2, outcome=AttemptOutcome.REJECTED, client_order_id="c"
@@ -89,7 +87,6 @@ def test_what_cannot_be_packed_is_held_as_it_is(monkeypatch: pytest.MonkeyPatch)
     odd = Record("odd", attempts=(attempt,))
     with pytest.raises(ValueError, match="unmarshallable"):
         pack(odd)
-    monkeypatch.setattr(records, "AS_THEY_ARE_MAX", 1)
-    held = Records()
+    held = Records(1)
     held.update({"odd": odd, "next": wanted("next"), "last": wanted("last")})
     assert held["odd"] is odd
