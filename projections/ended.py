@@ -23,7 +23,7 @@ class Keeping:
     every_positions: int = 1_000
     """More are let go at each multiple of this position."""
     unpacked_max: int = 1_000
-    """Records that are held as they are, and not as bytes (`records`); each takes some 10 kB, a packed one 1.6."""
+    """Records that are held as they are, and not as bytes (`records`); each takes some 10 kB, a packed one 2."""
 
     def end_of_part(self, position: int) -> int:
         """The next position after which something may be let go."""

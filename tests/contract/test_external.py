@@ -31,14 +31,13 @@ from kernel.models import (
     OrdStatus,
     ReconciliationStatus,
 )
-from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
 from kernel.writer import Source
-from projections.external import Externals
 from replay import open_kernel
 from tests.desk import CAPABILITIES, Desk, a_desk, settled
 from tests.exchange import buy
@@ -173,30 +172,6 @@ async def test_an_ignored_trade_that_is_corrected_still_explains_the_balances() 
         await account.human.admin("bust", trade_id=trade["trade_id"])
         await asyncio.sleep(100)
         assert kernel.state.balance_drift() == {}
-
-
-def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
-    """What was corrected or busted moves the balances no more, be it told of before the trade itself or after."""
-
-    def observed(position: int, fill_key: str, quantity: int, ref: str | None = None) -> events.ExternalOrderObserved:
-        kind = ExecType.TRADE_CORRECT if ref is not None else ExecType.TRADE
-        event = events.ExternalOrderObserved(
-            symbol_id="BTCUSDT", exchange_order_id="7", exec_type=kind, side=Side.BUY, fill_key=fill_key, last_qty=quantity,
-            last_px=100, ref_fill_key=ref,
-        )  # fmt: skip
-        envelope = events.Envelope(
-            position=position, stream_id=events.VENUE_STREAM, version=position, recorded_at_ns=position, actor="venue",
-            evidence=Evidence.STREAM,
-        )  # fmt: skip
-        return event.with_envelope(envelope)
-
-    def sum_of(*reports: tuple[str, int, str | None]) -> int:
-        externals = Externals()
-        made = [externals.apply(observed(index, *report)) for index, report in enumerate(reports, start=1)]
-        return sum(booking.signed_quantity for bookings in made for booking in bookings)
-
-    trade, correction = ("t", 7, None), ("c", 6, "t")
-    assert sum_of(trade, correction) == sum_of(correction, trade) == sum_of(correction, trade, correction) == 6
 
 
 @virtual_time

@@ -317,22 +317,41 @@ def test_what_a_lagging_venue_may_not_show_yet_is_not_compared() -> None:
 
 @pytest.mark.parametrize("had", [False, True])
 def test_others_trades_at_the_opening_open_the_books_anew(had: bool) -> None:
-    """It can't be told whether the opening balance has such a trade: either way there is no drift once the account was
-    looked at again, and from then on there is what differs."""
+    """It can't be told whether the opening balance has a trade of while it was looked at, or of as long after as the venue
+    may lag: either way there is no drift once the account was looked at again, and from then on there is what differs."""
     books = Books()
-    books.ledger.lag_ns = 3
+    books.now, books.ledger.lag_ns = 100, 3
     books.observe(BTC=5 if had else 0)
-    traded_ns = books.now
+    assert books.ledger.opening is not None
+    traded_ns = books.now + 2
     books.now += 10
-    booking = Booking("S", 5, 0)
-    books.ledger.book_foreign(booking, SYMBOL, DECIMALS, at_ns=books.now)
+    books.ledger.book_foreign(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=books.now)
     books.ledger.doubt_opening(traded_ns)
     books.now += 10
     assert books.observe(BTC=5) == {}
     assert books.observe(BTC=6) == {"BTC": 1}
-    books.now += 10
-    books.ledger.doubt_opening(books.now)
+
+
+def test_others_trades_after_the_opening_are_no_doubt() -> None:
+    """Once the venue's lag is over, the opening balance has no trade in it that comes then."""
+    books = Books()
+    books.now, books.ledger.lag_ns = 100, 3
+    books.observe(BTC=5)
+    books.ledger.doubt_opening(books.now + 3)
     assert books.observe(BTC=6) == {"BTC": 1}
+
+
+def test_books_that_are_opened_anew_know_nothing_of_before() -> None:
+    """What had been rounded, or moved in an asset or a symbol that was not known then, is in the new opening balance: it
+    excuses nothing any more."""
+    books = Books()
+    books.observe(BTC=5, USDT=9, XYZ=5)
+    books.trade(1, 1)  # of which the venue rounds the quote
+    books.trade(1, 0, fee=1, asset="XYZ")
+    books.trade(1, 0, symbol=None)
+    books.ledger.doubt_opening(0)
+    assert books.observe(BTC=8, USDT=8, XYZ=4) == {}
+    assert books.observe(BTC=8, USDT=9, XYZ=5) == {"USDT": 1, "XYZ": 1}
 
 
 def test_an_asset_that_is_not_listed_is_none() -> None:
