@@ -53,6 +53,15 @@ def test_what_filled_never_becomes_less_by_a_later_report() -> None:
         assert externals.entries["7"].order.cum_qty == 5
 
 
+def test_what_ended_is_not_opened_by_a_late_report() -> None:
+    """A trade, or a sight of it at work, that is told of after the end was before it."""
+    externals = Externals()
+    externals.apply(ended(7))
+    for late in (traded(8, "t", 3), observed(9, ExecType.NEW, ord_status=OrdStatus.NEW)):
+        externals.apply(late)
+        assert not externals.entries["7"].order.live
+
+
 def test_of_those_that_ended_the_newest_are_remembered() -> None:
     """Beyond so many the one that was heard of longest ago is let go, also by a state that was restored; the open ones
     all stay."""
