@@ -190,6 +190,9 @@ async def test_an_archive_that_was_changed_is_found(database: Database, tmp_path
         path.write_bytes(gzip.compress(whole.replace(b'"last_position":13', b'"last_position":12')))
         with pytest.raises(IntegrityError, match=r"1\.gz is not the archive of the positions 1 to 13"):
             await rows_of(log)
+        path.write_bytes(gzip.compress(whole + whole.splitlines(keepends=True)[-1]))
+        with pytest.raises(IntegrityError, match="line 15: there is more than the 13"):
+            await rows_of(log)
         path.write_bytes(gzip.compress(whole))
         assert len(await rows_of(log)) == 22
 
