@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from kernel.clock import NS_PER_S
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
 from kernel.log import LogSettings, open_log
 from projections import State
-from replay.folding import checked_pages, fold, instant_ns, opened, point, point_of, position_at
+from replay.folding import checked_pages, few_collections, fold, instant_ns, opened, point, point_of, position_at
 from tests.commands import an_append
 from tests.contract.backends import Backend
 
@@ -148,3 +150,16 @@ def test_a_log_that_is_not_there_is_not_made(url: str, tmp_path: Path, monkeypat
     with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|empty log"):
         asyncio.run(look())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_garbage_is_looked_for_as_before_once_all_folds_are_over(first_out: int) -> None:
+    """Two folds that overlap, as those of two threads do, whichever ends first."""
+    before = gc.get_threshold()
+    blocks = [ExitStack(), ExitStack()]
+    for block in blocks:
+        block.enter_context(few_collections())
+        assert gc.get_threshold() > before
+    blocks[first_out].close()
+    blocks[1 - first_out].close()
+    assert gc.get_threshold() == before
