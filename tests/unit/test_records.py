@@ -90,3 +90,17 @@ def test_what_cannot_be_packed_is_held_as_it_is() -> None:
     held = Records(1)
     held.update({"odd": odd, "next": wanted("next"), "last": wanted("last")})
     assert held["odd"] is odd
+
+
+def test_a_restored_state_holds_as_few_unpacked(history: list[BaseEvent]) -> None:
+    """What is restored keeps to the bound of the state it was taken from, whatever a new one's would be."""
+    taken = folded(history, unpacked_max=1)
+    restored = State()
+    restored.restore(taken.parts(), [*taken.records().as_now()])
+    held = restored.records()
+    first, second, *_ = held
+    before = held[first]
+    assert held[second] != before  # and with that the first one is packed
+    again = held[first]
+    assert again == before
+    assert again is not before
