@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +147,31 @@ def parsed_header(line: bytes) -> Header:
 
 
 def read(path: Path) -> State:
-    """The state in a file. Raises `CheckpointError` unless it is whole, `OSError`."""
+    """The state in a file. Raises `CheckpointError` unless it is whole, `OSError`.
+
+    The file is gone through twice, line by line: once whole and found good, it is restored without being held in memory.
+    """
     with path.open("rb") as file:
-        lines = file.read().split(b"\n")
-    if len(lines) < 4 or lines[-1]:
-        raise CheckpointError("it is not whole")
-    *content, last, _ = lines
+        lines = checked(file)
+        file.seek(0)
+        header = parsed_header(file.readline())
+        if header.records != lines - 2:
+            raise CheckpointError(f"it should have {header.records} records, and has {lines - 2}")
+        return restored(file.readline(), islice(file, header.records))
+
+
+def checked(file: Iterable[bytes]) -> int:
+    """The number of lines before the last, which has their hash. Raises `CheckpointError`."""
     digest = hashlib.sha256()
-    for line in content:
-        digest.update(line)
-        digest.update(b"\n")
-    if last != orjson.dumps({"sha256": digest.hexdigest()}):
+    lines, last = 0, b""
+    for line in file:
+        digest.update(last)
+        lines, last = lines + 1, line
+    if lines < 3 or not last.endswith(b"\n"):
+        raise CheckpointError("it is not whole")
+    if last != orjson.dumps({"sha256": digest.hexdigest()}) + b"\n":
         raise CheckpointError("it was changed, or not written whole")
-    header = parsed_header(content[0])
-    if header.records != len(content) - 2:
-        raise CheckpointError(f"it should have {header.records} records, and has {len(content) - 2}")
-    return restored(content[1], content[2:])
+    return lines - 1
 
 
 def restored(parts: bytes, records: Iterable[bytes]) -> State:
