@@ -171,6 +171,8 @@ class ExternalOrders:
                 continue
             order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
             intent_id = self._state.intent_id_of(exchange_order_id=order_id)
+            if intent_id is None and self._state.let_go:
+                intent_id = await self._writer.owner(exchange_order_id=order_id)
             if intent_id is not None:
                 text = f"the order is intent {intent_id}'s"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)

@@ -9,10 +9,11 @@ import pytest
 
 from kernel import events
 from kernel.errors import AlreadyExistsError, ConflictError, ExchangeError, NotFoundError
-from kernel.events import OrderAccepted, OrderFilled, intent_stream
+from kernel.events import VENUE_STREAM, OrderAccepted, OrderFilled, intent_stream
+from kernel.lifecycle import finding_id, raised
 from kernel.log import EventLog
 from kernel.log.base import Append, Write
-from kernel.models import AttemptKind, Evidence, ExecType, OrdStatus
+from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, Side, StandardOrderGroup
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_faults import fault
@@ -85,6 +86,21 @@ async def test_it_can_still_be_asked_for() -> None:
         assert await bench.kernel.actual_store.get_order_state_by_exchange_id(state.exchange_order_id) == state
         with pytest.raises(NotFoundError):
             await bench.kernel.get_order_state("never")
+
+
+@virtual_time
+async def test_its_trades_are_not_a_strangers() -> None:
+    """A finding that an order nobody knows has traded is over with the next look, where the order turns out to be its."""
+    async with a_bench(keeping=SHORT) as bench:
+        await grown(bench)
+        order_id = (await bench.kernel.get_order_state("old")).exchange_order_id
+        name = finding_id(FindingKind.UNEXPECTED_TRADE, str(order_id))
+        unexpected = raised(name, FindingKind.UNEXPECTED_TRADE, "traded", symbol_id="BTCUSDT", now_ns=1)
+        write = Write(VENUE_STREAM, (unexpected,))
+        await bench.log.append(Append(fresh_command_id(), (write,), "venue:x", Evidence.STREAM))
+        await asyncio.sleep(100)
+        (finding,) = bench.kernel.state.findings()
+        assert finding.resolution == "the order is intent old's"
 
 
 @virtual_time
