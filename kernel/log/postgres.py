@@ -29,7 +29,7 @@ from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, Outcome, decide, put_back
 from kernel.log.listener import Listener
-from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
+from kernel.log.postgres_arrays import bytea_array, int8_array, register, text_array
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
     EMPTY_HEAD,
@@ -403,31 +403,29 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self.datastore.close()
 
 
-def _columns(batch: Batch) -> tuple[Array, ...]:
-    """The rows by column."""
+def _columns(batch: Batch) -> tuple[bytes, ...]:
+    """The rows by column, packed."""
     position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
         *batch.rows, strict=True
     )
-    int8, text, bytea = Int8Array.of, TextArray.of, ByteaArray.of
     return (
-        int8(position),
-        text([each.encode() for each in stream_id]),
-        int8(version),
-        text([each.encode() for each in topic]),
-        int8(schema_version),
-        int8(at_ns),
-        bytea(command),
-        int8(index),
-        text(meta),
-        text(state),
-        bytea(leaf),
-        bytea(chain),
+        int8_array(position),
+        text_array([each.encode() for each in stream_id]),
+        int8_array(version),
+        text_array([each.encode() for each in topic]),
+        int8_array(schema_version),
+        int8_array(at_ns),
+        bytea_array(command),
+        int8_array(index),
+        text_array(meta),
+        text_array(state),
+        bytea_array(leaf),
+        bytea_array(chain),
     )
 
 
-def _streams(batch: Batch) -> tuple[Array, Array]:
-    streams = batch.versions
-    return TextArray.of([each.encode() for each in streams]), Int8Array.of(list(streams.values()))
+def _streams(batch: Batch) -> tuple[bytes, bytes]:
+    return text_array([each.encode() for each in batch.versions]), int8_array([*batch.versions.values()])
 
 
 def _head_values(head: Head) -> tuple[int, bytes, int, int]:
