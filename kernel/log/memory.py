@@ -28,7 +28,6 @@ from kernel.log.recorder import (
     Identity,
     LogRecorder,
     Query,
-    Sources,
     check_empty,
 )
 from kernel.log.records import Command, Row, prepare, this_process
@@ -40,9 +39,8 @@ T = TypeVar("T")
 class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     """The rows, as tuples in a list."""
 
-    def __init__(self, sources: Sources | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.sources = sources or Sources()
         self.writer = this_process()
         self.rows: list[Row] = []
         self.feeds: list[Feed] = []

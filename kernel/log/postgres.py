@@ -38,7 +38,6 @@ from kernel.log.recorder import (
     Identity,
     Query,
     RowRefused,
-    Sources,
     TableRecorder,
     check_empty,
 )
@@ -129,15 +128,12 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     datastore: Datastore
 
-    def __init__(
-        self, datastore: Datastore, *, settings: LogSettings | None = None, sources: Sources | None = None
-    ) -> None:
+    def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
         # The library's constructors look up composite types in the database, for inserts that are never made here.
         self.datastore = datastore
         self.events_table_name = "log"
         self.channel_name = datastore.schema
         self.sql_create_statements: list[Composed] = []
-        self.sources = sources or Sources()
         self.settings = settings or LogSettings()
         self.sql = postgres_tables.statements(datastore.schema)
         self._hurry = threading.Event()

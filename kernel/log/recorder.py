@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupp
 from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel import events
-from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
+from kernel.clock import SeededIds, SystemClock
 from kernel.errors import ConflictError, IntegrityError, SchemaError
 from kernel.events import canonical_json
 from kernel.log import hashing
@@ -106,18 +106,9 @@ class Query:
         return column + (" DESC" if self.descending else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where a recorder takes time and ids from when the library's interface gives none."""
-
-    clock: Clock = field(default_factory=SystemClock)
-    ids: IdFactory = field(default_factory=SeededIds)
-
-
 class LogRecorder(ApplicationRecorder):
     """A recorder of ours: blocking, safe to call from any thread."""
 
-    sources: Sources
     writer: Writer
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
@@ -197,8 +188,8 @@ class LogRecorder(ApplicationRecorder):
         """The library's write: each event lands exactly at the version that it names, or nothing is written."""
         if not stored_events:
             return []
-        now_ns = self.sources.clock.now_ns()
-        command = self._library_command(stored_events, kwargs.get("command_id") or self.sources.ids.command_id(now_ns))
+        now_ns = SystemClock().now_ns()
+        command = self._library_command(stored_events, kwargs.get("command_id") or SeededIds().command_id(now_ns))
         try:
             outcome = self.commit([command], now_ns).outcomes[0]
         except RowRefused as problem:

@@ -38,7 +38,6 @@ from kernel.log.recorder import (
     Identity,
     Query,
     RowRefused,
-    Sources,
     TableRecorder,
     check_empty,
 )
@@ -146,7 +145,7 @@ class ConnectionPool(SQLiteConnectionPool):
                 check_same_thread=False,
                 isolation_level=None,
                 cached_statements=CACHED_STATEMENTS,
-                timeout=self.lock_timeout or BUSY_TIMEOUT_S,
+                timeout=BUSY_TIMEOUT_S,
             )
             try:
                 self._set_up(connection)
@@ -184,10 +183,10 @@ class Datastore(SQLiteDatastore):
 
     pool: ConnectionPool
 
-    def __init__(self, db_name: str, *, lock_timeout: int | None = None) -> None:
-        super().__init__(db_name, lock_timeout=lock_timeout, originator_id_type="text")
+    def __init__(self, db_name: str) -> None:
+        super().__init__(db_name, originator_id_type="text")
         self.pool.close()
-        self.pool = ConnectionPool(db_name=db_name, lock_timeout=lock_timeout)
+        self.pool = ConnectionPool(db_name=db_name)
 
 
 class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
@@ -195,9 +194,8 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     datastore: Datastore
 
-    def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
+    def __init__(self, datastore: Datastore) -> None:
         super().__init__(datastore, events_table_name="log")
-        self.sources = sources or Sources()
         self.writer = this_process()
         self._lock = threading.RLock()
         """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
