@@ -1,7 +1,7 @@
 """A state in a file, so that a start need not fold the log from its beginning.
 
 Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
-it is whole, is of this log (its id, and the chain hash at its position), and was folded by this very code; any other is
+it is whole, is of this log (its id, and the chain hash at its position), and has this code's fold version; any other is
 passed over, and the log is folded from an older one, or from position 1. What is in it need not be secret to be private:
 files are readable by their owner alone.
 
@@ -25,10 +25,9 @@ from typing import Any
 import orjson
 import pydantic
 
-import kernel
-import projections
 from kernel.errors import KernelError
 from kernel.lifecycle import Record
+from kernel.version import fold_version
 from projections.parts import Parts
 from projections.state import State
 
@@ -54,7 +53,7 @@ class Header:
     chain_hash: str
     """At that position, in hex."""
     code_hash: str
-    """Of the code that folded it."""
+    """The fold version of the code that folded it (`kernel.version`)."""
     records: int
     format: str = FORMAT
 
@@ -75,7 +74,7 @@ class Image:
             exchange_id=self.parts.exchange_id,
             position=self.parts.position,
             chain_hash=self.chain_hash.hex(),
-            code_hash=folding_code_hash(),
+            code_hash=fold_version(),
             records=len(self.records),
         )
 
@@ -97,18 +96,6 @@ def image(state: State, chain_hash: bytes) -> Image:
 def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
     """What writes and reads values of a type."""
     return pydantic.TypeAdapter(kind)
-
-
-@cache
-def folding_code_hash() -> str:
-    """SHA-256 over the names and bytes of every file that can have a part in a fold."""
-    digest = hashlib.sha256()
-    for package in (kernel, projections):
-        root = Path(package.__path__[0])
-        for file in sorted(root.rglob("*.py")):
-            digest.update(f"{package.__name__}/{file.relative_to(root).as_posix()}\n".encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def write(image: Image, path: Path) -> None:
@@ -212,12 +199,12 @@ class CheckpointFiles:
         return path
 
     def usable(self, *, upto: int) -> Iterator[tuple[Path, Header]]:
-        """Those at or before a position that this code folded, the newest first."""
+        """Those at or before a position that have this code's fold version, the newest first."""
         for path in self.paths():
             try:
                 header = read_header(path)
             except (CheckpointError, OSError) as problem:
                 logger.info("the checkpoint %s is passed over: %s", path, problem)
                 continue
-            if header.log_id == self._log_id and header.code_hash == folding_code_hash() and header.position <= upto:
+            if header.log_id == self._log_id and header.code_hash == fold_version() and header.position <= upto:
                 yield path, header
