@@ -166,10 +166,11 @@ class Opener:
             raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
         if not self._create and not path.exists():
             raise NotFoundError(f"there is no log at {path}")
-        begin = beginning_of(path)
-        if begin and begin != SQLITE_BEGIN:  # SQLite would take a file of one byte for an empty one, and write to it
-            raise IntegrityError(f"{path} is damaged, or no SQLite database: it does not begin as one")
-        if not begin and not self._create:
+        # The file is not opened here: to close it would drop the locks of this process's connections to it.
+        size = path.stat().st_size if path.exists() else 0
+        if 0 < size < SQLITE_BYTES_MIN:  # SQLite would take it for an empty one, and write to it
+            raise IntegrityError(f"{path} is damaged, or no SQLite database: it has {size} bytes")
+        if not size and not self._create:
             raise NotFoundError(f"there is no log in {path}: it is empty")
 
     def tables(self, recorder: TableRecorder, where: str) -> None:
@@ -266,10 +267,13 @@ def _check_end(recorder: LogRecorder) -> None:
 
 SQLITE_BEGIN = b"SQLite format 3\0"
 """The first 16 bytes of a database file, see https://www.sqlite.org/fileformat.html."""
+SQLITE_BYTES_MIN = 512
+"""The smallest page: what is shorter is no database."""
 
 
 def beginning_of(path: Path) -> bytes:
-    """The first bytes of a file; none for one that is not there."""
+    """The first bytes of a file; none for one that is not there. Not for a log that this process may have open: to close
+    the file would drop the locks of its connections to it."""
     try:
         with path.open("rb") as file:
             return file.read(len(SQLITE_BEGIN))
