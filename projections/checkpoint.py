@@ -2,8 +2,8 @@
 
 Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
 it is whole, is of this log (its id, and the chain hash at its position), and has this code's fold version; any other is
-passed over, and the log is folded from an older one, or from position 1. What is in it need not be secret to be private:
-files are readable by their owner alone.
+passed over, and the log is folded from an older one, or from position 1. Nobody else can read or write one: where another
+user could have put one, none is read or written (`kernel.private_files`).
 
 A file has lines of JSON: what it is; the state's parts; a line for each record; the SHA-256 of all lines before.
 """
@@ -13,20 +13,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pydantic
 
-from kernel.errors import KernelError
+from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
+from kernel.private_files import check_directory, make_directory, open_private, replacing
 from kernel.version import fold_version
 from projections.parts import Parts
 from projections.state import State
@@ -101,25 +101,21 @@ def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
 def write(image: Image, path: Path) -> None:
     """Store a checkpoint; the file is there whole, or not at all. Raises `OSError`."""
     digest = hashlib.sha256()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for line in image.lines():
-                digest.update(line)
-                digest.update(b"\n")
-                file.write(line + b"\n")
-            file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        for line in image.lines():
+            digest.update(line)
+            digest.update(b"\n")
+            file.write(line + b"\n")
+        file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+
+
+def opened(path: Path) -> IO[bytes]:
+    return os.fdopen(open_private(path, os.O_RDONLY), "rb")
 
 
 def read_header(path: Path) -> Header:
-    """What a file says that it is. Raises `CheckpointError`, `OSError`."""
-    with path.open("rb") as file:
+    """What a file says that it is. Raises `CheckpointError`, `UnsafeFileError`, `OSError`."""
+    with opened(path) as file:
         return parsed_header(file.readline())
 
 
@@ -134,11 +130,11 @@ def parsed_header(line: bytes) -> Header:
 
 
 def read(path: Path) -> State:
-    """The state in a file. Raises `CheckpointError` unless it is whole, `OSError`.
+    """The state in a file. Raises `CheckpointError` unless it is whole, `UnsafeFileError`, `OSError`.
 
     The file is gone through twice, line by line: once whole and found good, it is restored without being held in memory.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         lines = checked(file)
         file.seek(0)
         header = parsed_header(file.readline())
@@ -172,7 +168,7 @@ def restored(parts: bytes, records: Iterable[bytes]) -> State:
 
 
 class CheckpointFiles:
-    """The checkpoints of one log in a directory."""
+    """The checkpoints of one log in a directory that nobody else can write."""
 
     def __init__(self, directory: Path, log_id: str) -> None:
         """The directory is made with the first checkpoint."""
@@ -190,8 +186,9 @@ class CheckpointFiles:
         return self.directory / f"{self._log_id}-{position:019d}{SUFFIX}"
 
     def write(self, image: Image) -> Path:
-        """Store one, and remove those that are not needed any more. Raises `OSError`."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Store one, and remove those that are not needed any more. Raises `UnsafeFileError`, `OSError`."""
+        make_directory(self.directory)
+        check_directory(self.directory, sticky_allowed=False)
         path = self.path(image.parts.position)
         write(image, path)
         for old in self.paths()[KEPT:]:
@@ -200,9 +197,19 @@ class CheckpointFiles:
 
     def usable(self, *, upto: int) -> Iterator[tuple[Path, Header]]:
         """Those at or before a position that have this code's fold version, the newest first."""
+        try:
+            check_directory(self.directory, sticky_allowed=False)
+        except FileNotFoundError:
+            return
+        except UnsafeFileError as problem:
+            logger.warning("no checkpoint is read: %s", problem)
+            return
         for path in self.paths():
             try:
                 header = read_header(path)
+            except UnsafeFileError as problem:
+                logger.warning("a checkpoint is passed over: %s", problem)
+                continue
             except (CheckpointError, OSError) as problem:
                 logger.info("the checkpoint %s is passed over: %s", path, problem)
                 continue

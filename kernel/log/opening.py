@@ -27,6 +27,7 @@ from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.records import prepare
 from kernel.models import Evidence
 from kernel.order_spec import EXCHANGE_ID_PATTERN
+from kernel.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
     from kernel.log.memory import MemoryRecorder
@@ -51,7 +52,7 @@ def open_log(
     off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
     `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
     newer code), `LogUnavailableError` (it can't be reached or written), `IntegrityError` (its end is not what its head
-    says), `KernelError` (something else is there).
+    says), `UnsafeFileError` (another user of the host can write it), `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
     opener = Opener(
@@ -152,6 +153,7 @@ class Opener:
         recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
         try:
             self.tables(recorder, str(path))
+            tighten_database(path)
             identity = self.claim(recorder)
         except BaseException:
             recorder.close()
@@ -172,6 +174,10 @@ class Opener:
             raise IntegrityError(f"{path} is damaged, or no SQLite database: it has {size} bytes")
         if not size and not self._create:
             raise NotFoundError(f"there is no log in {path}: it is empty")
+        try:
+            check_database(path, create=self._create)
+        except OSError as problem:
+            raise LogUnavailableError(f"{path} can't be opened: {problem.strerror}") from problem
 
     def tables(self, recorder: TableRecorder, where: str) -> None:
         """Create the tables in an empty database; refuse one that holds something else."""
