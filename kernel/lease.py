@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds
 from kernel.errors import KernelError, LogUnavailableError
 from kernel.log import EventLog
+from kernel.private_files import open_private
 
 if TYPE_CHECKING:
     import psycopg
@@ -159,7 +160,7 @@ class FileLease(Lease):
 
     def _try(self) -> bool:
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise LogUnavailableError(f"the lock file {self.path} can't be opened: {problem.strerror}") from problem
         try:

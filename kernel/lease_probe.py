@@ -15,6 +15,7 @@ from kernel.clock import SystemClock
 from kernel.errors import LogUnavailableError
 from kernel.lease import AdvisoryLease, FileLease, lease_for
 from kernel.log import EventLog
+from kernel.private_files import open_private
 
 
 async def lease_is_held(log: EventLog) -> bool:
@@ -30,7 +31,7 @@ async def lease_is_held(log: EventLog) -> bool:
 def file_is_locked(path: Path) -> bool:
     """Whether a lock file is locked. Asked with a shared lock, given back at once: two who look don't see each other."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError as problem:

@@ -18,7 +18,6 @@ from typing import Any
 from kernel import events, readiness
 from kernel.api import ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
-from kernel.code_hash import code_hash, kernel_version
 from kernel.commands import CommandHandler, Waiters
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError, ValidationError
 from kernel.gates import Gates
@@ -37,6 +36,7 @@ from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
+from kernel.version import build_hash, kernel_version
 from kernel.writer import EventWriter, logged
 
 logger = logging.getLogger(__name__)
@@ -268,7 +268,7 @@ class KernelLife(ExchangeKernel):
         self.engine.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),
-            code_hash=code_hash(),
+            code_hash=build_hash(),
             epoch=epoch,
             settings=self._settings.model_dump(mode="json"),
             capabilities=self._session.known_capabilities(),
