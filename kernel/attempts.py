@@ -20,7 +20,7 @@ from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.lifecycle import Record, client_order_id
 from kernel.log.base import Write
-from kernel.metrics import Metrics
+from kernel.metrics import Metrics, observe_ns
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -88,8 +88,8 @@ class AttemptSender:
         clock: Clock,
         ids: IdFactory,
         settings: KernelSettings,
-        metrics: Metrics | None = None,
-        budget: VenueBudget | None = None,
+        metrics: Metrics,
+        budget: VenueBudget,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -98,8 +98,8 @@ class AttemptSender:
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
+        self._metrics = metrics
+        self._budget = budget
         self.epoch = 0
         self.calls: set[int] = set()
         """Positions of the attempts whose call is running in this process."""
@@ -149,7 +149,7 @@ class AttemptSender:
             await self._verdict(
                 intent.intent_id, failed(intent.intent_id, started, AttemptOutcome.REJECTED, text, failures=1)
             )
-            self._metrics.attempts.add(target.kind, AttemptOutcome.REJECTED)
+            self._metrics.attempts.labels(target.kind, AttemptOutcome.REJECTED).inc()
 
     def _client_order_id(self, intent_id: str, number: int) -> str:
         longest = self._venue.capabilities.client_order_id_max_length
@@ -167,7 +167,7 @@ class AttemptSender:
                 await self._send(intent_id, target, started, grant, first=first)
             finally:
                 self.calls.discard(started)
-        self._metrics.attempts.add(target.kind, self._outcome(intent_id, started))
+        self._metrics.attempts.labels(target.kind, self._outcome(intent_id, started)).inc()
         return True
 
     def _outcome(self, intent_id: str, started: int) -> AttemptOutcome:
@@ -193,7 +193,7 @@ class AttemptSender:
             raise
         except ConflictError:
             return None
-        self._metrics.attempts_started.add(target.kind)
+        self._metrics.attempts_started.labels(target.kind).inc()
         return appended.first_position
 
     def _started_event(self, intent_id: str, generation: int, target: Target) -> events.AttemptStarted:
@@ -240,7 +240,8 @@ class AttemptSender:
             return
         if first and record.intent is not None:
             # Later calls for the same wish tell of the venue, not of us.
-            self._metrics.intent_to_venue.observe_ns(self._clock.now_ns() - record.intent.updated_at_ns, target.kind)
+            age_ns = self._clock.now_ns() - record.intent.updated_at_ns
+            observe_ns(self._metrics.intent_to_venue.labels(target.kind), age_ns)
         reports: list[ExecutionReport] = []
 
         async def called() -> None:

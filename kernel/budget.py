@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import NotSent, Rejected
-from kernel.metrics import Metrics, window_label
+from kernel.metrics import LimitReading, Metrics, window_label
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
 from kernel.workqueue import Priority
@@ -351,15 +351,20 @@ class VenueBudget:
 
     def _counted(self, wait: Wait, priority: Priority) -> Wait:
         for limit in wait.limits:
-            self._metrics.budget_waits.add(limit.kind, window_label(limit.window_ns), priority.name)
+            self._metrics.budget_waits.labels(limit.kind, window_label(limit.window_ns), priority.name).inc()
         return wait
 
-    def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks. Of limits under one label the fullest is told."""
+    def readings(self) -> tuple[LimitReading, ...]:
+        """Each limit as it stands now, the fullest last."""
         now_ns = self._clock.now_ns()
-        by_fullness = sorted(self._budget.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
-        for item in by_fullness:
-            labels = (item.limit.kind, window_label(item.limit.window_ns))
-            self._metrics.budget_used.set(item.whole.used(now_ns), *labels)
-            self._metrics.budget_limit.set(item.limit.limit, *labels)
-            self._metrics.budget_reserved.set(item.reserved, *labels)
+        readings = (
+            LimitReading(
+                item.limit.kind,
+                window_label(item.limit.window_ns),
+                used=item.whole.used(now_ns),
+                limit=item.limit.limit,
+                reserved=item.reserved,
+            )
+            for item in self._budget.limits
+        )
+        return tuple(sorted(readings, key=lambda reading: reading.used / reading.limit))

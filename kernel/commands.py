@@ -87,14 +87,14 @@ class CommandHandler:
         clock: Clock,
         ids: IdFactory,
         limits: LimitSettings | None = None,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self.gate = LimitGate(state, clock=clock, own=limits)
         self._log = log
         self._state = state
         self._clock = clock
         self._ids = ids
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
 
     async def handle(
         self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND

@@ -142,5 +142,5 @@ class GroupAttemptSender(AttemptSender):
         """The same outcome for each attempt of one request."""
         await asyncio.gather(*(act(record, item) for record, item in zip(records, attempts, strict=True)))
         for record, item in zip(records, attempts, strict=True):
-            self._metrics.attempts_started.add(item.kind)
-            self._metrics.attempts.add(item.kind, self._outcome(record.intent_id, item.position))
+            self._metrics.attempts_started.labels(item.kind).inc()
+            self._metrics.attempts.labels(item.kind, self._outcome(record.intent_id, item.position)).inc()

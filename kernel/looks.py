@@ -80,8 +80,8 @@ class VenueLooker:
         *,
         clock: Clock,
         settings: KernelSettings,
-        metrics: Metrics | None = None,
-        budget: VenueBudget | None = None,
+        metrics: Metrics,
+        budget: VenueBudget,
     ) -> None:
         """Looks raise `BudgetSpent` where the rate budget has no room for a question."""
         self._state = state
@@ -89,8 +89,8 @@ class VenueLooker:
         self._venue = venue
         self._clock = clock
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
+        self._metrics = metrics
+        self._budget = budget
         self._looked_ns: dict[str, dict[int, int]] = {}
         """Begin of the newest look for each unsettled attempt, by intent and position; gone after a restart, which looks
         anew."""

@@ -24,7 +24,7 @@ from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.log.base import EventLog
 from kernel.looks import Looked, VenueLooker
-from kernel.metrics import Metrics, RunResult
+from kernel.metrics import EngineReading, Metrics, RunResult, observe_ns, value_of
 from kernel.models import (
     UNSETTLED,
     Attempt,
@@ -279,8 +279,8 @@ class ReconciliationEngine:
         began_ns = self._clock.now_ns()
         outcome, result = await self._try(intent_id)
         took_ns = self._clock.now_ns() - began_ns
-        self._metrics.reconciles.add(result)
-        self._metrics.reconcile_duration.observe_ns(took_ns)
+        self._metrics.reconciles.labels(result).inc()
+        observe_ns(self._metrics.reconcile_duration, took_ns)
         if result in (RunResult.DONE, RunResult.AFTER, RunResult.FAILED):
             self._lag_ns = took_ns
         return outcome
@@ -309,8 +309,8 @@ class ReconciliationEngine:
             case After(instant_ns=instant_ns):
                 self._queue.add_at(intent_id, instant_ns)
             case Retry(error=error):
-                self._metrics.error_count.add()
-                self._metrics.retry_count.add()
+                self._metrics.error_count.inc()
+                self._metrics.retry_count.inc()
                 logger.info("%s: %s; again later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._pacing.slow_down(intent_id))
 
@@ -585,16 +585,16 @@ class ReconciliationEngine:
             "running": self.running,
             "reconciliation_lag_ms": self._lag_ns // NS_PER_MS,
             "pending_reconciliations": self._queue.pending,
-            "error_count": self._metrics.error_count.value(),
-            "retry_count": self._metrics.retry_count.value(),
+            "error_count": int(value_of(self._metrics.error_count)),
+            "retry_count": int(value_of(self._metrics.retry_count)),
         }
 
-    def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks."""
-        self._queue.observe()
-        if self.budget is not None:
-            self.budget.observe()
-        self._metrics.running.set(self.running)
-        self._metrics.reconciliation_lag_ms.set(self._lag_ns / NS_PER_MS)
-        self._metrics.pending_reconciliations.set(self._queue.pending)
-        self._metrics.workers.set(self._settings.workers)
+    def reading(self) -> EngineReading:
+        """What goes up and down in it, as it stands now."""
+        return EngineReading(
+            lag_ms=self._lag_ns / NS_PER_MS,
+            pending=self._queue.pending,
+            workers=self._settings.workers,
+            ready=len(self._queue),
+            ages_s=self._queue.ages_s(),
+        )

@@ -20,7 +20,7 @@ from kernel.drift import drift_events
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.external import ExternalOrders
 from kernel.looks import Answer, answer_within
-from kernel.metrics import Metrics, Operation, RelistResult
+from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
@@ -59,7 +59,7 @@ class VenueSession:
         clock: Clock,
         ids: IdFactory,
         settings: KernelSettings,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self._state = state
         self._writer = writer
@@ -69,7 +69,7 @@ class VenueSession:
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         assert engine.budget is not None, "an engine with a venue has its rate budget"
         self._budget = engine.budget
         self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=engine.on_fenced)
@@ -151,9 +151,9 @@ class VenueSession:
             return await answer_within(self._settings.query_timeout_s, question())
 
     def _note_connect(self) -> None:
-        if self._metrics.connects.value():
-            self._metrics.reconnects.add()
-        self._metrics.connects.add()
+        if value_of(self._metrics.connects):
+            self._metrics.reconnects.inc()
+        self._metrics.connects.inc()
 
     async def _record_capabilities(self, epoch: int) -> None:
         """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
@@ -191,7 +191,7 @@ class VenueSession:
 
     def _note_reports(self, count: int) -> None:
         if count:
-            self._metrics.reports.add(by=count)
+            self._metrics.reports.inc(count)
             self._metrics.heard_ns = self._clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- reports
@@ -248,12 +248,12 @@ class VenueSession:
             try:
                 await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
                 complete = await self.relist()
-                self._metrics.relists.add(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE)
+                self._metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except ScaleChanged:
                 raise
             except VenueError as problem:
                 complete = False
-                self._metrics.relists.add(RelistResult.FAILED)
+                self._metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("the venue could not be listed: %s", problem)
             failures = 0 if complete else failures + 1

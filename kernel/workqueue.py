@@ -40,9 +40,9 @@ Place = tuple[int, int, Priority]
 class WorkQueue:
     """Keys to work on. Not thread-safe: it lives on one event loop."""
 
-    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics | None = None) -> None:
+    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics) -> None:
         self._clock = clock
-        self._metrics = QueueMetrics(metrics or Metrics(), clock)
+        self._metrics = QueueMetrics(metrics, clock)
         self._keys_max = keys_max
         self._serial = itertools.count()
         self._lines: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in Priority}
@@ -74,9 +74,9 @@ class WorkQueue:
         """Keys that are ready, held, delayed or being worked on."""
         return len(self._place) + len(self._due) + len(self._working)
 
-    def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks."""
-        self._metrics.observe(len(self))
+    def ages_s(self) -> tuple[float, ...]:
+        """For each key that is being worked on, since when."""
+        return self._metrics.ages_s()
 
     def is_working(self, key: str) -> bool:
         """Whether a worker has a key."""

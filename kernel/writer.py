@@ -42,14 +42,12 @@ class Source:
 class EventWriter:
     """Appends the machine's events and waits for the fold."""
 
-    def __init__(
-        self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics) -> None:
         self._log = log
         self._state = state
         self._clock = clock
         self._ids = ids
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
 
     async def append(
         self,
@@ -139,7 +137,7 @@ class EventWriter:
             is_fact=True,
         )
         if not appended.duplicate:
-            self._metrics.fills.add(by=sum(isinstance(event, events.OrderFilled) for event in made))
+            self._metrics.fills.inc(sum(isinstance(event, events.OrderFilled) for event in made))
         return appended
 
     async def external(

@@ -21,9 +21,9 @@ What the CLI prints and does, as functions that a library user can call too:
 `applying` (`apply`) `differing` (`diff`) `explaining` (`explain`) `completing` (a shell's completion) `output` (tables,
 JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `clearing` (many at once)
 `halting` `break_glass` (past the log) `command_line` (what the verbs share) `verbs` (those that read history) `attach` (a
-kernel beside the leader) `running` (the processes) `vitals` (whether one lives and acts) `serving` (says so over HTTP)
-`logs` (what they tell) `failures` (exit codes and their words) `beating` (heartbeats) `top` with `top_screen` `demo` with
-`demo_stage` `demo_checks` `demo_pages`.
+kernel beside the leader) `running` (the processes) `vitals` (whether one lives and acts) `gauges` (read when metrics are
+collected) `serving` with `http_server` (says so over HTTP) `logs` (what they tell) `failures` (exit codes and their words)
+`beating` (heartbeats) `top` with `top_screen` `demo` with `demo_stage` `demo_checks` `demo_pages`.
 """
 
 import importlib

@@ -63,11 +63,11 @@ class DryEngine:
         # What a venue takes in a time is no function of the log: no run waits for it here.
         self._venue = UnreachedVenue(capabilities.model_copy(update={"rate_limits": ()}))
         self._ids = SeededIds(0)
-        self._stores = (
-            EventSourcedIntentStore(self._log, state, clock=self._clock, ids=self._ids),
-            EventSourcedActualStore(self._log, state, clock=self._clock, ids=self._ids),
-        )
         self._metrics = Metrics()
+        self._stores = (
+            EventSourcedIntentStore(self._log, state, clock=self._clock, ids=self._ids, metrics=self._metrics),
+            EventSourcedActualStore(self._log, state, clock=self._clock, ids=self._ids, metrics=self._metrics),
+        )
         self._lease = NoLease()
 
     async def decide(self, intent_id: str, *, now_ns: int, epoch: int, forced: bool = False) -> Decision:

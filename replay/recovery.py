@@ -130,13 +130,14 @@ def build_kernel(
 ) -> EventSourcedKernel:
     """The kernel and its parts, not started. It folds on from a state that was restored, else from the beginning."""
     state = state or State()
+    metrics = metrics or Metrics()
     if venue is not None and lease is None:
         lease = lease_for(log, clock=clock)
     return EventSourcedKernel(
         log,
         state,
-        EventSourcedIntentStore(log, state, clock=clock, ids=ids, actor=actor),
-        EventSourcedActualStore(log, state, clock=clock, ids=ids, actor=actor),
+        EventSourcedIntentStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
+        EventSourcedActualStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
         venue=venue,
         lease=lease,
         clock=clock,

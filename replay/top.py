@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kernel import EventSourcedKernel, events, plan
-from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.clock import NS_PER_S, Clock
 from kernel.errors import LogUnavailableError
 from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import Record
@@ -169,10 +169,10 @@ def began_ns(record: Record) -> int:
 class Top:
     """Follows one log, and makes frames of it."""
 
-    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock | None = None) -> None:
+    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock) -> None:
         """`kernel` folds the log; whether it leads itself makes no difference."""
         self._kernel = kernel
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self.watched = Watched()
         self._began_at = 0
 

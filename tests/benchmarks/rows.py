@@ -15,6 +15,7 @@ from unittest import mock
 from kernel import events
 from kernel.clock import SeededIds, SystemClock
 from kernel.log import Append, EventLog, Write, hashing, open_log
+from kernel.metrics import Metrics
 from kernel.models import AttemptKind, Balance, Evidence, ExecType, OrderIntent, OrdStatus
 from kernel.order_spec import AssetMetadata, OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.reconciler import ReconciliationEngine
@@ -258,8 +259,8 @@ async def wake_up_seconds(live: int, rounds: int) -> float:
         state = State()
         ids = SeededIds(1)
         engine = ReconciliationEngine(
-            EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids),
-            EventSourcedActualStore(log, state, clock=CLOCK, ids=ids),
+            EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
+            EventSourcedActualStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
         )
         engine._state = state  # the feed alone is measured: no venue, no workers
         engine.running = True

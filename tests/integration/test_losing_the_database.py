@@ -21,6 +21,7 @@ from kernel.events import BaseEvent
 from kernel.leadership import Leadership
 from kernel.lease import lease_for
 from kernel.log import EventLog, LogSettings, open_log
+from kernel.metrics import Metrics
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.readiness import LEASE_HELD, Readiness
 from kernel.settings import KernelSettings
@@ -299,7 +300,7 @@ async def test_news_of_an_older_epoch_ends_no_term(exchange_id: str) -> None:
         state = State()
         async with following(log, state):
             clock = SystemClock()
-            writer = EventWriter(log, state, clock=clock, ids=SeededIds(1))
+            writer = EventWriter(log, state, clock=clock, ids=SeededIds(1), metrics=Metrics())
             readiness = Readiness(clock)
             lease = lease_for(log, clock=clock)
             first = Leadership(log, state, writer, lease, readiness, clock=clock, settings=SETTINGS)

@@ -200,7 +200,8 @@ def unfolded_append() -> Callable[..., Any]:
     async def append(self: EventWriter, stream_id: str, made: Any, **given: Any) -> Any:
         if not isinstance(made[0], events.OrderReport):
             return await honest(self, stream_id, made, **given)
-        hurried = EventWriter(self._log, Hurried(self._state), clock=self._clock, ids=self._ids)  # type: ignore[arg-type]
+        state: Any = Hurried(self._state)
+        hurried = EventWriter(self._log, state, clock=self._clock, ids=self._ids, metrics=self._metrics)
         return await honest(hurried, stream_id, made, **given)
 
     return append

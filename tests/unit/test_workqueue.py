@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from kernel.clock import NS_PER_S, LoopClock
+from kernel.metrics import Metrics
 from kernel.workqueue import HEAD_START_NS, Priority, WorkQueue
 from tests.paper_world import HandClock
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.looptime
 @pytest.fixture
 async def queue() -> WorkQueue:
     """A queue on the loop's own time."""
-    return WorkQueue(LoopClock())
+    return WorkQueue(LoopClock(), metrics=Metrics())
 
 
 async def take(queue: WorkQueue) -> str:
@@ -262,7 +263,7 @@ class QueueModel(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = HandClock()
-        self.queue = WorkQueue(self.clock)
+        self.queue = WorkQueue(self.clock, metrics=Metrics())
         self.ready: set[str] = set()
         self.working: set[str] = set()
         self.again: set[str] = set()
@@ -328,7 +329,7 @@ class QueueModel(RuleBasedStateMachine):
 def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
     """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
     clock, loop = HandClock(), asyncio.new_event_loop()
-    queue = WorkQueue(clock)
+    queue = WorkQueue(clock, metrics=Metrics())
     came_ns: dict[str, tuple[int, Priority]] = {}
 
     def take_one() -> None:
