@@ -354,17 +354,13 @@ class VenueBudget:
             self._metrics.budget_waits.labels(limit.kind, window_label(limit.window_ns), priority.name).inc()
         return wait
 
-    def readings(self) -> tuple[LimitReading, ...]:
-        """Each limit as it stands now, the fullest last."""
+    def readings(self) -> dict[tuple[str, str], LimitReading]:
+        """Each rate limit as it stands now, by kind and window; of several under one label the fullest."""
         now_ns = self._clock.now_ns()
-        readings = (
-            LimitReading(
-                item.limit.kind,
-                window_label(item.limit.window_ns),
-                used=item.whole.used(now_ns),
-                limit=item.limit.limit,
-                reserved=item.reserved,
+        by_fullness = sorted(self._budget.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
+        return {
+            (item.limit.kind, window_label(item.limit.window_ns)): LimitReading(
+                item.whole.used(now_ns), limit=item.limit.limit, reserved=item.reserved
             )
-            for item in self._budget.limits
-        )
-        return tuple(sorted(readings, key=lambda reading: reading.used / reading.limit))
+            for item in by_fullness
+        }

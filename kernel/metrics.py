@@ -29,7 +29,9 @@ BUCKETS_S = (
 QUEUE = "reconciler"
 """The work queue's name."""
 PREFIX = "exchange_kernel_"
-"""Before every name that is not a convention of others (`workqueue_…` and `leader_election_…` are client-go's)."""
+"""Before every name that is not a convention of others."""
+CONVENTIONS = ("workqueue_", "leader_election_")
+"""How names begin that are client-go's."""
 
 PRIORITIES = ("CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC")
 """Names of the work queue's priorities, which a test compares: the queue counts here, so they cannot be read from there."""
@@ -110,25 +112,19 @@ def window_label(window_ns: int) -> RateWindow:
 class LimitReading(NamedTuple):
     """One rate limit of the venue at one instant, in the limit's weight."""
 
-    kind: RateLimitKind
-    window: RateWindow
     used: float
     limit: int
     reserved: float
 
 
 class EngineReading(NamedTuple):
-    """The reconciler's work at one instant."""
+    """The reconciler's work at one instant: keys by where they are, the newest run's duration, ages of the keys in hand."""
 
-    lag_ms: float
-    """Duration of the newest run."""
-    pending: int
-    """Keys that are ready, delayed or worked on."""
-    workers: int
-    ready: int
-    """Keys that are ready."""
+    lag_ms: float = 0.0
+    pending: int = 0
+    workers: int = 0
+    ready: int = 0
     ages_s: tuple[float, ...] = ()
-    """For each key that is worked on, since when."""
 
 
 # ---------------------------------------------------------------------------------------------------------- the metrics
@@ -147,82 +143,59 @@ class Metrics:
         self._log()
 
     def _counter(self, name: str, text: str, /, **labels: Iterable[str]) -> Counter:
-        return seeded(Counter(name, text, tuple(labels), registry=self.registry), labels.values())
+        return seeded(Counter(full_name(name), text, tuple(labels), registry=self.registry), labels.values())
 
     def _histogram(self, name: str, text: str, /, **labels: Iterable[str]) -> Histogram:
-        return seeded(Histogram(name, text, tuple(labels), registry=self.registry, buckets=BUCKETS_S), labels.values())
+        made = Histogram(full_name(name), text, tuple(labels), registry=self.registry, buckets=BUCKETS_S)
+        return seeded(made, labels.values())
 
     def _reconciler(self) -> None:
         name = (QUEUE,)
-        self.error_count = self._counter(f"{PREFIX}error_count_total", "Runs that ended in an error.")
-        self.retry_count = self._counter(f"{PREFIX}retry_count_total", "Runs that were put off because of an error.")
-        self.adds = self._counter(
-            "workqueue_adds_total", "Keys that became ready; one that is ready already adds none.", name=name
-        )
-        self.queue_duration = self._histogram(
-            "workqueue_queue_duration_seconds", "From ready to a worker, its own earlier run included.", name=name
-        )
+        self.error_count = self._counter("error_count_total", "Runs that ended in an error.")
+        self.retry_count = self._counter("retry_count_total", "Runs that were put off because of an error.")
+        text = "Keys that became ready; one that is ready already adds none."
+        self.adds = self._counter("workqueue_adds_total", text, name=name)
+        text = "From ready to a worker, its own earlier run included."
+        self.queue_duration = self._histogram("workqueue_queue_duration_seconds", text, name=name)
         self.work_duration = self._histogram("workqueue_work_duration_seconds", "From a worker to done.", name=name)
-        self.retries = self._counter(
-            "workqueue_retries_total", "Keys put off to an instant, for whatever reason.", name=name
-        )
+        text = "Keys put off to an instant, for whatever reason."
+        self.retries = self._counter("workqueue_retries_total", text, name=name)
         self.reconciles = self._counter(
-            f"{PREFIX}reconcile_total", "Runs of the reconciler by how they ended.", result=RunResult
+            "reconcile_total", "Runs of the reconciler by how they ended.", result=RunResult
         )
-        self.reconcile_duration = self._histogram(f"{PREFIX}reconcile_duration_seconds", "One run of the reconciler.")
+        self.reconcile_duration = self._histogram("reconcile_duration_seconds", "One run of the reconciler.")
 
     def _attempts(self) -> None:
-        self.attempts_started = self._counter(
-            f"{PREFIX}attempts_started_total", "Attempts recorded before the venue heard of them.", kind=AttemptKind
-        )
-        self.attempts = self._counter(
-            f"{PREFIX}attempts_total", "Attempts by what was known when their call ended.",
-            kind=AttemptKind, outcome=AttemptOutcome,
-        )  # fmt: skip
-        self.intent_to_venue = self._histogram(
-            f"{PREFIX}intent_to_venue_seconds",
-            "From the instant of a wish, taken as it was committed, to the first call for it.",
-            kind=AttemptKind,
-        )
-        self.looks = self._counter(f"{PREFIX}looks_total", "Looks for one order.", scope=LookScope, result=LookResult)
+        text = "Attempts recorded before the venue heard of them."
+        self.attempts_started = self._counter("attempts_started_total", text, kind=AttemptKind)
+        text = "Attempts by what was known when their call ended."
+        self.attempts = self._counter("attempts_total", text, kind=AttemptKind, outcome=AttemptOutcome)
+        text = "From the instant of a wish, taken as it was committed, to the first call for it."
+        self.intent_to_venue = self._histogram("intent_to_venue_seconds", text, kind=AttemptKind)
+        self.looks = self._counter("looks_total", "Looks for one order.", scope=LookScope, result=LookResult)
 
     def _venue(self) -> None:
-        self.venue_requests = self._counter(
-            f"{PREFIX}venue_requests_total", "Calls of the venue.", operation=Operation, result=CallResult
-        )
-        self.venue_duration = self._histogram(
-            f"{PREFIX}venue_request_duration_seconds",
-            "One call of the venue, whatever came of it.",
-            operation=Operation,
-        )
-        self.connects = self._counter(f"{PREFIX}venue_connects_total", "Connects that succeeded.")
-        self.reconnects = self._counter(f"{PREFIX}venue_stream_reconnects_total", "Of them, all but the first.")
-        self.reports = self._counter(f"{PREFIX}venue_reports_total", "Reports that the venue's stream brought.")
-        self.fills = self._counter(f"{PREFIX}fills_recorded_total", "Fills that this process recorded, each once.")
-        self.relists = self._counter(
-            f"{PREFIX}relists_total", "Times the venue was asked for everything.", result=RelistResult
-        )
+        text = "Calls of the venue."
+        self.venue_requests = self._counter("venue_requests_total", text, operation=Operation, result=CallResult)
+        text = "One call of the venue, whatever came of it."
+        self.venue_duration = self._histogram("venue_request_duration_seconds", text, operation=Operation)
+        self.connects = self._counter("venue_connects_total", "Connects that succeeded.")
+        self.reconnects = self._counter("venue_stream_reconnects_total", "Of them, all but the first.")
+        self.reports = self._counter("venue_reports_total", "Reports that the venue's stream brought.")
+        self.fills = self._counter("fills_recorded_total", "Fills that this process recorded, each once.")
+        self.relists = self._counter("relists_total", "Times the venue was asked for everything.", result=RelistResult)
+        text = "Times that there was no room, by what was to be done; those in line behind it are not counted."
         self.budget_waits = self._counter(
-            f"{PREFIX}budget_waits_total",
-            "Times that there was no room, by what was to be done; those in line behind it are not counted.",
-            limit=RateLimitKind,
-            window=RateWindow,
-            priority=PRIORITIES,
+            "budget_waits_total", text, limit=RateLimitKind, window=RateWindow, priority=PRIORITIES
         )
 
     def _log(self) -> None:
-        self.appends = self._counter(
-            f"{PREFIX}log_appends_total", "Appends to the log by how they ended.", result=AppendResult
-        )
-        self.append_duration = self._histogram(
-            f"{PREFIX}log_append_duration_seconds", "One append, durable when it returns."
-        )
-        self.notes = self._counter(
-            f"{PREFIX}notes_total", "Signed notes of the log, as far as this kernel leads it.", result=NoteResult
-        )
-        self.note_position = Gauge(
-            f"{PREFIX}note_position", "Position up to which this kernel's newest note goes.", registry=self.registry
-        )
+        self.appends = self._counter("log_appends_total", "Appends to the log by how they ended.", result=AppendResult)
+        self.append_duration = self._histogram("log_append_duration_seconds", "One append, durable when it returns.")
+        text = "Signed notes of the log, as far as this kernel leads it."
+        self.notes = self._counter("notes_total", text, result=NoteResult)
+        text = "Position up to which this kernel's newest note goes."
+        self.note_position = Gauge(full_name("note_position"), text, registry=self.registry)
 
     # ------------------------------------------------------------------------------------------------------- measuring
     @contextmanager
@@ -262,6 +235,11 @@ class Metrics:
         """A look for one order ended."""
         for scope in scopes:
             self.looks.labels(scope, result).inc()
+
+
+def full_name(name: str) -> str:
+    """A metric's name as it is exposed."""
+    return name if name.startswith(CONVENTIONS) else PREFIX + name
 
 
 def seeded(metric: Series, values: Iterable[Iterable[str]]) -> Series:

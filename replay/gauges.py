@@ -1,6 +1,6 @@
 """Gauges that are read at the moment when metrics are collected: how far the fold is, what is unknown, what differs.
 
-`replay.vitals` registers `KernelGauges` in the registry of the kernel that runs; `replay.metrics` collects `LogGauges`
+`replay.vitals` registers `KernelGauges` in the registry of the kernel that runs; `replay.metrics` renders `log_gauges`
 alone for a kernel that only reads a log. Collecting asks neither log nor venue and changes nothing: what takes long, or has
 to be awaited (the tally of live intents, the health check), is found before and handed over. Every series is always there,
 at zero where nothing is known.
@@ -9,9 +9,10 @@ at zero where nothing is known.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import Metric
@@ -23,7 +24,7 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.code_hash import kernel_version
 from kernel.lifecycle import Record
 from kernel.lifecycle.record import reconciliation_status
-from kernel.metrics import PREFIX, QUEUE, EngineReading, LimitReading, Metrics, RateWindow
+from kernel.metrics import QUEUE, EngineReading, LimitReading, Metrics, RateWindow, full_name
 from kernel.models import AttemptOutcome, FindingKind, ReconciliationStatus
 from kernel.plan import DifferenceKind, difference
 from kernel.readiness import CONDITIONS
@@ -34,8 +35,8 @@ SLICE = 25
 """Live intents looked at before the event loop has its turn."""
 SERVED = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 """Nothing more is going to be done for these."""
-AT_REST = EngineReading(lag_ms=0, pending=0, workers=0, ready=0)
-"""The engine of a kernel that does not run."""
+NOT_RUNNING: Mapping[str, Any] = {"conditions": (), "ready": False, "leader": False, "lag_events": None}
+"""The health of a kernel that has not recovered yet, or has stopped: nothing holds."""
 
 
 # ------------------------------------------------------------------------------------------------- found before collecting
@@ -91,76 +92,29 @@ async def tally_of(state: KernelState, *, now_ns: int) -> Tally:
     return tally
 
 
-@dataclass(frozen=True, slots=True)
-class HealthReading:
-    """What a health check found."""
-
-    conditions: Mapping[str, bool] = field(default_factory=dict)
-    ready: bool = False
-    leader: bool = False
-    log_reachable: bool = False
-    lag_events: int = 0
-
-    def after(self, found: dict[str, Any]) -> HealthReading:
-        """What a newer check found; a lag that it could not know stays as it was seen last."""
-        lag = found["lag_events"]
-        return HealthReading(
-            conditions={item["type"]: item["status"] for item in found["conditions"]},
-            ready=found["ready"],
-            leader=found["leader"],
-            log_reachable=lag is not None,
-            lag_events=self.lag_events if lag is None else max(0, lag),
-        )
-
-    def without_answer(self) -> HealthReading:
-        """A newer check that the log did not answer: what else holds is not known, and stays as it was seen last."""
-        return replace(self, ready=False, log_reachable=False)
-
-
 # ---------------------------------------------------------------------------------------------------------- the collectors
-@dataclass(frozen=True, slots=True)
-class LogGauges(Collector):
-    """What any kernel over a log can tell, also one that does not lead."""
-
-    exchange_id: str
-    position: int
-    epoch: int
-    tally: Tally
-    health: HealthReading
-
-    def collect(self) -> Iterator[Metric]:
-        """Each gauge with all its series."""
-        info = GaugeMetricFamily(f"{PREFIX}info", "Which kernel this is.", labels=("exchange_id", "version"))
-        info.add_metric((self.exchange_id, kernel_version()), 1)
-        yield info
-        yield gauge("ready", "Whether all conditions hold (1) or not (0).", self.health.ready)
-        yield gauges(
-            "condition", "Readiness: whether it holds (1) or not (0).", "type", CONDITIONS, self.health.conditions
-        )
-        yield gauge("epoch", "Epoch of the newest leader.", self.epoch)
-        yield gauge("projection_position", "Position of the last event folded.", self.position)
-        yield from self._intents()
-
-    def _intents(self) -> Iterator[Metric]:
-        tally = self.tally
-        yield gauges(
-            "live_intents", "Intents that want something, or whose order may be live.", "status",
-            ReconciliationStatus, tally.statuses,
-        )  # fmt: skip
-        yield gauges(
-            "intent_actual_diff", "Live intents by what differs from the venue.", "kind",
-            DifferenceKind, tally.differences,
-        )  # fmt: skip
-        yield gauge(
-            "oldest_unsynced_intent_seconds", "Age of the oldest wish that is not served yet; 0: none.",
-            age_s(tally.oldest_unsynced_ns, tally.at_ns),
-        )  # fmt: skip
-        yield gauge("unknown_attempts", "Attempts that may have happened: unknown is not no.", tally.unknown)
-        yield gauge(
-            "oldest_unknown_attempt_seconds", "Age of the oldest of them; 0: none.",
-            age_s(tally.oldest_unknown_ns, tally.at_ns),
-        )  # fmt: skip
-        yield gauges("open_findings", "What should not be, and is.", "kind", FindingKind, tally.findings)
+def log_gauges(
+    exchange_id: str, tally: Tally, health: Mapping[str, Any], *, position: int, epoch: int
+) -> Iterator[Metric]:
+    """What any kernel over a log can tell, also one that does not lead; `health` is what a health check found."""
+    info = GaugeMetricFamily(full_name("info"), "Which kernel this is.", labels=("exchange_id", "version"))
+    info.add_metric((exchange_id, kernel_version()), 1)
+    yield info
+    yield gauge("ready", "Whether all conditions hold (1) or not (0).", health["ready"])
+    conditions = {item["type"]: item["status"] for item in health["conditions"]}
+    yield gauges("condition", "Readiness: whether it holds (1) or not (0).", conditions, type=CONDITIONS)
+    yield gauge("epoch", "Epoch of the newest leader.", epoch)
+    yield gauge("projection_position", "Position of the last event folded.", position)
+    text = "Intents that want something, or whose order may be live."
+    yield gauges("live_intents", text, tally.statuses, status=ReconciliationStatus)
+    text = "Live intents by what differs from the venue."
+    yield gauges("intent_actual_diff", text, tally.differences, kind=DifferenceKind)
+    text = "Age of the oldest wish that is not served yet; 0: none."
+    yield gauge("oldest_unsynced_intent_seconds", text, age_s(tally.oldest_unsynced_ns, tally.at_ns))
+    yield gauge("unknown_attempts", "Attempts that may have happened: unknown is not no.", tally.unknown)
+    text = "Age of the oldest of them; 0: none."
+    yield gauge("oldest_unknown_attempt_seconds", text, age_s(tally.oldest_unknown_ns, tally.at_ns))
+    yield gauges("open_findings", "What should not be, and is.", tally.findings, kind=FindingKind)
 
 
 class KernelGauges(Collector):
@@ -170,49 +124,44 @@ class KernelGauges(Collector):
         self.kernel: EventSourcedKernel | None = None
         """The kernel while it runs."""
         self.tally = Tally()
-        self.health = HealthReading()
         self.behind_s = 0.0
         """For how long the projections have been behind the log without a pause."""
         self.loop_lag_s = 0.0
         """How late the event loop was at the newest beat."""
+        self._health = NOT_RUNNING
+        self._lag_events = 0
         self._metrics = metrics
         self._exchange_id = exchange_id
         self._clock = clock
 
+    def note_health(self, found: Mapping[str, Any] | None) -> None:
+        """Take what a health check found; None: the log did not answer, and what else holds stays as it was seen last."""
+        self._health = {**self._health, "ready": False, "lag_events": None} if found is None else found
+        if self._health["lag_events"] is not None:
+            self._lag_events = max(0, self._health["lag_events"])
+
     def collect(self) -> Iterator[Metric]:
         """Each gauge with all its series."""
-        kernel = self.kernel
+        kernel, health = self.kernel, self._health
         position, epoch = (0, 0) if kernel is None else (kernel.state.position, kernel.state.epoch)
-        yield from LogGauges(self._exchange_id, position, epoch, self.tally, self.health).collect()
-        yield named("leader_election_master_status", "Whether this process leads (1) or not (0).", self.health.leader)
-        yield gauge("log_reachable", "Whether the log's head can be read (1) or not (0).", self.health.log_reachable)
-        yield gauge("projection_lag_events", "Events in the log that are not folded yet.", self.health.lag_events)
-        yield gauge(
-            "projection_lag_seconds", "For how long the projections have been behind the log without a pause.",
-            self.behind_s,
-        )  # fmt: skip
+        yield from log_gauges(self._exchange_id, self.tally, health, position=position, epoch=epoch)
+        yield named("leader_election_master_status", "Whether this process leads (1) or not (0).", health["leader"])
+        reachable = health["lag_events"] is not None
+        yield gauge("log_reachable", "Whether the log's head can be read (1) or not (0).", reachable)
+        yield gauge("projection_lag_events", "Events in the log that are not folded yet.", self._lag_events)
+        text = "For how long the projections have been behind the log without a pause."
+        yield gauge("projection_lag_seconds", text, self.behind_s)
         yield gauge("event_loop_lag_seconds", "How late the event loop was at the newest beat.", self.loop_lag_s)
-        yield from self._venue()
-        engine = None if kernel is None else kernel.engine
-        yield gauge(
-            "running", "Whether the reconciler's loop runs (1) or not (0).", engine is not None and engine.running
-        )
-        yield from work_gauges(AT_REST if engine is None else engine.reading())
-        yield from limit_gauges(() if engine is None or engine.budget is None else engine.budget.readings())
-
-    def _venue(self) -> Iterator[Metric]:
         now_ns = self._clock.now_ns()
-        relisted_ns, heard_ns = self._metrics.relisted_ns, self._metrics.heard_ns
-        yield gauge(
-            "relist_age_seconds",
-            "Since the newest complete one, or since it leads; 0 while it does not lead.",
-            age_s(relisted_ns, now_ns),
-        )
-        yield gauge(
-            "venue_stream_last_report_age_seconds",
-            "Since the stream's last report; 0 before the first.",
-            age_s(heard_ns, now_ns),
-        )
+        text = "Since the newest complete one, or since it leads; 0 while it does not lead."
+        yield gauge("relist_age_seconds", text, age_s(self._metrics.relisted_ns, now_ns))
+        text = "Since the stream's last report; 0 before the first."
+        yield gauge("venue_stream_last_report_age_seconds", text, age_s(self._metrics.heard_ns, now_ns))
+        engine = None if kernel is None else kernel.engine
+        running = engine is not None and engine.running
+        yield gauge("running", "Whether the reconciler's loop runs (1) or not (0).", running)
+        yield from work_gauges(EngineReading() if engine is None else engine.reading())
+        yield from limit_gauges({} if engine is None or engine.budget is None else engine.budget.readings())
 
 
 def work_gauges(reading: EngineReading) -> Iterator[Metric]:
@@ -223,46 +172,33 @@ def work_gauges(reading: EngineReading) -> Iterator[Metric]:
     yield gauge("active_workers", "Keys that are worked on.", len(reading.ages_s))
     yield named("workqueue_depth", "Keys that are ready.", reading.ready)
     yield named("workqueue_unfinished_work_seconds", "Age of all work in hand, summed.", sum(reading.ages_s))
-    yield named(
-        "workqueue_longest_running_processor_seconds", "Age of the oldest work in hand.",
-        max(reading.ages_s, default=0.0),
-    )  # fmt: skip
+    oldest_s = max(reading.ages_s, default=0.0)
+    yield named("workqueue_longest_running_processor_seconds", "Age of the oldest work in hand.", oldest_s)
 
 
-def limit_gauges(limits: Iterable[LimitReading]) -> Iterator[Metric]:
-    """The rate limits; of those under one label the fullest counts, which comes last."""
-    known = {(item.kind, item.window): item for item in limits}
-    every = [
-        known.get((kind, window), LimitReading(kind, window, used=0, limit=0, reserved=0))
-        for kind in RateLimitKind
-        for window in RateWindow
-    ]
+def limit_gauges(limits: Mapping[tuple[str, str], LimitReading]) -> Iterator[Metric]:
+    """The rate limits, by kind and window."""
     for name, text, values in (
-        ("budget_used", "Weight spent in the window, as far as is known.", [item.used for item in every]),
-        ("budget_limit", "Weight that the venue takes; 0: no such limit.", [item.limit for item in every]),
-        ("budget_reserved", "Weight of it that is kept for cancels.", [item.reserved for item in every]),
+        ("used", "Weight spent in the window, as far as is known.", {key: item.used for key, item in limits.items()}),
+        ("limit", "Weight that the venue takes; 0: no such limit.", {key: item.limit for key, item in limits.items()}),
+        ("reserved", "Weight of it that is kept for cancels.", {key: item.reserved for key, item in limits.items()}),
     ):
-        family = GaugeMetricFamily(PREFIX + name, text, labels=("limit", "window"))
-        for item, value in zip(every, values, strict=True):
-            family.add_metric((item.kind, item.window), value)
-        yield family
+        yield gauges(f"budget_{name}", text, values, limit=RateLimitKind, window=RateWindow)
 
 
-def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def gauge(name: str, text: str, value: float) -> Metric:
     """A gauge without labels."""
-    return GaugeMetricFamily(PREFIX + name, text, value=float(value))
+    return GaugeMetricFamily(full_name(name), text, value=float(value))
 
 
-def gauges(name: str, text: str, label: str, labels: Iterable[str], values: Mapping[str, float]) -> GaugeMetricFamily:
-    """A gauge with one label: a series for each of its values, at zero where nothing is given."""
-    family = GaugeMetricFamily(PREFIX + name, text, labels=(label,))
-    for item in labels:
-        family.add_metric((item,), float(values.get(item, 0)))
+def gauges(name: str, text: str, values: Mapping[Any, float], /, **labels: Iterable[str]) -> Metric:
+    """A gauge with a series for each combination of its labels' values, at zero where nothing is given."""
+    family = GaugeMetricFamily(full_name(name), text, labels=tuple(labels))
+    for key in itertools.product(*labels.values()):
+        family.add_metric(key, float(values.get(key if len(key) > 1 else key[0], 0)))
     return family
 
 
-def named(name: str, text: str, value: float) -> GaugeMetricFamily:
+def named(name: str, text: str, value: float) -> Metric:
     """A gauge of client-go's convention, labelled with the work queue's name."""
-    family = GaugeMetricFamily(name, text, labels=("name",))
-    family.add_metric((QUEUE,), float(value))
-    return family
+    return gauges(name, text, {QUEUE: value}, name=(QUEUE,))

@@ -8,7 +8,6 @@ a 500 and no more; it installs no signal handlers and configures no logging.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -19,9 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from replay.vitals import Page, Reply
-
-logger = logging.getLogger(__name__)
+from replay.vitals import Page
 
 HEAD_BYTES_MAX = 8_192
 """Request line and headers together."""
@@ -37,21 +34,13 @@ HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"),
 class TimedConnection(H11Protocol):
     """A connection that is closed when its time is over, whatever has come by then, or at once where there are too many."""
 
-    _deadline: asyncio.TimerHandle | None = None
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS_MAX:
             transport.abort()
-            return
-        self._deadline = self.loop.call_later(EXCHANGE_S_MAX, transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
-        super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        else:
+            self.loop.call_later(EXCHANGE_S_MAX, transport.abort)
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -67,13 +56,13 @@ class EmbeddedServer(uvicorn.Server):
 async def served(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterator[None]:
     """Serve pages, by path, at a bound socket while the block runs."""
     config = uvicorn.Config(
-        Router([Route(path, endpoint_of(path, page)) for path, page in pages.items()], redirect_slashes=False),
+        Router([Route(path, endpoint_of(page)) for path, page in pages.items()], redirect_slashes=False),
         loop="none",
         http=TimedConnection,
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level=logging.CRITICAL,
+        log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -90,20 +79,11 @@ async def served(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterat
         await task
 
 
-def endpoint_of(path: str, page: Page) -> Callable[[Request], Awaitable[Response]]:
+def endpoint_of(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """A page as Starlette calls it."""
 
-    async def endpoint(request: Request) -> Response:
-        reply = await answer_of(path, page)
+    async def endpoint(_: Request) -> Response:
+        reply = await page()
         return Response(reply.body, reply.status, headers={"Content-Type": reply.content_type})
 
     return endpoint
-
-
-async def answer_of(path: str, page: Page) -> Reply:
-    """What a page answers; 500 where it fails."""
-    try:
-        return await page()
-    except Exception:
-        logger.exception("%s could not be answered", path)
-        return Reply(500, "internal error; see the process log\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,7 +21,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.errors import KernelError, NotReadyError
 from replay import health
-from replay.gauges import HealthReading, LogGauges, tally_of
+from replay.gauges import log_gauges, tally_of
 from replay.output import aligned, escaped, json_text
 
 FETCH_S_MAX = 10.0
@@ -39,20 +39,20 @@ class MetricsFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WithoutCreated(Collector):
-    """A collector's metrics without the creation times that prometheus-client adds to each counter and histogram."""
+    """Metrics without the creation times that prometheus-client adds to each counter and histogram."""
 
-    source: Collector
+    families: Iterable[Metric]
 
     def collect(self) -> Iterator[Metric]:
-        """Each metric of the source."""
-        for family in self.source.collect():
+        """Each metric."""
+        for family in self.families:
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
 
 
-def text_of(source: Collector) -> str:
-    """All metrics of a registry or a collector, in Prometheus's text format."""
-    return generate_latest(WithoutCreated(source)).decode()
+def text_of(families: Iterable[Metric]) -> str:
+    """What was collected, in Prometheus's text format."""
+    return generate_latest(WithoutCreated(families)).decode()
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
@@ -84,8 +84,7 @@ async def from_log(kernel: EventSourcedKernel, *, clock: Clock | None = None) ->
     state = kernel.state
     tally = await tally_of(state, now_ns=(clock or SystemClock()).now_ns())
     found = await health.health(kernel)
-    reading = HealthReading({item["type"]: item["status"] for item in found["conditions"]}, ready=found["ready"])
-    return text_of(LogGauges(kernel.exchange_id, state.position, state.epoch, tally, reading))
+    return text_of(log_gauges(kernel.exchange_id, tally, found, position=state.position, epoch=state.epoch))
 
 
 # ------------------------------------------------------------------------------------------------------------- printing

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from kernel.clock import Clock
 from kernel.metrics import Metrics
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
-from replay.gauges import KernelGauges, tally_of
+from replay.gauges import NOT_RUNNING, KernelGauges, tally_of
 from replay.metrics import text_of
 
 Found = TypeVar("Found")
@@ -35,8 +35,6 @@ class Reply:
 
 
 Page = Callable[[], Awaitable[Reply]]
-NOT_RUNNING: dict[str, Any] = {"conditions": [], "ready": False, "leader": False, "lag_events": None}
-"""The health of a kernel that has not recovered yet, or has stopped: nothing holds."""
 
 BEAT_S = 0.5
 """How often the event loop is asked whether it is late."""
@@ -161,11 +159,11 @@ class Vitals:
         with suppress(TimeoutError):
             await self._count.get(COUNT_S_MAX)
         try:
-            gauges.health = gauges.health.after(await self._health.get(LOG_S_MAX) or NOT_RUNNING)
+            gauges.note_health(await self._health.get(LOG_S_MAX) or NOT_RUNNING)
         except TimeoutError:
-            gauges.health = gauges.health.without_answer()
+            gauges.note_health(None)
         gauges.behind_s = self._progress.behind_s(asyncio.get_running_loop().time())
-        return text_of(self._registry)
+        return text_of(self._registry.collect())
 
     # ------------------------------------------------------------------------------------------------------- answering
     def pages(self) -> dict[str, Page]:

@@ -54,5 +54,5 @@ async def gauges_of(kernel: EventSourcedKernel, clock: Clock) -> Samples:
     gauges = KernelGauges(kernel.metrics, kernel.exchange_id, clock=clock)
     gauges.kernel = kernel
     gauges.tally = await tally_of(kernel.state, now_ns=clock.now_ns())
-    gauges.health = gauges.health.after(await kernel.health_check())
+    gauges.note_health(await kernel.health_check())
     return samples(gauges)

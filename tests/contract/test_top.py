@@ -178,7 +178,7 @@ async def test_a_leaders_metrics_tell_more() -> None:
     async with a_desk() as desk, watching(desk) as top:
         gauges = KernelGauges(desk.kernel.metrics, desk.kernel.exchange_id, clock=LoopClock())
         gauges.kernel = desk.kernel
-        numbers = dict(numbers_in(text_of(gauges)))
+        numbers = dict(numbers_in(text_of(gauges.collect())))
         shown = {row[0] for row in rows(await top.frame(numbers), "Leader")}
         assert {"projection_lag_events", 'workqueue_depth{name="reconciler"}'} <= shown
         without = {name: value for name, value in numbers.items() if "budget" not in name}

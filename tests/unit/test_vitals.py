@@ -11,10 +11,10 @@ import pytest
 
 from kernel.clock import SystemClock
 from kernel.errors import KernelError
-from kernel.metrics import Metrics, observe_ns
+from kernel.metrics import EngineReading, Metrics, observe_ns
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
 from replay import vitals as module
-from replay.gauges import AT_REST, HealthReading, KernelGauges, Tally
+from replay.gauges import KernelGauges, Tally
 from replay.metrics import MetricsFormat, metrics_as, text_of
 from replay.vitals import Progress, Reply, Shared, Vitals
 
@@ -31,7 +31,7 @@ class KernelStub:
         self.missing: dict[str, str] = {}
         self.looks = 0
         self.state = SimpleNamespace(position=10, epoch=1)
-        self.engine = SimpleNamespace(running=True, reading=lambda: AT_REST, budget=None)
+        self.engine = SimpleNamespace(running=True, reading=EngineReading, budget=None)
 
     async def health_check(self) -> dict[str, Any]:
         self.looks += 1
@@ -180,7 +180,7 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
 async def test_without_a_kernel_nothing_holds() -> None:
     """Without a kernel it neither leads nor acts, whatever was seen before."""
     vitals = vitals_of(None)
-    vitals.gauges.health = HealthReading({"LEASE_HELD": True}, ready=True, leader=True, log_reachable=True)
+    vitals.gauges.note_health(await KernelStub().health_check())
     reply = await vitals.metrics()
 
     assert 'leader_election_master_status{name="reconciler"} 0.0' in reply.body
@@ -232,7 +232,7 @@ def test_the_text_is_what_was_counted() -> None:
     for milliseconds in (1, 1, 30, 90_000):
         observe_ns(metrics.append_duration, milliseconds * 1_000_000)
     metrics.registry.register(KernelGauges(metrics, "pa\x1bper", clock=SystemClock()))
-    text = text_of(metrics.registry)
+    text = text_of(metrics.registry.collect())
     found = {
         (item["name"], tuple(item["labels"].values())): item["value"]
         for family in json.loads(metrics_as(text, MetricsFormat.JSON))
