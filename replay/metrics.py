@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from kernel import EventSourcedKernel
-from kernel.clock import Clock, SystemClock
+from kernel.clock import SystemClock
 from kernel.errors import KernelError, NotReadyError
 from replay import health
 from replay.gauges import log_gauges, tally_of
@@ -79,10 +79,10 @@ def nobody(host: str, port: int, reason: str) -> str:
     )
 
 
-async def from_log(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> str:
+async def from_log(kernel: EventSourcedKernel) -> str:
     """What a log alone tells, seen by a kernel beside the one that leads: intents, attempts, findings, conditions."""
     state = kernel.state
-    tally = await tally_of(state, now_ns=(clock or SystemClock()).now_ns())
+    tally = await tally_of(state, now_ns=SystemClock().now_ns())
     found = await health.health(kernel)
     return text_of(log_gauges(kernel.exchange_id, tally, found, position=state.position, epoch=state.epoch))
 

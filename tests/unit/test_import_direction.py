@@ -21,7 +21,7 @@ LINES_MAX = 600
 CLI_LINES_MAX = 1300
 PURE = ("kernel.lifecycle", "kernel.plan", "kernel.settlement", "kernel.limits", "kernel.silence")
 IMPURE = frozenset({"kernel.clock", "asyncio", "datetime", "logging", "os", "random", "secrets", "time", "uuid"})
-HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich")
+HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich", "starlette", "uvicorn")
 
 
 @functools.cache
