@@ -40,9 +40,9 @@ T = TypeVar("T")
 class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     """The rows, as tuples in a list."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources | None = None) -> None:
         super().__init__()
-        self.sources = Sources()
+        self.sources = sources or Sources()
         self.archives = Archives()
         self.writer = this_process()
         self.rows: list[Row] = []

@@ -131,13 +131,15 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     datastore: Datastore
 
-    def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
+    def __init__(
+        self, datastore: Datastore, *, settings: LogSettings | None = None, sources: Sources | None = None
+    ) -> None:
         # The library's constructors look up composite types in the database, for inserts that are never made here.
         self.datastore = datastore
         self.events_table_name = "log"
         self.channel_name = datastore.schema
         self.sql_create_statements: list[Composed] = []
-        self.sources = Sources()
+        self.sources = sources or Sources()
         self.settings = settings or LogSettings()
         self.archives = Archives()
         self.sql = postgres_tables.statements(datastore.schema)

@@ -188,10 +188,10 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     datastore: Datastore
     cut = CUT
 
-    def __init__(self, datastore: Datastore) -> None:
+    def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
         super().__init__(datastore, events_table_name="log")
         self.archives = Archives()
-        self.sources = Sources()
+        self.sources = sources or Sources()
         self.writer = this_process()
         self._lock = threading.RLock()
         """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
