@@ -18,13 +18,13 @@ from kernel.grouping import PlaceGroup, decide_group
 from kernel.lifecycle import Command, PlaceOrder, Record, decide, order_state
 from kernel.lifecycle.record import primary_order
 from kernel.limit_gate import LimitGate
-from kernel.limits import LimitSettings
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import AttemptOutcome, Desired, Evidence, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
 from kernel.order_spec import SymbolMetadata
 from kernel.plan import difference
 from kernel.recalling import ensure
+from kernel.settings import LimitSettings
 from kernel.state import KernelState
 from kernel.writer import group_writes
 

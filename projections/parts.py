@@ -16,9 +16,7 @@ from kernel.silence import Heartbeat
 from projections.ended import Keeping
 from projections.external import Entry
 from projections.ledger import Ledger
-
-Recent = dict[str, dict[str, dict[str, int]]]
-"""Symbol → reason → intent → when it was last refused."""
+from projections.storms import Recent
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,11 @@ from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.given import violations_of
 from kernel.lease_probe import lease_is_held
-from kernel.limits import LimitSettings
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
 from kernel.models import ExternalOrderPolicy
 from kernel.readiness import LEASE_HELD
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, LimitSettings
 from kernel.venues.base import Venue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from replay.health import leader_of

@@ -13,10 +13,10 @@ from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, WaitTimeoutError
 from kernel.gauges import observe_intents
 from kernel.limit_gate import LimitGate
-from kernel.limits import Limits, LimitSettings
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from kernel.plan import DifferenceKind
+from kernel.settings import Limits, LimitSettings
 from replay.describe import page
 from replay.differing import differences
 from replay.views import listing, query_of, watch

@@ -14,11 +14,10 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.errors import BusyError, ValidationError
 from kernel.lifecycle import PlaceOrder, Record
 from kernel.limit_gate import LimitGate
-from kernel.limits import Limits, LimitSettings
 from kernel.log import open_log
 from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel

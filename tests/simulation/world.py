@@ -21,7 +21,6 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
-from kernel.limits import Limits, LimitSettings
 from kernel.log import LogSettings
 from kernel.log.base import Append, Appended
 from kernel.log.batch import Batch
@@ -30,7 +29,7 @@ from kernel.log.opening import Opener
 from kernel.log.records import Writer
 from kernel.models import ExternalOrderPolicy
 from kernel.order_spec import StandardOrder
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,
