@@ -13,19 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from kernel import events, pausing, resolving
+from kernel import events, operator_commands
 from kernel.api import EventCallback
 from kernel.clock import NS_PER_S
-from kernel.commands import (
-    awaited_symbol,
-    cancel_answered,
-    check_wait,
-    member_answered,
-    modify_answered,
-    placement_answered,
-    refusal,
-    too_late,
-)
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
 from kernel.given import check_type, checked, new_intent
@@ -47,6 +37,16 @@ from kernel.models import (
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.recalling import ensure
 from kernel.settings import ns
+from kernel.waiters import (
+    awaited_symbol,
+    cancel_answered,
+    check_wait,
+    member_answered,
+    modify_answered,
+    placement_answered,
+    refusal,
+    too_late,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -270,18 +270,19 @@ class EventSourcedKernel(KernelLife):
             return False
 
     async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
-        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything. See `pausing`.
+        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything.
 
-        Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown intent.
+        See `operator_commands`. Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown
+        intent.
         """
         self._check()
         told: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
-            return await pausing.pause_all(self._writer, self.state, **told)
-        return await pausing.pause_one(self._commands, intent_id, paused=True, **told)
+            return await operator_commands.pause_all(self._writer, self.state, **told)
+        return await operator_commands.pause_one(self._commands, intent_id, paused=True, **told)
 
     async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
-        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `pausing`.
+        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `operator_commands`.
 
         First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
         those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol, and
@@ -291,7 +292,7 @@ class EventSourcedKernel(KernelLife):
         if symbol_id is not None:
             await self.get_symbol_metadata(symbol_id)
         actor = actor or self._actor
-        await pausing.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
+        await operator_commands.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
         return await self._cancel_all(symbol_id, actor)
 
     async def resume(
@@ -304,8 +305,8 @@ class EventSourcedKernel(KernelLife):
         self._check()
         actor = actor or self._actor
         if intent_id is None:
-            return await pausing.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
-        return await pausing.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
+            return await operator_commands.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
+        return await operator_commands.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
 
     async def resolve_attempt(
         self,
@@ -340,7 +341,7 @@ class EventSourcedKernel(KernelLife):
         """
         self._check()
         actor = actor or self._actor
-        await resolving.resolve_finding(
+        await operator_commands.resolve_finding(
             self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor
         )
 

@@ -19,7 +19,7 @@ from kernel import events, readiness
 from kernel.api import ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.code_hash import code_hash, kernel_version
-from kernel.commands import CommandHandler, Waiters
+from kernel.commands import CommandHandler
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError, ValidationError
 from kernel.gates import Gates
 from kernel.heartbeats import Heartbeats, SilenceWatch
@@ -37,6 +37,7 @@ from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
 from kernel.subscriptions import Subscriptions
 from kernel.venues.base import Venue
+from kernel.waiters import IntentWaiters
 from kernel.writer import EventWriter, logged
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class KernelLife(ExchangeKernel):
         self._settings = settings or KernelSettings()
         self._actor = actor
         self._readiness = readiness.Readiness(self._clock)
-        self._waiters = Waiters()
+        self._waiters = IntentWaiters()
         self.metrics = metrics or Metrics()
         limits = self._settings.limits
         self._writer = EventWriter(log, state, clock=self._clock, ids=self._ids, metrics=self.metrics)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import finding_id
@@ -19,6 +18,7 @@ from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIn
 from kernel.order_spec import StandardOrder
 from kernel.plan import DifferenceKind, difference, plan
 from kernel.recalling import ensure
+from kernel.waiters import refusal
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
