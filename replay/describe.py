@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from kernel import events
 from kernel.clock import NS_PER_S
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import finding_id
 from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
@@ -182,7 +181,7 @@ async def may_lead(source: Source) -> bool:
     if isinstance(source, Past):
         return True
     try:
-        return await lease_is_held(source.log)
+        return await source.log.lease_is_held()
     except LogUnavailableError:
         return True
 

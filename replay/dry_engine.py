@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel import plan as planning
-from kernel.clock import SeededIds
+from kernel.clock import Clock, IdFactory, SeededIds
 from kernel.lease import Lease
 from kernel.log.base import Append, Appended, EventLog, Head, StoredRow, StreamHead
 from kernel.metrics import Metrics
@@ -202,6 +202,14 @@ class CatchingLog(EventLog):
     ) -> str | None:
         """Nobody reads it."""
         raise AssertionError("a decision reads no log")
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> Lease:
+        """Nobody asks for it."""
+        raise AssertionError("a decision needs no lease")
+
+    async def lease_is_held(self) -> bool:
+        """Nobody asks for it."""
+        raise AssertionError("a decision needs no lease")
 
     async def head(self) -> Head:
         """Nobody reads it."""

@@ -21,7 +21,6 @@ import pydantic
 from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.given import violations_of
-from kernel.lease_probe import lease_is_held
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
 from kernel.models import ExternalOrderPolicy
@@ -159,7 +158,7 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     """Why a kernel does not act."""
     try:
-        if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+        if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
     except LogUnavailableError as away:

@@ -21,7 +21,6 @@ from typing import NamedTuple
 from kernel import EventSourcedKernel, events, plan
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import LogUnavailableError
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
@@ -214,7 +213,7 @@ class Top:
         held, head = False, state.position
         away: tuple[str, ...] = ()
         try:
-            held = await lease_is_held(self._kernel.log)
+            held = await self._kernel.log.lease_is_held()
             head = (await self._kernel.log.head()).position
         except LogUnavailableError as problem:
             away = (f"the log is away, this is the last that was seen: {problem}",)

@@ -19,7 +19,6 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import KernelError, LogUnavailableError
 from kernel.events import BaseEvent
 from kernel.leadership import Leadership
-from kernel.lease import lease_for
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.readiness import LEASE_HELD, Readiness
@@ -301,7 +300,7 @@ async def test_news_of_an_older_epoch_ends_no_term(exchange_id: str) -> None:
             clock = SystemClock()
             writer = EventWriter(log, state, clock=clock, ids=SeededIds(1))
             readiness = Readiness(clock)
-            lease = lease_for(log, clock=clock)
+            lease = log.lease(clock=clock)
             first = Leadership(log, state, writer, lease, readiness, clock=clock, settings=SETTINGS)
             await led_once(first, clock)
             busy: Any = BusyLog(log, lambda: second.note_epoch(state.epoch))
