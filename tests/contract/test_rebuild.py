@@ -132,7 +132,7 @@ async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> N
         following = asyncio.create_task(fold(log, state))
         assert (await rebuild(log, state=state)).ok
         await following
-        state._records["o0000004"] = replace(state.record("o0000004"), failures=3)
+        state.records()["o0000004"] = replace(state.record("o0000004"), failures=3)
         report = await rebuild(log, state=state)
         assert report.first is not None
         assert (report.first.position, report.first.field) == (EVENTS, "records['o0000004'].failures")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, commands, events, limit_gate, looks, pacing, plan, session, settlement, writer
+from kernel import attempts, commands, events, groups, limit_gate, looks, pacing, plan, session, settlement, writer
 from kernel.attempts import AttemptSender, Target
 from kernel.clock import NS_PER_S
 from kernel.errors import LogUnavailableError, Rejected
@@ -24,8 +24,8 @@ from kernel.order_spec import OcoMode
 from kernel.reconciler import ReconciliationEngine
 from kernel.workqueue import Priority, WorkQueue
 from kernel.writer import EventWriter, Source
-from projections import folded
 from projections import state as states
+from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
 
 Patch = tuple[object, str, object]
@@ -373,7 +373,7 @@ def canceled_means_gone() -> list[Patch]:
         status = found.status.model_copy(update={"ord_status": OrdStatus.CANCELED})
         return found.model_copy(update={"status": status})
 
-    return [(folded, "order_state", order_state)]
+    return [(states, "order_state", order_state)]
 
 
 def acknowledged_before_the_commit() -> list[Patch]:
@@ -416,19 +416,19 @@ def unknown_is_no_obstacle() -> list[Patch]:
 
 def a_batch_is_folded_once() -> list[Patch]:
     """Law 9: what is folded depends on how the log was cut into batches."""
-    honest_apply, honest_book = states.State.apply, states.State._book
+    honest_apply, honest_book = states.State.apply, Fold._book
     booked: set[str] = set()
 
     def apply(self: states.State, batch: Any, recalled: Any = ()) -> Any:
         booked.clear()
         return honest_apply(self, batch, recalled)
 
-    def book(self: states.State, before: Any, after: Any, event: Any) -> None:
+    def book(self: Fold, before: Any, after: Any, event: Any) -> None:
         if after.intent_id not in booked:
             booked.add(after.intent_id)
             honest_book(self, before, after, event)
 
-    return [(states.State, "apply", apply), (states.State, "_book", book)]
+    return [(states.State, "apply", apply), (Fold, "_book", book)]
 
 
 def the_other_leg_stays() -> list[Patch]:
@@ -460,12 +460,12 @@ def siblings_do_not_shrink() -> list[Patch]:
 
 
 def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
-    honest = folded.allowance
+    honest = groups.allowance
 
     def allowance(group: Any, name: str, wanted: int) -> int:
         return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
 
-    return (folded, "allowance", allowance)
+    return (states, "allowance", allowance)
 
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:

@@ -108,7 +108,7 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         "calls_out": len(sender.calls),
         "intent_waiters": sum(map(len, kernel._waiters._waiting.values())) + len(kernel._waiters._all),
         # Who writes checkpoints waits for a position far ahead.
-        "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters),
+        "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters.waiting),
         "subscriptions": len(kernel._subscriptions._tasks),
         "kernel_tasks": len(kernel._tasks),
         "writer_queue": len(log._writer._queue),
