@@ -35,6 +35,7 @@ from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.silence import Heartbeat
 from kernel.state import Applied, joined
 from projections import diff, ledger
+from projections.digest import FieldDifference, first_field
 from projections.ended import Keeping
 from projections.parts import Parts
 from projections.records import Records
@@ -183,6 +184,10 @@ class State:
     def digest(self) -> str:
         """SHA-256 over every field of what is held, in hex: equal folds have equal digests."""
         return self._data.digest()
+
+    def first_difference(self, other: State) -> FieldDifference | None:
+        """Where this fold and another part; None where they are equal."""
+        return first_field(self._data, other._data)
 
     # ------------------------------------------------------------------------------------------------ the log
     @property

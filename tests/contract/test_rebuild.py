@@ -20,8 +20,7 @@ from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.values import replace
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
-from projections import State
-from projections import state as state_module
+from projections import State, state_fold
 from projections.digest import first_field
 from replay.folding import chain_at, fold
 from replay.parting import first_difference
@@ -166,7 +165,7 @@ class Buggy(State):
 
     def apply(self, batch: Any, recalled: Any = ()) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state_module, "evolve", buggy)
+            patch.setattr(state_fold, "evolve", buggy)
             return super().apply(batch, recalled)
 
 
