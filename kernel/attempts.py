@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kernel import events
 from kernel.budget import Grant, VenueBudget
 from kernel.clock import Clock, IdFactory
-from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
+from kernel.errors import ConflictError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
 from kernel.lease import Lease
 from kernel.lifecycle import Record, client_order_id
@@ -189,8 +189,6 @@ class AttemptSender:
                 causation_position=self._state.record(intent_id).command_position,
                 also=with_group(target.group, native=False),
             )
-        except FencedError:
-            raise
         except ConflictError:
             return None
         self._metrics.attempts_started.add(target.kind)

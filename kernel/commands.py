@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
-from kernel.errors import ConflictError, ExchangeError, FencedError, NotReadyError, ValidationError, Violation
+from kernel.errors import ConflictError, ExchangeError, NotReadyError, ValidationError, Violation
 from kernel.grouping import PlaceGroup, decide_group
 from kernel.lifecycle import Command, PlaceOrder, Record, decide, order_state
 from kernel.lifecycle.record import primary_order
@@ -114,8 +114,6 @@ class CommandHandler:
             try:
                 with self.gate.admitted(record, command):
                     await self._append(self._writes(record, made), command_id, actor=actor, evidence=evidence)
-            except FencedError:
-                raise
             except ConflictError:
                 await self._catch_up([intent_id])
                 continue
@@ -146,8 +144,6 @@ class CommandHandler:
             try:
                 with self.gate.admitted_group(command):
                     await self._append(writes, command_id, actor=actor, evidence=Evidence.COMMAND)
-            except FencedError:
-                raise
             except ConflictError:
                 await self._catch_up(records)
                 continue

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from kernel import events
 from kernel.attempts import RECONCILER, AttemptSender, Target, next_submit_number, submit_request, with_group
 from kernel.budget import Grant
-from kernel.errors import ConflictError, FencedError, VenueError
+from kernel.errors import ConflictError, VenueError
 from kernel.groups import Group
 from kernel.lifecycle import Record, client_order_id
 from kernel.log.base import Write
@@ -40,8 +40,6 @@ class GroupAttemptSender(AttemptSender):
                 expected_version=write.expected_version,
                 epoch=self.epoch,
             )
-        except FencedError:
-            raise
         except ConflictError:
             return
 
@@ -88,8 +86,6 @@ class GroupAttemptSender(AttemptSender):
                 causation_position=self._state.record(sends[0][0].intent_id).command_position,
                 also=members,
             )
-        except FencedError:
-            raise
         except ConflictError:
             return None
         first = appended.first_position + len(worked.events)

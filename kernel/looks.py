@@ -16,7 +16,7 @@ from kernel import events, settlement
 from kernel.attempts import RECONCILER
 from kernel.budget import VenueBudget
 from kernel.clock import Clock
-from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
+from kernel.errors import ConflictError, OutcomeUnknown, VenueError
 from kernel.groups import Group
 from kernel.lifecycle import Record, finding_id, raised, untold_findings
 from kernel.lifecycle.facts import OrderFacts
@@ -462,8 +462,6 @@ class VenueLooker:
                 expected_version=version,
                 epoch=self.epoch,
             )
-        except FencedError:
-            raise
         except ConflictError:
             return
 
