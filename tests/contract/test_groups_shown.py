@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, WaitTimeoutError
 from kernel.gauges import observe_intents
@@ -16,7 +17,6 @@ from kernel.limit_gate import LimitGate
 from kernel.limits import Limits, LimitSettings
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
-from kernel.plan import DifferenceKind
 from replay.describe import page
 from replay.differing import differences
 from replay.views import listing, query_of, watch
@@ -53,7 +53,7 @@ async def test_what_is_held_back_is_as_it_should_be() -> None:
         await observe_intents(bench.kernel.metrics, bench.kernel.state, now_ns=2**62)
 
         assert differences(bench.kernel).items == ()
-        assert [bench.kernel.metrics.differences.value(kind) for kind in DifferenceKind] == [0] * len(DifferenceKind)
+        assert [bench.kernel.metrics.differences.value(kind) for kind in ActionKind] == [0] * len(ActionKind)
         assert bench.kernel.metrics.oldest_unsynced.value() == 0
         assert holding(bench, CHILD) == {"synced"}
         assert now_is(bench.kernel, CHILD) == "held back: waits for fills of entry.1"
