@@ -111,20 +111,21 @@ class KernelLife(ExchangeKernel):
             missing=self._readiness.missing,
             metrics=self.metrics,
         )
-        self._readiness.on_able = self.engine.resync
         self._gates = state.gates
         self._leadership: Leadership | None = None
         self._session: VenueSession | None = None
-        if venue is not None and lease is not None:
+        self._at_venue = self.engine.at_venue
+        if venue is not None and lease is not None and self._at_venue is not None:
+            self._readiness.on_able = self._at_venue.resync
             self._leadership = Leadership(
                 log, state, self._writer, lease, self._readiness, clock=self._clock, settings=self._settings
             )
-            self.engine.on_fenced = self._leadership.lose
+            self._at_venue.on_fenced = self._leadership.lose
             self._session = VenueSession(
                 state,
                 self._writer,
                 venue,
-                self.engine,
+                self._at_venue,
                 self._readiness,
                 clock=self._clock,
                 ids=self._ids,
@@ -178,7 +179,8 @@ class KernelLife(ExchangeKernel):
                 self._note_control()
                 self._watch_clock(batch[-1].recorded_at_ns)
                 self._watch_storms()
-                self.engine.feed(applied.differing)
+                if self._at_venue is not None:
+                    self._at_venue.on_diff(applied.differing)
                 self._silence.note(applied.touched)
                 self._waiters.notify(applied.touched)
             self._fail(LogUnavailableError(f"the log {self.log.url} was closed"))
@@ -204,7 +206,8 @@ class KernelLife(ExchangeKernel):
             return
         self._gates = gates
         self._note_gates(gates)
-        self.engine.resync()
+        if self._at_venue is not None:
+            self._at_venue.resync()
 
     def _note_gates(self, gates: Gates) -> None:
         held = gates.every
@@ -265,8 +268,9 @@ class KernelLife(ExchangeKernel):
 
     async def _act(self, epoch: int) -> None:
         """What a leader does until it is cancelled."""
-        assert self._session is not None
-        self.engine.lead(epoch)
+        if self._session is None or self._at_venue is None:
+            return
+        self._at_venue.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),
             code_hash=code_hash(),

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 
+from kernel.actions import ActionKind, Priority
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
-from kernel.plan import DifferenceKind
 from kernel.readiness import CONDITIONS
 from kernel.venues.base import Operation as Operation
 from kernel.venues.base import RateLimitKind
@@ -31,9 +31,6 @@ QUEUE = "reconciler"
 """The work queue's name."""
 PREFIX = "exchange_kernel_"
 """Before every name that is not a convention of others (`workqueue_…` and `leader_election_…` are client-go's)."""
-
-PRIORITIES = ("CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC")
-"""Names of the work queue's priorities, which a test compares: the queue counts here, so they cannot be read from there."""
 
 Labels = tuple[str, ...]
 
@@ -289,7 +286,7 @@ class Metrics:
             f"{PREFIX}budget_waits_total",
             "Times that there was no room, by what was to be done; those in line behind it are not counted.",
             **limit,
-            priority=PRIORITIES,
+            priority=[item.label for item in reversed(Priority)],
         )
 
     def _log(self) -> None:
@@ -322,7 +319,7 @@ class Metrics:
             status=ReconciliationStatus,
         )
         self.differences = Gauge(
-            f"{PREFIX}intent_actual_diff", "Live intents by what differs from the venue.", kind=DifferenceKind
+            f"{PREFIX}intent_actual_diff", "Live intents by what differs from the venue.", kind=ActionKind
         )
         self.oldest_unsynced = Gauge(
             f"{PREFIX}oldest_unsynced_intent_seconds", "Age of the oldest wish that is not served yet; 0: none."

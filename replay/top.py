@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kernel import EventSourcedKernel, events, plan
+from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import LogUnavailableError
 from kernel.lifecycle import Record
@@ -60,7 +61,7 @@ class Gap:
     """An intent whose wanted and actual sides differ."""
 
     intent_id: str
-    kind: plan.DifferenceKind
+    kind: ActionKind
     since_ns: int
 
 

@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, WaitTimeoutError
 from kernel.gauges import observe_intents
 from kernel.limit_gate import LimitGate
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
-from kernel.plan import DifferenceKind
 from kernel.settings import Limits, LimitSettings
 from replay.describe import page
 from replay.differing import differences
@@ -53,7 +53,7 @@ async def test_what_is_held_back_is_as_it_should_be() -> None:
         await observe_intents(bench.kernel.metrics, bench.kernel.state, now_ns=2**62)
 
         assert differences(bench.kernel).items == ()
-        assert [bench.kernel.metrics.differences.value(kind) for kind in DifferenceKind] == [0] * len(DifferenceKind)
+        assert [bench.kernel.metrics.differences.value(kind) for kind in ActionKind] == [0] * len(ActionKind)
         assert bench.kernel.metrics.oldest_unsynced.value() == 0
         assert holding(bench, CHILD) == {"synced"}
         assert now_is(bench.kernel, CHILD) == "held back: waits for fills of entry.1"

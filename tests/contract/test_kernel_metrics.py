@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.errors import ExchangeError, Rejected
 from kernel.gauges import observe_health, observe_intents, observe_kernel
 from kernel.metrics import (
@@ -19,7 +20,6 @@ from kernel.metrics import (
     RunResult,
 )
 from kernel.models import AttemptKind, AttemptOutcome, LookScope, ReconciliationStatus
-from kernel.plan import DifferenceKind
 from tests.desk import Desk, a_desk, settled
 from tests.exchange import buy
 
@@ -76,7 +76,7 @@ async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
         assert metrics.oldest_unknown.value() == pytest.approx(3, abs=0.1)
         assert metrics.oldest_unsynced.value() == pytest.approx(3, abs=0.1)
         assert metrics.live_intents.value(ReconciliationStatus.UNKNOWN) == 1
-        assert metrics.differences.value(DifferenceKind.SETTLE) == 1
+        assert metrics.differences.value(ActionKind.RESOLVE) == 1
         assert metrics.looks.value(LookScope.ORDER, LookResult.FAILED) > 0
         desk.exchange.script.failing.clear()
         await asyncio.sleep(10)

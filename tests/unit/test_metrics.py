@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S
 from kernel.errors import ConflictError, FencedError, LogUnavailableError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.metrics import (
@@ -24,7 +25,7 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.readiness import CONDITIONS
-from kernel.workqueue import Priority, WorkQueue
+from kernel.workqueue import WorkQueue
 from tests.paper_world import HandClock
 
 LABELS = {
@@ -48,7 +49,7 @@ def test_every_series_is_there_from_the_beginning() -> None:
     assert {labels[0] for labels in metrics.findings.combinations} == set(FindingKind)
     assert {labels[0] for labels in metrics.live_intents.combinations} == set(ReconciliationStatus)
     assert {labels[0] for labels in metrics.conditions.combinations} == set(CONDITIONS)
-    assert {labels[2] for labels in metrics.budget_waits.combinations} == {priority.name for priority in Priority}
+    assert {labels[2] for labels in metrics.budget_waits.combinations} == {priority.label for priority in Priority}
     assert len(metrics.looks.combinations) == len(LookScope) * len(LookResult)
 
 
