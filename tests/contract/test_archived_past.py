@@ -237,10 +237,10 @@ async def take_late_fill(kernel: EventSourcedKernel, exchange_order_id: str | No
         last_px=LAST,
         exchange_order_id=exchange_order_id,
     )
-    session = kernel._session
-    assert session is not None
+    leader = kernel._runtime.leader
+    assert leader is not None
     for _ in range(2):
-        await session.ingest([trade], Source("venue:paper", Evidence.STREAM))
+        await leader.session.ingest([trade], Source("venue:paper", Evidence.STREAM))
     fills = [event for event in await kernel.log.read_stream(intent_stream("old")) if isinstance(event, OrderFilled)]
     assert [event.fill_key for event in fills] == ["late"]
 

@@ -339,7 +339,7 @@ async def test_a_kernel_that_no_longer_reads_says_so() -> None:
         open_kernel(log, venue=ScriptedVenue(ScriptedExchange(clock)), clock=clock) as kernel,
     ):
         await kernel.wait_ready(10)
-        kernel._fail(IntegrityError("a row was changed", position=3))
+        kernel._runtime.fail(IntegrityError("a row was changed", position=3))
         with pytest.raises(IntegrityError, match="position 3"):
             await kernel.place_order(buy())
         await settled()

@@ -116,7 +116,7 @@ async def a_desk(server: OwnPostgres, exchange_id: str, *, reconnect_timeout_s: 
 async def is_lost(leader: EventSourcedKernel) -> None:
     """Wait until a leader knows that it leads no more."""
     async with asyncio.timeout(LIMIT_S):
-        while leader._readiness[LEASE_HELD].status:
+        while leader._runtime.readiness[LEASE_HELD].status:
             await asyncio.sleep(0.02)
 
 

@@ -387,9 +387,9 @@ class Script:
 
     async def do_relist(self, name: str) -> None:
         """The kernel asks for everything anew."""
-        session = self.world.processes[name].kernel._session
-        assert session is not None
-        session.relist_now()
+        leader = self.world.processes[name].kernel._runtime.leader
+        assert leader is not None
+        leader.session.relist_now()
 
     async def do_time(self, how_long: str) -> None:
         await asyncio.sleep(seconds(how_long.removeprefix("+")) / 1e9)

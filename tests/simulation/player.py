@@ -321,8 +321,8 @@ class Player(Bystanders):
 
     def _do_relist(self, name: str) -> None:
         process = self.world.process(name)
-        if process is not None and process.kernel._session is not None:
-            process.kernel._session.relist_now()
+        if process is not None and (leader := process.kernel._runtime.leader) is not None:
+            leader.session.relist_now()
 
     # ------------------------------------------------------------------------------------------------------------ the end
     async def _quiet(self) -> None:
@@ -360,7 +360,7 @@ class Player(Bystanders):
     def _heal(self) -> None:
         """A supervisor: a kernel that gave up is started again."""
         for process in self.world.alive:
-            if process.kernel._problem is not None:
+            if process.kernel._runtime.problem is not None:
                 self.counts["gave up"] += 1
                 process.kill()
         for op in self.plan.ops:
