@@ -7,7 +7,7 @@ Vocabulary: `order_spec` `models` `events` `errors`. Pure: `lifecycle` (what an 
 (which commands pass) `waiters` `gates` (what holds requests back) `operator_commands` `heartbeats` (what the
 silent want is canceled) `fills` `workqueue` `reconciler` `runs` `attempts` `group_attempts` (the one door to the venue)
 `looks` (asking it) `session` (hearing it) `external` (others' orders) `drift` (what nothing explains) `readiness`
-`leadership` `lease` `subscriptions` `life` `controller` `given` (what comes from outside, checked) `pacing`
+`leader` `leadership` `lease` `subscriptions` `life` `composition` `controller` `given` (what comes from outside) `pacing`
 `budget` (how much the venue takes) `room` (whether a run may begin) `metrics` (what is counted) `gauges` (what is measured
 when somebody asks) `settings` `clock` `code_hash`. Adapters: `venues`.
 """

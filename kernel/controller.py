@@ -1,4 +1,4 @@
-"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, and the leader's work.
+"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, `leader` the leader's work.
 
 Built by `replay.open_kernel` (or by anybody who has its parts: log, state, stores, venue, clock, lease). Used by strategies
 through the seed's `ExchangeKernel`. Data goes forward: a command becomes events, the tail brings them to the state, the
