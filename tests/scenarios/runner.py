@@ -29,7 +29,7 @@ from typing import Any
 
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
-from kernel.errors import ConflictError, KernelError, LogUnavailableError, Rejected
+from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
 from kernel.events import BaseEvent, intent_stream
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.lifecycle import UpdateIntent, decide, order_state
@@ -101,7 +101,7 @@ class WatchedLog(MemoryLog):
             raise LogUnavailableError("the process is gone")
         try:
             appended = await super().append(append)
-        except ConflictError as problem:
+        except (ConflictError, FencedError) as problem:
             process.world.tell("log", f"refuses {process.name}'s {topics(append)}: {problem}")
             raise
         process.after_append(append)
