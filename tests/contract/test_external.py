@@ -40,7 +40,7 @@ from kernel.venues.paper_exchange import PaperExchange
 from kernel.writer import Source
 from replay import open_kernel
 from tests.desk import CAPABILITIES, Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 from tests.paper_world import LAST, LOT, SELL, SYMBOL, limit, market, submit
 
 virtual_time = pytest.mark.looptime

@@ -29,10 +29,11 @@ from kernel.order_spec import StandardOrder
 from kernel.plan import Nothing, Submit
 from projections import InMemoryActualStateStore, InMemoryIntentStore, State
 from replay import open_kernel
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange
 from tests.contract.backends import MemoryBackend
 from tests.desk import a_desk, settled
-from tests.exchange import ScriptedExchange, buy
-from tests.venue import ScriptedVenue
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

@@ -21,7 +21,7 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, LookScope, ReconciliationStatus
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 pytestmark = pytest.mark.looptime
 

@@ -21,8 +21,9 @@ from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
+from replay.testing.scripted_exchange import SYMBOL
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import SYMBOL, buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

@@ -42,9 +42,9 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from replay.recovery import build_kernel
-from tests.exchange import ScriptedExchange, seconds, told
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange, seconds, told
 from tests.scenarios.narrative import Names, Narrator
-from tests.venue import ScriptedVenue
 
 SEPARATOR = "----"
 TIME_WIDTH = 8

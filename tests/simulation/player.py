@@ -26,7 +26,7 @@ from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
 from tests.simulation.bystanders import Bystanders
-from tests.simulation.loop import Endless, VirtualLoop, run
+from tests.simulation.loop import Endless, SteppedLoop, run
 from tests.simulation.market import order_of
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
@@ -68,7 +68,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 
     players: list[Player] = []
 
-    async def _play(loop: VirtualLoop) -> Outcome:
+    async def _play(loop: SteppedLoop) -> Outcome:
         players.append(Player(plan, loop, trace=trace))
         return await players[0].play()
 
@@ -87,7 +87,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 class Player(Bystanders):
     """One run."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool) -> None:
         self.world = World(plan, loop, trace=trace)
         self.plan = plan
         self.loop = loop

@@ -51,7 +51,7 @@ from projections import State
 from projections.ended import Keeping
 from replay.recovery import build_kernel
 from tests.simulation.auditor import Auditor
-from tests.simulation.loop import Steps, VirtualLoop
+from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds
 from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
@@ -412,7 +412,7 @@ class Process:
 class World:
     """Everything around the kernels of one run. It is also where the exchange draws its faults from."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool = True) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool = True) -> None:
         self.plan = plan
         self.loop = loop
         self.clock = LoopClock()

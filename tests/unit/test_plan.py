@@ -39,7 +39,8 @@ from kernel.plan import (
     remainder,
 )
 from kernel.venues.base import AmendDialect
-from tests.exchange import SYMBOL, buy
+from replay.testing.scripted_exchange import SYMBOL
+from tests.orders import buy
 
 FULL_SYMBOL = SYMBOL.model_copy(
     update={"iceberg": True, "reduce_only": True, "times_in_force": frozenset(TimeInForce)},
