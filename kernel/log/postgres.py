@@ -30,24 +30,21 @@ from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, Outcome, decide, put_back
 from kernel.log.listener import Listener
-from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray
+from kernel.log.postgres_arrays import bytea_array, int8_array, text_array
 from kernel.log.postgres_datastore import Connection, Datastore, translated, with_defaults
 from kernel.log.postgres_lease import AdvisoryLease, is_locked
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
-    CUT_LAYOUT_VERSION,
     EMPTY_HEAD,
     LAYOUT_VERSION,
+    LAYOUT_VERSION_MAX,
     Identity,
     Query,
     RowRefused,
-    Sources,
-    Steps,
     TableRecorder,
     check_empty,
 )
 from kernel.log.records import Command, Row, this_process
-from kernel.log.segments import Archives
 from kernel.log.threaded import ThreadedLog
 
 RETRY_DELAY_S_MIN = 0.02
@@ -60,19 +57,14 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     datastore: Datastore
 
-    def __init__(
-        self, datastore: Datastore, *, settings: LogSettings | None = None, sources: Sources | None = None
-    ) -> None:
+    def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
         # The library's constructors look up composite types in the database, for inserts that are never made here.
         self.datastore = datastore
         self.events_table_name = "log"
         self.channel_name = datastore.schema
         self.sql_create_statements: list[Composed] = []
-        self.sources = sources or Sources()
         self.settings = settings or LogSettings()
-        self.archives = Archives()
         self.sql = postgres_tables.statements(datastore.schema)
-        self.cut = self.sql.cut
         self._hurry = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
@@ -148,24 +140,12 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
         batch = self._append_at_once(commands, now_ns)
         if batch is None:
-            batch = self._append_locked(commands, now_ns)
+            with self._transaction() as connection:
+                batch = self._record(connection, commands, now_ns)
             self._alone = batch.previous == self._seen
         self._seen = batch.head
         self._recall.learn(commands, batch)
         return batch
-
-    def _append_locked(self, commands: list[Command], now_ns: int) -> Batch:
-        """A commit under the head's lock. Once more where the tables turn out to say what was archived by now."""
-        unsettled = set(self._unsettled)
-        try:
-            with self._transaction() as connection:
-                return self._record(connection, commands, now_ns)
-        except RowRefused:
-            if self._can_be_cut or self.layout() < CUT_LAYOUT_VERSION:
-                raise
-        self._unsettled = unsettled  # what was refused is not recorded
-        self._can_be_cut = True
-        return self._append_locked(commands, now_ns)
 
     def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
         """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
@@ -237,8 +217,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         command_ids = [command.command_id for command in commands]
         stream_ids = streams_of(commands)
         locked = connection.execute(self.sql.lock_head, binary=True, prepare=True)
-        known_ids, times = (self.sql.known_or_cut, 2) if self._can_be_cut else (self.sql.known, 1)
-        found = connection.execute(known_ids, (command_ids,) * times, binary=True, prepare=True)
+        found = connection.execute(self.sql.known, (command_ids,), binary=True, prepare=True)
         streams = connection.execute(self.sql.versions, (stream_ids,), binary=True, prepare=True)
         row = locked.fetchone()
         if row is None:
@@ -291,25 +270,11 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
         return head
 
-    def write(self, steps: Steps) -> None:
-        """See `TableRecorder.write`."""
-        with self._lock, translated():
-            connection = self._writer_connection()
-            with connection.transaction(), connection.cursor() as cursor:
-                for statement, values in steps:
-                    if values is None:
-                        cursor.execute(statement)
-                    else:
-                        cursor.executemany(statement, values)
-
     # ------------------------------------------------------------------------------------------------------- reading
-    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """See `TableRecorder.ask`."""
-        return self.datastore.read(lambda c: c.execute(statement, values).fetchall())
-
-    def layout(self) -> int:
-        """See `TableRecorder.layout`."""
-        return int(self.ask(self.sql.layout)[0][0])
+    def newest_archive(self) -> tuple[int, str] | None:
+        """See `TableRecorder.newest_archive`."""
+        found: tuple[int, str] | None = self.datastore.read(lambda c: c.execute(self.sql.archive).fetchone())
+        return found
 
     def tables(self) -> set[str]:
         """See `TableRecorder.tables`."""
@@ -322,8 +287,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         if row is None:
             raise IntegrityError("the log has no head row")
         identity = Identity(*row)
-        self._can_be_cut = identity.layout_version >= CUT_LAYOUT_VERSION
-        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
+        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
     def head(self) -> Head:
         """See `LogRecorder.head`."""
@@ -361,35 +325,32 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
-        self.archives.close()
         self.datastore.close()
 
 
-def _columns(batch: Batch) -> tuple[Array, ...]:
-    """The rows by column."""
+def _columns(batch: Batch) -> tuple[bytes, ...]:
+    """The rows by column, packed."""
     position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
         *batch.rows, strict=True
     )
-    int8, text, bytea = Int8Array.of, TextArray.of, ByteaArray.of
     return (
-        int8(position),
-        text([each.encode() for each in stream_id]),
-        int8(version),
-        text([each.encode() for each in topic]),
-        int8(schema_version),
-        int8(at_ns),
-        bytea(command),
-        int8(index),
-        text(meta),
-        text(state),
-        bytea(leaf),
-        bytea(chain),
+        int8_array(position),
+        text_array([each.encode() for each in stream_id]),
+        int8_array(version),
+        text_array([each.encode() for each in topic]),
+        int8_array(schema_version),
+        int8_array(at_ns),
+        bytea_array(command),
+        int8_array(index),
+        text_array(meta),
+        text_array(state),
+        bytea_array(leaf),
+        bytea_array(chain),
     )
 
 
-def _streams(batch: Batch) -> tuple[Array, Array]:
-    streams = batch.versions
-    return TextArray.of([each.encode() for each in streams]), Int8Array.of(list(streams.values()))
+def _streams(batch: Batch) -> tuple[bytes, bytes]:
+    return text_array([each.encode() for each in batch.versions]), int8_array([*batch.versions.values()])
 
 
 def _head_values(head: Head) -> tuple[int, bytes, int, int]:
@@ -430,8 +391,7 @@ class Factory(PostgresFactory):
             password=env.get(self.POSTGRES_PASSWORD),
         )
         recorder = PostgresRecorder(Datastore(conninfo, schema=env.get(self.POSTGRES_SCHEMA) or "log"))
-        recorder.create_table()
-        return recorder
+        return recorder.prepared()
 
 
 class PostgresLog(ThreadedLog):
