@@ -69,8 +69,6 @@ SECTIONS = {
         "statement",
         "backup",
         "restore",
-        "archive",
-        "log",
         "decisions",
         "what-if",
     ),

@@ -4,10 +4,10 @@ Vocabulary: `order_spec` `models` `events` `errors`. Pure: `lifecycle` (what an 
 (what is to be done) `settlement` (how what is unknown gets settled) `limits` (what may be at stake) `groups`
 `grouping` (orders that depend on each other) `silence` (who is not heard any more). Contracts: `api` `stores` `state`,
 `log.base`, `venues.base`. The machine: `log` (the event log) `writer` (every way back to it) `commands` `limit_gate`
-(which commands pass) `pausing` `gates` (what holds requests back) `resolving` (an operator's word) `heartbeats` (what the
+(which commands pass) `waiters` `gates` (what holds requests back) `operator_commands` `heartbeats` (what the
 silent want is canceled) `fills` `workqueue` `reconciler` `runs` `attempts` `group_attempts` (the one door to the venue)
 `looks` (asking it) `session` (hearing it) `external` (others' orders) `drift` (what nothing explains) `readiness`
-`leadership` `lease` `lease_probe` `subscriptions` `life` `controller` `given` (what comes from outside, checked) `pacing`
+`leader` `leadership` `lease` `subscriptions` `life` `composition` `controller` `given` (what comes from outside) `pacing`
 `budget` (how much the venue takes) `room` (whether a run may begin) `metrics` (what is counted) `settings` `clock`
 `code_hash`. Adapters: `venues`.
 """

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.models import AttemptKind, AttemptOutcome, LookScope
@@ -33,8 +34,6 @@ PREFIX = "exchange_kernel_"
 CONVENTIONS = ("workqueue_", "leader_election_")
 """How names begin that are client-go's."""
 
-PRIORITIES = ("CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC")
-"""Names of the work queue's priorities, which a test compares: the queue counts here, so they cannot be read from there."""
 
 Series = TypeVar("Series", Counter, Histogram)
 
@@ -185,8 +184,9 @@ class Metrics:
         self.fills = self._counter("fills_recorded_total", "Fills that this process recorded, each once.")
         self.relists = self._counter("relists_total", "Times the venue was asked for everything.", result=RelistResult)
         text = "Times that there was no room, by what was to be done; those in line behind it are not counted."
+        priorities = [item.label for item in reversed(Priority)]
         self.budget_waits = self._counter(
-            "budget_waits_total", text, limit=RateLimitKind, window=RateWindow, priority=PRIORITIES
+            "budget_waits_total", text, limit=RateLimitKind, window=RateWindow, priority=priorities
         )
 
     def _log(self) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from kernel import events
+from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.drift import drift_events
 from kernel.errors import OutcomeUnknown, VenueError
@@ -24,11 +25,10 @@ from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
-from kernel.reconciler import ReconciliationEngine
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
+from kernel.venue_reconciler import VenueReconciler
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
-from kernel.workqueue import Priority
 from kernel.writer import EventWriter, Source
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class VenueSession:
         state: KernelState,
         writer: EventWriter,
         venue: Venue,
-        engine: ReconciliationEngine,
+        reconciler: VenueReconciler,
         readiness: Readiness,
         *,
         clock: Clock,
@@ -64,15 +64,14 @@ class VenueSession:
         self._state = state
         self._writer = writer
         self._venue = venue
-        self._engine = engine
+        self._reconciler = reconciler
         self._readiness = readiness
         self._clock = clock
         self._ids = ids
         self._settings = settings
         self._metrics = metrics
-        assert engine.budget is not None, "an engine with a venue has its rate budget"
-        self._budget = engine.budget
-        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=engine.on_fenced)
+        self._limiter = reconciler.limiter
+        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=reconciler.on_fenced)
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -121,7 +120,7 @@ class VenueSession:
         """From connect to the end of the stream. The stream is heard before the first question is asked."""
         await self._ask(Operation.CONNECT, self._venue.connect)
         self._note_connect()
-        self._budget.declare()
+        self._limiter.declare()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
@@ -142,10 +141,10 @@ class VenueSession:
 
     async def _ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """Of the rate budget what is asked here comes last, and waits."""
-        await self._budget.room(Priority.RESYNC, operation)
+        await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
         with (
-            self._budget.granted(Priority.RESYNC, operation) as grant,
-            self._budget.calling(grant),
+            self._limiter.permitted(Priority.RESYNC, operation) as permit,
+            self._limiter.calling(permit),
             self._metrics.calling(operation, self._clock),
         ):
             return await answer_within(self._settings.query_timeout_s, question())
@@ -312,7 +311,7 @@ class VenueSession:
                 if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
                     continue
                 if capabilities.sees_closed:
-                    self._engine.doubt(intent_id)
+                    self._reconciler.mark_suspect(intent_id)
                 else:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
 
@@ -392,7 +391,7 @@ class VenueSession:
         made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
         if made:
             await self._fact(events.REFERENCE_STREAM, made)
-            self._engine.resync()
+            self._reconciler.resync()
 
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
         known = self._state.asset(asset.asset_id)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
-from kernel.errors import KernelError
+from kernel.errors import ConflictError, KernelError
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
@@ -25,6 +25,9 @@ from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
 
 logger = logging.getLogger(__name__)
+
+RECONCILER = "reconciler"
+"""The actor of attempts and verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,36 @@ class EventWriter:
             appended = await self._log.append(command)
         await self._state.reached(appended.last_position)
         return appended
+
+    async def append_unless_changed(
+        self,
+        stream_id: str,
+        new_events: Sequence[events.BaseEvent],
+        *,
+        evidence: Evidence,
+        expected_version: int,
+        epoch: int,
+        causation_position: int | None = None,
+        also: Sequence[Write] = (),
+    ) -> Appended | None:
+        """Record an attempt or a verdict of the leader; None, and nothing recorded, where the stream went on meanwhile.
+
+        Raises:
+            FencedError: A newer leader was elected.
+        """
+        try:
+            return await self.append(
+                stream_id,
+                new_events,
+                actor=RECONCILER,
+                evidence=evidence,
+                expected_version=expected_version,
+                epoch=epoch,
+                causation_position=causation_position,
+                also=also,
+            )
+        except ConflictError:
+            return None
 
     def _correlation_id(self, stream_id: str) -> str | None:
         """The command that an intent's events go back to, or a group's."""

@@ -7,9 +7,9 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `noting` (writes them while a kernel leads) `proofs` (for strangers, by a note).
 `past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`).
 `verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
-`verify_accounts` `verify_archived` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
+`verify_accounts` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
 `exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
-(CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
+(CSV, Parquet) `backups` (and back again) `statements` (by day) `trades` (as booked).
 `deciding` (`replay_decisions`) with `dry_engine` (the reconciler, no venue) and `passing_over` (what was left undone).
 `forking` (`what_if`) with `retelling` (the commands, given again) `paper_fork` (the venue at the fork) `virtual_time`
 `outcomes` (side by side) `supposing` (in words).
@@ -30,7 +30,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from replay.archiving import archive_log, migrate_log, unarchive_log
     from replay.backups import backup_log, restore_log
     from replay.blocking import connect
     from replay.comparing import diff
@@ -53,7 +52,6 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "VerifyReport",
-    "archive_log",
     "as_of",
     "backup_log",
     "connect",
@@ -62,7 +60,6 @@ __all__ = [
     "first_difference",
     "history",
     "import_log",
-    "migrate_log",
     "open_kernel",
     "prove",
     "prove_consistency",
@@ -73,7 +70,6 @@ __all__ = [
     "roll_back",
     "statement",
     "sync_tables",
-    "unarchive_log",
     "verify",
     "what_if",
 ]
@@ -82,7 +78,6 @@ HOMES = {
     "Problem": "replay.problems",
     "ProblemKind": "replay.problems",
     "VerifyReport": "replay.problems",
-    "archive_log": "replay.archiving",
     "as_of": "replay.past",
     "backup_log": "replay.backups",
     "connect": "replay.blocking",
@@ -91,7 +86,6 @@ HOMES = {
     "first_difference": "replay.parting",
     "history": "replay.histories",
     "import_log": "replay.importing",
-    "migrate_log": "replay.archiving",
     "open_kernel": "replay.recovery",
     "prove": "replay.proofs",
     "prove_consistency": "replay.proofs",
@@ -102,7 +96,6 @@ HOMES = {
     "roll_back": "replay.rebuilding",
     "statement": "replay.statements",
     "sync_tables": "replay.syncing",
-    "unarchive_log": "replay.archiving",
     "verify": "replay.verifying",
     "what_if": "replay.forking",
 }

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kernel.errors import NotFoundError, ValidationError
-from kernel.log import hashing
 from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
 from replay.exporting import export_log
@@ -95,19 +94,12 @@ def _copy(path: Path, draft: Path) -> None:
 
 
 async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: HeldAgainst | None = None) -> Head:
-    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files,
-    and read where notes are to be compared."""
-    from kernel.log.sqlite import SQLiteLog
-
+    """The end of the log in a file, all that is in it read and its hashes checked, and compared with notes."""
     async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
-        assert isinstance(log, SQLiteLog)
-        segments = log.recorder.segments() if notes is None else []
-        cut = [(segment.last_position, segment.last_hash) for segment in segments]
-        after, chain = cut[-1] if cut else (0, hashing.GENESIS)
         head = await log.head()
         if notes is not None:
             notes.begin(log.exchange_id, log.log_id)
-        async for rows in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
+        async for rows in checked_pages(log, upto=head.position, progress=progress):
             if notes is not None:
                 notes.leaves(rows)
         if notes is not None:

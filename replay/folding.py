@@ -56,21 +56,16 @@ async def opened(
 
 
 async def checked_pages(
-    log: EventLog,
-    *,
-    after: int = 0,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
+    log: EventLog, *, after: int = 0, upto: int | None = None, progress: Progress | None = None
 ) -> AsyncIterator[list[StoredRow]]:
     """Pages of rows whose hashes follow from each other, from `after` + 1 up to `upto` (default: the head now).
 
-    `chain` is the chain hash at `after`; without it the stored one is taken. Raises `IntegrityError` with the first bad
-    position, also where the log ends before `upto`.
+    The first must follow from the stored chain hash at `after`. Raises `IntegrityError` with the first bad position, also
+    where the log ends before `upto`.
     """
     end = (await log.head()).position if upto is None else upto
     begin = after
-    chain = chain if chain is not None else await chain_at(log, after)
+    chain = await chain_at(log, after)
     async for rows in log.read(after, end):
         chain = hashing.verify_rows(rows, after=after, chain=chain)
         after = rows[-1].position
@@ -90,20 +85,12 @@ async def chain_at(log: EventLog, position: int) -> bytes:
     raise IntegrityError("this event is missing", position=position)
 
 
-async def fold(
-    log: EventLog,
-    state: State,
-    *,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
-) -> State:
+async def fold(log: EventLog, state: State, *, upto: int | None = None, progress: Progress | None = None) -> State:
     """The state, folded on from where it is up to a position (default: the head now). It is changed in place.
 
-    `chain` is the chain hash at its position, where that is known from elsewhere. Raises `IntegrityError` and `SchemaError`
-    with the first position that can't be folded.
+    Raises `IntegrityError` and `SchemaError` with the first position that can't be folded.
     """
-    async for _ in folded_pages(log, state, upto=upto, chain=chain, progress=progress):
+    async for _ in folded_pages(log, state, upto=upto, progress=progress):
         pass
     return state
 
@@ -135,15 +122,10 @@ class Folded:
 
 
 async def folded_pages(
-    log: EventLog,
-    state: State,
-    *,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
+    log: EventLog, state: State, *, upto: int | None = None, progress: Progress | None = None
 ) -> AsyncIterator[Folded]:
     """`fold`, page by page: for who wants to see what each page changed. Raises what `fold` raises."""
-    async for rows in checked_pages(log, after=state.position, upto=upto, chain=chain, progress=progress):
+    async for rows in checked_pages(log, after=state.position, upto=upto, progress=progress):
         done = 0
         for part in state.parts_of([event_of(row) for row in rows]):  # what it changed is still held after each part
             done += len(part)

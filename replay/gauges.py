@@ -20,13 +20,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kernel import EventSourcedKernel
+from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock
 from kernel.code_hash import kernel_version
 from kernel.lifecycle import Record
 from kernel.lifecycle.record import reconciliation_status
 from kernel.metrics import QUEUE, EngineReading, LimitReading, Metrics, RateWindow, full_name
 from kernel.models import AttemptOutcome, FindingKind, ReconciliationStatus
-from kernel.plan import DifferenceKind, difference
+from kernel.plan import difference
 from kernel.readiness import CONDITIONS
 from kernel.state import KernelState
 from kernel.venues.base import RateLimitKind
@@ -108,7 +109,7 @@ def log_gauges(
     text = "Intents that want something, or whose order may be live."
     yield gauges("live_intents", text, tally.statuses, status=ReconciliationStatus)
     text = "Live intents by what differs from the venue."
-    yield gauges("intent_actual_diff", text, tally.differences, kind=DifferenceKind)
+    yield gauges("intent_actual_diff", text, tally.differences, kind=ActionKind)
     text = "Age of the oldest wish that is not served yet; 0: none."
     yield gauge("oldest_unsynced_intent_seconds", text, age_s(tally.oldest_unsynced_ns, tally.at_ns))
     yield gauge("unknown_attempts", "Attempts that may have happened: unknown is not no.", tally.unknown)
@@ -161,7 +162,7 @@ class KernelGauges(Collector):
         running = engine is not None and engine.running
         yield gauge("running", "Whether the reconciler's loop runs (1) or not (0).", running)
         yield from work_gauges(EngineReading() if engine is None else engine.reading())
-        yield from limit_gauges({} if engine is None or engine.budget is None else engine.budget.readings())
+        yield from limit_gauges({} if engine is None or engine.at_venue is None else engine.at_venue.limiter.readings())
 
 
 def work_gauges(reading: EngineReading) -> Iterator[Metric]:

@@ -23,13 +23,11 @@ from kernel import EventSourcedKernel
 from kernel.clock import SystemClock
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.given import violations_of
-from kernel.lease_probe import lease_is_held
-from kernel.limits import LimitSettings
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
 from kernel.models import ExternalOrderPolicy
 from kernel.readiness import LEASE_HELD
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, LimitSettings
 from kernel.venues.base import Venue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from replay.health import leader_of
@@ -162,7 +160,7 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     """Why a kernel does not act."""
     try:
-        if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+        if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
     except LogUnavailableError as away:

@@ -4,7 +4,6 @@ Called by library users, by `orderctl verify` and by the demonstration. It reads
 beside a running kernel, up to the head as it is when it begins. It goes on after a problem wherever it can, and tells each
 with its position. Memory is bounded but for the state that is folded.
 
-Where the beginning is archived it is read from the files, and `verify_archived` holds what the log keeps of it to them.
 `verify_rows` holds the rows to their hashes, `verify_events` and `verify_intents` what they tell to what was before it,
 `verify_accounts` the books, `verify_notes` the log to the signed notes of it.
 """
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING
 
 from kernel.errors import IntegrityError
 from kernel.log import hashing
-from kernel.log.base import Archived, EventLog, Head, StoredRow, StreamHead
+from kernel.log.base import EventLog, Head, StoredRow, StreamHead
 from replay.folding import Progress, few_collections, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
-from replay.verify_archived import ArchivedRows
 from replay.verify_rows import RowChecks, Unsure
 
 if TYPE_CHECKING:
@@ -72,24 +70,16 @@ class Verification:
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
         self._events = event_checks(self._problems, log, whole=begin is None) if content else None
-        self._archived = ArchivedRows(self._problems)
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
         """Go through all of it."""
-        try:
-            return await self._all()
-        finally:
-            self._archived.close()
-
-    async def _all(self) -> VerifyReport:
         head = await self._log.head()
         try:
             await self._go_through(head)
             await self._check_beyond(head)
             if self._events is not None:
                 await self._check_streams()
-                await self._check_nowhere(head)
         except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
             position = problem.position if problem.position is not None else self._rows.position + 1
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
@@ -119,8 +109,6 @@ class Verification:
         assert self._notes is not None, "a note to begin at is one of the notes"
         async for rows in self._log.read(0, begin.size):
             self._notes.leaves(rows)
-            if self._events is not None:
-                await self._look_into_archive(rows)
             self._last = rows[-1]
             self._tell(rows[-1].position, begin.size)
 
@@ -132,19 +120,10 @@ class Verification:
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
             text = f"its command id was used at {first} already: a command is recorded once"
             self._problems.add(ProblemKind.REPEATED, position, text)
-        await self._look_into_archive(rows)
-
-    async def _look_into_archive(self, rows: list[StoredRow]) -> None:
-        archived = await self._log.archived(rows[0].position - 1, rows[-1].position)
-        if archived.last_position >= rows[0].position > self._archived.position + 1:
-            await self._learn_more(rows[0].position - 1)
-        self._archived.page(rows, archived)
 
     async def _check_before(self, unsure: Unsure) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
         before = unsure.version - 1
-        if self._archived.version(unsure.stream_id) == before:
-            return
         known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
         if known and known[0].position < unsure.position:
             return
@@ -178,30 +157,12 @@ class Verification:
 
     async def _check_streams(self) -> None:
         """The table of streams against the events: writers go by it."""
-        after, found = "", await self._log.stream_heads("")
-        while True:
-            await self._learn_more((await self._log.archived(0, 0)).last_position)
-            for stream in self._archived.joined(found, after=after):
+        found = await self._log.stream_heads()
+        while found:
+            for stream in found:
                 if stream.version != stream.listed_version:
                     await self._add_stream(stream)
-            if not found:
-                return
-            after = found[-1].stream_id
-            found = await self._log.stream_heads(after)
-
-    async def _learn_more(self, upto: int) -> None:
-        """What was archived since its rows were read is not in the tables any more."""
-        async for rows in self._log.read(self._archived.position, upto):
-            self._archived.page(rows, await self._log.archived(rows[0].position - 1, rows[-1].position))
-
-    async def _check_nowhere(self, head: Head) -> None:
-        """What is kept of archived positions that are none of the log's."""
-        self._archived.nowhere(await self._log.archived(-LAST_POSITION, 0))
-        beyond = await self._log.archived(head.position, LAST_POSITION)
-        now = (await self._log.head()).position
-        commands = [item for item in beyond.commands if item[0] > now]
-        names = [item for item in beyond.names if item[0] > now]
-        self._archived.nowhere(Archived(beyond.last_position, commands, names))
+            found = await self._log.stream_heads(found[-1].stream_id)
 
     async def _add_stream(self, stream: StreamHead) -> None:
         """The table of streams says something else: at the first event that it does not know of, where there is one."""

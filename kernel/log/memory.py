@@ -7,6 +7,7 @@ virtual clock can drive it. Log objects over one `MemoryRecorder` are like proce
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -14,24 +15,23 @@ from typing import TypeVar
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
-from kernel.clock import Clock
+from kernel.clock import Clock, IdFactory
 from kernel.errors import KernelError
 from kernel.events import canonical_json
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, decide, put_back
 from kernel.log.feed import Feed, call_on
+from kernel.log.memory_lease import LeasePlace, MemoryLease
 from kernel.log.recorder import (
     EMPTY_HEAD,
     LAYOUT_VERSION,
+    NAMING_TOPICS,
     Identity,
     LogRecorder,
     Query,
-    Sources,
     check_empty,
-    named_in,
 )
 from kernel.log.records import Command, Row, prepare, this_process
-from kernel.log.segments import Archives
 from kernel.log.stored import StoredLog
 
 T = TypeVar("T")
@@ -40,18 +40,13 @@ T = TypeVar("T")
 class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     """The rows, as tuples in a list."""
 
-    def __init__(self, sources: Sources | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.sources = sources or Sources()
-        self.archives = Archives()
         self.writer = this_process()
         self.rows: list[Row] = []
         self.feeds: list[Feed] = []
         """The feeds of the log objects over this recorder."""
-        self.lease_holder: str | None = None
-        """Who leads: the in-process lease is kept with the rows that it guards."""
-        self.lease_released = asyncio.Event()
-        """Set while nobody leads."""
+        self.lease_place = LeasePlace()
         self._head = EMPTY_HEAD
         self._identity: Identity | None = None
         self._streams: dict[str, list[int]] = {}
@@ -129,7 +124,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         told = canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
-                if told in row[9] and named_in(field, row[3], row[9]) == value:
+                if told in row[9] and _named(field, row) == value:
                     return row[1]
         return None
 
@@ -153,6 +148,18 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _named(field: str, row: Row) -> str | None:
+    """The id that an event names in a field of `NAMING_TOPICS`; None where it names none."""
+    if row[3] not in NAMING_TOPICS[field]:
+        return None
+    try:
+        found = json.loads(row[9])
+    except ValueError:  # what a user of the event-sourcing library wrote may be anything
+        return None
+    value = found.get(field) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _matches(row: Row, query: Query) -> bool:
@@ -205,6 +212,14 @@ class MemoryLog(StoredLog):
                     subscription.offer(batch)
                 else:
                     call_on(subscription.loop, partial(subscription.offer, batch))
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
+        """See `EventLog.lease`."""
+        return MemoryLease(self._recorder.lease_place, ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return self._recorder.lease_place.holder is not None
 
     async def _call(self, function: Callable[[], T]) -> T:
         return function()

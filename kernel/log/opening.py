@@ -50,8 +50,8 @@ def open_log(
     A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. With `check_end`
     off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
     `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
-    newer code), `LogUnavailableError` (it can't be reached or written), `IntegrityError` (its end is not what its head
-    says), `KernelError` (something else is there).
+    newer code, or a part of it is in an archive), `LogUnavailableError` (it can't be reached or written),
+    `IntegrityError` (its end is not what its head says), `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
     opener = Opener(
@@ -173,7 +173,7 @@ class Opener:
             raise NotFoundError(f"there is no log in {path}: it is empty")
 
     def tables(self, recorder: TableRecorder, where: str) -> None:
-        """Create the tables in an empty database; refuse one that holds something else."""
+        """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
         from kernel.log.recorder import missing_tables
 
         tables = recorder.tables()
@@ -183,10 +183,13 @@ class Opener:
             recorder.create_table()
         elif missing := missing_tables(tables):
             raise KernelError(f"{where} holds something else than a log of this software: it lacks {sorted(missing)}")
+        else:
+            recorder.check_whole()
 
     def postgres(self, url: str) -> EventLog:
         """The log in a PostgreSQL schema."""
-        from kernel.log.postgres import Datastore, PostgresLog, PostgresRecorder
+        from kernel.log.postgres import PostgresLog, PostgresRecorder
+        from kernel.log.postgres_datastore import Datastore
 
         recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
         try:
@@ -238,10 +241,10 @@ def sqlite_path(url: str) -> Path:
 
 
 def _check_identity(identity: Identity, exchange_id: str) -> None:
-    from kernel.log.recorder import LAYOUT_VERSION
+    from kernel.log.recorder import LAYOUT_VERSION_MAX
 
-    if identity.layout_version > LAYOUT_VERSION:
-        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION}"
+    if identity.layout_version > LAYOUT_VERSION_MAX:
+        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION_MAX}"
         raise SchemaError(f"the log's tables have {layouts}: upgrade to open it")
     if identity.exchange_id != exchange_id:
         raise ConflictError(f"this is the log of {identity.exchange_id!r}, not of {exchange_id!r}")

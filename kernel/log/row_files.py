@@ -1,10 +1,10 @@
 """The JSONL form of a log: one line that says what it is, then a line for each row with all that is stored.
 
-Written by `replay.exporting`, read by `replay.importing`, and the form of what is archived, which `segments` reads. A row's
-payload and envelope are the stored text itself, ids and hashes are hex, so that the bytes come back as they were. A name
-that ends in `.gz` is compressed; a compressed file is known by its first bytes. Promises that a reader gets only rows whose
-hashes follow from each other, as many as the first line says, to the chain hash that it says; anything else is an error
-with the number of the line. Memory is bounded by the page.
+Written by `replay.exporting`, read by `replay.importing`. A row's payload and envelope are the stored text itself, ids and
+hashes are hex, so that the bytes come back as they were. A name that ends in `.gz` is compressed; a compressed file is
+known by its first bytes. Promises that a reader gets only rows whose hashes follow from each other, as many as the first
+line says, to the chain hash that it says; anything else is an error with the number of the line. Memory is bounded by the
+page.
 
     {"format":"exchange-kernel-log","format_version":1,"exchange_id":…,"log_id":…,"first_position":1,"last_position":N,
      "chain_hash_before":…,"chain_hash":…}

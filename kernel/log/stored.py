@@ -17,7 +17,7 @@ from typing import TypeVar
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
-from kernel.log.base import Archived, EventLog, Head, LogSettings, StoredRow, StreamHead
+from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.feed import Feed, Subscription
 from kernel.log.recorder import Identity, LogRecorder, Query
@@ -61,7 +61,7 @@ class StoredLog(EventLog):
 
     async def _select(self, query: Query) -> list[StoredRow]:
         self._ensure_open()
-        return await self._call(lambda: self._recorder.select_all(query))
+        return await self._call(lambda: self._recorder.select(query))
 
     async def head(self) -> Head:
         """The end of the log now."""
@@ -90,7 +90,7 @@ class StoredLog(EventLog):
         self._ensure_open()
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
-                found = await self._call(partial(self._recorder.stream_with_all, field, value, upto=upto))
+                found = await self._call(partial(self._recorder.stream_with, field, value, upto=upto))
                 if found is not None:
                     return found.removeprefix(INTENT_STREAM_PREFIX)
         return None
@@ -110,12 +110,7 @@ class StoredLog(EventLog):
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """See `EventLog.repeated_commands`."""
         self._ensure_open()
-        return await self._call(lambda: self._recorder.repeated_all(after, upto))
-
-    async def archived(self, after: int, upto: int) -> Archived:
-        """See `EventLog.archived`."""
-        self._ensure_open()
-        return await self._call(lambda: self._recorder.archived(after, upto))
+        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""
@@ -264,7 +259,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
             await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:
-        rows = self._log._recorder.select_all(Query(after=self._after, limit=limit))
+        rows = self._log._recorder.select(Query(after=self._after, limit=limit))
         if not rows and (head := self._log._recorder.head()).position < self._after:
             raise IntegrityError(
                 f"the log ended at {self._after} and now ends at {head.position}: it was cut off",

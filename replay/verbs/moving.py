@@ -1,4 +1,4 @@
-"""`export`, `import`, `backup`, `restore`, `archive`, `log`: a log from one place to another. Called by `cli`."""
+"""`export`, `import`, `backup`, `restore`: a log from one place to another. Called by `cli`."""
 
 from __future__ import annotations
 
@@ -149,61 +149,4 @@ def restore_verb(target: Target, file: str, notes: str | None, keys: tuple[str, 
     say_end(target.exchange, head, held)
 
 
-@click.command("archive")
-@click.argument("file")
-@option("--upto", metavar="POINT", help="The last position that goes, or an instant as 2026-01-31T12:00:00Z.")
-@option("--restore", is_flag=True, help="Put the rows of the file back into the log.")
-@target_options
-def archive_verb(target: Target, file: str, upto: str | None, restore: bool) -> None:
-    """Cut the beginning of a log off into a file, or put it back.
-
-    The file (its name ends in .gz) is written, read again and checked before a row is deleted; a kernel that runs goes on.
-    The log reads the rows from it from then on, and says so where it is not at its path any more. Keep it with the backups.
-    Interrupted, the same command finishes it. A log of an older layout needs `orderctl log migrate` first.
-
-    \b
-    Example:
-      orderctl archive --upto 1000000 paper-1.jsonl.gz
-      orderctl archive --restore paper-1.jsonl.gz
-    """
-    from replay import archiving
-    from replay.folding import opened, point_of
-    from replay.progress import progress_bar
-
-    if restore == (upto is not None):
-        raise click.UsageError("one of --upto POINT and --restore is needed")
-
-    async def work() -> str:
-        async with opened(target.log, target.exchange) as log:
-            with progress_bar("archive") as progress:
-                if upto is None:
-                    done = await archiving.unarchive_log(log, file, progress=progress)
-                    return f"{done.first_position} to {done.last_position} are in the log again"
-                end = await point_of(log, upto)
-                done = await archiving.archive_log(log, file, upto=end, progress=progress)
-                return f"{done.first_position} to {done.last_position} are in {done.uri}, sha256 {done.file_sha256}"
-
-    say(asyncio.run(work()))
-
-
-@click.command("log")
-@click.argument("action", type=click.Choice(["migrate"]))
-@target_options
-def log_verb(target: Target, action: str) -> None:
-    """Bring a log's tables to the newest layout (migrate).
-
-    In one transaction, for which writers wait; no row is touched, and it may be done again. Older programs refuse the log
-    from then on. This program reads and writes older layouts too, but archives nothing of them.
-
-    \b
-    Example:
-      orderctl log migrate --log sqlite:///kernel.db
-    """
-    from kernel.log.recorder import LAYOUT_VERSION
-    from replay.archiving import migrate_log
-
-    before = asyncio.run(migrate_log(target.log, exchange_id=target.exchange))
-    say(f"layout {LAYOUT_VERSION}" + (f", was {before}" if before != LAYOUT_VERSION else " already"))
-
-
-VERBS: tuple[click.Command, ...] = (export_verb, import_verb, backup_verb, restore_verb, archive_verb, log_verb)
+VERBS: tuple[click.Command, ...] = (export_verb, import_verb, backup_verb, restore_verb)

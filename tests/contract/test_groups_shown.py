@@ -12,9 +12,9 @@ import pytest
 from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, WaitTimeoutError
 from kernel.limit_gate import LimitGate
-from kernel.limits import Limits, LimitSettings
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
+from kernel.settings import Limits, LimitSettings
 from replay.describe import page
 from replay.differing import differences
 from replay.gauges import tally_of

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.errors import ExchangeError, Rejected
 from kernel.metrics import (
     QUEUE,
@@ -18,10 +19,9 @@ from kernel.metrics import (
     RunResult,
 )
 from kernel.models import AttemptKind, AttemptOutcome, LookScope, ReconciliationStatus
-from kernel.plan import DifferenceKind
 from kernel.readiness import CONDITIONS
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 from tests.readings import Samples, count, gauges_of, samples, samples_of, total_s, value
 
 pytestmark = pytest.mark.looptime
@@ -72,7 +72,7 @@ async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
         assert gauges["oldest_unknown_attempt_seconds",] == pytest.approx(3, abs=0.1)
         assert gauges["oldest_unsynced_intent_seconds",] == pytest.approx(3, abs=0.1)
         assert gauges["live_intents", ReconciliationStatus.UNKNOWN] == 1
-        assert gauges["intent_actual_diff", DifferenceKind.SETTLE] == 1
+        assert gauges["intent_actual_diff", ActionKind.RESOLVE] == 1
         assert value(metrics.looks, LookScope.ORDER, LookResult.FAILED) > 0
         desk.exchange.script.failing.clear()
         await asyncio.sleep(10)

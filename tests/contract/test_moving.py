@@ -295,6 +295,19 @@ async def test_what_is_no_export_is_refused(content: bytes, kind: type[KernelErr
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/y.db", exchange_id="x")
 
 
+async def test_a_part_of_a_log_is_not_imported(tmp_path: Path) -> None:
+    """A file that does not begin with the first event is refused as what it is, and nothing is there."""
+    path = tmp_path / "x.jsonl"
+    async with open_log("memory://", exchange_id="x") as log:
+        await log.append(an_append("a", count=4))
+        await export_log(log, path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([changed(1, lambda said: said.update(first_position=3))(lines)[0], *lines[3:]]))
+    with pytest.raises(ValidationError, match="positions 3 to 5: a log is imported from position 1 on"):
+        await import_log(path, f"sqlite:///{tmp_path}/part.db", exchange_id="x")
+    assert names_in(tmp_path) == {"x.jsonl"}
+
+
 async def test_rows_go_into_an_empty_log_only(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
     """A log that is there stays as it is."""
     async with await a_log(database) as log:

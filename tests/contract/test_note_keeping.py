@@ -123,8 +123,8 @@ async def test_who_leads_again_looks_at_what_came_meanwhile(tmp_path: Path) -> N
     """A note of a longer log than there is was signed under another leader: the log was cut off since."""
     async with a_log() as log, leading(log, tmp_path) as kernel:
         written = await counted(kernel, NoteResult.WRITTEN)
-        assert kernel._leadership is not None
-        kernel._leadership.lose()
+        assert kernel._runtime.leader is not None
+        kernel._runtime.leader.leadership.lose()
         forge(tmp_path, origin_of(log), 1_000_000, chain_hash=bytes(32))
         await counted(kernel, NoteResult.FAILED)
         assert (kernel.state.epoch, value(kernel.metrics.notes, NoteResult.WRITTEN)) == (2, written)
@@ -177,6 +177,6 @@ async def test_a_kernel_that_fails_takes_its_notes_along(tmp_path: Path) -> None
     """Once the log can't be read any more nobody waits for a note, and leaving raises nothing."""
     async with a_log() as log, leading(log, tmp_path, every_events=5) as kernel:
         await counted(kernel, NoteResult.WRITTEN)
-        kernel._fail(IntegrityError("a hole", position=3))
+        kernel._runtime.fail(IntegrityError("a hole", position=3))
         await asyncio.sleep(2 * DUE_S)
         assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "note-keeper"] == []

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kernel import EventSourcedKernel, events
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.log import EventLog, open_log
 from kernel.metrics import CallResult, RateWindow, RelistResult
@@ -24,7 +25,6 @@ from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, Operation, RateLimit, RateLimitKind, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, built_in_symbols
 from kernel.venues.paper_faults import FaultPlan, fault
-from kernel.workqueue import Priority
 from replay import open_kernel
 from replay.break_glass import BrokenGlass, take_down
 from tests.readings import gauges_of, value

@@ -21,7 +21,7 @@ from replay.top_screen import console_on, draw, numbers_in
 from tests.contract.bench import LAST, a_bench
 from tests.contract.test_groups import at_rest, bracket, traded
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

@@ -47,8 +47,8 @@ PLAUSIBLE = (
 READING = {
     "get": ["orders"], "describe": ["a"], "events": [], "health": [], "place": ["BUY", "1", "BTCUSDT"], "cancel": ["a"],
     "wait": ["a", "--for", "filled"], "history": ["a"], "verify": [], "prove": ["1", "--notes", "."], "rebuild": [],
-    "export": ["-"], "backup": ["copy.db"], "archive": ["a.gz", "--upto", "1"], "statement": [], "decisions": [],
-    "tables": ["list"], "log": ["migrate"], "what-if": ["--at", "1"],
+    "export": ["-"], "backup": ["copy.db"], "statement": [], "decisions": [],
+    "tables": ["list"], "what-if": ["--at", "1"],
 }  # fmt: skip
 """Verbs that need a log, with arguments that they take."""
 
@@ -173,8 +173,6 @@ def value_of(param: click.Parameter) -> st.SearchStrategy[str]:
 @example(["import", "\udcff", "--log", "sqlite:///other.db"])
 @example(["backup", "kernel.db"])
 @example(["restore", "kernel.db", "--log", "sqlite:///here/other.db"])
-@example(["archive", "x.gz", "--upto", "1" * 40])
-@example(["archive", "--restore", "kernel.db"])
 @example(["statement", "--day", "\u0661" * 4 + "-01-01"])
 @example(["tables", "list", "--to", "sqlite:///kernel.db"])
 @example(["tables", "sync", "--to", "sqlite:///kernel.db"])

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S
 from kernel.code_hash import kernel_version
 from kernel.errors import ConflictError, FencedError, LogUnavailableError, NotSent, OutcomeUnknown, Rejected, VenueError
@@ -24,7 +25,7 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.readiness import CONDITIONS
-from kernel.workqueue import Priority, WorkQueue
+from kernel.workqueue import WorkQueue
 from replay.gauges import KernelGauges, work_gauges
 from tests.paper_world import HandClock
 from tests.readings import count, samples, samples_of, total_s, value
@@ -41,7 +42,7 @@ def test_every_series_is_there_from_the_beginning() -> None:
         (kind, item) for kind in AttemptKind for item in AttemptOutcome
     }
     assert {labels[2] for labels in samples_of(metrics.budget_waits, suffix="_total")} == {
-        priority.name for priority in Priority
+        priority.label for priority in Priority
     }
     assert len(samples_of(metrics.looks, suffix="_total")) == len(LookScope) * len(LookResult)
     gauges = samples(KernelGauges(metrics, "paper", clock=HandClock()))

@@ -31,7 +31,7 @@ class KernelStub:
         self.missing: dict[str, str] = {}
         self.looks = 0
         self.state = SimpleNamespace(position=10, epoch=1)
-        self.engine = SimpleNamespace(running=True, reading=EngineReading, budget=None)
+        self.engine = SimpleNamespace(running=True, reading=EngineReading, at_venue=None)
 
     async def health_check(self) -> dict[str, Any]:
         self.looks += 1
