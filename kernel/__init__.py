@@ -9,7 +9,7 @@ silent want is canceled) `fills` `workqueue` `reconciler` `runs` `attempts` `gro
 `looks` (asking it) `session` (hearing it) `external` (others' orders) `drift` (what nothing explains) `readiness`
 `leader` `leadership` `lease` `subscriptions` `life` `composition` `controller` `given` (what comes from outside) `pacing`
 `budget` (how much the venue takes) `room` (whether a run may begin) `metrics` (what is counted) `gauges` (what is measured
-when somebody asks) `settings` `clock` `code_hash`. Adapters: `venues`.
+when somebody asks) `settings` `clock` `version` `private_files`. Adapters: `venues`.
 """
 
 from kernel.api import ExchangeKernel

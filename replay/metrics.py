@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.code_hash import kernel_version
 from kernel.errors import KernelError, NotReadyError
 from kernel.gauges import observe_intents, observe_position
 from kernel.metrics import BUCKETS_S, PREFIX, Counter, Family, Gauge, Histogram, Labels, Metrics
+from kernel.version import kernel_version
 from replay import health
 from replay.output import aligned, escaped, json_text
 
