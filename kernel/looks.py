@@ -254,11 +254,11 @@ class StatusQuerier:
         await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
 
     # --------------------------------------------------------------------------------------------------------- orders
-    async def ask(self, order: OrderState, item: VenueOrder) -> QueryOutcome:
-        """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
-        record = self._state.record(order.intent_id)
-        capabilities = self._venue.capabilities
-        told_by_id = capabilities.sees_closed and bool(item.client_order_id) and not shadowed(order, item)
+    async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
+        """Query an order whose account has gaps: is it open, what is its final quantity, which trades did it have."""
+        record = self._state.record(intent_id)
+        by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
+        told_by_id = by_id and not shadowed(self._state.exposure(intent_id), item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -466,11 +466,11 @@ async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer
         raise OutcomeUnknown(f"the venue did not answer within {timeout_s:g} s") from None
 
 
-def shadowed(order: OrderState, item: VenueOrder) -> bool:
+def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
     """Whether another order carries the same client id: a look-up by it need not show this one."""
     return any(
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
-        for other in order.venue_orders
+        for other in (order.venue_orders if order is not None else ())
     )
 
 
