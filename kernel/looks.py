@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kernel import events, settlement
 from kernel.actions import Priority
@@ -184,16 +184,7 @@ class StatusQuerier:
         await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
     async def _record_closed_unfilled(self, record: Record, attempt: Attempt, answer: StatusAnswer, text: str) -> None:
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=attempt.client_order_id,
-            exec_type=ExecType.ORDER_STATUS,
-            ord_status=OrdStatus.CANCELED,
-            cum_qty=0,
-            text=text,
-            began_ns=answer.began_ns,
-        )
+        event = observed(record, attempt.client_order_id, answer, ord_status=OrdStatus.CANCELED, cum_qty=0, text=text)
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
 
     # ----------------------------------------------------------------------------------------------- cancels and changes
@@ -281,20 +272,10 @@ class StatusQuerier:
         capabilities = self._venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and answer.began_ns >= shown_ns:
-            await self._fact(record.intent_id, [self._gone(record, item, answer)], Evidence.QUERY)
+            text = "no longer among the open orders"
+            event = observed(record, item.client_order_id, answer, item.exchange_order_id, gone=True, text=text)
+            await self._fact(record.intent_id, [event], Evidence.QUERY)
         return False
-
-    def _gone(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> events.OrderStateObserved:
-        return events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
-            gone=True,
-            began_ns=answer.began_ns,
-            text="no longer among the open orders",
-        )
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
@@ -326,16 +307,14 @@ class StatusQuerier:
         facts = next((f for f in record.orders if names(f, item) and not f.live), None)
         if facts is None or facts.final_cum_qty is not None:
             return QueryOutcome(resolved=True)
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
+        event = observed(
+            record,
+            item.client_order_id,
+            answer,
+            item.exchange_order_id,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),
-            began_ns=answer.began_ns,
             text="closed; its trades are all known",
         )
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
@@ -449,6 +428,21 @@ def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
     """The attempt as the record has it by now, if it is still unresolved."""
     known = (item for item in record.attempts if item.position == attempt.position)
     return next((item for item in known if item.outcome in UNSETTLED), None)
+
+
+def observed(
+    record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
+) -> events.OrderStateObserved:
+    """What an answer shows of an order that it does not list."""
+    return events.OrderStateObserved(
+        intent_id=record.intent_id,
+        symbol_id=symbol_id_of_record(record),
+        client_order_id=client_order_id,
+        exchange_order_id=exchange_order_id or None,
+        exec_type=ExecType.ORDER_STATUS,
+        began_ns=answer.began_ns,
+        **shown,
+    )
 
 
 def symbol_id_of_record(record: Record) -> str:
