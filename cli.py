@@ -212,7 +212,7 @@ def ended_by(number: int | None) -> int:
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """`--version`."""
     if value and not ctx.resilient_parsing:
-        from kernel.code_hash import kernel_version
+        from kernel.version import kernel_version
 
         click.echo(f"orderctl {kernel_version()}")
         ctx.exit()

@@ -51,15 +51,15 @@ class ActionRule:
     priority: Priority
     attempt: AttemptKind | None = None
     """The attempt that it records; none for a status query."""
-    operation: Operation | None = None
-    """The venue call behind that attempt; a status query chooses its calls as answers come in."""
+    operations: tuple[Operation, ...] = ()
+    """The one venue call behind that attempt; a status query chooses its calls as answers come in."""
 
 
 ACTION_RULES: Mapping[ActionKind, ActionRule] = {
-    ActionKind.CANCEL: ActionRule(Priority.CANCEL, AttemptKind.CANCEL, Operation.CANCEL),
+    ActionKind.CANCEL: ActionRule(Priority.CANCEL, AttemptKind.CANCEL, (Operation.CANCEL,)),
     ActionKind.RESOLVE: ActionRule(Priority.RESOLVE),
     ActionKind.ASK: ActionRule(Priority.RESOLVE),
-    ActionKind.MODIFY: ActionRule(Priority.MODIFY, AttemptKind.AMEND, Operation.AMEND),
-    ActionKind.SUBMIT: ActionRule(Priority.SUBMIT, AttemptKind.SUBMIT, Operation.SUBMIT),
+    ActionKind.MODIFY: ActionRule(Priority.MODIFY, AttemptKind.AMEND, (Operation.AMEND,)),
+    ActionKind.SUBMIT: ActionRule(Priority.SUBMIT, AttemptKind.SUBMIT, (Operation.SUBMIT,)),
 }
 """The one table from an action to its priority, attempt and venue call."""

@@ -69,13 +69,14 @@ class OrderSender:
         started, rule = decision.started, ACTION_RULES[decision.kind]
         known = self._state.record(started.intent_id).attempts
         first = all(item.generation != started.generation for item in known)
-        with self._limiter.permitted(rule.priority, Operation(started.kind)) as permit:
+        (operation,) = rule.operations
+        with self._limiter.permitted(rule.priority, operation) as permit:
             position = await self._start(decision)
             if position is None:
                 return
             self.calls.add(position)
             try:
-                await self._call(decision, position, permit, first=first)
+                await self._call(decision, operation, position, permit, first=first)
             finally:
                 self.calls.discard(position)
         self._metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
@@ -119,7 +120,9 @@ class OrderSender:
         self._metrics.attempts_started.labels(started.kind).inc()
         return appended.first_position
 
-    async def _call(self, decision: SendOrder, position: int, permit: Permit, *, first: bool) -> None:
+    async def _call(
+        self, decision: SendOrder, operation: Operation, position: int, permit: Permit, *, first: bool
+    ) -> None:
         intent_id, kind = decision.started.intent_id, decision.started.kind
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == position)
@@ -138,7 +141,7 @@ class OrderSender:
         async def called() -> None:
             reports.append(await call())
 
-        problem = await self.called(kind, called, permit)
+        problem = await self.called(operation, called, permit)
         await self.answered(record, attempt, reports[0] if reports else None, problem)
 
     def _prepare(self, decision: SendOrder, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
@@ -180,10 +183,12 @@ class OrderSender:
             return "the lease is over"
         return None
 
-    async def called(self, kind: AttemptKind, call: Callable[[], Awaitable[None]], permit: Permit) -> VenueError | None:
+    async def called(
+        self, operation: Operation, call: Callable[[], Awaitable[None]], permit: Permit
+    ) -> VenueError | None:
         """Make one call; returns what came in the place of an answer."""
         try:
-            with self._metrics.calling(kind, self._clock), self._limiter.calling(permit):
+            with self._metrics.calling(operation, self._clock), self._limiter.calling(permit):
                 async with asyncio.timeout(self._settings.request_timeout_s):
                     await call()
         except VenueError as problem:

@@ -20,7 +20,7 @@ from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.log.base import Write
 from kernel.metrics import Metrics
-from kernel.models import Attempt, AttemptKind, Evidence
+from kernel.models import Attempt, Evidence
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, Operation, SubmitGroupRequest, Venue
 from kernel.writer import EventWriter
@@ -123,7 +123,7 @@ class GroupSender:
         async def answer(record: Record, attempt: Attempt) -> None:
             await self._orders.answered(record, attempt, reports.get(attempt.client_order_id), problem)
 
-        problem: VenueError | None = await self._orders.called(AttemptKind.SUBMIT, call, permit)
+        problem: VenueError | None = await self._orders.called(Operation.SUBMIT, call, permit)
         await self._each(sends, answer)
 
     async def _each(self, sends: Sequence[Send], act: Callable[[Record, Attempt], Awaitable[None]]) -> None:

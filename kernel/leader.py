@@ -9,7 +9,6 @@ import asyncio
 from contextlib import suppress
 
 from kernel import events
-from kernel.code_hash import code_hash, kernel_version
 from kernel.errors import KernelError
 from kernel.heartbeats import SilenceWatch
 from kernel.leadership import Leadership
@@ -18,6 +17,7 @@ from kernel.reconciler import ReconciliationEngine
 from kernel.session import VenueSession
 from kernel.settings import KernelSettings
 from kernel.venue_reconciler import VenueReconciler
+from kernel.version import build_hash, kernel_version
 from kernel.writer import EventWriter
 
 
@@ -53,7 +53,7 @@ class Leader:
         self.reconciler.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),
-            code_hash=code_hash(),
+            code_hash=build_hash(),
             epoch=epoch,
             settings=self._settings.model_dump(mode="json"),
             capabilities=self.session.known_capabilities(),

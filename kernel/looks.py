@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kernel import events, settlement
 from kernel.actions import Priority
@@ -184,16 +184,7 @@ class StatusQuerier:
         await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
     async def _record_closed_unfilled(self, record: Record, attempt: Attempt, answer: StatusAnswer, text: str) -> None:
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=attempt.client_order_id,
-            exec_type=ExecType.ORDER_STATUS,
-            ord_status=OrdStatus.CANCELED,
-            cum_qty=0,
-            text=text,
-            began_ns=answer.began_ns,
-        )
+        event = observed(record, attempt.client_order_id, answer, ord_status=OrdStatus.CANCELED, cum_qty=0, text=text)
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
 
     # ----------------------------------------------------------------------------------------------- cancels and changes
@@ -254,11 +245,11 @@ class StatusQuerier:
         await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
 
     # --------------------------------------------------------------------------------------------------------- orders
-    async def ask(self, order: OrderState, item: VenueOrder) -> QueryOutcome:
-        """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
-        record = self._state.record(order.intent_id)
-        capabilities = self._venue.capabilities
-        told_by_id = capabilities.sees_closed and bool(item.client_order_id) and not shadowed(order, item)
+    async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
+        """Query an order whose account has gaps: is it open, what is its final quantity, which trades did it have."""
+        record = self._state.record(intent_id)
+        by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
+        told_by_id = by_id and not shadowed(self._state.exposure(intent_id), item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -281,20 +272,10 @@ class StatusQuerier:
         capabilities = self._venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and answer.began_ns >= shown_ns:
-            await self._fact(record.intent_id, [self._gone(record, item, answer)], Evidence.QUERY)
+            text = "no longer among the open orders"
+            event = observed(record, item.client_order_id, answer, item.exchange_order_id, gone=True, text=text)
+            await self._fact(record.intent_id, [event], Evidence.QUERY)
         return False
-
-    def _gone(self, record: Record, item: VenueOrder, answer: StatusAnswer) -> events.OrderStateObserved:
-        return events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
-            gone=True,
-            began_ns=answer.began_ns,
-            text="no longer among the open orders",
-        )
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
@@ -326,16 +307,14 @@ class StatusQuerier:
         facts = next((f for f in record.orders if names(f, item) and not f.live), None)
         if facts is None or facts.final_cum_qty is not None:
             return QueryOutcome(resolved=True)
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=symbol_id_of_record(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
+        event = observed(
+            record,
+            item.client_order_id,
+            answer,
+            item.exchange_order_id,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),
-            began_ns=answer.began_ns,
             text="closed; its trades are all known",
         )
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
@@ -451,6 +430,21 @@ def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
     return next((item for item in known if item.outcome in UNSETTLED), None)
 
 
+def observed(
+    record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
+) -> events.OrderStateObserved:
+    """What an answer shows of an order that it does not list."""
+    return events.OrderStateObserved(
+        intent_id=record.intent_id,
+        symbol_id=symbol_id_of_record(record),
+        client_order_id=client_order_id,
+        exchange_order_id=exchange_order_id or None,
+        exec_type=ExecType.ORDER_STATUS,
+        began_ns=answer.began_ns,
+        **shown,
+    )
+
+
 def symbol_id_of_record(record: Record) -> str:
     """The symbol of what was sent, else of the intent."""
     order = record.sent_order or (record.intent.order if record.intent else None)
@@ -466,11 +460,11 @@ async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer
         raise OutcomeUnknown(f"the venue did not answer within {timeout_s:g} s") from None
 
 
-def shadowed(order: OrderState, item: VenueOrder) -> bool:
+def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
     """Whether another order carries the same client id: a look-up by it need not show this one."""
     return any(
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
-        for other in order.venue_orders
+        for other in (order.venue_orders if order is not None else ())
     )
 
 

@@ -44,10 +44,9 @@ class RateLimitAdmission:
     def admit(self, intent_id: str, kind: ActionKind) -> NotAdmitted | None:
         """None where the action may begin."""
         rule = ACTION_RULES[kind]
-        if rule.operation is None:
-            priority, calls = self._shortfalls.get(intent_id, (rule.priority, ()))
-        else:
-            priority, calls = rule.priority, (rule.operation,)
+        priority, calls = rule.priority, rule.operations
+        if not calls:
+            priority, calls = self._shortfalls.get(intent_id, (priority, calls))
         wait = self._limiter.wait(priority, *calls)
         return None if wait is None else NotAdmitted(wait.until_ns, wait.reason, priority)
 

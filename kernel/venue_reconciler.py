@@ -17,10 +17,9 @@ from kernel.actions import ACTION_RULES, ActionKind, Priority
 from kernel.attempts import OrderSender
 from kernel.budget import RateLimitExceeded, VenueRateLimiter
 from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.decide_run import decide_resend, decide_run, next_action
 from kernel.decision import (
-    AskOrder,
     BackOff,
-    Idle,
     RejectLocally,
     ReportFindings,
     ResolveAttempt,
@@ -28,10 +27,6 @@ from kernel.decision import (
     SendOrder,
     TakeOverGroup,
     VenueStep,
-    Wait,
-    decide_resend,
-    decide_run,
-    next_action,
 )
 from kernel.errors import FencedError, KernelError, NotFoundError
 from kernel.group_attempts import GroupSender
@@ -268,12 +263,11 @@ class VenueReconciler:
         """One run for one intent: decide, pass what can hold the decision, perform it."""
         inputs = self._gather(intent_id, *await self._read(intent_id))
         match decide_run(inputs):
-            case Idle(reason=reason, converged=converged):
-                if converged:
-                    self._backoff.forget(intent_id)
+            case planning.Nothing(reason=reason):
+                self._backoff.forget(intent_id)
                 return Done(reason)
-            case Wait(until_ns=until_ns, reason=reason):
-                return RequeueAfter(until_ns, reason)
+            case planning.WaitUntil(until_ns=until_ns, reason=reason):
+                return Done(reason) if until_ns is None else RequeueAfter(until_ns, reason)
             case BackOff(kind=kind, reason=reason):
                 self._backoff.begin(intent_id, kind)
                 return RequeueAfter(self._backoff.record_failure(intent_id), reason)
@@ -323,7 +317,7 @@ class VenueReconciler:
         if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
             self._forced.discard(intent_id)
             return RequeueAfter(held_until_ns, "looked or canceled just now")
-        stale = isinstance(step, AskOrder) and step.stale
+        stale = isinstance(step, planning.Ask) and step.stale
         no_capacity = self._admission.admit_stale() if stale else None
         no_capacity = no_capacity or self._admission.admit(intent_id, step.kind)
         if no_capacity is not None:
@@ -336,19 +330,20 @@ class VenueReconciler:
         extra = {"intent_id": inputs.intent_id, "position": inputs.state_position, "generation": generation}
         logger.info("decided: %s%s", step.label, f", {step.reason}" if step.reason else "", extra=extra)
         try:
-            result = await self._perform_step(inputs.intent_id, step)
+            result = await self._perform_step(inputs, step)
         except RateLimitExceeded as exceeded:
             return waiting_for(self._admission.note_shortfall(inputs.intent_id, exceeded))
         self._admission.clear_shortfall(inputs.intent_id)
         return result
 
-    async def _perform_step(self, intent_id: str, step: VenueStep) -> ReconcileResult:
+    async def _perform_step(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult:
+        intent_id = inputs.intent_id
         match step:
             case ResolveAttempt():
                 return await self._resolve(intent_id, step)
-            case AskOrder():
+            case planning.Ask(order=item):
                 self._suspects.discard(intent_id)
-                return self._after_query(intent_id, await self._querier.ask(step.order, step.item), confirm=True)
+                return self._after_query(intent_id, await self._querier.ask(intent_id, item), confirm=True)
             case SendOrder():
                 if step.resend or step.kind is not ActionKind.SUBMIT:
                     self._backoff.record_failure(intent_id)  # until it is confirmed
@@ -366,9 +361,10 @@ class VenueReconciler:
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
         # Decided on what is folded now: the query took its time.
-        resend = decide_resend(self._gather(intent_id, self._state.wish(intent_id), self._state.exposure(intent_id)))
+        inputs = self._gather(intent_id, self._state.wish(intent_id), self._state.exposure(intent_id))
+        resend = decide_resend(inputs)
         if isinstance(resend, SendOrder):
-            return await self._perform_step(intent_id, resend)
+            return await self._perform_step(inputs, resend)
         return RequeueAfter(self._backoff.record_failure(intent_id), resend.reason)
 
     def _after_query(self, intent_id: str, outcome: QueryOutcome, *, confirm: bool = False) -> ReconcileResult:

@@ -132,8 +132,8 @@ class EventWriter:
         """The intent whose order carries one of these ids. The venue's id decides where both are known."""
         return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
 
-    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> int:
-        """Record what is news in reports about one intent's orders; the number of events that made."""
+    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+        """Record what is news in reports about one intent's orders."""
         await ensure(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
@@ -142,7 +142,6 @@ class EventWriter:
             if made:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
-        return len(appends)
 
     def _made(self, record: Record, report: ExecutionReport, source: Source) -> tuple[list[events.BaseEvent], Record]:
         """The events of a report, and the record as it will be once they are folded."""

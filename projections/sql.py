@@ -30,7 +30,7 @@ class Version(NamedTuple):
 
     number: int
     code_hash: str
-    """Of the code that folded it."""
+    """The fold version of the code that filled it (`kernel.version`)."""
     position: int
     """Everything up to this position of the log is in it."""
     chain_hash: bytes

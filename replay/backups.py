@@ -17,6 +17,7 @@ from urllib.parse import quote
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
+from kernel.private_files import FILE_MODE, check_directory
 from replay.exporting import export_log
 from replay.folding import Progress, checked_pages, existing_log, opened
 from replay.importing import import_log
@@ -81,7 +82,9 @@ async def restore_log(
     if not url.startswith("sqlite://"):
         how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
         raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
-    with new_file(sqlite_path(url)) as draft:
+    place = sqlite_path(url)
+    with new_file(place) as draft:
+        check_directory(place.parent)
         await in_thread(partial(_copy, path, draft))
         return await _checked(draft, exchange_id, progress, notes)
 
@@ -90,6 +93,7 @@ def _copy(path: Path, draft: Path) -> None:
     """The file, with what a program that looked into it has left beside it."""
     for suffix in ("", "-wal"):
         if Path(f"{path}{suffix}").exists():
+            Path(f"{draft}{suffix}").touch(FILE_MODE)
             shutil.copyfile(f"{path}{suffix}", f"{draft}{suffix}")
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from kernel.errors import IntegrityError, LogUnavailableError
+from kernel.errors import IntegrityError, LogUnavailableError, UnsafeFileError
 from kernel.log import EventLog
 from kernel.log.opening import sqlite_path
 from projections import checkpoint
@@ -54,7 +54,7 @@ async def restored_state(
             if state.keeping != fresh.keeping:
                 raise CheckpointError(f"it was folded with {state.keeping}")
             return state
-        except (CheckpointError, IntegrityError, OSError) as problem:
+        except (CheckpointError, IntegrityError, UnsafeFileError, OSError) as problem:
             logger.warning("the checkpoint %s is passed over: %s", path, problem)
     return fresh
 
@@ -88,6 +88,6 @@ class CheckpointKeeper:
             taken = checkpoint.Image(parts, records, await chain_at(self._log, parts.position))
             path = await asyncio.to_thread(self._files.write, taken)
             logger.info("checkpoint written: %s", path, extra={"position": parts.position})
-        except (OSError, LogUnavailableError) as problem:
+        except (OSError, LogUnavailableError, UnsafeFileError) as problem:
             logger.warning("a checkpoint of position %d can't be written: %s", parts.position, problem)
         self._written = parts.position

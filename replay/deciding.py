@@ -21,7 +21,9 @@ from typing import Any
 import pydantic
 
 from kernel import events, settlement
-from kernel.decision import Decision, Idle, RejectLocally, ResolveAttempt, attempt_of, decide_resend, decide_run
+from kernel import plan as planning
+from kernel.decide_run import decide_resend, decide_run
+from kernel.decision import Decision, RejectLocally, attempt_of
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
@@ -189,7 +191,7 @@ class Trial:
         try:
             decision = self._decide(context, recorded)
         except Exception as problem:  # a leader tries again after any error: its decision is to do nothing
-            decision = Idle(f"it goes wrong: {problem!r}")
+            decision = planning.Nothing(f"it goes wrong: {problem!r}")
         today = attempt_of(decision, recorded.intent_id)
         if today == recorded:
             self._refused[recorded.position] = decision.text if isinstance(decision, RejectLocally) else ""
@@ -199,7 +201,7 @@ class Trial:
             recorded.intent_id,
             told(recorded, today),
             told(today, recorded) if today is not None else decision.label,
-            why=reason(decision),
+            why=decision.reason,
             decided=recorded,
         )
 
@@ -370,8 +372,3 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for name, item in value.items():
         found += flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
     return found
-
-
-def reason(decision: Decision) -> str:
-    """Why today's code decides as it does, as far as the decision says."""
-    return decision.why if isinstance(decision, ResolveAttempt) else decision.reason

@@ -27,6 +27,7 @@ from kernel.errors import (
 from kernel.lifecycle import client_order_id
 from kernel.log.opening import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.private_files import make_directory
 from kernel.venues import Fault, FaultKind, Operation, PaperVenue
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, symbol_of
 from replay.demo_checks import Check, Evidence, checks, read_verified
@@ -92,7 +93,7 @@ async def demo(options: DemoOptions) -> bool:
 def working_directory(path: str) -> Path:
     """The directory to work in, made if need be."""
     directory = Path(path)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     return directory
 
 

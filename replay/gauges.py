@@ -22,7 +22,6 @@ from prometheus_client.registry import Collector
 from kernel import EventSourcedKernel
 from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, Clock
-from kernel.code_hash import kernel_version
 from kernel.lifecycle import Record
 from kernel.lifecycle.record import reconciliation_status
 from kernel.metrics import QUEUE, EngineReading, LimitReading, Metrics, RateWindow, full_name
@@ -31,6 +30,7 @@ from kernel.plan import difference
 from kernel.readiness import CONDITIONS
 from kernel.state import KernelState
 from kernel.venues.base import RateLimitKind
+from kernel.version import kernel_version
 
 SLICE = 25
 """Live intents looked at before the event loop has its turn."""

@@ -18,6 +18,7 @@ from kernel.log.base import Head, StoredRow
 from kernel.log.opening import sqlite_path, without_password
 from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
 from kernel.log.row_files import About, RowFile, reading
+from kernel.private_files import check_directory
 from replay.folding import Progress
 from replay.new_files import check_free, new_file
 from replay.threads import Stopped, on_loop, until_stopped
@@ -94,6 +95,7 @@ def _place(url: str, exchange_id: str) -> Callable[[Work], Head]:
     """What gives a function a recorder on an empty place at a URL, and keeps what it wrote when it ends well."""
     if url.startswith("sqlite://"):
         check_free(sqlite_path(url))
+        check_directory(sqlite_path(url).parent)
         return partial(_in_new_file, sqlite_path(url))
     if url.startswith(("postgresql://", "postgres://")):
         return partial(_in_schema, url, exchange_id)

@@ -27,6 +27,7 @@ from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow
 from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
+from kernel.private_files import make_directory
 from kernel.settings import ns
 from replay.new_files import write_whole
 from replay.notes import Note, newest_file, note_name, read_note
@@ -140,7 +141,7 @@ class NoteWriter:
             raise IntegrityError(f"the log should go on to {position}", position=self._read.tree.size + 1)
 
     def _newest(self) -> Note | None:
-        self._options.directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._options.directory)
         file = newest_file(self._options.directory)
         if file is None:
             return None

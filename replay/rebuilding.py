@@ -20,7 +20,7 @@ from kernel import events
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import ConflictError, KernelError, NotFoundError
 from kernel.log.base import EventLog
-from projections.checkpoint import folding_code_hash
+from kernel.version import fold_version
 from projections.sql import RowDifference, TableStore, Version, compare
 from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
@@ -152,7 +152,7 @@ async def rebuild_tables(
     ):
         await in_thread(store.set_up)
         check_log(await in_thread(store.active), found, store)
-        made = await in_thread(partial(store.create, code=folding_code_hash(), log_id=found.log_id))
+        made = await in_thread(partial(store.create, code=fold_version(), log_id=found.log_id))
         work = Rebuild(found, progress, clock or SystemClock())
         try:
             with few_collections():
@@ -307,7 +307,7 @@ class Rebuild:
             scratch = await in_thread(partial(SQLiteTables, Path(directory) / "scratch.db"))
             try:
                 await in_thread(scratch.set_up)
-                made = await in_thread(partial(scratch.create, code=folding_code_hash(), log_id=self._log.log_id))
+                made = await in_thread(partial(scratch.create, code=fold_version(), log_id=self._log.log_id))
                 filler = Filler(self._log, scratch, made)
                 await self._compare_tables(filler, (scratch, made.number), live)
             finally:

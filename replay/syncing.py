@@ -2,8 +2,8 @@
 
 Used by `orderctl tables`, by `rebuilding`, and by library users. It works beside running kernels: it reads the log in pages
 and writes to a place of its own, many events in a transaction. It can be ended at any time, in any way, and goes on from
-where the tables are. Promises that tables are never filled from another log than their own, nor by other code than began
-them: then they have to be made anew (`orderctl rebuild --tables`).
+where the tables are. Promises that tables are never filled from another log than their own, nor by code of another fold
+version than began them: then they have to be made anew (`orderctl rebuild --tables`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from kernel.errors import ConflictError, IntegrityError, ValidationError
 from kernel.log.base import EventLog
 from kernel.log.opening import sqlite_path
-from projections.checkpoint import CheckpointFiles, folding_code_hash
+from kernel.version import fold_version
+from projections.checkpoint import CheckpointFiles
 from projections.sql import NO_CHAIN, TableStore, Version
 from projections.sql_rows import RowMaker
 from projections.sql_tables import Changes
@@ -58,13 +59,13 @@ async def sync_tables(
     `target` is the URL of the tables: by default a file beside a SQLite log, a schema beside a PostgreSQL one. Where there
     are none they are made. The fold that goes on from where they are begins with a checkpoint where one can serve
     (`checkpoint_dir`: where those are, if not at their usual place). `tell` hears of each time that the head is reached.
-    Raises `ConflictError` for tables of another log or of other code, `IntegrityError` where they do not follow from the
-    log, and what `fold` raises.
+    Raises `ConflictError` for tables of another log or another fold version, `IntegrityError` where they do not follow
+    from the log, and what `fold` raises.
     """
     async with opened(log, exchange_id) as found, open_tables(found, target) as store:
         await in_thread(store.set_up)
         if await in_thread(store.active) is None:
-            await in_thread(partial(store.create, code=folding_code_hash(), log_id=found.log_id))
+            await in_thread(partial(store.create, code=fold_version(), log_id=found.log_id))
         files = checkpoint_files(found, checkpoint_dir)
         return await Follower(found, store, files, progress, tell).run(follow=follow)
 
@@ -230,8 +231,8 @@ def check_origin(version: Version, log: EventLog, store: TableStore) -> None:
         raise ConflictError(
             f"the tables in {store.where} are those of another log ({version.log_id}): give another target"
         )
-    if version.code_hash != folding_code_hash():
+    if version.code_hash != fold_version():
         raise ConflictError(
-            f"the tables in {store.where} were filled by other code, which may come to other rows: "
+            f"the tables in {store.where} have fold version {version.code_hash!r}, and this code fills {fold_version()!r}: "
             "`orderctl rebuild --tables` makes them anew"
         )

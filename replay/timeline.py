@@ -24,6 +24,7 @@ from kernel.models import AttemptKind, AttemptOutcome
 from replay.event_text import order_terms
 from replay.histories import AttemptSpan, History, Part, Step
 from replay.history_text import came_to_text, length_of, message
+from replay.new_files import write_whole
 from replay.output import escaped, utc
 
 CHAR_W = 7.3
@@ -124,9 +125,7 @@ def write(history: History, path: str) -> None:
         raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
     if not target.absolute().parent.is_dir():
         raise NotFoundError(f"there is no directory {target.parent}: create it first")
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(page(history), encoding="utf-8")
-    partial.replace(target)
+    write_whole(target, page(history))
 
 
 # --------------------------------------------------------------------------------------------------------------- layout

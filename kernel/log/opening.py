@@ -27,6 +27,7 @@ from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.records import prepare
 from kernel.models import Evidence
 from kernel.order_spec import EXCHANGE_ID_PATTERN
+from kernel.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
     from kernel.log.memory import MemoryRecorder
@@ -51,7 +52,8 @@ def open_log(
     off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
     `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
     newer code, or a part of it is in an archive), `LogUnavailableError` (it can't be reached or written),
-    `IntegrityError` (its end is not what its head says), `KernelError` (something else is there).
+    `IntegrityError` (its end is not what its head says), `UnsafeFileError` (another user of the host can write it),
+    `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
     opener = Opener(
@@ -152,6 +154,7 @@ class Opener:
         recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
         try:
             self.tables(recorder, str(path))
+            tighten_database(path)
             identity = self.claim(recorder)
         except BaseException:
             recorder.close()
@@ -166,11 +169,16 @@ class Opener:
             raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
         if not self._create and not path.exists():
             raise NotFoundError(f"there is no log at {path}")
-        begin = beginning_of(path)
-        if begin and begin != SQLITE_BEGIN:  # SQLite would take a file of one byte for an empty one, and write to it
-            raise IntegrityError(f"{path} is damaged, or no SQLite database: it does not begin as one")
-        if not begin and not self._create:
+        # The file is not opened here: to close it would drop the locks of this process's connections to it.
+        size = path.stat().st_size if path.exists() else 0
+        if 0 < size < SQLITE_BYTES_MIN:  # SQLite would take it for an empty one, and write to it
+            raise IntegrityError(f"{path} is damaged, or no SQLite database: it has {size} bytes")
+        if not size and not self._create:
             raise NotFoundError(f"there is no log in {path}: it is empty")
+        try:
+            check_database(path, create=self._create)
+        except OSError as problem:
+            raise LogUnavailableError(f"{path} can't be opened: {problem.strerror}") from problem
 
     def tables(self, recorder: TableRecorder, where: str) -> None:
         """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
@@ -269,10 +277,13 @@ def _check_end(recorder: LogRecorder) -> None:
 
 SQLITE_BEGIN = b"SQLite format 3\0"
 """The first 16 bytes of a database file, see https://www.sqlite.org/fileformat.html."""
+SQLITE_BYTES_MIN = 512
+"""The smallest page: what is shorter is no database."""
 
 
 def beginning_of(path: Path) -> bytes:
-    """The first bytes of a file; none for one that is not there."""
+    """The first bytes of a file; none for one that is not there. Not for a log that this process may have open: to close
+    the file would drop the locks of its connections to it."""
     try:
         with path.open("rb") as file:
             return file.read(len(SQLITE_BEGIN))

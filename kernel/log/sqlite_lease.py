@@ -14,6 +14,7 @@ from pathlib import Path
 from kernel.clock import IdFactory
 from kernel.errors import LogUnavailableError
 from kernel.lease import FAR_FUTURE_NS, RETRY_INTERVAL_S, Lease
+from kernel.private_files import open_private
 
 
 class FileLease(Lease):
@@ -40,7 +41,7 @@ class FileLease(Lease):
 
     def _try(self) -> bool:
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
             raise LogUnavailableError(f"the lock file {self.path} can't be opened: {problem.strerror}") from problem
         try:
@@ -80,7 +81,7 @@ def lock_file(database: Path) -> Path:
 def is_locked(path: Path) -> bool:
     """Whether a lock file is locked. Asked with a shared lock, given back at once: two who look don't see each other."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError as problem:

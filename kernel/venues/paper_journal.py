@@ -17,6 +17,7 @@ from pathlib import Path
 import pydantic
 
 from kernel.errors import IntegrityError, LogUnavailableError
+from kernel.private_files import open_private
 from kernel.venues.paper_changes import CHANGES, Changes, JournalHead
 
 LINE_BYTES_MAX = 16 * 2**20
@@ -28,10 +29,13 @@ class Journal:
     """An append-only file of changes. Blocking, because its caller may not answer before it is durable."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open or create the file and take its lock; `LogUnavailableError` when another process has it."""
+        """Open or create the file and take its lock.
+
+        Raises `LogUnavailableError` when another process has it, `UnsafeFileError` when another user could have written it.
+        """
         self.path = Path(path)
         try:
-            self._file = self.path.open("a+b", buffering=0)
+            self._file = os.fdopen(open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b", buffering=0)
         except OSError as error:
             raise LogUnavailableError(f"cannot open the journal {self.path}: {error}") from error
         try:

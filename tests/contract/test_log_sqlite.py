@@ -208,3 +208,27 @@ async def test_the_checker_verifies_the_file(file: SQLiteBackend) -> None:
     file.update(6, "state", b'{"generation":3,"intent_id":"b","requested_at_ns":5}')
     bad = checked(file.path)
     assert (bad.returncode, bad.stderr.strip()) == (1, "bad: position 6")
+
+
+async def test_opening_a_log_once_more_keeps_the_locks_of_the_first(file: SQLiteBackend) -> None:
+    """Another process that comes and goes does not take the WAL away from a log that this process has open, however often
+    it was opened here: what is committed then is read by everybody."""
+    async with file.open() as log:
+        await log.append(an_append("a"))
+        async with file.open():
+            pass
+        for position in (2, 3):
+            assert await asyncio.to_thread(last_position, file.path) == position
+            await log.append(an_append(f"b{position}"))
+
+
+def last_position(path: Path) -> int:
+    """What a process of its own reads, which opens the database and closes it."""
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "print(*c.execute('SELECT max(position) FROM log').fetchone()); c.close()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(shown.stdout)

@@ -234,12 +234,11 @@ async def test_tables_of_another_log_are_left_alone(tmp_path: Path) -> None:
                     await work(log, target)
 
 
-async def test_tables_of_other_code_have_to_be_made_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two versions of the code are never mixed: going on is refused, and a rebuild makes it possible again."""
+async def test_tables_of_another_fold_have_to_be_made_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of two fold versions are never mixed: going on is refused, and a rebuild makes it possible again."""
     async with database.open() as log:
         await sync_tables(log)
-        monkeypatch.setattr("replay.syncing.folding_code_hash", lambda: "other")
-        monkeypatch.setattr("replay.rebuilding.folding_code_hash", lambda: "other")
+        monkeypatch.setattr("kernel.version.FOLD_VERSION", 999)
         with pytest.raises(ConflictError, match="rebuild --tables"):
             await sync_tables(log)
         await rebuild_tables(log)

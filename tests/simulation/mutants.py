@@ -15,7 +15,7 @@ from typing import Any
 from kernel import (
     attempts,
     commands,
-    decision,
+    decide_run,
     events,
     groups,
     limit_gate,
@@ -48,18 +48,18 @@ Patch = tuple[object, str, object]
 
 def number_goes_on_after_absence() -> list[Patch]:
     """H5: after absence the same id is sent again."""
-    return [(decision, "next_submit_number", lambda known: known.number + 1)]
+    return [(decide_run, "next_submit_number", lambda known: known.number + 1)]
 
 
 def a_refusal_spends_the_id() -> list[Patch]:
     """H7: a refused resend is taken to answer the first send as well."""
-    honest = decision.next_submit_number
+    honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:
         refused = known.submit is not None and known.submit.outcome is AttemptOutcome.REJECTED
         return known.number + 1 if refused else honest(known)
 
-    return [(decision, "next_submit_number", next_number)]
+    return [(decide_run, "next_submit_number", next_number)]
 
 
 def grace_is_forgotten() -> list[Patch]:
@@ -73,13 +73,13 @@ def grace_without_read_lag() -> list[Patch]:
 
 
 def with_absent_after(of: Callable[[Any], int | None]) -> Patch:
-    honest = decision.started_event
+    honest = decide_run.started_event
 
     def started_event(*given: Any, **more: Any) -> events.AttemptStarted:
         event = honest(*given, **more)
         return event if event.absent_after_ns is None else event.model_copy(update={"absent_after_ns": of(event)})
 
-    return (decision, "started_event", started_event)
+    return (decide_run, "started_event", started_event)
 
 
 def sent_whenever() -> list[Patch]:
@@ -395,14 +395,14 @@ def acknowledged_before_the_commit() -> list[Patch]:
 
 def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
     """Protocol, step 3: what an older incarnation left pending is taken for a running call."""
-    honest = decision.resolve
+    honest = decide_run.resolve
 
     def resolve(inputs: Any, order: Any, attempt: Any) -> Any:
         if attempt.outcome is AttemptOutcome.PENDING:
-            return decision.Idle("its call will report")
+            return plan.WaitUntil(None, "its call will report")
         return honest(inputs, order, attempt)
 
-    return [(decision, "resolve", resolve)]
+    return [(decide_run, "resolve", resolve)]
 
 
 def unknown_is_no_obstacle() -> list[Patch]:

@@ -12,6 +12,7 @@ from kernel.events import BaseEvent
 from kernel.log.memory import MemoryRecorder
 from kernel.log.recorder import Query
 from kernel.log.records import event_of
+from kernel.version import fold_version
 from projections import State, checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
 from tests.recorded import played
@@ -119,8 +120,8 @@ def test_no_damaged_file_is_believed(how: tuple[str, Callable[[bytes], bytes]], 
         checkpoint.read(path)
 
 
-def test_files_of_other_logs_other_code_and_later_positions_are_passed_over(tmp_path: Path) -> None:
-    """Of what is in a directory, only this log's checkpoints count, folded by this code, not beyond the position."""
+def test_files_of_other_logs_fold_versions_and_later_positions_are_passed_over(tmp_path: Path) -> None:
+    """Of what is in a directory, only this log's checkpoints count, of this fold version, not beyond the position."""
     files, state = CheckpointFiles(tmp_path, "0" * 16), State()
     path = files.write(checkpoint.image(state, CHAIN))
     assert [*files.usable(upto=0)] == []  # its log id is not the one of its name
@@ -128,7 +129,7 @@ def test_files_of_other_logs_other_code_and_later_positions_are_passed_over(tmp_
     path.write_bytes(data.replace(b'"log_id":""', b'"log_id":"' + b"0" * 16 + b'"', 1))
     assert [found for found, _ in files.usable(upto=0)] == [path]
     assert [*files.usable(upto=-1)] == []
-    path.write_bytes(path.read_bytes().replace(checkpoint.folding_code_hash().encode(), b"0" * 64))
+    path.write_bytes(path.read_bytes().replace(fold_version().encode(), b"fold-0"))
     assert [*files.usable(upto=0)] == []
     assert [*CheckpointFiles(tmp_path / "nowhere", "0" * 16).usable(upto=9)] == []
 

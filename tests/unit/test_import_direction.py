@@ -20,8 +20,8 @@ ROOMS = ("kernel", "projections", "replay", "cli")
 LINES_MAX = 600
 CLI_LINES_MAX = 1300
 PURE = (
-    "kernel.lifecycle", "kernel.actions", "kernel.plan", "kernel.run_inputs", "kernel.decision", "kernel.settlement",
-    "kernel.limits", "kernel.silence",
+    "kernel.lifecycle", "kernel.actions", "kernel.plan", "kernel.run_inputs", "kernel.decide_run", "kernel.decision",
+    "kernel.settlement", "kernel.limits", "kernel.silence",
 )  # fmt: skip
 IMPURE = frozenset({"kernel.clock", "asyncio", "datetime", "logging", "os", "random", "secrets", "time", "uuid"})
 HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich", "starlette", "uvicorn")

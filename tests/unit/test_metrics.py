@@ -9,7 +9,6 @@ from prometheus_client import REGISTRY
 
 from kernel.actions import Priority
 from kernel.clock import NS_PER_S
-from kernel.code_hash import kernel_version
 from kernel.errors import ConflictError, FencedError, LogUnavailableError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.metrics import (
     BUCKETS_S,
@@ -25,6 +24,7 @@ from kernel.metrics import (
 )
 from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
 from kernel.readiness import CONDITIONS
+from kernel.version import kernel_version
 from kernel.workqueue import WorkQueue
 from replay.gauges import KernelGauges, work_gauges
 from tests.paper_world import HandClock
@@ -136,7 +136,7 @@ async def test_a_delay_is_a_retry_and_an_add_once_it_is_over() -> None:
     queue.add_at("a", clock.now_ns() + NS_PER_S // 100)
     assert (value(metrics.retries, QUEUE), value(metrics.adds, QUEUE)) == (1, 0)
     clock.forward(1)
-    assert await asyncio.wait_for(queue.get(), 5) == "a"
+    assert await asyncio.wait_for(queue.get(), 60) == "a"
     assert (value(metrics.retries, QUEUE), value(metrics.adds, QUEUE)) == (1, 1)
     queue.done("a")
     queue.close()
