@@ -8,7 +8,7 @@ the three venue errors apart. A message says what failed, the limit, the value g
     ├── NotFoundError                2   no such intent, order, symbol, asset, subscription (KeyError)
     ├── AlreadyExistsError           4   the id is taken by something else (ValueError)
     ├── ConflictError                4   somebody wrote in between; read again, decide again
-    │   └── FencedError              4   a newer leader was elected; this one must stop
+    ├── FencedError                  4   a newer leader was elected; this one must stop
     ├── ExchangeError                5   the venue refused for good, or it is too late
     ├── NotReadyError                6   the named conditions are missing; nothing was done
     │   ├── BusyError                6   a bounded queue is full; nothing was written
@@ -85,8 +85,10 @@ class ConflictError(KernelError):
     exit_code = 4
 
 
-class FencedError(ConflictError):
-    """The log has seen a newer leader than the one that wrote this."""
+class FencedError(KernelError):
+    """The log has seen a newer leader than the one that wrote this: reading again does not help, it must stop."""
+
+    exit_code = 4
 
     def __init__(self, *, epoch: int, head_epoch: int) -> None:
         self.epoch = epoch

@@ -11,11 +11,11 @@ What they may come to beyond what is wanted is bounded, and told beforehand: `ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kernel.errors import Violation
-from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrderGroup
 
 MEMBERS_MAX = 50
 """Largest number of orders in one group: each fill of one is weighed against all of them."""
@@ -163,25 +163,22 @@ def symbol_violations(group: StandardOrderGroup) -> list[Violation]:
 def pair_violations(group: StandardOrderGroup) -> list[Violation]:
     """Of a limit and a stop that stand in for each other, one would trade at once when the stop is not behind the limit:
     whatever the market's price is, it is beyond one of the two."""
-    found = []
-    for above, below in pairs(group):
-        assert below[1].stop_price is not None
-        assert above[1].price is not None
-        sells = above[1].side is Side.SELL
-        if (above[1].price - below[1].stop_price) * (1 if sells else -1) > 0:
-            continue
-        limit = f"{'below' if sells else 'above'} {above[1].price}, the price of orders[{above[0]}]"
-        found.append(Violation(f"orders[{below[0]}].stop_price", "side", limit, str(below[1].stop_price)))
-    return found
-
-
-def pairs(group: StandardOrderGroup) -> Iterable[tuple[tuple[int, StandardOrder], tuple[int, StandardOrder]]]:
-    """Each limit order with each stop of the same side, where both stand in for each other."""
     if group.mode is OcoMode.NONE:
-        return
+        return []
     siblings = list(enumerate(group.orders))[1 if group.mode is OcoMode.ONE_TRIGGERS_OTHER else 0 :]
-    for limit in siblings:
-        for stop in siblings:
-            stands_in = limit[1].side is stop[1].side and stop[1].stop_price is not None
-            if limit[1].order_type is OrderType.LIMIT and stands_in:
-                yield limit, stop
+    found = []
+    for number, limit in siblings:
+        for other, stop in siblings:
+            price, stop_price, sells = limit.price, stop.stop_price, limit.side is Side.SELL
+            if (
+                limit.order_type is not OrderType.LIMIT
+                or limit.side is not stop.side
+                or price is None
+                or stop_price is None
+            ):
+                continue
+            if price > stop_price if sells else price < stop_price:
+                continue
+            text = f"{'below' if sells else 'above'} {price}, the price of orders[{number}]"
+            found.append(Violation(f"orders[{other}].stop_price", "side", text, str(stop_price)))
+    return found

@@ -29,7 +29,6 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.errors import (
     ConflictError,
     ExchangeError,
-    FencedError,
     KernelError,
     NotFoundError,
     ValidationError,
@@ -206,8 +205,6 @@ class SilenceWatch:
                 epoch=epoch,
                 causation_position=beat.position,
             )
-        except FencedError:
-            raise
         except ConflictError:
             return
         logger.warning("%s is silent: what it wants is canceled", beat.owner)
@@ -243,7 +240,7 @@ class SilenceWatch:
             for intent_id, problem in zip(chosen, found, strict=True):
                 if problem is None:
                     self._pending.pop(intent_id, None)
-                elif isinstance(problem, FencedError) or not isinstance(problem, ConflictError):
+                elif not isinstance(problem, ConflictError):
                     raise problem
 
     async def _cancel(self, intent_id: str, epoch: int) -> None:

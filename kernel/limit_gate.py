@@ -25,17 +25,16 @@ from kernel.grouping import PlaceGroup, at_stake
 from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
 from kernel.limits import (
     NOTHING,
-    UNLIMITED,
     Change,
     Claim,
     Exposure,
-    LimitSettings,
     booked_qty,
     order_violations,
     sum_violations,
     violations,
 )
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
+from kernel.settings import UNLIMITED, LimitSettings
 from kernel.state import KernelState
 
 Wanted = tuple[str, StandardOrder, SymbolMetadata]

@@ -8,8 +8,9 @@ are those of the protocol between the log and the wire; the letters in comments 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import ClassVar
 
+from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import stops, venue_orders_of
 from kernel.models import (
@@ -26,118 +27,126 @@ from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStat
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
-class DifferenceKind(StrEnum):
-    """In which way wanted and actual differ."""
-
-    SETTLE = "SETTLE"
-    """An attempt may have happened: evidence is needed before anything else."""
-    ASK = "ASK"
-    """The venue's own account of an order is not known in full."""
-    CANCEL = "CANCEL"
-    """Something works that should not."""
-    MODIFY = "MODIFY"
-    """What works has other terms than wanted."""
-    SUBMIT = "SUBMIT"
-    """Something is wanted that does not work."""
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One difference between an intent and its order."""
 
-    kind: DifferenceKind
+    kind: ActionKind
+    """The action that removes it."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Wanted and actual agree, or nothing may be done."""
+    """Intent and order agree, or nothing may be done."""
 
+    label: ClassVar[str] = "nothing"
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class Resolve:
     """Find out what became of this attempt."""
 
+    kind: ClassVar[ActionKind] = ActionKind.RESOLVE
+    label: ClassVar[str] = "settle"
+    reason: ClassVar[str] = ""
     attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the venue about this order."""
+    """Query the status of this order."""
 
+    kind: ClassVar[ActionKind] = ActionKind.ASK
+    label: ClassVar[str] = "ask"
     order: VenueOrder
     reason: str
+    stale: bool = False
+    """Whether the venue has only not confirmed the order for long: nothing waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Cancel this order."""
 
+    kind: ClassVar[ActionKind] = ActionKind.CANCEL
+    label: ClassVar[str] = "cancel"
     order: VenueOrder
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Amend:
+class Modify:
     """Give this order new terms; `terms.quantity` is its total, filled part included."""
 
+    kind: ClassVar[ActionKind] = ActionKind.MODIFY
+    label: ClassVar[str] = "amend"
+    reason: ClassVar[str] = ""
     order: VenueOrder
     terms: StandardOrder
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Place this order: what is left of what is wanted."""
+    """Place this order: what is left of the intent."""
 
+    kind: ClassVar[ActionKind] = ActionKind.SUBMIT
+    label: ClassVar[str] = "submit"
+    reason: ClassVar[str] = ""
     order: StandardOrder
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """What is left can't be placed in this market: the generation ends here."""
+class RejectLocally:
+    """The symbol does not take what is left: the generation ends here, and nothing is sent."""
 
+    label: ClassVar[str] = "refuse"
+    reason: ClassVar[str] = ""
     order: StandardOrder
     violations: tuple[Violation, ...]
     working: VenueOrder | None = None
-    """The order that was to get these terms, and keeps those that it has."""
+    """The order that was to get these terms, and keeps its own."""
+
+    @property
+    def kind(self) -> ActionKind:
+        """The action in whose place it is recorded."""
+        return ActionKind.SUBMIT if self.working is None else ActionKind.MODIFY
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """Nothing before this instant (None: until something changes)."""
 
+    label: ClassVar[str] = "wait"
     until_ns: int | None
     reason: str
 
 
-Action = Nothing | Settle | Ask | Cancel | Amend | Submit | Refuse | Wait
+Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | WaitUntil
 
 
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
     """How an intent and its order differ; None when nothing is to be done."""
     if order is None:
         never = intent is not None and wanted(intent, order) and intent.order.quantity > 0
-        return Difference(DifferenceKind.SUBMIT, "never sent") if never else None
+        return Difference(ActionKind.SUBMIT, "never sent") if never else None
     live = live_orders(order)
     if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
         if is_canceled_first(intent, order, live):
-            return Difference(DifferenceKind.CANCEL, "it is canceled before what is open about it is settled")
-        return Difference(DifferenceKind.SETTLE, "an attempt is not settled")
+            return Difference(ActionKind.CANCEL, "it is canceled before what is open about it is settled")
+        return Difference(ActionKind.RESOLVE, "an attempt is not settled")
     if (surplus := surplus_order(intent, order, live)) is not None:
-        return Difference(
-            DifferenceKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work"
-        )
+        return Difference(ActionKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work")
     if open_question(order) is not None:
-        return Difference(DifferenceKind.ASK, "the venue's account of an order is not known in full")
+        return Difference(ActionKind.ASK, "the venue's account of an order is not known in full")
     if intent is None or not wanted(intent, order):
         return None
     if live:
         same = terms_agree(intent, order, live[0])
-        return None if same else Difference(DifferenceKind.MODIFY, "the working order has other terms than wanted")
+        return None if same else Difference(ActionKind.MODIFY, "the working order has other terms than wanted")
     left = remainder(intent, order)
-    return Difference(DifferenceKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
+    return Difference(ActionKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
 
 
 def plan(
@@ -158,13 +167,11 @@ def plan(
     found = difference(intent, order)
     if found is None:
         return Nothing("wanted and actual agree")
-    if order is not None:
-        action = plan_for_order(found.kind, intent, order)
-        if action is not None:
-            return action
-    assert intent is not None, "only what is wanted is submitted"
-    if found.kind is DifferenceKind.MODIFY:
-        assert order is not None
+    if order is not None and (action := plan_for_order(found.kind, intent, order)) is not None:
+        return action
+    if intent is None:
+        return Nothing("there is no intent")
+    if order is not None and found.kind is ActionKind.MODIFY:
         return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
     return plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
 
@@ -180,19 +187,17 @@ def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[
     return unwanted or endless
 
 
-def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
+def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
     """The step for what is at the venue; None when that is not in the way of a submit."""
     live = live_orders(order)
-    if kind is DifferenceKind.SETTLE:
+    if kind is ActionKind.RESOLVE:
         unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
         # A cancel may be what settles a change of which nothing else can tell what became.
-        return Settle(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
-    if kind is DifferenceKind.CANCEL:
+        return Resolve(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
+    if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
-    if kind is DifferenceKind.ASK:
-        question = open_question(order)
-        assert question is not None
+    if kind is ActionKind.ASK and (question := open_question(order)) is not None:
         return Ask(question, "its final filled quantity, or the trades behind it, are not known (H13)")
     return None
 
@@ -228,15 +233,15 @@ def plan_change(
     taken = is_taken_back(intent, order, working)
     if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
         return Cancel(working, "less may work by now, and it can't be changed: cancel, then place what is left")
-    if isinstance(step, Refuse):
-        return Refuse(step.order, step.violations, working)
+    if isinstance(step, RejectLocally):
+        return RejectLocally(step.order, step.violations, working)
     if not isinstance(step, Submit):
         return step
     if amend is AmendDialect.NONE or not is_amendable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
         return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue refused to change it: cancel, then place what is left")
-    return Amend(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+    return Modify(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
 
 
 def is_taken_back(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
@@ -272,16 +277,16 @@ def plan_submit(
     held: bool = False,
 ) -> Action:
     if order is not None and now_ns < order.not_before_ns:
-        return Wait(order.not_before_ns, f"backing off after {order.failures} failures")
+        return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
-        return Wait(None, f"the market {intent.order.symbol_id} is not known yet")
+        return WaitUntil(None, f"the market {intent.order.symbol_id} is not known yet")
     if symbol.status is not SymbolStatus.TRADING:
-        return Wait(None, f"the market {symbol.symbol_id} is {symbol.status}")
+        return WaitUntil(None, f"the market {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
     if violations and held and all(is_mended_by_more(item, left, symbol) for item in violations):
-        return Wait(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
-    return Refuse(left, tuple(violations)) if violations else Submit(left)
+        return WaitUntil(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
+    return RejectLocally(left, tuple(violations)) if violations else Submit(left)
 
 
 def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:

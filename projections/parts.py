@@ -1,6 +1,6 @@
 """What a state holds beside the records of its intents, in types that can be written down and read back.
 
-Made and taken by `Folded`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
+Made and taken by `StateData`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from kernel.silence import Heartbeat
 from projections.ended import Keeping
 from projections.external import Entry
 from projections.ledger import Ledger
-
-Recent = dict[str, dict[str, dict[str, int]]]
-"""Symbol → reason → intent → when it was last refused."""
+from projections.storms import Recent
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from psycopg.sql import Identifier
 from kernel.errors import NotFoundError
 from kernel.log import postgres_tables
 from kernel.log.opening import without_password
-from kernel.log.postgres import Datastore, translated
+from kernel.log.postgres_datastore import Datastore, translated
 from projections.sql import TableStore, named
 from projections.sql_tables import Column, Kind, Table
 

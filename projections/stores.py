@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
+from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands import CommandHandler
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.given import checked
@@ -25,6 +25,7 @@ from kernel.lifecycle import (
     UpdateState,
 )
 from kernel.log import EventLog
+from kernel.metrics import Metrics
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
 from kernel.recalling import ensure, fold_on, owner
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -39,15 +40,16 @@ class LoggedStore:
         log: EventLog,
         state: State,
         *,
-        clock: Clock | None = None,
-        ids: IdFactory | None = None,
+        clock: Clock,
+        ids: IdFactory,
+        metrics: Metrics,
         actor: str = "operator:store",
         evidence: Evidence = Evidence.OPERATOR,
     ) -> None:
         self.log = log
         self.state = state
-        self._clock = clock or SystemClock()
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=ids or SeededIds())
+        self._clock = clock
+        self._commands = CommandHandler(log, state, clock=clock, ids=ids, metrics=metrics)
         self._actor = actor
         self._evidence = evidence
 

@@ -14,7 +14,9 @@ from kernel import events
 from kernel.lifecycle import Record
 from kernel.models import AttemptKind, AttemptOutcome
 from kernel.settings import ns
-from projections.parts import Recent
+
+Recent = dict[str, dict[str, dict[str, int]]]
+"""Symbol → reason → intent → when it was last refused for it, the oldest first."""
 
 
 class Storms:
@@ -26,7 +28,6 @@ class Storms:
         self.window_ns = 0
         """Within this time."""
         self._recent: Recent = {}
-        """Symbol → reason → intent → when it was last refused for it, the oldest first."""
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """A kernel leads, with these settings; one from before there were storms has none."""

@@ -10,7 +10,7 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `verify_accounts` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
 `exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
 (CSV, Parquet) `backups` (and back again) `statements` (by day) `trades` (as booked).
-`deciding` (`replay_decisions`) with `dry_engine` (the reconciler, no venue) and `passing_over` (what was left undone).
+`deciding` (`replay_decisions`: each recorded decision, made again).
 `forking` (`what_if`) with `retelling` (the commands, given again) `paper_fork` (the venue at the fork) `virtual_time`
 `outcomes` (side by side) `supposing` (in words).
 `rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds part;
@@ -21,9 +21,9 @@ What the CLI prints and does, as functions that a library user can call too:
 `applying` (`apply`) `differing` (`diff`) `explaining` (`explain`) `completing` (a shell's completion) `output` (tables,
 JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `clearing` (many at once)
 `halting` `break_glass` (past the log) `command_line` (what the verbs share) `verbs` (those that read history) `attach` (a
-kernel beside the leader) `running` (the processes) `vitals` (whether one lives and acts) `serving` (says so over HTTP)
-`logs` (what they tell) `failures` (exit codes and their words) `beating` (heartbeats) `top` with `top_screen` `demo` with
-`demo_stage` `demo_checks` `demo_pages`.
+kernel beside the leader) `running` (the processes) `vitals` (whether one lives and acts) `gauges` (read when metrics are
+collected) `serving` with `http_server` (says so over HTTP) `logs` (what they tell) `failures` (exit codes and their words)
+`beating` (heartbeats) `top` with `top_screen` `demo` with `demo_stage` `demo_checks` `demo_pages`.
 """
 
 import importlib

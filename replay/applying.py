@@ -23,7 +23,6 @@ from typing import Any
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.commands import refusal
 from kernel.errors import ConflictError, ExchangeError, NotReadyError, ValidationError, Violation
 from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
@@ -31,6 +30,7 @@ from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, Symbol
 from kernel.plan import difference
 from kernel.recalling import ensure
 from kernel.state import KernelState
+from kernel.waiters import refusal
 from replay.decimals import trimmed
 from replay.groups import limited_by
 from replay.manifests import (

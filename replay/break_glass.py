@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kernel.budget import VenueBudget
+from kernel.actions import Priority
+from kernel.budget import VenueRateLimiter
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import NotSent, Rejected, VenueError
 from kernel.lifecycle import client_order_id
@@ -23,7 +24,6 @@ from kernel.metrics import Metrics
 from kernel.order_spec import SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, Operation, Venue, VenueSnapshot
-from kernel.workqueue import Priority
 from replay.decimals import Scales
 
 ROUNDS_MAX = 10
@@ -75,7 +75,7 @@ class Asking:
         self.clock = clock
         self._timeout_s = timeout_s
         settings = KernelSettings.model_construct()  # a wrong environment must not be in the way: cancels have it all
-        self._budget = VenueBudget(venue, clock=clock, settings=settings, metrics=Metrics())
+        self._budget = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=Metrics())
 
     async def connect(self) -> None:
         """Connect, and keep to the limits that the venue declares."""
@@ -89,7 +89,7 @@ class Asking:
             if self.clock.now_ns() >= until_ns:
                 raise NotSent(wait.reason)
             await self.clock.sleep_until(min(wait.until_ns, until_ns))
-        with self._budget.granted(Priority.CANCEL, operation) as grant, self._budget.calling(grant):
+        with self._budget.permitted(Priority.CANCEL, operation) as permit, self._budget.calling(permit):
             return await answer_within(self._timeout_s, question())
 
 

@@ -1,11 +1,10 @@
-"""`replay_decisions`: whether today's code, at every point that a log proves, decides as the kernel did that wrote it.
+"""`replay_decisions`: whether today's code decides every recorded attempt and verdict as the kernel did that wrote the log.
 
 Called by `orderctl decisions` and by the tests of golden histories: so every change of the reconciler is tested against
-recorded history. What is a function of state, settings, capabilities and the instant is run again by the very code
-(`dry_engine`), on the state that an attempt was decided on: the same `AttemptStarted` must come out, field by field, and
-what was refused here must be refused again. Verdicts of absence are concluded again from the looks recorded with them.
-What the recorded kernel left undone is found by `passing_over`. What else a leader goes by is no difference: the rate
-budget, the queue's order, pacing, the lease, the last check before the wire, and which answer came when.
+recorded history. The reconciler's own function (`kernel.decision`) runs again on the state that an attempt was decided on:
+the same `AttemptStarted` must come out, field by field, and a local rejection must be one again. Verdicts of absence are
+concluded again from the queries recorded with them. Everything else that a leader depends on is no difference: rate limits,
+the order of the queue, backoff between queries, the lease, the last check before the wire, and when answers came.
 
 The log is read once, in pages, and nothing is kept of it: an attempt is known some rows before the fold comes to the state
 that it was decided on.
@@ -23,19 +22,20 @@ import pydantic
 
 from kernel import events, settlement
 from kernel import plan as planning
-from kernel.attempts import RECONCILER, UNFIT
+from kernel.decide_run import decide_resend, decide_run
+from kernel.decision import Decision, RejectLocally, attempt_of
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
 from kernel.recalling import fold_on
+from kernel.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Dedupe, VenueCapabilities
+from kernel.writer import RECONCILER
 from projections.state import State
-from replay.dry_engine import Decision, DryEngine
 from replay.folding import Progress, checked_pages, opened
 from replay.output import Item, Listing
-from replay.passing_over import PassingOver
 
 ROWS_AHEAD = 5_000
 """So many rows before the fold an attempt is known: more than are ever appended between a decision and its record."""
@@ -48,7 +48,7 @@ class DecisionDifference:
     """One decision that today's code would not make, or would make otherwise."""
 
     position: int
-    """Of the event that records the decision; of what was left undone, of the event that proves it."""
+    """Of the event that records the decision."""
     intent_id: str
     state_position: int
     """Position of the state that it was made on."""
@@ -108,7 +108,7 @@ async def replay_decisions(
         async for event, decided in with_decisions(found, trial.report, progress):
             await trial.apply(event)
             for attempt in decided:
-                await trial.check(attempt)
+                trial.check(attempt)
         return trial.report
 
 
@@ -144,8 +144,7 @@ class Trial:
         self._log = log
         self._state = State()
         self._settings: KernelSettings | None = None
-        self._engine: DryEngine | None = None
-        self._passing = PassingOver(self._state)
+        self._capabilities: VenueCapabilities | None = None
         self._look: tuple[events.VenueSnapshotTaken, Record] | None = None
         """The newest look that did not find what it was for, and what was known before it."""
         self._refused: dict[int, str] = {}
@@ -159,13 +158,9 @@ class Trial:
         if isinstance(event, events.VenueSnapshotTaken) and event.intent_id and event.found is False:
             self._look = (event, self._state.record(event.intent_id))
         self._check_answer(event)
-        applied = await fold_on(self._log, self._state, [event])
+        await fold_on(self._log, self._state, [event])
         self.report.position = event.position
         self._note_kernel(event)
-        self._passing.note(event, applied.touched, applied.differing)
-        if isinstance(event, events.AttemptStarted) and self._engine is not None:
-            for found in await self._passing.proved_by(event, self._engine):
-                self.report.add(DecisionDifference(**found))
 
     def _note_kernel(self, event: events.BaseEvent) -> None:
         """By what the leader goes from here on."""
@@ -174,58 +169,62 @@ class Trial:
                 self._settings = None
                 with suppress(pydantic.ValidationError):
                     self._settings = recorded_settings(settings)
-                self._set_engine(capabilities)
+                self._set_capabilities(capabilities)
             case events.CapabilitiesChanged(capabilities=capabilities):
-                self._set_engine(capabilities)
+                self._set_capabilities(capabilities)
 
-    def _set_engine(self, capabilities: Mapping[str, Any]) -> None:
+    def _set_capabilities(self, capabilities: Mapping[str, Any]) -> None:
         """None while the venue had yet to be asked for its capabilities (then nothing was decided either), and where what
         was recorded means nothing to this code: then nothing can be decided again."""
-        self._engine = None
+        self._capabilities = None
         with suppress(pydantic.ValidationError):
-            if not capabilities or self._settings is None:
-                return
-            self._engine = DryEngine(self._state, self._settings, recorded_capabilities(capabilities))
+            self._capabilities = recorded_capabilities(capabilities) if capabilities else None
 
     # ------------------------------------------------------------------------------------------------------- attempts
-    async def check(self, recorded: events.AttemptStarted) -> None:
+    def check(self, recorded: events.AttemptStarted) -> None:
         """Decide an attempt again, on the state that it was decided on."""
-        if self._engine is None:
+        if self._settings is None or self._capabilities is None:
             self.report.unchecked += 1
             return
         self.report.attempts += 1
-        decision = await self._decide(self._engine, recorded)
-        today = decision.attempt(recorded.intent_id)
+        context = DecisionContext(self._settings, self._capabilities, recorded.epoch, recorded.decided_at_ns)
+        try:
+            decision = self._decide(context, recorded)
+        except Exception as problem:  # a leader tries again after any error: its decision is to do nothing
+            decision = planning.Nothing(f"it goes wrong: {problem!r}")
+        today = attempt_of(decision, recorded.intent_id)
         if today == recorded:
-            refused = decision.action if isinstance(decision.action, planning.Refuse) else None
-            self._refused[recorded.position] = "; ".join(map(str, refused.violations)) if refused else ""
+            self._refused[recorded.position] = decision.text if isinstance(decision, RejectLocally) else ""
             return
         self._add(
             recorded.position,
             recorded.intent_id,
             told(recorded, today),
-            told(today, recorded) if today is not None else idle(decision),
-            why=reason(decision),
+            told(today, recorded) if today is not None else decision.label,
+            why=decision.reason,
             decided=recorded,
         )
 
-    async def _decide(self, engine: DryEngine, recorded: events.AttemptStarted) -> Decision:
-        """What today's code does there: in a run, in one that was forced, or after a look that found nothing."""
-        intent_id, now_ns, epoch = recorded.intent_id, recorded.decided_at_ns, recorded.epoch
-        decision = await engine.decide(intent_id, now_ns=now_ns, epoch=epoch)
-        if decision.attempt(intent_id) == recorded:
+    def _decide(self, context: DecisionContext, recorded: events.AttemptStarted) -> Decision:
+        """What today's code does there: in a run, in one that was forced, or after a query that found nothing."""
+        decision = decide_run(self._inputs(context, recorded.intent_id))
+        if attempt_of(decision, recorded.intent_id) == recorded:
             return decision
-        record = self._state.record(intent_id)
-        if now_ns < record.not_before_ns:
-            forced = await engine.decide(intent_id, now_ns=now_ns, epoch=epoch, forced=True)
-            if forced.attempt(intent_id) == recorded:
+        record = self._state.record(recorded.intent_id)
+        if context.now_ns < record.not_before_ns:
+            forced = decide_run(self._inputs(context, recorded.intent_id, forced=True))
+            if attempt_of(forced, recorded.intent_id) == recorded:
                 self.report.past_backoff += 1
                 return forced
-        if engine.capabilities.dedupe is Dedupe.FOR_EVER and record.send_count(recorded.client_order_id):
-            resent = await engine.resend(intent_id, now_ns=now_ns, epoch=epoch)
-            if resent.attempt(intent_id) == recorded:
+        if context.capabilities.dedupe is Dedupe.FOR_EVER and record.send_count(recorded.client_order_id):
+            resent = decide_resend(self._inputs(context, recorded.intent_id))
+            if attempt_of(resent, recorded.intent_id) == recorded:
                 return resent
         return decision
+
+    def _inputs(self, context: DecisionContext, intent_id: str, *, forced: bool = False) -> RunInputs:
+        intent, order = self._state.wish(intent_id), self._state.exposure(intent_id)
+        return gather_inputs(self._state, intent_id, intent, order, context=context, memory=RunMemory(forced=forced))
 
     def _check_answer(self, event: events.BaseEvent) -> None:
         """Whether an attempt was sent: the first answer to it tells, be it the kernel's own refusal."""
@@ -235,10 +234,10 @@ class Trial:
         refused = self._refused.pop(position)
         if isinstance(event, events.AttemptResolved):
             return  # nobody knows any more whether it was sent
-        unfit = isinstance(event, events.AttemptFailed) and event.text.startswith(UNFIT)
-        if unfit == bool(refused):
+        local = isinstance(event, events.AttemptFailed) and bool(event.locally_rejected)
+        if local == bool(refused):
             return
-        what = "refused here, never sent" if unfit else "sent"
+        what = "refused here, never sent" if local else "sent"
         intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
         self._add(position, intent_id, what, refused or "sent", why="what the market takes")
 
@@ -248,10 +247,15 @@ class Trial:
         look, record = self._look if self._look is not None else (None, self._state.record(recorded.intent_id))
         found = (item for item in record.attempts if item.position == recorded.attempt_position)
         attempt = next(found, None)
-        if attempt is None or self._engine is None or attempt.kind is AttemptKind.CANCEL:
+        if (
+            attempt is None
+            or self._settings is None
+            or self._capabilities is None
+            or attempt.kind is AttemptKind.CANCEL
+        ):
             return  # of a cancel nothing has to be proved: it can be sent again at any time
         self.report.verdicts += 1
-        problem = self._objection(recorded, attempt, look, self._engine)
+        problem = self._objection(recorded, attempt, look, self._settings, self._capabilities)
         if problem is not None:
             did = f"{attempt.kind} {attempt.number} is {recorded.outcome}: {recorded.text}"
             self._add(recorded.position, recorded.intent_id, did, "no verdict", why=problem)
@@ -261,7 +265,8 @@ class Trial:
         recorded: events.AttemptResolved,
         attempt: Attempt,
         look: events.VenueSnapshotTaken | None,
-        engine: DryEngine,
+        settings: KernelSettings,
+        capabilities: VenueCapabilities,
     ) -> str | None:
         """Why the look does not prove it; None where it does."""
         if recorded.outcome is not AttemptOutcome.DEAD:
@@ -270,11 +275,11 @@ class Trial:
             return self._amend_objection(recorded, attempt)
         if look is None:
             return "no look is recorded with it"
-        delay_s = engine.settings.assumed_max_delay_s
+        delay_s = settings.assumed_max_delay_s
         conclusions = [
             settlement.conclude(
                 attempt,
-                engine.capabilities,
+                capabilities,
                 wanted=wanted,
                 began_ns=look.began_ns,
                 ended_ns=look.ended_ns,
@@ -367,15 +372,3 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for name, item in value.items():
         found += flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
     return found
-
-
-def idle(decision: Decision) -> str:
-    """What a run does that starts no attempt for the intent."""
-    if decision.appended:
-        return "first " + ", ".join(event.topic for event in decision.appended)
-    return type(decision.action).__name__.lower() if decision.action is not None else "nothing"
-
-
-def reason(decision: Decision) -> str:
-    """Why it does what it does, as far as the plan tells."""
-    return getattr(decision.action, "reason", "") or decision.why

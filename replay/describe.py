@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kernel import events
+from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S
-from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import finding_id
 from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
-from kernel.plan import DifferenceKind, difference, plan
+from kernel.plan import difference, plan
 from kernel.recalling import ensure
+from kernel.waiters import refusal
 from replay.differing import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
@@ -182,7 +182,7 @@ async def may_lead(source: Source) -> bool:
     if isinstance(source, Past):
         return True
     try:
-        return await lease_is_held(source.log)
+        return await source.log.lease_is_held()
     except LogUnavailableError:
         return True
 
@@ -297,7 +297,7 @@ def at_rest(look: Look, intent_id: str) -> str:
     return ": ".join([*words, *([limited] if limited else [])]) or "wanted and actual agree"
 
 
-def when_text(look: Look, intent_id: str, kind: DifferenceKind, *, leads: bool) -> str:
+def when_text(look: Look, intent_id: str, kind: ActionKind, *, leads: bool) -> str:
     """When something is tried next."""
     order = look.state.exposure(intent_id)
     until_ns = order.not_before_ns if order is not None else 0

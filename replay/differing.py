@@ -12,11 +12,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kernel import EventSourcedKernel, plan
+from kernel.actions import ACTION_RULES, ActionKind
 from kernel.clock import Clock, SystemClock
 from kernel.groups import Group
-from kernel.models import AttemptKind, Desired, OrderIntent, OrderState
+from kernel.models import Desired, OrderIntent, OrderState
 from kernel.order_spec import OcoMode, SymbolMetadata
-from kernel.reconciler import symbol_id_of
+from kernel.run_inputs import symbol_id_of
 from kernel.state import KernelState
 from replay.applying import Action, GroupStep, OrderStep, Step, title, with_record_of
 from replay.decimals import plain
@@ -28,12 +29,6 @@ from replay.waiting import ended_as
 
 COLUMNS = ("INTENT", "DIFFERENCE", "WANTED", "ACTUAL", "WHY", "NEXT", "SYNC", "GENERATION")
 NARROW = 6
-REQUESTS = {
-    plan.DifferenceKind.CANCEL: AttemptKind.CANCEL,
-    plan.DifferenceKind.MODIFY: AttemptKind.AMEND,
-    plan.DifferenceKind.SUBMIT: AttemptKind.SUBMIT,
-}
-"""What a difference asks of the venue; the others are questions, which nothing holds back."""
 
 
 # ----------------------------------------------------------------------------------------------- manifests and intents
@@ -245,7 +240,7 @@ def actual_text(look: Look, order: OrderState | None) -> str:
 
 def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference) -> str:
     """Why they differ: the comparison's own words, its quantity as a decimal."""
-    if found.kind is not plan.DifferenceKind.SUBMIT or intent is None or order is None:
+    if found.kind is not ActionKind.SUBMIT or intent is None or order is None:
         return found.text
     left = look.scales.quantity(intent.order.symbol_id, plan.remainder(intent, order))
     return f"{left} is wanted and does not work"
@@ -258,17 +253,16 @@ def action_text(look: Look, action: plan.Action) -> str:
             return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), look.scales)}"
         case plan.Cancel(order=item, reason=reason):
             return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
-        case plan.Settle(attempt=attempt):
+        case plan.Resolve(attempt=attempt):
             return f"find out what became of {attempt.kind} number {attempt.number}"
         case plan.Ask(order=item, reason=reason):
             return f"ask about {item.exchange_order_id or item.client_order_id}: {reason}"
-        case plan.Refuse(violations=violations):
+        case plan.RejectLocally(violations=violations):
             return f"refuse it: {'; '.join(map(str, violations))}"
-    reason = getattr(action, "reason", "")
-    return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
+    return f"{action.label}: {action.reason}" if action.reason else action.label
 
 
-def next_try(look: Look, intent_id: str, kind: plan.DifferenceKind) -> str:
+def next_try(look: Look, intent_id: str, kind: ActionKind) -> str:
     """When something is tried next, as far as the log says."""
     intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
     if held := held_back(look.state, intent_id, kind, symbol_id_of(intent, order)):
@@ -278,9 +272,9 @@ def next_try(look: Look, intent_id: str, kind: plan.DifferenceKind) -> str:
     return f"after {utc(order.not_before_ns)}"
 
 
-def held_back(state: KernelState, intent_id: str, kind: plan.DifferenceKind, symbol_id: str) -> str:
+def held_back(state: KernelState, intent_id: str, kind: ActionKind, symbol_id: str) -> str:
     """What a pause, a halt or a storm holds back of it; empty when nothing does."""
-    request = REQUESTS.get(kind)
+    request = ACTION_RULES[kind].attempt
     if request is None:
         return ""
     return state.gates.reason(symbol_id, request, intent_paused=state.record(intent_id).paused)

@@ -356,6 +356,4 @@ class Run:
         touched = {row[1].removeprefix(prefix) for row in after if row[1].startswith(prefix)}
         fills = sum(row[3] == events.OrderFilled.topic for row in after)
         prices = {symbol_id: exchange.engine.last_price(symbol_id) for symbol_id in exchange.engine.book.symbols}
-        state = kernel.state
-        assert isinstance(state, State), "the composition root makes one"
-        return outcome_of(state, {*self._live, *touched}, fills=fills, prices=prices, refused=self._refused)
+        return outcome_of(kernel.state, {*self._live, *touched}, fills=fills, prices=prices, refused=self._refused)

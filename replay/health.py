@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import Clock, SystemClock
-from kernel.lease_probe import lease_is_held
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import AttemptOutcome, Finding
@@ -102,7 +101,7 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
     head = await log.head()
     seen = Seen(
         leader=await leader_of(log),
-        held=await lease_is_held(log),
+        held=await log.lease_is_held(),
         snapshot=await newest_complete_snapshot(log),
         position=kernel.state.position,
         head=head.position,

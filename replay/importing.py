@@ -123,7 +123,8 @@ def _in_new_file(path: Path, work: Work) -> Head:
 
 
 def _in_schema(url: str, exchange_id: str, work: Work) -> Head:
-    from kernel.log.postgres import Datastore, PostgresRecorder
+    from kernel.log.postgres import PostgresRecorder
+    from kernel.log.postgres_datastore import Datastore
 
     recorder = PostgresRecorder(Datastore(url, schema=f"log_{exchange_id}"))
     try:

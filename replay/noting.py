@@ -236,14 +236,14 @@ class NoteKeeper:
         try:
             written = await self._writer.write()
         except Exception as problem:
-            metrics.notes.add(NoteResult.FAILED)
+            metrics.notes.labels(NoteResult.FAILED).inc()
             self._tell(problem)
             return False
         if self._told:
             logger.info("notes of the log are written again, the newest of %d events", self._writer.size)
             self._told = ""
         if written:
-            metrics.notes.add(NoteResult.WRITTEN)
+            metrics.notes.labels(NoteResult.WRITTEN).inc()
             logger.info("note written: of %d events", self._writer.size, extra={"position": self._writer.size})
         metrics.note_position.set(self._writer.size)
         return True

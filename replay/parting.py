@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel.log.base import EventLog
-from projections.digest import first_field
 from projections.state import State
 from replay.folding import fold, opened
 
@@ -72,7 +71,7 @@ async def both(log: EventLog, fold_a: NewState, fold_b: NewState, upto: int) -> 
 
 def parting(position: int, a: State, b: State) -> Parting:
     """What differs between two states whose digests do."""
-    found = first_field(a, b)
+    found = a.first_difference(b)
     if found is None:  # in something that a digest covers and no field shows
         return Parting(position, "digest", a.digest(), b.digest())
     return Parting(position, found.field, found.ours, found.theirs)

@@ -21,7 +21,6 @@ from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import ConflictError, KernelError, NotFoundError
 from kernel.log.base import EventLog
 from kernel.version import fold_version
-from projections.digest import first_field
 from projections.sql import RowDifference, TableStore, Version, compare
 from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
@@ -296,7 +295,7 @@ class Rebuild:
         if self._state.digest() == given.digest():
             self._note("state", position, None)
             return
-        found = first_field(self._state, given)
+        found = self._state.first_difference(given)
         named = (found.field, found.ours, found.theirs) if found else ("digest", self._state.digest(), given.digest())
         self._note("state", position, named)
 

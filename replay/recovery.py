@@ -14,7 +14,7 @@ from pathlib import Path
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ValidationError
-from kernel.lease import Lease, lease_for
+from kernel.lease import Lease
 from kernel.log import EventLog, open_log
 from kernel.metrics import Metrics
 from kernel.settings import KernelSettings
@@ -130,13 +130,14 @@ def build_kernel(
 ) -> EventSourcedKernel:
     """The kernel and its parts, not started. It folds on from a state that was restored, else from the beginning."""
     state = state or State()
+    metrics = metrics or Metrics()
     if venue is not None and lease is None:
-        lease = lease_for(log, clock=clock)
+        lease = log.lease(clock=clock)
     return EventSourcedKernel(
         log,
         state,
-        EventSourcedIntentStore(log, state, clock=clock, ids=ids, actor=actor),
-        EventSourcedActualStore(log, state, clock=clock, ids=ids, actor=actor),
+        EventSourcedIntentStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
+        EventSourcedActualStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
         venue=venue,
         lease=lease,
         clock=clock,

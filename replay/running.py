@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from prometheus_client import ProcessCollector
 
 from kernel import EventSourcedKernel
+from kernel.clock import SystemClock
 from kernel.errors import LogUnavailableError, NotReadyError, ValidationError, Violation
 from kernel.given import violations_of
-from kernel.lease_probe import lease_is_held
-from kernel.limits import LimitSettings
 from kernel.log.opening import sqlite_path
 from kernel.metrics import Metrics
 from kernel.models import ExternalOrderPolicy
 from kernel.readiness import LEASE_HELD
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, LimitSettings
 from kernel.venues.base import Venue
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
 from replay.health import leader_of
-from replay.metrics import exposition
 from replay.note_keys import signer_keys
 from replay.noting import NoteOptions
 from replay.recovery import open_kernel
@@ -116,23 +115,24 @@ async def run_kernel(
             notes=notes,
         ) as kernel,
     ):
-        vitals.kernel = kernel
+        vitals.gauges.kernel = kernel
         try:
             await report_readiness(kernel, say)
         finally:
-            vitals.kernel = None
+            vitals.gauges.kernel = None
 
 
 @asynccontextmanager
 async def vitals_at(bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say) -> AsyncIterator[Vitals]:
     """What a process says of itself, at a socket; without one nobody hears it."""
+    vitals = Vitals(metrics, exchange_id, clock=SystemClock())
     if bound is None:
-        yield Vitals(metrics, None)
+        yield vitals
         return
-    vitals = Vitals(metrics, exposition(metrics.families(), exchange_id, of_process=True))
+    ProcessCollector(registry=metrics.registry)
     beating = asyncio.create_task(vitals.beat(), name="vitals-beat")
     try:
-        async with serving(bound, vitals.answer):
+        async with serving(bound, vitals.pages()):
             say(f"metrics: http://{address_of(bound)}/metrics")
             yield vitals
     finally:
@@ -160,7 +160,7 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     """Why a kernel does not act."""
     try:
-        if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+        if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
     except LogUnavailableError as away:

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kernel import EventSourcedKernel, events, plan
-from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.actions import ActionKind
+from kernel.clock import NS_PER_S, Clock
 from kernel.errors import LogUnavailableError
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
@@ -61,7 +61,7 @@ class Gap:
     """An intent whose wanted and actual sides differ."""
 
     intent_id: str
-    kind: plan.DifferenceKind
+    kind: ActionKind
     since_ns: int
 
 
@@ -169,10 +169,10 @@ def began_ns(record: Record) -> int:
 class Top:
     """Follows one log, and makes frames of it."""
 
-    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock | None = None) -> None:
+    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock) -> None:
         """`kernel` folds the log; whether it leads itself makes no difference."""
         self._kernel = kernel
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self.watched = Watched()
         self._began_at = 0
 
@@ -214,7 +214,7 @@ class Top:
         held, head = False, state.position
         away: tuple[str, ...] = ()
         try:
-            held = await lease_is_held(self._kernel.log)
+            held = await self._kernel.log.lease_is_held()
             head = (await self._kernel.log.head()).position
         except LogUnavailableError as problem:
             away = (f"the log is away, this is the last that was seen: {problem}",)

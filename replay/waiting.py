@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from kernel import EventSourcedKernel
-from kernel.commands import cancel_answered, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record
 from kernel.lifecycle.record import wants_anything
@@ -18,6 +17,7 @@ from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference
 from kernel.recalling import ensure
 from kernel.state import KernelState
+from kernel.waiters import cancel_answered, placement_answered, refusal
 from replay.groups import limited_by
 
 Condition = Callable[[KernelState, str], bool]

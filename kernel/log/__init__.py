@@ -3,8 +3,8 @@
 `open_log` opens one; everything else goes through `EventLog`. Modules: `base` the contract, `opening` URLs and refusals,
 `records` events to rows and back, `hashing` the format that cannot change, `tree` the Merkle tree over its leaves, `batch`
 the decision inside the transaction, `recorder` what each backend's recorder does (also for the event-sourcing library),
-`memory` `sqlite` `postgres` the backends, `writer` the thread, `threaded` and `stored` what the backends share, `feed` the
-wake-up of tails, `row_files` a log as a file.
+`memory` `sqlite` `postgres` the backends, each with its `…_lease`, `writer` the thread, `threaded` and `stored` what the
+backends share, `feed` the wake-up of tails, `row_files` a log as a file.
 
 Promise, how it is kept, and the test that fails when it is broken (in tests/contract/test_log.py unless said):
 

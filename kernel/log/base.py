@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from kernel.clock import Clock, IdFactory
 from kernel.events import BaseEvent
+from kernel.lease import Lease
 from kernel.models import Evidence
 
 ANY_VERSION = None
@@ -179,6 +181,18 @@ class EventLog(ABC):
     @abstractmethod
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
+
+    @abstractmethod
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> Lease:
+        """A lease of this log, not held yet: the right to act on its venue."""
+
+    @abstractmethod
+    async def lease_is_held(self) -> bool:
+        """Whether anybody holds a lease of this log now: a look that takes nothing.
+
+        The answer may be over at once: it is for people and for monitoring, never a reason to act at a venue. Raises
+        `LogUnavailableError` when it can't be seen.
+        """
 
     @abstractmethod
     async def head(self) -> Head:

@@ -15,12 +15,13 @@ from typing import TypeVar
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
-from kernel.clock import Clock
+from kernel.clock import Clock, IdFactory
 from kernel.errors import KernelError
 from kernel.events import canonical_json
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, decide, put_back
 from kernel.log.feed import Feed, call_on
+from kernel.log.memory_lease import LeasePlace, MemoryLease
 from kernel.log.recorder import (
     EMPTY_HEAD,
     LAYOUT_VERSION,
@@ -45,10 +46,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self.rows: list[Row] = []
         self.feeds: list[Feed] = []
         """The feeds of the log objects over this recorder."""
-        self.lease_holder: str | None = None
-        """Who leads: the in-process lease is kept with the rows that it guards."""
-        self.lease_released = asyncio.Event()
-        """Set while nobody leads."""
+        self.lease_place = LeasePlace()
         self._head = EMPTY_HEAD
         self._identity: Identity | None = None
         self._streams: dict[str, list[int]] = {}
@@ -214,6 +212,14 @@ class MemoryLog(StoredLog):
                     subscription.offer(batch)
                 else:
                     call_on(subscription.loop, partial(subscription.offer, batch))
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
+        """See `EventLog.lease`."""
+        return MemoryLease(self._recorder.lease_place, ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return self._recorder.lease_place.holder is not None
 
     async def _call(self, function: Callable[[], T]) -> T:
         return function()

@@ -196,7 +196,8 @@ class Opener:
 
     def postgres(self, url: str) -> EventLog:
         """The log in a PostgreSQL schema."""
-        from kernel.log.postgres import Datastore, PostgresLog, PostgresRecorder
+        from kernel.log.postgres import PostgresLog, PostgresRecorder
+        from kernel.log.postgres_datastore import Datastore
 
         recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
         try:

@@ -9,27 +9,30 @@ is replaced, and the same batch decided again under the lock: what was committed
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import Composed
 
-from kernel.clock import Clock
-from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
+from kernel.clock import Clock, IdFactory
+from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import canonical_json
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, Outcome, decide, put_back
 from kernel.log.listener import Listener
-from kernel.log.postgres_arrays import bytea_array, int8_array, register, text_array
+from kernel.log.postgres_arrays import bytea_array, int8_array, text_array
+from kernel.log.postgres_datastore import Connection, Datastore, translated, with_defaults
+from kernel.log.postgres_lease import AdvisoryLease, is_locked
 from kernel.log.recall import Recall, has_refusals, streams_of
 from kernel.log.recorder import (
     EMPTY_HEAD,
@@ -44,83 +47,9 @@ from kernel.log.recorder import (
 from kernel.log.records import Command, Row, this_process
 from kernel.log.threaded import ThreadedLog
 
-Connection = psycopg.Connection[tuple[Any, ...]]
-T = TypeVar("T")
-
 RETRY_DELAY_S_MIN = 0.02
 RETRY_DELAY_S_MAX = 1.0
 CLOSING_PATIENCE_S = 1.0
-IDLE_CONNECTIONS_MAX = 4
-
-
-class Datastore(PostgresDatastore):
-    """Connections to one schema: a small stack of idle ones for readers, no pool with threads of its own."""
-
-    def __init__(self, conninfo: str, *, schema: str) -> None:
-        super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
-        self.pool.close()
-        self.conninfo = _with_defaults(conninfo)
-        self._idle: list[Connection] = []
-        self._idle_lock = threading.Lock()
-        self._closed = False
-
-    def connect(self) -> Connection:
-        """A new session, durable and in autocommit mode; `LogUnavailableError` when there is none to be had."""
-        with translated():
-            connection = psycopg.connect(self.conninfo, autocommit=True)
-            try:
-                connection.execute(postgres_tables.SET_SESSION)
-                register(connection)
-                _check_encoding(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return connection
-
-    def read(self, function: Callable[[Connection], T]) -> T:
-        """The result of a read on a kept session; once more on a new one when that turns out to be dead."""
-        connection = self._take()
-        try:
-            return self._read_on(connection, function)
-        except LogUnavailableError:
-            if not connection.closed:
-                raise
-        return self._read_on(self.connect(), function)
-
-    def _read_on(self, connection: Connection, function: Callable[[Connection], T]) -> T:
-        try:
-            with translated():
-                return function(connection)
-        finally:
-            self._put(connection)
-
-    def _take(self) -> Connection:
-        with self._idle_lock:
-            if self._closed:
-                raise LogUnavailableError("the log is closed")
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.closed:
-                    return connection
-        return self.connect()
-
-    def _put(self, connection: Connection) -> None:
-        with self._idle_lock:
-            if not self._closed and not connection.closed and len(self._idle) < IDLE_CONNECTIONS_MAX:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def close(self) -> None:
-        """Let go of idle sessions. Idempotent; also called when the constructor failed."""
-        super().close()
-        if not hasattr(self, "_idle_lock"):
-            return
-        with self._idle_lock:
-            self._closed = True
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
 
 
 class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
@@ -433,20 +362,6 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
     return StoredRow(*stored)
 
 
-def _with_defaults(conninfo: str) -> str:
-    try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as problem:
-        raise ValidationError(f"the log's URL is not a PostgreSQL URI: {problem}") from problem
-    return make_conninfo("", **{**postgres_tables.CONNECTION_DEFAULTS, **given})
-
-
-def _check_encoding(connection: Connection) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise KernelError(f"the database's encoding is {encoding}: a log needs UTF8, create the database with it")
-
-
 def _rollback(connection: Connection) -> None:
     """Leave the connection out of any transaction, or closed."""
     try:
@@ -455,27 +370,10 @@ def _rollback(connection: Connection) -> None:
         connection.close()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """psycopg's errors as ours: what can pass by itself is unavailability."""
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as problem:
-        raise LogUnavailableError(f"the database can't be used now: {_words(problem)}") from problem
-    except (psycopg.IntegrityError, psycopg.DataError) as problem:
-        raise RowRefused(_words(problem)) from problem
-    except psycopg.Error as problem:
-        raise KernelError(f"the database refuses: {_words(problem)}") from problem
-
-
 def exchanges_at(conninfo: str) -> list[str]:
     """The exchange ids whose logs a database has, in order."""
-    with translated(), psycopg.connect(_with_defaults(conninfo), autocommit=True) as connection:
+    with translated(), psycopg.connect(with_defaults(conninfo), autocommit=True) as connection:
         return [exchange_id for (exchange_id,) in connection.execute(postgres_tables.EXCHANGES).fetchall()]
-
-
-def _words(problem: psycopg.Error) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
 
 
 class Factory(PostgresFactory):
@@ -514,6 +412,15 @@ class PostgresLog(ThreadedLog):
             fallback_s=settings.listen_fallback_s,
             ready_timeout_s=settings.reconnect_timeout_s,
         )
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> AdvisoryLease:
+        """See `EventLog.lease`."""
+        datastore = self._recorder.datastore
+        return AdvisoryLease(datastore.connect, name=datastore.schema, clock=clock, ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return await asyncio.to_thread(is_locked, self._recorder.datastore)
 
     async def _watch(self) -> None:
         await self._call(self._listener.start)

@@ -7,6 +7,7 @@ by `PRAGMA data_version`, looked at by the writer's own connection, which does n
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -24,7 +25,7 @@ from eventsourcing.sqlite import (
     SQLiteFactory,
 )
 
-from kernel.clock import Clock
+from kernel.clock import Clock, IdFactory
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch, decide, put_back
@@ -42,6 +43,7 @@ from kernel.log.recorder import (
     check_empty,
 )
 from kernel.log.records import COLUMNS, Command, this_process
+from kernel.log.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
@@ -488,6 +490,14 @@ class SQLiteLog(ThreadedLog):
         self.path = path
         """The database file."""
         self._poll_interval_s = settings.poll_interval_s_min
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> FileLease:
+        """See `EventLog.lease`."""
+        return FileLease(lock_file(self.path), ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return await asyncio.to_thread(is_locked, lock_file(self.path))
 
     async def _watch(self) -> None:
         self._writer.nudge()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from os import PathLike
 from typing import Any
 
-from kernel.clock import NS_PER_MS, Clock, SystemClock
+from kernel.clock import NS_PER_MS, Clock
 from kernel.errors import NotFoundError, NotSent, OutcomeUnknown, ValidationError, VenueError, Violation
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues import base
@@ -79,14 +79,14 @@ class PaperExchange:
 
     def __init__(
         self,
-        options: PaperExchangeOptions | None = None,
+        options: PaperExchangeOptions,
         *,
-        clock: Clock | None = None,
+        clock: Clock,
         faults: FaultSource | None = None,
     ) -> None:
         """Check the options. `ValidationError` for a tape that cannot be read, a symbol or a speed that is not there."""
-        self.options = options or PaperExchangeOptions()
-        self.clock = clock or SystemClock()
+        self.options = options
+        self.clock = clock
         self.faults: FaultSource = FaultPlan() if faults is None else faults
         self.capabilities: VenueCapabilities = self.options.config.capabilities()
         self.tape_symbol = self._find_symbol()

@@ -49,7 +49,8 @@ async def serve_paper_exchange(
     `announce` is called once with the address that it is bound to. `ValidationError` for bad options,
     `LogUnavailableError` for an address or a journal that is taken, `IntegrityError` for a journal that cannot be read.
     """
-    server = PaperServer(PaperExchange(options, clock=clock, faults=faults))
+    exchange = PaperExchange(options or PaperExchangeOptions(), clock=clock or SystemClock(), faults=faults)
+    server = PaperServer(exchange)
     address = await server.start(listen)
     try:
         if announce is not None:

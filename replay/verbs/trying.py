@@ -14,11 +14,11 @@ from replay.command_line import Duration, Target, option, output_option, say, sh
 @output_option
 @target_options
 def decisions(target: Target, form: str) -> int:
-    """Decide again what the log's kernels decided, and tell what today's code would decide otherwise.
+    """Decide every recorded attempt and verdict again, and show what today's code decides otherwise.
 
-    Every attempt is decided once more by the reconciler as it is installed, on the state, the settings and the instant that
-    the log has for it; so is every verdict that something never arrived, and what was left undone while others were
-    served. Nothing is written or sent. Exit code 0: all the same, 1: something differs.
+    The installed reconciler decides each attempt again, on the state, the settings and the instant that the log has for it;
+    and each verdict that a request never arrived. Nothing is written or sent. Exit code 0: all the same, 1: something
+    differs.
 
     \b
     Example:

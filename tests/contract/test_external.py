@@ -40,7 +40,7 @@ from kernel.venues.paper_exchange import PaperExchange
 from kernel.writer import Source
 from replay import open_kernel
 from tests.desk import CAPABILITIES, Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 from tests.paper_world import LAST, LOT, SELL, SYMBOL, limit, market, submit
 
 virtual_time = pytest.mark.looptime
@@ -314,10 +314,11 @@ async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
         await account.trade(4)
         await account.human.admin("cancel_order", exchange_order_id=order_id)
         trade, end = told[-2:]
-        assert kernel._session is not None, "it leads"
+        leader = kernel._runtime.leader
+        assert leader is not None
         await asyncio.gather(
-            kernel._session.ingest([trade], Source("venue:paper", Evidence.STREAM)),
-            kernel._session.ingest([trade if second == "the same" else end], Source("venue:paper", Evidence.QUERY)),
+            leader.session.ingest([trade], Source("venue:paper", Evidence.STREAM)),
+            leader.session.ingest([trade if second == "the same" else end], Source("venue:paper", Evidence.QUERY)),
         )
         assert await account.events("ExternalOrderObserved") == []
         status = (await kernel.get_order_state(f"ext-{order_id}")).status

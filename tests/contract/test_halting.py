@@ -17,7 +17,7 @@ from kernel.models import Desired, OrdStatus
 from replay import open_kernel
 from tests.contract.test_pausing import statuses
 from tests.desk import a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

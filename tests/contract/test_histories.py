@@ -20,8 +20,8 @@ from replay.histories import History, Part, Step, in_force, is_inferred, matters
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
-from tests.exchange import buy
 from tests.folding import an_attempt, an_intent, an_order
+from tests.orders import buy
 from tests.recorded import intents_in, log_of, simulated
 
 virtual_time = pytest.mark.looptime

@@ -20,7 +20,7 @@ from kernel.errors import (
 )
 from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from tests.desk import a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

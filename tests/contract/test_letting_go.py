@@ -149,10 +149,10 @@ async def test_a_fill_that_comes_long_after_is_its_own(by: str) -> None:
         trade = told(
             bench, exec_type=ExecType.TRADE, side=Side.BUY, fill_key="late", last_qty=LOT, last_px=LAST, **named
         )
-        session = bench.kernel._session
-        assert session is not None
+        leader = bench.kernel._runtime.leader
+        assert leader is not None
         for _ in range(2):
-            await session.ingest([trade], Source("venue:paper", Evidence.STREAM))
+            await leader.session.ingest([trade], Source("venue:paper", Evidence.STREAM))
         fills = [event for event in await bench.log.read_stream(intent_stream("old")) if isinstance(event, OrderFilled)]
         assert [event.fill_key for event in fills] == ["late"]
         assert [item.quantity for item in await bench.kernel.get_positions()] == [LOT]

@@ -21,6 +21,7 @@ from kernel.clock import SeededIds, SystemClock
 from kernel.errors import (
     AlreadyExistsError,
     ConflictError,
+    FencedError,
     IntegrityError,
     KernelError,
     NotFoundError,
@@ -117,7 +118,7 @@ async def test_an_imported_log_is_appended_to_like_any_other(
         assert (await log.append(known)).duplicate
         with pytest.raises(ConflictError, match="at version 3"):
             await log.append(an_append("a", expected=1))
-        with pytest.raises(ConflictError, match="epoch 1"):
+        with pytest.raises(FencedError, match="epoch 1"):
             await log.append(an_append("a", epoch=2))
         appended = await log.append(an_append("a", expected=3, epoch=1))
         assert appended.first_position == 6

@@ -18,8 +18,8 @@ import pytest
 
 from kernel import events, open_log
 from kernel.errors import UnsafeFileError
-from kernel.lease import FileLease
 from kernel.log.base import EventLog
+from kernel.log.sqlite_lease import FileLease
 from kernel.models import Evidence
 from kernel.order_spec import OrderType, Side, StandardOrder
 from projections import State, checkpoint

@@ -12,7 +12,7 @@ from kernel.models import FindingKind, OrdStatus, ReconciliationStatus
 from replay import open_kernel
 from tests.contract.test_pausing import statuses
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 NO_FUNDS = Rejected("insufficient balance of 3.2", code="FUNDS")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kernel.actions import ActionKind
 from kernel.clock import SeededIds, SystemClock
-from kernel.pacing import Pacing
-from kernel.plan import Settle
+from kernel.pacing import KeyBackoff
 from kernel.settings import KernelSettings
 from tests.soak.soak import Plan, Soak
 
@@ -20,8 +20,8 @@ async def test_nothing_grows_with_time(tmp_path: Path) -> None:
 
 def test_a_settled_key_is_forgotten() -> None:
     """A key whose only pace is settled is held no longer: nobody may come back to it."""
-    pacing = Pacing(SystemClock(), SeededIds(), KernelSettings())
-    pacing.begin("i", Settle)
-    pacing.slow_down("i")
-    pacing.settled("i")
+    pacing = KeyBackoff(SystemClock(), SeededIds(), KernelSettings())
+    pacing.begin("i", ActionKind.RESOLVE)
+    pacing.record_failure("i")
+    pacing.record_success("i")
     assert pacing._keys == {}

@@ -29,7 +29,7 @@ from typing import Any
 
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
-from kernel.errors import ConflictError, KernelError, LogUnavailableError, Rejected
+from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
 from kernel.events import BaseEvent, intent_stream
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.lifecycle import UpdateIntent, decide, order_state
@@ -42,9 +42,9 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from replay.recovery import build_kernel
-from tests.exchange import ScriptedExchange, seconds, told
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange, seconds, told
 from tests.scenarios.narrative import Names, Narrator
-from tests.venue import ScriptedVenue
 
 SEPARATOR = "----"
 TIME_WIDTH = 8
@@ -101,7 +101,7 @@ class WatchedLog(MemoryLog):
             raise LogUnavailableError("the process is gone")
         try:
             appended = await super().append(append)
-        except ConflictError as problem:
+        except (ConflictError, FencedError) as problem:
             process.world.tell("log", f"refuses {process.name}'s {topics(append)}: {problem}")
             raise
         process.after_append(append)
@@ -387,9 +387,9 @@ class Script:
 
     async def do_relist(self, name: str) -> None:
         """The kernel asks for everything anew."""
-        session = self.world.processes[name].kernel._session
-        assert session is not None
-        session.relist_now()
+        leader = self.world.processes[name].kernel._runtime.leader
+        assert leader is not None
+        leader.session.relist_now()
 
     async def do_time(self, how_long: str) -> None:
         await asyncio.sleep(seconds(how_long.removeprefix("+")) / 1e9)

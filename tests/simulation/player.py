@@ -26,7 +26,7 @@ from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
 from tests.simulation.bystanders import Bystanders
-from tests.simulation.loop import Endless, VirtualLoop, run
+from tests.simulation.loop import Endless, SteppedLoop, run
 from tests.simulation.market import order_of
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
@@ -68,7 +68,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 
     players: list[Player] = []
 
-    async def _play(loop: VirtualLoop) -> Outcome:
+    async def _play(loop: SteppedLoop) -> Outcome:
         players.append(Player(plan, loop, trace=trace))
         return await players[0].play()
 
@@ -87,7 +87,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 class Player(Bystanders):
     """One run."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool) -> None:
         self.world = World(plan, loop, trace=trace)
         self.plan = plan
         self.loop = loop
@@ -321,8 +321,8 @@ class Player(Bystanders):
 
     def _do_relist(self, name: str) -> None:
         process = self.world.process(name)
-        if process is not None and process.kernel._session is not None:
-            process.kernel._session.relist_now()
+        if process is not None and (leader := process.kernel._runtime.leader) is not None:
+            leader.session.relist_now()
 
     # ------------------------------------------------------------------------------------------------------------ the end
     async def _quiet(self) -> None:
@@ -360,7 +360,7 @@ class Player(Bystanders):
     def _heal(self) -> None:
         """A supervisor: a kernel that gave up is started again."""
         for process in self.world.alive:
-            if process.kernel._problem is not None:
+            if process.kernel._runtime.problem is not None:
                 self.counts["gave up"] += 1
                 process.kill()
         for op in self.plan.ops:

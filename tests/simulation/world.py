@@ -21,7 +21,6 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
-from kernel.limits import Limits, LimitSettings
 from kernel.log import LogSettings
 from kernel.log.base import Append, Appended
 from kernel.log.batch import Batch
@@ -30,7 +29,7 @@ from kernel.log.opening import Opener
 from kernel.log.records import Writer
 from kernel.models import ExternalOrderPolicy
 from kernel.order_spec import StandardOrder
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,
@@ -52,7 +51,7 @@ from projections import State
 from projections.ended import Keeping
 from replay.recovery import build_kernel
 from tests.simulation.auditor import Auditor
-from tests.simulation.loop import Steps, VirtualLoop
+from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds
 from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
@@ -413,7 +412,7 @@ class Process:
 class World:
     """Everything around the kernels of one run. It is also where the exchange draws its faults from."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool = True) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool = True) -> None:
         self.plan = plan
         self.loop = loop
         self.clock = LoopClock()

@@ -19,9 +19,12 @@ ROOMS = ("kernel", "projections", "replay", "cli")
 """Each may import those before it, and itself."""
 LINES_MAX = 600
 CLI_LINES_MAX = 1300
-PURE = ("kernel.lifecycle", "kernel.plan", "kernel.settlement", "kernel.limits", "kernel.silence")
+PURE = (
+    "kernel.lifecycle", "kernel.actions", "kernel.plan", "kernel.run_inputs", "kernel.decide_run", "kernel.decision",
+    "kernel.settlement", "kernel.limits", "kernel.silence",
+)  # fmt: skip
 IMPURE = frozenset({"kernel.clock", "asyncio", "datetime", "logging", "os", "random", "secrets", "time", "uuid"})
-HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich")
+HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich", "starlette", "uvicorn")
 
 
 @functools.cache

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import events
-from kernel.limits import Change, Claim, Exposure, Limits, LimitSettings, claim_of, claims, violations
+from kernel.limits import Change, Claim, Exposure, claim_of, claims, violations
 from kernel.models import AttemptKind
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.settings import Limits, LimitSettings
 from tests.folding import Journal, a_submitted_journal, a_trade, an_attempt, an_intent, an_order
 
 SYMBOL = SymbolMetadata(

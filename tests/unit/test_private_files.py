@@ -13,9 +13,8 @@ import pytest
 
 from kernel import open_log
 from kernel.errors import LogUnavailableError, UnsafeFileError
-from kernel.lease import FileLease
-from kernel.lease_probe import file_is_locked
 from kernel.log.base import EventLog
+from kernel.log.sqlite_lease import FileLease, is_locked
 from kernel.private_files import check_database, check_directory, make_directory, open_private, replacing
 from kernel.venues.paper_journal import Journal
 from projections.sql_sqlite import SQLiteTables
@@ -111,7 +110,7 @@ async def test_what_others_can_write_is_refused(tmp_path: Path, bits: int) -> No
         open_private(path, os.O_RDONLY)
     with pytest.raises(UnsafeFileError):
         await FileLease(path).acquire()
-    for use in (file_is_locked, Journal, a_log, SQLiteTables):
+    for use in (is_locked, Journal, a_log, SQLiteTables):
         with pytest.raises(UnsafeFileError):
             use(path)
     assert (modes(tmp_path), path.read_bytes()) == ({"file": oct(bits)}, b"")
