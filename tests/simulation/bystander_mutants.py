@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, controller, external, heartbeats, silence
+from kernel import controller, decide_run, external, heartbeats, silence
 from kernel.gates import Gates
 from kernel.lifecycle import resolving
 from kernel.models import AttemptKind, AttemptOutcome, ExternalOrderPolicy
@@ -145,14 +145,14 @@ def a_word_comes_before_the_evidence() -> list[Patch]:
 
 def dead_by_a_word_spends_the_id() -> list[Patch]:
     """What never arrived is sent again under its id."""
-    honest = attempts.next_submit_number
+    honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:
         last = known.submit
         said = last is not None and last.outcome is AttemptOutcome.DEAD and last.text == "seen at the venue"
         return known.number + 1 if said else honest(known)
 
-    return [(attempts, "next_submit_number", next_number)]
+    return [(decide_run, "next_submit_number", next_number)]
 
 
 BUGS: tuple[Callable[[], list[Patch]], ...] = (
