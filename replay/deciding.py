@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pydantic
@@ -144,66 +144,61 @@ class Trial:
         self._log = log
         self._state = State()
         self._settings: KernelSettings | None = None
-        self._capabilities: VenueCapabilities | None = None
-        self._look: tuple[events.VenueSnapshotTaken, Record] | None = None
-        """The newest look that did not find what it was for, and what was known before it."""
-        self._refused: dict[int, str] = {}
-        """Attempts without an answer yet, and why today's code would have refused to send them; empty: it would not."""
+        self._context: DecisionContext | None = None
+        """The newest leader's settings and capabilities; None while it had yet to ask the venue for them (nothing was
+        decided either), and where this code cannot read them: then nothing can be decided again."""
+        self._query: tuple[events.VenueSnapshotTaken, Record] | None = None
+        """The newest query that did not find its order, and the record before it."""
+        self._rejected: dict[int, str] = {}
+        """Attempts without an answer yet, and why today's code rejects them locally; empty: it sends them."""
 
     async def apply(self, event: events.BaseEvent) -> None:
         """Fold one event, and judge what is decided in it alone."""
         if isinstance(event, events.AttemptResolved) and event.actor == RECONCILER:
             self._check_verdict(event)
-        self._look = None
+        self._query = None
         if isinstance(event, events.VenueSnapshotTaken) and event.intent_id and event.found is False:
-            self._look = (event, self._state.record(event.intent_id))
+            self._query = (event, self._state.record(event.intent_id))
         self._check_answer(event)
         await fold_on(self._log, self._state, [event])
         self.report.position = event.position
         self._note_kernel(event)
 
     def _note_kernel(self, event: events.BaseEvent) -> None:
-        """By what the leader goes from here on."""
+        """Note the settings and capabilities that the leader decides by from here on."""
+        capabilities: Mapping[str, Any] = {}
         match event:
             case events.KernelStarted(settings=settings, capabilities=capabilities):
                 self._settings = None
                 with suppress(pydantic.ValidationError):
                     self._settings = recorded_settings(settings)
-                self._set_capabilities(capabilities)
             case events.CapabilitiesChanged(capabilities=capabilities):
-                self._set_capabilities(capabilities)
-
-    def _set_capabilities(self, capabilities: Mapping[str, Any]) -> None:
-        """None while the venue had yet to be asked for its capabilities (then nothing was decided either), and where what
-        was recorded means nothing to this code: then nothing can be decided again."""
-        self._capabilities = None
+                pass
+            case _:
+                return
+        self._context = None
         with suppress(pydantic.ValidationError):
-            self._capabilities = recorded_capabilities(capabilities) if capabilities else None
+            if capabilities and self._settings is not None:
+                self._context = DecisionContext(self._settings, recorded_capabilities(capabilities), epoch=0, now_ns=0)
 
     # ------------------------------------------------------------------------------------------------------- attempts
     def check(self, recorded: events.AttemptStarted) -> None:
         """Decide an attempt again, on the state that it was decided on."""
-        if self._settings is None or self._capabilities is None:
+        if self._context is None:
             self.report.unchecked += 1
             return
         self.report.attempts += 1
-        context = DecisionContext(self._settings, self._capabilities, recorded.epoch, recorded.decided_at_ns)
+        context = replace(self._context, epoch=recorded.epoch, now_ns=recorded.decided_at_ns)
         try:
             decision = self._decide(context, recorded)
         except Exception as problem:  # a leader tries again after any error: its decision is to do nothing
             decision = planning.Nothing(f"it goes wrong: {problem!r}")
         today = attempt_of(decision, recorded.intent_id)
         if today == recorded:
-            self._refused[recorded.position] = decision.text if isinstance(decision, RejectLocally) else ""
+            self._rejected[recorded.position] = decision.text if isinstance(decision, RejectLocally) else ""
             return
-        self._add(
-            recorded.position,
-            recorded.intent_id,
-            told(recorded, today),
-            told(today, recorded) if today is not None else decision.label,
-            why=decision.reason,
-            decided=recorded,
-        )
+        differs = told(today, recorded) if today is not None else decision.label
+        self._add(recorded, told(recorded, today), differs, why=decision.reason, decided=recorded)
 
     def _decide(self, context: DecisionContext, recorded: events.AttemptStarted) -> Decision:
         """What today's code does there: in a run, in one that was forced, or after a query that found nothing."""
@@ -227,72 +222,63 @@ class Trial:
         return gather_inputs(self._state, intent_id, intent, order, context=context, memory=RunMemory(forced=forced))
 
     def _check_answer(self, event: events.BaseEvent) -> None:
-        """Whether an attempt was sent: the first answer to it tells, be it the kernel's own refusal."""
+        """Check by the first answer to an attempt whether it was sent or rejected locally."""
         position = getattr(event, "attempt_position", None) or event.causation_position
-        if position not in self._refused or isinstance(event, events.AttemptStarted):
+        if position not in self._rejected or isinstance(event, events.AttemptStarted):
             return
-        refused = self._refused.pop(position)
+        today = self._rejected.pop(position)
         if isinstance(event, events.AttemptResolved):
             return  # nobody knows any more whether it was sent
         local = isinstance(event, events.AttemptFailed) and bool(event.locally_rejected)
-        if local == bool(refused):
-            return
-        what = "refused here, never sent" if local else "sent"
-        intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-        self._add(position, intent_id, what, refused or "sent", why="what the market takes")
+        if local != bool(today):
+            did = "refused here, never sent" if local else "sent"
+            self._add(event, did, today or "sent", why="what the market takes", position=position)
 
     # ------------------------------------------------------------------------------------------------------- verdicts
     def _check_verdict(self, recorded: events.AttemptResolved) -> None:
-        """Conclude an absence again: from the look that is recorded with it, under what was known before that look."""
-        look, record = self._look if self._look is not None else (None, self._state.record(recorded.intent_id))
-        found = (item for item in record.attempts if item.position == recorded.attempt_position)
-        attempt = next(found, None)
-        if (
-            attempt is None
-            or self._settings is None
-            or self._capabilities is None
-            or attempt.kind is AttemptKind.CANCEL
-        ):
+        """Conclude an absence again: from the query that is recorded with it, on the record before that query."""
+        query, record = self._query or (None, self._state.record(recorded.intent_id))
+        attempt = next((item for item in record.attempts if item.position == recorded.attempt_position), None)
+        if attempt is None or self._context is None or attempt.kind is AttemptKind.CANCEL:
             return  # of a cancel nothing has to be proved: it can be sent again at any time
         self.report.verdicts += 1
-        problem = self._objection(recorded, attempt, look, self._settings, self._capabilities)
+        problem = self._objection(recorded, attempt, query, self._context)
         if problem is not None:
             did = f"{attempt.kind} {attempt.number} is {recorded.outcome}: {recorded.text}"
-            self._add(recorded.position, recorded.intent_id, did, "no verdict", why=problem)
+            self._add(recorded, did, "no verdict", why=problem)
 
     def _objection(
         self,
         recorded: events.AttemptResolved,
         attempt: Attempt,
-        look: events.VenueSnapshotTaken | None,
-        settings: KernelSettings,
-        capabilities: VenueCapabilities,
+        query: events.VenueSnapshotTaken | None,
+        context: DecisionContext,
     ) -> str | None:
-        """Why the look does not prove it; None where it does."""
+        """Why the query does not prove the verdict; None where it does."""
         if recorded.outcome is not AttemptOutcome.DEAD:
             return f"a look never proves {recorded.outcome}"
-        if attempt.kind is AttemptKind.AMEND and look is None:
+        if attempt.kind is AttemptKind.AMEND and query is None:
             return self._amend_objection(recorded, attempt)
-        if look is None:
+        if query is None:
             return "no look is recorded with it"
-        delay_s = settings.assumed_max_delay_s
+        delay_s = context.settings.assumed_max_delay_s
         conclusions = [
             settlement.conclude(
                 attempt,
-                capabilities,
+                context.capabilities,
                 wanted=wanted,
-                began_ns=look.began_ns,
-                ended_ns=look.ended_ns,
+                began_ns=query.began_ns,
+                ended_ns=query.ended_ns,
                 assumed_max_delay_ns=None if delay_s is None else ns(delay_s),
             )
-            for wanted in (False, True)  # what was wanted when the look began is not recorded
+            for wanted in (False, True)  # whether the intent wanted it when the query began is not recorded
         ]
         if any(isinstance(item, settlement.Dead) for item in conclusions):
             return None
         return getattr(conclusions[0], "text", "") or f"{conclusions[0]}"
 
     def _amend_objection(self, recorded: events.AttemptResolved, attempt: Attempt) -> str | None:
-        """An amend is moot once its order has ended; else only an admissible look rules it out (H14)."""
+        """A change is moot once its order has ended; else only an admissible query rules it out (H14)."""
         live = self._state.record(recorded.intent_id).live_orders
         aimed = {attempt.target_exchange_order_id, attempt.target_client_order_id} - {None}
         works = any({facts.exchange_order_id, *facts.client_order_ids} & aimed for facts in live)
@@ -302,25 +288,21 @@ class Trial:
 
     def _add(
         self,
-        position: int,
-        intent_id: str,
+        event: events.BaseEvent,
         recorded: str,
         today: str,
         *,
         why: str,
+        position: int | None = None,
         decided: events.AttemptStarted | None = None,
     ) -> None:
-        self.report.add(
-            DecisionDifference(
-                position=position,
-                intent_id=intent_id,
-                state_position=decided.state_position if decided else self._state.position,
-                decided_at_ns=decided.decided_at_ns if decided else 0,
-                recorded=recorded,
-                today=today,
-                why=why,
-            )
-        )
+        """Report a decision that differs, of the event that records it or answers it."""
+        state_position, at_ns = (self._state.position, 0)
+        if decided is not None:
+            state_position, at_ns = decided.state_position, decided.decided_at_ns
+        intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+        found = (position or event.position, intent_id, state_position, at_ns, recorded, today, why)
+        self.report.add(DecisionDifference(*found))
 
 
 def summary(report: DecisionReport) -> str:

@@ -161,7 +161,7 @@ async def test_capabilities_that_changed_are_gone_by() -> None:
         async for rows in log.read():
             for row in rows:
                 await trial.apply(event_of(row))
-                found.append(trial._capabilities.dedupe if trial._capabilities is not None else None)
+                found.append(trial._context.capabilities.dedupe if trial._context is not None else None)
     assert found == [None, VenueCapabilities().dedupe, Dedupe.FOR_EVER]
 
 
