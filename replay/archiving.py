@@ -27,8 +27,9 @@ from kernel.log.recorder import (
 )
 from kernel.log.segments import Segment
 from kernel.log.stored import StoredLog
-from replay.folding import Progress, chain_at, checked_pages, opened, point
+from replay.folding import chain_at, checked_pages, opened, point
 from replay.new_files import new_file
+from replay.progress import Progress
 from replay.threads import Stopped, in_thread, on_loop, until_stopped
 
 SUFFIX = ".gz"

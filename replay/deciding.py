@@ -33,9 +33,10 @@ from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Dedupe, VenueCapabilities
 from projections.state import State
 from replay.dry_engine import Decision, DryEngine
-from replay.folding import Progress, checked_pages, opened
+from replay.folding import checked_pages, opened
 from replay.output import Item, Listing
 from replay.passing_over import PassingOver
+from replay.progress import Progress
 
 ROWS_AHEAD = 5_000
 """So many rows before the fold an attempt is known: more than are ever appended between a decision and its record."""

@@ -42,9 +42,10 @@ from kernel.venues.paper_market import AHEAD_WINDOW_NS
 from projections.state import State
 from replay.deciding import recorded_capabilities, recorded_settings
 from replay.decimals import Scales
-from replay.folding import Progress, checked_pages, opened, point, position_at, recorded_at
+from replay.folding import checked_pages, opened, point, position_at, recorded_at
 from replay.outcomes import Outcome, WhatIf, outcome_of
 from replay.paper_fork import config_like, orders_at
+from replay.progress import Progress
 from replay.recovery import open_kernel
 from replay.retelling import Change, Retelling, Told, changed, give, named
 from replay.threads import Stopped, on_loop, until_stopped

@@ -18,8 +18,8 @@ from kernel.log.base import Head, StoredRow
 from kernel.log.opening import sqlite_path, without_password
 from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
 from kernel.log.row_files import About, RowFile, reading
-from replay.folding import Progress
 from replay.new_files import check_free, new_file
+from replay.progress import Progress
 from replay.threads import Stopped, on_loop, until_stopped
 
 if TYPE_CHECKING:

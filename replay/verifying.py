@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import Archived, EventLog, Head, StoredRow, StreamHead
-from replay.folding import Progress, few_collections, opened
+from replay.folding import few_collections, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
+from replay.progress import Progress
 from replay.verify_archived import ArchivedRows
 from replay.verify_rows import RowChecks, Unsure
 

@@ -115,58 +115,10 @@ def test_a_statement_for_people_and_for_programs(traded: World) -> None:
     assert traded.call("statement", "--day", "today").exit_code == 5
 
 
-def test_the_beginning_of_a_log_goes_and_comes_back(traded: World, tmp_path: Path) -> None:
-    """`archive --upto` cuts it off, every verb reads on, `archive --restore` puts it back."""
-    before = traded.ok("events", "-o", "jsonl")
-    positions = {line["topic"]: line["position"] for line in map(json.loads, before.splitlines())}
-    end = str(positions["AttemptStarted"])
-    file = tmp_path / "1.jsonl.gz"
-    result = traded.call("archive", "--upto", end, str(file))
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert f"1 to {end} are in {file}, sha256 " in result.stderr
-    assert traded.ok("events", "-o", "jsonl") == before
-    assert "b" in traded.ok("get", "orders", "-o", "name")
-    file.rename(tmp_path / "2.jsonl.gz")
-    gone = traded.call("events")
-    assert (gone.exit_code, "orderctl archive --restore FILE" in gone.stderr) == (2, True)
-    traded.ok("archive", "--restore", str(tmp_path / "2.jsonl.gz"))
-    (tmp_path / "2.jsonl.gz").unlink()
-    assert traded.ok("events", "-o", "jsonl") == before
-
-
-def test_an_archive_is_asked_for_in_one_way(traded: World, tmp_path: Path) -> None:
-    """Neither or both of --upto and --restore is wrong usage; a position that can't be is refused."""
-    file = str(tmp_path / "1.gz")
-    assert traded.call("archive", file).exit_code == 2
-    assert traded.call("archive", file, "--upto", "1", "--restore").exit_code == 2
-    assert traded.call("archive", file, "--upto", "99").exit_code == 5
-    assert traded.call("archive", "--restore", file).exit_code == 2
-    assert not Path(file).exists()
-
-
 def test_a_log_is_migrated_once(traded: World) -> None:
     """A log of the newest layout stays as it is, and the verb says so."""
     result = traded.call("log", "migrate")
     assert (result.exit_code, result.stderr) == (0, "layout 2 already\n")
-
-
-async def live_and_cut(url: str, file: Path, upto: int) -> None:
-    """A kernel starts on a log whose beginning is in a file, and on the log that it led before it was cut."""
-    from replay import archive_log, open_kernel
-
-    async with open_kernel(url, exchange_id="paper") as kernel:
-        await archive_log(kernel.log, file, upto=upto)
-        assert kernel.state.intent("b") is not None
-    async with open_kernel(url, exchange_id="paper") as kernel:
-        assert kernel.state.intent("b") is not None
-        assert [fill.fill_key for fill in await kernel.get_fills()] == ["t1", "t2"]
-
-
-def test_a_kernel_starts_on_a_log_that_was_cut(traded: World, tmp_path: Path) -> None:
-    """With the archive at its path a kernel folds the log from its first event."""
-    events = [json.loads(line) for line in traded.ok("events", "-o", "jsonl").splitlines()]
-    upto = max(event["position"] for event in events if event["topic"] == "AttemptStarted")
-    asyncio.run(live_and_cut(traded.url, tmp_path / "1.gz", upto))
 
 
 @pytest.mark.parametrize("verb", ["restore", "import"])

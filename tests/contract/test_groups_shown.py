@@ -18,7 +18,7 @@ from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from kernel.plan import DifferenceKind
 from replay.describe import page
-from replay.differing import differences
+from replay.differences import differences
 from replay.views import listing, query_of, watch
 from replay.waiting import CONDITIONS, now_is, wait_for
 from tests.contract.bench import LAST, Bench, a_bench, ask, bid, virtual_time
