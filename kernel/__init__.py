@@ -9,12 +9,9 @@ silent want is canceled) `fills` `workqueue` `reconciler` `runs` `attempts` `gro
 `looks` (asking it) `session` (hearing it) `external` (others' orders) `drift` (what nothing explains) `readiness`
 `leadership` `lease` `lease_probe` `subscriptions` `life` `controller` `given` (what comes from outside, checked) `pacing`
 `budget` (how much the venue takes) `room` (whether a run may begin) `metrics` (what is counted) `gauges` (what is measured
-when somebody asks) `settings` `clock` `code_hash`. Adapters: `venues`.
+when somebody asks) `settings` `clock` `code_hash` `lazy_exports` (what a package exports, on demand). Adapters: `venues`.
 """
 
-from kernel.api import ExchangeKernel
-from kernel.controller import EventSourcedKernel
-from kernel.log import open_log
-from kernel.reconciler import ReconciliationEngine
+from kernel.lazy_exports import lazy_exports
 
-__all__ = ["EventSourcedKernel", "ExchangeKernel", "ReconciliationEngine", "open_log"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)
