@@ -18,12 +18,11 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 What the CLI prints and does, as functions that a library user can call too:
 `views` (what `get` lists and watches) `resources` (its types) `groups` (as they are shown) `describe` `reading` (`events`)
 `event_text` `health` `metrics` (for Prometheus, as a table, as JSON) `manifests` with `manifest_text` (orders as files)
-`applying` (`apply`) `differing` (`diff`) `explaining` (`explain`) `completing` (a shell's completion) `output` (tables,
-JSON, ages, escaping) `decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `clearing` (many at once)
-`halting` `break_glass` (past the log) `command_line` (what the verbs share) `verbs` (those that read history) `attach` (a
-kernel beside the leader) `running` (the processes) `vitals` (whether one lives and acts) `serving` (says so over HTTP)
-`logs` (what they tell) `failures` (exit codes and their words) `beating` (heartbeats) `top` with `top_screen` `demo` with
-`demo_stage` `demo_checks` `demo_pages`.
+`applying` (`apply`) `differing` and `differences` (`diff`) `explaining` (`explain`) `output` (tables, JSON, ages)
+`decimals` (integers out) `ordering` (decimals in) `waiting` (conditions) `clearing` (many at once) `halting` `break_glass`
+(past the log) `run` with `config` and `venue_factory` (the processes) `vitals` (whether one lives and acts) `serving` (says
+so over HTTP) `logs` (what they log) `failures` (exit codes and their words) `beating` (heartbeats) `top` with `top_screen`
+`demo` with `demo_stage` and `demo_checks`. `cli`: the commands themselves.
 """
 
 from kernel.lazy_exports import lazy_exports
