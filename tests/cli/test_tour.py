@@ -165,7 +165,6 @@ def look_back(desk: Tour) -> None:
     desk.does("import kernel.jsonl.gz --log sqlite:///other.db", lines_max=0)
     desk.does("backup kernel.backup", lines_max=0)
     desk.does("restore kernel.backup --log sqlite:///back.db", lines_max=0)
-    desk.does("log migrate", lines_max=0)
 
 
 def suppose(desk: Tour) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import EventLog, StoredRow, open_log
-from replay import archive_log, backup_log, restore_log
+from replay import backup_log, restore_log
 from replay.holding import HeldAgainst
 from replay.notes import note_name
 from tests.commands import an_append
@@ -196,15 +196,3 @@ async def test_a_backup_of_another_log_than_was_signed_is_refused(database: Data
             notes=HeldAgainst(tmp_path / "notes", []),
         )
     assert not (tmp_path / "back.db").exists()
-
-
-async def test_a_backup_of_a_cut_log_is_held_against_notes_from_its_beginning(tmp_path: Path) -> None:
-    """The archived rows count too."""
-    database = SQLiteBackend("x", tmp_path / "log.db")
-    async with await a_log(database) as log:
-        await grow(log, 1, into=tmp_path / "notes")
-        await archive_log(log, tmp_path / "1.gz", upto=5)
-        await backup_log(log, tmp_path / "backup")
-    held = HeldAgainst(tmp_path / "notes", [KEY.verifier])
-    await restore_log(tmp_path / "backup", f"sqlite:///{tmp_path}/back.db", exchange_id="x", notes=held)
-    assert held.lacks is None

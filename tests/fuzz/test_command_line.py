@@ -48,7 +48,7 @@ READING = {
     "get": ["orders"], "describe": ["a"], "events": [], "health": [], "place": ["BUY", "1", "BTCUSDT"], "cancel": ["a"],
     "wait": ["a", "--for", "filled"], "history": ["a"], "verify": [], "prove": ["1", "--notes", "."], "rebuild": [],
     "export": ["-"], "backup": ["copy.db"], "statement": [], "decisions": [],
-    "tables": ["list"], "log": ["migrate"], "what-if": ["--at", "1"],
+    "tables": ["list"], "what-if": ["--at", "1"],
 }  # fmt: skip
 """Verbs that need a log, with arguments that they take."""
 
