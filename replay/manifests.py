@@ -53,6 +53,8 @@ GROUP_REMEDIES = {
     "symbol": "orders that fill instead of each other are of one symbol",
     "side": "a stop stands on the other side of the market than the limit of its side",
 }
+DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
+"""The decimal fields of an order, and which of them count quantity."""
 STDIN = "-"
 
 
@@ -323,7 +325,7 @@ def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
         read = form.model_validate(document.root)
     except pydantic.ValidationError as problem:
         for error in problem.errors(include_url=False):
-            tell(document, form, error)
+            add_problem(document, form, error)
         return None
     if document.problems:
         return None
@@ -361,7 +363,7 @@ def take_names(document: Document, taken: dict[str, str]) -> None:
             document.name = f"{document.values.get('kind') or 'document'} {name}"
 
 
-def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
+def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
     """One of pydantic's errors as a problem of the document."""
     path = ""
     for part in error["loc"]:
@@ -376,7 +378,7 @@ def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> N
             known, key = field_names(form_at(form, error["loc"][:-1])), str(error["loc"][-1])
             document.problem(path, "field", f"one of {', '.join(known)}", key, near_miss(key, known))
         case "value_error":
-            tell_contradictions(document, path, context["error"].violations)
+            add_contradictions(document, path, context["error"].violations)
         case "list_type":
             document.problem(path, "type", "a list of orders", value, "begin each order with a dash")
         case "dict_type":
@@ -386,16 +388,19 @@ def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> N
             document.problem(path, "type", "a mapping", value, f"its fields are {fields}")
 
 
-def tell_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
+def add_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
     """What an order or a group contradicts, as problems of the document."""
     for item in found:
         here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
         if item.constraint in GROUP_REMEDIES:
             document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
             continue
-        value = item.value if item.constraint == "combination" else shown(document.values.get(here))
+        written = document.values.get(here)
+        value = item.value if item.constraint == "combination" else shown(written)
         limit = "more than 0" if item.constraint == "minimum" else item.limit
-        remedy = "take it away" if limit.startswith("not allowed") else f"mend {here}"
+        remedy = f"mend {here}"
+        if item.constraint == "presence":
+            remedy = "write it" if written is None else "take it away"
         document.problem(here, item.constraint, limit, value, remedy)
 
 
@@ -432,10 +437,6 @@ def unscaled(terms: OrderForm) -> StandardOrder:
     numbers = {name: Decimal(text) for name in DECIMALS if (text := getattr(terms, name)) is not None}
     others = {name: getattr(terms, name) for name in StandardOrder.model_fields if name not in DECIMALS}
     return StandardOrder.model_construct(**{**others, **numbers})
-
-
-DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
-"""The decimal fields of an order, and which of them count quantity."""
 
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
