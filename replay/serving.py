@@ -1,6 +1,6 @@
 """A tiny HTTP server for what a process says of itself: GET and HEAD, one request for a connection, nothing else.
 
-Used by `replay.running` with a socket that is bound before anything else begins. It runs on the kernel's own event loop, so
+Used by `replay.run` with a socket that is bound before anything else begins. It runs on the kernel's own event loop, so
 it never answers for one that stands still. Promises: a request takes a bounded time and memory, and there are only so many
 at once; what does not look like a request gets 400 or nothing; no header and no body is looked at; nothing can be changed.
 """
