@@ -13,9 +13,6 @@ answers them) `gates` (what holds requests back) `operator_commands` `heartbeats
 (what is counted) `settings` `clock` `version` `private_files`. Adapters: `venues`.
 """
 
-from kernel.api import ExchangeKernel
-from kernel.controller import EventSourcedKernel
-from kernel.log import open_log
-from kernel.reconciler import ReconciliationEngine
+from kernel.lazy_exports import lazy_exports
 
-__all__ = ["EventSourcedKernel", "ExchangeKernel", "ReconciliationEngine", "open_log"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -6,16 +6,63 @@ validation; here they are built anew. Markets are not checked here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pydantic
+from pydantic_core import ErrorDetails
 
-from kernel.errors import ValidationError, Violation
+from kernel.errors import NotReadyError, ValidationError, Violation
 from kernel.events import canonical_json
 from kernel.models import OrderIntent, UnsolicitedCancelPolicy
-from kernel.order_spec import Model, StandardOrder
+from kernel.order_spec import EXCHANGE_ID_PATTERN, INTENT_ID_PATTERN, Model, StandardOrder, SymbolMetadata
+from kernel.state import KernelState
 
 Given = TypeVar("Given", bound=Model)
+VALUE_LENGTH_MAX = 100
+SYMBOLS_SHOWN_MAX = 10
+PATTERNS = {
+    INTENT_ID_PATTERN: "1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit",
+    EXCHANGE_ID_PATTERN: "1 to 40 characters of a-z 0-9 _ -, the first one a letter or digit",
+}
+RULES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "enum": "must be {expected}",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must be {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "decimal_parsing": "must be a decimal number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "dict_type": "must be a mapping",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping",
+}
+"""Rules by pydantic's type of error; an error of another type is named by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation(Violation):
+    """A field that breaks a rule of its model. The limit is the rule: "must be at least 1"."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.limit}" + (f", given {self.value}" if self.value else "")
 
 
 def checked(given: Given, model: type[Given]) -> Given:
@@ -68,8 +115,45 @@ def new_intent(
 
 
 def violations_of(problem: pydantic.ValidationError) -> list[Violation]:
-    """Pydantic's errors in our words."""
-    return [
-        Violation(".".join(map(str, error["loc"])) or "record", error["type"], error["msg"], repr(error["input"]))
-        for error in problem.errors(include_url=False)
-    ]
+    """Pydantic's errors as violations, in our words: no message depends on the release of pydantic."""
+    return [item for error in problem.errors(include_url=False) for item in _violations(error)]
+
+
+def _violations(error: ErrorDetails) -> Iterable[Violation]:
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ValidationError):  # a model's own check, which may find several problems at once
+        return cause.violations
+    field = ".".join(map(str, error["loc"])) or "record"
+    rule = str(cause) if cause is not None else RULES.get(error["type"], error["type"])
+    if cause is None:
+        context = error.get("ctx", {})
+        rule = rule.format_map({**context, "pattern": PATTERNS.get(context.get("pattern", ""), "of another form")})
+    return [FieldViolation(field, error["type"], rule, _shown(error))]
+
+
+def _shown(error: ErrorDetails) -> str:
+    """The value that was given, where it is one and not a structure."""
+    given = error["input"]
+    return repr(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
+
+
+def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:
+    """A symbol, as last observed.
+
+    Raises:
+        NotReadyError: No symbol is known yet; `missing` are the conditions that it names.
+        ValidationError: The symbol is not among those known.
+    """
+    if (found := state.symbol(symbol_id)) is not None:
+        return found
+    if not (names := known_symbols(state)):
+        raise NotReadyError("no market is known yet: start `orderctl run` on this log first", missing=missing)
+    raise ValidationError(
+        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {names}", symbol_id)]
+    )
+
+
+def known_symbols(state: KernelState) -> str:
+    """The ids of the symbols known, the first of them where they are many; empty when none is."""
+    names = sorted(symbol.symbol_id for symbol in state.symbols())
+    return ", ".join(names[:SYMBOLS_SHOWN_MAX]) + (" …" if len(names) > SYMBOLS_SHOWN_MAX else "")

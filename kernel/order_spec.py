@@ -139,7 +139,7 @@ class StandardOrder(Model):
     def _consistent(self) -> StandardOrder:
         problems = list(order_inconsistencies(self))
         if problems:
-            raise ValueError("; ".join(map(str, problems)))
+            raise ValidationError("the order is not valid", problems)
         return self
 
 

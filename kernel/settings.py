@@ -19,7 +19,7 @@ from kernel.order_spec import Counter, Model, SymbolId
 PERCENT_DECIMALS = 6
 
 
-def exact(value: Any) -> Any:
+def _exact(value: Any) -> Any:
     """Decimals come as text, integers or `Decimal`; a float's digits are not what was meant."""
     if isinstance(value, bool | float):
         raise ValueError(f'write it as text, "{value}": a float is not exact')
@@ -27,12 +27,12 @@ def exact(value: Any) -> Any:
 
 
 Amount = Annotated[
-    Decimal, pydantic.BeforeValidator(exact), Field(ge=0, max_digits=40, decimal_places=18, allow_inf_nan=False)
+    Decimal, pydantic.BeforeValidator(_exact), Field(ge=0, max_digits=40, decimal_places=18, allow_inf_nan=False)
 ]
 """An exact decimal that is not negative."""
 Percent = Annotated[
     Decimal,
-    pydantic.BeforeValidator(exact),
+    pydantic.BeforeValidator(_exact),
     Field(ge=0, max_digits=16, decimal_places=PERCENT_DECIMALS, allow_inf_nan=False),
 ]
 """An exact decimal number of percent."""

@@ -9,7 +9,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from kernel.errors import ExchangeError, NotReadyError, ValidationError, Violation
+from kernel.errors import ExchangeError, ValidationError, Violation
+from kernel.given import symbol_named
 from kernel.lifecycle import Record, order_state
 from kernel.lifecycle.record import primary_order
 from kernel.models import AttemptOutcome, Desired, OrderIntent, OrderState, OrdStatus, ReconciliationStatus
@@ -132,15 +133,7 @@ async def awaited_symbol(
     if known is not None:
         return known
     await waiters.until(lambda: any(state.symbols()), intent_id=None, timeout_s=timeout_s)
-    if (found := state.symbol(symbol_id)) is not None:
-        return found
-    names = sorted(symbol.symbol_id for symbol in state.symbols())
-    if not names:
-        raise NotReadyError("no market is known yet: run a kernel with a venue on this log first", missing=missing)
-    shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
-    raise ValidationError(
-        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
-    )
+    return symbol_named(state, symbol_id, missing=missing)
 
 
 def check_wait(wait: str) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.errors import ConflictError, ExchangeError, NotReadyError, ValidationError, Violation
+from kernel.errors import ConflictError, ExchangeError, ValidationError, Violation
+from kernel.given import symbol_named
 from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
@@ -43,7 +44,7 @@ from replay.manifests import (
     standard_order,
 )
 from replay.output import utc
-from replay.waiting import came_to, ended_as, is_failed
+from replay.waiting import came_to, ended_as, has_failed
 
 FIXED = ("symbol_id", "side")
 """What a change can't change: another name is another order."""
@@ -271,15 +272,11 @@ class Planner:
         return step if len(self.problems) == before else None
 
     def _symbol(self, manifest: OrderManifest) -> SymbolMetadata | None:
-        symbol_id = manifest.terms.symbol_id
-        if (found := self._state.symbol(symbol_id)) is not None:
-            return found
-        known = sorted(symbol.symbol_id for symbol in self._state.symbols())
-        if not known:
-            raise NotReadyError("no market is known yet: start `orderctl run` on this log first")
-        shown = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
-        self.problems.append(problem_of(manifest, Violation("symbol_id", "symbol", f"one of {shown}", symbol_id)))
-        return None
+        try:
+            return symbol_named(self._state, manifest.terms.symbol_id)
+        except ValidationError as problem:
+            self.problems += [problem_of(manifest, replace(item, field="symbol_id")) for item in problem.violations]
+            return None
 
     def _order(self, manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder | None:
         try:
@@ -351,7 +348,7 @@ def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) ->
     if known.desired is Desired.CANCELED:
         return "it was canceled, and a canceled intent does not come back: choose another name"
     same = known.order == order
-    if is_failed(state, known.intent_id):
+    if has_failed(state, known.intent_id):
         text = refusal(state.record(known.intent_id))
         return f"the venue refused it for good ({text}): change it, or choose another name" if same else ""
     ended = ended_as(state, known.intent_id)

@@ -19,9 +19,10 @@ from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
 from kernel.private_files import FILE_MODE, check_directory
 from replay.exporting import export_log
-from replay.folding import Progress, checked_pages, existing_log, opened
+from replay.folding import checked_pages, existing_log, opened
 from replay.importing import import_log
 from replay.new_files import check_free, new_file
+from replay.progress import Progress
 from replay.threads import in_thread, until_stopped
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.errors import NotReadyError, ValidationError, Violation
 from kernel.settings import ns
-from replay.attach import attached
+from replay.recovery import open_client
 
 Say = Callable[[str], None]
 
@@ -44,7 +44,7 @@ async def once(kernel: EventSourcedKernel, owner: str, ttl_s: float, *, disarm: 
 
 async def go_on(url: str, exchange_id: str, rhythm: Rhythm, *, show: Say, say: Say) -> None:
     """Beat on a log that exists, until cancelled."""
-    async with attached(url, exchange_id) as kernel:
+    async with open_client(url, exchange_id) as kernel:
         show(await once(kernel, rhythm.owner, rhythm.ttl_s))
         try:
             await beat_on(kernel, rhythm, say=say)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
 from kernel.errors import ExchangeError, NotFoundError
+from kernel.given import known_symbols
 from kernel.models import Desired
 from replay.output import Listing
 from replay.resources import INTENTS, intent_subject, look_at
@@ -44,7 +45,7 @@ def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: s
     """
     state = kernel.state
     if symbol_id is not None and state.symbol(symbol_id) is None and not any(state.intents_of_symbol(symbol_id)):
-        names = ", ".join(sorted(symbol.symbol_id for symbol in state.symbols())[:10]) or "no market is known yet"
+        names = known_symbols(state) or "no market is known yet"
         raise NotFoundError(f"symbol {symbol_id} not found: {names}")
     return [
         intent_id

@@ -23,10 +23,11 @@ from kernel.state import KernelState
 from projections.state import State, folded_alone
 from replay.decimals import OPAQUE, Scales
 from replay.event_text import order_terms
-from replay.folding import Progress, checked_pages, opened, point, point_of
+from replay.folding import checked_pages, opened, point, point_of
 from replay.groups import GroupState
 from replay.output import NONE, Item, Listing, json_line, utc
 from replay.past import state_at
+from replay.progress import Progress
 from replay.resources import ACCOUNT, FINDINGS, GROUPS, INTENTS, ORDERS, POSITIONS, Subject
 
 COMPARED = (INTENTS, ORDERS, POSITIONS, ACCOUNT, GROUPS, FINDINGS)

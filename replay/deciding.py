@@ -34,8 +34,9 @@ from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.writer import RECONCILER
 from projections.state import State
-from replay.folding import Progress, checked_pages, opened
+from replay.folding import checked_pages, opened
 from replay.output import Item, Listing
+from replay.progress import Progress
 
 ROWS_AHEAD = 5_000
 """So many rows before the fold an attempt is known: more than are ever appended between a decision and its record."""

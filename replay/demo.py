@@ -1,38 +1,31 @@
-"""The demonstration: a strategy, a kernel and an exchange as three processes; a lost answer, a kill, recovery, proof.
+"""The demonstration: a strategy, a kernel and an exchange as three processes; a lost answer, a crash, recovery, proof.
 
-Called by `orderctl demo`; the calling process is the strategy. It tells what it does, and its answer is whether everything
-agreed in the end. The tape is played step by step, so the time it takes does not depend on the tape. `demo_stage` has the
-processes, `demo_checks` the proof, `demo_pages` the tables.
+Called by `orderctl demo`; the calling process is the strategy. It prints each step, and returns whether everything agreed
+in the end. The tape is played step by step, so the duration does not depend on the tape. `demo_stage` has the processes,
+`demo_checks` the proof; the tables are those of `orderctl get` and `orderctl history`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from kernel import EventSourcedKernel, events, open_log
-from kernel.errors import (
-    ConflictError,
-    ExchangeError,
-    KernelError,
-    NotFoundError,
-    ValidationError,
-    WaitTimeoutError,
-)
+from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError, WaitTimeoutError
 from kernel.lifecycle import client_order_id
 from kernel.log.opening import without_password
-from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup, SymbolMetadata
-from kernel.private_files import make_directory
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 from kernel.venues import Fault, FaultKind, Operation, PaperVenue
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, symbol_of
-from replay.demo_checks import Check, Evidence, checks, read_verified
-from replay.demo_pages import Pages
+from replay import histories, history_text, views
+from replay.demo_checks import Check, checks
 from replay.demo_stage import Stage
+from replay.output import Format, Item, Listing, escaped, render
 from replay.recovery import open_kernel
 from replay.waiting import wait_for
 
@@ -40,18 +33,16 @@ EXCHANGE_ID = "paper"
 OWNER = "demo"
 DEADLINE_S = 28.0
 STEP_TIMEOUT_S = 12.0
-ASK_INTERVAL_S = 0.02
 LATE_NS = 60 * 10**9
-"""How late the answer is that the kernel's death is to come before."""
+"""The delay of the answer that the kernel's death precedes."""
 TAPE_STEPS = 100
 LADDER_BPS = (3, -1, -5, -20, -100)
-"""Limit prices of the ladder, in 1/10,000 off the last price; the first takes what is offered."""
-TAKES_BPS = 100
-"""So far above the last price a BUY meets what is offered in any market."""
-CHILDREN_BPS = 200
+"""Limit prices of the ladder, in 1/10,000 off the last price; the first order is filled at once."""
+THROUGH_BPS = 100
+"""So far above the last price a BUY is filled at once in any market."""
+EXITS_BPS = (200, -200)
 """How far from the last price the bracket takes its profit, and stops its loss."""
 BRACKET = ("entry", "take-profit", "stop-loss")
-"""Names of the bracket's orders."""
 NOTIONALS = 20
 """Size of each order, in smallest notionals."""
 
@@ -61,40 +52,40 @@ class DemoOptions:
     """What can be chosen."""
 
     tape: str | None = None
-    """A file of trades; none: the tape that is included."""
+    """A file of trades; none: the included tape."""
     symbol: str | None = None
     """Its symbol; none: from its name."""
     keep: str | None = None
-    """A directory to work in and to leave as it is; none: a temporary one."""
+    """A directory to work in and to keep; none: a temporary one."""
     log: str | None = None
-    """The URL of the log, which stays; none: a file in the directory."""
+    """The URL of the log, which is kept; none: a file in the directory."""
     seed: int = 0
 
 
 async def demo(options: DemoOptions) -> bool:
-    """Play it, and tell of it on stdout; whether everything agreed.
+    """Play it, and print its steps on stdout; whether everything agreed.
 
-    Raises `WaitTimeoutError` when something did not happen in time, `ConflictError` for a log that is there already.
+    Raises `WaitTimeoutError` when something did not happen in time, `ConflictError` if the log exists already.
     """
     symbol_id = options.symbol or (symbol_of(options.tape) if options.tape else SHIPPED_SYMBOL)
     with tempfile.TemporaryDirectory(prefix="orderctl-demo-") as temporary:
-        stage = Stage(working_directory(options.keep or temporary), options.log)
+        stage = Stage(Path(options.keep or temporary), options.log)
         await refuse_a_log(stage.url)
-        pages = Pages(sys.stdout)
         try:
             async with asyncio.timeout(DEADLINE_S), stage:
-                return await Play(stage, pages, options, symbol_id).run()
-        except WaitTimeoutError:
-            raise
-        except TimeoutError:
+                agreed = await play(stage, options, symbol_id)
+        except TimeoutError as problem:
+            if isinstance(problem, WaitTimeoutError):
+                raise
             raise WaitTimeoutError(f"the demonstration was not over after {DEADLINE_S:g} s") from None
-
-
-def working_directory(path: str) -> Path:
-    """The directory to work in, made if need be."""
-    directory = Path(path)
-    make_directory(directory)
-    return directory
+    tell("", "Everything agreed." if agreed else "NOT everything agreed.")
+    if options.keep is None and options.log is None:
+        tell("Now on your own: `orderctl run` in one shell, `orderctl get orders -w` in another, and in a third")
+        tell("  orderctl place BUY 0.001 BTCUSDT --limit 60000")
+    else:
+        url = without_password(stage.url)
+        tell(*(f"  orderctl {words} --log {url}" for words in ("events", "describe killed", "verify")))
+    return agreed
 
 
 async def refuse_a_log(url: str) -> None:
@@ -109,229 +100,187 @@ async def refuse_a_log(url: str) -> None:
     raise ConflictError(f"there is a log at {log.url} already: choose another place")
 
 
-class Play:
-    """One performance."""
+def tell(*lines: str) -> None:
+    """Print lines."""
+    for line in lines:
+        click.echo(escaped(line))
 
-    def __init__(self, stage: Stage, pages: Pages, options: DemoOptions, symbol_id: str) -> None:
+
+async def play(stage: Stage, options: DemoOptions, symbol_id: str) -> bool:
+    """Every step in order; whether everything agreed."""
+    address = await stage.start_exchange(tape=options.tape, symbol=symbol_id, seed=options.seed)
+    tell(f" 1. A paper exchange listens at {address}, with the tape of {symbol_id}.")
+    venue = PaperVenue(address)
+    await venue.connect()
+    try:
+        async with open_kernel(stage.url, exchange_id=EXCHANGE_ID, actor=f"strategy:{OWNER}") as kernel:
+            demonstration = Demonstration(stage, kernel, venue, symbol_id)
+            await demonstration.begin()
+            await demonstration.ladder()
+            await demonstration.bracket()
+            await demonstration.doomed()
+            await demonstration.lost_answer()
+            await demonstration.kill()
+            await demonstration.recovery()
+            return await demonstration.proof()
+    finally:
+        await venue.close()
+
+
+class Demonstration:
+    """The steps, and what they share."""
+
+    def __init__(self, stage: Stage, kernel: EventSourcedKernel, venue: PaperVenue, symbol_id: str) -> None:
         self._stage = stage
-        self._pages = pages
-        self._options = options
+        self._kernel = kernel
+        self._venue = venue
         self._symbol_id = symbol_id
         self._price = 0
 
-    async def run(self) -> bool:
-        """Every act in order; whether everything agreed."""
-        options, stage = self._options, self._stage
-        address = await stage.start_exchange(tape=options.tape, symbol=self._symbol_id, seed=options.seed)
-        self._pages.tell(f"A paper exchange listens at {address}, with the tape of {self._symbol_id}.")
-        venue = PaperVenue(address)
-        await venue.connect()
-        try:
-            async with open_kernel(stage.url, exchange_id=EXCHANGE_ID, actor=f"strategy:{OWNER}") as kernel:
-                await self._begin(kernel, venue)
-                await self._ladder(kernel)
-                await self._bracket(kernel)
-                await self._doomed(kernel)
-                await self._lost_answer(kernel, venue)
-                await self._kill(kernel, venue)
-                await self._recovery(kernel, venue)
-                return await self._proof(kernel, venue)
-        finally:
-            await venue.close()
+    async def begin(self) -> None:
+        """A kernel leads, and the market has traded."""
+        tell(f" 2. {await self._start_kernel()}")
+        await self._venue.admin("step", count=TAPE_STEPS)
+        self._price = await self._venue.admin("last_price", symbol_id=self._symbol_id)
 
-    async def _begin(self, kernel: EventSourcedKernel, venue: PaperVenue) -> None:
-        await self._start_kernel(kernel)
-        await venue.admin("step", count=TAPE_STEPS)
-        self._price = await venue.admin("last_price", symbol_id=self._symbol_id)
-
-    async def _start_kernel(self, kernel: EventSourcedKernel) -> None:
-        """Start the kernel's process, and wait until the log says that it acts."""
-        after = kernel.state.position
+    async def _start_kernel(self) -> str:
+        """Start the kernel's process and wait until the log shows that it acts; a sentence about it."""
+        after = self._kernel.state.position
         pid = await self._stage.start_kernel()
+        seen = await self._until(lambda event: isinstance(event, events.VenueSnapshotTaken) and event.complete, after)
+        return f"A kernel leads, as process {pid}: epoch {self._kernel.state.epoch}, log position {seen.position}."
 
-        def is_ready(event: events.BaseEvent) -> bool:
-            return isinstance(event, events.VenueSnapshotTaken) and event.complete
-
-        seen = await self._until(kernel, is_ready, after=after)
-        self._pages.tell(f"A kernel leads, as process {pid}: epoch {kernel.state.epoch}, log position {seen.position}.")
-
-    async def _until(
-        self, kernel: EventSourcedKernel, holds: Callable[[events.BaseEvent], bool], *, after: int
-    ) -> events.BaseEvent:
-        """The first event after a position of which something holds, once the state has it; no longer than the kernel's
-        process lives."""
-        found = asyncio.create_task(first_event(kernel, holds, after=after))
-        ended = asyncio.create_task(self._stage.kernel_ended())
+    async def _until(self, holds: Callable[[events.BaseEvent], bool], after: int) -> events.BaseEvent:
+        """The first event after a position for which a condition holds, once the state has it."""
         try:
-            await asyncio.wait({found, ended}, timeout=STEP_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            if found.done():
-                return found.result()
-            if ended.done():
-                raise KernelError(f"the kernel's process ended: {ended.result()}")
-        finally:
-            for task in (found, ended):
-                task.cancel()
-            await asyncio.gather(found, ended, return_exceptions=True)
-        raise WaitTimeoutError(f"the log stands at {kernel.state.position} after {STEP_TIMEOUT_S:g} s")
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                async for event in self._kernel.events(after=after):
+                    if holds(event):
+                        await self._kernel.state.reached(event.position)
+                        return event
+        except TimeoutError:
+            words = self._stage.last_words("run")
+            raise WaitTimeoutError(f"nothing more in the log after {STEP_TIMEOUT_S:g} s; the kernel: {words}") from None
+        raise KernelError("the log was closed")
 
-    def _order(self, kernel: EventSourcedKernel, bps: int, *, post_only: bool = False) -> StandardOrder:
+    def _order(self, bps: int, *, post_only: bool = False) -> StandardOrder:
         """A BUY some 1/10,000 off the last price, of a size that every market takes."""
-        symbol = kernel.state.symbol(self._symbol_id)
+        symbol = self._kernel.state.symbol(self._symbol_id)
         assert symbol is not None, "the exchange was asked for its symbols"
+        lot = symbol.lot_size or 1
         price = on_grid(self._price * (10_000 + bps) // 10_000, symbol.tick_size)
-        return StandardOrder(
-            symbol_id=self._symbol_id,
-            side=Side.BUY,
-            order_type=OrderType.LIMIT,
-            quantity=quantity_for(symbol, price),
-            price=price,
-            post_only=post_only,
-        )
+        quantity = on_grid(max(NOTIONALS * symbol.min_notional // price, symbol.min_quantity, lot) + lot - 1, lot)
+        given = {"symbol_id": self._symbol_id, "side": Side.BUY, "order_type": OrderType.LIMIT}
+        return StandardOrder.model_validate({**given, "quantity": quantity, "price": price, "post_only": post_only})
 
-    async def _ladder(self, kernel: EventSourcedKernel) -> None:
+    async def ladder(self) -> None:
+        """Five orders at five prices."""
         for number, bps in enumerate(LADDER_BPS, start=1):
-            await kernel.place_order(self._order(kernel, bps), intent_id=f"ladder-{number}", owner=OWNER)
-        self._pages.tell(
-            f"The strategy wants a ladder of {len(LADDER_BPS)} orders; the first one takes what is offered."
-        )
+            await self._kernel.place_order(self._order(bps), intent_id=f"ladder-{number}", owner=OWNER)
+        tell(f" 3. The strategy places a ladder of {len(LADDER_BPS)} orders; the first is filled at once.")
 
-    async def _bracket(self, kernel: EventSourcedKernel) -> None:
-        """An order that takes what is offered, and two that undo it: each works for what the first has filled."""
-        entry = self._order(kernel, TAKES_BPS)
-        profit, loss = (self._order(kernel, bps).price for bps in (CHILDREN_BPS, -CHILDREN_BPS))
+    async def bracket(self) -> None:
+        """An order that is filled at once, and two that close the position."""
+        entry = self._order(THROUGH_BPS)
+        profit, loss = (self._order(bps).price for bps in EXITS_BPS)
         exits = {"symbol_id": self._symbol_id, "side": Side.SELL, "quantity": entry.quantity}
         children = (
             StandardOrder.model_validate({**exits, "order_type": OrderType.LIMIT, "price": profit}),
             StandardOrder.model_validate({**exits, "order_type": OrderType.STOP, "stop_price": loss}),
         )
         group = StandardOrderGroup(orders=(entry, *children), mode=OcoMode.ONE_TRIGGERS_OTHER)
-        await kernel.place_order_group(group, group_id="bracket", intent_ids=BRACKET, owner=OWNER)
+        await self._kernel.place_order_group(group, group_id="bracket", intent_ids=BRACKET, owner=OWNER)
         for intent_id in BRACKET[1:]:
-            await wait_for(kernel, intent_id, "working", timeout_s=STEP_TIMEOUT_S, or_fail_on=("terminal",))
-        self._pages.tell(
-            f"A bracket: once {BRACKET[0]!r} has filled, the two that end the trade work, for no more than it bought."
+            await wait_for(self._kernel, intent_id, "working", timeout_s=STEP_TIMEOUT_S, or_fail_on=("terminal",))
+        tell(
+            f" 4. A bracket: once {BRACKET[0]!r} is filled, {BRACKET[1]!r} and {BRACKET[2]!r} work for what it bought."
         )
 
-    async def _doomed(self, kernel: EventSourcedKernel) -> None:
-        order = self._order(kernel, TAKES_BPS, post_only=True)
+    async def doomed(self) -> None:
+        """An order that the exchange rejects."""
         try:
-            await kernel.place_order(order, intent_id="doomed", owner=OWNER)
+            await self._kernel.place_order(self._order(THROUGH_BPS, post_only=True), intent_id="doomed", owner=OWNER)
         except ExchangeError as refused:
-            self._pages.tell(f"A doomed order (post-only, through the market) is refused for good: {refused.text}")
+            tell(f" 5. A doomed order (post-only, through the market) is rejected for good: {refused.text}")
             return
-        raise KernelError("the doomed order was not refused")
+        raise KernelError("the doomed order was not rejected")
 
-    async def _lost_answer(self, kernel: EventSourcedKernel, venue: PaperVenue) -> None:
-        await self._silence(kernel, venue, "lost-answer", FaultKind.ANSWER_LOST)
-        after = kernel.state.position
-        await kernel.place_order(self._order(kernel, -30), intent_id="lost-answer", owner=OWNER, wait="recorded")
-        unknown = await self._until(kernel, lambda event: isinstance(event, events.AttemptUnknown), after=after)
-        await self._settled(kernel, "lost-answer")
-        self._pages.tell(
-            "An answer gets lost. Unknown is not no: the attempt stays UNKNOWN "
-            f"(position {unknown.position}), the exchange is asked, and the order is found. Nothing is sent again."
-        )
+    async def lost_answer(self) -> None:
+        """An order whose answer and report get lost."""
+        after = await self._place_unheard("lost-answer", -30, FaultKind.ANSWER_LOST)
+        unknown = await self._until(lambda event: isinstance(event, events.AttemptUnknown), after)
+        await wait_for(self._kernel, "lost-answer", "synced", timeout_s=STEP_TIMEOUT_S)
+        tell(f" 6. An answer is lost. Unknown is not no: the attempt stays UNKNOWN (position {unknown.position}),")
+        tell("    the exchange is queried, and the order is found. Nothing is sent again.")
 
-    async def _silence(
-        self, kernel: EventSourcedKernel, venue: PaperVenue, intent_id: str, kind: FaultKind, *, delay_ns: int = 0
-    ) -> None:
-        """Let nothing be heard of an intent's first send: its answer has a fault, and the stream's report is lost.
+    async def _place_unheard(self, intent_id: str, bps: int, kind: FaultKind, *, delay_ns: int = 0) -> int:
+        """Place an order whose first request gets a faulty answer and no report; the log's position before.
 
-        Its client order id is known before it is sent: it follows from the log, the intent and the number.
+        Its client order id is known beforehand: it follows from the log, the intent and the number.
         """
-        name = client_order_id(kernel.log.log_id, intent_id, 1)
-        await venue.inject(Fault(kind=kind, operation=Operation.SUBMIT, client_order_id=name, delay_ns=delay_ns))
-        await venue.inject(Fault(kind=FaultKind.REPORT_LOST, operation=Operation.REPORT, client_order_id=name))
+        name = client_order_id(self._kernel.log.log_id, intent_id, 1)
+        fault = Fault(kind=kind, operation=Operation.SUBMIT, client_order_id=name, delay_ns=delay_ns)
+        await self._venue.inject(fault)
+        await self._venue.inject(Fault(kind=FaultKind.REPORT_LOST, operation=Operation.REPORT, client_order_id=name))
+        after = self._kernel.state.position
+        await self._kernel.place_order(self._order(bps), intent_id=intent_id, owner=OWNER, wait="recorded")
+        return after
 
-    async def _settled(self, kernel: EventSourcedKernel, intent_id: str) -> None:
-        await wait_for(kernel, intent_id, "synced", timeout_s=STEP_TIMEOUT_S)
-
-    async def _kill(self, kernel: EventSourcedKernel, venue: PaperVenue) -> None:
-        await self._silence(kernel, venue, "killed", FaultKind.ANSWER_LATE, delay_ns=LATE_NS)
-        after = kernel.state.position
-        await kernel.place_order(self._order(kernel, -40), intent_id="killed", owner=OWNER, wait="recorded")
-        attempt = await self._until(kernel, lambda event: isinstance(event, events.AttemptStarted), after=after)
-        assert isinstance(attempt, events.AttemptStarted)
-        await self._reached_exchange(venue, attempt.client_order_id)
+    async def kill(self) -> None:
+        """The kernel is killed between a request and its answer."""
+        after = await self._place_unheard("killed", -40, FaultKind.ANSWER_LATE, delay_ns=LATE_NS)
+        attempt = await self._until(lambda event: isinstance(event, events.AttemptStarted), after)
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            while (
+                await self._venue.order(self._symbol_id, client_order_id(self._kernel.log.log_id, "killed", 1)) is None
+            ):
+                await asyncio.sleep(0)
         await self._stage.kill_kernel()
-        head = await kernel.log.head()
-        await kernel.state.reached(head.position)
-        if not kernel.state.record("killed").unsettled:
+        await self._kernel.state.reached((await self._kernel.log.head()).position)
+        if not self._kernel.state.record("killed").unsettled:
             raise KernelError("the answer came before the kill")
-        self._pages.tell(
-            f"An order is on its way (position {attempt.position}) and its answer is not back: "
-            "the kernel's process gets SIGKILL."
+        tell(
+            f" 7. A request is on its way (position {attempt.position}), its answer is not back: SIGKILL to the kernel."
         )
-        await kernel.place_order(self._order(kernel, -50), intent_id="meanwhile", owner=OWNER, wait="recorded")
-        await kernel.cancel_order(f"ladder-{len(LADDER_BPS)}", wait="recorded")
-        played = await venue.admin("step", count=TAPE_STEPS)
-        self._pages.tell(
-            "Nobody leads. The strategy goes on: it wants one order more and one less, "
-            f"and the market makes {played} trades."
-        )
+        await self._kernel.place_order(self._order(-50), intent_id="meanwhile", owner=OWNER, wait="recorded")
+        await self._kernel.cancel_order(f"ladder-{len(LADDER_BPS)}", wait="recorded")
+        played = await self._venue.admin("step", count=TAPE_STEPS)
+        tell(f" 8. No kernel leads. The strategy places an order and cancels one; the market makes {played} trades.")
 
-    async def _reached_exchange(self, venue: PaperVenue, name: str) -> None:
-        """Return once the exchange has an order: it can be asked, not awaited."""
-        for _ in range(int(STEP_TIMEOUT_S / ASK_INTERVAL_S)):
-            if await venue.order(self._symbol_id, name) is not None:
-                return
-            await asyncio.sleep(ASK_INTERVAL_S)
-        raise WaitTimeoutError(f"the order {name} did not reach the exchange within {STEP_TIMEOUT_S:g} s")
+    async def recovery(self) -> None:
+        """A new process recovers from the log, and every intent is reconciled."""
+        told = await self._start_kernel()
+        for intent in [item for item in self._kernel.state.intents() if item.intent_id != "doomed"]:
+            await wait_for(self._kernel, intent.intent_id, "synced", timeout_s=STEP_TIMEOUT_S)
+        await self._venue.admin("step", count=TAPE_STEPS)
+        tell(f" 9. {told}", "    It has recovered from the log alone: every intent is reconciled.")
 
-    async def _recovery(self, kernel: EventSourcedKernel, venue: PaperVenue) -> None:
-        await self._start_kernel(kernel)
-        for intent in list(kernel.state.intents()):
-            if intent.intent_id != "doomed":
-                await self._settled(kernel, intent.intent_id)
-        await venue.admin("step", count=TAPE_STEPS)
-        self._pages.tell("It has recovered from the log alone: every intent is where it should be.")
+    async def proof(self) -> bool:
+        """What came of it all, and the checks."""
+        found = await self._agreement()
+        for kind in ("intents", "orders", "positions"):
+            listing = await views.listing(self._kernel, views.query_of([kind], owner=None, symbol_id=None))
+            click.echo(f"\n{kind.capitalize()}:\n{render(listing, Format.TABLE)}", nl=False)
+        history = await histories.history(self._kernel.log, "killed")
+        click.echo(f"\nHistory of the order 'killed':\n{history_text.text(history, Format.TABLE, raw=False)}", nl=False)
+        lines = [Item(item.claim, {}, (("yes" if item.holds else "NO", item.claim, item.detail),)) for item in found]
+        table = Listing("check", ("AGREES", "CLAIM", "COMPARED"), 3, tuple(lines))
+        click.echo(f"\nThe log against the exchange's own state:\n{render(table, Format.TABLE)}", nl=False)
+        return all(check.holds for check in found)
 
-    async def _proof(self, kernel: EventSourcedKernel, venue: PaperVenue) -> bool:
-        history, found = await self._agreement(kernel, venue)
-        self._pages.intents(kernel.state)
-        self._pages.positions(kernel.state)
-        self._pages.history(kernel.state, "killed", history)
-        self._pages.checks(found)
-        agreed = all(check.holds for check in found)
-        is_kept = self._options.keep is not None or self._options.log is not None
-        self._pages.next_steps(without_password(self._stage.url) if is_kept else None, agreed=agreed)
-        return agreed
-
-    async def _agreement(
-        self, kernel: EventSourcedKernel, venue: PaperVenue
-    ) -> tuple[list[events.BaseEvent], list[Check]]:
-        """The checks once they hold; or as they stand when no more news comes."""
+    async def _agreement(self) -> list[Check]:
+        """The checks once they hold, or as they are when no more events come."""
         while True:
-            truth = await venue.truth()
-            history, report = await read_verified(kernel.log)
-            await kernel.state.reached(history[-1].position)
-            found = checks(Evidence(history, report, kernel.state, truth))
+            after = (await self._kernel.log.head()).position
+            found = await checks(self._kernel, await self._venue.truth())
             if all(check.holds for check in found):
-                return history, found
-            with suppress(WaitTimeoutError):
-                await self._until(kernel, lambda event: True, after=history[-1].position)
-                continue
-            return history, found
-
-
-async def first_event(
-    kernel: EventSourcedKernel, holds: Callable[[events.BaseEvent], bool], *, after: int
-) -> events.BaseEvent:
-    """The first event after a position of which something holds, once the state has it."""
-    async for event in kernel.events(after=after):
-        if holds(event):
-            await kernel.state.reached(event.position)
-            return event
-    raise KernelError("the log was closed")
+                return found
+            try:
+                await self._until(lambda event: True, after)
+            except WaitTimeoutError:
+                return found
 
 
 def on_grid(value: int, step: int) -> int:
     """The largest multiple of a step that is not above a value."""
     return value // step * step if step else value
-
-
-def quantity_for(symbol: SymbolMetadata, price: int) -> int:
-    """A quantity that is worth some smallest notionals, in whole lots."""
-    lot = symbol.lot_size or 1
-    wanted = max(NOTIONALS * symbol.min_notional // price, symbol.min_quantity, lot)
-    return on_grid(wanted + lot - 1, lot)

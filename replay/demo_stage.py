@@ -1,6 +1,6 @@
-"""The processes of the demonstration: a paper exchange and a kernel, started through the command line like anybody's.
+"""The processes of the demonstration: a paper exchange and a kernel, started through the command line.
 
-Called by `demo`. Promises that no child outlives the stage, and that one that ends too early is told with its last words.
+Called by `demo`. Promises that no child outlives the stage, and that an error of one has its last words.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from pathlib import Path
 from types import TracebackType
 
 from kernel.errors import KernelError, WaitTimeoutError
+from kernel.private_files import make_directory
 
-LOG_FILE = "kernel.db"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 LAST_WORDS_CHARS = 500
 REQUEST_TIMEOUT_S = 1
-"""A shorter wait for answers than usual, so that a lost one does not make the demonstration long."""
+"""A shorter timeout of requests than usual, so that a lost answer does not make the demonstration long."""
 
 
 class Stage:
     """A directory, and the children that work in it. Use as an async context manager."""
 
     def __init__(self, directory: Path, url: str | None = None) -> None:
-        """`url`: of the log; a file in the directory where none is given."""
-        self.directory = directory
-        self.url = url or f"sqlite:///{directory.resolve() / LOG_FILE}"
-        self.address = ""
-        self._exchange: Process | None = None
-        self._kernel: Process | None = None
+        """`url`: of the log; a file in the directory by default."""
+        make_directory(directory)
+        self.url = url or f"sqlite:///{directory.resolve() / 'kernel.db'}"
+        self._directory = directory
+        self._address = ""
+        self._children: list[Process] = []
 
     async def __aenter__(self) -> Stage:
         return self
@@ -40,56 +40,48 @@ class Stage:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (self._kernel, self._exchange):
-            if process is not None and process.returncode is None:
+        for process in reversed(self._children):
+            if process.returncode is None:
                 process.terminate()
                 await self._ended(process)
 
-    async def start_exchange(self, *, tape: str | None, symbol: str | None, seed: int) -> str:
+    async def start_exchange(self, *, tape: str | None, symbol: str, seed: int) -> str:
         """Start the exchange, its tape to be played step by step; the address that it listens at."""
-        words = ["--listen", "127.0.0.1:0", "--journal", str(self.directory / "exchange.journal")]
-        words += ["--seed", str(seed), "--speed", "step", "--markets", "full"]
-        words += ["--tape", tape] if tape else []
-        words += ["--symbol", symbol] if symbol else []
-        self._exchange = await self._start("exchange.err", "paper-exchange", *words)
-        assert self._exchange.stdout is not None
+        words = ["--listen", "127.0.0.1:0", "--journal", str(self._directory / "exchange.journal")]
+        words += ["--seed", str(seed), "--speed", "step", "--markets", "full", "--symbol", symbol]
+        exchange = await self._start("paper-exchange", *words, *(["--tape", tape] if tape else []))
+        assert exchange.stdout is not None
         try:
-            line = await asyncio.wait_for(self._exchange.stdout.readline(), START_TIMEOUT_S)
+            line = await asyncio.wait_for(exchange.stdout.readline(), START_TIMEOUT_S)
         except TimeoutError:
             raise WaitTimeoutError(f"the paper exchange did not start within {START_TIMEOUT_S:g} s") from None
         if not line:
-            await self._ended(self._exchange)
-            raise KernelError(f"the paper exchange did not start: {self.last_words('exchange.err')}")
-        self.address = line.decode().strip()
-        return self.address
+            await self._ended(exchange)
+            raise KernelError(f"the paper exchange did not start: {self.last_words('paper-exchange')}")
+        self._address = line.decode().strip()
+        return self._address
 
     async def start_kernel(self) -> int:
         """Start a kernel on the log; its process id. It is ready when the log says so."""
-        words = ("--log", self.url, "--address", self.address)
-        self._kernel = await self._start("kernel.err", "run", *words)
-        return self._kernel.pid
+        return (await self._start("run", "--log", self.url, "--address", self._address)).pid
 
     async def kill_kernel(self) -> None:
-        """SIGKILL: it gets no chance to do anything more."""
-        assert self._kernel is not None
-        os.kill(self._kernel.pid, signal.SIGKILL)
-        await self._kernel.wait()
+        """SIGKILL the process started last: it gets no chance to do anything more."""
+        self._children[-1].send_signal(signal.SIGKILL)
+        await self._children[-1].wait()
 
-    async def kernel_ended(self) -> str:
-        """Return once the kernel's process has ended: what it said last."""
-        assert self._kernel is not None
-        code = await self._kernel.wait()
-        return self.last_words("kernel.err") or f"exit code {code}"
+    def last_words(self, command: str) -> str:
+        """The end of what a child wrote to stderr."""
+        return (self._directory / f"{command}.err").read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
 
-    def last_words(self, name: str) -> str:
-        """The end of what a child said on stderr."""
-        return (self.directory / name).read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
-
-    async def _start(self, err: str, *words: str) -> Process:
-        with (self.directory / err).open("ab") as talk:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "cli", *words, stdout=PIPE, stderr=talk, env=child_environment()
+    async def _start(self, command: str, *words: str) -> Process:
+        with (self._directory / f"{command}.err").open("ab") as errors:
+            program = (sys.executable, "-P", "-m", "cli", command, *words)
+            process = await asyncio.create_subprocess_exec(
+                *program, stdout=PIPE, stderr=errors, env=child_environment()
             )
+        self._children.append(process)
+        return process
 
     async def _ended(self, process: Process) -> None:
         try:
@@ -100,7 +92,7 @@ class Stage:
 
 
 def child_environment() -> dict[str, str]:
-    """This environment without what would change the demonstration, and with this project on the path."""
+    """This environment without settings of `orderctl`, and with this project on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERCTL_")}
     project = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, (project, kept.get("PYTHONPATH"))))

@@ -19,7 +19,7 @@ from kernel.order_spec import StandardOrder
 from kernel.plan import difference, plan
 from kernel.recalling import ensure
 from kernel.waiters import refusal
-from replay.differing import action_text, next_try, why_text
+from replay.differences import action_text, next_try, why_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
 from replay.output import NONE, age, aligned, human_duration, json_line, utc

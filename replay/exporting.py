@@ -20,8 +20,9 @@ from kernel.log import row_files
 from kernel.log.base import EventLog
 from kernel.log.opening import SQLITE_BEGIN, beginning_of
 from replay import table_files
-from replay.folding import Progress, chain_at, checked_pages, opened, point
+from replay.folding import chain_at, checked_pages, opened, point
 from replay.new_files import new_file
+from replay.progress import Progress
 from replay.tabulating import TABLES, Table
 
 FORMATS = ("jsonl", "csv", "parquet")

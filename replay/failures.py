@@ -6,12 +6,11 @@ Called by the CLI. The exit code is on the error's class; this is the one place 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import pydantic
 
 from kernel.errors import KernelError, ValidationError
+from kernel.given import violations_of
 from replay.output import escaped
 
 REFUSED = ValidationError.exit_code
@@ -21,8 +20,6 @@ OTHER = KernelError.exit_code
 def failure(problem: Exception) -> tuple[int, list[str]]:
     """The exit code of a failure, and what to say of it, one line for each problem."""
     match problem:
-        case ValidationError(__cause__=pydantic.ValidationError() as cause):
-            return problem.exit_code, [f"error: {problem.what.partition(':')[0]}", *pydantic_lines(cause)]
         case ValidationError():
             return problem.exit_code, [
                 f"error: {one_line(problem.what)}",
@@ -32,24 +29,13 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
             notes = (f"  {one_line(note)}" for note in getattr(problem, "__notes__", ()))
             return problem.exit_code, [f"error: {one_line(problem)}", *notes]
         case pydantic.ValidationError():
-            return REFUSED, [f"error: the {problem.title} is not valid", *pydantic_lines(problem)]
+            return REFUSED, [
+                f"error: the {problem.title} is not valid",
+                *(f"  {item}" for item in violations_of(problem)),
+            ]
         case OSError():
             return OTHER, [f"error: {one_line(problem)}"]
     return OTHER, [f"error: unexpected {type(problem).__name__}: {one_line(problem)} (--debug shows where)"]
-
-
-def pydantic_lines(problem: pydantic.ValidationError) -> list[str]:
-    """Each of pydantic's problems: where, what, and what was given."""
-    return [line for error in problem.errors() for line in pydantic_error_lines(error)]
-
-
-def pydantic_error_lines(error: Mapping[str, Any]) -> list[str]:
-    """One of them; a model's own check may name several problems at once."""
-    if error["type"] == "value_error":
-        return [f"  {text}" for text in str(error["ctx"]["error"]).split("; ")]
-    given = error["input"]
-    shown = f", given {given!r}" if isinstance(given, str | int | float) else ""
-    return [f"  {'.'.join(map(str, error['loc']))}: {error['msg']}{shown}"]
 
 
 def one_line(problem: BaseException | str) -> str:

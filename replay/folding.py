@@ -7,7 +7,7 @@ Promises that no row is folded whose hashes do not follow from the row before, a
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +21,10 @@ from kernel.log.records import event_of
 from kernel.recalling import fold_on
 from kernel.state import Applied
 from projections.state import State
+from replay.progress import Progress
 
 DIGITS_MAX = 20
 """More than any position has: of a longer number so many say as well that it is past the head."""
-Progress = Callable[[int, int], None]
-"""Told how many events are done, and how many there are to do. May be called often."""
 
 
 def existing_log(url: str, exchange_id: str, *, check_end: bool = True) -> EventLog:

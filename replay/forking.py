@@ -24,6 +24,7 @@ import pydantic
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_MS, NS_PER_S, LoopClock, SeededIds
 from kernel.errors import KernelError, ValidationError, Violation
+from kernel.given import violations_of
 from kernel.log import LogSettings
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.memory import MemoryLog, MemoryRecorder
@@ -42,9 +43,10 @@ from kernel.venues.paper_market import AHEAD_WINDOW_NS
 from projections.state import State
 from replay.deciding import recorded_capabilities, recorded_settings
 from replay.decimals import Scales
-from replay.folding import Progress, checked_pages, opened, point, position_at, recorded_at
+from replay.folding import checked_pages, opened, point, position_at, recorded_at
 from replay.outcomes import Outcome, WhatIf, outcome_of
 from replay.paper_fork import config_like, orders_at
+from replay.progress import Progress
 from replay.recovery import open_kernel
 from replay.retelling import Change, Retelling, Told, changed, give, named
 from replay.threads import Stopped, on_loop, until_stopped
@@ -157,11 +159,7 @@ def with_settings(recorded: KernelSettings, others: Mapping[str, Any]) -> Kernel
     try:
         return KernelSettings.model_validate({**recorded.model_dump(mode="json"), **others})
     except pydantic.ValidationError as problem:
-        violations = [
-            Violation(".".join(map(str, item["loc"])), "setting", item["msg"], str(item.get("input")))
-            for item in problem.errors()
-        ]
-        raise ValidationError("the settings are not valid", violations) from problem
+        raise ValidationError("the settings are not valid", violations_of(problem)) from problem
 
 
 # ---------------------------------------------------------------------------------------------------------------- reading

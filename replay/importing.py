@@ -19,8 +19,8 @@ from kernel.log.opening import sqlite_path, without_password
 from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
 from kernel.log.row_files import About, RowFile, reading
 from kernel.private_files import check_directory
-from replay.folding import Progress
 from replay.new_files import check_free, new_file
+from replay.progress import Progress
 from replay.threads import Stopped, on_loop, until_stopped
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """Manifests: orders and groups as files, read strictly and checked as far as that goes without a market.
 
-Called by the CLI's `apply` and `diff`, and by whoever keeps orders in files. Promises that every problem of every document
-is told, each with its file, document, field, limit, value and what to do, and that what comes out contradicts neither
-itself nor its neighbours. Decimals stay the text they were written as: their scale is the market's, which `applying` asks.
+Called by the CLI's `apply` and `diff`, and by whoever keeps orders in files. The form is a model of pydantic's. Promises
+that every problem of every document is told, each with its file, document, field, limit, value and what to do, and that
+what comes out contradicts neither itself nor its neighbours; what orders are to each other is looked at once each is
+right. Decimals stay the text they were written as: their scale is the market's, which `applying` asks.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from kernel.clock import NS_PER_S
 from kernel.errors import NotFoundError, ValidationError, Violation
@@ -33,18 +37,14 @@ from kernel.order_spec import (
     TimeInForce,
     order_inconsistencies,
 )
-from replay.manifest_text import Ambiguous, Document, Node, Problem, documents, shown
+from replay.manifest_text import Ambiguous, Document, Problem, documents, joined, shown
 
 API_VERSION = "exchange-kernel/v1"
-ORDER_FIELDS = (
-    "symbol_id", "side", "order_type", "quantity", "price", "stop_price", "time_in_force", "expire_at", "post_only",
-    "reduce_only", "display_quantity", "on_unsolicited_cancel",
-)  # fmt: skip
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
 RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-SYMBOL = re.compile(r"[!-~]{1,64}")
-OWNER_LENGTH_MAX = 128
-LABEL_LENGTH_MAX = 128
+SYMBOL_PATTERN = r"[!-~]{1,64}"
+NAME_LIMIT = "a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
+TEXT_LENGTH_MAX = 128
 INSTANT_NS_MAX = 2**63 - 1
 MEMBER = re.compile(r"orders\[(\d+)\]")
 """One of a group's orders, in the kernel's words."""
@@ -53,26 +53,9 @@ GROUP_REMEDIES = {
     "symbol": "orders that fill instead of each other are of one symbol",
     "side": "a stop stands on the other side of the market than the limit of its side",
 }
+DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
+"""The decimal fields of an order, and which of them count quantity."""
 STDIN = "-"
-
-Word = TypeVar("Word", bound=StrEnum)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderTerms:
-    """An order as a manifest has it: `StandardOrder` with decimals as text."""
-
-    symbol_id: str
-    side: Side
-    order_type: OrderType
-    quantity: str
-    price: str | None = None
-    stop_price: str | None = None
-    time_in_force: TimeInForce = TimeInForce.GTC
-    expire_at_ns: int | None = None
-    post_only: bool = False
-    reduce_only: bool = False
-    display_quantity: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +63,7 @@ class OrderManifest:
     """An order by its name. A group's members have the group's owner and labels."""
 
     name: str
-    terms: OrderTerms
+    terms: OrderForm
     owner: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
@@ -141,7 +124,7 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
     for name, content in contents:
         names.append(name)
         for document in documents(name, content):
-            manifest = ManifestReader(document, taken).manifest() if document.root.value is not None else None
+            manifest = manifest_of(document, taken) if document.root is not None else None
             problems += document.problems
             if manifest is not None:
                 found.append(manifest)
@@ -152,240 +135,280 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
     return tuple(found)
 
 
-class ManifestReader:
-    """One document made into a manifest; what is wrong goes to the document's problems."""
+# -------------------------------------------------------------------------------------------------------------- the form
+def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
+    """A value that breaks a rule of the form, in our words."""
+    return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
-    def __init__(self, document: Document, taken: dict[str, str]) -> None:
-        """`taken` has the names of the documents before, and where each was used."""
-        self._document = document
-        self._taken = taken
-        self._where = f"{document.file}, document {document.number}"
 
-    def manifest(self) -> Manifest | None:
-        """The manifest; None when something is wrong with it."""
-        root = self._mapping(self._document.root, "", ("apiVersion", "kind", "metadata", "spec"))
-        if root is None:
-            return None
-        self._literal(root, "apiVersion", (API_VERSION,))
-        kind = self._literal(root, "kind", ("Order", "OrderGroup"))
-        metadata = self._mapping(self._required(root, "metadata", ""), "metadata", ("name", "owner", "labels")) or {}
-        name = self._name(metadata, "metadata")
-        if name:
-            self._document.name = f"{kind or 'document'} {name}"
-        owner, labels = self._owner(metadata), self._labels(metadata)
-        spec = self._required(root, "spec", "")
-        made: Manifest | None = None
-        if kind == "Order":
-            made = self._order(spec, name, owner, labels)
-        elif kind == "OrderGroup":
-            made = self._group(spec, name, owner, labels)
-        return None if self._document.problems else made
+def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "write another") -> BeforeValidator:
+    """A validator: what `read` makes of a value, which breaks the rule where that is None."""
 
-    # ------------------------------------------------------------------------------------------------------- orders
-    def _order(self, spec: Node, name: str, owner: str, labels: dict[str, str]) -> OrderManifest | None:
-        fields = self._mapping(spec, "spec", ORDER_FIELDS)
-        return None if fields is None else self._order_of(fields, "spec", name, owner, labels)
+    def check(value: Any) -> object:
+        if (found := read(value)) is None:
+            raise refused(constraint, limit, remedy)
+        return found
 
-    def _order_of(
-        self, fields: dict[str, Node], path: str, name: str, owner: str, labels: dict[str, str]
-    ) -> OrderManifest | None:
-        before = len(self._document.problems)
-        policy = self._word(fields, "on_unsolicited_cancel", path, UnsolicitedCancelPolicy)
-        terms = OrderTerms(
-            symbol_id=self._symbol(fields, path),
-            side=self._word(fields, "side", path, Side, required=True) or Side.BUY,
-            order_type=self._word(fields, "order_type", path, OrderType, required=True) or OrderType.MARKET,
-            quantity=self._decimal(fields, "quantity", path, required=True) or "0",
-            price=self._decimal(fields, "price", path),
-            stop_price=self._decimal(fields, "stop_price", path),
-            time_in_force=self._word(fields, "time_in_force", path, TimeInForce) or TimeInForce.GTC,
-            expire_at_ns=self._instant(fields, "expire_at", path),
-            post_only=self._flag(fields, "post_only", path),
-            reduce_only=self._flag(fields, "reduce_only", path),
-            display_quantity=self._decimal(fields, "display_quantity", path),
-        )
-        if len(self._document.problems) > before:
-            return None
-        self._check_terms(terms, fields, path)
-        return OrderManifest(
-            name=name, terms=terms, owner=owner, labels=labels, where=self._where, path=path,
-            on_unsolicited_cancel=policy or UnsolicitedCancelPolicy.STOP,
-        )  # fmt: skip
+    return BeforeValidator(check)
 
-    def _check_terms(self, terms: OrderTerms, fields: dict[str, Node], path: str) -> None:
-        """What is wrong with an order whatever its market is: the kernel's own rules, on decimals."""
-        for item in order_inconsistencies(unscaled(terms)):
-            name = "expire_at" if item.field == "expire_at_ns" else item.field
-            given = fields.get(name, Node("nothing"))
-            value = item.value if item.constraint == "combination" else shown(given) if name in fields else "nothing"
-            limit = "more than 0" if item.constraint == "minimum" else item.limit
-            remedy = "take it away" if limit.startswith("not allowed") else f"mend {path}.{name}"
-            self._document.problem(f"{path}.{name}", item.constraint, limit, value, remedy, line=given.line)
 
-    # ------------------------------------------------------------------------------------------------------- groups
-    def _group(self, spec: Node, name: str, owner: str, labels: dict[str, str]) -> GroupManifest | None:
-        fields = self._mapping(spec, "spec", ("mode", "orders"))
-        if fields is None:
-            return None
-        mode = self._word(fields, "mode", "spec", OcoMode, required=True)
-        listed = self._required(fields, "orders", "spec")
-        if listed.value is None:
-            return None
-        if not isinstance(listed.value, list):
-            self._problem(listed, "spec.orders", "type", "a list of orders", "begin each order with a dash")
-            return None
-        orders = [self._member(item, f"spec.orders[{index}]", owner, labels) for index, item in enumerate(listed.value)]
-        made = tuple(order for order in orders if order is not None)
-        if mode is not None:
-            self._check_group(listed, mode, len(orders), made)
-        return GroupManifest(
-            name=name, mode=mode or OcoMode.NONE, orders=made, owner=owner, labels=labels, where=self._where
-        )
+def text(value: object) -> str:
+    """A text: what was written unquoted and could be read as something else is none."""
+    if isinstance(value, str):
+        return value
+    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{shown(value)}"'
+    raise refused("type", "text", remedy)
 
-    def _member(self, item: Node, path: str, owner: str, labels: dict[str, str]) -> OrderManifest | None:
-        fields = self._mapping(item, path, ("name", *ORDER_FIELDS))
-        if fields is None:
-            return None
-        return self._order_of(fields, path, self._name(fields, path), owner, labels)
 
-    def _check_group(self, listed: Node, mode: OcoMode, count: int, orders: Sequence[OrderManifest]) -> None:
-        """What is wrong with a group whatever its market is: the kernel's own rules, on decimals. What its orders are to
-        each other is looked at once each of them is right."""
-        found = size_violations(mode, count)
-        if orders and not self._document.problems:
-            terms = tuple(unscaled(order.terms) for order in orders)
-            group = StandardOrderGroup.model_construct(orders=terms, mode=mode)
-            found += [*symbol_violations(group), *pair_violations(group)]
-        for item in found:
-            path = MEMBER.sub(lambda index: orders[int(index[1])].path.removeprefix("spec."), item.field)
-            limit = MEMBER.sub(lambda index: orders[int(index[1])].name, item.limit)
-            remedy = GROUP_REMEDIES[item.constraint]
-            self._problem(listed, f"spec.{path}", item.constraint, limit, remedy, value=item.value)
+def matching(pattern: str, limit: str) -> BeforeValidator:
+    """A text of a form."""
+    return rule(lambda value: text(value) if re.fullmatch(pattern, text(value)) else None, "form", limit)
 
-    # ------------------------------------------------------------------------------------------------------- values
-    def _problem(
-        self, node: Node, path: str, constraint: str, limit: str, remedy: str, *, value: str | None = None
-    ) -> None:
-        self._document.problem(path, constraint, limit, node if value is None else value, remedy, line=node.line)
 
-    def _mapping(self, node: Node, path: str, known: Sequence[str]) -> dict[str, Node] | None:
-        """The fields of a mapping that hold something; unknown ones are problems."""
-        if node.value is None and path:
-            return None
-        if not isinstance(node.value, dict):
-            self._problem(node, path, "type", "a mapping", f"its fields are {', '.join(known)}")
-            return None
-        for key, item in node.value.items():
-            if key not in known:
-                here = f"{path}.{key}" if path else key
-                self._problem(item, here, "field", f"one of {', '.join(known)}", near_miss(key, known), value=key)
-        return {key: item for key, item in node.value.items() if key in known and item.value is not None}
+def short(value: object) -> str | None:
+    """A text that is not too long; nothing is an empty one."""
+    written = "" if value is None else text(value)
+    return written if len(written) <= TEXT_LENGTH_MAX else None
 
-    def _required(self, fields: dict[str, Node], name: str, path: str) -> Node:
-        """A field; that it is missing is a problem, and an empty node."""
-        if name not in fields:
-            here = f"{path}.{name}" if path else name
-            self._document.problem(here, "presence", "required", "nothing", "write it")
-        return fields.get(name, Node(None))
 
-    def _text(self, fields: dict[str, Node], name: str, path: str, *, required: bool = False) -> str | None:
-        node = self._required(fields, name, path) if required else fields.get(name, Node(None))
-        if node.value is None or isinstance(node.value, str):
-            return node.value
-        remedy = f'write it in quotes, "{shown(node)}"' if is_scalar(node) else "write one text"
-        self._problem(node, f"{path}.{name}", "type", "text", remedy)
+def one_of(words: Iterable[str]) -> BeforeValidator:
+    """One of a few words."""
+    known = {str(word): word for word in words}
+
+    def check(value: object) -> str:
+        if (word := text(value)) in known:
+            return known[word]
+        raise refused("value", f"one of {', '.join(known)}", near_miss(word, list(known)))
+
+    return BeforeValidator(check)
+
+
+def decimal_text(value: object) -> str | None:
+    """A decimal as text; an integer may stand without quotes, since it can't be misread."""
+    written = text(value) if isinstance(value, Ambiguous) else str(value) if type(value) is int else value
+    return written if isinstance(written, str) and DECIMAL.fullmatch(written) else None
+
+
+def as_flag(value: object) -> bool | None:
+    """True or false, written without quotes."""
+    return value if isinstance(value, bool) else None
+
+
+DECIMAL_LIMIT = "a decimal as text, not negative, without an exponent, at most 20 digits and 18 places"
+INSTANT_LIMIT = "an RFC 3339 instant with its zone, from 1970 to 2262"
+SYMBOL_LIMIT = "1 to 64 printable ASCII characters without a space"
+Name = Annotated[str, matching(INTENT_ID_PATTERN.strip("^$"), NAME_LIMIT)]
+Short = Annotated[str, rule(short, "length", f"at most {TEXT_LENGTH_MAX} characters", "shorten it")]
+DecimalText = Annotated[str, rule(decimal_text, "form", DECIMAL_LIMIT, 'write it like "0.0015"')]
+Instant = Annotated[
+    int, rule(lambda value: instant_ns_of(text(value)), "form", INSTANT_LIMIT, 'write it like "2030-01-31T16:00:00Z"')
+]
+Flag = Annotated[bool, rule(as_flag, "type", "true or false", "write true or false, without quotes")]
+
+
+class Form(pydantic.BaseModel):
+    """A mapping of a manifest: a field that holds nothing is as if it were not there, an unknown one is a problem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_empty_fields(cls, data: Any) -> Any:
+        """Of the fields known, those that hold something."""
+        if not isinstance(data, dict):
+            return data
+        known = field_names(cls)
+        return {key: item for key, item in data.items() if item is not None or key not in known}
+
+
+def field_names(form: type[Form]) -> tuple[str, ...]:
+    """The fields of a form as they are written."""
+    return tuple(item.alias or name for name, item in form.model_fields.items())
+
+
+class OrderForm(Form):
+    """An order's terms: `StandardOrder` with decimals as text."""
+
+    symbol_id: Annotated[str, matching(SYMBOL_PATTERN, SYMBOL_LIMIT)]
+    side: Annotated[Side, one_of(Side)]
+    order_type: Annotated[OrderType, one_of(OrderType)]
+    quantity: DecimalText
+    price: DecimalText | None = None
+    stop_price: DecimalText | None = None
+    time_in_force: Annotated[TimeInForce, one_of(TimeInForce)] = TimeInForce.GTC
+    expire_at_ns: Instant | None = Field(None, alias="expire_at")
+    post_only: Flag = False
+    reduce_only: Flag = False
+    display_quantity: DecimalText | None = None
+    on_unsolicited_cancel: Annotated[UnsolicitedCancelPolicy, one_of(UnsolicitedCancelPolicy)] = (
+        UnsolicitedCancelPolicy.STOP
+    )
+
+    @model_validator(mode="after")
+    def is_consistent(self) -> Self:
+        """Whatever the market is: the kernel's own rules, on decimals."""
+        if found := list(order_inconsistencies(unscaled(self))):
+            raise ValidationError("the order contradicts itself", found)
+        return self
+
+
+class MemberForm(OrderForm):
+    """One of a group's orders."""
+
+    name: Name
+
+
+class GroupForm(Form):
+    """Orders that depend on each other."""
+
+    mode: Annotated[OcoMode, one_of(OcoMode)]
+    orders: list[MemberForm]
+
+    @model_validator(mode="after")
+    def is_consistent(self) -> Self:
+        """Whatever the market is: the kernel's own rules, on decimals."""
+        terms = tuple(unscaled(order) for order in self.orders)
+        group = StandardOrderGroup.model_construct(orders=terms, mode=self.mode)
+        size = size_violations(self.mode, len(terms))
+        found = size or [*symbol_violations(group), *pair_violations(group)]
+        if found:
+            named = MEMBER.sub
+            raise ValidationError(
+                "the group contradicts itself",
+                [replace(item, limit=named(lambda at: self.orders[int(at[1])].name, item.limit)) for item in found],
+            )
+        return self
+
+
+class MetadataForm(Form):
+    """What an intent is called, and whose it is."""
+
+    name: Name
+    owner: Short = ""
+    labels: dict[Short, Short] = {}
+
+
+class DocumentForm(Form):
+    """A manifest of either kind."""
+
+    api_version: Annotated[str, one_of((API_VERSION,))] = Field(alias="apiVersion")
+    kind: Annotated[str, one_of(("Order", "OrderGroup"))]
+    metadata: MetadataForm
+    spec: Any
+
+
+class OrderDocument(DocumentForm):
+    """A manifest of an order."""
+
+    spec: OrderForm
+
+
+class GroupDocument(DocumentForm):
+    """A manifest of a group."""
+
+    spec: GroupForm
+
+
+KINDS: dict[str, type[DocumentForm]] = {"Order": OrderDocument, "OrderGroup": GroupDocument}
+
+
+# ------------------------------------------------------------------------------------------------------------ documents
+def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
+    """The manifest of a document; None when something is wrong with it, which goes to the document's problems.
+
+    `taken` has the names of the documents before, and where each was used.
+    """
+    take_names(document, taken)
+    kind = document.values.get("kind")
+    form = KINDS.get(kind, DocumentForm) if isinstance(kind, str) else DocumentForm
+    try:
+        read = form.model_validate(document.root)
+    except pydantic.ValidationError as problem:
+        for error in problem.errors(include_url=False):
+            add_problem(document, form, error)
         return None
+    if document.problems:
+        return None
+    common: dict[str, Any] = {"owner": read.metadata.owner, "labels": dict(sorted(read.metadata.labels.items()))}
+    common["where"] = document.where
+    if isinstance(read.spec, OrderForm):
+        return order_manifest(read.spec, read.metadata.name, "spec", common)
+    assert isinstance(read.spec, GroupForm), "there are two kinds"
+    orders = [
+        order_manifest(order, order.name, f"spec.orders[{at}]", common) for at, order in enumerate(read.spec.orders)
+    ]
+    return GroupManifest(name=read.metadata.name, mode=read.spec.mode, orders=tuple(orders), **common)
 
-    def _matching(
-        self, fields: dict[str, Node], name: str, path: str, pattern: str, limit: str, *, required: bool
-    ) -> str:
-        text = self._text(fields, name, path, required=required)
-        if text is None or re.fullmatch(pattern, text):
-            return text or ""
-        self._problem(fields[name], f"{path}.{name}", "form", limit, "write another")
-        return ""
 
-    def _name(self, fields: dict[str, Node], path: str) -> str:
-        """A name that nothing else has: it is the intent's id."""
-        limit = "a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
-        name = self._matching(fields, "name", path, INTENT_ID_PATTERN.strip("^$"), limit, required=True)
-        if name and (before := self._taken.get(name)):
+def order_manifest(order: OrderForm, name: str, path: str, common: dict[str, Any]) -> OrderManifest:
+    """An order that was read."""
+    policy = order.on_unsolicited_cancel
+    return OrderManifest(name=name, terms=order, on_unsolicited_cancel=policy, path=path, **common)
+
+
+def take_names(document: Document, taken: dict[str, str]) -> None:
+    """Names are the ids of intents: each is used once in all files. The document goes by its own from then on."""
+    listed = document.values.get("spec.orders")
+    count = len(listed) if isinstance(listed, list) else 0
+    for path in ("metadata.name", *(f"spec.orders[{at}].name" for at in range(count))):
+        name = document.values.get(path)
+        if not isinstance(name, str) or not re.fullmatch(INTENT_ID_PATTERN, name):
+            continue
+        if before := taken.get(name):
             limit = f"used once, and {before} has it"
-            self._problem(fields["name"], f"{path}.name", "name", limit, "choose another: it is the order's id")
-        elif name:
-            self._taken[name] = self._where
-        return name
+            document.problem(path, "name", limit, shown(name), "choose another: it is the order's id")
+            continue
+        taken[name] = document.where
+        if path == "metadata.name":
+            document.name = f"{document.values.get('kind') or 'document'} {name}"
 
-    def _owner(self, fields: dict[str, Node]) -> str:
-        owner = self._text(fields, "owner", "metadata") or ""
-        if len(owner) > OWNER_LENGTH_MAX:
-            limit = f"at most {OWNER_LENGTH_MAX} characters"
-            self._problem(fields["owner"], "metadata.owner", "length", limit, "shorten it", value=f"{len(owner)}")
-        return owner
 
-    def _labels(self, fields: dict[str, Node]) -> dict[str, str]:
-        node = fields.get("labels", Node({}))
-        if not isinstance(node.value, dict):
-            self._problem(node, "metadata.labels", "type", "a mapping of texts", "write labels as {key: value}")
-            return {}
-        labels = {key: self._text(node.value, key, "metadata.labels") or "" for key in node.value}
-        for key, value in labels.items():
-            if max(len(key), len(value)) > LABEL_LENGTH_MAX:
-                limit = f"at most {LABEL_LENGTH_MAX} characters"
-                self._problem(node.value[key], f"metadata.labels.{key[:20]}", "length", limit, "shorten it")
-        return dict(sorted(labels.items()))
+def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
+    """One of pydantic's errors as a problem of the document."""
+    path = ""
+    for part in error["loc"]:
+        path = path if part == "[key]" else joined(path, part)
+    value, context = shown(document.values.get(path)), error.get("ctx", {})
+    match error["type"]:
+        case "manifest":
+            document.problem(path, context["constraint"], context["limit"], value, context["remedy"])
+        case "missing":
+            document.problem(path, "presence", "required", "nothing", "write it")
+        case "extra_forbidden":
+            known, key = field_names(form_at(form, error["loc"][:-1])), str(error["loc"][-1])
+            document.problem(path, "field", f"one of {', '.join(known)}", key, near_miss(key, known))
+        case "value_error":
+            add_contradictions(document, path, context["error"].violations)
+        case "list_type":
+            document.problem(path, "type", "a list of orders", value, "begin each order with a dash")
+        case "dict_type":
+            document.problem(path, "type", "a mapping of texts", value, "write labels as {key: value}")
+        case _:
+            fields = ", ".join(field_names(form_at(form, error["loc"])))
+            document.problem(path, "type", "a mapping", value, f"its fields are {fields}")
 
-    def _symbol(self, fields: dict[str, Node], path: str) -> str:
-        limit = "1 to 64 printable ASCII characters without a space"
-        return self._matching(fields, "symbol_id", path, SYMBOL.pattern, limit, required=True)
 
-    def _literal(self, fields: dict[str, Node], name: str, words: Sequence[str]) -> str:
-        """One of a few words."""
-        text = self._text(fields, name, "", required=True)
-        if text is None or text in words:
-            return text or ""
-        self._problem(fields[name], name, "value", one_of(words), near_miss(text, words))
-        return ""
+def add_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
+    """What an order or a group contradicts, as problems of the document."""
+    for item in found:
+        here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
+        if item.constraint in GROUP_REMEDIES:
+            document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
+            continue
+        written = document.values.get(here)
+        value = item.value if item.constraint == "combination" else shown(written)
+        limit = "more than 0" if item.constraint == "minimum" else item.limit
+        remedy = f"mend {here}"
+        if item.constraint == "presence":
+            remedy = "write it" if written is None else "take it away"
+        document.problem(here, item.constraint, limit, value, remedy)
 
-    def _word(
-        self, fields: dict[str, Node], name: str, path: str, words: type[Word], *, required: bool = False
-    ) -> Word | None:
-        text = self._text(fields, name, path, required=required)
-        if text is None or text in {*words}:
-            return None if text is None else words(text)
-        choices = [word.value for word in words]
-        self._problem(fields[name], f"{path}.{name}", "value", one_of(choices), near_miss(text, choices))
-        return None
 
-    def _flag(self, fields: dict[str, Node], name: str, path: str) -> bool:
-        node = fields.get(name, Node(False))
-        if isinstance(node.value, bool):
-            return node.value
-        self._problem(node, f"{path}.{name}", "type", "true or false", "write true or false, without quotes")
-        return False
-
-    def _decimal(self, fields: dict[str, Node], name: str, path: str, *, required: bool = False) -> str | None:
-        """A decimal as text; an integer may stand without quotes, since it can't be misread."""
-        node = self._required(fields, name, path) if required else fields.get(name, Node(None))
-        value = str(node.value) if type(node.value) is int else node.value
-        if value is None or (isinstance(value, str) and DECIMAL.fullmatch(value)):
-            return value
-        if isinstance(value, Ambiguous):
-            self._problem(node, f"{path}.{name}", "type", "decimal text", f'write it in quotes, "{shown(node)}"')
-        else:
-            limit = "a decimal as text, not negative, without an exponent, at most 20 digits and 18 places"
-            self._problem(node, f"{path}.{name}", "form", limit, 'write it like "0.0015"')
-        return None
-
-    def _instant(self, fields: dict[str, Node], name: str, path: str) -> int | None:
-        text = self._text(fields, name, path)
-        if text is None:
-            return None
-        instant_ns = instant_ns_of(text)
-        if instant_ns is None:
-            limit = "an RFC 3339 instant with its zone, from 1970 to 2262"
-            self._problem(fields[name], f"{path}.{name}", "form", limit, 'write it like "2030-01-31T16:00:00Z"')
-        return instant_ns
+def form_at(form: type[DocumentForm], loc: tuple[int | str, ...]) -> type[Form]:
+    """The form of the mapping at a place."""
+    if not loc or loc[0] == "metadata":
+        return MetadataForm if loc else form
+    return OrderForm if form is OrderDocument else MemberForm if len(loc) > 2 else GroupForm
 
 
 def instant_ns_of(text: str) -> int | None:
@@ -402,14 +425,6 @@ def instant_ns_of(text: str) -> int | None:
     return instant_ns if 0 <= instant_ns <= INSTANT_NS_MAX else None
 
 
-def is_scalar(node: Node) -> bool:
-    return not isinstance(node.value, dict | list)
-
-
-def one_of(words: Iterable[str]) -> str:
-    return "one of " + ", ".join(words)
-
-
 def near_miss(given: str, known: Sequence[str]) -> str:
     """What was meant, where that can be guessed."""
     by_lower = {word.lower(): word for word in known}
@@ -417,15 +432,11 @@ def near_miss(given: str, known: Sequence[str]) -> str:
     return f"did you mean {by_lower[close[0]]}?" if close else "write one of these"
 
 
-def unscaled(terms: OrderTerms) -> StandardOrder:
+def unscaled(terms: OrderForm) -> StandardOrder:
     """Terms as an order whose numbers are decimals: good for comparisons, and for nothing else."""
     numbers = {name: Decimal(text) for name in DECIMALS if (text := getattr(terms, name)) is not None}
     others = {name: getattr(terms, name) for name in StandardOrder.model_fields if name not in DECIMALS}
     return StandardOrder.model_construct(**{**others, **numbers})
-
-
-DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
-"""The decimal fields of an order, and which of them count quantity."""
 
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:

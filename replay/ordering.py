@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
-from kernel.errors import NotReadyError, ValidationError, Violation
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, TimeInForce
+from kernel.errors import ValidationError, Violation
+from kernel.given import symbol_named
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def order_of(kernel: EventSourcedKernel, text: OrderText) -> StandardOrder:
     Raises `ValidationError` (all problems of the numbers, or an unknown symbol), `NotReadyError` when no market is known,
     and pydantic's error for an order that contradicts itself.
     """
-    symbol = symbol_named(kernel, text.symbol_id)
+    symbol = symbol_named(kernel.state, text.symbol_id)
     problems: list[Violation] = []
     quantity = scaled(symbol.quantity_from_decimal, text.quantity, "order.quantity", problems)
     limit = scaled(symbol.price_from_decimal, text.limit, "order.price", problems)
@@ -69,7 +70,7 @@ def modified_order(
     given = {"quantity": quantity, "price": limit, "stop_price": stop}
     if not any(given.values()):
         raise ValidationError("nothing to modify: give a quantity, a limit or a stop price")
-    symbol = symbol_named(kernel, known.symbol_id)
+    symbol = symbol_named(kernel.state, known.symbol_id)
     problems: list[Violation] = []
     changed = {
         name: scaled(
@@ -84,20 +85,6 @@ def modified_order(
     if problems:
         raise ValidationError("the change is not valid", problems)
     return StandardOrder.model_validate(vars(known) | changed)
-
-
-def symbol_named(kernel: EventSourcedKernel, symbol_id: str) -> SymbolMetadata:
-    """A symbol that the log knows."""
-    found = kernel.state.symbol(symbol_id)
-    if found is not None:
-        return found
-    known = sorted(symbol.symbol_id for symbol in kernel.state.symbols())
-    if not known:
-        raise NotReadyError("no market is known yet: start `orderctl run` on this log first")
-    shown = ", ".join(known[:10]) + (" …" if len(known) > 10 else "")
-    raise ValidationError(
-        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {shown}", symbol_id)]
-    )
 
 
 def scaled(convert: Callable[[str], int], text: str | None, field: str, problems: list[Violation]) -> int | None:

@@ -17,7 +17,6 @@ from kernel.state import KernelState
 from projections.state import State
 from replay.checkpoints import checkpoint_files, restored_state
 from replay.folding import (
-    Progress,
     few_collections,
     fold,
     instant_ns,
@@ -28,6 +27,7 @@ from replay.folding import (
     recorded_at,
 )
 from replay.output import utc
+from replay.progress import Progress
 
 
 class Source(Protocol):

@@ -6,11 +6,12 @@ Called by the CLI around what reads much of a log. Rich is imported only where t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from replay.folding import Progress
+Progress = Callable[[int, int], None]
+"""Told how many events are done, and how many there are to do. May be called often."""
 
 
 @contextmanager

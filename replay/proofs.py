@@ -19,8 +19,9 @@ from typing import Any
 from kernel.errors import IntegrityError, ValidationError, Violation
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.tree import Span, SpanRoots, consistency_roots, consistency_spans, inclusion_root, inclusion_spans
-from replay.folding import Progress, checked_pages, opened
+from replay.folding import checked_pages, opened
 from replay.notes import Note, covering_note, note_of
+from replay.progress import Progress
 from replay.signed_notes import VerifierKey, origin_of
 
 INCLUSION = "exchange-kernel/inclusion/v1"

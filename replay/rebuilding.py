@@ -25,7 +25,8 @@ from projections.sql import RowDifference, TableStore, Version, compare
 from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
 from projections.state import State
-from replay.folding import Progress, chain_at, few_collections, fold, opened
+from replay.folding import chain_at, few_collections, fold, opened
+from replay.progress import Progress
 from replay.syncing import POSTGRES, Filler, Moved, connect, open_tables
 from replay.threads import in_thread
 

@@ -7,6 +7,7 @@ the venue, the clock, the ids, the lease, the settings. Nothing is global.
 from __future__ import annotations
 
 import asyncio
+import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from projections.ended import Keeping
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
+from replay.folding import existing_log
 from replay.noting import NoteOptions, noted
 
 CHECKPOINT_EVERY_EVENTS = 10_000
@@ -89,6 +91,29 @@ async def open_kernel(
     finally:
         if isinstance(log, str):
             await opened.close()
+
+
+@asynccontextmanager
+async def open_client(
+    url: str, exchange_id: str, *, actor: str | None = None, checkpoint_dir: str | None = None
+) -> AsyncIterator[EventSourcedKernel]:
+    """A kernel without a venue on a log that exists, to command and to query: it never leads.
+
+    A wrong URL makes no new, empty log: `NotFoundError`. Commands are recorded as those of `operator:USER` by default.
+    """
+    async with (
+        existing_log(url, exchange_id) as log,
+        open_kernel(log, actor=actor or operator(), checkpoint_dir=checkpoint_dir) as kernel,
+    ):
+        yield kernel
+
+
+def operator() -> str:
+    """The user of this process, as an actor."""
+    try:
+        return f"operator:{getpass.getuser()}"
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        return "operator"
 
 
 @asynccontextmanager

@@ -22,8 +22,9 @@ from kernel.order_spec import Side, SymbolMetadata, from_scaled
 from projections import ledger
 from projections.reference import Reference
 from replay.decimals import plain, trimmed
-from replay.folding import Progress, opened, point
+from replay.folding import opened, point
 from replay.output import Item, Listing, escaped
+from replay.progress import Progress
 from replay.trades import Entry, entries
 
 COLUMNS = ("DAY", "OWNER", "SYMBOL", "FILLS", "BOUGHT", "SOLD", "REALIZED", "QUOTE", "FEES", "PAID", "RECEIVED",

@@ -15,9 +15,10 @@ from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError, Violation
 from kernel.venues.paper_config import PaperExchangeOptions
 from kernel.venues.paper_faults import Fault, FaultKind, Operation
-from replay.folding import Progress, opened, point_of, recorded_at
+from replay.folding import opened, point_of, recorded_at
 from replay.forking import what_if
 from replay.outcomes import WhatIf
+from replay.progress import Progress
 from replay.retelling import Add, Alter, Cancel, Change, Drop
 
 

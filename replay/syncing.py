@@ -24,7 +24,8 @@ from projections.sql_rows import RowMaker
 from projections.sql_tables import Changes
 from projections.state import State
 from replay.checkpoints import checkpoint_files, restored_state
-from replay.folding import Progress, chain_at, fold, folded_pages, opened
+from replay.folding import chain_at, fold, folded_pages, opened
+from replay.progress import Progress
 from replay.threads import in_thread
 
 ROWS_PER_TRANSACTION = 5_000

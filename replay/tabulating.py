@@ -22,8 +22,9 @@ from kernel.models import OrderIntent
 from kernel.order_spec import SymbolMetadata, from_scaled
 from projections.reference import Reference
 from replay.decimals import plain
-from replay.folding import Progress, checked_pages
+from replay.folding import checked_pages
 from replay.output import utc
+from replay.progress import Progress
 from replay.trades import Entry, entries, learn
 
 Rows = AsyncIterator[list[tuple[Any, ...]]]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from replay.folding import Progress
+from replay.progress import Progress
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]

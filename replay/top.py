@@ -29,7 +29,7 @@ from kernel.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition
 from kernel.state import KernelState
 from kernel.subscriptions import intent_id_of, symbol_id_of
 from replay.decimals import Scales
-from replay.differing import action_text, actual_text, next_try, wanted_text
+from replay.differences import action_text, actual_text, next_try, wanted_text
 from replay.health import Leader, Seen, conditions_of, leader_after, newest_complete_snapshot, open_findings
 from replay.output import NONE, age
 from replay.resources import Look

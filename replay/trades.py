@@ -20,7 +20,8 @@ from kernel.log.records import event_of
 from kernel.order_spec import Side
 from projections import ledger
 from projections.reference import Reference
-from replay.folding import Progress, checked_pages
+from replay.folding import checked_pages
+from replay.progress import Progress
 
 RECORDS_HELD_MAX = 10_000
 KINDS = {

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
-from replay.folding import Progress, few_collections, opened
+from replay.folding import few_collections, opened
 from replay.problems import ProblemKind, Problems, VerifyReport
+from replay.progress import Progress
 from replay.verify_rows import RowChecks, Unsure
 
 if TYPE_CHECKING:

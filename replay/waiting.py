@@ -17,7 +17,7 @@ from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference
 from kernel.recalling import ensure
 from kernel.state import KernelState
-from kernel.waiters import cancel_answered, placement_answered, refusal
+from kernel.waiters import cancel_answered, is_failed, placement_answered, refusal
 from replay.groups import limited_by
 
 Condition = Callable[[KernelState, str], bool]
@@ -55,10 +55,9 @@ def is_synced(state: KernelState, intent_id: str) -> bool:
     return synced and difference(state.wish(intent_id), order) is None  # a status without a plan looks at no prices
 
 
-def is_failed(state: KernelState, intent_id: str) -> bool:
-    """Whether the venue refused for good."""
-    order = state.order_state(intent_id)
-    return order is not None and order.reconciliation_status is ReconciliationStatus.FAILED
+def has_failed(state: KernelState, intent_id: str) -> bool:
+    """Whether the venue rejected the order, or its change, for good."""
+    return is_failed(state.order_state(intent_id))
 
 
 CONDITIONS: Mapping[str, Condition] = {
@@ -68,10 +67,10 @@ CONDITIONS: Mapping[str, Condition] = {
     "terminal": lambda state, intent_id: ended_as(state, intent_id) is not None,
     "synced": is_synced,
     "rejected": lambda state, intent_id: (
-        ended_as(state, intent_id) is OrdStatus.REJECTED or is_failed(state, intent_id)
+        ended_as(state, intent_id) is OrdStatus.REJECTED or has_failed(state, intent_id)
     ),
     "expired": has_ended(OrdStatus.EXPIRED),
-    "failed": is_failed,
+    "failed": has_failed,
 }
 """What can be waited for, and what can end a wait."""
 UNFILLED_ENDS = ("rejected", "canceled", "expired", "failed")

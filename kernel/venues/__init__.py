@@ -8,32 +8,6 @@ to), `paper_reports`, `paper_journal`, `paper_engine` (decides), `paper_exchange
 `paper_client` and `paper_link` (the ways to it).
 """
 
-from __future__ import annotations
+from kernel.lazy_exports import lazy_exports
 
-from kernel.venues.base import (
-    AmendDialect,
-    AmendQuantity,
-    CancelRequest,
-    Dedupe,
-    ExecutionReport,
-    ModifyRequest,
-    RateLimit,
-    RateLimitKind,
-    RateUsage,
-    ReadLag,
-    SubmitGroupRequest,
-    SubmitRequest,
-    Venue,
-    VenueCapabilities,
-    VenueSnapshot,
-)
-from kernel.venues.paper import PaperVenue
-from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions
-from kernel.venues.paper_faults import Fault, FaultKind, FaultPlan, FaultRates, Operation
-
-__all__ = [
-    "AmendDialect", "AmendQuantity", "CancelRequest", "Dedupe", "ExecutionReport", "Fault", "FaultKind", "FaultPlan",
-    "FaultRates", "ModifyRequest", "Operation", "PaperConfig", "PaperExchangeOptions", "PaperVenue", "RateLimit",
-    "RateLimitKind", "RateUsage", "ReadLag", "SubmitGroupRequest", "SubmitRequest", "Venue", "VenueCapabilities",
-    "VenueSnapshot",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

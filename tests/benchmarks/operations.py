@@ -36,7 +36,7 @@ from projections.parts import Parts
 from projections.state import State
 from replay import open_kernel, rebuild, verify
 from replay.checkpoints import checkpoint_files
-from replay.command_line import Session
+from replay.cli.group import Session
 from replay.exporting import export_log
 from replay.folding import chain_at
 from replay.importing import import_log

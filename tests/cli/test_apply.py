@@ -12,8 +12,8 @@ import yaml
 
 from kernel.errors import ConflictError
 from replay import applying
-from replay.attach import attached
 from replay.manifests import parse_manifests, read_manifests
+from replay.recovery import open_client
 from tests.cli.world import World
 
 Terms = dict[str, Any]
@@ -195,7 +195,7 @@ def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
 async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
     """What was compared and what is written are one record: a change between the two is not overwritten."""
     text = yaml.safe_dump(manifest("a"))
-    async with attached(idle.url, "paper") as kernel:
+    async with open_client(idle.url, "paper") as kernel:
         (first,) = applying.steps_for(kernel, parse_manifests([("f", text.encode())]))
         assert [item.line async for item in applying.apply(kernel, [first])] == ["order/a created"]
         other = parse_manifests([("f", text.replace("50000", "50001").encode())])

@@ -173,7 +173,8 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
             ("BUY", "1", "BTCUSDT", "--id", "no spaces"),
             [
                 "error: the intent is not valid",
-                "  intent_id: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', given 'no spaces'",
+                "  intent_id: must be 1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit, "
+                "given 'no spaces'",
             ],
         ),
     ],

@@ -11,10 +11,10 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
-import cli as program
-from replay import attach
+from cli import cli
 from replay.clearing import AT_ONCE, chosen, clear
 from replay.ordering import OrderText, order_of
+from replay.recovery import open_client
 from tests.cli.world import World, clean_environment
 
 
@@ -27,8 +27,8 @@ def place(world: World, *names: str, owner: str = "", symbol: str = "BTCUSDT") -
 
 def at_a_terminal(world: World, monkeypatch: pytest.MonkeyPatch, *words: str, says: str) -> Result:
     """A verb with somebody to ask."""
-    monkeypatch.setattr(program, "is_asked", lambda: True)
-    return CliRunner().invoke(program.cli, list(words), input=says, env=world.environment, prog_name="orderctl")
+    monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
+    return CliRunner().invoke(cli, list(words), input=says, env=world.environment, prog_name="orderctl")
 
 
 def canceled(world: World) -> set[str]:
@@ -127,7 +127,7 @@ def test_what_was_not_shown_stays(idle: World) -> None:
     place(idle, "a", "b")
 
     async def session() -> list[str]:
-        async with attach.attached(idle.url, "paper") as kernel:
+        async with open_client(idle.url, "paper") as kernel:
             intent_ids = chosen(kernel)
             await asyncio.to_thread(place, idle, "late")
             await kernel.intent_store.delete_intent("a")
@@ -142,7 +142,7 @@ def test_many_are_taken_down_in_groups(idle: World) -> None:
     names = [f"i{number}" for number in range(AT_ONCE + 44)]
 
     async def prepare() -> None:
-        async with attach.attached(idle.url, "paper") as kernel:
+        async with open_client(idle.url, "paper") as kernel:
             order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="500"))
             await asyncio.gather(*(kernel.place_order(order, intent_id=name, wait="recorded") for name in names))
 

@@ -7,7 +7,7 @@ import uuid
 
 from kernel.clock import NS_PER_S, SystemClock
 from kernel.models import OrderState, OrderStatus, ReconciliationStatus
-from replay.attach import attached
+from replay.recovery import open_client
 from tests.cli.world import World
 
 PLACE = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
@@ -42,7 +42,7 @@ def test_backing_off_tells_when(idle: World) -> None:
 
 async def record_failure(url: str, intent_id: str) -> None:
     """Write down that an order failed twice and waits for an hour."""
-    async with attached(url, "paper") as kernel:
+    async with open_client(url, "paper") as kernel:
         intent = await kernel.get_order_intent(intent_id)
         state = OrderState(
             intent_id=intent_id,

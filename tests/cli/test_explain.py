@@ -15,7 +15,7 @@ from click.shell_completion import ShellComplete
 
 from cli import cli
 from kernel.errors import NotFoundError
-from replay.completing import paths
+from replay.cli.completion import paths
 from replay.explaining import below, explain, roots
 from tests.cli.world import World, clean_environment
 
@@ -115,7 +115,7 @@ def test_bash_takes_the_script(idle: World, tmp_path: Path) -> None:
 
 def completed(world: World, line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is offered at the end of a line."""
-    monkeypatch.setattr("replay.completing.TIMEOUT_S", 60.0)  # a busy machine must not decide the test
+    monkeypatch.setattr("replay.cli.completion.TIMEOUT_S", 60.0)  # a busy machine must not decide the test
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value)
     *words, begun = line.split(" ")[1:]
@@ -155,7 +155,7 @@ def test_what_the_log_knows_is_offered(idle: World, monkeypatch: pytest.MonkeyPa
 
 def test_a_long_log_is_not_folded_for_names(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a length nothing is offered: a prompt does not wait for a fold."""
-    monkeypatch.setattr("replay.completing.POSITIONS_MAX", 1)
+    monkeypatch.setattr("replay.cli.completion.POSITIONS_MAX", 1)
 
     assert completed(idle, "orderctl place BUY 1 ", monkeypatch) == []
 

@@ -17,8 +17,8 @@ from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues import PaperVenue
 from replay.applying import steps_for
-from replay.attach import attached
 from replay.manifests import parse_manifests
+from replay.recovery import open_client
 from tests.cli.test_apply import Terms, manifest, written
 from tests.cli.test_explain import completed
 from tests.cli.world import Child, World
@@ -202,7 +202,7 @@ def test_a_conflict_refuses_everything(idle: World, tmp_path: Path, before: Term
 
 async def test_orders_that_only_name_the_group_are_a_conflict(idle: World) -> None:
     """A store's write may name a group that was never placed: nothing binds its orders, and they are not taken over."""
-    async with attached(idle.url, "paper") as kernel:
+    async with open_client(idle.url, "paper") as kernel:
         order = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.MARKET, quantity=LOT)
         await kernel.intent_store.create_intent(
             OrderIntent(intent_id="a", exchange_id="paper", order=order, group_id="g")

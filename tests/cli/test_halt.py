@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import cli as program
+from cli import cli
 from kernel.models import UnsolicitedCancelPolicy
-from replay import attach
 from replay.ordering import OrderText, order_of
+from replay.recovery import open_client
 from tests.cli.test_cancel_all import place
 from tests.cli.world import Desk, World
 
@@ -66,8 +66,8 @@ def test_it_shows_and_asks(idle: World, monkeypatch: pytest.MonkeyPatch) -> None
     """No leaves all as it is (1); nobody to ask and no `--yes` is a usage error (2)."""
     place(idle, "a")
     assert idle.call("halt").exit_code == 2
-    monkeypatch.setattr(program, "is_asked", lambda: True)
-    result = CliRunner().invoke(program.cli, ["halt"], input="n\n", env=idle.environment, prog_name="orderctl")
+    monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
+    result = CliRunner().invoke(cli, ["halt"], input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
     assert "Halt everything and cancel 1 order?" in result.stderr
     assert halts(idle) == []
@@ -98,7 +98,7 @@ def wanted(world: World, name: str, policy: UnsolicitedCancelPolicy) -> None:
     """An order that says what to do when the venue cancels it."""
 
     async def session() -> None:
-        async with attach.attached(world.url, "paper") as kernel:
+        async with open_client(world.url, "paper") as kernel:
             order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="40000"))
             await kernel.place_order(order, intent_id=name, on_unsolicited_cancel=policy)
 
@@ -171,9 +171,9 @@ def test_it_does_not_run_quietly_nor_against_nothing(idle: World, monkeypatch: p
     empty = idle.call("halt", "--break-glass", "--yes")
     assert empty.exit_code == 5
     assert "--journal" in empty.stderr
-    monkeypatch.setattr(program, "is_asked", lambda: True)
+    monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
     words = ["halt", "--break-glass", "--address", "127.0.0.1:1"]
-    result = CliRunner().invoke(program.cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
+    result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
     assert "past the log?" in result.stderr
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 import pytest
 
-from cli import SECTIONS, cli
+from cli import SECTIONS
 from kernel.models import FindingKind
 from kernel.readiness import CONDITIONS
 from replay.manifests import parse_manifests
 from replay.problems import ProblemKind
 from tests.cli.test_tour import TOUR
-from tests.cli.world import PROJECT
+from tests.cli.world import COMMANDS, PROJECT
 
 ROW = re.compile(r"^\|\s*`(?:orderctl )?([a-z][a-z-]*)[^|]*\|", re.MULTILINE)
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -29,17 +29,17 @@ def test_the_readme_lists_exactly_the_verbs() -> None:
 
     listed = [table for table in tables if "place" in table]
 
-    assert listed == [[verb for verbs in SECTIONS.values() for verb in verbs]]
-    assert set(listed[0]) == set(cli.commands)
+    assert listed == [[row[0] for rows in SECTIONS.values() for row in rows]]
+    assert set(listed[0]) == set(COMMANDS)
 
 
 def test_what_it_says_of_commands_is_so() -> None:
     """Each verb that the README names is one, and has the options that it is shown with."""
     shown = re.findall(r"orderctl ([a-z][a-z-]*)([^`\n#$]*)", README)
 
-    assert {verb for verb, _ in shown} <= set(cli.commands)
+    assert {verb for verb, _ in shown} <= set(COMMANDS)
     for verb, words in shown:
-        assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", words)) <= options(cli.commands[verb]), (verb, words)
+        assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", words)) <= options(COMMANDS[verb]), (verb, words)
 
 
 def options(command: click.Command) -> set[str]:

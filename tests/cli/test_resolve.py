@@ -8,7 +8,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-import cli as program
+from cli import cli
 from kernel import events
 from kernel.clock import SystemClock
 from kernel.lifecycle import raised
@@ -86,9 +86,9 @@ def test_it_asks_and_names_the_risk(idle: World, monkeypatch: pytest.MonkeyPatch
     """No leaves it unknown (1); with nobody to ask `--yes` is needed (2)."""
     unknown_order(idle)
     assert idle.call("resolve", "a", "--as", "dead", *SAID).exit_code == 2
-    monkeypatch.setattr(program, "is_asked", lambda: True)
+    monkeypatch.setattr("replay.cli.base.is_asked", lambda: True)
     words = ["resolve", "a", "--as", "dead", *SAID]
-    result = CliRunner().invoke(program.cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
+    result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
     assert "an order may work" in result.stderr
     assert verdicts(idle) == []

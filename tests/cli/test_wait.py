@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from replay.attach import attached
+from replay.recovery import open_client
 from replay.waiting import CONDITIONS
 from tests.cli.world import World
 
@@ -83,5 +83,5 @@ def test_what_was_deleted_has_ended(idle: World) -> None:
 
 async def delete(url: str, intent_id: str) -> None:
     """Remove an intent's record."""
-    async with attached(url, "paper") as kernel:
+    async with open_client(url, "paper") as kernel:
         await kernel.intent_store.delete_intent(intent_id)

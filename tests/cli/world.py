@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import click
 from click.testing import CliRunner, Result
 
 from cli import cli
@@ -24,6 +25,8 @@ from tests.paper_world import limit, submit
 
 PROJECT = Path(__file__).resolve().parents[2]
 LINE_TIMEOUT_S = 20.0
+COMMANDS = {name: cli.get_command(click.Context(cli), name) for name in cli.list_commands(click.Context(cli))}
+"""Every command, imported."""
 
 
 def clean_environment(**given: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from kernel.settings import Limits, LimitSettings
 from replay.describe import page
-from replay.differing import differences
+from replay.differences import differences
 from replay.gauges import tally_of
 from replay.views import listing, query_of, watch
 from replay.waiting import CONDITIONS, now_is, wait_for

@@ -25,14 +25,14 @@ from cli import cli
 from kernel.errors import ValidationError
 from kernel.order_spec import to_scaled
 from kernel.settings import KernelSettings
-from replay.running import RUN_KEYS, read_config, settings_over
-from tests.cli.world import World
+from replay.config import RUN_KEYS, read_config, settings_over
+from tests.cli.world import COMMANDS, World
 from tests.fuzz.mutations import ODD_NUMBERS, ODD_TEXTS, damaged, fuzzed
 
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 130}
 SAID_NO = {2, 4, 5, 6}
 """Codes after which nothing may have been written; 1 and 3 may come after an order was recorded."""
-VERBS = sorted(cli.commands)
+VERBS = sorted(COMMANDS)
 ENDLESS = {"--watch", "-w", "--timeout", "--help"}
 """Left out: they wait as long as they are told, and that is right; `--timeout` is always given, and short."""
 PLAUSIBLE = (
@@ -78,7 +78,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def unstarted() -> Iterator[None]:
     """Verbs that run for long end where they would begin."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("replay.running.until_signal", never_begun)
+        patch.setattr("replay.run.until_signal", never_begun)
         patch.setattr("replay.demo.demo", no_demo)
         yield
 
@@ -120,10 +120,10 @@ def calls(draw: st.DrawFn) -> list[str]:
     """A verb with arguments and some of its options, of any value."""
     verb = draw(st.sampled_from(VERBS))
     words = [draw(WORDS) for _ in range(draw(st.integers(0, 4)))]
-    choice = next((param for param in cli.commands[verb].params if is_choice(param, click.Argument)), None)
+    choice = next((param for param in COMMANDS[verb].params if is_choice(param, click.Argument)), None)
     if choice is not None and draw(st.booleans()):
         words = [draw(value_of(choice)), *words[1:]]
-    for option in (param for param in cli.commands[verb].params if isinstance(param, click.Option)):
+    for option in (param for param in COMMANDS[verb].params if isinstance(param, click.Option)):
         name = option.opts[-1]
         if name in ENDLESS or draw(st.integers(0, 3)) != 0:
             continue

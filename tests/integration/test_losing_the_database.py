@@ -29,7 +29,7 @@ from kernel.writer import EventWriter
 from projections import State
 from projections.stores import following
 from replay import open_kernel
-from replay.running import run_kernel
+from replay.run import run_kernel
 from tests.postgres import OwnPostgres, own_postgres
 
 SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)

@@ -101,7 +101,7 @@ def test_integers_may_stand_without_quotes() -> None:
 
 BAD = [
     (GOOD.replace('"0.0015"', "0.0015"),
-     'document 1 (Order a), line 4, spec.quantity: type is decimal text, given 0.0015: write it in quotes, "0.0015"'),
+     'document 1 (Order a), line 4, spec.quantity: type is text, given 0.0015: write it in quotes, "0.0015"'),
     (GOOD.replace('"0.0015"', "1e3"), 'write it in quotes, "1e3"'),
     (GOOD.replace('"0.0015"', "0o17"), 'write it in quotes, "0o17"'),
     (GOOD.replace('"0.0015"', "1_000"), 'write it in quotes, "1_000"'),
@@ -124,7 +124,7 @@ BAD = [
     (GOOD.replace("ladder: x", "ladder: 1"), 'metadata.labels.ladder: type is text, given 1: write it in quotes, "1"'),
     (GOOD.replace("ladder: x", "<<: {a: b}"), "metadata.labels.<<: type is text, given a mapping of 1"),
     (GOOD.replace("mm-1", "!!str mm-1"), "value is without a tag"),
-    (GOOD.replace("mm-1", "x" * 129), "metadata.owner: length is at most 128 characters, given 129"),
+    (GOOD.replace("mm-1", "x" * 129), "metadata.owner: length is at most 128 characters, given 'xxx"),
     (GOOD.replace("name: a", "name: 7"), 'metadata.name: type is text, given 7: write it in quotes, "7"'),
     (GOOD.replace("name: a", "name: no spaces"), "metadata.name: form is a letter or digit"),
     (GOOD.replace("name: a, ", ""), "metadata.name: presence is required"),
@@ -134,6 +134,8 @@ BAD = [
     (GOOD + "status: {}\n", "status: field is one of apiVersion, kind, metadata, spec"),
     ("a: [", "f1.yaml, document 1, line 2: form is YAML or JSON"),
     ("just text", "type is a mapping"),
+    ("a: [" + "[" * 24 + "]" * 25, "depth is 24 levels at most"),
+    ("- " * 30 + "x", "depth is 24 levels at most"),
     ("[" * 5_000, "depth is 24 levels at most"),
     ('{"a":' * 5_000, "depth is 24 levels at most"),
     (order_text(price=None), "spec.price: presence is required for LIMIT, given nothing"),

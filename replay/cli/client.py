@@ -1,0 +1,56 @@
+"""Where commands run: on a kernel beside the leader, or on the state as of a point of the log.
+
+Used by the command modules of `replay.cli`. Both open a log that exists; neither ever leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+from kernel import EventSourcedKernel
+from replay import clearing, output
+from replay.cli.base import Target, echo_err
+from replay.folding import opened
+from replay.past import Source, past_at
+from replay.progress import progress_bar
+from replay.recovery import open_client
+
+T = TypeVar("T")
+
+
+def run_with_client(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
+    """Do something with a kernel beside the leader."""
+
+    async def connected() -> T:
+        async with open_client(target.log, target.exchange, checkpoint_dir=target.checkpoint_dir) as kernel:
+            return await work(kernel)
+
+    return asyncio.run(connected())
+
+
+def run_with_source(target: Target, as_of: str | None, work: Callable[[Source], Awaitable[T]]) -> T:
+    """Do something with a kernel beside the leader, or with the state as of a point of the log (`--as-of`)."""
+    if as_of is None:
+        return run_with_client(target, work)
+
+    async def looked_back() -> T:
+        async with opened(target.log, target.exchange) as log:
+            with progress_bar("folding the log") as progress:
+                found = await past_at(log, as_of, checkpoint_dir=target.checkpoint_dir, progress=progress)
+            echo_err(found.title)
+            return await work(found)
+
+    return asyncio.run(looked_back())
+
+
+async def show_chosen(kernel: EventSourcedKernel, symbol: str | None, owner: str | None, *, err: bool) -> list[str]:
+    """Show what would be canceled; the intent ids."""
+    intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    click.echo(output.render(clearing.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
+    if not intent_ids:
+        echo_err("there is nothing to cancel")
+    return intent_ids

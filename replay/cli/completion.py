@@ -1,0 +1,141 @@
+"""What a shell's completion offers: names that the log knows, types, and paths to explain.
+
+Called by options and arguments (`base.complete`) while somebody types. Promises to be quick and silent: a log that is long,
+away or unreadable offers nothing, and no error ever reaches the prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from enum import Enum
+
+import click
+
+from kernel.state import KernelState
+from replay import explaining, folding, views
+from replay.recovery import open_client
+from replay.resources import RESOURCES
+
+Names = Callable[[KernelState], Iterable[str]]
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
+
+POSITIONS_MAX = 20_000
+"""A longer log is not folded just to offer names."""
+TIMEOUT_S = 2.0
+NAMES_MAX = 500
+
+
+def in_log(names: Names) -> Completer:
+    """Completion with names from the log that a half-written line is about."""
+
+    def completed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        return from_log(*target_of(ctx), names, incomplete)
+
+    return completed
+
+
+def target_of(ctx: click.Context) -> tuple[str, str]:
+    """The log that a half-written line is about."""
+    defaults = {"log_url": ("ORDERCTL_LOG", "sqlite:///kernel.db"), "exchange": ("ORDERCTL_EXCHANGE", "paper")}
+    url, exchange = (
+        ctx.params.get(name) or os.environ.get(variable) or default for name, (variable, default) in defaults.items()
+    )
+    return url, exchange
+
+
+def _intent_ids(state: KernelState) -> Iterable[str]:
+    return reversed([intent.intent_id for intent in state.intents()])
+
+
+intent_ids = in_log(_intent_ids)
+"""Intents, the newest first."""
+symbol_ids = in_log(lambda state: (symbol.symbol_id for symbol in state.symbols()))
+finding_ids = in_log(
+    lambda state: reversed([finding.finding_id for finding in state.findings() if finding.resolved_at_ns is None])
+)
+"""Findings that are not resolved, the newest first."""
+owners = in_log(lambda state: dict.fromkeys(intent.owner for intent in state.intents() if intent.owner))
+"""Strategies that own an intent."""
+
+
+def resources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For `get`: a type, then names of it, also as TYPE/NAME."""
+    words: tuple[str, ...] = ctx.params.get("words") or ()
+    kind, slash, name = incomplete.partition("/")
+    if slash:
+        return [f"{kind}/{item}" for item in from_log(*target_of(ctx), names_of(kind), name)]
+    if not words:
+        return [name for name in RESOURCES if name.startswith(incomplete)]
+    return from_log(*target_of(ctx), names_of(words[0]), incomplete)
+
+
+def subjects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For `describe`: an intent, TYPE/NAME, or names of the type that stands before."""
+    if ctx.params.get("words") or "/" in incomplete:
+        return resources(ctx, param, incomplete)
+    return intent_ids(ctx, param, incomplete)
+
+
+def field_paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For `explain`."""
+    return paths(incomplete)
+
+
+def from_log(url: str, exchange_id: str, names: Names, begun: str) -> list[str]:
+    """Names that begin so, from a log's state; none when that can't be had quickly."""
+    logging.disable(logging.CRITICAL)  # a warning would be printed into the line that is being typed
+    found: list[str] = []
+
+    def look() -> None:
+        with suppress(Exception):
+            found.extend(asyncio.run(_from_log(url, exchange_id, names, begun)))
+
+    # A daemon: it is left behind when a database does not answer.
+    thread = threading.Thread(target=look, name="completion", daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if thread.is_alive():
+        return []
+    logging.disable(logging.NOTSET)
+    return found
+
+
+async def _from_log(url: str, exchange_id: str, names: Names, begun: str) -> list[str]:
+    async with folding.existing_log(url, exchange_id) as log:
+        if (await log.head()).position > POSITIONS_MAX:
+            return []
+    async with open_client(url, exchange_id) as kernel:
+        return [name for name in names(kernel.state) if name.startswith(begun)][:NAMES_MAX]
+
+
+def names_of(word: str) -> Names:
+    """The names of a type's things; none for what is no type."""
+
+    def names(state: KernelState) -> Iterable[str]:
+        return (subject.name for subject in views.resource_named(word).subjects(state))
+
+    return names
+
+
+def paths(begun: str) -> list[str]:
+    """What `explain` could go on with."""
+    above, _, word = begun.rpartition(".")
+    try:
+        words = list(dict(explaining.roots())) if not above else words_below(above)
+    except Exception:
+        return []
+    prefix = f"{above}." if above else ""
+    return [prefix + name for name in words if name.startswith(word)]
+
+
+def words_below(path: str) -> list[str]:
+    """The fields, or the values, that a path leads to."""
+    place = explaining.place_of(path)
+    if place is None:
+        return []
+    return [str(item.value) for item in place] if issubclass(place, Enum) else list(place.model_fields)

@@ -1,0 +1,56 @@
+"""`get`: the command that scripts call most, in a module of its own that imports little."""
+
+from __future__ import annotations
+
+import click
+
+from replay import views
+from replay.cli.base import (
+    Target,
+    as_of_option,
+    complete,
+    echo_listing,
+    echo_watch,
+    option,
+    output_option,
+    target_options,
+)
+from replay.cli.client import run_with_client, run_with_source
+from replay.past import Source
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="TYPE [NAME]...", shell_complete=complete("resources"))
+@option("-w", "--watch", is_flag=True, help="Keep printing changes as they happen.")
+@option("--owner", shell_complete=complete("owners"), help="Only of this owner.")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only in this symbol.")
+@as_of_option
+@output_option
+@target_options
+def get(
+    target: Target, words: tuple[str, ...], watch: bool, as_of: str | None, form: str, **filters: str | None
+) -> None:
+    """List intents, orders, fills, positions and other resources.
+
+    TYPE is intents, orders, fills, positions, account, symbols, groups, findings or external (orders without an intent). It
+    may be plural, singular or short (int, ord, f, pos, acc, sym, grp, find, ext), or TYPE/NAME. A fill is named by its key
+    or by its intent. Prices and quantities are decimals, strings in JSON. JSON of one name is an object, else an array.
+
+    \b
+    Example:
+      orderctl get orders -w
+      orderctl get order/$ID -o json
+      orderctl get fills --symbol BTCUSDT -o jsonl
+      orderctl get positions --as-of 2026-01-31T12:00:00Z
+    """
+    if watch and as_of is not None:
+        raise click.UsageError("what was known at a point does not change: -w and --as-of exclude each other")
+    query = views.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
+
+    async def listed(source: Source) -> None:
+        echo_listing(await views.listing(source, query), form)
+
+    if watch:
+        run_with_client(target, lambda kernel: echo_watch(views.watch(kernel, query), form))
+    else:
+        run_with_source(target, as_of, listed)

@@ -1,0 +1,362 @@
+"""`place` `apply` `diff` `modify` `cancel` `cancel-all` `wait`: commands that change orders, and what they would change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kernel import EventSourcedKernel
+from replay import applying, clearing, comparing, differing, ordering, output, waiting
+from replay.cli.base import (
+    Duration,
+    Target,
+    complete,
+    counted,
+    echo,
+    echo_err,
+    echo_listing,
+    errors_are_two,
+    intent_argument,
+    option,
+    output_option,
+    report_error,
+    require_terminal,
+    target_options,
+)
+from replay.cli.client import run_with_client, show_chosen
+from replay.differences import differences
+from replay.failures import REFUSED
+from replay.manifests import Manifest, read_manifests
+from replay.progress import progress_bar
+
+CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
+timeout_option = option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
+manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FILE",
+                         help="A manifest, YAML or JSON; - is stdin. May be repeated.")  # fmt: skip
+
+
+@click.command()
+@click.argument("side", type=click.Choice(["BUY", "SELL"], case_sensitive=False))
+@click.argument("quantity")
+@click.argument("symbol", shell_complete=complete("symbol_ids"))
+@option("--limit", metavar="PRICE", help="Limit price. Default: a market order.")
+@option("--stop", metavar="PRICE", help="Stop price, which triggers the order.")
+@option("--tif", type=click.Choice(["GTC", "IOC", "FOK", "DAY"], case_sensitive=False), default="GTC",
+        show_default=True, help="Time in force.")  # fmt: skip
+@option("--post-only", is_flag=True, help="Reject the order if it would take liquidity.")
+@option("--id", "intent_id", metavar="ID", help="The intent id. Repeating it with the same order places nothing new.")
+@option("--owner", default="", help="The strategy that owns the order.")
+@option("--wait", type=click.Choice(["ack", "recorded", "filled"]), default="ack", show_default=True,
+        help="Return once the venue has answered, the log has the intent, or the order is filled.")  # fmt: skip
+@timeout_option
+@target_options
+def place(target: Target, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any) -> int:
+    """Place an order. Prints the intent id and nothing else.
+
+    Quantity and prices are decimals and taken exactly. The intent id is printed once the intent is durable in the log. If
+    the venue has not answered within --timeout, the kernel keeps trying and the exit code is 0. If the venue rejects the
+    order, the exit code is 5.
+
+    \b
+    Example:
+      orderctl place BUY 0.001 BTCUSDT --limit 60000.00 --wait filled --timeout 1m
+    """
+    text = ordering.OrderText(
+        side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],
+        stop=words["stop"], time_in_force=words["tif"], post_only=words["post_only"],
+    )  # fmt: skip
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        order = ordering.order_of(kernel, text)
+        placed = await kernel.place_order(order, intent_id=intent_id, owner=owner, wait="recorded")
+        click.echo(placed)
+        return await wait_placed(kernel, placed, wait, timeout)
+
+    return run_with_client(target, work)
+
+
+async def wait_placed(kernel: EventSourcedKernel, intent_id: str, wait: str, timeout_s: float) -> int:
+    """Wait as `--wait` says; the exit code."""
+    if wait == "filled":
+        return await wait_condition(kernel, intent_id, "filled", timeout_s, waiting.UNFILLED_ENDS)
+    if wait == "ack" and not await waiting.acknowledged(kernel, intent_id, timeout_s=timeout_s):
+        report_no_answer(kernel, intent_id, timeout_s)
+    return 0
+
+
+def report_no_answer(kernel: EventSourcedKernel, intent_id: str, timeout_s: float) -> None:
+    """Report that the venue has not answered in time."""
+    now = waiting.now_is(kernel, intent_id)
+    echo_err(f"{intent_id}: no answer after {timeout_s:g} s, {now}; the kernel goes on")
+
+
+async def wait_condition(
+    kernel: EventSourcedKernel, intent_id: str, condition: str, timeout_s: float, or_fail_on: tuple[str, ...]
+) -> int:
+    """Wait for a condition (0), or for one that ends the wait without it (1)."""
+    came = await waiting.wait_for(kernel, intent_id, condition, timeout_s=timeout_s, or_fail_on=or_fail_on)
+    if came != condition:
+        echo_err(f"{intent_id}: {came}, not {condition}; {waiting.now_is(kernel, intent_id)}")
+    return 0 if came == condition else 1
+
+
+@click.command()
+@manifest_option
+@option("--dry-run", type=click.Choice(["none", "client", "server"]), default="none", show_default=True,
+        help="Check only: the files alone, or against the log too.")  # fmt: skip
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has answered, or once the log has the changes.")  # fmt: skip
+@timeout_option
+@target_options
+def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
+    """Create or update orders and groups from manifests. Applying the same files again changes nothing.
+
+    Prints a result for each manifest: created, configured or unchanged. Intent ids are the manifests' names. Orders that
+    are in no manifest are left alone. If any document is invalid, all problems are reported and nothing is applied. A group
+    is created as a whole; if its orders can fill for more than the group allows, that excess is reported on stderr.
+
+    \b
+    Example:
+      orderctl apply -f ladder.yaml
+      orderctl apply -f ladder.yaml --dry-run=server
+    """
+    manifests = manifests_of(files)
+    if dry_run == "client":
+        return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        await applying.recalled(kernel, manifests)
+        steps = applying.steps_for(kernel, manifests)
+        for line in applying.excess_lines(steps):
+            echo_err(line)
+        if dry_run == "server":
+            applying.check(kernel, steps)
+            return show_steps([step.line for step in steps], "server")
+        async for step in applying.apply(kernel, steps):
+            click.echo(step.line)
+        return await wait_applied(kernel, steps, timeout) if wait == "ack" else 0
+
+    return run_with_client(target, work)
+
+
+def manifests_of(files: tuple[str, ...]) -> tuple[Manifest, ...]:
+    """The manifests of `-f`."""
+    if not files:
+        raise click.UsageError("-f FILE is needed: a manifest, or - for stdin")
+    return read_manifests(files)
+
+
+def show_steps(lines: list[str], dry_run: str) -> int:
+    """Print what would be done."""
+    for line in lines:
+        click.echo(f"{line} ({dry_run} dry run)")
+    return 0
+
+
+async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[applying.Step], timeout_s: float) -> int:
+    """Wait until the venue has answered to what was applied; the exit code."""
+    found = await applying.answers(kernel, steps, timeout_s=timeout_s)
+    for intent_id in found.late:
+        report_no_answer(kernel, intent_id, timeout_s)
+    for refused in found.refused:
+        report_error(refused)
+    return REFUSED if found.refused else 0
+
+
+@click.command()
+@manifest_option
+@option("--from", "begin", metavar="POINT", help="Compare this position or instant of the log …")
+@option("--to", "end", metavar="POINT", help="… with this one. Default: now.")
+@output_option
+@target_options
+def diff(target: Target, files: tuple[str, ...], begin: str | None, end: str | None, form: str) -> int:
+    """Show differences between manifests, intents, orders or points. Exit code 0: none, 1: some, 2: an error.
+
+    With -f: a unified diff of what apply would change. Without options: the intents that differ from their actual orders,
+    with the reason. With --from: what was added, changed (field by field) and removed between two points of the log:
+    intents, orders, positions, account, groups, findings. A point is a position or an instant (2026-01-31T12:00:00Z).
+
+    \b
+    Example:
+      orderctl diff -f ladder.yaml
+      orderctl diff --from 1200 --to 1300 -o json
+    """
+    if (begin is None and end is not None) or (begin is not None and files):
+        raise click.UsageError("--to needs --from, and neither goes with -f")
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        return await show_manifest_diff(kernel, manifests_of(files), form) if files else show_differences(kernel, form)
+
+    with errors_are_two():
+        return run_with_client(target, work) if begin is None else show_point_diff(target, begin, end, form)
+
+
+def show_point_diff(target: Target, begin: str, end: str | None, form: str) -> int:
+    """Compare two points of the log; 1 when they differ."""
+    with progress_bar("folding the log") as progress:
+        where = {"exchange_id": target.exchange, "checkpoint_dir": target.checkpoint_dir}
+        found = asyncio.run(comparing.diff(target.log, begin, end, **where, progress=progress))
+    echo_err(f"from position {found.a} to {found.b}")
+    echo(output.render(comparing.listing(found), output.Format(form)))
+    return 1 if found.changes else 0
+
+
+async def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
+    """Compare manifests with intents; 1 when they differ. Conflicts are messages."""
+    await applying.recalled(kernel, manifests)
+    steps = applying.steps_for(kernel, manifests)
+    found = differing.step_listing(kernel.state, steps)
+    if form in ("table", "wide"):
+        echo(differing.unified(kernel, steps))
+    else:
+        echo_listing(found, form)
+    for line in applying.conflicts_of(steps):
+        echo_err(f"apply would refuse {line}")
+    return 1 if found.items else 0
+
+
+def show_differences(kernel: EventSourcedKernel, form: str) -> int:
+    """Compare intents with orders; 1 when they differ."""
+    found = differences(kernel)
+    echo(output.render(found, output.Format(form)))
+    return 1 if found.items else 0
+
+
+@click.command()
+@intent_argument
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has no open order, or once the log has the request.")  # fmt: skip
+@timeout_option
+@target_options
+def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
+    """Cancel an order.
+
+    Canceling a canceled order is no error. A filled, expired or rejected order cannot be canceled: exit code 5.
+
+    \b
+    Example:
+      orderctl cancel 0190c3a1e2b47c9a8d3e5f60718293a4
+      orderctl get intents --owner mm-1 -o name | xargs -n1 orderctl cancel
+    """
+
+    async def work(kernel: EventSourcedKernel) -> None:
+        await kernel.cancel_order(intent_id, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
+        gone = await waiting.off_the_book(kernel, intent_id, timeout_s=0)
+        click.echo(f"intent/{intent_id} {'canceled' if gone else 'cancel requested'}")
+        if not gone and wait == "ack":
+            report_no_answer(kernel, intent_id, timeout)
+
+    run_with_client(target, work)
+
+
+@click.command("cancel-all")
+@option("--symbol", shell_complete=complete("symbol_ids"), help="Only orders in this symbol.")
+@option("--owner", shell_complete=complete("owners"), help="Only orders of this owner.")
+@option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@option("--dry-run", is_flag=True, help="Show what would be canceled, and cancel nothing.")
+@target_options
+def cancel_all(target: Target, symbol: str | None, owner: str | None, yes: bool, dry_run: bool) -> int:
+    """Cancel all live orders, or those of one symbol or owner.
+
+    Shows the orders on stderr and asks for confirmation. Only the orders shown are canceled: orders that arrive meanwhile
+    stay. Returns once the log has every cancel; prints a line for each on stdout, the count on stderr. Exit code 1: you
+    answered no.
+
+    \b
+    Example:
+      orderctl cancel-all --symbol BTCUSDT --dry-run
+      orderctl cancel-all --owner mm-1 --yes
+    """
+    if not (yes or dry_run):
+        require_terminal("give --yes, or --dry-run to look")
+    if yes and not dry_run:
+        return run_with_client(target, lambda kernel: cancel_orders(kernel, None, symbol, owner))
+    intent_ids = run_with_client(target, lambda kernel: show_chosen(kernel, symbol, owner, err=not dry_run))
+    if dry_run or not intent_ids:
+        return 0
+    if not click.confirm(f"Cancel {counted(len(intent_ids))}?", err=True):
+        echo_err("nothing was canceled")
+        return 1
+    return run_with_client(target, lambda kernel: cancel_orders(kernel, intent_ids, symbol, owner))
+
+
+async def cancel_orders(
+    kernel: EventSourcedKernel, intent_ids: list[str] | None, symbol: str | None, owner: str | None
+) -> int:
+    """Cancel the intents given, or without them the live ones; the exit code."""
+    if intent_ids is None:
+        intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+    requested = 0
+    async for cleared in clearing.clear(kernel, intent_ids):
+        if cleared.problem:
+            echo_err(cleared.line)
+        else:
+            click.echo(cleared.line)
+            requested += 1
+    echo_err(f"{counted(requested, 'cancel')} requested" if intent_ids else "there is nothing to cancel")
+    return 0
+
+
+@click.command()
+@intent_argument
+@option("--quantity", metavar="Q", help="The total quantity, including what has filled.")
+@option("--limit", metavar="P", help="The limit price.")
+@option("--stop", metavar="P", help="The stop price.")
+@option("--wait", type=click.Choice(["ack", "recorded"]), default="ack", show_default=True,
+        help="Return once the venue has answered, or once the log has the change.")  # fmt: skip
+@timeout_option
+@target_options
+def modify(target: Target, intent_id: str, wait: str, timeout: float, **numbers: str | None) -> None:
+    """Change an order's quantity, limit price or stop price.
+
+    A total quantity at or below what has filled cancels the rest. A filled, expired or canceled order cannot be changed,
+    and a change that the venue rejects leaves the order as it was: exit code 5.
+
+    \b
+    Example:
+      orderctl modify btc-bid-1 --limit 61650
+      orderctl modify btc-bid-1 --quantity 0.002 --wait recorded
+    """
+
+    async def work(kernel: EventSourcedKernel) -> None:
+        known = await kernel.get_order_intent(intent_id)
+        order = ordering.modified_order(kernel, known.order, **numbers)
+        await kernel.modify_order(intent_id, order, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
+        state = "unchanged" if order == known.order else "modified"
+        click.echo(f"intent/{intent_id} {state}")
+
+    run_with_client(target, work)
+
+
+def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Conditions given one by one or with commas between them."""
+    choice = click.Choice(CONDITIONS, case_sensitive=False)
+    return tuple(choice.convert(word, param, ctx) for words in value for word in words.split(",") if word)
+
+
+@click.command()
+@intent_argument
+@option("--for", "condition", required=True, type=click.Choice(CONDITIONS, case_sensitive=False),
+        help="The condition.")  # fmt: skip
+@option("--or-fail-on", multiple=True, callback=conditions, metavar="CONDITION,…",
+        help="Conditions that end the wait with exit code 1.")  # fmt: skip
+@option("--timeout", type=Duration(), default="30s", show_default=True, help="How long at most; 0 checks once.")
+@target_options
+def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, ...], timeout: float) -> int:
+    """Wait for a condition on an order (exit code 0) or a timeout (3).
+
+    \b
+    Example:
+      orderctl wait $ID --for filled --or-fail-on rejected,canceled --timeout 2m
+    """
+
+    async def work(kernel: EventSourcedKernel) -> int:
+        code = await wait_condition(kernel, intent_id, condition, timeout, or_fail_on)
+        if code == 0:
+            click.echo(f"intent/{intent_id} condition met")
+        return code
+
+    return run_with_client(target, work)
