@@ -245,9 +245,17 @@ def _yaml_documents(file: str, text: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as problem:
         marks: list[Any] = [problem.problem_mark, problem.context_mark]
         line = max((mark.line + 1 for mark in marks if mark is not None), default=0)
+        if marks[0] is not None and _open_brackets(text[: marks[0].index]) > DEPTH_MAX:
+            yield _too_deep(file, max(number, 1), line)
+            return
         yield _broken(file, max(number, 1), problem.problem or "broken off", line)
     except (yaml.YAMLError, UnicodeError) as problem:
         yield _broken(file, max(number, 1), " ".join(str(problem).split()), 0)
+
+
+def _open_brackets(text: str) -> int:
+    """How many brackets are open at the end of a text: a parser with a limit of its own stops before it gives an event."""
+    return sum(map(text.count, "[{")) - sum(map(text.count, "]}"))
 
 
 def _take(document: Document, stack: list[_Open], event: Any, line: int) -> bool:

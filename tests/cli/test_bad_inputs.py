@@ -173,14 +173,18 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
             ("BUY", "1", "BTCUSDT", "--id", "no spaces"),
             [
                 "error: the intent is not valid",
-                "  intent_id: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', given 'no spaces'",
+                "  intent_id: …, given 'no spaces'",
             ],
         ),
     ],
 )
 def test_a_line_for_each_problem_of_a_model(idle: World, words: tuple[str, ...], lines: list[str]) -> None:
-    """What pydantic refuses is told like everything else, without its links and types."""
-    assert idle.call(*PLACE, *words).stderr.splitlines() == lines
+    """What pydantic refuses is told like everything else, without its links and types; `…` stands for its own words."""
+    told = idle.call(*PLACE, *words).stderr.splitlines()
+
+    for line, expected in zip(told, lines, strict=True):
+        begin, _, end = expected.partition("…")
+        assert line == expected or ("…" in expected and line.startswith(begin) and line.endswith(end))
 
 
 def test_the_unexpected_is_one_line(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
         (["1", "--key", "nowhere"], 2, "neither a verifier key nor a file"),
         (["1", "--key", "a+b+c"], 5, "no verifier key"),
         (["1", "-o", "nowhere/proof.json"], 5, "can't be written"),
-        (["first"], 2, "not a valid integer"),
+        (["first"], 2, "'first'"),
     ],
 )
 def test_what_cannot_be_proved_is_told(

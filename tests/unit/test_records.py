@@ -85,7 +85,7 @@ def test_what_cannot_be_packed_is_held_as_it_is() -> None:
         number=1, kind=AttemptKind.SUBMIT, position=2, outcome=AttemptOutcome.REJECTED, client_order_id="c"
     ).model_copy(update={"code": object()})  # fmt: skip
     odd = Record("odd", attempts=(attempt,))
-    with pytest.raises(ValueError, match="unmarshallable"):
+    with pytest.raises(ValueError):  # noqa: PT011 marshal has no narrower one, and words of its own
         pack(odd)
     held = Records(1)
     held.update({"odd": odd, "next": wanted("next"), "last": wanted("last")})

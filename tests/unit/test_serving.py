@@ -136,7 +136,7 @@ async def test_it_stops_with_requests_under_way() -> None:
         async with asyncio.timeout(1):
             with contextlib.suppress(ConnectionError):
                 assert await slow == b""
-    with pytest.raises(OSError, match=r"refused|failed"):
+    with pytest.raises(ConnectionError):
         await said(port, b"GET /page HTTP/1.1\r\n\r\n")
 
 
