@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,21 @@ from tests.postgres import running_postgres
 def pytest_configure(config: pytest.Config) -> None:
     """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it."""
     asyncio.set_event_loop(None)
+
+
+REPR_OF_AN_OBJECT = re.compile(r" at 0x[0-9a-f]{6,}")
+PROCESSES = tuple(Path(__file__).parent / name for name in ("cli", "integration"))
+"""Where tests start processes, and share those of their module: a file's tests run one after the other, on one worker."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests that start processes, and refuse ids that name another object in each run."""
+    for item in items:
+        if REPR_OF_AN_OBJECT.search(item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} has another id in the next run: give its parameter an id")
+        if any(item.path.is_relative_to(folder) for folder in PROCESSES) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.world import Child, World
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 

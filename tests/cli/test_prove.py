@@ -42,7 +42,7 @@ def stranger(tmp_path: Path, proof: Path, key: str) -> subprocess.CompletedProce
     program = tmp_path / "check_proof.py"
     program.write_text(PROGRAM, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-I", str(program), str(proof), key], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-I", str(program), str(proof), key], capture_output=True, text=True, check=False, timeout=240
     )
 
 

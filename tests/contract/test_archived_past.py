@@ -46,6 +46,8 @@ from tests.folding import an_attempt, an_order
 from tests.recorded import intents_in, log_of, simulated
 from tests.stories import Story
 
+pytestmark = pytest.mark.xdist_group("archived past")  # these share what is costly to make
+
 
 @pytest.fixture(scope="module")
 def recorded() -> MemoryRecorder:

@@ -37,9 +37,17 @@ QUICK = (
 )
 """Planted bugs that few seeds find; `--bug all` hunts every one."""
 SEEDS_MAX = 40
+QUICK_SEEDS = 8
+"""How many seeds a developer's run plays; the others are for the night."""
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + 25))
+SEEDS = [
+    pytest.param(seed, marks=[pytest.mark.nightly] if seed >= FIRST + QUICK_SEEDS else [])
+    for seed in range(FIRST, FIRST + 25)
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_breaks_no_promise(seed: int) -> None:
     """Whatever befalls kernels, venue and wire, every invariant holds, and `verify` has no false alarm about the log."""
     outcome = play(from_seed(seed))

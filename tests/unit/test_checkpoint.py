@@ -17,6 +17,8 @@ from projections.checkpoint import CheckpointError, CheckpointFiles
 from tests.recorded import played
 from tests.simulation.plan import from_seed
 
+pytestmark = pytest.mark.xdist_group("checkpoint")  # these share what is costly to make
+
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
 CHAIN = bytes(range(32))
 

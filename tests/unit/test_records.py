@@ -18,6 +18,8 @@ from projections.records import Records
 from tests.recorded import played
 from tests.simulation.plan import from_seed
 
+pytestmark = pytest.mark.xdist_group("records")  # these share what is costly to make
+
 SEEDS = (3, 7_100_000, 7_100_004)
 
 
