@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgres import running_postgres
 
@@ -17,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say that there is no event loop yet: else pytest-asyncio makes one to put back, and nobody closes it."""
     asyncio.set_event_loop(None)
 
+
+# No property has a stopwatch: one that holds on a busy machine is the same property. `.ci/run` looks at more examples.
+settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("quick"), max_examples=150)
+settings.load_profile("quick")
 
 REPR_OF_AN_OBJECT = re.compile(r" at 0x[0-9a-f]{6,}")
 PROCESSES = tuple(Path(__file__).parent / name for name in ("cli", "integration"))
