@@ -33,7 +33,6 @@ QUICK = (
     "silence_is_no",
     "fills_count_each_time",
     "unknown_is_no_obstacle",
-    "grace_is_forgotten",
 )
 """Planted bugs that few seeds find; `--bug all` hunts every one."""
 SEEDS_MAX = 40
@@ -65,7 +64,7 @@ async def verified(outcome: Outcome) -> VerifyReport:
         return await verify(log)
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", [*QUICK, pytest.param("grace_is_forgotten", marks=pytest.mark.nightly)])
 def test_a_planted_bug_is_noticed(name: str) -> None:
     """A kernel that breaks a rule of the protocol is caught within a few seeds."""
     with planted(name):
