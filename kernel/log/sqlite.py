@@ -48,6 +48,8 @@ from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""The primary result codes that mean: another connection holds it, try again."""
 CACHED_STATEMENTS = 128
 BACKUP_PAGES = 4_096
 """How much of a file is copied before it is asked whether to go on."""
@@ -175,7 +177,7 @@ def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return str(mode)
         except sqlite3.OperationalError as problem:
-            if "locked" not in str(problem) or time.monotonic() > deadline_s:
+            if problem.sqlite_errorcode & 0xFF not in BUSY_CODES or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)
 

@@ -44,9 +44,9 @@ Step = tuple[str, Evidence, events.BaseEvent]
 """Who records it, from what evidence, and what."""
 
 
-async def live_intents(directory: Path, *, leader: bool) -> list[Figure]:
+async def live_intents(directory: Path, *, folded: tuple[int, int], leader: bool) -> list[Figure]:
     """The row; with `leader`, which takes minutes, also of one."""
-    sizes = [("the fold", FOLDED, await bytes_of_fold(*FOLDED))]
+    sizes = [("the fold", folded, await bytes_of_fold(*folded))]
     if leader:
         sizes.append(("a leader", LED, await bytes_of_leader(directory, *LED)))
     return [

@@ -60,7 +60,7 @@ def test_a_real_terminal_is_asked_on(idle: World) -> None:
         words = [sys.executable, "-m", "cli", "cancel-all"]
         environment = clean_environment(**idle.environment)
         done = subprocess.run(
-            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=60, check=False
+            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=240, check=False
         )
     finally:
         os.close(ours)

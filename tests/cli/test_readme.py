@@ -106,7 +106,7 @@ def test_the_strategies_run(tmp_path: Path) -> None:
             env={"PYTHONPATH": str(PROJECT), "PATH": ""},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert ran.returncode == 0, ran.stderr

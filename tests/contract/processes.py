@@ -75,4 +75,4 @@ async def running(program: str, *arguments: str) -> AsyncIterator[asyncio.subpro
 async def read_line(process: asyncio.subprocess.Process) -> str:
     """The next line of a process's output."""
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()

@@ -81,7 +81,7 @@ async def test_who_waits_gets_it_next(log: EventLog) -> None:
     waiting = asyncio.create_task(second.acquire())
     await asyncio.sleep(0)
     await first.release()
-    assert await asyncio.wait_for(waiting, 20)
+    assert await asyncio.wait_for(waiting, 60)
     await second.release()
 
 
@@ -157,7 +157,7 @@ async def test_a_killed_holder_lets_go(database: SQLiteBackend | PostgresBackend
             assert not await lease.acquire(wait=False)
             process.kill()
             await process.wait()
-        assert await asyncio.wait_for(lease.acquire(), 5)
+        assert await asyncio.wait_for(lease.acquire(), 60)
         await lease.release()
 
 
@@ -197,7 +197,7 @@ async def test_a_session_is_renewed(postgres_url: str, exchange_id: str) -> None
         await lease.acquire()
         first = lease.deadline_ns()
         assert first is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (lease.deadline_ns() or 0) <= first:
                 await asyncio.sleep(0.005)
         await lease.release()
@@ -211,10 +211,10 @@ async def test_a_lost_session_says_so(postgres_url: str, exchange_id: str) -> No
         lease.on_lost(lost.set)
         await lease.acquire()
         _end_lease_session(log, postgres_url)
-        await asyncio.wait_for(lost.wait(), 20)
+        await asyncio.wait_for(lost.wait(), 60)
         assert not lease.held
         assert lease.deadline_ns() is None
-        assert await asyncio.wait_for(lease.acquire(), 20)
+        assert await asyncio.wait_for(lease.acquire(), 60)
         await lease.release()
 
 

@@ -33,6 +33,15 @@ def writer_connection(log: EventLog) -> sqlite3.Connection:
     return log._recorder._writer_connection()
 
 
+def sqlite_code(problem: BaseException) -> int:
+    """SQLite's primary result code behind one of our errors."""
+    cause = problem.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF
+    assert cause is not None, "SQLite had no part in it"
+    return sqlite_code(cause)
+
+
 def checked(path: Path) -> subprocess.CompletedProcess[str]:
     """The stand-alone checker's word on a file."""
     return subprocess.run([sys.executable, "-I", str(CHECKER), str(path)], capture_output=True, text=True, check=False)
@@ -145,8 +154,9 @@ async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteB
         connection = writer_connection(log)
         connection.execute("PRAGMA max_page_count = 1")  # as many pages as there are: no new ones
         large = Write(CONTROL_STREAM, (a_pause("x" * 100_000),))
-        with pytest.raises(LogUnavailableError, match="full"):
+        with pytest.raises(LogUnavailableError) as refused:
             await log.append(an_append(writes=(large,)))
+        assert sqlite_code(refused.value) == sqlite3.SQLITE_FULL
         assert (await log.head()).position == 2
         connection.execute("PRAGMA max_page_count = 1000000")
         assert await log.append(an_append(writes=(large,))) == Appended(3, 3)
@@ -156,8 +166,9 @@ async def test_a_read_only_file_is_refused(file: SQLiteBackend) -> None:
     """A log whose file takes no writes refuses appends as unavailable, and can be read."""
     async with file.open() as log:
         writer_connection(log).execute("PRAGMA query_only = ON")
-        with pytest.raises(LogUnavailableError, match="readonly"):
+        with pytest.raises(LogUnavailableError) as refused:
             await log.append(an_append())
+        assert sqlite_code(refused.value) == sqlite3.SQLITE_READONLY
         assert (await log.head()).position == 1
 
 

@@ -147,7 +147,7 @@ def test_the_program_runs_by_itself(both: list[str], tmp_path: Path) -> None:
         proof.write_bytes(text.encode())
         done = subprocess.run(
             [sys.executable, "-I", str(program), str(proof), TRUSTED],
-            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
         assert (done.returncode, (done.stdout + done.stderr).startswith(told)) == (code, True), done
         assert "Traceback" not in done.stderr

@@ -34,6 +34,8 @@ from tests.folding import an_intent, an_order
 from tests.simulation import player, world
 from tests.simulation.plan import from_seed
 
+pytestmark = pytest.mark.xdist_group("tables")  # these share what is costly to make
+
 Database = SQLiteBackend | PostgresBackend
 SEEDS = (3, 8, 21, 34)
 EVENTS = 400
@@ -190,7 +192,7 @@ async def test_followers_go_on_with_new_tables(database: Database) -> None:
         await rebuild_tables(log)
         await record(log, "intent:i", events.IntentCreated(intent=an_intent()))
         head = (await log.head()).position
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (synced := await told.get()).position < head or synced.version == 1:
                 pass
         following.cancel()

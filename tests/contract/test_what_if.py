@@ -32,6 +32,8 @@ from tests.golden.test_histories import FOLDER, restored
 from tests.recorded import log_of, played
 from tests.simulation.plan import Plan, from_seed
 
+pytestmark = pytest.mark.xdist_group("what if")  # these share what is costly to make
+
 WORLD = (
     "world seed=1 dedupe=WHILE_OPEN dedupe-for=0 window=2 lookup=closed lag=0 lagging=all amend=IN_PLACE skew=0"
     " cancel-total=yes latency=0 rate=none funds=plenty commit=0 lease=lock workers=2 kernels=1 timeout=0.5 faults=0"

@@ -72,7 +72,7 @@ async def killed_at(
     """Kill the kernel as soon as the log has an event that the block brings about."""
     after = strategy.state.position
     yield
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         async for event in strategy.events(after=after):
             if holds(event):
                 break

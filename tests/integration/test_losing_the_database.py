@@ -33,7 +33,7 @@ from replay.run import run_kernel
 from tests.postgres import OwnPostgres, own_postgres
 
 SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)
-LIMIT_S = 60
+LIMIT_S = 180
 """For everything that is waited for."""
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000

@@ -212,7 +212,7 @@ async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> N
         writer.close()
 
     address = tmp_path / "silent.sock"
-    async with asyncio.timeout(30), await asyncio.start_unix_server(silent, address):
+    async with asyncio.timeout(60), await asyncio.start_unix_server(silent, address):
         connecting = asyncio.ensure_future(PaperVenue(str(address)).connect())
         await asked.wait()
         connecting.cancel()

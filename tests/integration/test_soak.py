@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kernel.actions import ActionKind
 from kernel.clock import SeededIds, SystemClock
 from kernel.pacing import KeyBackoff
@@ -11,10 +13,14 @@ from kernel.settings import KernelSettings
 from tests.soak.soak import Plan, Soak
 
 
-async def test_nothing_grows_with_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("warm_up_s", "load_s"),
+    [pytest.param(5, 8, id="short"), pytest.param(12, 28, id="a minute", marks=pytest.mark.nightly)],
+)
+async def test_nothing_grows_with_time(warm_up_s: float, load_s: float, tmp_path: Path) -> None:
     """After a warm-up, tasks, threads, files, connections, queues and maps stay where they are, and memory grows as the
     state does."""
-    plan = Plan(url=f"sqlite:///{tmp_path / 'kernel.db'}", directory=tmp_path, warm_up_s=12, load_s=28)
+    plan = Plan(url=f"sqlite:///{tmp_path / 'kernel.db'}", directory=tmp_path, warm_up_s=warm_up_s, load_s=load_s)
     assert await Soak(plan, say=print).run() == []
 
 

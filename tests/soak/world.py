@@ -22,8 +22,8 @@ from kernel.venues import PaperVenue
 from kernel.venues.paper_faults import Fault, FaultKind, Operation
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60
-DRAIN_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
+DRAIN_TIMEOUT_S = 180
 STRATEGIES = 10
 SUBSCRIPTION_PERIOD_S = 0.5
 FAULT_PERIOD_S = 1.0

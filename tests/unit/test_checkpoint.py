@@ -15,8 +15,10 @@ from kernel.log.records import event_of
 from kernel.version import fold_version
 from projections import State, checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
-from tests.recorded import played
+from tests.recorded import played, simulated
 from tests.simulation.plan import from_seed
+
+pytestmark = pytest.mark.xdist_group("checkpoint")  # these share what is costly to make
 
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
 CHAIN = bytes(range(32))
@@ -92,7 +94,7 @@ def test_what_is_written_is_the_state_when_it_was_asked(history: list[BaseEvent]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A good checkpoint of a small state."""
-    recorder = played(from_seed(3))
+    recorder = simulated(3)
     state = folded([event_of(row) for row in recorder.select(Query(upto=60))])
     checkpoint.write(checkpoint.image(state, CHAIN), tmp_path / "good")
     return tmp_path / "good"

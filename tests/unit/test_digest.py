@@ -15,6 +15,8 @@ from projections.digest import canonical
 from projections.state import State
 from tests.recorded import log_of, simulated
 
+pytestmark = pytest.mark.xdist_group("digest")  # these share what is costly to make
+
 
 def defined(value: Any) -> str:
     """What the text of a value is: mappings and sets sorted, fields as a mapping, models as they dump themselves."""

@@ -18,6 +18,8 @@ from projections.indexes import client_ids, venue_ids
 from tests.recorded import log_of, played
 from tests.simulation.plan import from_seed
 
+pytestmark = pytest.mark.xdist_group("letting go")  # these share what is costly to make
+
 TIGHT = Keeping(intents_max=3, every_positions=10)
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004, 7_100_007)
 
