@@ -55,7 +55,7 @@ class StatusAnswer:
     reports: tuple[ExecutionReport, ...]
     """Reports of the order; empty when the venue did not show it."""
     listed: bool
-    """Whether the order is open, as far as this answer tells."""
+    """Whether the order is open, as far as this answer shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +334,7 @@ class StatusQuerier:
         if report is None:
             return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
-            # Another order carries the same client id: it is told of, and the list tells them apart.
+            # Another order carries the same client id: it is recorded, and the list tells the two apart.
             await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
         return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
@@ -348,7 +348,7 @@ class StatusQuerier:
         snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
             self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
-            raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
+            raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         answer = answer_of(snapshot, client_order_id, exchange_order_id)
         self._metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
@@ -407,7 +407,7 @@ class StatusQuerier:
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
-        """Under the version from before the query began, and fenced: nothing came in between, nobody took over (H18)."""
+        """Under the version from before the query began, and fenced: no append in between, no new leader (H18)."""
         await self._writer.append_unless_changed(
             events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
         )

@@ -313,7 +313,7 @@ class VenueReconciler:
         held_until_ns = self._backoff.begin(intent_id, kind)
         if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
             self._forced.discard(intent_id)
-            return RequeueAfter(held_until_ns, "looked or canceled just now")
+            return RequeueAfter(held_until_ns, "backing off")
         stale = isinstance(step, planning.Ask) and step.stale
         no_capacity = self._admission.admit_stale() if stale else None
         no_capacity = no_capacity or self._admission.admit(intent_id, step.kind)
@@ -345,10 +345,10 @@ class VenueReconciler:
                 if step.resend or step.kind is not ActionKind.SUBMIT:
                     self._backoff.record_failure(intent_id)  # until it is confirmed
                 await self._sender.send(step)
-                return Done("sent, or somebody wrote in between")
+                return Done("sent, or superseded by another append")
             case SendGroup():
                 await self._group_sender.send(step)
-                return Done("the group was submitted, or somebody wrote in between")
+                return Done("the group was sent, or superseded by another append")
             case RejectLocally():
                 await self._sender.reject_locally(step)
                 return Terminal(step.text)
@@ -368,9 +368,9 @@ class VenueReconciler:
         """`confirm`: the answer may not be the last word, so the next query is spaced in any case."""
         if outcome.resolved and not confirm:
             self._backoff.record_success(intent_id)
-            return Done("settled")
+            return Done("resolved")
         if outcome.again_ns is not None and outcome.again_ns > self._clock.now_ns():
-            return RequeueAfter(outcome.again_ns, "looking again then")
+            return RequeueAfter(outcome.again_ns, "the next status query is not due")
         return RequeueAfter(self._backoff.record_failure(intent_id), "nothing can be concluded yet")
 
     async def _append_findings(self, report: ReportFindings) -> None:

@@ -64,7 +64,7 @@ class WorkQueue:
         return len(self._place) + len(self._due) + len(self._working)
 
     def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks."""
+        """Set the metrics that are measured on demand."""
         self._metrics.observe(len(self))
 
     def is_working(self, key: str) -> bool:
@@ -174,7 +174,7 @@ class WorkQueue:
             self._timer = None
 
     async def drained(self) -> None:
-        """Return once nobody works on a key."""
+        """Return once no key is being worked on."""
         await self._idle.wait()
 
     def _pop(self) -> str | None:
