@@ -15,7 +15,7 @@ from kernel import events
 from kernel.actions import ACTION_RULES
 from kernel.budget import Permit, VenueRateLimiter
 from kernel.clock import Clock, IdFactory
-from kernel.decision import RejectLocally, SendOrder
+from kernel.decision import LocalRejection, SendOrder
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
 from kernel.lease import Lease
@@ -81,7 +81,7 @@ class OrderSender:
                 self.calls.discard(position)
         self._metrics.attempts.add(started.kind, self.outcome(started.intent_id, position))
 
-    async def reject_locally(self, decision: RejectLocally) -> None:
+    async def reject_locally(self, decision: LocalRejection) -> None:
         """Append the attempt with its rejection; nothing is sent."""
         position = await self._start(decision)
         if position is None:
@@ -102,7 +102,7 @@ class OrderSender:
         known = self._state.record(intent_id).attempts
         return next((item.outcome for item in known if item.position == position), AttemptOutcome.ACCEPTED)
 
-    async def _start(self, decision: SendOrder | RejectLocally) -> int | None:
+    async def _start(self, decision: SendOrder | LocalRejection) -> int | None:
         """Append the attempt, under the version that it was decided on; its position, or None where the log went on."""
         started = decision.started
         group = decision.group if isinstance(decision, SendOrder) else None

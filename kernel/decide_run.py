@@ -12,12 +12,12 @@ from kernel import events, settlement
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.decision import (
+    AttemptResolution,
     BackOff,
     Decision,
-    RejectLocally,
+    LocalRejection,
     ReportFindings,
-    Resolution,
-    ResolveAttempt,
+    ResolutionMethod,
     SendGroup,
     SendOrder,
     TakeOverGroup,
@@ -36,7 +36,7 @@ from kernel.models import (
 )
 from kernel.order_spec import OcoMode, StandardOrder
 from kernel.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
-from kernel.run_inputs import GroupInputs, GroupMember, RunInputs, symbol_id_of
+from kernel.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
 from kernel.settings import ns
 from kernel.venues.base import AmendDialect
 
@@ -169,22 +169,22 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     target = settlement.target_of(order, attempt)
     in_place = attempt.kind is AttemptKind.CANCEL or (attempt.kind is AttemptKind.AMEND and not attempt.new_order)
     if in_place and (target is None or not target.live):
-        return ResolveAttempt(Resolution.MOOT, attempt, order)
+        return AttemptResolution(ResolutionMethod.MOOT, attempt, order)
     if attempt.kind is AttemptKind.CANCEL:
-        return ResolveAttempt(Resolution.CHECK_CANCEL, attempt, order, target)
+        return AttemptResolution(ResolutionMethod.CHECK_CANCEL, attempt, order, target)
     if in_place:
-        step = ResolveAttempt(Resolution.CHECK_TERMS, attempt, order, target)
+        step = AttemptResolution(ResolutionMethod.CHECK_TERMS, attempt, order, target)
     elif attempt.new_order:
-        step = ResolveAttempt(Resolution.FIND_REPLACEMENT, attempt, order, target)
+        step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
     else:
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )
-        step = ResolveAttempt(Resolution.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
+        step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
     return unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
 
 
-def spaced(inputs: RunInputs, step: ResolveAttempt) -> Decision:
+def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
     """The query, when it is due; a resend before it, where its answer proves more."""
     attempt, now_ns = step.attempt, inputs.now_ns
     last_ns = inputs.memory.last_queries.get(attempt.position)
@@ -259,14 +259,14 @@ def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, rese
     return SendOrder(ActionKind.SUBMIT, started, inputs.record.version, group=group, resend=resend)
 
 
-def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> RejectLocally:
+def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> LocalRejection:
     """Record what cannot be placed as an attempt that was rejected here."""
     started = (
         submit_started(inputs, inputs.record, intent, action.order)
         if action.working is None
         else modify_started(inputs, intent, action.working, action.order)
     )
-    return RejectLocally(action.kind, started, inputs.record.version, action.violations)
+    return LocalRejection(action.kind, started, inputs.record.version, action.violations)
 
 
 def submit_started(
@@ -368,7 +368,7 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
     return TakeOverGroup(found.group, "the kernel manages the group from now on")
 
 
-def member_step(inputs: RunInputs, member: GroupMember) -> planning.Action:
+def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
     """The step for an order of a group that the venue is to manage: its whole quantity is sent, or nothing."""
     intent = member.intent
     if intent is None or not planning.wanted(intent, member.order):

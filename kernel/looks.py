@@ -16,7 +16,7 @@ from kernel import events, settlement
 from kernel.actions import Priority
 from kernel.budget import VenueRateLimiter
 from kernel.clock import Clock
-from kernel.decision import Resolution, ResolveAttempt
+from kernel.decision import AttemptResolution, ResolutionMethod
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.facts import OrderFacts
@@ -103,16 +103,16 @@ class StatusQuerier:
         for intent_id in self._last_queries.keys() - intent_ids:
             del self._last_queries[intent_id]
 
-    async def resolve(self, step: ResolveAttempt) -> QueryOutcome:
+    async def resolve(self, step: AttemptResolution) -> QueryOutcome:
         """Find out what became of an attempt."""
         match step:
-            case ResolveAttempt(how=Resolution.FIND_ORDER):
+            case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
                 return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
-            case ResolveAttempt(how=Resolution.FIND_REPLACEMENT):
+            case AttemptResolution(how=ResolutionMethod.FIND_REPLACEMENT):
                 return await self.find_replacement(step.order, step.attempt, step.target)
-            case ResolveAttempt(how=Resolution.CHECK_CANCEL, target=VenueOrder() as target):
+            case AttemptResolution(how=ResolutionMethod.CHECK_CANCEL, target=VenueOrder() as target):
                 return await self.check_cancel(step.attempt, target, intent_id=step.order.intent_id)
-            case ResolveAttempt(how=Resolution.CHECK_TERMS, target=VenueOrder() as target):
+            case AttemptResolution(how=ResolutionMethod.CHECK_TERMS, target=VenueOrder() as target):
                 return await self.check_terms(step.attempt, target, intent_id=step.order.intent_id)
         record = self._state.record(step.order.intent_id)
         await self._resolve(record, step.attempt, "the order no longer works")

@@ -19,10 +19,10 @@ from kernel.budget import RateLimitExceeded, VenueRateLimiter
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.decide_run import decide_resend, decide_run, next_action
 from kernel.decision import (
+    AttemptResolution,
     BackOff,
-    RejectLocally,
+    LocalRejection,
     ReportFindings,
-    ResolveAttempt,
     SendGroup,
     SendOrder,
     TakeOverGroup,
@@ -36,7 +36,7 @@ from kernel.looks import QueryOutcome, StatusQuerier
 from kernel.metrics import Metrics, RunResult
 from kernel.models import Evidence, OrderIntent, OrderState
 from kernel.pacing import KeyBackoff
-from kernel.room import NotAdmitted, RateLimitAdmission
+from kernel.room import RateLimitAdmission
 from kernel.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.runs import Done, ReconcileResult, RequeueAfter, RequeueWithBackoff, Terminal
 from kernel.settings import KernelSettings, ns
@@ -315,10 +315,9 @@ class VenueReconciler:
             self._forced.discard(intent_id)
             return RequeueAfter(held_until_ns, "backing off")
         stale = isinstance(step, planning.Ask) and step.stale
-        no_capacity = self._admission.admit_stale() if stale else None
-        no_capacity = no_capacity or self._admission.admit(intent_id, step.kind)
-        if no_capacity is not None:
-            return waiting_for(no_capacity)
+        not_admitted = (self._admission.admit_stale() if stale else None) or self._admission.admit(intent_id, step.kind)
+        if not_admitted is not None:
+            return not_admitted
         self._forced.discard(intent_id)
         return None
 
@@ -329,14 +328,14 @@ class VenueReconciler:
         try:
             result = await self._perform_step(inputs, step)
         except RateLimitExceeded as exceeded:
-            return waiting_for(self._admission.note_shortfall(inputs.intent_id, exceeded))
+            return self._admission.note_shortfall(inputs.intent_id, exceeded)
         self._admission.clear_shortfall(inputs.intent_id)
         return result
 
     async def _perform_step(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult:
         intent_id = inputs.intent_id
         match step:
-            case ResolveAttempt():
+            case AttemptResolution():
                 return await self._resolve(intent_id, step)
             case planning.Ask(order=item):
                 self._suspects.discard(intent_id)
@@ -349,11 +348,11 @@ class VenueReconciler:
             case SendGroup():
                 await self._group_sender.send(step)
                 return Done("the group was sent, or superseded by another append")
-            case RejectLocally():
+            case LocalRejection():
                 await self._sender.reject_locally(step)
                 return Terminal(step.text)
 
-    async def _resolve(self, intent_id: str, step: ResolveAttempt) -> ReconcileResult:
+    async def _resolve(self, intent_id: str, step: AttemptResolution) -> ReconcileResult:
         outcome = await self._querier.resolve(step)
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
@@ -381,8 +380,3 @@ class VenueReconciler:
             expected_version=report.expected_version,
             epoch=self.epoch,
         )
-
-
-def waiting_for(no_capacity: NotAdmitted) -> RequeueAfter:
-    """A run without capacity in the rate limit, as a result."""
-    return RequeueAfter(no_capacity.until_ns, no_capacity.reason, no_capacity.lane)
