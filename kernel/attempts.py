@@ -15,7 +15,7 @@ from kernel import events
 from kernel.actions import ACTION_RULES
 from kernel.budget import Permit, VenueRateLimiter
 from kernel.clock import Clock, IdFactory
-from kernel.decision import RejectLocally, SendOrder
+from kernel.decision import LocalRejection, SendOrder
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.groups import Group
 from kernel.lease import Lease
@@ -81,7 +81,7 @@ class OrderSender:
                 self.calls.discard(position)
         self._metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
 
-    async def reject_locally(self, decision: RejectLocally) -> None:
+    async def reject_locally(self, decision: LocalRejection) -> None:
         """Append the attempt with its rejection; nothing is sent."""
         position = await self._start(decision)
         if position is None:
@@ -102,7 +102,7 @@ class OrderSender:
         known = self._state.record(intent_id).attempts
         return next((item.outcome for item in known if item.position == position), AttemptOutcome.ACCEPTED)
 
-    async def _start(self, decision: SendOrder | RejectLocally) -> int | None:
+    async def _start(self, decision: SendOrder | LocalRejection) -> int | None:
         """Append the attempt, under the version that it was decided on; its position, or None where the log went on."""
         started = decision.started
         group = decision.group if isinstance(decision, SendOrder) else None
@@ -214,7 +214,7 @@ class OrderSender:
             case None if report is not None:
                 await self._reported(record.intent_id, attempt, report)
             case None:
-                await self._unknown(record.intent_id, attempt, "the venue's answer does not tell of it")
+                await self._unknown(record.intent_id, attempt, "the venue's answer does not mention it")
 
     async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
         """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
@@ -249,9 +249,9 @@ class OrderSender:
         await self._verdict(event)
 
     def _is_tried_again(self, intent_id: str, attempt: Attempt) -> bool:
-        """Whether a refusal does not end the wish. Whatever a refused cancel means, what nobody wants must still go; where
-        a refused replace has ended the old order, what is left is placed anew; a change that only follows the group is
-        made good by a cancel."""
+        """Whether a rejection does not end the generation. Whatever a rejected cancel means, its order must still go; where
+        a rejected replace has ended the old order, the rest is placed anew; a change that only follows the group is made
+        good by a cancel."""
         if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
             return True
         if attempt.kind is not AttemptKind.AMEND or self._state.group_of(intent_id) is None:
@@ -312,11 +312,11 @@ def submit_request(started: events.AttemptStarted) -> SubmitRequest:
 
 
 def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
-    """The version that a group's stream must still have when something is sent that adds to it (H19); and, where that is
-    news, who works it, and under which id."""
+    """The version that a group's stream must still have when a request is sent that adds to it (H19); and, where that is
+    news, whether the venue or the kernel manages it, and under which id."""
     if group is None:
         return ()
     worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)
     known = group.native is native and group_client_id in (None, group.client_id)
-    told = () if known else (worked,)
-    return (Write(events.group_stream(group.group_id), told, group.version),)
+    news = () if known else (worked,)
+    return (Write(events.group_stream(group.group_id), news, group.version),)

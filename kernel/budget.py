@@ -5,7 +5,7 @@ the callers of the venue: the reconciler asks before a run acts; the order sende
 Backoff is another matter: it is one intent's, and in the log; rate limits are the venue's, and in memory (a new leader
 learns from the venue's counters).
 
-Promises, as long as nobody else spends and nothing arrives after it was given up: in any window no more is spent than its
+Promises, while no other client spends and no request arrives after it was given up: in any window no more is spent than its
 limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also
 one that the venue refused. What is reserved is spent by cancels alone, half of it also by settling, which gets no more than
 half of a limit. Of priorities that wait for the same capacity the higher one goes first; one that got nothing for the time
@@ -74,7 +74,7 @@ class Window:
         else:
             self._spent.append([now_ns, now_ns, weight])
 
-    def told(self, used: int, *, began_ns: int, now_ns: int) -> None:
+    def adopt(self, used: int, *, began_ns: int, now_ns: int) -> None:
         """The venue has counted so much, as it says in answer to a question that began then. What we know nothing of was
         spent by others: just now, or in the window that the question was for."""
         spent_ns = began_ns if self._aligned else now_ns
@@ -204,7 +204,7 @@ class RateLimiter:
         where = set(lacking) or windows
         self._note_waiting(priority, where, until_ns, now_ns)
         limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
-        return RateLimitWait(until_ns, limits, f"waiting for room in the venue's rate limit: {reason}")
+        return RateLimitWait(until_ns, limits, f"waiting for the venue's rate limit: {reason}")
 
     def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[Window, int]:
         """The full windows, and when each has capacity. Of one limit the narrowest such window: as long as that is full,
@@ -241,12 +241,12 @@ class RateLimiter:
                 window.spend(weight, now_ns)
         return bool(parts) and not permit.sent
 
-    def tell(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
+    def adopt_usage(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
         """The venue's own counters, in answer to a call that began then. Where they are smaller than ours they are old."""
         for usage in usages:
             for item in self.limits:
                 if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
-                    item.whole.told(usage.used, began_ns=began_ns, now_ns=now_ns)
+                    item.whole.adopt(usage.used, began_ns=began_ns, now_ns=now_ns)
 
     def close(self, kind: str, until_ns: int) -> None:
         """The venue takes nothing more that a limit of this kind counts, until then."""
@@ -340,7 +340,7 @@ class VenueRateLimiter:
             raise
         finally:
             self._end(permit)
-            self._limiter.tell(self._venue.rate_usage, began_ns=permit.began_ns, now_ns=self._clock.now_ns())
+            self._limiter.adopt_usage(self._venue.rate_usage, began_ns=permit.began_ns, now_ns=self._clock.now_ns())
 
     def _end(self, permit: Permit) -> None:
         if self._limiter.finish(permit, self._clock.now_ns()):
@@ -356,7 +356,7 @@ class VenueRateLimiter:
         return wait
 
     def readings(self) -> dict[tuple[str, str], LimitReading]:
-        """Each rate limit as it stands now, by kind and window; of several under one label the fullest."""
+        """Return the current reading of each rate limit by kind and window; of several under one label the fullest."""
         now_ns = self._clock.now_ns()
         by_fullness = sorted(self._limiter.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
         return {

@@ -12,12 +12,12 @@ from kernel import events, settlement
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
 from kernel.decision import (
+    AttemptResolution,
     BackOff,
     Decision,
-    RejectLocally,
+    LocalRejection,
     ReportFindings,
-    Resolution,
-    ResolveAttempt,
+    ResolutionMethod,
     SendGroup,
     SendOrder,
     TakeOverGroup,
@@ -36,7 +36,7 @@ from kernel.models import (
 )
 from kernel.order_spec import OcoMode, StandardOrder
 from kernel.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
-from kernel.run_inputs import GroupInputs, GroupMember, RunInputs, symbol_id_of
+from kernel.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
 from kernel.settings import ns
 from kernel.venues.base import AmendDialect
 
@@ -51,7 +51,7 @@ def decide_run(inputs: RunInputs) -> Decision:
         The decision. The same inputs give the same value.
     """
     if inputs.intent is None and inputs.order is None:
-        return planning.Nothing("nothing is known of it")
+        return planning.Nothing("the intent is unknown")
     if inputs.overfilled is not None:
         return overfill_report(inputs, inputs.overfilled)
     action = next_action(inputs)
@@ -132,13 +132,13 @@ def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
         symbol_id = symbol_id_of(inputs.intent, inputs.order)
         event = raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=inputs.now_ns)
     stream_id = events.group_stream(group.group_id)
-    return ReportFindings(stream_id, (event,), group.version, "what filled in its group had not been told")
+    return ReportFindings(stream_id, (event,), group.version, "the overfill of its group was not reported")
 
 
 def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | None:
     """The finding that an attempt has been unknown for long, where it is due and not yet raised."""
     name = finding_id(FindingKind.UNKNOWN_TOO_LONG, inputs.intent_id)
-    if name in inputs.record.findings or inputs.now_ns < told_at_ns(inputs, attempt):
+    if name in inputs.record.findings or inputs.now_ns < overdue_at_ns(inputs, attempt):
         return None
     text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
     finding = raised(
@@ -149,10 +149,10 @@ def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | No
         symbol_id=symbol_id_of(inputs.intent, inputs.order),
         now_ns=inputs.now_ns,
     )
-    return intent_findings(inputs, (finding,), "that it is unknown had not been told")
+    return intent_findings(inputs, (finding,), "the unknown attempt was not reported")
 
 
-def told_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
+def overdue_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
     """When an attempt is a finding, if it is still unresolved."""
     return attempt.stamp_ns + ns(inputs.context.settings.unknown_too_long_s)
 
@@ -165,27 +165,27 @@ def intent_findings(inputs: RunInputs, found: tuple[events.BaseEvent, ...], reas
 def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
     """How to find out what became of an attempt, or when (step 3)."""
     if attempt.outcome is AttemptOutcome.PENDING and attempt.position in inputs.memory.running_calls:
-        return planning.WaitUntil(None, "its own call will report")
+        return planning.WaitUntil(None, "its call is still running")
     target = settlement.target_of(order, attempt)
     in_place = attempt.kind is AttemptKind.CANCEL or (attempt.kind is AttemptKind.AMEND and not attempt.new_order)
     if in_place and (target is None or not target.live):
-        return ResolveAttempt(Resolution.MOOT, attempt, order)
+        return AttemptResolution(ResolutionMethod.MOOT, attempt, order)
     if attempt.kind is AttemptKind.CANCEL:
-        return ResolveAttempt(Resolution.CHECK_CANCEL, attempt, order, target)
+        return AttemptResolution(ResolutionMethod.CHECK_CANCEL, attempt, order, target)
     if in_place:
-        step = ResolveAttempt(Resolution.CHECK_TERMS, attempt, order, target)
+        step = AttemptResolution(ResolutionMethod.CHECK_TERMS, attempt, order, target)
     elif attempt.new_order:
-        step = ResolveAttempt(Resolution.FIND_REPLACEMENT, attempt, order, target)
+        step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
     else:
         newest = next(
             item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
         )
-        step = ResolveAttempt(Resolution.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
+        step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
     return unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
 
 
-def spaced(inputs: RunInputs, step: ResolveAttempt) -> Decision:
-    """The query, when it is due; a resend before it, where its answer tells more."""
+def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
+    """The query, when it is due; a resend before it, where its answer proves more."""
     attempt, now_ns = step.attempt, inputs.now_ns
     last_ns = inputs.memory.last_queries.get(attempt.position)
     if settlement.repeats_unseen(
@@ -195,8 +195,8 @@ def spaced(inputs: RunInputs, step: ResolveAttempt) -> Decision:
     due_ns = settlement.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
     if due_ns is None or now_ns >= due_ns:
         return step
-    told_ns = told_at_ns(inputs, attempt)
-    until_ns = min(due_ns, told_ns) if now_ns < told_ns else due_ns
+    overdue_ns = overdue_at_ns(inputs, attempt)
+    until_ns = min(due_ns, overdue_ns) if now_ns < overdue_ns else due_ns
     return planning.WaitUntil(until_ns, "the next status query is not due")
 
 
@@ -232,7 +232,7 @@ def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
 def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) -> Decision:
     """Cancel an order; of several live ones the log says first that there are several."""
     if len(planning.live_orders(order)) > 1 and (untold := untold_findings(inputs.record, now_ns=inputs.now_ns)):
-        return intent_findings(inputs, tuple(untold), "that several orders work had not been told")
+        return intent_findings(inputs, tuple(untold), "the duplicate order was not reported")
     started = started_event(
         inputs,
         inputs.record,
@@ -259,14 +259,14 @@ def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, rese
     return SendOrder(ActionKind.SUBMIT, started, inputs.record.version, group=group, resend=resend)
 
 
-def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> RejectLocally:
+def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> LocalRejection:
     """Record what cannot be placed as an attempt that was rejected here."""
     started = (
         submit_started(inputs, inputs.record, intent, action.order)
         if action.working is None
         else modify_started(inputs, intent, action.working, action.order)
     )
-    return RejectLocally(action.kind, started, inputs.record.version, action.violations)
+    return LocalRejection(action.kind, started, inputs.record.version, action.violations)
 
 
 def submit_started(
@@ -364,25 +364,25 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
     if found.group.native is None:
         return None
     if any(member.record.unsettled for member in found.members):
-        return BackOff(ActionKind.SUBMIT, "an order of its group is not settled")
-    return TakeOverGroup(found.group, "it can't be sent with its group any more: the kernel works it")
+        return BackOff(ActionKind.SUBMIT, "an attempt of the group is unresolved")
+    return TakeOverGroup(found.group, "the kernel manages the group from now on")
 
 
-def member_step(inputs: RunInputs, member: GroupMember) -> planning.Action:
+def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
     """The step for an order of a group that the venue is to manage: its whole quantity is sent, or nothing."""
     intent = member.intent
     if intent is None or not planning.wanted(intent, member.order):
-        return planning.Nothing("it is not wanted any more")
+        return planning.Nothing("the intent is canceled or over")
     unmet = unmet_of(inputs, member.record, intent.order.symbol_id, ActionKind.SUBMIT)
     if unmet or member.record.unsettled:
-        return planning.WaitUntil(None, "it is held back, or not settled")
+        return planning.WaitUntil(None, "it is held back, or unresolved")
     return planning.plan_submit(intent, member.order, symbol=member.symbol, now_ns=inputs.now_ns)
 
 
 def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
     """Until each order of a group may be sent."""
     instants = [step.until_ns for step in waits if step.until_ns is not None]
-    reason = "another order of its group waits"
+    reason = "another order of the group waits"
     if len(instants) < len(waits):
         return BackOff(ActionKind.SUBMIT, reason)
     return planning.WaitUntil(max(instants), reason)

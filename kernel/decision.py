@@ -51,7 +51,7 @@ class TakeOverGroup:
     reason: str
 
 
-class Resolution(Enum):
+class ResolutionMethod(Enum):
     """How to find out what became of an attempt."""
 
     MOOT = auto()
@@ -67,13 +67,13 @@ class Resolution(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveAttempt:
+class AttemptResolution:
     """Find out what became of an attempt."""
 
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
     label: ClassVar[str] = planning.Resolve.label
     reason: ClassVar[str] = ""
-    how: Resolution
+    how: ResolutionMethod
     attempt: Attempt
     order: OrderState
     target: VenueOrder | None = None
@@ -119,7 +119,7 @@ class SendGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectLocally:
+class LocalRejection:
     """Append an attempt and its rejection: the symbol does not take these terms, so nothing is sent."""
 
     label: ClassVar[str] = planning.RejectLocally.label
@@ -135,7 +135,7 @@ class RejectLocally:
         return "; ".join(map(str, self.violations))
 
 
-VenueStep = ResolveAttempt | planning.Ask | SendOrder | SendGroup | RejectLocally
+VenueStep = AttemptResolution | planning.Ask | SendOrder | SendGroup | LocalRejection
 """The decisions that pass backoff and rate limits before they are performed."""
 Decision = planning.Nothing | planning.WaitUntil | BackOff | ReportFindings | TakeOverGroup | VenueStep
 
@@ -143,7 +143,7 @@ Decision = planning.Nothing | planning.WaitUntil | BackOff | ReportFindings | Ta
 def attempt_of(decision: Decision, intent_id: str) -> events.AttemptStarted | None:
     """The attempt that a decision starts for an intent."""
     match decision:
-        case SendOrder(started=started) | RejectLocally(started=started):
+        case SendOrder(started=started) | LocalRejection(started=started):
             return started
         case SendGroup(started=members):
             return next((started for started in members if started.intent_id == intent_id), None)

@@ -16,7 +16,7 @@ from kernel import events, settlement
 from kernel.actions import Priority
 from kernel.budget import VenueRateLimiter
 from kernel.clock import Clock
-from kernel.decision import Resolution, ResolveAttempt
+from kernel.decision import AttemptResolution, ResolutionMethod
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.facts import OrderFacts
@@ -55,7 +55,7 @@ class StatusAnswer:
     reports: tuple[ExecutionReport, ...]
     """Reports of the order; empty when the venue did not show it."""
     listed: bool
-    """Whether the order is open, as far as this answer tells."""
+    """Whether the order is open, as far as this answer shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +103,16 @@ class StatusQuerier:
         for intent_id in self._last_queries.keys() - intent_ids:
             del self._last_queries[intent_id]
 
-    async def resolve(self, step: ResolveAttempt) -> QueryOutcome:
+    async def resolve(self, step: AttemptResolution) -> QueryOutcome:
         """Find out what became of an attempt."""
         match step:
-            case ResolveAttempt(how=Resolution.FIND_ORDER):
+            case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
                 return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
-            case ResolveAttempt(how=Resolution.FIND_REPLACEMENT):
+            case AttemptResolution(how=ResolutionMethod.FIND_REPLACEMENT):
                 return await self.find_replacement(step.order, step.attempt, step.target)
-            case ResolveAttempt(how=Resolution.CHECK_CANCEL, target=VenueOrder() as target):
+            case AttemptResolution(how=ResolutionMethod.CHECK_CANCEL, target=VenueOrder() as target):
                 return await self.check_cancel(step.attempt, target, intent_id=step.order.intent_id)
-            case ResolveAttempt(how=Resolution.CHECK_TERMS, target=VenueOrder() as target):
+            case AttemptResolution(how=ResolutionMethod.CHECK_TERMS, target=VenueOrder() as target):
                 return await self.check_terms(step.attempt, target, intent_id=step.order.intent_id)
         record = self._state.record(step.order.intent_id)
         await self._resolve(record, step.attempt, "the order no longer works")
@@ -334,7 +334,7 @@ class StatusQuerier:
         if report is None:
             return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
-            # Another order carries the same client id: it is told of, and the list tells them apart.
+            # Another order carries the same client id: it is recorded, and the list tells the two apart.
             await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
         return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
@@ -348,7 +348,7 @@ class StatusQuerier:
         snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
             self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
-            raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
+            raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         answer = answer_of(snapshot, client_order_id, exchange_order_id)
         self._metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
@@ -407,7 +407,7 @@ class StatusQuerier:
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
-        """Under the version from before the query began, and fenced: nothing came in between, nobody took over (H18)."""
+        """Under the version from before the query began, and fenced: no append in between, no new leader (H18)."""
         await self._writer.append_unless_changed(
             events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
         )

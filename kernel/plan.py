@@ -1,4 +1,4 @@
-"""What is to be done for one intent: the comparison of what is wanted with what is there, and the next step.
+"""The plan for one intent: how it differs from its observed order, and the next action.
 
 `difference(intent, order)` is the one comparison: the diff projection calls it to feed keys. `plan` turns it into one
 action for the reconciler. Both are functions of their arguments: no clock, no I/O, no memory of earlier calls. The rules
@@ -158,7 +158,7 @@ def plan(
     amend: AmendDialect = AmendDialect.NONE,
     held: bool = False,
 ) -> Action:
-    """The next step for an intent, as its group lets it be: at most one side effect at the venue.
+    """The next action for an effective intent: at most one side effect at the venue.
 
     Settling comes first, then canceling what should not work, then asking, then changing what works, then submitting what
     is left. Backoff holds a submit and a change back, never a cancel or a question (they have their own). `symbol` is the
@@ -177,8 +177,8 @@ def plan(
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
-    """Whether what works is canceled before what is open is settled: only changes of an order are open, and it is not
-    wanted any more, or nothing can ever prove that the change did not arrive. An amend that finds it closed is harmless."""
+    """Whether a live order is canceled before its attempts are resolved: only changes of it are unresolved, and the intent
+    is canceled or nothing can ever prove that a change did not arrive. A change that finds the order closed is harmless."""
     unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
     if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unsettled):
         return False
@@ -192,7 +192,7 @@ def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderSta
     live = live_orders(order)
     if kind is ActionKind.RESOLVE:
         unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
-        # A cancel may be what settles a change of which nothing else can tell what became.
+        # A cancel may be the only way to resolve a change.
         return Resolve(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
     if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
@@ -212,7 +212,7 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
 def works_group(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
     """Whether the venue is to work a group. Not where a request may arrive at any time: one that was not answered could
     never be ruled out, nor sent again. And not what a leader releases: at the venue such an order may have filled all of
-    it and still grow, which its quantities don't tell from its end."""
+    it and still grow, which its quantities do not distinguish from its end."""
     able = mode in capabilities.native_groups and mode is not OcoMode.ONE_TRIGGERS_OTHER
     return able and capabilities.validity_window_ns is not None
 
@@ -226,8 +226,8 @@ def plan_change(
     amend: AmendDialect,
     held: bool = False,
 ) -> Action:
-    """The step for an order that works with other terms than wanted. What the market would not take is refused while the
-    old order works: it is not given up for one that can't be placed."""
+    """The action for an order that works with other terms than its intent. Terms that the symbol does not take are rejected
+    while the old order works: it is not given up for one that cannot be placed."""
     (working,) = live_orders(order)
     step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
     taken = is_taken_back(intent, order, working)
@@ -252,7 +252,7 @@ def is_taken_back(intent: OrderIntent, order: OrderState, working: VenueOrder) -
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether the newest attempt was a change of this order that the venue refused, and that does not end the wish: it only
+    """Whether the newest attempt was a change of this order that the venue rejected without ending the generation: it only
     followed the group."""
     last = order.attempts[-1] if order.attempts else None
     if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
@@ -314,7 +314,7 @@ def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
 
 
 def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
-    """Whether a submit that is not settled may be sent again where ids are taken once: it is still wanted, something is
+    """Whether an unresolved submit may be sent again where ids are taken once: the intent still works, something is
     left, and no other order works or has an open question."""
     if intent is None or not wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
@@ -327,7 +327,7 @@ def live_orders(order: OrderState) -> list[VenueOrder]:
 
 
 def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> VenueOrder | None:
-    """The live order to cancel next: the youngest of several (H8), any that nobody wants. None when all is well."""
+    """The live order to cancel next: the youngest of several (H8), any without an intent. None when all is well."""
     if not live:
         return None
     if intent is None:
@@ -338,13 +338,13 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether a working order stays though what was wanted last was refused: it is from before that change."""
+    """Whether a working order stays though the newest change was rejected: it is from before that change."""
     refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
     return refused and 0 < working.generation < intent.generation and not working.late
 
 
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
-    """What is wanted less what was filled: of every venue order the larger of its final total and its trades (H13)."""
+    """The intent's quantity less what was filled: of each venue order the larger of final total and trades (H13)."""
     if order is None:
         return intent.order.quantity
     return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
@@ -372,7 +372,7 @@ REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
-    """Whether the working order is what is wanted: price, and quantity together with what was filled before, and every
+    """Whether the working order has the terms of the intent: price, quantity with what was filled before, and every
     term that is never reported back."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False

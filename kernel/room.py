@@ -8,26 +8,15 @@ spend its capacity on the same first query for ever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kernel.actions import ACTION_RULES, ActionKind, Priority
 from kernel.budget import RateLimitExceeded, VenueRateLimiter
 from kernel.clock import IdFactory
+from kernel.runs import RequeueAfter
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, Venue
 
 CALLS_MAX = 4
 """The most calls that a run can need."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotAdmitted:
-    """A run has to wait."""
-
-    until_ns: int
-    reason: str
-    lane: Priority | None
-    """The lane of the queue in which its key keeps its place; None: it is delayed by itself."""
 
 
 class RateLimitAdmission:
@@ -41,29 +30,29 @@ class RateLimitAdmission:
         self._shortfalls: dict[str, tuple[Priority, tuple[Operation, ...]]] = {}
         """The calls for which a run of an intent had no capacity though it had begun."""
 
-    def admit(self, intent_id: str, kind: ActionKind) -> NotAdmitted | None:
-        """None where the action may begin."""
+    def admit(self, intent_id: str, kind: ActionKind) -> RequeueAfter | None:
+        """None where the action may begin; else when its run comes back."""
         rule = ACTION_RULES[kind]
         priority, calls = rule.priority, rule.operations
         if not calls:
             priority, calls = self._shortfalls.get(intent_id, (priority, calls))
         wait = self._limiter.wait(priority, *calls)
-        return None if wait is None else NotAdmitted(wait.until_ns, wait.reason, priority)
+        return None if wait is None else RequeueAfter(wait.until_ns, wait.reason, priority)
 
-    def admit_stale(self) -> NotAdmitted | None:
+    def admit_stale(self) -> RequeueAfter | None:
         """The same for the query of an order that is only not confirmed for long. Thousands can get there at the same time,
         and none is urgent: they come back spread out, not in a lane."""
         call = Operation.ORDER if self._venue.capabilities.sees_closed else Operation.SNAPSHOT
         if (wait := self._limiter.wait(Priority.RESYNC, call)) is None:
             return None
         spread_ns = round(ns(self._settings.resync_interval_s) * self._ids.fraction())
-        return NotAdmitted(wait.until_ns + spread_ns, wait.reason, None)
+        return RequeueAfter(wait.until_ns + spread_ns, wait.reason)
 
-    def note_shortfall(self, intent_id: str, exceeded: RateLimitExceeded) -> NotAdmitted:
+    def note_shortfall(self, intent_id: str, exceeded: RateLimitExceeded) -> RequeueAfter:
         """A run had begun and needed one call more."""
         _, calls = self._shortfalls.get(intent_id, (exceeded.priority, ()))
         self._shortfalls[intent_id] = (exceeded.priority, (*calls, exceeded.call)[-CALLS_MAX:])
-        return NotAdmitted(exceeded.wait.until_ns, exceeded.wait.reason, exceeded.priority)
+        return RequeueAfter(exceeded.wait.until_ns, exceeded.wait.reason, exceeded.priority)
 
     def clear_shortfall(self, intent_id: str) -> None:
         """A run had the capacity that it needed."""

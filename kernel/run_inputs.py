@@ -47,7 +47,7 @@ class RunMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupMember:
+class MemberInputs:
     """One order of a group, not limited by what its siblings filled."""
 
     intent: OrderIntent | None
@@ -63,7 +63,7 @@ class GroupInputs:
     group: Group
     is_sent: bool
     """Whether the venue ever had an order of it."""
-    members: tuple[GroupMember, ...]
+    members: tuple[MemberInputs, ...]
     """All its orders, where the venue manages the group or may; else none is needed."""
 
 
@@ -156,8 +156,8 @@ def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCap
     return GroupInputs(group, any(member.record.orders for member in members), members)
 
 
-def group_member(state: KernelState, intent_id: str) -> GroupMember:
+def group_member(state: KernelState, intent_id: str) -> MemberInputs:
     """One order of a group."""
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
-    return GroupMember(intent, state.exposure(intent_id), state.record(intent_id), symbol)
+    return MemberInputs(intent, state.exposure(intent_id), state.record(intent_id), symbol)

@@ -19,10 +19,10 @@ from kernel.budget import RateLimitExceeded, VenueRateLimiter
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.decide_run import decide_resend, decide_run, next_action
 from kernel.decision import (
+    AttemptResolution,
     BackOff,
-    RejectLocally,
+    LocalRejection,
     ReportFindings,
-    ResolveAttempt,
     SendGroup,
     SendOrder,
     TakeOverGroup,
@@ -36,7 +36,7 @@ from kernel.looks import QueryOutcome, StatusQuerier
 from kernel.metrics import EngineReading, Metrics, RunResult, observe_ns
 from kernel.models import Evidence, OrderIntent, OrderState
 from kernel.pacing import KeyBackoff
-from kernel.room import NotAdmitted, RateLimitAdmission
+from kernel.room import RateLimitAdmission
 from kernel.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.runs import Done, ReconcileResult, RequeueAfter, RequeueWithBackoff, Terminal
 from kernel.settings import KernelSettings, ns
@@ -316,12 +316,11 @@ class VenueReconciler:
         held_until_ns = self._backoff.begin(intent_id, kind)
         if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
             self._forced.discard(intent_id)
-            return RequeueAfter(held_until_ns, "looked or canceled just now")
+            return RequeueAfter(held_until_ns, "backing off")
         stale = isinstance(step, planning.Ask) and step.stale
-        no_capacity = self._admission.admit_stale() if stale else None
-        no_capacity = no_capacity or self._admission.admit(intent_id, step.kind)
-        if no_capacity is not None:
-            return waiting_for(no_capacity)
+        not_admitted = (self._admission.admit_stale() if stale else None) or self._admission.admit(intent_id, step.kind)
+        if not_admitted is not None:
+            return not_admitted
         self._forced.discard(intent_id)
         return None
 
@@ -332,14 +331,14 @@ class VenueReconciler:
         try:
             result = await self._perform_step(inputs, step)
         except RateLimitExceeded as exceeded:
-            return waiting_for(self._admission.note_shortfall(inputs.intent_id, exceeded))
+            return self._admission.note_shortfall(inputs.intent_id, exceeded)
         self._admission.clear_shortfall(inputs.intent_id)
         return result
 
     async def _perform_step(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult:
         intent_id = inputs.intent_id
         match step:
-            case ResolveAttempt():
+            case AttemptResolution():
                 return await self._resolve(intent_id, step)
             case planning.Ask(order=item):
                 self._suspects.discard(intent_id)
@@ -348,15 +347,15 @@ class VenueReconciler:
                 if step.resend or step.kind is not ActionKind.SUBMIT:
                     self._backoff.record_failure(intent_id)  # until it is confirmed
                 await self._sender.send(step)
-                return Done("sent, or somebody wrote in between")
+                return Done("sent, or superseded by another append")
             case SendGroup():
                 await self._group_sender.send(step)
-                return Done("the group was submitted, or somebody wrote in between")
-            case RejectLocally():
+                return Done("the group was sent, or superseded by another append")
+            case LocalRejection():
                 await self._sender.reject_locally(step)
                 return Terminal(step.text)
 
-    async def _resolve(self, intent_id: str, step: ResolveAttempt) -> ReconcileResult:
+    async def _resolve(self, intent_id: str, step: AttemptResolution) -> ReconcileResult:
         outcome = await self._querier.resolve(step)
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
@@ -371,9 +370,9 @@ class VenueReconciler:
         """`confirm`: the answer may not be the last word, so the next query is spaced in any case."""
         if outcome.resolved and not confirm:
             self._backoff.record_success(intent_id)
-            return Done("settled")
+            return Done("resolved")
         if outcome.again_ns is not None and outcome.again_ns > self._clock.now_ns():
-            return RequeueAfter(outcome.again_ns, "looking again then")
+            return RequeueAfter(outcome.again_ns, "the next status query is not due")
         return RequeueAfter(self._backoff.record_failure(intent_id), "nothing can be concluded yet")
 
     async def _append_findings(self, report: ReportFindings) -> None:
@@ -384,8 +383,3 @@ class VenueReconciler:
             expected_version=report.expected_version,
             epoch=self.epoch,
         )
-
-
-def waiting_for(no_capacity: NotAdmitted) -> RequeueAfter:
-    """A run without capacity in the rate limit, as a result."""
-    return RequeueAfter(no_capacity.until_ns, no_capacity.reason, no_capacity.lane)

@@ -64,7 +64,7 @@ class WorkQueue:
         return len(self._place) + len(self._due) + len(self._working)
 
     def ages_s(self) -> tuple[float, ...]:
-        """For each key that is being worked on, since when."""
+        """Return, for each key that is being worked on, the seconds since its run began."""
         return self._metrics.ages_s()
 
     def is_working(self, key: str) -> bool:
@@ -174,7 +174,7 @@ class WorkQueue:
             self._timer = None
 
     async def drained(self) -> None:
-        """Return once nobody works on a key."""
+        """Return once no key is being worked on."""
         await self._idle.wait()
 
     def _pop(self) -> str | None:

@@ -23,7 +23,7 @@ import pydantic
 from kernel import events, settlement
 from kernel import plan as planning
 from kernel.decide_run import decide_resend, decide_run
-from kernel.decision import Decision, RejectLocally, attempt_of
+from kernel.decision import Decision, LocalRejection, attempt_of
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
@@ -196,7 +196,7 @@ class Trial:
             decision = planning.Nothing(f"it goes wrong: {problem!r}")
         today = attempt_of(decision, recorded.intent_id)
         if today == recorded:
-            self._rejected[recorded.position] = decision.text if isinstance(decision, RejectLocally) else ""
+            self._rejected[recorded.position] = decision.text if isinstance(decision, LocalRejection) else ""
             return
         differs = told(today, recorded) if today is not None else decision.label
         self._add(recorded, told(recorded, today), differs, why=decision.reason, decided=recorded)

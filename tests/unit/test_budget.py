@@ -230,9 +230,9 @@ def test_the_venues_own_counter_is_believed_where_it_has_more() -> None:
     """What another process spent is spent for us too, for a whole window; a smaller counter changes nothing."""
     budget = a_budget(a_limit(10, 10))
     assert spend(budget, Priority.CANCEL, START_NS)
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 1
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 9 * NS_PER_S) == 0
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 11 * NS_PER_S) == 10
 
@@ -244,14 +244,14 @@ def test_an_aligned_window_ends_when_the_venues_does() -> None:
     orders = RateLimit(kind=ORDERS, window_ns=day_ns, limit=10, weights={Operation.SUBMIT: 1}, aligned=True)
     budget = a_budget(orders)
     usage = [RateUsage(kind=ORDERS, window_ns=day_ns, used=9)]
-    budget.tell(usage, began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage(usage, began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 1
     assert waits(budget, Priority.SUBMIT, START_NS).until_ns == midnight_ns
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns) == 10
-    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns)
+    budget.adopt_usage(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns)
     assert waits(budget, Priority.SUBMIT, midnight_ns).until_ns == midnight_ns + day_ns
     budget = a_budget(orders)
-    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
+    budget.adopt_usage(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns + NS_PER_S) == 10
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kernel import events, venue_reconciler
 from kernel.decide_run import decide_resend, decide_run
-from kernel.decision import Decision, RejectLocally, ResolveAttempt, SendOrder, attempt_of
+from kernel.decision import AttemptResolution, Decision, LocalRejection, SendOrder, attempt_of
 from kernel.gates import Gates
 from kernel.lifecycle import Record
 from kernel.log.memory import MemoryRecorder
@@ -93,7 +93,7 @@ def test_what_is_not_ready_sends_nothing(inputs: RunInputs) -> None:
     """While a condition of readiness does not hold, only status queries that do not depend on it go on."""
     decision = decide_run(inputs)
     if inputs.context.unmet:
-        assert isinstance(decision, Nothing | WaitUntil | Ask | ResolveAttempt)
+        assert isinstance(decision, Nothing | WaitUntil | Ask | AttemptResolution)
     if "LEASE_HELD" in inputs.context.unmet:
         assert isinstance(decision, Nothing | WaitUntil)
 
@@ -102,7 +102,7 @@ def test_what_is_not_ready_sends_nothing(inputs: RunInputs) -> None:
 def test_a_decision_is_bound_to_the_version_that_it_was_made_on(inputs: RunInputs) -> None:
     """Whatever somebody else appends to the stream meanwhile stops it."""
     decision = decide_run(inputs)
-    if isinstance(decision, SendOrder | RejectLocally):
+    if isinstance(decision, SendOrder | LocalRejection):
         assert decision.expected_version == inputs.record.version
 
 
