@@ -16,7 +16,7 @@ from kernel.models import (
     ExternalOrder as ExternalOrder, ExternalOrderPolicy as ExternalOrderPolicy, Finding as Finding,
     FindingKind as FindingKind, JsonObject as JsonObject, Liquidity as Liquidity, LookScope as LookScope,
     OrdStatus as OrdStatus, OrderIntent as OrderIntent, OrderState as OrderState, OrderStatus as OrderStatus,
-    Position as Position, ReconciliationStatus as ReconciliationStatus, UNSETTLED as UNSETTLED,
+    Position as Position, ReconciliationStatus as ReconciliationStatus, UNRESOLVED as UNRESOLVED,
     UnsolicitedCancelPolicy as UnsolicitedCancelPolicy, VenueOrder as VenueOrder, is_json as is_json,
 )  # fmt: skip
 from kernel.order_spec import (

@@ -22,11 +22,11 @@ from kernel.lease import Lease
 from kernel.lifecycle import Record
 from kernel.log.base import Write
 from kernel.metrics import Metrics, observe_ns
-from kernel.models import UNSETTLED, Attempt, AttemptKind, AttemptOutcome, Evidence
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venues.base import CancelRequest, ExecutionReport, ModifyRequest, Operation, SubmitRequest, Venue
-from kernel.writer import RECONCILER, EventWriter, Source
+from kernel.writer import RECONCILER, EventWriter, ReportSource
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class OrderSender:
         deadline_ns = self._lease.deadline_ns()
         intent = record.intent
         generation = intent.generation if intent is not None else 0
-        if attempt.outcome not in UNSETTLED:
+        if attempt.outcome not in UNRESOLVED:
             return "it was settled before it was sent"
         if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
             return f"the intent went on to generation {generation}"
@@ -218,7 +218,7 @@ class OrderSender:
 
     async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
         """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
         try:
             await self._writer.report(intent_id, [report], source)
         except OutcomeUnknown as problem:

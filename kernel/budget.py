@@ -34,7 +34,7 @@ QUERIES_SHARE = 0.5
 """Of each limit, the most that settling gets: what can never be settled is asked for without end."""
 
 
-class Window:
+class LimitWindow:
     """What was spent in a window of one limit, and the most that may be."""
 
     def __init__(self, window_ns: int, cap: int, *, aligned: bool = False, skew_ns: int = 0) -> None:
@@ -107,13 +107,13 @@ class LimitWindows:
             max(1, int(limit.limit * QUERIES_SHARE)),
             limit.limit - self.reserved,
         )
-        self.windows = tuple(Window(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
+        self.windows = tuple(LimitWindow(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
         self.whole, guarded, queries, others = self.windows
-        self._spent_in: dict[Priority, tuple[Window, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
+        self._spent_in: dict[Priority, tuple[LimitWindow, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
         """Where each priority spends, the widest window first."""
         self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.RESOLVE: (self.whole, guarded, queries)}
 
-    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[Window, int]]:
+    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[LimitWindow, int]]:
         """Where these calls are spent, and how much there."""
         weight = sum(self.limit.weights.get(call, 0) for call in calls)
         return [(window, weight) for window in self._spent_in[priority]] if weight else []
@@ -141,20 +141,20 @@ class Permit:
     """What one call may spend."""
 
     began_ns: int
-    parts: list[tuple[Window, int]]
+    parts: list[tuple[LimitWindow, int]]
     sent: bool = False
     """Whether it may have left; if not, what it was permitted is free again."""
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingPriority:
     """A priority that waits for capacity."""
 
     since_ns: int
     """Since when it was not served."""
     until_ns: int
     """When its turn comes."""
-    windows: set[Window]
+    windows: set[LimitWindow]
     """Where it waits: other priorities that spend there may have to wait for it."""
 
 
@@ -175,7 +175,7 @@ class RateLimiter:
     reserved_share: float = 0.2
     ageing_ns: int = 30 * NS_PER_S
     limits: list[LimitWindows] = field(default_factory=list)
-    _waiting: dict[Priority, Waiting] = field(default_factory=dict)
+    _waiting: dict[Priority, WaitingPriority] = field(default_factory=dict)
     _closed: dict[str, int] = field(default_factory=dict)
     """Until when the venue takes no more, by kind of limit."""
 
@@ -206,10 +206,10 @@ class RateLimiter:
         limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
         return RateLimitWait(until_ns, limits, f"waiting for the venue's rate limit: {reason}")
 
-    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[Window, int]:
+    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[LimitWindow, int]:
         """The full windows, and when each has capacity. Of one limit the narrowest such window: as long as that is full,
         no capacity is kept free in the wider ones."""
-        lacking: dict[Window, int] = {}
+        lacking: dict[LimitWindow, int] = {}
         for item in self.limits:
             found = [
                 (window, at_ns)
@@ -261,16 +261,16 @@ class RateLimiter:
         limits = [item.limit for item in self.limits if item.limit.kind == kind]
         return not limits or any(call in limit.weights for limit in limits for call in calls)
 
-    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[Window, int]]:
+    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[LimitWindow, int]]:
         return [part for item in self.limits for part in item.parts(priority, calls)]
 
-    def _note_waiting(self, priority: Priority, windows: set[Window], until_ns: int, now_ns: int) -> None:
+    def _note_waiting(self, priority: Priority, windows: set[LimitWindow], until_ns: int, now_ns: int) -> None:
         known = self._waiting.get(priority)
         forgotten = known is None or now_ns > known.until_ns + self.ageing_ns
         since_ns = now_ns if known is None or forgotten else known.since_ns
-        self._waiting[priority] = Waiting(since_ns, until_ns, windows)
+        self._waiting[priority] = WaitingPriority(since_ns, until_ns, windows)
 
-    def _rival(self, priority: Priority, windows: set[Window], now_ns: int) -> Priority | None:
+    def _rival(self, priority: Priority, windows: set[LimitWindow], now_ns: int) -> Priority | None:
         """Who goes first, where these windows are spent: the first of those that wait, if it is not this one."""
         turns = [(self._turn(priority, now_ns), priority)]
         for other, waiting in self._waiting.items():

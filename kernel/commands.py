@@ -17,7 +17,7 @@ from kernel.limit_gate import LimitGate
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
-from kernel.recalling import ensure
+from kernel.recalling import ensure_loaded
 from kernel.settings import LimitSettings
 from kernel.state import KernelState
 from kernel.writer import group_writes
@@ -55,7 +55,7 @@ class CommandHandler:
         """
         command_id = self._ids.command_id(self._clock.now_ns())
         if not isinstance(command, PlaceOrder):  # a new one is in no log, and the append finds out where that is not so
-            await ensure(self._log, self._state, intent_id)
+            await ensure_loaded(self._log, self._state, intent_id)
         for _ in range(TRIES_MAX):
             record = self._state.record(intent_id)
             made = decide(record, command)
@@ -74,7 +74,7 @@ class CommandHandler:
         """Somebody wrote in between, or wrote something that was let go: what is decided on next has it."""
         head = await self._log.head()
         await self._state.reached(head.position)
-        await ensure(self._log, self._state, *intent_ids, anew=True)
+        await ensure_loaded(self._log, self._state, *intent_ids, anew=True)
 
     def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
         stream_id = events.intent_stream(record.intent_id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kernel.clock import Clock, IdFactory
 from kernel.commands import CommandHandler
 from kernel.errors import ValidationError
-from kernel.heartbeats import Heartbeats, SilenceWatch
+from kernel.heartbeats import DeadManSwitch, Heartbeats
 from kernel.leader import Leader
 from kernel.leadership import Leadership
 from kernel.lease import Lease
@@ -70,7 +70,7 @@ def compose(
         metrics=metrics,
     )
     writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
-    silence = SilenceWatch(log, state, writer, clock=clock)
+    silence = DeadManSwitch(log, state, writer, clock=clock)
     leader: Leader | None = None
     if venue is not None and lease is not None and (reconciler := engine.at_venue) is not None:
         leadership = Leadership(log, state, writer, lease, readiness, clock=clock, settings=settings)

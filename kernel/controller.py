@@ -19,11 +19,11 @@ from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
 from kernel.composition import compose
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
-from kernel.given import check_type, checked, new_intent
+from kernel.given import check_type, new_intent, validated
 from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
-from kernel.limit_gate import Wanted
+from kernel.limit_gate import ProposedOrder
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import (
@@ -38,7 +38,7 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
-from kernel.recalling import ensure
+from kernel.recalling import ensure_loaded
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -220,7 +220,7 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         check_wait(wait)
         check_type(group, StandardOrderGroup)
-        given = checked(group, StandardOrderGroup)
+        given = validated(group, StandardOrderGroup)
         now_ns = self._clock.now_ns()
         name = group_id if group_id is not None else self._ids.intent_id(now_ns)
         command = PlaceGroup(
@@ -259,7 +259,7 @@ class EventSourcedKernel(ExchangeKernel):
                 raise error
 
     def _member_answered(self, intent_id: str) -> bool:
-        return member_answered(self.state.record(intent_id), self.state.wish(intent_id))
+        return member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
     async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
         await self._runtime.waiters.until(
@@ -291,7 +291,7 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         check_wait(wait)
         check_type(new_order, StandardOrder)
-        order = checked(new_order, StandardOrder)
+        order = validated(new_order, StandardOrder)
         known = await self.intent_store.get_intent(intent_id)
         check_changeable(self.state.group_of(intent_id), intent_id)
         symbol = await self._symbol(known.order.symbol_id)
@@ -300,7 +300,7 @@ class EventSourcedKernel(ExchangeKernel):
         if wait != "ack":
             return
         await self._runtime.waiters.until(
-            lambda: modify_answered(self.state.record(intent_id), self.state.wish(intent_id)),
+            lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )
@@ -366,10 +366,10 @@ class EventSourcedKernel(ExchangeKernel):
         intent.
         """
         self._runtime.check()
-        told: Any = {"reason": reason, "actor": actor or self._actor}
+        command: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
-            return await operator_commands.pause_all(self._writer, self.state, **told)
-        return await operator_commands.pause_one(self._commands, intent_id, paused=True, **told)
+            return await operator_commands.pause_all(self._writer, self.state, **command)
+        return await operator_commands.pause_one(self._commands, intent_id, paused=True, **command)
 
     async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
         """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `operator_commands`.
@@ -443,7 +443,7 @@ class EventSourcedKernel(ExchangeKernel):
         that. See `heartbeats`. Raises `ValidationError`.
         """
         self._runtime.check()
-        return await self._heartbeats.beat(owner, ttl_s, actor=self._actor_of(owner))
+        return await self._heartbeats.record_heartbeat(owner, ttl_s, actor=self._actor_of(owner))
 
     async def disarm_heartbeat(self, owner: str, *, reason: str = "") -> bool:
         """Silence of a strategy means nothing from now on; whether that changed anything. Cancels no order.
@@ -454,7 +454,7 @@ class EventSourcedKernel(ExchangeKernel):
         return await self._heartbeats.disarm(owner, reason=reason, actor=self._actor)
 
     def limits_exceeded(
-        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
+        self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
         """Which intents would be refused if these orders were wanted, one after the other, then these groups whole, and by
         which limit."""
@@ -519,7 +519,7 @@ class EventSourcedKernel(ExchangeKernel):
     async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
         """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
         self._runtime.check()
-        await ensure(self.log, self.state, intent_id)
+        await ensure_loaded(self.log, self.state, intent_id)
         in_time = await self._runtime.waiters.until(
             lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
         )

@@ -23,9 +23,9 @@ from kernel.decision import (
     TakeOverGroup,
 )
 from kernel.groups import Group
-from kernel.lifecycle import Record, client_order_id, finding_id, raised, untold_findings
+from kernel.lifecycle import Record, client_order_id, finding_id, raised, unreported_findings
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -178,7 +178,7 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
         step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
     else:
         newest = next(
-            item for item in reversed(order.attempts) if item.outcome in UNSETTLED and item.kind is attempt.kind
+            item for item in reversed(order.attempts) if item.outcome in UNRESOLVED and item.kind is attempt.kind
         )
         step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
     return unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
@@ -231,8 +231,10 @@ def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
 # ------------------------------------------------------------------------------------------------------- single requests
 def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) -> Decision:
     """Cancel an order; of several live ones the log says first that there are several."""
-    if len(planning.live_orders(order)) > 1 and (untold := untold_findings(inputs.record, now_ns=inputs.now_ns)):
-        return intent_findings(inputs, tuple(untold), "the duplicate order was not reported")
+    if len(planning.live_orders(order)) > 1 and (
+        unreported := unreported_findings(inputs.record, now_ns=inputs.now_ns)
+    ):
+        return intent_findings(inputs, tuple(unreported), "the duplicate order was not reported")
     started = started_event(
         inputs,
         inputs.record,
@@ -336,7 +338,7 @@ def next_submit_number(record: Record) -> int:
     last = record.submit
     if last is None:
         return record.number + 1
-    if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unsettled):
+    if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unresolved):
         return last.number
     seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
     if last.outcome is AttemptOutcome.DEAD and not seen:
@@ -358,12 +360,12 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
         return None
     steps = [member_step(inputs, member) for member in found.members]
     whole = not any(isinstance(step, planning.Nothing | planning.RejectLocally) for step in steps)
-    if whole and not found.is_sent and planning.works_group(inputs.capabilities, found.group.mode):
+    if whole and not found.is_sent and planning.is_venue_managed(inputs.capabilities, found.group.mode):
         waits = [step for step in steps if isinstance(step, planning.WaitUntil)]
         return group_wait(waits) if waits else send_group(inputs, found)
     if found.group.native is None:
         return None
-    if any(member.record.unsettled for member in found.members):
+    if any(member.record.unresolved for member in found.members):
         return BackOff(ActionKind.SUBMIT, "an attempt of the group is unresolved")
     return TakeOverGroup(found.group, "the kernel manages the group from now on")
 
@@ -371,10 +373,10 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
 def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
     """The step for an order of a group that the venue is to manage: its whole quantity is sent, or nothing."""
     intent = member.intent
-    if intent is None or not planning.wanted(intent, member.order):
+    if intent is None or not planning.is_wanted(intent, member.order):
         return planning.Nothing("the intent is canceled or over")
     unmet = unmet_of(inputs, member.record, intent.order.symbol_id, ActionKind.SUBMIT)
-    if unmet or member.record.unsettled:
+    if unmet or member.record.unresolved:
         return planning.WaitUntil(None, "it is held back, or unresolved")
     return planning.plan_submit(intent, member.order, symbol=member.symbol, now_ns=inputs.now_ns)
 

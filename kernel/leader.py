@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from kernel import events
 from kernel.errors import KernelError
-from kernel.heartbeats import SilenceWatch
+from kernel.heartbeats import DeadManSwitch
 from kernel.leadership import Leadership
 from kernel.models import Evidence
 from kernel.reconciler import ReconciliationEngine
@@ -31,7 +31,7 @@ class Leader:
         session: VenueSession,
         engine: ReconciliationEngine,
         reconciler: VenueReconciler,
-        silence: SilenceWatch,
+        silence: DeadManSwitch,
         writer: EventWriter,
         settings: KernelSettings,
     ) -> None:

@@ -17,19 +17,19 @@ from typing import Any
 from kernel import events, readiness
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import KernelError, LogUnavailableError, NotReadyError
-from kernel.gates import Gates
-from kernel.heartbeats import SilenceWatch
+from kernel.gates import TradingStatus
+from kernel.heartbeats import DeadManSwitch
 from kernel.leader import Leader
 from kernel.lifecycle import finding_id, raised
 from kernel.log.base import EventLog
 from kernel.models import Evidence, FindingKind
 from kernel.readiness import Readiness
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.reconciler import ReconciliationEngine
 from kernel.state import KernelState
 from kernel.subscriptions import Subscriptions
 from kernel.waiters import IntentWaiters
-from kernel.writer import EventWriter, logged
+from kernel.writer import EventWriter, log_reports
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class LogMonitor:
         self._storm_rejections = storm_rejections
         self.tasks: list[asyncio.Task[None]] = []
         """Findings that are being recorded."""
-        self._clock_told = False
+        self._clock_reported = False
         self._telling: dict[str, asyncio.Task[None]] = {}
         """Symbols whose storm is being told."""
         self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
@@ -55,15 +55,15 @@ class LogMonitor:
     def watch_clock(self, recorded_at_ns: int) -> None:
         """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
         behind_ns = recorded_at_ns - self._clock.now_ns()
-        if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_told:
+        if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_reported:
             return
-        self._clock_told = True
+        self._clock_reported = True
         text = f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head"
         self._tell(FindingKind.CLOCK_SKEW, self._clock_name, text)
 
     def watch_storms(self) -> None:
         """Raise a finding for each storm, as soon as the log shows it; what failed is tried again with the next batch."""
-        for symbol_id, reason in self._state.gates.storms.items():
+        for symbol_id, reason in self._state.trading_status.storms.items():
             known = self._state.finding(finding_id(FindingKind.STORM, symbol_id))
             if (known is None or known.resolved_at_ns is not None) and symbol_id not in self._telling:
                 text = f"different intents in {symbol_id} were refused alike, {self._storm_rejections} and more"
@@ -79,7 +79,7 @@ class LogMonitor:
         raising = self._writer.append(
             events.CONTROL_STREAM, [finding], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
         )
-        task = asyncio.create_task(logged(raising, f"the finding {kind}"), name="kernel-finding")
+        task = asyncio.create_task(log_reports(raising, f"the finding {kind}"), name="kernel-finding")
         self.tasks.append(task)
         task.add_done_callback(self.tasks.remove)
         return task
@@ -97,7 +97,7 @@ class KernelRuntime:
         readiness: Readiness,
         waiters: IntentWaiters,
         subscriptions: Subscriptions,
-        silence: SilenceWatch,
+        silence: DeadManSwitch,
         monitor: LogMonitor,
         leader: Leader | None,
     ) -> None:
@@ -108,12 +108,12 @@ class KernelRuntime:
         self.readiness = readiness
         self.waiters = waiters
         self.subscriptions = subscriptions
-        self._silence = silence
+        self._dead_man_switch = silence
         self._monitor = monitor
         self.leader = leader
         self.problem: BaseException | None = None
         """What ended the reader."""
-        self._gates = state.gates
+        self._trading_status = state.trading_status
         self._started = False
         self._reader: asyncio.Task[None] | None = None
         self._leading: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class KernelRuntime:
             raise
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
         self._note_control()
-        self._note_gates(self._state.gates)
+        self._note_gates(self._state.trading_status)
         if self.leader is not None:
             self._leading = asyncio.create_task(self._lead(self.leader), name="kernel-leadership")
 
@@ -158,14 +158,14 @@ class KernelRuntime:
         """The one reader: it applies each batch, feeds the engine, and wakes who waits."""
         try:
             async for batch in self._log.tail(self._state.position):
-                applied = await fold_on(self._log, self._state, batch)
+                applied = await apply_batch(self._log, self._state, batch)
                 self._note_control()
                 self._monitor.watch_clock(batch[-1].recorded_at_ns)
                 if self._engine.running:
                     self._monitor.watch_storms()
                 if self.leader is not None:
                     self.leader.reconciler.on_diff(applied.differing)
-                self._silence.note(applied.touched)
+                self._dead_man_switch.note(applied.touched)
                 self.waiters.notify(applied.touched)
             self.fail(LogUnavailableError(f"the log {self._log.url} was closed"))
         except Exception as problem:
@@ -186,15 +186,15 @@ class KernelRuntime:
         """What the log says of pauses and leaders."""
         if self.leader is not None:
             self.leader.leadership.note_epoch(self._state.epoch)
-        gates = self._state.gates
-        if gates is self._gates:
+        gates = self._state.trading_status
+        if gates is self._trading_status:
             return
-        self._gates = gates
+        self._trading_status = gates
         self._note_gates(gates)
         if self.leader is not None:
             self.leader.reconciler.resync()
 
-    def _note_gates(self, gates: Gates) -> None:
+    def _note_gates(self, gates: TradingStatus) -> None:
         held = gates.every
         self.readiness.set(readiness.NOT_PAUSED, held is None, gates.status, held.by if held else "")
 

@@ -22,7 +22,7 @@ from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.facts import OrderFacts
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptOutcome,
     Evidence,
@@ -36,7 +36,7 @@ from kernel.models import (
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 
 Answer = TypeVar("Answer")
 ORDER_SCOPES = (LookScope.ORDER,)
@@ -148,7 +148,7 @@ class StatusQuerier:
     ) -> QueryOutcome:
         absent = self._query_event(record.intent_id, answer, client_order_id=attempt.client_order_id)
         match conclusion:
-            case settlement.Resend():
+            case settlement.MayResend():
                 return QueryOutcome(resolved=False, resend=True)
             case settlement.QueryAgain(at_ns=at_ns):
                 await self._unknown_from_here(record, attempt, version=version)
@@ -158,7 +158,7 @@ class StatusQuerier:
                 return QueryOutcome(resolved=False, again_ns=trades_from_ns)
             case settlement.ClosedUnfilled(text=text):
                 await self._record_closed_unfilled(record, attempt, answer, text)
-            case settlement.Dead(text=text, inferred=inferred):
+            case settlement.ProvenAbsent(text=text, inferred=inferred):
                 resolved = events.AttemptResolved(
                     intent_id=record.intent_id,
                     attempt_position=attempt.position,
@@ -249,7 +249,7 @@ class StatusQuerier:
         """Query an order whose account has gaps: is it open, what is its final quantity, which trades did it have."""
         record = self._state.record(intent_id)
         by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
-        told_by_id = by_id and not shadowed(self._state.exposure(intent_id), item)
+        told_by_id = by_id and not shadowed(self._state.observed_order(intent_id), item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -378,12 +378,12 @@ class StatusQuerier:
             exchange_order_id=answer.reports[0].exchange_order_id,
         )
         known = self._state.record(record.intent_id)
-        notes = [] if known.unsettled else self._unknown_resolved(known)
+        notes = [] if known.unresolved else self._unknown_resolved(known)
         await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
         if intent_id is not None:
-            source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
             await self._writer.report(intent_id, reports, source)
 
     def _query_event(
@@ -427,7 +427,7 @@ class StatusQuerier:
 def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
     """The attempt as the record has it by now, if it is still unresolved."""
     known = (item for item in record.attempts if item.position == attempt.position)
-    return next((item for item in known if item.outcome in UNSETTLED), None)
+    return next((item for item in known if item.outcome in UNRESOLVED), None)
 
 
 def observed(

@@ -19,7 +19,7 @@ from __future__ import annotations
 from kernel import events
 from kernel.commands import CommandHandler
 from kernel.errors import ConflictError, NotFoundError
-from kernel.lifecycle import PauseIntent, ResolveFinding, ResumeIntent, check_said
+from kernel.lifecycle import PauseIntent, ResolveFinding, ResumeIntent, require_evidence
 from kernel.models import Evidence, Finding, FindingKind
 from kernel.state import KernelState
 from kernel.writer import EventWriter
@@ -43,7 +43,7 @@ async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, act
 async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None, reason: str, actor: str) -> bool:
     """Let nothing but cancels out, of all intents or of a symbol; whether that changed anything."""
     await writer.caught_up()
-    held = state.gates.every if symbol_id is None else state.gates.symbols.get(symbol_id)
+    held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
     if held is not None and held.cancels:
         return False
     await _control(writer, events.Paused(reason=reason, symbol_id=symbol_id, cancels=True), actor=actor)
@@ -53,7 +53,7 @@ async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None
 async def resume_all(writer: EventWriter, state: KernelState, *, symbol_id: str | None, actor: str) -> bool:
     """End a pause or a halt of all, or of a symbol; whether that changed anything. What is paused by itself stays so."""
     await writer.caught_up()
-    held = state.gates.every if symbol_id is None else state.gates.symbols.get(symbol_id)
+    held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
     if held is None:
         return False
     await _control(writer, events.Resumed(symbol_id=symbol_id), actor=actor)
@@ -68,7 +68,7 @@ async def resolve_finding(
     commands: CommandHandler, writer: EventWriter, state: KernelState, finding_id: str, *, text: str, actor: str
 ) -> None:
     """Resolve a finding. `NotFoundError` for one never raised, `ConflictError` for one that does not stand."""
-    check_said(text)
+    require_evidence(text)
     finding = state.finding(finding_id)
     if finding is None:
         raise NotFoundError(f"finding {finding_id} not found: `orderctl get findings` lists them")

@@ -14,7 +14,7 @@ from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import stops, venue_orders_of
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -129,10 +129,10 @@ Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | Wa
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
     """How an intent and its order differ; None when nothing is to be done."""
     if order is None:
-        never = intent is not None and wanted(intent, order) and intent.order.quantity > 0
+        never = intent is not None and is_wanted(intent, order) and intent.order.quantity > 0
         return Difference(ActionKind.SUBMIT, "never sent") if never else None
     live = live_orders(order)
-    if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
+    if any(attempt.outcome in UNRESOLVED for attempt in order.attempts):
         if is_canceled_first(intent, order, live):
             return Difference(ActionKind.CANCEL, "it is canceled before what is open about it is settled")
         return Difference(ActionKind.RESOLVE, "an attempt is not settled")
@@ -140,7 +140,7 @@ def difference(intent: OrderIntent | None, order: OrderState | None) -> Differen
         return Difference(ActionKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work")
     if open_question(order) is not None:
         return Difference(ActionKind.ASK, "the venue's account of an order is not known in full")
-    if intent is None or not wanted(intent, order):
+    if intent is None or not is_wanted(intent, order):
         return None
     if live:
         same = terms_agree(intent, order, live[0])
@@ -179,11 +179,11 @@ def plan(
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
     """Whether a live order is canceled before its attempts are resolved: only changes of it are unresolved, and the intent
     is canceled or nothing can ever prove that a change did not arrive. A change that finds the order closed is harmless."""
-    unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
-    if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unsettled):
+    unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
+    if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unresolved):
         return False
     unwanted = intent is not None and intent.desired is Desired.CANCELED
-    endless = any(item.outcome is AttemptOutcome.UNKNOWN and item.absent_after_ns is None for item in unsettled)
+    endless = any(item.outcome is AttemptOutcome.UNKNOWN and item.absent_after_ns is None for item in unresolved)
     return unwanted or endless
 
 
@@ -191,9 +191,9 @@ def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderSta
     """The step for what is at the venue; None when that is not in the way of a submit."""
     live = live_orders(order)
     if kind is ActionKind.RESOLVE:
-        unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
+        unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
         # A cancel may be the only way to resolve a change.
-        return Resolve(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
+        return Resolve(next((item for item in unresolved if item.kind is AttemptKind.CANCEL), unresolved[0]))
     if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
@@ -209,7 +209,7 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
     return AmendDialect.NONE if endless else capabilities.amend
 
 
-def works_group(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
+def is_venue_managed(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
     """Whether the venue is to work a group. Not where a request may arrive at any time: one that was not answered could
     never be ruled out, nor sent again. And not what a leader releases: at the venue such an order may have filled all of
     it and still grow, which its quantities do not distinguish from its end."""
@@ -230,25 +230,25 @@ def plan_change(
     while the old order works: it is not given up for one that cannot be placed."""
     (working,) = live_orders(order)
     step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
-    taken = is_taken_back(intent, order, working)
+    taken = is_shrunk_by_group(intent, order, working)
     if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
         return Cancel(working, "less may work by now, and it can't be changed: cancel, then place what is left")
     if isinstance(step, RejectLocally):
         return RejectLocally(step.order, step.violations, working)
     if not isinstance(step, Submit):
         return step
-    if amend is AmendDialect.NONE or not is_amendable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
+    if amend is AmendDialect.NONE or not is_modifiable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
         return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue refused to change it: cancel, then place what is left")
     return Modify(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
 
 
-def is_taken_back(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
     """Whether more works than may, though its strategy asked for no change: a sibling of its group, or another order of the
     intent, has filled. That does not wait, as a fill of it would be too much; what a strategy wants less of does."""
-    same_wish = working.generation == intent.generation
-    return same_wish and intent.order.quantity < working.quantity + filled_by_others(order, working)
+    same_generation = working.generation == intent.generation
+    return same_generation and intent.order.quantity < working.quantity + filled_by_others(order, working)
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
@@ -260,7 +260,7 @@ def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> 
     return last.generation == working.generation == intent.generation
 
 
-def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
+def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
     """Whether what differs is what an amend changes: price and quantity, in place; else also when it triggers."""
     fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
     shown, asked = order.status.order, intent.order
@@ -302,7 +302,7 @@ def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
     return order.model_copy(update={"quantity": quantity, "display_quantity": displayed(order, quantity)})
 
 
-def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
+def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
     """Whether something should work: not canceled, not refused for good, not ended by the venue or by its own terms."""
     if intent.desired is Desired.CANCELED:
         return False
@@ -316,7 +316,7 @@ def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
 def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
     """Whether an unresolved submit may be sent again where ids are taken once: the intent still works, something is
     left, and no other order works or has an open question."""
-    if intent is None or not wanted(intent, order) or live_orders(order) or open_question(order) is not None:
+    if intent is None or not is_wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
     return remainder(intent, order) > 0
 
@@ -334,7 +334,7 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
         return live[-1] if order.attempts else None
     if len(live) > 1 or remainder(intent, order) <= 0:
         return live[-1]
-    return None if wanted(intent, order) or outlives_refusal(intent, order, live[0]) else live[-1]
+    return None if is_wanted(intent, order) or outlives_refusal(intent, order, live[0]) else live[-1]
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:

@@ -136,7 +136,7 @@ class ReconciliationEngine:
         limited: OrderIntent | None = intent
         held = False
         if (state := folded_state(self.intent_store)) is not None:
-            limited, held = state.wish(intent.intent_id), state.is_held(intent.intent_id)
+            limited, held = state.effective_intent(intent.intent_id), state.awaits_parent(intent.intent_id)
         symbol = any_symbol(symbol_id_of(limited, order))
         return planning.plan(limited, order, symbol=symbol, now_ns=self._clock.now_ns(), held=held)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kernel.gates import Gates
+from kernel.gates import TradingStatus
 from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.models import OrderIntent, OrderState
 from kernel.order_spec import SymbolMetadata
-from kernel.plan import works_group
+from kernel.plan import is_venue_managed
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.venues.base import VenueCapabilities
@@ -84,7 +84,7 @@ class RunInputs:
     """The group, where the log does not yet say by how much too much has filled in it (or that this is over)."""
     excess: int
     """By how much; at the quantity scale."""
-    gates: Gates
+    gates: TradingStatus
     log_id: str
     state_position: int
     context: DecisionContext
@@ -136,10 +136,10 @@ def gather_inputs(
         record=state.record(intent_id),
         symbol=state.symbol(symbol_id_of(intent, order)),
         group=group_inputs(state, state.group_of(intent_id), context.capabilities),
-        group_may_release=state.is_held(intent_id),
+        group_may_release=state.awaits_parent(intent_id),
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
-        gates=state.gates,
+        gates=state.trading_status,
         log_id=state.log_id,
         state_position=state.position,
         context=context,
@@ -151,7 +151,7 @@ def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCap
     """A group with its members, where a decision depends on them."""
     if group is None:
         return None
-    needed = group.native or (group.native is None and works_group(capabilities, group.mode))
+    needed = group.native or (group.native is None and is_venue_managed(capabilities, group.mode))
     members = tuple(group_member(state, name) for name in group.intent_ids) if needed else ()
     return GroupInputs(group, any(member.record.orders for member in members), members)
 
@@ -160,4 +160,4 @@ def group_member(state: KernelState, intent_id: str) -> MemberInputs:
     """One order of a group."""
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
-    return MemberInputs(intent, state.exposure(intent_id), state.record(intent_id), symbol)
+    return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)

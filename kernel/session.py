@@ -29,7 +29,7 @@ from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venue_reconciler import VenueReconciler
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class VenueSession:
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
-        hearing = asyncio.create_task(self._hear(queue), name="venue-stream")
+        hearing = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
         tasks = [hearing, recording, relisting]
@@ -167,7 +167,7 @@ class VenueSession:
                 epoch=epoch,
             )
 
-    async def _hear(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
+    async def _listen(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         try:
             async for report in self._venue.reports():
                 await queue.put(report)
@@ -177,7 +177,7 @@ class VenueSession:
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports as they come, as many at once as are waiting; returns when the stream has ended."""
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.STREAM)
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM)
         while True:
             batch = [await queue.get()]
             while not queue.empty():
@@ -194,7 +194,7 @@ class VenueSession:
             self._metrics.heard_ns = self._clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- reports
-    async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record what is news: of our orders in their intents' streams; see `external` for others."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         others: list[ExecutionReport] = []
@@ -210,7 +210,7 @@ class VenueSession:
         for begin in range(0, len(work), AT_ONCE):
             await asyncio.gather(*(begin_one() for begin_one in work[begin : begin + AT_ONCE]))
 
-    async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+    async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
             await self._writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
@@ -224,14 +224,14 @@ class VenueSession:
         )
         if intent_id is None and report.orig_client_order_id is not None:
             intent_id = self._state.intent_id_of(client_order_id=report.orig_client_order_id)
-        if intent_id is not None or not self._state.let_go or self._is_others(report):
+        if intent_id is not None or not self._state.evicted_count or self._is_external(report):
             return intent_id
         return await self._writer.owner(
             client_order_id=report.client_order_id or report.orig_client_order_id,
             exchange_order_id=report.exchange_order_id,
         )
 
-    def _is_others(self, report: ExecutionReport) -> bool:
+    def _is_external(self, report: ExecutionReport) -> bool:
         """Whether a report names nothing but an order that is known to be nobody's intent's."""
         named = report.client_order_id or report.orig_client_order_id
         return named is None and self._state.external_order(report.exchange_order_id or "") is not None
@@ -280,7 +280,7 @@ class VenueSession:
         since_ns = self._trades_since_ns()
         snapshot = await self._ask(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
@@ -299,7 +299,7 @@ class VenueSession:
         cursor_ns = self._state.trades_cursor_ns
         return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
-    async def _close_missing(self, snapshot: VenueSnapshot, source: Source) -> None:
+    async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
         capabilities = self._venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns

@@ -26,7 +26,7 @@ EARLY_QUERIES = (0, 4, 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class ProvenAbsent:
     """It never arrived, and no longer can."""
 
     text: str
@@ -49,7 +49,7 @@ class FirstQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Resend:
+class MayResend:
     """The same number and id may be sent again at once."""
 
 
@@ -61,7 +61,7 @@ class QueryAgain:
     text: str
 
 
-Conclusion = Dead | ClosedUnfilled | FirstQuery | Resend | QueryAgain
+Conclusion = ProvenAbsent | ClosedUnfilled | FirstQuery | MayResend | QueryAgain
 
 
 HOPELESS_QUERY_NS_MAX = 30_000_000_000
@@ -122,7 +122,7 @@ def conclude(
 ) -> Conclusion:
     """What follows from a complete query that did not show an order. `wanted`: the intent still wants the order placed."""
     if may_repeat(attempt, capabilities, wanted=wanted):
-        return Resend()
+        return MayResend()
     if attempt.duplicate and capabilities.dedupe is Dedupe.FOR_EVER and not capabilities.sees_closed:
         return closed_unfilled(attempt, capabilities, began_ns=began_ns)
     if attempt.absent_after_ns is None:
@@ -133,7 +133,7 @@ def conclude(
             "it may still arrive: absence is not admissible yet",
         )
     if capabilities.sees_closed:
-        return Dead("not found by a look begun after the last instant at which it could be accepted")
+        return ProvenAbsent("not found by a look begun after the last instant at which it could be accepted")
     return absent_by_two_queries(attempt, capabilities, began_ns=began_ns, ended_ns=ended_ns)
 
 
@@ -160,7 +160,7 @@ def absent_by_two_queries(
         return FirstQuery(ended_ns + lag_ns)
     if began_ns < attempt.list_look_ended_ns + lag_ns:
         return QueryAgain(attempt.list_look_ended_ns + lag_ns, "the trades may not show it yet")
-    return Dead("neither among the open orders nor, a trade lag later, among the trades")
+    return ProvenAbsent("neither among the open orders nor, a trade lag later, among the trades")
 
 
 def trades_lag_ns(capabilities: VenueCapabilities) -> int:
@@ -184,4 +184,4 @@ def without_window(attempt: Attempt, *, began_ns: int, assumed_max_delay_ns: int
     assumed_ns = attempt.send_by_ns + assumed_max_delay_ns
     if began_ns < assumed_ns:
         return QueryAgain(assumed_ns, "the assumed longest delay is not over")
-    return Dead("not found after the assumed longest delay of a request", inferred=True)
+    return ProvenAbsent("not found after the assumed longest delay of a request", inferred=True)

@@ -158,7 +158,7 @@ class VenueReconciler:
                 # It runs once more anyhow, and finds out then: its worker may be about to send, and is not kept waiting.
                 self._queue.add(intent_id, Priority.RESOLVE)
                 continue
-            found = planning.difference(self._state.wish(intent_id), self._state.exposure(intent_id))
+            found = planning.difference(self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
             if found is not None:
                 self._queue.add(intent_id, ACTION_RULES[found.kind].priority)
             elif self._state.overfilled_group(intent_id) is not None:
@@ -286,11 +286,11 @@ class VenueReconciler:
         order: OrderState | None = None
         with suppress(NotFoundError):
             await self._intent_store.get_intent(intent_id)
-            intent = self._state.wish(intent_id)
+            intent = self._state.effective_intent(intent_id)
         with suppress(NotFoundError):
             order = await self._actual_store.get_order_state(intent_id)
         # A store may forget an order; what works at the venue does not end by that, nor what was filled.
-        return intent, order or self._state.exposure(intent_id)
+        return intent, order or self._state.observed_order(intent_id)
 
     def _gather(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> RunInputs:
         context = DecisionContext(
@@ -360,7 +360,7 @@ class VenueReconciler:
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
         # Decided on what is folded now: the query took its time.
-        inputs = self._gather(intent_id, self._state.wish(intent_id), self._state.exposure(intent_id))
+        inputs = self._gather(intent_id, self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
         resend = decide_resend(inputs)
         if isinstance(resend, SendOrder):
             return await self._perform_step(inputs, resend)

@@ -65,7 +65,7 @@ class IntentWaiters:
 
 def placement_answered(record: Record) -> bool:
     """Whether the venue has answered: an order was seen there, or refused for good, or is not wanted any more."""
-    if record.unsettled:
+    if record.unresolved:
         return False
     if any(facts.accepted or facts.closed is not None for facts in record.current_orders):
         return True
@@ -91,7 +91,7 @@ def refusal(record: Record) -> ExchangeError | None:
 
 def modify_answered(record: Record, wish: OrderIntent | None) -> bool:
     """Whether the venue has answered a change: what works has the terms wanted, or it was refused, or it is over."""
-    if record.unsettled or wish is None:
+    if record.unresolved or wish is None:
         return wish is None
     state = order_state(record)
     if is_failed(state) or wish.desired is Desired.CANCELED:
@@ -102,7 +102,7 @@ def modify_answered(record: Record, wish: OrderIntent | None) -> bool:
 def member_answered(record: Record, wish: OrderIntent | None) -> bool:
     """Whether there is nothing more to wait for of an order that its group may hold back."""
     held_back = wish is not None and wish.order.quantity <= record.cum_qty and not record.may_be_live
-    waits_there = bool(record.live_orders) and not record.unsettled  # for the one that releases it, at the venue
+    waits_there = bool(record.live_orders) and not record.unresolved  # for the one that releases it, at the venue
     return held_back or waits_there or placement_answered(record)
 
 

@@ -20,7 +20,7 @@ from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
-from kernel.recalling import ensure, owner
+from kernel.recalling import ensure_loaded, owner
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
 
@@ -31,7 +31,7 @@ RECONCILER = "reconciler"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReportSource:
     """Where reports come from."""
 
     actor: str
@@ -132,9 +132,9 @@ class EventWriter:
         """The intent whose order carries one of these ids. The venue's id decides where both are known."""
         return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
 
-    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         """Record what is news in reports about one intent's orders."""
-        await ensure(self._log, self._state, intent_id)
+        await ensure_loaded(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
         for report in reports:
@@ -143,7 +143,9 @@ class EventWriter:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
 
-    def _made(self, record: Record, report: ExecutionReport, source: Source) -> tuple[list[events.BaseEvent], Record]:
+    def _made(
+        self, record: Record, report: ExecutionReport, source: ReportSource
+    ) -> tuple[list[events.BaseEvent], Record]:
         """The events of a report, and the record as it will be once they are folded."""
         made = decide_report(
             record,
@@ -157,7 +159,7 @@ class EventWriter:
         return made, record
 
     async def _fact(
-        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: Source
+        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
     ) -> Appended:
         appended = await self.append(
             events.intent_stream(intent_id),
@@ -175,7 +177,7 @@ class EventWriter:
     async def external(
         self,
         report: ExecutionReport,
-        source: Source,
+        source: ReportSource,
         *,
         also: Sequence[events.BaseEvent] = (),
         unless: str | None = None,
@@ -216,7 +218,7 @@ def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events
     return (Write(events.group_stream(group.group_id), (updated,)),)
 
 
-async def logged(work: Awaitable[object], what: str) -> None:
+async def log_reports(work: Awaitable[object], what: str) -> None:
     """Do something whose failure is worth a line and no more."""
     try:
         await work

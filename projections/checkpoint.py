@@ -28,7 +28,7 @@ from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
 from kernel.private_files import check_directory, make_directory, open_private, replacing
 from kernel.version import fold_version
-from projections.parts import Parts
+from projections.parts import StateSnapshot
 from projections.state import State
 
 logger = logging.getLogger(__name__)
@@ -59,10 +59,10 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class CheckpointImage:
     """A state as it was at one position; it can be written while the state goes on."""
 
-    parts: Parts
+    parts: StateSnapshot
     records: Collection[Record]
     chain_hash: bytes
 
@@ -81,15 +81,15 @@ class Image:
     def lines(self) -> Iterator[bytes]:
         """The file's lines, but for the last."""
         yield orjson.dumps(asdict(self.header))
-        yield adapter(Parts).dump_json(self.parts)
+        yield adapter(StateSnapshot).dump_json(self.parts)
         record = adapter(Record)
         for item in self.records:
             yield record.dump_json(item)
 
 
-def image(state: State, chain_hash: bytes) -> Image:
+def image(state: State, chain_hash: bytes) -> CheckpointImage:
     """A state as it is now; `chain_hash` is the log's at the state's position."""
-    return Image(state.parts(), state.records().as_now(), chain_hash)
+    return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
 
 
 @cache
@@ -98,7 +98,7 @@ def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
 
 
-def write(image: Image, path: Path) -> None:
+def write(image: CheckpointImage, path: Path) -> None:
     """Store a checkpoint; the file is there whole, or not at all. Raises `OSError`."""
     digest = hashlib.sha256()
     with replacing(path) as file:
@@ -161,7 +161,7 @@ def restored(parts: bytes, records: Iterable[bytes]) -> State:
     record = adapter(Record)
     state = State()
     try:
-        state.restore(adapter(Parts).validate_json(parts), map(record.validate_json, records))
+        state.restore(adapter(StateSnapshot).validate_json(parts), map(record.validate_json, records))
     except (ValueError, KeyError) as problem:
         raise CheckpointError(f"it can't be read: {problem}") from problem
     return state
@@ -185,7 +185,7 @@ class CheckpointFiles:
         """Where the checkpoint of a position is; names sort like positions."""
         return self.directory / f"{self._log_id}-{position:019d}{SUFFIX}"
 
-    def write(self, image: Image) -> Path:
+    def write(self, image: CheckpointImage) -> Path:
         """Store one, and remove those that are not needed any more. Raises `UnsafeFileError`, `OSError`."""
         make_directory(self.directory)
         check_directory(self.directory, sticky_allowed=False)

@@ -1,4 +1,4 @@
-"""A state as text, for its digest, and where two states part. Called by `State`: equal folds have equal text."""
+"""A state as text, for its digest, and where two states part. Called by `StatusRule`: equal folds have equal text."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from typing import Any
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError
 from kernel.private_files import check_database, tighten_database
 from projections.sql import TableStore, named
-from projections.sql_tables import Column, Kind, Table
+from projections.sql_tables import Column, ColumnType, SqlTable
 
 BUSY_TIMEOUT_S = 10
 INTEGER_MAX = 2**63 - 1
-TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.NUMBER: "ANY", Kind.FLAG: "INTEGER"}
+TYPES = {ColumnType.TEXT: "TEXT", ColumnType.INTEGER: "INTEGER", ColumnType.NUMBER: "ANY", ColumnType.FLAG: "INTEGER"}
 
 
 class SQLiteTables(TableStore):
@@ -113,7 +113,7 @@ class SQLiteTables(TableStore):
         """See `TableStore.table_names`."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def set_view(self, table: Table, number: int) -> None:
+    def set_view(self, table: SqlTable, number: int) -> None:
         """See `TableStore.set_view`."""
         self.execute(f"DROP VIEW IF EXISTS {table.name}")
         self.execute(f"CREATE VIEW {table.name} AS SELECT {', '.join(table.names)} FROM {named(table, number)}")

@@ -14,12 +14,12 @@ from itertools import count
 from typing import Any
 
 from kernel import events
-from kernel.gates import Gates
-from kernel.grouping import left_to_the_venue
-from kernel.groups import Group, allowance, held_at_stake
+from kernel.gates import TradingStatus
+from kernel.grouping import venue_managed_quantity
+from kernel.groups import Group, permitted_quantity, quantity_at_risk
 from kernel.lifecycle import Record, finding_id, order_state
 from kernel.lifecycle.values import replace
-from kernel.limits import Claim, Exposure
+from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
     AccountState,
     Desired,
@@ -36,13 +36,13 @@ from kernel.silence import Heartbeat
 from kernel.state import Applied, joined
 from projections import diff, ledger
 from projections.digest import FieldDifference, first_field
-from projections.ended import Keeping
-from projections.parts import Parts
+from projections.ended import RetentionPolicy
+from projections.parts import StateSnapshot
 from projections.records import Records
 from projections.state_data import StateData
 from projections.state_fold import Fold
 
-SHOWN_MAX = 1_000
+DERIVED_STATES_MAX = 1_000
 """Order states that are held once they were derived, at most: each is larger than all else that is held of an intent."""
 
 
@@ -83,33 +83,33 @@ class PositionWaiters:
 class State:
     """Everything folded so far."""
 
-    def __init__(self, keeping: Keeping | None = None) -> None:
+    def __init__(self, retention: RetentionPolicy | None = None) -> None:
         """`keeping`: how much of what is over is held; the same for all folds that are to be alike."""
-        self._data = StateData(keeping or Keeping())
+        self._data = StateData(retention or RetentionPolicy())
         self._fold = Fold(self._data)
         self._waiters = PositionWaiters()
 
     # ------------------------------------------------------------------------------------------------------- folding
-    def apply(self, batch: Sequence[events.BaseEvent], recalled: Sequence[events.BaseEvent] = ()) -> Applied:
+    def apply(self, batch: Sequence[events.BaseEvent], rehydrated: Sequence[events.BaseEvent] = ()) -> Applied:
         """Fold a batch whose first position follows `position`; `IntegrityError` for any other.
 
         What the batch names and is not in memory (`missing`) has to be handed over: all that was recorded of it up to
         `position`, in order. A batch that goes on beyond a position where something is let go may need `parts_of`.
         """
-        if recalled:
-            self._data.take_back(folded_alone(recalled)._data)
+        if rehydrated:
+            self._data.take_back(folded_alone(rehydrated)._data)
         return joined([self._apply_part(part) for part in self.parts_of(batch)])
 
     def _apply_part(self, part: Sequence[events.BaseEvent]) -> Applied:
         data = self._data
         touched = self._fold.apply(part)
         self._waiters.wake(data.position)
-        differing = tuple(intent_id for intent_id in self._with_followers(touched) if self._note_live(intent_id))
+        differing = tuple(intent_id for intent_id in self._with_children(touched) if self._note_live(intent_id))
         if data.position % data.keeping.every_positions == 0:
             data.let_go_of_ended()
         return Applied(tuple(touched), differing)
 
-    def _with_followers(self, touched: dict[str, None]) -> Iterator[str]:
+    def _with_children(self, touched: dict[str, None]) -> Iterator[str]:
         """Each intent that a batch touched; and of a group, those that its leader releases, where that begins or ends to
         be at work: what they wait for may come no more."""
         data = self._data
@@ -117,7 +117,7 @@ class State:
             was_live = intent_id in data.indexes.live
             yield intent_id
             group = data.groups.of(intent_id)
-            if group is None or group.leader != intent_id or was_live == (intent_id in data.indexes.live):
+            if group is None or group.parent != intent_id or was_live == (intent_id in data.indexes.live):
                 continue
             for follower in group.intent_ids[1:]:
                 touched[follower] = None
@@ -128,14 +128,14 @@ class State:
         data = self._data
         record = data.record(intent_id)
         differs = self._differs(record)
-        data.indexes.set_live(record, differs=differs or self.is_held(intent_id))
+        data.indexes.set_live(record, differs=differs or self.awaits_parent(intent_id))
         data.exposures.mark(intent_id, live=intent_id in data.indexes.live)
         data.note_ended(intent_id)
         return differs
 
     def _differs(self, record: Record) -> bool:
         """Whether something is to be done; what is not settled always is, which spares deriving the state to compare."""
-        if record.unsettled or diff.differs(self, record.intent_id):
+        if record.unresolved or diff.differs(self, record.intent_id):
             return True
         return self.overfilled_group(record.intent_id) is not None
 
@@ -150,9 +150,9 @@ class State:
         """Streams that a part of a batch goes on with, and that are not in memory."""
         return self._data.missing(part)
 
-    def remember(self, recalled: Sequence[events.BaseEvent]) -> None:
+    def cache_streams(self, rehydrated: Sequence[events.BaseEvent]) -> None:
         """Be able to tell of what was let go, without holding it again: for who asks now. `recalled` as in `apply`."""
-        self._data.remember(folded_alone(recalled)._data)
+        self._data.cache_streams(folded_alone(rehydrated)._data)
 
     async def reached(self, position: int) -> None:
         """Return once `position` has been applied. Raises what `fail` was told."""
@@ -165,7 +165,7 @@ class State:
 
     # ------------------------------------------------------------------------------------------------ in and out
     @property
-    def keeping(self) -> Keeping:
+    def retention(self) -> RetentionPolicy:
         """How much of what is over is held."""
         return self._data.keeping
 
@@ -173,11 +173,11 @@ class State:
         """Every record that is held, in order of first sight; not to be changed."""
         return self._data.records
 
-    def parts(self) -> Parts:
+    def snapshot(self) -> StateSnapshot:
         """All that is held but the records, copied."""
         return self._data.parts()
 
-    def restore(self, parts: Parts, records: Iterable[Record]) -> None:
+    def restore(self, parts: StateSnapshot, records: Iterable[Record]) -> None:
         """Become what `parts` and `records` were taken from; only a new state may."""
         self._data.restore(parts, records)
 
@@ -226,7 +226,7 @@ class State:
         return self._data.gates.every.by if self._data.gates.every is not None else ""
 
     @property
-    def gates(self) -> Gates:
+    def trading_status(self) -> TradingStatus:
         """All that holds requests back; the same object until that changes."""
         return self._data.gates
 
@@ -240,13 +240,13 @@ class State:
         """All that is known of an intent; an empty record for one never heard of."""
         return self._data.record(intent_id)
 
-    def holds(self, intent_id: str) -> bool:
+    def is_loaded(self, intent_id: str) -> bool:
         """Whether all that was ever recorded of an intent can be told from memory. Of one that was let go, or never heard
         of, it can't."""
         return not self._data.let_go.intents or intent_id in self._data.records or intent_id in self._data.past
 
     @property
-    def let_go(self) -> int:
+    def evicted_count(self) -> int:
         """How many intents that are over were let go so far; what is asked of one has to be read back from the log."""
         return self._data.let_go.intents
 
@@ -255,7 +255,7 @@ class State:
         record = self._data.known(intent_id)
         return record.intent if record is not None else None
 
-    def wish(self, intent_id: str) -> OrderIntent | None:
+    def effective_intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted of it now: the intent, as its group lets it be."""
         return self.grouped_record(intent_id).intent
 
@@ -265,26 +265,26 @@ class State:
         if group is None or intent is None:
             return record
         if group.native:
-            quantity = left_to_the_venue(record, sent=self.is_taken(group))
+            quantity = venue_managed_quantity(record, sent=self.is_known_to_venue(group))
         else:
-            quantity = allowance(group, intent.intent_id, intent.order.quantity)
+            quantity = permitted_quantity(group, intent.intent_id, intent.order.quantity)
         return with_quantity(record, quantity)
 
     def grouped_record(self, intent_id: str) -> Record:
         """All that is known of an intent, which wants as much as its group lets it be."""
         return self._grouped(self._data.record(intent_id))
 
-    def _staked_record(self, intent_id: str) -> Record:
+    def _at_risk_record(self, intent_id: str) -> Record:
         """A record whose intent wants as much as is at stake: what its group lets it be, and of what is yet to be released
         as much as would not only undo what the leader does."""
         record, group = self.grouped_record(intent_id), self._data.group_of(intent_id)
-        if group is None or not self.is_held(intent_id) or record.intent is None:
+        if group is None or not self.awaits_parent(intent_id) or record.intent is None:
             return record
         leader = self._data.record(group.intent_ids[0])
         left = max(0, leader.wanted_most - leader.cum_qty)
         intents = [(name, self.intent(name)) for name in group.intent_ids]
         wanted = {name: intent.order.quantity for name, intent in intents if intent is not None}
-        more = held_at_stake(group, intent_id, wanted, leader_left=left)
+        more = quantity_at_risk(group, intent_id, wanted, parent_left=left)
         return with_quantity(record, record.intent.order.quantity + more)
 
     def group(self, group_id: str) -> Group | None:
@@ -299,21 +299,21 @@ class State:
         """Every group, in order of creation."""
         return list(self._data.groups.by_id.values())
 
-    def is_taken(self, group: Group) -> bool:
+    def is_known_to_venue(self, group: Group) -> bool:
         """Whether the venue ever had an order of a group."""
         return any(self._data.record(intent_id).orders for intent_id in group.intent_ids)
 
-    def is_held(self, intent_id: str) -> bool:
+    def awaits_parent(self, intent_id: str) -> bool:
         """Whether its group's leader may still release more of it than it may be now."""
         group, record = self._data.group_of(intent_id), self._data.record(intent_id)
-        if group is None or group.leader in (None, intent_id) or group.leader not in self._data.indexes.live:
+        if group is None or group.parent in (None, intent_id) or group.parent not in self._data.indexes.live:
             return False
         if group.native:
             return False
         intent = record.intent
         if intent is None or intent.desired is Desired.CANCELED or record.failed_generation == intent.generation:
             return False
-        return allowance(group, intent_id, intent.order.quantity) < intent.order.quantity
+        return permitted_quantity(group, intent_id, intent.order.quantity) < intent.order.quantity
 
     def overfilled_group(self, intent_id: str) -> Group | None:
         """The group of an intent, where whether more has filled than it allows is not told as it is. What an operator has
@@ -321,7 +321,7 @@ class State:
         group = self._data.group_of(intent_id)
         if group is None:
             return None
-        stands = self._data.findings.stands(finding_id(FindingKind.GROUP_OVERFILL, group.group_id))
+        stands = self._data.findings.is_open(finding_id(FindingKind.GROUP_OVERFILL, group.group_id))
         return group if stands != (self.group_excess(group) > group.excess_accepted) else None
 
     def group_excess(self, group: Group) -> int:
@@ -334,12 +334,12 @@ class State:
         if record is None:
             return None
         if intent_id not in self._data.shown:
-            if len(self._data.shown) >= SHOWN_MAX:
+            if len(self._data.shown) >= DERIVED_STATES_MAX:
                 self._data.shown.clear()
             self._data.shown[intent_id] = order_state(self._grouped(record))
         return self._confirmed_state(record, self._data.shown[intent_id])
 
-    def exposure(self, intent_id: str) -> OrderState | None:
+    def observed_order(self, intent_id: str) -> OrderState | None:
         """What is there, forgotten by a store or not. None when nothing was ever sent or seen."""
         record = self._data.known(intent_id)
         if record is None or record.has_order or not (record.current_orders or record.attempts):
@@ -405,11 +405,11 @@ class State:
         asked for is worked out, nothing else."""
         position = self._data.ledger.positions.get(symbol_id)
         quantity = position.quantity if position is not None else 0
-        return self._data.exposures.of_symbol(symbol_id, position=quantity, record=self._staked_record)
+        return self._data.exposures.of_symbol(symbol_id, position=quantity, record=self._at_risk_record)
 
-    def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
+    def open_risk(self, intent_id: str, order: StandardOrder) -> OpenRisk | None:
         """What an intent may still come to in an order's symbol and on its side; None when nothing."""
-        found = self._data.exposures.of_intent(intent_id, record=self._staked_record)
+        found = self._data.exposures.of_intent(intent_id, record=self._at_risk_record)
         return next((item for item in found if (item.symbol_id, item.side) == (order.symbol_id, order.side)), None)
 
     # ------------------------------------------------------------------------------------------------ the rest
@@ -431,7 +431,10 @@ class State:
 
     def positions(self) -> Iterable[Position]:
         """Every position with a fill, by symbol."""
-        return [ledger.shown(symbol_id, item) for symbol_id, item in sorted(self._data.ledger.positions.items())]
+        return [
+            ledger.position_of_holding(symbol_id, item)
+            for symbol_id, item in sorted(self._data.ledger.positions.items())
+        ]
 
     def account(self) -> AccountState:
         """The account as last observed."""
@@ -473,11 +476,11 @@ class State:
         return self._data.ledger.expected()
 
 
-def folded_alone(recalled: Sequence[events.BaseEvent]) -> State:
+def folded_alone(rehydrated: Sequence[events.BaseEvent]) -> State:
     """What a few streams come to by themselves; only what is known of their intents and groups is of use."""
     state = State()
     touched: dict[str, None] = {}
-    for event in recalled:
+    for event in rehydrated:
         state._fold.fold(event, event.envelope, touched)
     return state
 

@@ -1,6 +1,6 @@
 """What a state holds: every field of it, how it is written down and read back, and how what is over is let go.
 
-Made by `State`, which reads it; changed by `Fold`, event by event. Nothing here looks at a clock.
+Made by `StatusRule`, which reads it; changed by `Fold`, event by event. Nothing here looks at a clock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from kernel import events
-from kernel.gates import Gates
+from kernel.gates import TradingStatus
 from kernel.groups import Group, excess
 from kernel.lifecycle import Record
 from kernel.lifecycle.values import replace
@@ -19,35 +19,35 @@ from kernel.models import OrderState
 from kernel.silence import Heartbeat
 from projections import ledger
 from projections.digest import canonical
-from projections.ended import Ended, Keeping
+from projections.ended import RetentionPolicy, TerminalIndex
 from projections.exposure import Exposures
 from projections.external import Externals
 from projections.findings import Findings
 from projections.groups import Groups
 from projections.indexes import Indexes
-from projections.parts import IndexParts, LetGo, Parts
+from projections.parts import Evicted, IndexSnapshot, StateSnapshot
 from projections.records import Records
 from projections.reference import Reference
 from projections.storms import Storms
 
 PAST_MAX = 1_000
 """Intents that were let go and can be told of, at most."""
-UNHEARD_OF = Record("")
+UNKNOWN_RECORD = Record("")
 """The record of an intent that nothing is known of, but for its id."""
 
 
 class StateData:
     """All that is folded so far."""
 
-    def __init__(self, keeping: Keeping) -> None:
-        self.keeping = keeping
+    def __init__(self, retention: RetentionPolicy) -> None:
+        self.keeping = retention
         """How much of what is over is held; the same for all folds that are to be alike."""
         self.position = 0
         self.log_id = ""
         self.exchange_id = ""
         self.created_at_ns = 0
         self.epoch = 0
-        self.gates = Gates()
+        self.gates = TradingStatus()
         self.trades_cursor_ns: int | None = None
         self.confirmed: tuple[int, int] = (0, 0)
         """Begin and end of the newest complete list of open orders: it confirms what was live before it began."""
@@ -55,8 +55,8 @@ class StateData:
         self.records = Records(self.keeping.unpacked_max)
         self.heard: dict[str, int] = {}
         """Position of the newest event of each."""
-        self.ended = Ended()
-        self.let_go = LetGo()
+        self.ended = TerminalIndex()
+        self.let_go = Evicted()
         self.past: dict[str, Record] = {}
         """Of those let go, the ones that somebody asked for; no part of the state."""
         self.past_groups = Groups()
@@ -81,7 +81,7 @@ class StateData:
 
     def record(self, intent_id: str) -> Record:
         """All that is known of an intent; an empty record for one never heard of."""
-        return self.known(intent_id) or replace(UNHEARD_OF, intent_id=intent_id)
+        return self.known(intent_id) or replace(UNKNOWN_RECORD, intent_id=intent_id)
 
     def group_of(self, intent_id: str) -> Group | None:
         """The group that an intent belongs to."""
@@ -91,10 +91,10 @@ class StateData:
         """How much more has filled than a group allows, at the quantity scale."""
         return excess(group, {intent_id: self.record(intent_id).wanted_most for intent_id in group.intent_ids})
 
-    def parts(self) -> Parts:
+    def parts(self) -> StateSnapshot:
         """All that is held but the records, copied."""
         indexes = self.indexes
-        return Parts(
+        return StateSnapshot(
             position=self.position,
             log_id=self.log_id,
             exchange_id=self.exchange_id,
@@ -105,7 +105,7 @@ class StateData:
             confirmed=self.confirmed,
             balances_at_ns=self.balances_at_ns,
             recorded_limits=dict(self.recorded_limits),
-            indexes=IndexParts(
+            indexes=IndexSnapshot(
                 created=dict(indexes.created),
                 with_order=dict(indexes.with_order),
                 live=list(indexes.live),
@@ -131,7 +131,7 @@ class StateData:
             let_go=self.let_go,
         )
 
-    def restore(self, parts: Parts, records: Iterable[Record]) -> None:
+    def restore(self, parts: StateSnapshot, records: Iterable[Record]) -> None:
         """Become what `parts` and `records` were taken from; only a new state may."""
         assert self.position == 0, "only a new state can be restored"
         self.keeping = parts.keeping
@@ -169,7 +169,7 @@ class StateData:
         for intent_id in self.records:
             self.note_ended(intent_id)
 
-    def _restore_indexes(self, parts: IndexParts, names: Mapping[str, str]) -> None:
+    def _restore_indexes(self, parts: IndexSnapshot, names: Mapping[str, str]) -> None:
         indexes = self.indexes
         indexes.created.update((names[name], position) for name, position in parts.created.items())
         indexes.with_order.update((names[name], position) for name, position in parts.with_order.items())
@@ -222,11 +222,11 @@ class StateData:
         for event in part:
             if event.version == 1:
                 begun.add(event.stream_id)
-            elif event.stream_id not in begun and self._is_let_go(event.stream_id):
+            elif event.stream_id not in begun and self._is_evicted(event.stream_id):
                 found.add(event.stream_id)
         return frozenset(found)
 
-    def _is_let_go(self, stream_id: str) -> bool:
+    def _is_evicted(self, stream_id: str) -> bool:
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
             return stream_id.removeprefix(events.INTENT_STREAM_PREFIX) not in self.records
         if stream_id.startswith(events.GROUP_STREAM_PREFIX):
@@ -245,7 +245,7 @@ class StateData:
     def _forget(self, record: Record) -> None:
         intent_id = record.intent_id
         digest = hashlib.sha256(f"{self.let_go.digest}\n{canonical(record)}".encode()).hexdigest()
-        self.let_go = LetGo(self.let_go.intents + 1, digest)
+        self.let_go = Evicted(self.let_go.intents + 1, digest)
         for held in (self.records, self.heard, self.shown):
             held.pop(intent_id, None)
         self.indexes.forget(record)
@@ -263,7 +263,7 @@ class StateData:
         for intent_id in past.records:
             self.note_ended(intent_id)
 
-    def remember(self, past: StateData) -> None:
+    def cache_streams(self, past: StateData) -> None:
         """Be able to tell of what was let go, without holding it again: for who asks now."""
         fresh = {name: record for name, record in past.records.items() if name not in self.records}
         self.past = dict([*self.past.items(), *fresh.items()][-PAST_MAX:])

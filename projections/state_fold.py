@@ -1,4 +1,4 @@
-"""How each event changes a state: the write side of `State`.
+"""How each event changes a state: the write side of `StatusRule`.
 
 Synchronous, and never looks at a clock; the same events give the same state, today and in ten years. What a batch costs
 depends on the batch, never on how much is live.
@@ -16,7 +16,7 @@ from kernel.lifecycle import Record, evolve
 from kernel.models import Evidence, FindingKind, LookScope
 from kernel.silence import HeartbeatEvent
 from projections import ledger
-from projections.external import opposite
+from projections.external import reversal
 from projections.state_data import StateData
 
 
@@ -99,23 +99,23 @@ class Fold:
             symbol = self._data.reference.symbol(booking.symbol_id)
             self._data.ledger.book(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
             if not after.sends and isinstance(event, events.OrderReport):
-                self._data.ledger.doubt_opening(event.transact_time_ns)
+                self._data.ledger.mark_opening_provisional(event.transact_time_ns)
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
         """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
         for facts in after.orders:
             entry = self._data.externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
             for booking in entry.trades.values() if entry is not None else ():
-                self._book_foreign(opposite(booking), event)
+                self._book_external(reversal(booking), event)
 
-    def _book_foreign(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
+    def _book_external(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
         symbol = self._data.reference.symbol(booking.symbol_id)
-        self._data.ledger.book_foreign(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
+        self._data.ledger.book_external(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
 
     def _external_observed(self, event: events.ExternalOrderObserved) -> None:
         for booking in self._data.externals.apply(event):
-            self._book_foreign(booking, event)
-            self._data.ledger.doubt_opening(event.transact_time_ns)
+            self._book_external(booking, event)
+            self._data.ledger.mark_opening_provisional(event.transact_time_ns)
 
     def _log_created(self, event: events.LogCreated) -> None:
         self._data.log_id = event.log_id
@@ -166,7 +166,9 @@ class Fold:
         self._data.reference.apply(event)
 
     def _heartbeat(self, event: HeartbeatEvent) -> None:
-        self._data.heartbeats[event.owner] = silence.folded(self._data.heartbeats.get(event.owner), event)
+        self._data.heartbeats[event.owner] = silence.apply_heartbeat_event(
+            self._data.heartbeats.get(event.owner), event
+        )
 
     def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
         self._data.findings.apply(event)

@@ -28,13 +28,13 @@ from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.writer import RECONCILER
 from projections.state import State
-from replay.folding import checked_pages, opened
+from replay.folding import checked_pages, open_for_reading
 from replay.output import Item, Listing
 from replay.progress import Progress
 
@@ -104,8 +104,8 @@ async def replay_decisions(
 
     Raises `IntegrityError` and `SchemaError` with the first position that can't be folded.
     """
-    async with opened(log, exchange_id) as found:
-        trial = Trial(found)
+    async with open_for_reading(log, exchange_id) as found:
+        trial = DecisionReplayer(found)
         async for event, decided in with_decisions(found, trial.report, progress):
             await trial.apply(event)
             for attempt in decided:
@@ -137,7 +137,7 @@ async def with_decisions(
         yield waiting[0], decided.pop(waiting.popleft().position, [])
 
 
-class Trial:
+class DecisionReplayer:
     """The fold of a log, and today's decisions on it."""
 
     def __init__(self, log: EventLog) -> None:
@@ -161,7 +161,7 @@ class Trial:
         if isinstance(event, events.VenueSnapshotTaken) and event.intent_id and event.found is False:
             self._query = (event, self._state.record(event.intent_id))
         self._check_answer(event)
-        await fold_on(self._log, self._state, [event])
+        await apply_batch(self._log, self._state, [event])
         self.report.position = event.position
         self._note_kernel(event)
 
@@ -198,8 +198,8 @@ class Trial:
         if today == recorded:
             self._rejected[recorded.position] = decision.text if isinstance(decision, LocalRejection) else ""
             return
-        differs = told(today, recorded) if today is not None else decision.label
-        self._add(recorded, told(recorded, today), differs, why=decision.reason, decided=recorded)
+        differs = describe_attempt(today, recorded) if today is not None else decision.label
+        self._add(recorded, describe_attempt(recorded, today), differs, why=decision.reason, decided=recorded)
 
     def _decide(self, context: DecisionContext, recorded: events.AttemptStarted) -> Decision:
         """What today's code does there: in a run, in one that was forced, or after a query that found nothing."""
@@ -219,7 +219,7 @@ class Trial:
         return decision
 
     def _inputs(self, context: DecisionContext, intent_id: str, *, forced: bool = False) -> RunInputs:
-        intent, order = self._state.wish(intent_id), self._state.exposure(intent_id)
+        intent, order = self._state.effective_intent(intent_id), self._state.observed_order(intent_id)
         return gather_inputs(self._state, intent_id, intent, order, context=context, memory=RunMemory(forced=forced))
 
     def _check_answer(self, event: events.BaseEvent) -> None:
@@ -274,7 +274,7 @@ class Trial:
             )
             for wanted in (False, True)  # whether the intent wanted it when the query began is not recorded
         ]
-        if any(isinstance(item, settlement.Dead) for item in conclusions):
+        if any(isinstance(item, settlement.ProvenAbsent) for item in conclusions):
             return None
         return getattr(conclusions[0], "text", "") or f"{conclusions[0]}"
 
@@ -339,19 +339,19 @@ def recorded_capabilities(recorded: Mapping[str, Any]) -> VenueCapabilities:
     return VenueCapabilities.model_validate_json(events.canonical_json(known))
 
 
-def told(attempt: events.AttemptStarted, other: events.AttemptStarted | None) -> str:
+def describe_attempt(attempt: events.AttemptStarted, other: events.AttemptStarted | None) -> str:
     """An attempt in words: what it is, and in what it differs from another."""
     text = f"{attempt.kind} {attempt.number}"
     if other is None:
         return f"{text} of {attempt.order.quantity} @{attempt.order.price}"
     mine, its = attempt.model_dump(mode="json"), other.model_dump(mode="json")
-    fields = [f"{name} {value}" for name, value in flat(mine) if dict(flat(its)).get(name) != value]
+    fields = [f"{name} {value}" for name, value in flatten(mine) if dict(flatten(its)).get(name) != value]
     return f"{text} with {', '.join(fields)}"
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """The leaves of a model's JSON, by their paths."""
     found: list[tuple[str, Any]] = []
     for name, item in value.items():
-        found += flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
+        found += flatten(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
     return found

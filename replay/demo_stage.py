@@ -23,7 +23,7 @@ REQUEST_TIMEOUT_S = 1
 """A shorter timeout of requests than usual, so that a lost answer does not make the demonstration long."""
 
 
-class Stage:
+class DemoProcesses:
     """A directory, and the children that work in it. Use as an async context manager."""
 
     def __init__(self, directory: Path, url: str | None = None) -> None:
@@ -34,7 +34,7 @@ class Stage:
         self._address = ""
         self._children: list[Process] = []
 
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> DemoProcesses:
         return self
 
     async def __aexit__(

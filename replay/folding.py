@@ -18,7 +18,7 @@ from kernel.log import hashing, open_log
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.opening import exchange_at
 from kernel.log.records import event_of
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.state import Applied
 from projections.state import State
 from replay.progress import Progress
@@ -36,7 +36,7 @@ def existing_log(url: str, exchange_id: str, *, check_end: bool = True) -> Event
 
 
 @asynccontextmanager
-async def opened(
+async def open_for_reading(
     log: EventLog | str, exchange_id: str | None = None, *, check_end: bool = True
 ) -> AsyncIterator[EventLog]:
     """A log to read: an open one, which stays open, or the one at a URL, which must exist already.
@@ -95,7 +95,7 @@ async def fold(log: EventLog, state: State, *, upto: int | None = None, progress
 
 
 @contextmanager
-def few_collections() -> Iterator[None]:
+def gc_relaxed() -> Iterator[None]:
     """For as long as the block runs, look for cycles of garbage more seldom: a fold makes many objects that stay, and no
     cycles, and the search costs a third of it. For a process that does little else meanwhile."""
     known = gc.get_threshold()
@@ -111,7 +111,7 @@ COLLECTION_THRESHOLDS = (100_000, 20, 50)
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedPage:
     """A page of events that a state has just applied."""
 
     events: list[BaseEvent]
@@ -122,13 +122,13 @@ class Folded:
 
 async def folded_pages(
     log: EventLog, state: State, *, upto: int | None = None, progress: Progress | None = None
-) -> AsyncIterator[Folded]:
+) -> AsyncIterator[FoldedPage]:
     """`fold`, page by page: for who wants to see what each page changed. Raises what `fold` raises."""
     async for rows in checked_pages(log, after=state.position, upto=upto, progress=progress):
         done = 0
         for part in state.parts_of([event_of(row) for row in rows]):  # what it changed is still held after each part
             done += len(part)
-            yield Folded([*part], await fold_on(log, state, part), rows[done - 1].chain_hash)
+            yield FoldedPage([*part], await apply_batch(log, state, part), rows[done - 1].chain_hash)
 
 
 async def position_at(log: EventLog, time_ns: int) -> int:

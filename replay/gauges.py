@@ -55,7 +55,7 @@ class Tally:
 
     def add(self, record: Record, state: KernelState) -> None:
         """Count one intent, as its group lets it be."""
-        order = state.exposure(record.intent_id)
+        order = state.observed_order(record.intent_id)
         status = reconciliation_status(record) if order is None else order.reconciliation_status
         self.statuses[status] += 1
         found = difference(record.intent, order)

@@ -70,9 +70,9 @@ class TextLine(logging.Formatter):
 
     def _line(self, record: logging.LogRecord) -> str:
         problem = problem_of(record)
-        said = record.getMessage() + (f": {problem}" if problem else "")
+        message = record.getMessage() + (f": {problem}" if problem else "")
         fields = "".join(f" {name}={value}" for name, value in fields_of(record).items() if value is not None)
-        return escaped(f"{time_of(record)} {record.levelname} {record.name}: {said}{' ' if fields else ''}{fields}")
+        return escaped(f"{time_of(record)} {record.levelname} {record.name}: {message}{' ' if fields else ''}{fields}")
 
 
 class JsonLine(logging.Formatter):
@@ -82,7 +82,7 @@ class JsonLine(logging.Formatter):
         """One line."""
         made = {
             "time": time_of(record), "level": record.levelname, "logger": record.name, "message": record.getMessage(),
-            **{name: plain(value) for name, value in fields_of(record).items()},
+            **{name: json_safe_value(value) for name, value in fields_of(record).items()},
         }  # fmt: skip
         if record.exc_info:
             made["error"] = problem_of(record)
@@ -90,7 +90,7 @@ class JsonLine(logging.Formatter):
         return json_line(made).rstrip("\n")
 
 
-def plain(value: Any) -> Any:
+def json_safe_value(value: Any) -> Any:
     """A value as JSON can have it."""
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 

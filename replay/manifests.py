@@ -37,7 +37,7 @@ from kernel.order_spec import (
     TimeInForce,
     order_inconsistencies,
 )
-from replay.manifest_text import Ambiguous, Document, Problem, documents, joined, shown
+from replay.manifest_text import Ambiguous, Document, ManifestProblem, documents, joined, value_text
 
 API_VERSION = "exchange-kernel/v1"
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
@@ -111,13 +111,13 @@ def content_of(file: str, stdin: Callable[[], bytes] | None) -> bytes:
     try:
         return Path(file).read_bytes()
     except (OSError, ValueError) as problem:
-        said = getattr(problem, "strerror", None) or str(problem)
-        raise NotFoundError(f"the manifest {file} can't be read: {said}; -f takes files, and - for stdin") from problem
+        cause = getattr(problem, "strerror", None) or str(problem)
+        raise NotFoundError(f"the manifest {file} can't be read: {cause}; -f takes files, and - for stdin") from problem
 
 
 def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ...]:
     """The manifests of files given by name and content. Raises `ValidationError` with every problem of all of them."""
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     found: list[Manifest] = []
     taken: dict[str, str] = {}
     names = []
@@ -156,7 +156,7 @@ def text(value: object) -> str:
     """A text: what was written unquoted and could be read as something else is none."""
     if isinstance(value, str):
         return value
-    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{shown(value)}"'
+    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{value_text(value)}"'
     raise refused("type", "text", remedy)
 
 
@@ -356,7 +356,7 @@ def take_names(document: Document, taken: dict[str, str]) -> None:
             continue
         if before := taken.get(name):
             limit = f"used once, and {before} has it"
-            document.problem(path, "name", limit, shown(name), "choose another: it is the order's id")
+            document.problem(path, "name", limit, value_text(name), "choose another: it is the order's id")
             continue
         taken[name] = document.where
         if path == "metadata.name":
@@ -368,7 +368,7 @@ def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetail
     path = ""
     for part in error["loc"]:
         path = path if part == "[key]" else joined(path, part)
-    value, context = shown(document.values.get(path)), error.get("ctx", {})
+    value, context = value_text(document.values.get(path)), error.get("ctx", {})
     match error["type"]:
         case "manifest":
             document.problem(path, context["constraint"], context["limit"], value, context["remedy"])
@@ -396,7 +396,7 @@ def add_contradictions(document: Document, path: str, found: Iterable[Violation]
             document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
             continue
         written = document.values.get(here)
-        value = item.value if item.constraint == "combination" else shown(written)
+        value = item.value if item.constraint == "combination" else value_text(written)
         limit = "more than 0" if item.constraint == "minimum" else item.limit
         remedy = f"mend {here}"
         if item.constraint == "presence":
@@ -441,7 +441,7 @@ def unscaled(terms: OrderForm) -> StandardOrder:
 
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
     """The order at its symbol's scales. Raises `ValidationError` for numbers with more places than those."""
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
     for name, is_quantity in DECIMALS.items():
         convert = symbol.quantity_from_decimal if is_quantity else symbol.price_from_decimal
@@ -456,12 +456,12 @@ def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardO
 
 def market_problems(
     manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int = 0
-) -> list[Problem]:
+) -> list[ManifestProblem]:
     """What the market has against an order."""
     return [problem_of(manifest, item) for item in symbol.violations(order, open_orders=open_orders)]
 
 
-def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> Problem:
+def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> ManifestProblem:
     """A problem of an order that only its market, or the log, can tell."""
     where = f"{manifest.where} (Order {manifest.name})"
-    return Problem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)
+    return ManifestProblem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)

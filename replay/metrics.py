@@ -116,7 +116,11 @@ def finite(value: float) -> float | str:
 def metrics_table(found: list[dict[str, Any]]) -> str:
     """For people: histograms as count and sum, and of what has labels only the series that are not zero."""
     lines = [
-        (item["name"], ",".join(f"{name}={value}" for name, value in item["labels"].items()), shown(item["value"]))
+        (
+            item["name"],
+            ",".join(f"{name}={value}" for name, value in item["labels"].items()),
+            number_text(item["value"]),
+        )
         for family in found
         for item in family["series"]
         if not item["name"].endswith("_bucket") and (item["value"] or not item["labels"])
@@ -124,5 +128,5 @@ def metrics_table(found: list[dict[str, Any]]) -> str:
     return aligned([("NAME", "LABELS", "VALUE"), *lines])
 
 
-def shown(value: float | str) -> str:
+def number_text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"

@@ -17,18 +17,18 @@ from kernel.private_files import FILE_MODE, replacing, sync
 
 
 @contextmanager
-def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Where to fill a file, which is empty, that is to be at `path` after the block; what is beside it goes with the block.
 
     Unless it may `replace` a file, one that is there, or comes meanwhile, is an `AlreadyExistsError`.
     """
     check_free(path, replace=replace)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as home:
-        draft = Path(home) / path.name
-        draft.touch(FILE_MODE)
-        yield draft
-        sync(draft)
-        _put(draft, path, replace=replace)
+        transaction = Path(home) / path.name
+        transaction.touch(FILE_MODE)
+        yield transaction
+        sync(transaction)
+        _put(transaction, path, replace=replace)
     sync(path.parent)
 
 
@@ -46,12 +46,12 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def _put(draft: Path, path: Path, *, replace: bool) -> None:
+def _put(transaction: Path, path: Path, *, replace: bool) -> None:
     if replace:
-        draft.replace(path)
+        transaction.replace(path)
         return
     try:
-        path.hardlink_to(draft)
+        path.hardlink_to(transaction)
     except FileExistsError as problem:
         raise _taken(path) from problem
 

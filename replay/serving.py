@@ -42,7 +42,7 @@ def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
         bound = socket.create_server(address, family=family)
     except (OSError, UnicodeError) as problem:
         reason = str(getattr(problem, "strerror", None) or problem).partition(" (")[0]
-        text = f"metrics can't be served at {shown(host, port)}: {reason} (--metrics-port names another)"
+        text = f"metrics can't be served at {address_text(host, port)}: {reason} (--metrics-port names another)"
         raise KernelError(text) from problem
     with bound:
         yield bound
@@ -51,10 +51,10 @@ def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
 def address_of(bound: socket.socket) -> str:
     """Where a socket listens, as in a URL."""
     host, port = bound.getsockname()[:2]
-    return shown(host, port)
+    return address_text(host, port)
 
 
-def shown(host: str, port: int) -> str:
+def address_text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -20,7 +20,7 @@ from kernel.errors import NotReadyError, ValidationError, Violation
 from replay import top
 from replay.metrics import fetched, parsed
 from replay.output import escaped
-from replay.top import Frame, Numbers, Table, Top
+from replay.top import Frame, Numbers, ScreenTable, Top
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -89,7 +89,7 @@ def style_of(frame: Frame, label: str) -> str:
     return "" if label != "Ready:" else "bold green" if frame.ready else "bold red"
 
 
-def draw_table(table: Table) -> Iterator[RenderableType]:
+def draw_table(table: ScreenTable) -> Iterator[RenderableType]:
     """A title and its rows, or what is said without any."""
     from rich.table import Table as Drawn
     from rich.text import Text
@@ -130,10 +130,10 @@ async def show(
             console.print(draw(await frame_with(watching, find)))
         stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
         return
-    await go_on(watching, console, find, every_s)
+    await run_screen(watching, console, find, every_s)
 
 
-async def go_on(watching: Top, console: Console, find: Find | None, every_s: float) -> None:
+async def run_screen(watching: Top, console: Console, find: Find | None, every_s: float) -> None:
     """A frame each so many seconds, until cancelled. Raises what ends the reading of the log."""
     from rich.live import Live
 

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
-from replay.folding import few_collections, opened
+from replay.folding import gc_relaxed, open_for_reading
 from replay.problems import ProblemKind, Problems, VerifyReport
 from replay.progress import Progress
-from replay.verify_rows import RowChecks, Unsure
+from replay.verify_rows import RowChecks, UncheckedRow
 
 if TYPE_CHECKING:
-    from replay.notes import Note
+    from replay.notes import StoredTreeHead
     from replay.signed_notes import VerifierKey
     from replay.verify_events import EventChecks
-    from replay.verify_notes import NoteChecks, NotesGiven
+    from replay.verify_notes import TreeHeadChecks, TreeHeadInputs
 
 LAST_POSITION = 2**63 - 1
 
@@ -48,25 +48,27 @@ async def verify(
     on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the log, unless it can't be opened
     at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
     """
-    async with opened(log, exchange_id, check_end=False) as found:
+    async with open_for_reading(log, exchange_id, check_end=False) as found:
         given = None
         if notes is not None or start is not None:
-            from replay.verify_notes import notes_given
+            from replay.verify_notes import tree_head_inputs
 
-            given = notes_given(found, notes, keys, start)
-        with few_collections():
+            given = tree_head_inputs(found, notes, keys, start)
+        with gc_relaxed():
             return await Verification(found, given, content=content, progress=progress).run()
 
 
 class Verification:
     """One verification of one log."""
 
-    def __init__(self, log: EventLog, given: NotesGiven | None, *, content: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, log: EventLog, given: TreeHeadInputs | None, *, content: bool, progress: Progress | None
+    ) -> None:
         self._log = log
         self._begin = begin = given.begin if given is not None else None
         self._progress = progress
         self._problems = Problems()
-        self._notes = note_checks(self._problems, given)
+        self._notes = tree_head_checks(self._problems, given)
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
@@ -102,16 +104,16 @@ class Verification:
             if self._events is not None:
                 await self._events.page(rows, sound)
             self._last = rows[-1]
-            self._tell(rows[-1].position, head.position)
+            self._report_progress(rows[-1].position, head.position)
         self._check_end(head)
 
-    async def _skim(self, begin: Note) -> None:
+    async def _skim(self, begin: StoredTreeHead) -> None:
         """What is before the note to begin at: its leaves, as they are stored, make the tree that was signed."""
         assert self._notes is not None, "a note to begin at is one of the notes"
         async for rows in self._log.read(0, begin.size):
             self._notes.leaves(rows)
             self._last = rows[-1]
-            self._tell(rows[-1].position, begin.size)
+            self._report_progress(rows[-1].position, begin.size)
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
         """What the checks of rows can't tell from memory."""
@@ -122,7 +124,7 @@ class Verification:
             text = f"its command id was used at {first} already: a command is recorded once"
             self._problems.add(ProblemKind.REPEATED, position, text)
 
-    async def _check_before(self, unsure: Unsure) -> None:
+    async def _check_before(self, unsure: UncheckedRow) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
         before = unsure.version - 1
         known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
@@ -181,7 +183,7 @@ class Verification:
         text = f"in the table of streams {stream.stream_id} is {says}, by its events it {there}"
         self._problems.add(ProblemKind.STREAM, position, text)
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report_progress(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(done, total)
 
@@ -204,13 +206,13 @@ class Verification:
         )
 
 
-def note_checks(problems: Problems, given: NotesGiven | None) -> NoteChecks | None:
+def tree_head_checks(problems: Problems, given: TreeHeadInputs | None) -> TreeHeadChecks | None:
     """The checks against notes, where there are any."""
     if given is None:
         return None
-    from replay.verify_notes import NoteChecks
+    from replay.verify_notes import TreeHeadChecks
 
-    return NoteChecks(problems, given)
+    return TreeHeadChecks(problems, given)
 
 
 def event_checks(problems: Problems, log: EventLog, *, whole: bool) -> EventChecks:

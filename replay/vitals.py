@@ -54,7 +54,7 @@ REST = 10
 """Counting rests for so many times as long as it took."""
 
 
-class Shared(Generic[Found]):
+class CachedAnswer(Generic[Found]):
     """One answer for all who ask at the same time, and for a moment after."""
 
     def __init__(self, find: Callable[[], Awaitable[Found]], *, rest: int = 1) -> None:
@@ -86,7 +86,7 @@ class Shared(Generic[Found]):
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class Progress:
+class FoldProgress:
     """Whether the fold advances, from looks at how far it is and how far behind."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Progress:
         return 0.0 if self._stuck_since_s is None else now_s - self._stuck_since_s
 
 
-class Vitals:
+class Probes:
     """What a process that runs a kernel says of itself."""
 
     def __init__(self, metrics: Metrics, exchange_id: str, *, clock: Clock) -> None:
@@ -122,11 +122,11 @@ class Vitals:
         self._registry = metrics.registry
         self._registry.register(self.gauges)
         self._clock = clock
-        self._progress = Progress()
+        self._progress = FoldProgress()
         self._beat_s: float | None = None
-        self._health = Shared(self._look)
-        self._count = Shared(self._count_intents, rest=REST)
-        self._text = Shared(self._measure)
+        self._health = CachedAnswer(self._sample)
+        self._count = CachedAnswer(self._count_intents, rest=REST)
+        self._text = CachedAnswer(self._measure)
 
     # ------------------------------------------------------------------------------------------------------- looking
     async def beat(self) -> None:
@@ -141,7 +141,7 @@ class Vitals:
         now_s = asyncio.get_running_loop().time()
         return 0.0 if self._beat_s is None else max(0.0, now_s - self._beat_s - BEAT_S)
 
-    async def _look(self) -> dict[str, Any] | None:
+    async def _sample(self) -> dict[str, Any] | None:
         """A health check; None when there is no kernel to check."""
         if self.gauges.kernel is None:
             return None
@@ -207,8 +207,8 @@ class Vitals:
             conditions = found["conditions"] if found is not None else []
             reasons = {item["type"]: item["reason"] for item in conditions if not item["status"]}
             reasons = dict.fromkeys(CONDITIONS, "NotRunning") if found is None else reasons
-        said = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
-        return Reply(503 if reasons else 200, json.dumps(said) + "\n", "application/json")
+        answer = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
+        return Reply(503 if reasons else 200, json.dumps(answer) + "\n", "application/json")
 
     async def close(self) -> None:
         """Look no further."""

@@ -9,7 +9,7 @@ from kernel.models import Finding, FindingKind
 
 TO_DO = ". To do: "
 """Stands between what was seen and what to do about it."""
-ADVICE = {
+REMEDIATION = {
     FindingKind.OVERFILL: (
         "nothing more is sent for it; decide what becomes of the position, then `orderctl resolve --finding {finding_id}`"
     ),
@@ -56,8 +56,8 @@ ADVICE = {
 }  # fmt: skip
 
 
-def advised(finding: Finding) -> Finding:
+def with_remediation(finding: Finding) -> Finding:
     """The same finding, its text with what to do about it."""
     about = finding.intent_id or finding.symbol_id or ""
-    to_do = ADVICE[finding.kind].format(finding_id=finding.finding_id, about=about)
+    to_do = REMEDIATION[finding.kind].format(finding_id=finding.finding_id, about=about)
     return finding.model_copy(update={"text": f"{finding.text}{TO_DO}{to_do}"})

@@ -19,8 +19,8 @@ from kernel.clock import Clock, IdFactory
 from kernel.errors import KernelError
 from kernel.events import canonical_json
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, decide, put_back
-from kernel.log.feed import Feed, call_on
+from kernel.log.batch import Batch, decide, restored_batches
+from kernel.log.feed import TailHub, call_on
 from kernel.log.memory_lease import LeasePlace, MemoryLease
 from kernel.log.recorder import (
     EMPTY_HEAD,
@@ -28,11 +28,11 @@ from kernel.log.recorder import (
     NAMING_TOPICS,
     Identity,
     LogRecorder,
-    Query,
+    RowQuery,
     check_empty,
 )
 from kernel.log.records import Command, Row, prepare, this_process
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         super().__init__()
         self.writer = this_process()
         self.rows: list[Row] = []
-        self.feeds: list[Feed] = []
+        self.feeds: list[TailHub] = []
         """The feeds of the log objects over this recorder."""
         self.lease_place = LeasePlace()
         self._head = EMPTY_HEAD
@@ -69,7 +69,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self._versions.update(batch.versions)
         self._head = batch.head
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._database_lock:
             if self._identity is None:
@@ -82,7 +82,9 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         with self._database_lock:
             check_empty(self._identity or Identity("", "", LAYOUT_VERSION), self._head)
             try:
-                for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=EMPTY_HEAD):
+                for batch in restored_batches(
+                    pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=EMPTY_HEAD
+                ):
                     self._store(batch)
             except BaseException:
                 self._clear()
@@ -103,7 +105,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         """The end of the log."""
         return self._head
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         with self._database_lock:
             selected = [row for row in self._candidates(query) if _matches(row, query)]
@@ -111,7 +113,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             selected.reverse()
         return [StoredRow(*row) for row in selected[: query.limit]]
 
-    def _candidates(self, query: Query) -> list[Row]:
+    def _candidates(self, query: RowQuery) -> list[Row]:
         if query.stream_id is not None:
             return [self.rows[position - 1] for position in self._streams.get(query.stream_id, ())]
         start = max(query.after or 0, 0)
@@ -121,10 +123,10 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """See `LogRecorder.stream_with`."""
-        told = canonical_json(value)
+        text = canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
-                if told in row[9] and _named(field, row) == value:
+                if text in row[9] and _named(field, row) == value:
                     return row[1]
         return None
 
@@ -162,7 +164,7 @@ def _named(field: str, row: Row) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _matches(row: Row, query: Query) -> bool:
+def _matches(row: Row, query: RowQuery) -> bool:
     if query.after is not None and row[0] <= query.after:
         return False
     if query.upto is not None and row[0] > query.upto:
@@ -174,15 +176,15 @@ def _matches(row: Row, query: Query) -> bool:
     return not query.topics or row[3] in query.topics
 
 
-class Factory(POPOFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.memory:Factory`."""
+class MemoryRecorderFactory(POPOFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.memory:MemoryRecorderFactory`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A new recorder in memory."""
         return MemoryRecorder()
 
 
-class MemoryLog(StoredLog):
+class MemoryLog(RecordedLog):
     """A log whose appends are done when the call is."""
 
     _recorder: MemoryRecorder
@@ -190,7 +192,7 @@ class MemoryLog(StoredLog):
     def __init__(self, recorder: MemoryRecorder, identity: Identity, *, clock: Clock, settings: LogSettings) -> None:
         super().__init__(recorder, identity, url="memory://", settings=settings)
         self._clock = clock
-        recorder.feeds.append(self._feed)
+        recorder.feeds.append(self._tail_hub)
 
     async def append(self, append: Append) -> Appended:
         """See `EventLog.append`. No other task runs between the decision and the write, and one may right after."""
@@ -209,9 +211,9 @@ class MemoryLog(StoredLog):
         for feed in self._recorder.feeds:
             for subscription in feed.subscriptions():
                 if subscription.loop is running:
-                    subscription.offer(batch)
+                    subscription.publish(batch)
                 else:
-                    call_on(subscription.loop, partial(subscription.offer, batch))
+                    call_on(subscription.loop, partial(subscription.publish, batch))
 
     def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
         """See `EventLog.lease`."""
@@ -229,5 +231,5 @@ class MemoryLog(StoredLog):
         if self._closed:
             return
         self._closed = True
-        self._recorder.feeds.remove(self._feed)
-        self._feed.close()
+        self._recorder.feeds.remove(self._tail_hub)
+        self._tail_hub.close()

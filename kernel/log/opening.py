@@ -56,15 +56,15 @@ def open_log(
     `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
-    opener = Opener(
+    factory = LogFactory(
         exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end=check_end
     )
     if url == "memory://":
-        return opener.memory()
+        return factory.memory()
     if url.startswith("sqlite://"):
-        return opener.sqlite(url)
+        return factory.sqlite(url)
     if url.startswith(("postgresql://", "postgres://")):
-        return opener.postgres(url)
+        return factory.postgres(url)
     raise ValidationError(
         "log URL", [Violation("url", "form", "memory://, sqlite:///file.db or postgresql://…", without_password(url))]
     )
@@ -92,13 +92,13 @@ def exchange_at(url: str) -> str:
 
 
 def _exchange_in_file(path: Path) -> list[str]:
-    from kernel.log.sqlite import Datastore, SQLiteRecorder
+    from kernel.log.sqlite import SQLiteLogDatastore, SQLiteRecorder
 
-    opener = Opener("", SystemClock(), SeededIds(), LogSettings(), create=False)
-    opener.check_path(path)
-    recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode=rw"))
+    factory = LogFactory("", SystemClock(), SeededIds(), LogSettings(), create=False)
+    factory.check_path(path)
+    recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
     try:
-        opener.tables(recorder, str(path))
+        factory.tables(recorder, str(path))
         identity = recorder.identity()
     finally:
         recorder.close()
@@ -118,7 +118,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1…", shown)
 
 
-class Opener:
+class LogFactory:
     """Opens one log; a method for each backend."""
 
     def __init__(
@@ -143,19 +143,19 @@ class Opener:
         from kernel.log.memory import MemoryLog, MemoryRecorder
 
         recorder = recorder or MemoryRecorder()
-        return MemoryLog(recorder, self.claim(recorder), clock=self._clock, settings=self._settings)
+        return MemoryLog(recorder, self.adopt_identity(recorder), clock=self._clock, settings=self._settings)
 
     def sqlite(self, url: str) -> EventLog:
         """The log in a SQLite file."""
-        from kernel.log.sqlite import Datastore, SQLiteLog, SQLiteRecorder
+        from kernel.log.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
 
         path = sqlite_path(url)
         self.check_path(path)
-        recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
+        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
         try:
             self.tables(recorder, str(path))
             tighten_database(path)
-            identity = self.claim(recorder)
+            identity = self.adopt_identity(recorder)
         except BaseException:
             recorder.close()
             raise
@@ -202,23 +202,23 @@ class Opener:
         recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
         try:
             self.tables(recorder, f"schema log_{self._exchange_id}")
-            identity = self.claim(recorder)
+            identity = self.adopt_identity(recorder)
         except BaseException:
             recorder.close()
             raise
         return PostgresLog(recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings)
 
-    def claim(self, recorder: LogRecorder) -> Identity:
+    def adopt_identity(self, recorder: LogRecorder) -> Identity:
         """Whose log it is, after making an empty one ours; refuses another account's, a newer one and a broken end."""
         identity = recorder.identity()
         if identity is None:
-            identity = self._make_ours(recorder)
+            identity = self._write_identity(recorder)
         _check_identity(identity, self._exchange_id)
         if self._check_end:
             _check_end(recorder)
         return identity
 
-    def _make_ours(self, recorder: LogRecorder) -> Identity:
+    def _write_identity(self, recorder: LogRecorder) -> Identity:
         from kernel.log.recorder import LAYOUT_VERSION, Identity
 
         if not self._create:
@@ -229,7 +229,7 @@ class Opener:
         append = Append(
             self._ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), KERNEL_ACTOR, Evidence.COMMAND
         )
-        return recorder.claim(identity, prepare(append, recorder.writer), now_ns)
+        return recorder.adopt_identity(identity, prepare(append, recorder.writer), now_ns)
 
     def _clock_ns(self) -> int:
         """The clock's instant; 0 from a clock that follows an event loop, when none is running yet."""
@@ -260,13 +260,13 @@ def _check_identity(identity: Identity, exchange_id: str) -> None:
 
 def _check_end(recorder: LogRecorder) -> None:
     """The head row and the last row must agree: a log cut off, or grown past its head, is not opened."""
-    from kernel.log.recorder import Query
+    from kernel.log.recorder import RowQuery
 
-    rows = recorder.select(Query(descending=True, limit=1))
+    rows = recorder.select(RowQuery(descending=True, limit=1))
     head = recorder.head()
     last = rows[0].position if rows else 0
     if last < head.position:  # cut off, or somebody appended between the two looks
-        rows = recorder.select(Query(after=head.position - 1, upto=head.position))
+        rows = recorder.select(RowQuery(after=head.position - 1, upto=head.position))
         last = rows[0].position if rows else last
     if last != head.position:
         text = f"the head says {head.position}, the last event is {last}: the log was cut off, or its head was changed"

@@ -28,18 +28,18 @@ from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import canonical_json
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, Outcome, decide, put_back
+from kernel.log.batch import Batch, Outcome, decide, restored_batches
 from kernel.log.listener import Listener
 from kernel.log.postgres_arrays import bytea_array, int8_array, text_array
 from kernel.log.postgres_datastore import Connection, Datastore, translated, with_defaults
 from kernel.log.postgres_lease import AdvisoryLease, is_locked
-from kernel.log.recall import Recall, has_refusals, streams_of
+from kernel.log.recall import VersionCache, has_refusals, streams_of
 from kernel.log.recorder import (
     EMPTY_HEAD,
     LAYOUT_VERSION,
     LAYOUT_VERSION_MAX,
     Identity,
-    Query,
+    RowQuery,
     RowRefused,
     TableRecorder,
     check_empty,
@@ -49,7 +49,7 @@ from kernel.log.threaded import ThreadedLog
 
 RETRY_DELAY_S_MIN = 0.02
 RETRY_DELAY_S_MAX = 1.0
-CLOSING_PATIENCE_S = 1.0
+CLOSING_DEADLINE_S = 1.0
 
 
 class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
@@ -65,7 +65,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         self.sql_create_statements: list[Composed] = []
         self.settings = settings or LogSettings()
         self.sql = postgres_tables.statements(datastore.schema)
-        self._hurry = threading.Event()
+        self._deadline_shortened = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
@@ -74,8 +74,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """The server's process behind the writer's connection: its notifications are our own."""
         self._unsettled: set[bytes] = set()
         """Command ids that a transaction of the running commit inserted, whose end is not known."""
-        self._recall = Recall()
-        self._alone = False
+        self._version_cache = VersionCache()
+        self._sole_writer = False
         """Whether the head was where this writer left it at the last commit."""
         with self._lock, translated():
             self._writer_connection()
@@ -121,37 +121,37 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                     return self._attempt(commands, now_ns)
                 except LogUnavailableError:
                     lost = self._connection is None or self._connection.closed
-                    if not lost or time.monotonic() + delay_s > began_s + self._patience_s():
+                    if not lost or time.monotonic() + delay_s > began_s + self._reconnect_deadline_s():
                         raise
-                if self._hurry.wait(delay_s):
+                if self._deadline_shortened.wait(delay_s):
                     time.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
 
-    def _patience_s(self) -> float:
+    def _reconnect_deadline_s(self) -> float:
         """How long a lost database is waited for."""
-        patience_s = self.settings.reconnect_timeout_s
-        return min(patience_s, CLOSING_PATIENCE_S) if self._hurry.is_set() else patience_s
+        deadline_s = self.settings.reconnect_timeout_s
+        return min(deadline_s, CLOSING_DEADLINE_S) if self._deadline_shortened.is_set() else deadline_s
 
-    def hurry(self) -> None:
-        """See `LogRecorder.hurry`."""
-        self._hurry.set()
+    def shorten_deadline(self) -> None:
+        """See `LogRecorder.shorten_deadline`."""
+        self._deadline_shortened.set()
 
     def _attempt(self, commands: list[Command], now_ns: int) -> Batch:
         """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
-        batch = self._append_at_once(commands, now_ns)
+        batch = self._append_optimistic(commands, now_ns)
         if batch is None:
             with self._transaction() as connection:
                 batch = self._record(connection, commands, now_ns)
-            self._alone = batch.previous == self._seen
+            self._sole_writer = batch.previous == self._seen
         self._seen = batch.head
-        self._recall.learn(commands, batch)
+        self._version_cache.learn(commands, batch)
         return batch
 
-    def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
+    def _append_optimistic(self, commands: list[Command], now_ns: int) -> Batch | None:
         """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
-        recall, head = self._recall, self._seen
+        recall, head = self._version_cache, self._seen
         recall.at(head)
-        if not self._alone or self._unsettled or recall.unknown_streams(commands):
+        if not self._sole_writer or self._unsettled or recall.unknown_streams(commands):
             return None
         batch = decide(commands, head=head, known=recall.commands, versions=recall.versions, now_ns=now_ns)
         if has_refusals(batch) or not batch.rows:
@@ -172,8 +172,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                 row = connection.execute(self.sql.append, values, prepare=True).fetchone()
         except RowRefused:  # an id or a stream was there already, against what was presumed
             row = None
-        self._alone = row is not None and row[0] == 1
-        return self._alone
+        self._sole_writer = row is not None and row[0] == 1
+        return self._sole_writer
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -181,7 +181,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         with translated():
             connection = self._writer_connection()
             try:
-                self._recall.forget()
+                self._version_cache.forget()
                 with connection.pipeline():
                     connection.execute("BEGIN")
                     yield connection
@@ -232,7 +232,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
         connection.execute(self.sql.update_head, _head_values(batch.head), prepare=True)
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._lock, self._transaction() as connection:
             row = connection.execute(self.sql.lock_identity).fetchone()
@@ -262,7 +262,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         assert locked is not None, "the tables have a head row"
         head = Head(*locked)
         check_empty(Identity(*existing), head)
-        for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+        for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
             connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
             connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
             head = batch.head
@@ -296,7 +296,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             raise IntegrityError("the log has no head row")
         return Head(*row)
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         statement, values = postgres_tables.select_rows(self.sql.rows, query)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
@@ -321,7 +321,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     def close(self) -> None:
         """See `LogRecorder.close`."""
-        self._hurry.set()
+        self._deadline_shortened.set()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -376,8 +376,9 @@ def exchanges_at(conninfo: str) -> list[str]:
         return [exchange_id for (exchange_id,) in connection.execute(postgres_tables.EXCHANGES).fetchall()]
 
 
-class Factory(PostgresFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.postgres:Factory` and its `POSTGRES_…`."""
+class PostgresRecorderFactory(PostgresFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.postgres:PostgresRecorderFactory` and its
+    `POSTGRES_…`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A recorder on the schema; its tables are created."""
@@ -408,7 +409,7 @@ class PostgresLog(ThreadedLog):
             connect=recorder.datastore.connect,
             listen=recorder.sql.listen,
             is_own=lambda pid: pid == recorder.backend_pid,
-            nudge=self._feed.nudge,
+            wake=self._tail_hub.wake,
             fallback_s=settings.listen_fallback_s,
             ready_timeout_s=settings.reconnect_timeout_s,
         )

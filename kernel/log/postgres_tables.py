@@ -11,7 +11,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from kernel.log.recorder import ARCHIVE_TABLE, NAMING_TOPICS, Query
+from kernel.log.recorder import ARCHIVE_TABLE, NAMING_TOPICS, RowQuery
 from kernel.log.records import COLUMNS
 
 CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -225,7 +225,7 @@ def statements(schema: str) -> Statements:
     )
 
 
-def select_rows(rows: Composed, query: Query) -> tuple[Composed, list[object]]:
+def select_rows(rows: Composed, query: RowQuery) -> tuple[Composed, list[object]]:
     """The statement and the values of a query."""
     conditions = query.conditions()
     wheres: list[Composable] = [SQL(comparison + " %s") for comparison, _ in conditions]

@@ -77,7 +77,7 @@ def check_empty(identity: Identity, head: Head) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class RowQuery:
     """Which rows, in which order, and how many of them."""
 
     after: int | None = None
@@ -133,7 +133,7 @@ class LogRecorder(ApplicationRecorder):
         """
 
     @abstractmethod
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
 
     @abstractmethod
@@ -153,7 +153,7 @@ class LogRecorder(ApplicationRecorder):
         """The head row."""
 
     @abstractmethod
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """The rows asked for."""
 
     @abstractmethod
@@ -173,14 +173,14 @@ class LogRecorder(ApplicationRecorder):
     def close(self) -> None:
         """Let go of every connection. Idempotent."""
 
-    def hurry(self) -> None:
+    def shorten_deadline(self) -> None:
         """The log is being closed: don't wait long for a database that is away. From any thread."""
 
     def chain_at(self, position: int) -> bytes | None:
         """The chain hash of one position; None when it is not there."""
         if position == 0:
             return hashing.GENESIS
-        rows = self.select(Query(after=position - 1, upto=position))
+        rows = self.select(RowQuery(after=position - 1, upto=position))
         return rows[0].chain_hash if rows else None
 
     # ------------------------------------------------------------------------------ the library's interface
@@ -224,7 +224,7 @@ class LogRecorder(ApplicationRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """The library's read of one stream."""
-        query = Query(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
+        query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
     def select_notifications(
@@ -238,7 +238,7 @@ class LogRecorder(ApplicationRecorder):
     ) -> Sequence[Notification]:
         """The library's read of the log by position."""
         after = None if start is None else start - 1 if inclusive_of_start else start
-        query = Query(after=after, upto=stop, topics=tuple(topics), limit=limit)
+        query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
             Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
             for row in self.select(query)

@@ -28,8 +28,8 @@ from eventsourcing.sqlite import (
 from kernel.clock import Clock, IdFactory
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, decide, put_back
-from kernel.log.recall import Recall, has_refusals, streams_of
+from kernel.log.batch import Batch, decide, restored_batches
+from kernel.log.recall import VersionCache, has_refusals, streams_of
 from kernel.log.recorder import (
     ARCHIVE_TABLE,
     EMPTY_HEAD,
@@ -37,7 +37,7 @@ from kernel.log.recorder import (
     LAYOUT_VERSION_MAX,
     NAMING_TOPICS,
     Identity,
-    Query,
+    RowQuery,
     RowRefused,
     TableRecorder,
     check_empty,
@@ -182,7 +182,7 @@ def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
             time.sleep(0.01)
 
 
-class Datastore(SQLiteDatastore):
+class SQLiteLogDatastore(SQLiteDatastore):
     """The library's datastore over our pool."""
 
     pool: ConnectionPool
@@ -196,16 +196,16 @@ class Datastore(SQLiteDatastore):
 class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     """The log's tables in one SQLite file."""
 
-    datastore: Datastore
+    datastore: SQLiteLogDatastore
 
-    def __init__(self, datastore: Datastore) -> None:
+    def __init__(self, datastore: SQLiteLogDatastore) -> None:
         super().__init__(datastore, events_table_name="log")
         self.writer = this_process()
         self._lock = threading.RLock()
         """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
         self._connection: sqlite3.Connection | None = None
         self._data_version: int | None = None
-        self._recall = Recall()
+        self._version_cache = VersionCache()
         self._closed = False
 
     def construct_create_table_statements(self) -> list[str]:
@@ -240,7 +240,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                self._recall.forget()
+                self._version_cache.forget()
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -257,7 +257,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._transaction() as connection:
             batch = self._record(connection, commands, now_ns, careful=careful)
         self._seen = batch.head
-        self._recall.learn(commands, batch)
+        self._version_cache.learn(commands, batch)
         return batch
 
     def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
@@ -270,7 +270,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     def _decide(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
         head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
-        recall = self._recall
+        recall = self._version_cache
         if careful:
             recall.forget()
         recall.at(head)
@@ -279,7 +279,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         known = _known(connection, commands, head) if careful else recall.commands
         return decide(commands, head=head, known=known, versions=recall.versions, now_ns=now_ns)
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._transaction() as connection:
             existing = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
@@ -294,7 +294,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._transaction() as connection:
             head = Head(*connection.execute(SELECT_HEAD).fetchone())
             check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
-            for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+            for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
                 _insert(connection, batch)
                 head = batch.head
             connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
@@ -343,7 +343,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._reading() as connection:
             return Head(*_only(connection.execute(SELECT_HEAD)))
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         statement, values = _select_statement(query)
         with self._reading() as connection:
@@ -446,7 +446,7 @@ def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]
             start += size
 
 
-def _select_statement(query: Query) -> tuple[str, list[object]]:
+def _select_statement(query: RowQuery) -> tuple[str, list[object]]:
     conditions = query.conditions()
     wheres = [f"{comparison} ?" for comparison, _ in conditions]
     values = [value for _, value in conditions]
@@ -471,12 +471,13 @@ def _translated(where: str) -> Iterator[None]:
         raise IntegrityError(f"{where} is damaged, or no SQLite database: {problem}") from problem
 
 
-class Factory(SQLiteFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.sqlite:Factory`, `SQLITE_DBNAME=file`."""
+class SQLiteRecorderFactory(SQLiteFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.sqlite:SQLiteRecorderFactory`,
+    `SQLITE_DBNAME=file`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A recorder on the file; its tables are created."""
-        recorder = SQLiteRecorder(Datastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
+        recorder = SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
         return recorder.prepared()
 
 
@@ -502,7 +503,7 @@ class SQLiteLog(ThreadedLog):
         return await asyncio.to_thread(is_locked, lock_file(self.path))
 
     async def _watch(self) -> None:
-        self._writer.nudge()
+        self._writer.wake()
 
     def _release(self) -> None:
         """Readers first: SQLite crashes the process when a connection is closed under a running statement."""
@@ -511,7 +512,7 @@ class SQLiteLog(ThreadedLog):
 
     def _idle(self) -> float | None:
         """Look for commits of others while somebody tails: often at first, less while nothing comes."""
-        if not self._feed:
+        if not self._tail_hub:
             return None
         settings = self.settings
         try:
@@ -519,7 +520,7 @@ class SQLiteLog(ThreadedLog):
         except KernelError:  # whoever reads or writes will hear of it
             return settings.poll_interval_s_max
         if changed:
-            self._feed.nudge()
+            self._tail_hub.wake()
             self._poll_interval_s = settings.poll_interval_s_min
         else:
             self._poll_interval_s = min(self._poll_interval_s * 1.5, settings.poll_interval_s_max)

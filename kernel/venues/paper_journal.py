@@ -18,7 +18,7 @@ import pydantic
 
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.private_files import open_private
-from kernel.venues.paper_changes import CHANGES, Changes, JournalHead
+from kernel.venues.paper_changes import CHANGES, JournalEntries, JournalHead
 
 LINE_BYTES_MAX = 16 * 2**20
 CHECKSUM_BYTES = len(" 0123abcd\n")
@@ -48,7 +48,7 @@ class Journal:
         """Over all lines so far."""
         self._broken = False
 
-    def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[Changes]]:
+    def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[JournalEntries]]:
         """The head it was begun with (`head`, if it is new), and its changes, oldest first; read them to the end before
         the first append."""
         self._drop_torn_line()
@@ -63,7 +63,7 @@ class Journal:
             raise self._bad(number, error) from error
         return found, self._read(lines)
 
-    def append(self, changes: Changes, *, durable: bool = True) -> None:
+    def append(self, changes: JournalEntries, *, durable: bool = True) -> None:
         """Add one line. When it returns the line is on disk (`durable`), or on its way there with the next that is.
 
         An `OSError` leaves the file as it was; if even that fails, every later append fails too.
@@ -114,7 +114,7 @@ class Journal:
         with self.path.open("rb") as reader:
             yield from enumerate(iter(lambda: reader.readline(LINE_BYTES_MAX), b""), start=1)
 
-    def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[Changes]:
+    def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[JournalEntries]:
         for number, line in lines:
             try:
                 yield CHANGES.validate_json(self._checked(line))

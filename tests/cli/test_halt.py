@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cli import cli
 from kernel.log import sqlite as sqlite_log
 from kernel.models import UnsolicitedCancelPolicy
-from replay.ordering import OrderText, order_of
+from replay.ordering import OrderInput, order_of
 from replay.recovery import open_client
 from tests.cli.test_cancel_all import place
 from tests.cli.world import Desk, World
@@ -100,7 +100,7 @@ def wanted(world: World, name: str, policy: UnsolicitedCancelPolicy) -> None:
 
     async def session() -> None:
         async with open_client(world.url, "paper") as kernel:
-            order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="40000"))
+            order = order_of(kernel, OrderInput(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="40000"))
             await kernel.place_order(order, intent_id=name, on_unsolicited_cancel=policy)
 
     asyncio.run(session())

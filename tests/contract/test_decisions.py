@@ -105,7 +105,7 @@ async def test_an_order_that_was_forced_is_no_difference() -> None:
 def test_a_verdict_without_proof_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was taken for dead on a look that proves nothing is told."""
     with monkeypatch.context() as otherwise:
-        otherwise.setattr(settlement, "conclude", lambda *given, **more: settlement.Dead("it was not found"))
+        otherwise.setattr(settlement, "conclude", lambda *given, **more: settlement.ProvenAbsent("it was not found"))
         recorder = played(from_seed(4))
     report = asyncio.run(replay_decisions(log_of(recorder)))
     assert any("is DEAD: it was not found" in item.recorded for item in report.differences)
@@ -150,7 +150,7 @@ def unreadable(recorded: Any) -> VenueCapabilities:
 async def test_capabilities_that_changed_are_gone_by() -> None:
     """From where a leader recorded that its venue is another, today's code decides with what it is."""
     async with open_log("memory://", exchange_id="x") as log:
-        trial = deciding.Trial(log)
+        trial = deciding.DecisionReplayer(log)
         known = VenueCapabilities().model_dump(mode="json")
         told = [
             events.KernelStarted(kernel_version="1", code_hash="0", epoch=0, settings={}, capabilities=known),

@@ -219,6 +219,9 @@ async def test_a_cancel_that_could_not_be_recorded_is_told(monkeypatch: pytest.M
         monkeypatch.setattr(desk.log, "append", failing)
         with pytest.raises(LogUnavailableError, match="away"):
             await desk.kernel.cancel_all_orders()
-        assert [desk.kernel.state.wish(name).desired for name in ("a", "b")] == [Desired.WORKING, Desired.CANCELED]
+        assert [desk.kernel.state.effective_intent(name).desired for name in ("a", "b")] == [
+            Desired.WORKING,
+            Desired.CANCELED,
+        ]
         with pytest.raises(LogUnavailableError, match="away"):
             await desk.kernel.halt()

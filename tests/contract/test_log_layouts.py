@@ -147,12 +147,18 @@ async def test_an_archived_log_is_refused_to_the_library(older: Database) -> Non
     """The event-sourcing library gets no recorder on it, which would read and write what is left as if it were all."""
     await archive(older)
     if isinstance(older, SQLiteBackend):
-        environment = {"PERSISTENCE_MODULE": "kernel.log.sqlite:Factory", "SQLITE_DBNAME": str(older.path)}
+        environment = {
+            "PERSISTENCE_MODULE": "kernel.log.sqlite:SQLiteRecorderFactory",
+            "SQLITE_DBNAME": str(older.path),
+        }
     else:
         server = conninfo_to_dict(older.url)
         keys = {"DBNAME": "dbname", "HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
         environment = {f"POSTGRES_{name}": str(server.get(key) or "") for name, key in keys.items()}
-        environment |= {"PERSISTENCE_MODULE": "kernel.log.postgres:Factory", "POSTGRES_SCHEMA": older.schema}
+        environment |= {
+            "PERSISTENCE_MODULE": "kernel.log.postgres:PostgresRecorderFactory",
+            "POSTGRES_SCHEMA": older.schema,
+        }
     factory: InfrastructureFactory[Any] = InfrastructureFactory.construct(Environment("x", environment))
     try:
         with pytest.raises(SchemaError, match="archive --restore"):

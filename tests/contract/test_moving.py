@@ -31,12 +31,12 @@ from kernel.errors import (
 from kernel.events import CONTROL_STREAM, LeaderElected
 from kernel.log import Append, EventLog, LogSettings, StoredRow, Write, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.log.opening import Opener
+from kernel.log.opening import LogFactory
 from kernel.log.recorder import Identity
 from kernel.log.row_files import reading
 from kernel.models import Evidence
 from replay.exporting import export_log
-from replay.importing import import_log, put_back
+from replay.importing import import_log, restore_rows
 from tests.commands import a_pause, an_append, fresh_command_id
 from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 from tests.contract.processes import read_line, running
@@ -64,8 +64,8 @@ async def memory_copy(path: Path) -> EventLog:
     """An export as a log in memory."""
     recorder = MemoryRecorder()
     with reading(str(path)) as file:
-        put_back(recorder, Identity(file.about.exchange_id, file.about.log_id, 1), file.pages())
-        opener = Opener(file.about.exchange_id, SystemClock(), SeededIds(), LogSettings(), False)
+        restore_rows(recorder, Identity(file.header.exchange_id, file.header.log_id, 1), file.pages())
+        opener = LogFactory(file.header.exchange_id, SystemClock(), SeededIds(), LogSettings(), False)
     return opener.memory(recorder)
 
 
@@ -328,13 +328,13 @@ async def test_rows_go_into_an_empty_memory_only(tmp_path: Path) -> None:
         await export_log(log, path)
     recorder = MemoryRecorder()
     with reading(str(path)) as file, pytest.raises(IntegrityError, match="it begins log"):
-        put_back(recorder, Identity("x", "0" * 16, 1), file.pages())
+        restore_rows(recorder, Identity("x", "0" * 16, 1), file.pages())
     assert (recorder.rows, recorder.head().position, recorder.identity()) == ([], 0, None)
     with reading(str(path)) as file:
-        about = file.about
-        put_back(recorder, Identity("x", about.log_id, 1), file.pages())
+        about = file.header
+        restore_rows(recorder, Identity("x", about.log_id, 1), file.pages())
     with reading(str(path)) as file, pytest.raises(ConflictError, match="2 events"):
-        put_back(recorder, Identity("x", about.log_id, 1), file.pages())
+        restore_rows(recorder, Identity("x", about.log_id, 1), file.pages())
 
 
 async def test_another_exchange_id_is_refused(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from kernel.metrics import NoteResult
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
-from replay.noting import NoteOptions
+from replay.noting import TreeHeadOptions
 from replay.signed_notes import origin_of
 from tests.commands import an_append
 from tests.contract.bench import bid, virtual_time
@@ -56,7 +56,7 @@ async def leading(log: EventLog, directory: Path, *, every_events: int = 1_000) 
     """A kernel that leads and has notes written."""
     clock = LoopClock()
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(ladder_levels=0), clock=clock)
-    notes = NoteOptions(directory=directory, keys=(KEY,), every_events=every_events, every_s=DUE_S)
+    notes = TreeHeadOptions(directory=directory, keys=(KEY,), every_events=every_events, every_s=DUE_S)
     async with open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), notes=notes) as kernel:
         await kernel.wait_ready(10)
         yield kernel
@@ -133,7 +133,7 @@ async def test_who_leads_again_looks_at_what_came_meanwhile(tmp_path: Path) -> N
 @virtual_time
 async def test_who_does_not_lead_writes_none(tmp_path: Path) -> None:
     """Neither while it looks on nor when it ends."""
-    notes = NoteOptions(directory=tmp_path, keys=(KEY,), every_events=1, every_s=DUE_S)
+    notes = TreeHeadOptions(directory=tmp_path, keys=(KEY,), every_events=1, every_s=DUE_S)
     async with a_log() as log, open_kernel(log, clock=LoopClock(), ids=SeededIds(2), notes=notes):
         await log.append(an_append("a", count=5))
         await asyncio.sleep(3 * DUE_S)

@@ -73,7 +73,7 @@ def a_log(path: Path) -> EventLog:
     return open_log(f"sqlite:///{path}", exchange_id="paper")
 
 
-async def forged(log: EventLog) -> checkpoint.Image:
+async def forged(log: EventLog) -> checkpoint.CheckpointImage:
     """A checkpoint that is right in everything, but that its last event is the wish to buy 5 BTC."""
     head = await log.head()
     state = await fold(log, State(), upto=head.position - 1)

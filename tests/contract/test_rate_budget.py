@@ -26,7 +26,7 @@ from kernel.venues.base import AmendDialect, Operation, RateLimit, RateLimitKind
 from kernel.venues.paper_config import PaperConfig, built_in_symbols
 from kernel.venues.paper_faults import FaultPlan, fault
 from replay import open_kernel
-from replay.break_glass import BrokenGlass, take_down
+from replay.break_glass import EmergencyCancelReport, emergency_cancel
 from tests.readings import gauges_of, value
 
 pytestmark = pytest.mark.looptime
@@ -259,8 +259,8 @@ async def test_what_goes_past_the_log_keeps_to_the_limits_too() -> None:
         await bench.until_open(100)
         await bench.kernel.stop()
         lines: list[str] = []
-        told = BrokenGlass(show=lines.append)
-        await take_down(bench.venue, told, clock=bench.clock)
+        told = EmergencyCancelReport(show=lines.append)
+        await emergency_cancel(bench.venue, told, clock=bench.clock)
         assert told.done
         assert [line.split()[-1] for line in lines] == ["canceled"] * 100
         assert await bench.open_orders() == 0

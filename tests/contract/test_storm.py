@@ -112,7 +112,7 @@ async def test_it_outlives_the_leader() -> None:
         await refused(desk, 3)
         await desk.kernel.stop()
         async with open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9)) as other:
-            assert "S" in other.state.gates.storms
+            assert "S" in other.state.trading_status.storms
         await desk.kernel.start()
         await desk.kernel.wait_ready(60)
         assert await waits(desk)

@@ -16,7 +16,7 @@ from kernel.models import OrderState
 from replay.gauges import KernelGauges
 from replay.metrics import text_of
 from replay.output import UNSAFE
-from replay.top import BUSY_S, Frame, Table, Top
+from replay.top import BUSY_S, Frame, ScreenTable, Top
 from replay.top_screen import console_on, draw, numbers_in
 from tests.contract.bench import LAST, a_bench
 from tests.contract.test_groups import at_rest, bracket, traded
@@ -106,7 +106,7 @@ async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.M
             await desk.kernel.place_order(buy(), intent_id=f"n{number}")
         async with watching(desk) as top:
             await top.frame()
-            honest, asked = desk.kernel.state.exposure, set[str]()
+            honest, asked = desk.kernel.state.observed_order, set[str]()
 
             def exposure(intent_id: str) -> OrderState | None:
                 asked.add(intent_id)
@@ -114,7 +114,7 @@ async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.M
 
             desk.exchange.fill("#7", 1)
             await settled()
-            monkeypatch.setattr(desk.kernel.state, "exposure", exposure)
+            monkeypatch.setattr(desk.kernel.state, "observed_order", exposure)
             frame = await top.frame()
             assert asked == {"n7"}
             assert fact(frame, "Open orders:") == "200"
@@ -193,7 +193,7 @@ def test_no_text_moves_the_cursor() -> None:
     hostile = "\x1b[2J[red]row\u202e\r\nNEXT"
     frame = Frame(
         facts=(("Leader:", hostile),),
-        tables=(Table("Unknown attempts", ("TEXT",), ((hostile,),)),),
+        tables=(ScreenTable("Unknown attempts", ("TEXT",), ((hostile,),)),),
         ready=False,
         notes=(hostile,),
     )

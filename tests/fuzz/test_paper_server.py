@@ -16,7 +16,7 @@ from kernel.order_spec import OcoMode
 from kernel.venues import AmendDialect
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper_server import PaperServer
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.paper_world import COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, group, limit, submit
@@ -51,7 +51,7 @@ REQUESTS: tuple[dict[str, Any], ...] = (
     {"id": 16, "op": "trade", "params": {"symbol_id": SYMBOL, "price": LAST, "quantity": LOT}},
     {"id": 17, "op": "last_price", "params": {"symbol_id": SYMBOL}},
     {"id": 18, "op": "fault", "params": {"fault": Fault(
-        kind=FaultKind.ANSWER_LATE, operation=Operation.ORDER, delay_ns=1).model_dump(mode="json")}},
+        kind=FaultKind.ANSWER_LATE, operation=FaultOperation.ORDER, delay_ns=1).model_dump(mode="json")}},
     {"id": 19, "op": "disconnect"},
 )  # fmt: skip
 PROBE = b'{"id":"probe","op":"symbols"}\n'

@@ -20,7 +20,7 @@ import pytest
 from kernel.log.memory import MemoryLog
 from kernel.version import FOLD_VERSION, fold_version
 from projections import State, checkpoint
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from projections.sql_tables import TABLES
 from replay.folding import fold
 from replay.syncing import open_tables, sync_tables
@@ -36,7 +36,7 @@ async def digests_of(path: Path, directory: Path) -> dict[str, str]:
     """The digests of a history's state, with many and with few intents in memory, of its checkpoint and of its tables."""
     log = log_of(restored(path))
     state = await fold(log, State())
-    few = await fold(log, State(keeping=Keeping(intents_max=1, every_positions=10)))
+    few = await fold(log, State(retention=RetentionPolicy(intents_max=1, every_positions=10)))
     tables = f"sqlite:///{directory / path.stem}.db"
     await sync_tables(log, tables)
     return {

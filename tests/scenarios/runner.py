@@ -37,7 +37,7 @@ from kernel.log import LogSettings, open_log
 from kernel.log.base import Append, Appended, StoredRow, Write
 from kernel.log.batch import Batch
 from kernel.log.memory import MemoryLog, MemoryRecorder
-from kernel.models import UNSETTLED, Evidence, UnsolicitedCancelPolicy
+from kernel.models import UNRESOLVED, Evidence, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
@@ -407,7 +407,7 @@ class Script:
                 open_attempts = [
                     f"{world.names(item.client_order_id)} {item.outcome}"
                     for item in shown.attempts
-                    if item.outcome in UNSETTLED
+                    if item.outcome in UNRESOLVED
                 ]
                 text += "".join(f"; {item}" for item in open_attempts)
             world.lines.append(f"        log   {intent.intent_id} {intent.desired} {intent.order.quantity}: {text}")
@@ -475,8 +475,8 @@ def differences(world: World) -> list[str]:
             found.append(f"{intent.intent_id}: the venue filled {filled}, the log has {record.cum_qty}")
         if live != known:
             found.append(f"{intent.intent_id}: at the venue {live} work, in the log {known}")
-        if record.unsettled:
-            found.append(f"{intent.intent_id}: unsettled {[world.names(a.client_order_id) for a in record.unsettled]}")
+        if record.unresolved:
+            found.append(f"{intent.intent_id}: unsettled {[world.names(a.client_order_id) for a in record.unresolved]}")
     return found
 
 

@@ -15,10 +15,10 @@ from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, Ord
 from kernel.settlement import (
     ClosedUnfilled,
     Conclusion,
-    Dead,
     FirstQuery,
+    MayResend,
+    ProvenAbsent,
     QueryAgain,
-    Resend,
     conclude,
     next_query_ns,
     repeats_unseen,
@@ -113,7 +113,7 @@ def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conc
 def test_no_look_begun_too_early_proves_absence(row: Row, wanted: bool) -> None:
     """A look begun before the last instant at which the request could be accepted, plus lag, never concludes absence."""
     found = not_found(row, wanted=wanted, began_ns=ABSENT_NS - 1)
-    expected = Resend if wanted and row.wanted == "resend" else QueryAgain
+    expected = MayResend if wanted and row.wanted == "resend" else QueryAgain
     assert isinstance(found, expected)
 
 
@@ -126,9 +126,9 @@ def test_an_admissible_look_concludes_what_the_table_says(row: Row, wanted: bool
     if becomes == "dead" and not row.lookup:
         assert found == FirstQuery(ABSENT_NS + LAG_NS)
         found = not_found(row, wanted=wanted, began_ns=ABSENT_NS + LAG_NS, list_look_ended_ns=ABSENT_NS)
-    expected = {"dead": Dead, "resend": Resend, "unknown": QueryAgain}[becomes]
+    expected = {"dead": ProvenAbsent, "resend": MayResend, "unknown": QueryAgain}[becomes]
     assert isinstance(found, expected)
-    assert not (isinstance(found, Dead) and found.inferred)
+    assert not (isinstance(found, ProvenAbsent) and found.inferred)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.values[0].lookup and row.values[0].window])  # type: ignore[union-attr]  # a Row
@@ -144,7 +144,7 @@ def test_an_assumed_delay_is_marked_as_inferred(row: Row) -> None:
     early = not_found(row, wanted=True, began_ns=21 * NS_PER_S - 1, assumed_max_delay_ns=20 * NS_PER_S)
     late = not_found(row, wanted=True, began_ns=21 * NS_PER_S, assumed_max_delay_ns=20 * NS_PER_S)
     assert isinstance(early, QueryAgain)
-    assert isinstance(late, Dead)
+    assert isinstance(late, ProvenAbsent)
     assert late.inferred
 
 

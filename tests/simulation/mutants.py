@@ -34,10 +34,10 @@ from kernel.errors import LogUnavailableError, Rejected
 from kernel.lifecycle import facts as fact_rules
 from kernel.lifecycle import record
 from kernel.log import batch
-from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
+from kernel.models import UNRESOLVED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
 from kernel.workqueue import WorkQueue
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 from projections import state as states
 from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
@@ -168,7 +168,7 @@ def refused_cancel_is_death() -> list[Patch]:
                     intent_id=intent_id, symbol_id=facts.order.symbol_id, client_order_id=facts.client_order_id,
                     exchange_order_id=facts.exchange_order_id, exec_type="CANCELED", cum_qty=facts.traded_qty,
                 )  # fmt: skip
-                source = Source("venue:paper", Evidence.STREAM)
+                source = ReportSource("venue:paper", Evidence.STREAM)
                 await self._writer.append(
                     events.intent_stream(intent_id),
                     [closed],
@@ -294,7 +294,7 @@ def missing_is_closed() -> list[Patch]:
 
 def absence_without_a_window() -> list[Patch]:
     """H5: where a request may arrive at any time, not finding it rules it out."""
-    return [(settlement, "without_window", lambda attempt, **when: settlement.Dead("not found"))]
+    return [(settlement, "without_window", lambda attempt, **when: settlement.ProvenAbsent("not found"))]
 
 
 def late_orders_are_ignored() -> list[Patch]:
@@ -349,7 +349,7 @@ def an_ended_order_ends_its_replace() -> list[Patch]:
         ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
         return AttemptOutcome.DEAD if ended else honest(attempt, facts)
 
-    return [(evolving, "outcome_by_facts", outcome)]
+    return [(evolving, "outcome_from_facts", outcome)]
 
 
 def a_refused_change_ends_the_order() -> list[Patch]:
@@ -412,7 +412,7 @@ def unknown_is_no_obstacle() -> list[Patch]:
     def difference(intent: Any, order: Any) -> Any:
         if order is None or not any(item.outcome is AttemptOutcome.UNKNOWN for item in order.attempts):
             return honest(intent, order)
-        settled = tuple(item for item in order.attempts if item.outcome not in UNSETTLED)
+        settled = tuple(item for item in order.attempts if item.outcome not in UNRESOLVED)
         return honest(intent, order.model_copy(update={"attempts": settled}))
 
     return [(plan, "difference", difference)]
@@ -464,12 +464,12 @@ def siblings_do_not_shrink() -> list[Patch]:
 
 
 def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
-    honest = groups.allowance
+    honest = groups.permitted_quantity
 
     def allowance(group: Any, name: str, wanted: int) -> int:
         return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
 
-    return (states, "allowance", allowance)
+    return (states, "permitted_quantity", allowance)
 
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
@@ -513,7 +513,7 @@ def who_lacks_room_waits_for_ever() -> list[Patch]:
 
 def each_order_is_weighed_alone() -> list[Patch]:
     """Pre-trade limits: what is at stake already counts for nothing."""
-    return [(limit_gate.Holds, "over", lambda self, exposure, symbol_id, *, but: limit_gate.NOTHING)]
+    return [(limit_gate.Reservations, "over", lambda self, exposure, symbol_id, *, but: limit_gate.NOTHING)]
 
 
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {

@@ -16,7 +16,7 @@ import pytest
 
 from kernel.clock import SeededIds, SystemClock
 from kernel.log import LogSettings
-from kernel.log.opening import Opener
+from kernel.log.opening import LogFactory
 from replay import VerifyReport, verify
 from tests.simulation import loop
 from tests.simulation.hunt import runs
@@ -59,7 +59,7 @@ def test_a_seed_breaks_no_promise(seed: int) -> None:
 async def verified(outcome: Outcome) -> VerifyReport:
     """What a verification says of the log of a run."""
     assert outcome.recorder is not None, "a run has a log"
-    opener = Opener("paper", SystemClock(), SeededIds(), LogSettings(), create=False)
+    opener = LogFactory("paper", SystemClock(), SeededIds(), LogSettings(), create=False)
     async with opener.memory(outcome.recorder) as log:
         return await verify(log)
 

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 
 from kernel import EventSourcedKernel
 from kernel.venues import PaperVenue
-from kernel.venues.paper_client import WireLink
+from kernel.venues.paper_client import SocketTransport
 
 FAR_AHEAD = 1_000
 """Events: nothing that is under way waits for so many."""
@@ -96,7 +96,7 @@ def _process(prefix: str, process: psutil.Process) -> dict[str, int]:
 def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
     at_venue, log, state = _any(kernel.engine.at_venue), _any(kernel.log), _any(kernel.state)
     queue = at_venue._queue
-    runtime, tails = kernel._runtime, log._feed.subscriptions()
+    runtime, tails = kernel._runtime, log._tail_hub.subscriptions()
     waiters = runtime.waiters
     return {
         "queue_pending": queue.pending,
@@ -119,10 +119,10 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
 
 
 def _wire(venue: PaperVenue) -> dict[str, int]:
-    link = venue._link
-    assert isinstance(link, WireLink), "the exchange is another process"
+    link = venue._transport
+    assert isinstance(link, SocketTransport), "the exchange is another process"
     return {
-        "wire_waiting": len(link._wire._waiting) if link._wire is not None else 0,
+        "wire_waiting": len(link._socket._waiting) if link._socket is not None else 0,
         "wire_reports": link.reports._queue.qsize(),
     }
 

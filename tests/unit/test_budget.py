@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kernel.actions import Priority
-from kernel.budget import RESOLUTION, Permit, RateLimiter, RateLimitExceeded, RateLimitWait, Window
+from kernel.budget import RESOLUTION, LimitWindow, Permit, RateLimiter, RateLimitExceeded, RateLimitWait
 from kernel.clock import NS_PER_MS, NS_PER_S
 from kernel.venues.base import Operation, RateLimit, RateLimitKind, RateUsage, VenueCapabilities
 from kernel.venues.paper_rates import PaperRates
@@ -159,7 +159,7 @@ def test_nothing_starves(limit: int, window_s: int, order: list[Priority]) -> No
 def test_a_window_is_never_shorter_than_it_is(calls: list[tuple[int, int]], window_s: int) -> None:
     """What is summed up as one counts for a window from its newest part on, and a thousandth of a window longer at most;
     what is kept is bounded by that."""
-    window = Window(window_s * NS_PER_S, 10**9)
+    window = LimitWindow(window_s * NS_PER_S, 10**9)
     done: list[tuple[int, int]] = []
     now_ns = START_NS
     for pause_ns, weight in calls:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kernel import events, venue_reconciler
 from kernel.decide_run import decide_resend, decide_run
 from kernel.decision import AttemptResolution, Decision, LocalRejection, SendOrder, attempt_of
-from kernel.gates import Gates
+from kernel.gates import TradingStatus
 from kernel.lifecycle import Record
 from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
@@ -53,7 +53,8 @@ def inputs_of(
     record = Record("b1", version=4, intent=intent, attempts=order.attempts if order else (), number=1 if order else 0)
     context = DecisionContext(SETTINGS, capabilities, 3, NOW_NS, unmet)
     return RunInputs(
-        "b1", intent, order, record, symbol, None, False, None, 0, Gates(), "ab" * 8, 42, context, RunMemory(forced=forced)
+        "b1", intent, order, record, symbol, None, False, None, 0, TradingStatus(), "ab" * 8, 42, context,
+        RunMemory(forced=forced),
     )  # fmt: skip
 
 

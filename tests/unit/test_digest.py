@@ -49,7 +49,7 @@ async def test_a_state_has_the_text_that_is_defined(recorded: MemoryRecorder) ->
     for intent_id, record in state.records().items():
         for value in (record, state.order_state(intent_id)):
             assert canonical(value) == defined(value)
-    parts = state.parts()
+    parts = state.snapshot()
     assert parts.symbols, "the run has markets"
     assert canonical(parts) == defined(parts)
 

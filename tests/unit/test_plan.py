@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kernel.actions import ActionKind
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -113,7 +113,7 @@ def test_a_working_order_with_the_wanted_terms_needs_nothing() -> None:
     assert isinstance(step(an_intent(), a_state(an_order())), Nothing)
 
 
-@pytest.mark.parametrize("outcome", sorted(UNSETTLED))
+@pytest.mark.parametrize("outcome", sorted(UNRESOLVED))
 def test_settling_comes_before_everything(outcome: AttemptOutcome) -> None:
     """An attempt that may have happened is settled first, even when the intent is canceled or two orders work."""
     state = a_state(an_order(0), an_order(1), attempts=(an_attempt(outcome),))
@@ -358,7 +358,7 @@ def test_a_submit_adds_to_nothing_that_works_or_may(
         assert action.order == intent.order
         return
     assert not live_orders(order)
-    assert not any(attempt.outcome in UNSETTLED for attempt in order.attempts)
+    assert not any(attempt.outcome in UNRESOLVED for attempt in order.attempts)
     assert open_question(order) is None
     filled = sum(max(item.final_cum_qty or 0, item.cum_qty) for item in order.venue_orders)
     assert 0 < action.order.quantity == intent.order.quantity - filled == remainder(intent, order)

@@ -16,7 +16,7 @@ from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
 from replay import vitals as module
 from replay.gauges import KernelGauges, Tally
 from replay.metrics import MetricsFormat, metrics_as, text_of
-from replay.vitals import Progress, Reply, Shared, Vitals
+from replay.vitals import CachedAnswer, FoldProgress, Probes, Reply
 
 pytestmark = pytest.mark.looptime
 
@@ -55,8 +55,8 @@ class KernelStub:
         }
 
 
-def vitals_of(kernel: KernelStub | None) -> Vitals:
-    made = Vitals(Metrics(), "paper", clock=SystemClock())
+def vitals_of(kernel: KernelStub | None) -> Probes:
+    made = Probes(Metrics(), "paper", clock=SystemClock())
     made.gauges.kernel = kernel  # type: ignore[assignment]
     return made
 
@@ -148,7 +148,7 @@ async def test_many_who_ask_share_one_look() -> None:
         await asyncio.sleep(2)
         return len(looks)
 
-    shared = Shared(find, rest=10)
+    shared = CachedAnswer(find, rest=10)
     assert await asyncio.gather(*(shared.get(5) for _ in range(100))) == [1] * 100
     await asyncio.sleep(15)
     assert await shared.get(5) == 1
@@ -167,7 +167,7 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
             raise KernelError("away")
         return len(looks)
 
-    shared = Shared(find)
+    shared = CachedAnswer(find)
     with pytest.raises(TimeoutError):
         await shared.get(1)
     assert await shared.get(5) == 1
@@ -196,7 +196,7 @@ async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(module, "tally_of", count)
     metrics = Metrics()
-    vitals = Vitals(metrics, "paper", clock=SystemClock())
+    vitals = Probes(metrics, "paper", clock=SystemClock())
     vitals.gauges.kernel = KernelStub()  # type: ignore[assignment]
     began_s = asyncio.get_running_loop().time()
     for counter, unknown in ((1, 0), (2, 0)):
@@ -214,7 +214,7 @@ async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.Mo
 
 def test_progress_is_counted_from_being_behind() -> None:
     """At the head nothing counts; behind counts until the head, stuck until a move."""
-    progress = Progress()
+    progress = FoldProgress()
     progress.note(5, 0, 0)
     progress.note(5, 3, 100)
     assert (progress.behind_s(104), progress.stuck_s(104)) == (4, 4)
