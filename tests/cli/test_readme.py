@@ -13,9 +13,9 @@ import pytest
 
 from cli import SECTIONS
 from kernel.models import FindingKind
-from kernel.readiness import CONDITIONS
-from replay.manifests import parse_manifests
-from replay.problems import ProblemKind
+from kernel.safety.readiness import CONDITIONS
+from replay.formatting.problems import ProblemKind
+from replay.manifests.schema import parse_manifests
 from tests.cli.test_tour import TOUR
 from tests.cli.world import COMMANDS, PROJECT
 
