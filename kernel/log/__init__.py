@@ -1,31 +1,32 @@
-"""The log of one exchange account: the only truth, append-only, gapless, hashed.
+"""The append-only, gapless, hashed event log of one exchange account.
 
-`open_log` opens one; everything else goes through `EventLog`. Modules: `base` the contract, `opening` URLs and refusals,
-`records` events to rows and back, `hashing` the format that cannot change, `tree` the Merkle tree over its leaves, `batch`
-the decision inside the transaction, `recorder` what each backend's recorder does (also for the event-sourcing library),
-`memory` `sqlite` `postgres` the backends, each with its `…_lease`, `writer` the thread, `threaded` and `stored` what the
-backends share, `feed` the wake-up of tails, `row_files` a log as a file.
+From the lowest layer to the highest:
 
-Promise, how it is kept, and the test that fails when it is broken (in tests/contract/test_log.py unless said):
+- `merkle`: Merkle tree over the log's leaves (RFC 6962): roots and proofs
+- `base`: the interface `EventLog` and its records
+- `hashing`: the hash format, which cannot change
+- `engine`: what the backends share: batching, reading, tailing, the JSONL form
+- `backends`: memory, SQLite and PostgreSQL, each with its lease
+- `factory`: opens a log by its URL
 
-| promise | how | test |
+| promise | mechanism | test (in tests/contract/log/test_log.py unless a file is named) |
 |---|---|---|
-| durable | an append returns after the commit, which is synced | `test_an_acknowledged_append_is_there_after_a_reopen` |
-|  | WAL with `synchronous=FULL`, `synchronous_commit=on` | test_log_processes.py: `test_a_killed_writer_…` |
+| durability | an append returns after the synced commit | `test_an_acknowledged_append_is_there_after_a_reopen` |
+|  | WAL with `synchronous=FULL`, `synchronous_commit=on` | test_processes.py: `test_a_killed_writer_…` |
 | gapless order | positions from a head row locked by the writer | `test_positions_have_no_gaps` |
-|  | readers assert `first == last + 1` | `test_two_log_objects_write_without_gaps` |
+|  | readers check that positions follow each other | `test_two_log_objects_write_without_gaps` |
 | optimistic concurrency | expected version per stream | `test_a_wrong_expected_version_is_refused` |
-|  | decided per command, before anything is inserted | `test_a_conflict_refuses_that_command_alone` |
-| idempotent | unique command ids, looked up under the lock | `test_a_command_id_appended_twice_is_recorded_once` |
-| group commit | one thread drains a bounded queue | `test_a_full_queue_refuses_commands_and_takes_facts` |
-| outcome known | ids are looked up after a lost connection | test_postgres_outcome.py |
-| tamper-evident | a leaf over every column, a chain over leaves | `test_every_changed_column_is_found`, test_hashing.py |
+|  | decided per command, before any insert | `test_a_conflict_refuses_that_command_alone` |
+| idempotency | unique command ids, looked up under the lock | `test_a_command_id_appended_twice_is_recorded_once` |
+| bounded queue | one thread commits batches | `test_a_full_queue_refuses_commands_and_takes_facts` |
+| known outcome | ids are looked up after a lost connection | test_postgres_outcome.py |
+| tamper evidence | a leaf over every column, a chain over leaves | `test_every_changed_column_is_found`, test_hashing.py |
 | append-only | triggers refuse update, delete and truncate | `test_the_database_refuses_changes` |
-| fenced | the head row holds the leader's epoch | `test_an_older_epoch_is_fenced` |
-| time | the later of the head's instant and the clock's | `test_time_never_goes_back` |
-| tail | handed over in process, `data_version` or `LISTEN` | `test_a_tail_sees_another_log_objects_commits` |
-| read | keyset pages | `test_read_comes_in_pages` |
-| whole | a log of which a part is archived is not opened | test_log_layouts.py: `test_an_archived_log_is_refused` |
+| fencing | the head row has the leader's epoch | `test_an_older_epoch_is_fenced` |
+| monotonic time | the later of the head's time and the clock's | `test_time_never_goes_back` |
+| live tail | published in process, `data_version` or `LISTEN` | `test_a_tail_sees_another_log_objects_commits` |
+| bounded reads | keyset pages | `test_read_comes_in_pages` |
+| completeness | a partly archived log is refused | test_layouts.py: `test_an_archived_log_is_refused` |
 """
 
 from kernel.log.base import Append, Appended, EventLog, Head, LogSettings, StoredRow, StreamHead, Write

@@ -1,8 +1,7 @@
-"""The log's contract: what can be asked of it, what is promised, and the records that pass through.
+"""The interface of an event log and its records.
 
-Implemented by `memory`, `sqlite` and `postgres` beside this file; used by the machine, the stores and the replay tools
-through `EventLog` alone. Positions count 1 … N without gaps. An append returns after the commit. See the table of
-promises in the package's docstring.
+Implemented by the backends; the kernel, the projections and the replay tools use `EventLog` alone. Positions are 1 to N
+without gaps. An append returns after the commit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kernel.lease import Lease
 from kernel.models import Evidence
 
 ANY_VERSION = None
-"""Expected version of a write that may land on whatever is there (facts)."""
+"""Expected version of a write that accepts any version of its stream, as facts do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,15 @@ class Write:
     stream_id: str
     events: tuple[BaseEvent, ...]
     expected_version: int | None = ANY_VERSION
-    """Version that the stream must have (0: it must not exist yet); None for facts, which land on whatever is there."""
+    """Version that the stream must have (0: it must not exist); None accepts any version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """A command's writes: all of them are recorded, next to each other, or none is."""
+    """The writes of one command: recorded next to each other, all or none."""
 
     command_id: bytes
-    """16 bytes. Appended twice, the second gets the first one's positions and writes nothing."""
+    """16 bytes. A second append with the same id writes nothing and returns the positions of the first."""
     writes: tuple[Write, ...]
     actor: str
     """`strategy:x`, `reconciler`, `venue:y`, `operator:z`, `kernel`."""
@@ -45,22 +44,22 @@ class Append:
     correlation_id: str | None = None
     causation_position: int | None = None
     epoch: int | None = None
-    """The leader's epoch for attempts, verdicts and control events: an epoch other than the head's is a `FencedError`.
-    None for commands and facts, which are always taken."""
+    """The leader's epoch, for events that only the leader may append: raises `FencedError` unless it is the head's epoch.
+    None for commands and facts, which are not fenced."""
     elects: bool = False
-    """This append carries `LeaderElected(epoch)`: `epoch` must be the head's + 1, and becomes the head's."""
+    """The append contains `LeaderElected(epoch)`: `epoch` must be the head's plus 1, and becomes the head's."""
     is_fact: bool = False
-    """Facts are taken even when the queue is full; commands are then refused with `BusyError`."""
+    """Facts are accepted when the queue is full; commands are refused with `BusyError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a command's events are."""
+    """The positions of a command's events."""
 
     first_position: int
     last_position: int
     duplicate: bool = False
-    """The command id was known: these are the positions of the first time."""
+    """The command id was recorded before: the positions are those of the first append."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,17 @@ class Head:
     """The end of the log."""
 
     position: int
-    """Position of the last event; 0 when the log is empty."""
+    """Position of the last event; 0 in an empty log."""
     chain_hash: bytes
-    """32 bytes; zeros when the log is empty."""
+    """32 bytes; zeros in an empty log."""
     epoch: int
     """Epoch of the newest leader; 0 before the first election."""
     recorded_at_ns: int
-    """When the last event was recorded."""
+    """When the last event was recorded, in ns since the Unix epoch."""
 
 
 class StoredRow(NamedTuple):
-    """One row as it is stored: what an auditor sees, and what the hashes cover. A tuple: readers make many."""
+    """One row of the log as it is stored, and as the hashes cover it. A tuple, because readers create many."""
 
     position: int
     stream_id: str
@@ -89,121 +88,133 @@ class StoredRow(NamedTuple):
     command_id: bytes
     command_index: int
     meta: bytes
-    """Canonical JSON of the envelope's actor, evidence, ids and writer."""
+    """Canonical JSON of the envelope: actor, evidence, ids, writer."""
     state: bytes
-    """Canonical JSON of the event's payload."""
+    """Canonical JSON of the payload."""
     leaf_hash: bytes
     chain_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class StreamHead:
-    """Where a stream is: as its events have it, and as the table of streams has it, which writers go by."""
+    """A stream's version, by its events and by the table of streams that writers use."""
 
     stream_id: str
     version: int | None
-    """Version of its newest event; None when it has none."""
+    """Version of its newest event; None without events."""
     listed_version: int | None
-    """What the table of streams says; None when it does not list it."""
+    """Version in the table of streams; None when the stream is not listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """Bounds of a log. Times in seconds, sizes in what their name says."""
+    """Bounds of a log."""
 
     queue_commands_max: int = 10_000
-    """Commands that may wait for the writer; more are refused."""
+    """Commands that may wait for the writer; further ones are refused."""
     batch_commands_max: int = 512
-    """Commands that one commit takes at most."""
+    """Commands per commit."""
     batch_bytes_max: int = 1 << 20
-    """Bytes of payload that one commit takes at most, save that one command always fits."""
+    """Bytes of payload per commit; a single larger command is committed alone."""
     page_rows: int = 1_000
-    """Rows that one read fetches."""
+    """Rows per read."""
     poll_interval_s_min: float = 0.001
-    """SQLite: how often another process's commits are looked for, at first …"""
+    """SQLite: the shortest interval between polls for other processes' commits."""
     poll_interval_s_max: float = 0.05
-    """… and at most, after nothing came for a while."""
+    """SQLite: the longest interval, reached while no commits arrive."""
     listen_fallback_s: float = 1.0
-    """PostgreSQL: a pull is made at least this often, whatever notifications do."""
+    """PostgreSQL: the longest time between reads, should a notification be lost."""
     reconnect_timeout_s: float = 30.0
-    """How long a lost database is waited for before appends are refused."""
+    """How long a lost database is retried before appends are refused."""
 
 
 class EventLog(ABC):
     """An append-only log of one exchange account."""
 
     exchange_id: str
-    """The account whose log this is."""
+    """The log's exchange account."""
     log_id: str
     """64 random bits in hex, from the log's first event."""
     url: str
-    """Where it is; without a password."""
+    """The log's URL without a password."""
 
     @abstractmethod
     async def append(self, append: Append) -> Appended:
-        """Record a command's events; returns after the commit.
+        """Record a command's events, and return after the commit.
 
-        Raises `ConflictError` (an expected version does not hold), `FencedError`, `BusyError`, `LogUnavailableError`
-        (nothing is known to be recorded), `IntegrityError`.
+        Raises:
+            ConflictError: A stream does not have its expected version.
+            FencedError: `append.epoch` is not the head's epoch.
+            BusyError: The queue is full, and the append is not a fact.
+            LogUnavailableError: The database cannot be used; whether the events are recorded is unknown.
+            IntegrityError: The log is damaged.
         """
 
     @abstractmethod
     def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
-        """Batches of decoded events from `after` + 1 on, first what is there, then what comes. Ends with `close`.
+        """Return batches of events from position `after` + 1: the recorded ones, then new ones, until `close`.
 
-        Asserts that positions follow each other, and that hashes chain; raises `IntegrityError` with the first bad
-        position, `SchemaError` for an event that this code can't read.
+        Raises:
+            IntegrityError: Positions have a gap or hashes do not chain; names the first bad position.
+            SchemaError: This code cannot read an event.
         """
 
     @abstractmethod
     def read(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[StoredRow]]:
-        """Pages of raw rows after a position, up to another (default: the head at the time of the call)."""
+        """Return pages of unchecked rows after one position up to another (default: the head at the time of the call)."""
 
     @abstractmethod
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
-        """The decoded events of one stream after a version."""
+        """Return the events of one stream after a version; checks each row's leaf hash."""
 
     @abstractmethod
     async def intent_id_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
     ) -> str | None:
-        """The intent that was recorded with one of these ids up to a position: the client order id of something that was
-        sent for it, or the venue's id of one of its orders. The venue's id decides where both are known."""
+        """Return the intent recorded with one of these ids up to a position.
+
+        Args:
+            client_order_id: Id of a request sent for the intent (FIX ClOrdID, tag 11).
+            exchange_order_id: Venue id of one of its orders (FIX OrderID, tag 37); takes precedence.
+            upto: Last position to search.
+        """
 
     @abstractmethod
     async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
-        """The raw rows of one stream after a version, up to another, by version."""
+        """Return the rows of one stream after one version up to another, by version."""
 
     @abstractmethod
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
-        """The next streams after a name, in order; none after the last. What is said of one was so in one instant."""
+        """Return the next page of streams after a name, in order; each head is consistent in itself."""
 
     @abstractmethod
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
+        """Return the commands in a range of positions whose id an earlier command has, as pairs of first positions."""
 
     @abstractmethod
     def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> Lease:
-        """A lease of this log, not held yet: the right to act on its venue."""
+        """Return a lease of this log, not yet acquired: the right to send orders to its venue."""
 
     @abstractmethod
     async def lease_is_held(self) -> bool:
-        """Whether anybody holds a lease of this log now: a look that takes nothing.
+        """Return whether a process holds a lease of this log, without taking it.
 
-        The answer may be over at once: it is for people and for monitoring, never a reason to act at a venue. Raises
-        `LogUnavailableError` when it can't be seen.
+        For people and monitoring: the answer may be out of date, so it never permits sending orders.
+
+        Raises:
+            LogUnavailableError: The lease cannot be checked.
         """
 
     @abstractmethod
     async def head(self) -> Head:
-        """The end of the log now."""
+        """Return the current end of the log."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Write what was taken, then let go of threads, files and connections. Idempotent."""
+        """Write the queued commands, then release threads, files and connections. Idempotent."""
 
     def __await__(self) -> Generator[Any, Any, Self]:
-        """`await open_log(...)` gives the log itself, which is open already."""
+        """Return the log itself: `log = await open_log(...)` works, too."""
         yield from ()
         return self
 

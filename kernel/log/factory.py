@@ -1,27 +1,19 @@
-"""Opens a log by its URL: finds the backend, creates what is missing, and refuses what is not this account's log.
+"""Opens a log by its URL: selects the backend, creates what is missing, and refuses the log of another account.
 
-Called by whoever needs a log: the composition root, the CLI, tests. Opening blocks (a file or a connection is opened) and
-raises at once. The backends are imported only when a URL asks for them.
+Called by the composition root, the CLI and tests. Opening blocks and raises at once. A backend is imported only when a URL
+needs it.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
-from kernel.errors import (
-    ConflictError,
-    IntegrityError,
-    KernelError,
-    LogUnavailableError,
-    NotFoundError,
-    SchemaError,
-    ValidationError,
-    Violation,
-)
+from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
 from kernel.events import CONTROL_STREAM, LogCreated
 from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.engine.records import prepare
@@ -31,9 +23,13 @@ from kernel.platform.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
     from kernel.log.backends.memory import MemoryRecorder
-    from kernel.log.engine.recorder import Identity, LogRecorder, TableRecorder
+    from kernel.log.engine.recorder import Identity, LogRecorder
 
-KERNEL_ACTOR = "kernel"
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+SQLITE_BEGIN = b"SQLite format 3\0"
+"""The first 16 bytes of a database file (https://www.sqlite.org/fileformat.html)."""
+SQLITE_BYTES_MIN = 512
+"""SQLite's smallest page size: a shorter file is no database."""
 
 
 def open_log(
@@ -46,248 +42,193 @@ def open_log(
     create: bool = True,
     check_end: bool = True,
 ) -> EventLog:
-    """The log at a URL: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute/path.db`, `postgresql://…`.
+    """Open the log at a URL, and create it if it does not exist.
 
-    A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. With `check_end`
-    off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
-    `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
-    newer code, or a part of it is in an archive), `LogUnavailableError` (it can't be reached or written),
-    `IntegrityError` (its end is not what its head says), `UnsafeFileError` (another user of the host can write it),
-    `KernelError` (something else is there).
+    Args:
+        url: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute/path.db` or `postgresql://…`.
+        exchange_id: The exchange account that the log belongs to.
+        clock: Source of `recorded_at_ns`; the system clock by default.
+        ids: Source of the log id and of command ids; random by default.
+        settings: Bounds of queues, batches and pages.
+        create: Whether to create a log that does not exist.
+        check_end: Whether to compare the last event with the head; off for tools that diagnose a damaged log.
+
+    Raises:
+        ValidationError: The URL or the exchange id is malformed.
+        NotFoundError: There is no log, and `create` is off.
+        ConflictError: The log belongs to another exchange id.
+        SchemaError: Newer code made the log, or a part of it is archived.
+        LogUnavailableError: The database cannot be reached or written.
+        IntegrityError: The last event does not match the head.
+        UnsafeFileError: Another user of the host owns the file or can write it.
+        KernelError: The database holds something else.
     """
-    _check_exchange_id(exchange_id)
+    if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
+        raise ValidationError(f"exchange id {exchange_id!r} does not match {EXCHANGE_ID_PATTERN}")
     factory = LogFactory(
-        exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end=check_end
+        exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end
     )
     if url == "memory://":
         return factory.memory()
     if url.startswith("sqlite://"):
         return factory.sqlite(url)
-    if url.startswith(("postgresql://", "postgres://")):
+    if url.startswith(POSTGRES_SCHEMES):
         return factory.postgres(url)
-    raise ValidationError(
-        "log URL", [Violation("url", "form", "memory://, sqlite:///file.db or postgresql://…", without_password(url))]
-    )
+    raise ValidationError(f"log URL {without_password(url)!r}: use memory://, sqlite:///FILE or postgresql://…")
 
 
 def exchange_at(url: str) -> str:
-    """The exchange id of the one log at a URL, for who only reads it.
+    """Return the exchange id of the only log at a URL.
 
-    Raises `NotFoundError` where there is none, `ValidationError` where there are several (a schema each), and
-    what `open_log` raises.
+    Raises:
+        NotFoundError: There is no log.
+        ValidationError: There are several logs, one per PostgreSQL schema.
+        KernelError: As `open_log`.
     """
     if url.startswith("sqlite://"):
         found = _exchange_in_file(sqlite_path(url))
-    elif url.startswith(("postgresql://", "postgres://")):
+    elif url.startswith(POSTGRES_SCHEMES):
         from kernel.log.backends.postgres import exchanges_at
 
         found = exchanges_at(url)
     else:
-        raise ValidationError(f"{without_password(url)} says of no log whose it is: exchange_id is needed")
+        raise ValidationError(f"{without_password(url)} does not name a stored log: give the exchange id")
     if not found:
         raise NotFoundError(f"there is no log at {without_password(url)}")
     if len(found) > 1:
-        raise ValidationError(f"there are the logs of {', '.join(found)}: exchange_id says which")
+        raise ValidationError(f"there are logs of {', '.join(found)} at {without_password(url)}: give the exchange id")
     return found[0]
 
 
 def _exchange_in_file(path: Path) -> list[str]:
     from kernel.log.backends.sqlite import SQLiteLogDatastore, SQLiteRecorder
 
-    factory = LogFactory("", SystemClock(), SeededIds(), LogSettings(), create=False)
-    factory.check_path(path)
+    _check_path(path, create=False)
     recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
     try:
-        factory.tables(recorder, str(path))
+        recorder.ensure_tables(str(path), create=False)
         identity = recorder.identity()
     finally:
         recorder.close()
     return [identity.exchange_id] if identity is not None else []
 
 
-def _check_exchange_id(exchange_id: str) -> None:
-    if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
-        raise ValidationError(
-            "exchange id", [Violation("exchange_id", "pattern", EXCHANGE_ID_PATTERN, repr(exchange_id))]
-        )
-
-
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """Return a URL with its password removed."""
     shown = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", url)
     return re.sub(r"(password=)[^&]*", r"\1…", shown)
 
 
+@dataclass(frozen=True, slots=True)
 class LogFactory:
-    """Opens one log; a method for each backend."""
+    """Opens one log, on any backend."""
 
-    def __init__(
-        self,
-        exchange_id: str,
-        clock: Clock,
-        ids: IdFactory,
-        settings: LogSettings,
-        create: bool,
-        *,
-        check_end: bool = True,
-    ) -> None:
-        self._exchange_id = exchange_id
-        self._clock = clock
-        self._ids = ids
-        self._settings = settings
-        self._create = create
-        self._check_end = check_end
+    exchange_id: str
+    clock: Clock
+    ids: IdFactory
+    settings: LogSettings
+    create: bool
+    check_end: bool = True
 
     def memory(self, recorder: MemoryRecorder | None = None) -> EventLog:
-        """A log in memory: a new one, or another log object over a recorder."""
+        """Return a log in memory: a new one, or one more log object over a recorder."""
         from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 
         recorder = recorder or MemoryRecorder()
-        return MemoryLog(recorder, self.adopt_identity(recorder), clock=self._clock, settings=self._settings)
+        return MemoryLog(recorder, self._identity(recorder), clock=self.clock, settings=self.settings)
 
     def sqlite(self, url: str) -> EventLog:
-        """The log in a SQLite file."""
+        """Return the log in a SQLite file."""
         from kernel.log.backends.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
 
         path = sqlite_path(url)
-        self.check_path(path)
-        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
+        _check_path(path, create=self.create)
+        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self.create else 'rw'}"))
         try:
-            self.tables(recorder, str(path))
+            recorder.ensure_tables(str(path), create=self.create)
             tighten_database(path)
-            identity = self.adopt_identity(recorder)
+            identity = self._identity(recorder)
         except BaseException:
             recorder.close()
             raise
-        return SQLiteLog(recorder, identity, url=url, path=path, clock=self._clock, settings=self._settings)
-
-    def check_path(self, path: Path) -> None:
-        """Whether a file can be a log's, before SQLite touches it."""
-        if not path.parent.is_dir():
-            raise LogUnavailableError(f"there is no directory {path.parent}: create it first")
-        if path.is_dir():
-            raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
-        if not self._create and not path.exists():
-            raise NotFoundError(f"there is no log at {path}")
-        # The file is not opened here: to close it would drop the locks of this process's connections to it.
-        size = path.stat().st_size if path.exists() else 0
-        if 0 < size < SQLITE_BYTES_MIN:  # SQLite would take it for an empty one, and write to it
-            raise IntegrityError(f"{path} is damaged, or no SQLite database: it has {size} bytes")
-        if not size and not self._create:
-            raise NotFoundError(f"there is no log in {path}: it is empty")
-        try:
-            check_database(path, create=self._create)
-        except OSError as problem:
-            raise LogUnavailableError(f"{path} can't be opened: {problem.strerror}") from problem
-
-    def tables(self, recorder: TableRecorder, where: str) -> None:
-        """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
-        from kernel.log.engine.recorder import missing_tables
-
-        tables = recorder.tables()
-        if not tables and not self._create:
-            raise NotFoundError(f"there is no log in {where}")
-        if not tables:
-            recorder.create_table()
-        elif missing := missing_tables(tables):
-            raise KernelError(f"{where} holds something else than a log of this software: it lacks {sorted(missing)}")
-        else:
-            recorder.check_whole()
+        return SQLiteLog(recorder, identity, url=url, path=path, clock=self.clock, settings=self.settings)
 
     def postgres(self, url: str) -> EventLog:
-        """The log in a PostgreSQL schema."""
+        """Return the log in a PostgreSQL schema."""
         from kernel.log.backends.postgres import PostgresLog, PostgresRecorder
         from kernel.log.backends.postgres_datastore import Datastore
 
-        recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
+        schema = f"log_{self.exchange_id}"
+        recorder = PostgresRecorder(Datastore(url, schema=schema), settings=self.settings)
         try:
-            self.tables(recorder, f"schema log_{self._exchange_id}")
-            identity = self.adopt_identity(recorder)
+            recorder.ensure_tables(f"schema {schema}", create=self.create)
+            identity = self._identity(recorder)
         except BaseException:
             recorder.close()
             raise
-        return PostgresLog(recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings)
+        return PostgresLog(recorder, identity, url=without_password(url), clock=self.clock, settings=self.settings)
 
-    def adopt_identity(self, recorder: LogRecorder) -> Identity:
-        """Whose log it is, after making an empty one ours; refuses another account's, a newer one and a broken end."""
-        identity = recorder.identity()
-        if identity is None:
-            identity = self._write_identity(recorder)
-        _check_identity(identity, self._exchange_id)
-        if self._check_end:
-            _check_end(recorder)
+    def _identity(self, recorder: LogRecorder) -> Identity:
+        """Return the log's identity, written first into an empty log, after the checks that `open_log` promises."""
+        identity = recorder.identity() or self._write_identity(recorder)
+        identity.check(self.exchange_id)
+        if self.check_end:
+            recorder.check_end()
         return identity
 
     def _write_identity(self, recorder: LogRecorder) -> Identity:
         from kernel.log.engine.recorder import LAYOUT_VERSION, Identity
 
-        if not self._create:
-            raise NotFoundError(f"there is no log of {self._exchange_id} yet")
-        now_ns = self._clock_ns()
-        identity = Identity(self._exchange_id, self._ids.log_id(), LAYOUT_VERSION)
+        if not self.create:
+            raise NotFoundError(f"there is no log of {self.exchange_id}")
+        try:
+            now_ns = self.clock.now_ns()
+        except RuntimeError:  # a clock that follows an event loop, and none is running
+            now_ns = 0
+        identity = Identity(self.exchange_id, self.ids.log_id(), LAYOUT_VERSION)
         created = LogCreated(log_id=identity.log_id, exchange_id=identity.exchange_id)
         append = Append(
-            self._ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), KERNEL_ACTOR, Evidence.COMMAND
+            self.ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), "kernel", Evidence.COMMAND
         )
         return recorder.adopt_identity(identity, prepare(append, recorder.writer), now_ns)
 
-    def _clock_ns(self) -> int:
-        """The clock's instant; 0 from a clock that follows an event loop, when none is running yet."""
-        try:
-            return self._clock.now_ns()
-        except RuntimeError:
-            return 0
+
+def _check_path(path: Path, *, create: bool) -> None:
+    """Refuse a path that cannot be a log's, before SQLite opens it."""
+    if not path.parent.is_dir():
+        raise LogUnavailableError(f"there is no directory {path.parent}: create it first")
+    if path.is_dir():
+        raise LogUnavailableError(f"{path} is a directory: name a SQLite file")
+    if not create and not path.exists():
+        raise NotFoundError(f"there is no log at {path}")
+    # Do not open the file here: closing it would drop the POSIX locks of this process's connections to it.
+    size = path.stat().st_size if path.exists() else 0
+    if 0 < size < SQLITE_BYTES_MIN:  # SQLite would take it for an empty database, and write to it
+        raise IntegrityError(f"{path} is damaged or not a SQLite database: it has {size} bytes")
+    if not size and not create:
+        raise NotFoundError(f"there is no log in {path}: the file is empty")
+    try:
+        check_database(path, create=create)
+    except OSError as problem:
+        raise LogUnavailableError(f"{path} cannot be opened: {problem.strerror}") from problem
 
 
 def sqlite_path(url: str) -> Path:
-    """The file that a `sqlite://` URL names, absolute."""
+    """Return the absolute path of the file that a `sqlite://` URL names."""
     if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
-        raise ValidationError(
-            "log URL", [Violation("url", "form", "sqlite:///relative.db or sqlite:////absolute.db", url)]
-        )
+        raise ValidationError(f"log URL {url!r}: use sqlite:///relative.db or sqlite:////absolute.db")
     return Path(unquote(url.removeprefix("sqlite:///"))).absolute()
 
 
-def _check_identity(identity: Identity, exchange_id: str) -> None:
-    from kernel.log.engine.recorder import LAYOUT_VERSION_MAX
-
-    if identity.layout_version > LAYOUT_VERSION_MAX:
-        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION_MAX}"
-        raise SchemaError(f"the log's tables have {layouts}: upgrade to open it")
-    if identity.exchange_id != exchange_id:
-        raise ConflictError(f"this is the log of {identity.exchange_id!r}, not of {exchange_id!r}")
-
-
-def _check_end(recorder: LogRecorder) -> None:
-    """The head row and the last row must agree: a log cut off, or grown past its head, is not opened."""
-    from kernel.log.engine.recorder import RowQuery
-
-    rows = recorder.select(RowQuery(descending=True, limit=1))
-    head = recorder.head()
-    last = rows[0].position if rows else 0
-    if last < head.position:  # cut off, or somebody appended between the two looks
-        rows = recorder.select(RowQuery(after=head.position - 1, upto=head.position))
-        last = rows[0].position if rows else last
-    if last != head.position:
-        text = f"the head says {head.position}, the last event is {last}: the log was cut off, or its head was changed"
-        raise IntegrityError(text, position=min(last, head.position) + 1)
-    if rows[0].chain_hash != head.chain_hash:
-        raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
-
-
-SQLITE_BEGIN = b"SQLite format 3\0"
-"""The first 16 bytes of a database file, see https://www.sqlite.org/fileformat.html."""
-SQLITE_BYTES_MIN = 512
-"""The smallest page: what is shorter is no database."""
-
-
 def beginning_of(path: Path) -> bytes:
-    """The first bytes of a file; none for one that is not there. Not for a log that this process may have open: to close
-    the file would drop the locks of its connections to it."""
+    """Return a file's first 16 bytes; none if it does not exist.
+
+    Never call this for a log that this process may have open: closing the file drops the POSIX locks of its connections.
+    """
     try:
         with path.open("rb") as file:
             return file.read(len(SQLITE_BEGIN))
     except FileNotFoundError:
         return b""
     except OSError as problem:
-        raise LogUnavailableError(f"{path} can't be read: {problem.strerror}") from problem
+        raise LogUnavailableError(f"{path} cannot be read: {problem.strerror}") from problem

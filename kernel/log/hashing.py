@@ -1,9 +1,8 @@
-"""The log's hash format: one leaf per event over every column, one chain over the leaves. It cannot change.
+"""The log's hash format: a leaf per event over every column, a chain over the leaves. It cannot change.
 
-Called by the writers (inside the transaction, because the instant of recording is hashed) and by every reader of raw
-rows. Promises: the same columns give the same hashes on every backend, on every machine, for ever; a changed column, a
-removed, inserted or moved row breaks the leaf or the chain at its position. It does not notice a log cut off at the end,
-nor one that was rewritten as a whole: against these stand notes of the head that are kept outside the database.
+Called by the writers inside the transaction, and by every reader of rows. The same columns give the same hashes on every
+backend. A changed column, or a removed, inserted or moved row breaks the leaf or the chain at its position. A log truncated
+or rewritten as a whole is noticed only through signed tree heads kept outside the database.
 
     field(b) = length of b as 4 bytes big-endian, then b       number(n) = field(n as 8 bytes big-endian)
     leaf     = SHA-256(0x00 0x01, field(stream_id), number(version), field(topic), number(schema_version),
@@ -33,39 +32,39 @@ _POSITION = struct.Struct(">Q")
 
 
 def field(value: bytes) -> bytes:
-    """A byte string with its length in front."""
+    """Return a byte string after its length."""
     return _LENGTH.pack(len(value)) + value
 
 
 def number(value: int) -> bytes:
-    """A number of 0 … 2^64 - 1 as a field; `struct.error` beyond."""
+    """Return a number from 0 to 2^64 - 1 as a field; raises `struct.error` for others."""
     return _NUMBER.pack(8, value)
 
 
 def leaf_prefix(stream_id: str) -> bytes:
-    """What a leaf's input begins with, up to the version."""
+    """Return a leaf's input before the version."""
     return LEAF_FORMAT + field(stream_id.encode())
 
 
 def leaf_middle(topic: str, schema_version: int) -> bytes:
-    """What stands between the version and the instant of recording."""
+    """Return a leaf's input between the version and `recorded_at_ns`."""
     return field(topic.encode()) + number(schema_version)
 
 
 def leaf_suffix(command_id: bytes, command_index: int, meta: bytes, state: bytes) -> bytes:
-    """What follows the instant of recording."""
+    """Return a leaf's input after `recorded_at_ns`."""
     return b"".join((field(command_id), _NUMBER.pack(8, command_index), field(meta), _LENGTH.pack(len(state)), state))
 
 
 def leaf_of_parts(prefix: bytes, version: int, middle: bytes, recorded_at_ns: int, suffix: bytes) -> bytes:
-    """The leaf from its parts: the two numbers between them are known to the writer alone."""
+    """Return the leaf from its parts; the two numbers between them are assigned in the transaction."""
     return sha256(
         b"".join((prefix, _NUMBER.pack(8, version), middle, _NUMBER.pack(8, recorded_at_ns), suffix))
     ).digest()
 
 
 def leaf_hash(row: StoredRow) -> bytes:
-    """The leaf that a row's columns should have."""
+    """Return the leaf hash of a row's columns."""
     return leaf_of_parts(
         leaf_prefix(row.stream_id),
         row.version,
@@ -76,14 +75,20 @@ def leaf_hash(row: StoredRow) -> bytes:
 
 
 def chain_hash(previous: bytes, position: int, leaf: bytes) -> bytes:
-    """The chain hash at a position, from the one before it and the leaf."""
+    """Return the chain hash at a position."""
     return sha256(b"".join((CHAIN_DOMAIN, previous, _POSITION.pack(position), leaf))).digest()
 
 
 def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes:
-    """The chain hash at the end of `rows`, which must follow position `after`, whose chain hash is `chain`.
+    """Check rows, and return the chain hash of the last one.
 
-    Raises `IntegrityError` with the first bad position: a gap, a leaf that its columns don't give, a broken chain.
+    Args:
+        rows: The rows from position `after` + 1.
+        after: The position before the first row.
+        chain: The chain hash at `after`.
+
+    Raises:
+        IntegrityError: A gap, a wrong leaf or a broken chain, at the first bad position.
     """
     expected = after + 1
     for row in rows:
@@ -93,13 +98,13 @@ def verify_rows(rows: Iterable[StoredRow], *, after: int, chain: bytes) -> bytes
 
 
 def verify_row(row: StoredRow, *, expected: int, chain: bytes) -> bytes:
-    """The chain hash at a row, after checking it against the position expected and the chain hash before it."""
+    """Check a row against its expected position and the chain hash before it, and return its chain hash."""
     if row.position != expected:
-        raise IntegrityError(f"this event is missing, the next one there is at {row.position}", position=expected)
+        raise IntegrityError(f"this event is missing, the next one is at {row.position}", position=expected)
     try:
         leaf = leaf_hash(row)
     except (struct.error, UnicodeEncodeError) as problem:
-        raise IntegrityError(f"a column is not what a log holds: {problem}", position=expected) from problem
+        raise IntegrityError(f"a column has an impossible value: {problem}", position=expected) from problem
     if leaf != row.leaf_hash:
         raise IntegrityError("a column was changed: the leaf hash does not match", position=expected)
     computed = chain_hash(chain, expected, leaf)

@@ -1,9 +1,7 @@
-"""The Merkle tree over the log's leaves (RFC 6962): its root at any size, and what proves that a leaf is in it, or that it
-only grew.
+"""The Merkle tree over the log's leaves (RFC 6962): roots, inclusion proofs and consistency proofs.
 
-Called by what signs notes of the log and by what makes and checks proofs. Pure. A leaf hash as it is stored is one of
-RFC 6962 already, and the leaf of index i is that of position i + 1. Promises that memory grows with the logarithm of the
-log: leaves come one at a time, and are not kept.
+Called to sign tree heads, and to make and check proofs. Pure. A stored leaf hash is a leaf hash of RFC 6962; index i is
+position i + 1. Leaves are added one at a time and not kept, so memory grows with the logarithm of the log.
 
     root of none = SHA-256 of nothing      root of one = its leaf      node(left, right) = SHA-256(0x01, left, right)
     root of n    = node(root of the first k, root of the others), k the largest power of two below n
@@ -16,38 +14,38 @@ from hashlib import sha256
 
 NODE_DOMAIN = b"\x01"
 EMPTY_ROOT = sha256().digest()
-"""The root of a tree without leaves."""
+"""The root of an empty tree."""
 HASH_BYTES = 32
 
 Span = tuple[int, int]
-"""Leaves begin … end - 1."""
+"""The leaves from the first index up to, not including, the second."""
 
 
 def node(left: bytes, right: bytes) -> bytes:
-    """The hash above two."""
+    """Return the hash of two child hashes."""
     return sha256(b"".join((NODE_DOMAIN, left, right))).digest()
 
 
 class Frontier:
-    """The roots of the full subtrees that a tree consists of, from left to right: all that it needs to grow."""
+    """The roots of a tree's full subtrees from left to right: all that it needs to grow."""
 
     __slots__ = ("_hashes", "size")
 
     def __init__(self, size: int = 0, hashes: Sequence[bytes] = ()) -> None:
-        """Raises `ValueError` where a tree of this size has another number of full subtrees."""
+        """Create a tree; raises `ValueError` if a tree of this size has another number of full subtrees."""
         if size < 0 or len(hashes) != size.bit_count():
             raise ValueError(f"a tree of {size} leaves does not have {len(hashes)} full subtrees")
         self.size = size
-        """How many leaves it has."""
+        """Number of leaves."""
         self._hashes = list(hashes)
 
     @property
     def hashes(self) -> tuple[bytes, ...]:
-        """The roots, from left to right."""
+        """The roots from left to right."""
         return tuple(self._hashes)
 
     def add(self, leaf: bytes) -> None:
-        """One leaf more. It joins the full subtrees of its size, then of twice its size, and so on, into one."""
+        """Add a leaf, and merge full subtrees of equal size."""
         size = self.size
         while size & 1:
             leaf = node(self._hashes.pop(), leaf)
@@ -56,7 +54,7 @@ class Frontier:
         self.size += 1
 
     def root(self) -> bytes:
-        """The root of all leaves so far."""
+        """Return the root of all leaves so far."""
         if not self._hashes:
             return EMPTY_ROOT
         *others, root = self._hashes
@@ -65,12 +63,12 @@ class Frontier:
         return root
 
     def copy(self) -> Frontier:
-        """One that grows by itself."""
+        """Return an independent copy."""
         return Frontier(self.size, self._hashes)
 
 
 class SpanRoots:
-    """The roots of spans that do not overlap, from all leaves in order: one of them is worked on at a time."""
+    """Computes the roots of spans that do not overlap, from all leaves in order."""
 
     def __init__(self, spans: Iterable[Span]) -> None:
         self._spans = tuple(spans)
@@ -80,7 +78,7 @@ class SpanRoots:
         self._roots: dict[Span, bytes] = {}
 
     def add(self, leaf: bytes) -> None:
-        """The next leaf."""
+        """Add the next leaf."""
         index, self._index = self._index, self._index + 1
         if not self._ahead or index < self._ahead[-1][0]:
             return
@@ -90,19 +88,19 @@ class SpanRoots:
             self._open = Frontier()
 
     def roots(self) -> list[bytes]:
-        """Of each span, in the order in which they were given, once all its leaves have come."""
+        """Return each span's root, in the order of the spans given; needs all their leaves."""
         return [self._roots[span] for span in self._spans]
 
 
 def _middle(begin: int, end: int) -> int:
-    """Where a subtree of at least two leaves parts."""
+    """Return where a subtree of at least two leaves splits."""
     return begin + (1 << (end - begin - 1).bit_length() - 1)
 
 
 def inclusion_spans(index: int, size: int) -> list[Span]:
-    """The subtrees whose roots prove that the leaf of an index is in a tree of `size` leaves: a path from the leaf up."""
+    """Return the subtrees whose roots prove that a leaf is in a tree of `size` leaves, from the leaf up."""
     if not 0 <= index < size:
-        raise ValueError(f"a tree of {size} leaves has none of index {index}")
+        raise ValueError(f"a tree of {size} leaves has no leaf {index}")
     begin, end, path = 0, size, []
     while end - begin > 1:
         middle = _middle(begin, end)
@@ -116,7 +114,7 @@ def inclusion_spans(index: int, size: int) -> list[Span]:
 
 
 def consistency_spans(first: int, second: int) -> list[Span]:
-    """The subtrees whose roots prove that a tree of `second` leaves begins with the one of `first`."""
+    """Return the subtrees whose roots prove that a tree of `second` leaves begins with one of `first` leaves."""
     if not 0 < first <= second:
         raise ValueError(f"a tree of {second} leaves does not begin with one of {first}")
     begin, end, path = 0, second, []
@@ -134,7 +132,7 @@ def consistency_spans(first: int, second: int) -> list[Span]:
 
 
 def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root of the tree that a path leads to. Raises `ValueError` for a path of a wrong length."""
+    """Return the root that a path leads to. Raises `ValueError` for a path of the wrong length."""
     root = leaf
     for (_, end), sibling in zip(inclusion_spans(index, size), path, strict=True):
         root = node(sibling, root) if end <= index else node(root, sibling)
@@ -142,10 +140,10 @@ def inclusion_root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) ->
 
 
 def consistency_roots(first: int, second: int, first_root: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """The roots of both trees that a path leads to. Raises `ValueError` for a path of a wrong length."""
+    """Return the roots of both trees that a path leads to. Raises `ValueError` for a path of the wrong length."""
     steps = list(zip(consistency_spans(first, second), path, strict=True))
     old = new = first_root
-    if steps and steps[0][0][1] == first:  # the first tree is not a full one: the path begins with its last part
+    if steps and steps[0][0][1] == first:  # the first tree is not full: the path begins with its last subtree
         old = new = steps.pop(0)[1]
     for (begin, _), sibling in steps:
         if begin >= first:

@@ -121,7 +121,6 @@ class KernelRuntime:
 
     # ---------------------------------------------------------------------------------------------------- life
     async def start(self) -> None:
-        """See `EventSourcedKernel.start`."""
         if self._started:
             return
         self._started = True
@@ -140,7 +139,6 @@ class KernelRuntime:
             self._leading = asyncio.create_task(self._lead(self.leader), name="kernel-leadership")
 
     async def stop(self) -> None:
-        """See `EventSourcedKernel.stop`."""
         if not self._started:
             return
         self._started = False
@@ -217,7 +215,6 @@ class KernelRuntime:
             self.fail(problem)
 
     async def wait_ready(self, timeout_s: float) -> None:
-        """See `EventSourcedKernel.wait_ready`."""
         waiting = asyncio.create_task(self.readiness.wait())
         watched = {waiting, self._reader} if self._reader is not None else {waiting}
         try:
@@ -235,7 +232,6 @@ class KernelRuntime:
 
     # ---------------------------------------------------------------------------------------------------- health
     async def health_check(self) -> dict[str, Any]:
-        """See `EventSourcedKernel.health_check`."""
         conditions = self.readiness.conditions()
         lag: int | None = None
         try:

@@ -1,7 +1,7 @@
-"""A log in memory, for tests and for runs on virtual time: same bytes, same hashes, same promises but durability.
+"""A log in memory, for tests and simulations: the same bytes, hashes and promises as on a database, except durability.
 
-Built by `open_log("memory://")`. An append decides and writes on the event loop itself, with no thread, so that a
-virtual clock can drive it. Log objects over one `MemoryRecorder` are like processes over one database.
+Opened by `open_log("memory://")`. Appends run on the event loop without a thread, so that a virtual clock can drive them.
+Log objects over one `MemoryRecorder` are like processes over one database.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         super().__init__()
         self.writer = this_process()
         self.rows: list[Row] = []
-        self.feeds: list[TailHub] = []
-        """The feeds of the log objects over this recorder."""
+        self.tail_hubs: list[TailHub] = []
+        """One per log object over this recorder."""
         self.lease_place = LeasePlace()
         self._head = EMPTY_HEAD
         self._identity: Identity | None = None
@@ -54,7 +54,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self._commands: dict[bytes, tuple[int, int]] = {}
 
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
-        """See `LogRecorder.commit`."""
         with self._database_lock:
             batch = decide(commands, head=self._head, known=self._commands, versions=self._versions, now_ns=now_ns)
             self._store(batch)
@@ -70,7 +69,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self._head = batch.head
 
     def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
-        """See `LogRecorder.claim`."""
         with self._database_lock:
             if self._identity is None:
                 self._identity = identity
@@ -78,7 +76,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             return self._identity
 
     def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        """See `LogRecorder.restore`."""
         with self._database_lock:
             check_empty(self._identity or Identity("", "", LAYOUT_VERSION), self._head)
             try:
@@ -98,15 +95,12 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self._head = EMPTY_HEAD
 
     def identity(self) -> Identity | None:
-        """See `LogRecorder.identity`."""
         return self._identity
 
     def head(self) -> Head:
-        """The end of the log."""
         return self._head
 
     def select(self, query: RowQuery) -> list[StoredRow]:
-        """See `LogRecorder.select`."""
         with self._database_lock:
             selected = [row for row in self._candidates(query) if _matches(row, query)]
         if query.descending:
@@ -122,7 +116,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         return self.rows[start:]
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
-        """See `LogRecorder.stream_with`."""
         text = canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
@@ -131,7 +124,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         return None
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
-        """See `LogRecorder.stream_heads`."""
         with self._database_lock:
             newest: dict[str, int] = {}
             for row in self.rows:
@@ -140,7 +132,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             return [StreamHead(name, newest.get(name), self._versions.get(name)) for name in names[:limit]]
 
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """See `LogRecorder.repeated_commands`."""
         with self._database_lock:
             first: dict[bytes, int] = {}
             begins = [(row[0], row[6]) for row in self.rows if row[7] == 0]
@@ -149,16 +140,16 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             return [(at, first[name]) for at, name in begins if after < at <= upto and first[name] < at]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""
 
 
 def _named(field: str, row: Row) -> str | None:
-    """The id that an event names in a field of `NAMING_TOPICS`; None where it names none."""
+    """Return a row's value of a field of `NAMING_TOPICS`, if it has one."""
     if row[3] not in NAMING_TOPICS[field]:
         return None
     try:
         found = json.loads(row[9])
-    except ValueError:  # what a user of the event-sourcing library wrote may be anything
+    except ValueError:  # a user of the library may have written any bytes
         return None
     value = found.get(field) if isinstance(found, dict) else None
     return value if isinstance(value, str) else None
@@ -177,25 +168,25 @@ def _matches(row: Row, query: RowQuery) -> bool:
 
 
 class MemoryRecorderFactory(POPOFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.backends.memory:MemoryRecorderFactory`."""
+    """The library's factory: `PERSISTENCE_MODULE=kernel.log.backends.memory:MemoryRecorderFactory`."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """A new recorder in memory."""
+        """Return a new recorder in memory."""
         return MemoryRecorder()
 
 
 class MemoryLog(RecordedLog):
-    """A log whose appends are done when the call is."""
+    """A log in memory."""
 
     _recorder: MemoryRecorder
 
     def __init__(self, recorder: MemoryRecorder, identity: Identity, *, clock: Clock, settings: LogSettings) -> None:
         super().__init__(recorder, identity, url="memory://", settings=settings)
         self._clock = clock
-        recorder.feeds.append(self._tail_hub)
+        recorder.tail_hubs.append(self._tail_hub)
 
     async def append(self, append: Append) -> Appended:
-        """See `EventLog.append`. No other task runs between the decision and the write, and one may right after."""
+        """See `EventLog.append`. No other task runs between decision and write; others may run before the return."""
         self._ensure_open()
         batch = self._recorder.commit([prepare(append, self._recorder.writer)], self._clock.now_ns())
         outcome = batch.outcomes[0]
@@ -208,28 +199,25 @@ class MemoryLog(RecordedLog):
 
     def _publish(self, batch: Batch) -> None:
         running = asyncio.get_running_loop()
-        for feed in self._recorder.feeds:
-            for subscription in feed.subscriptions():
+        for tail_hub in self._recorder.tail_hubs:
+            for subscription in tail_hub.subscriptions():
                 if subscription.loop is running:
                     subscription.publish(batch)
                 else:
                     call_on(subscription.loop, partial(subscription.publish, batch))
 
     def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
-        """See `EventLog.lease`."""
         return MemoryLease(self._recorder.lease_place, ids=ids)
 
     async def lease_is_held(self) -> bool:
-        """See `EventLog.lease_is_held`."""
         return self._recorder.lease_place.holder is not None
 
     async def _call(self, function: Callable[[], T]) -> T:
         return function()
 
     async def close(self) -> None:
-        """See `EventLog.close`."""
         if self._closed:
             return
         self._closed = True
-        self._recorder.feeds.remove(self._tail_hub)
+        self._recorder.tail_hubs.remove(self._tail_hub)
         self._tail_hub.close()

@@ -1,7 +1,4 @@
-"""The lease of a log in memory, for tests and for runs on virtual time.
-
-Given out by `MemoryLog`. The place where it is held is kept with the rows that it guards.
-"""
+"""The lease of a log in memory, for tests and simulations. Created by `MemoryLog`."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from kernel.lease import FAR_FUTURE_NS, Lease
 
 
 class LeasePlace:
-    """Who holds the lease of one recorder."""
+    """The holder of one recorder's lease."""
 
     def __init__(self) -> None:
         self.holder: str | None = None
@@ -21,7 +18,7 @@ class LeasePlace:
 
 
 class MemoryLease(Lease):
-    """The lease of a log in memory: held by one kernel of this process."""
+    """A lease within this process."""
 
     def __init__(self, place: LeasePlace, *, ids: IdFactory | None = None) -> None:
         super().__init__(ids=ids)
@@ -29,11 +26,9 @@ class MemoryLease(Lease):
 
     @property
     def held(self) -> bool:
-        """See `Lease.held`."""
         return self._place.holder == self.holder
 
     async def acquire(self, wait: bool = True) -> bool:
-        """See `Lease.acquire`."""
         while not self.held and self._place.holder is not None:
             if not wait:
                 return False
@@ -43,11 +38,9 @@ class MemoryLease(Lease):
         return True
 
     def deadline_ns(self) -> int | None:
-        """See `Lease.deadline_ns`."""
         return FAR_FUTURE_NS if self.held else None
 
     async def release(self) -> None:
-        """See `Lease.release`."""
         if self.held:
             self._place.holder = None
             self._place.released.set()

@@ -1,11 +1,9 @@
-"""A log in a PostgreSQL schema: where several hosts share a log.
+"""A log in a PostgreSQL schema `log_<exchange_id>`, shared by several hosts; opened by `open_log("postgresql://…")`.
 
-Built by `open_log("postgresql://…")`. Each log is a schema `log_<exchange_id>`. Durable by `synchronous_commit=on`, set
-for each session. A commit is one statement on the writer's own connection as long as the head is where this writer left
-it: it moves the head from there, and inserts if it could. Otherwise it is a transaction in two round trips: lock the
-head row and look up ids and streams, then insert, move the head, notify and commit. A connection that is lost in
-between is replaced, and the same batch decided again under the lock: what was committed after all is known by its
-command ids.
+Durable by `synchronous_commit=on`, set for each session. While the head is where this writer left it, a commit is one
+statement that moves the head and inserts if it could. Otherwise it is a transaction of two round trips: lock the head and
+look up ids and streams, then insert, move the head, notify and commit. After a lost connection the batch is decided again
+under the lock: command ids show what was committed.
 """
 
 from __future__ import annotations
@@ -59,30 +57,30 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     datastore: Datastore
 
     def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
-        # The library's constructors look up composite types in the database, for inserts that are never made here.
+        # Not the library's constructors: they look up composite types for inserts that are not used here.
         self.datastore = datastore
         self.events_table_name = "log"
         self.channel_name = datastore.schema
         self.sql_create_statements: list[Composed] = []
         self.settings = settings or LogSettings()
-        self.sql = postgres_sql.statements(datastore.schema)
+        self.sql = postgres_sql.Statements(datastore.schema)
         self._deadline_shortened = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
         self.writer = this_process()
         self.backend_pid: int | None = None
-        """The server's process behind the writer's connection: its notifications are our own."""
-        self._unsettled: set[bytes] = set()
-        """Command ids that a transaction of the running commit inserted, whose end is not known."""
+        """The server process of the writer's connection, whose notifications are this process's own."""
+        self._uncertain: set[bytes] = set()
+        """Command ids inserted by an attempt of the running commit whose outcome is unknown."""
         self._version_cache = VersionCache()
         self._sole_writer = False
-        """Whether the head was where this writer left it at the last commit."""
+        """Whether no other writer had moved the head at the last commit."""
         with self._lock, translated():
             self._writer_connection()
 
     def create_table(self) -> None:
-        """Create schema and tables where they are missing; two that do it at once wait for each other."""
+        """Create the schema and its tables if they are missing; concurrent callers wait for each other."""
         with self._lock, translated():
             connection = self._writer_connection()
             with connection.transaction():
@@ -91,7 +89,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
     def _create_tables(self, connection: Connection) -> None:
         connection.execute(postgres_sql.LOCK_CREATION, (self.datastore.schema,))
         if connection.execute(postgres_sql.TABLES, (self.datastore.schema,)).fetchone():
-            return  # somebody else was first, and may be writing already
+            return  # another process created them, and may be writing
         for statement in self.sql.create:
             connection.execute(statement)
         connection.execute(self.sql.insert_head, (*_head_values(EMPTY_HEAD), LAYOUT_VERSION))
@@ -108,13 +106,13 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return self._connection
 
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
-        """See `LogRecorder.commit`; a lost connection is waited for up to the settings' `reconnect_timeout_s`.
+        """See `LogRecorder.commit`; a lost connection is retried up to the settings' `reconnect_timeout_s`.
 
-        Making the attempt again is safe however the one before it ended: it looks the command ids up under the head's
-        lock, which the lost transaction has either let go of, or still holds.
+        A retry is safe however the attempt before it ended: it looks the command ids up under the head's lock, which the
+        lost transaction has either released or still holds.
         """
         with self._lock:
-            self._unsettled.clear()
+            self._uncertain.clear()
             began_s = time.monotonic()
             delay_s = RETRY_DELAY_S_MIN
             while True:
@@ -129,16 +127,14 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
 
     def _reconnect_deadline_s(self) -> float:
-        """How long a lost database is waited for."""
         deadline_s = self.settings.reconnect_timeout_s
         return min(deadline_s, CLOSING_DEADLINE_S) if self._deadline_shortened.is_set() else deadline_s
 
     def shorten_deadline(self) -> None:
-        """See `LogRecorder.shorten_deadline`."""
         self._deadline_shortened.set()
 
     def _attempt(self, commands: list[Command], now_ns: int) -> Batch:
-        """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
+        """Commit optimistically if possible, else under the head's lock."""
         batch = self._append_optimistic(commands, now_ns)
         if batch is None:
             with self._transaction() as connection:
@@ -149,36 +145,36 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return batch
 
     def _append_optimistic(self, commands: list[Command], now_ns: int) -> Batch | None:
-        """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
-        recall, head = self._version_cache, self._seen
-        recall.at(head)
-        if not self._sole_writer or self._unsettled or recall.unknown_streams(commands):
+        """Commit in one round trip on the head that this writer left; None if a look-up is needed or the head moved."""
+        cache, head = self._version_cache, self._seen
+        cache.at(head)
+        if not self._sole_writer or self._uncertain or cache.unknown_streams(commands):
             return None
-        batch = decide(commands, head=head, known=recall.commands, versions=recall.versions, now_ns=now_ns)
+        batch = decide(commands, head=head, known=cache.commands, versions=cache.versions, now_ns=now_ns)
         if has_refusals(batch) or not batch.rows:
             return None
-        self._unsettled.update(row[6] for row in batch.rows)
+        self._uncertain.update(row[6] for row in batch.rows)
         if not self._move(head, batch):
-            self._unsettled.clear()
+            self._uncertain.clear()
             return None
         return batch
 
     def _move(self, head: Head, batch: Batch) -> bool:
-        """Whether the head was still there, and is moved now, with the rows inserted."""
+        """Move the head and insert the rows in one statement; False if the head was not at `head`."""
         values = (*_head_values(batch.head), head.position, head.chain_hash, *_columns(batch), *_streams(batch))
         try:
             with translated():
                 connection = self._writer_connection()
                 self.before_commit()
                 row = connection.execute(self.sql.append, values, prepare=True).fetchone()
-        except RowRefused:  # an id or a stream was there already, against what was presumed
+        except RowRefused:  # an id or a stream exists, against the presumption
             row = None
         self._sole_writer = row is not None and row[0] == 1
         return self._sole_writer
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """A pipelined transaction on the writer's connection, which is usable or closed afterwards."""
+        """Yield the writer's connection in a pipelined transaction; it is usable or closed afterwards."""
         with translated():
             connection = self._writer_connection()
             try:
@@ -193,52 +189,44 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                 raise
 
     def before_commit(self) -> None:
-        """Called between the rows and the commit: the place where tests lose the connection."""
+        """Do nothing; tests lose the connection here."""
 
     def _record(self, connection: Connection, commands: list[Command], now_ns: int) -> Batch:
         batch = self._decide(connection, commands, now_ns)
-        batch.outcomes = self._settled(commands, batch.outcomes)
+        self._mark_own(commands, batch.outcomes)
         if batch.rows:
-            self._unsettled.update(row[6] for row in batch.rows)
+            self._uncertain.update(row[6] for row in batch.rows)
             self._insert(connection, batch)
         return batch
 
-    def _settled(self, commands: list[Command], outcomes: list[Outcome]) -> list[Outcome]:
-        """The outcomes, in which what an attempt before this one turns out to have recorded is no duplicate."""
-        settled = list(outcomes)
-        ours = set(self._unsettled)
+    def _mark_own(self, commands: list[Command], outcomes: list[Outcome]) -> None:
+        """Clear the duplicate flag of commands that an earlier attempt of this commit recorded."""
+        own = set(self._uncertain)
         for index, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
-            if isinstance(outcome, Appended) and outcome.duplicate and command.command_id in ours:
-                ours.discard(command.command_id)
-                settled[index] = replace(outcome, duplicate=False)
-        return settled
+            if isinstance(outcome, Appended) and outcome.duplicate and command.command_id in own:
+                own.discard(command.command_id)
+                outcomes[index] = replace(outcome, duplicate=False)
 
     def _decide(self, connection: Connection, commands: list[Command], now_ns: int) -> Batch:
-        """The first round trip: everything that the decision needs, under the head's lock."""
+        """Read what the decision needs under the head's lock: the first round trip."""
         command_ids = [command.command_id for command in commands]
         stream_ids = streams_of(commands)
         locked = connection.execute(self.sql.lock_head, binary=True, prepare=True)
         found = connection.execute(self.sql.known, (command_ids,), binary=True, prepare=True)
         streams = connection.execute(self.sql.versions, (stream_ids,), binary=True, prepare=True)
-        row = locked.fetchone()
-        if row is None:
-            raise IntegrityError("the log has no head row")
+        head = self._check_head(Head(*_head_row(locked)))
         known = {command_id: (first, last) for command_id, first, last in found}
-        head = self._check_head(Head(*row))
         return decide(commands, head=head, known=known, versions=dict(streams.fetchall()), now_ns=now_ns)
 
     def _insert(self, connection: Connection, batch: Batch) -> None:
-        """The second round trip, but for the commit itself."""
+        """Insert the rows and move the head: the second round trip, without the commit."""
         connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
         connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
         connection.execute(self.sql.update_head, _head_values(batch.head), prepare=True)
 
     def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
-        """See `LogRecorder.claim`."""
         with self._lock, self._transaction() as connection:
-            row = connection.execute(self.sql.lock_identity).fetchone()
-            assert row is not None, "create_table makes the head row"
-            existing = Identity(*row)
+            existing = Identity(*_head_row(connection.execute(self.sql.lock_identity)))
             if existing.exchange_id:
                 return existing
             connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
@@ -246,7 +234,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             return identity
 
     def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        """See `LogRecorder.restore`. The tables are made in the same transaction: where it fails there are none."""
+        """See `LogRecorder.restore`. The tables are created in the same transaction."""
         with self._lock, translated():
             connection = self._writer_connection()
             with connection.transaction():
@@ -257,12 +245,9 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return head
 
     def _restore_rows(self, connection: Connection, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        existing = connection.execute(self.sql.lock_identity).fetchone()
-        locked = connection.execute(self.sql.head, binary=True).fetchone()
-        assert existing is not None, "the tables have a head row"
-        assert locked is not None, "the tables have a head row"
-        head = Head(*locked)
-        check_empty(Identity(*existing), head)
+        existing = Identity(*_head_row(connection.execute(self.sql.lock_identity)))
+        head = Head(*_head_row(connection.execute(self.sql.head, binary=True)))
+        check_empty(existing, head)
         for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
             connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
             connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
@@ -273,55 +258,40 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     # ------------------------------------------------------------------------------------------------------- reading
     def newest_archive(self) -> tuple[int, str] | None:
-        """See `TableRecorder.newest_archive`."""
         found: tuple[int, str] | None = self.datastore.read(lambda c: c.execute(self.sql.archive).fetchone())
         return found
 
     def tables(self) -> set[str]:
-        """See `TableRecorder.tables`."""
         schema = (self.datastore.schema,)
         return {name for (name,) in self.datastore.read(lambda c: c.execute(postgres_sql.TABLES, schema).fetchall())}
 
     def identity(self) -> Identity | None:
-        """See `LogRecorder.identity`."""
-        row = self.datastore.read(lambda c: c.execute(self.sql.identity).fetchone())
-        if row is None:
-            raise IntegrityError("the log has no head row")
-        identity = Identity(*row)
+        identity = Identity(*self.datastore.read(lambda c: _head_row(c.execute(self.sql.identity))))
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
     def head(self) -> Head:
-        """See `LogRecorder.head`."""
-        row = self.datastore.read(lambda c: c.execute(self.sql.head, binary=True).fetchone())
-        if row is None:
-            raise IntegrityError("the log has no head row")
-        return Head(*row)
+        return Head(*self.datastore.read(lambda c: _head_row(c.execute(self.sql.head, binary=True))))
 
     def select(self, query: RowQuery) -> list[StoredRow]:
-        """See `LogRecorder.select`."""
         statement, values = postgres_sql.select_rows(self.sql.rows, query)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
-        """See `LogRecorder.stream_with`."""
         written = canonical_json(value).decode()[1:-1]
         row = self.datastore.read(lambda c: c.execute(self.sql.naming[field], (written, upto)).fetchone())
         return None if row is None else str(row[0])
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
-        """See `LogRecorder.stream_heads`."""
         values = {"after": after, "limit": limit}
         rows = self.datastore.read(lambda c: c.execute(self.sql.stream_heads, values).fetchall())
         return [StreamHead(*row) for row in rows]
 
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """See `LogRecorder.repeated_commands`."""
         rows = self.datastore.read(lambda c: c.execute(self.sql.repeated_commands, (after, upto)).fetchall())
         return [(position, first) for position, first in rows]
 
     def close(self) -> None:
-        """See `LogRecorder.close`."""
         self._deadline_shortened.set()
         with self._lock:
             if self._connection is not None:
@@ -330,7 +300,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
 
 def _columns(batch: Batch) -> tuple[bytes, ...]:
-    """The rows by column, packed."""
+    """Pack the rows by column."""
     position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
         *batch.rows, strict=True
     )
@@ -354,6 +324,13 @@ def _streams(batch: Batch) -> tuple[bytes, bytes]:
     return text_array([each.encode() for each in batch.versions]), int8_array([*batch.versions.values()])
 
 
+def _head_row(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    if row is None:
+        raise IntegrityError("the log has no head row")
+    return row
+
+
 def _head_values(head: Head) -> tuple[int, bytes, int, int]:
     return head.position, head.chain_hash, head.epoch, head.recorded_at_ns
 
@@ -364,7 +341,7 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
 
 
 def _rollback(connection: Connection) -> None:
-    """Leave the connection out of any transaction, or closed."""
+    """End the connection's transaction, or close it."""
     try:
         connection.execute("ROLLBACK")
     except psycopg.Error:
@@ -372,16 +349,16 @@ def _rollback(connection: Connection) -> None:
 
 
 def exchanges_at(conninfo: str) -> list[str]:
-    """The exchange ids whose logs a database has, in order."""
+    """Return the exchange ids of a database's logs, in order."""
     with translated(), psycopg.connect(with_defaults(conninfo), autocommit=True) as connection:
         return [exchange_id for (exchange_id,) in connection.execute(postgres_sql.EXCHANGES).fetchall()]
 
 
 class PostgresRecorderFactory(PostgresFactory):
-    """The library's factory for our recorder, named by `PERSISTENCE_MODULE` with the library's `POSTGRES_…` variables."""
+    """The library's factory, named by `PERSISTENCE_MODULE`; reads the library's `POSTGRES_…` variables."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """A recorder on the schema; its tables are created."""
+        """Return a recorder on the schema, with its tables created."""
         env = self.env
         conninfo = make_conninfo(
             "",
@@ -391,8 +368,7 @@ class PostgresRecorderFactory(PostgresFactory):
             user=env.get(self.POSTGRES_USER),
             password=env.get(self.POSTGRES_PASSWORD),
         )
-        recorder = PostgresRecorder(Datastore(conninfo, schema=env.get(self.POSTGRES_SCHEMA) or "log"))
-        return recorder.prepared()
+        return PostgresRecorder(Datastore(conninfo, schema=env.get(self.POSTGRES_SCHEMA) or "log")).prepared()
 
 
 class PostgresLog(ThreadedLog):
@@ -415,12 +391,10 @@ class PostgresLog(ThreadedLog):
         )
 
     def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> AdvisoryLease:
-        """See `EventLog.lease`."""
         datastore = self._recorder.datastore
         return AdvisoryLease(datastore.connect, name=datastore.schema, clock=clock, ids=ids)
 
     async def lease_is_held(self) -> bool:
-        """See `EventLog.lease_is_held`."""
         return await asyncio.to_thread(is_locked, self._recorder.datastore)
 
     async def _watch(self) -> None:

@@ -1,8 +1,7 @@
-"""Arrays in PostgreSQL's binary format, each packed in one go: an insert has twelve of them.
+"""Packs arrays in PostgreSQL's binary format (`array_recv`: one dimension, no nulls, lower bound 1).
 
-Used by `postgres` for the columns of a batch. psycopg dumps a list element by element, through an adapter; packed arrays
-take 11 to 16 % less processor time for an append of 100 events. The format is that of the server's `array_recv`: one
-dimension, no nulls, lower bound 1.
+Used for the columns of a batch. psycopg dumps a list element by element; a packed array takes 11 to 16 % less processor
+time for an append of 100 events.
 """
 
 from __future__ import annotations
@@ -31,15 +30,18 @@ class ByteaArray(bytes):
     """A `bytea[]`."""
 
 
+ARRAY_OIDS: dict[type[bytes], int] = {Int8Array: 1016, TextArray: 1009, ByteaArray: 1001}
+
+
 def int8_array(values: Sequence[int]) -> Int8Array:
-    """Pack numbers, each within 64 bits with a sign."""
+    """Pack signed 64-bit integers."""
     interleaved = [8] * (2 * len(values))
     interleaved[1::2] = values
     return Int8Array(_header(INT8_OID, len(values)) + struct.pack(">" + "iq" * len(values), *interleaved))
 
 
 def text_array(values: Sequence[bytes]) -> TextArray:
-    """Pack texts, given as UTF-8."""
+    """Pack UTF-8 texts."""
     return TextArray(_header(TEXT_OID, len(values)) + _elements(values))
 
 
@@ -63,21 +65,11 @@ class _PackedDumper(Dumper):
         return obj
 
 
-class _Int8ArrayDumper(_PackedDumper):
-    oid = 1016
-
-
-class _TextArrayDumper(_PackedDumper):
-    oid = 1009
-
-
-class _ByteaArrayDumper(_PackedDumper):
-    oid = 1001
+_DUMPERS = {array: type(f"{array.__name__}Dumper", (_PackedDumper,), {"oid": oid}) for array, oid in ARRAY_OIDS.items()}
 
 
 def register(context: AdaptContext) -> None:
-    """Let a connection take these arrays as parameters."""
+    """Make a connection accept these arrays as parameters."""
     assert context.adapters is not None
-    context.adapters.register_dumper(Int8Array, _Int8ArrayDumper)
-    context.adapters.register_dumper(TextArray, _TextArrayDumper)
-    context.adapters.register_dumper(ByteaArray, _ByteaArrayDumper)
+    for array, dumper in _DUMPERS.items():
+        context.adapters.register_dumper(array, dumper)

@@ -1,4 +1,4 @@
-"""Connections to the PostgreSQL schema of a log or of tables, and psycopg's errors as ours.
+"""Connections to a PostgreSQL schema, and the translation of psycopg's errors.
 
 Used by the log, by its lease, and by `projections.sql.postgres`.
 """
@@ -26,7 +26,7 @@ IDLE_CONNECTIONS_MAX = 4
 
 
 class Datastore(PostgresDatastore):
-    """Connections to one schema: a small stack of idle ones for readers, no pool with threads of its own."""
+    """Connections to one schema: a small stack of idle ones for readers instead of a pool with threads."""
 
     def __init__(self, conninfo: str, *, schema: str) -> None:
         super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
@@ -37,7 +37,7 @@ class Datastore(PostgresDatastore):
         self._closed = False
 
     def connect(self) -> Connection:
-        """A new session, durable and in autocommit mode; `LogUnavailableError` when there is none to be had."""
+        """Open a durable session in autocommit mode; raises `LogUnavailableError` if it cannot."""
         with translated():
             connection = psycopg.connect(self.conninfo, autocommit=True)
             try:
@@ -50,7 +50,7 @@ class Datastore(PostgresDatastore):
         return connection
 
     def read(self, function: Callable[[Connection], T]) -> T:
-        """The result of a read on a kept session; once more on a new one when that turns out to be dead."""
+        """Run a read on an idle session, and again on a new one if that is dead."""
         connection = self._take()
         try:
             return self._read_on(connection, function)
@@ -84,9 +84,9 @@ class Datastore(PostgresDatastore):
         connection.close()
 
     def close(self) -> None:
-        """Let go of idle sessions. Idempotent; also called when the constructor failed."""
+        """Close idle sessions. Idempotent."""
         super().close()
-        if not hasattr(self, "_idle_lock"):
+        if not hasattr(self, "_idle_lock"):  # called by the base class when its constructor failed
             return
         with self._idle_lock:
             self._closed = True
@@ -96,32 +96,32 @@ class Datastore(PostgresDatastore):
 
 
 def with_defaults(conninfo: str) -> str:
-    """A connection string with what it does not say. Raises `ValidationError`."""
+    """Add the default parameters to a connection string; raises `ValidationError` if it is malformed."""
     try:
-        given = conninfo_to_dict(conninfo)
+        parameters = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError as problem:
         raise ValidationError(f"the log's URL is not a PostgreSQL URI: {problem}") from problem
-    return make_conninfo("", **{**postgres_sql.CONNECTION_DEFAULTS, **given})
+    return make_conninfo("", **{**postgres_sql.CONNECTION_DEFAULTS, **parameters})
 
 
 def _check_encoding(connection: Connection) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise KernelError(f"the database's encoding is {encoding}: a log needs UTF8, create the database with it")
+        raise KernelError(f"the database's encoding is {encoding}: create a database with encoding UTF8")
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """psycopg's errors as ours: what can pass by itself is unavailability."""
+    """Translate psycopg's errors: transient ones to unavailability."""
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as problem:
-        raise LogUnavailableError(f"the database can't be used now: {_words(problem)}") from problem
+        raise LogUnavailableError(f"the database cannot be used: {_one_line(problem)}") from problem
     except (psycopg.IntegrityError, psycopg.DataError) as problem:
-        raise RowRefused(_words(problem)) from problem
+        raise RowRefused(_one_line(problem)) from problem
     except psycopg.Error as problem:
-        raise KernelError(f"the database refuses: {_words(problem)}") from problem
+        raise KernelError(f"the database refuses the statement: {_one_line(problem)}") from problem
 
 
-def _words(problem: psycopg.Error) -> str:
+def _one_line(problem: psycopg.Error) -> str:
     return " ".join(str(problem).split()) or type(problem).__name__

@@ -1,7 +1,7 @@
-"""The lease of a log in PostgreSQL: a session's advisory lock, on a connection of its own that is checked again and again.
+"""The lease of a log in PostgreSQL: a session's advisory lock, on its own periodically checked connection.
 
-Given out by `PostgresLog`. The database ends a session, and with it the lock, when its process is gone; the holder trusts
-its session only for a time after the last check that was answered.
+Created by `PostgresLog`. The database ends the session, and so the lock, when the process is gone. The holder trusts its
+session for `LEASE_TTL_S` after the last successful check.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from kernel.lease import RETRY_INTERVAL_S, Lease
 from kernel.log.backends.postgres_datastore import Connection, Datastore, translated
 
 CHECK_INTERVAL_S = 2
-"""How often the session that holds an advisory lock is checked."""
+"""How often the session that holds the lock is checked."""
 UNLOCK_TIMEOUT_S = 1
-"""How long a lock is asked to be given back before its session is just ended."""
+"""How long a release waits for the unlock before it ends the session."""
 LEASE_TTL_S = 10
-"""How long after its last successful check a session is trusted."""
+"""How long a session is trusted after a successful check."""
 
 
 class AdvisoryLease(Lease):
-    """A session's advisory lock on PostgreSQL, on a connection of its own that is checked again and again."""
+    """A session's advisory lock."""
 
     def __init__(
         self,
@@ -42,46 +42,43 @@ class AdvisoryLease(Lease):
         super().__init__(ids=ids)
         self._connect = connect
         self.key = lock_key(name)
-        """The lock's key."""
         self._clock = clock
         self._connection: Connection | None = None
         self._deadline_ns: int | None = None
         self._thread: ThreadPoolExecutor | None = None
-        """One thread at a time talks on the connection."""
+        """A single thread uses the connection."""
         self._guard = threading.Lock()
-        """Held where `_session` and `_connection` are changed: the loop and the thread both do."""
+        """Guards `_session` and `_connection`, which the event loop and the thread change."""
         self._session = object()
-        """Stands for the session wanted now. A connection that a thread makes for an earlier one is closed at once: who
-        gave up waiting must not come to hold the lock."""
+        """Identifies the current session. A thread closes a connection that it opened for an earlier one, so that a
+        canceled `acquire` never holds the lock."""
         self._checks: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> bool:
-        """See `Lease.held`. Past its deadline it is not held, whether that was noticed yet or not."""
+        """See `Lease.held`. False after the deadline, even if the loss has not been noticed."""
         return self._deadline_ns is not None and self._clock.now_ns() < self._deadline_ns
 
     def deadline_ns(self) -> int | None:
-        """See `Lease.deadline_ns`."""
         return self._deadline_ns
 
     async def acquire(self, wait: bool = True) -> bool:
-        """See `Lease.acquire`."""
         if self.held:
             return True
         await self.release()
         try:
-            while not await self._tried(wait):
+            while not await self._try(wait):
                 if not wait:
                     return False
                 await asyncio.sleep(RETRY_INTERVAL_S)
         finally:
             if self._deadline_ns is None:
                 await self._disconnect()
-        self._checks = asyncio.get_running_loop().create_task(self._check_again_and_again())
+        self._checks = asyncio.get_running_loop().create_task(self._check_forever())
         return True
 
-    async def _tried(self, wait: bool) -> bool:
-        """Whether the lock was to be had; a database that is away is one more reason to wait."""
+    async def _try(self, wait: bool) -> bool:
+        """Try to lock; while waiting, a lost database counts as locked."""
         began_ns = self._clock.now_ns()
         try:
             locked = await self._call(partial(self._lock, self._session))
@@ -108,7 +105,7 @@ class AdvisoryLease(Lease):
         return row is not None and bool(row[0])
 
     def _connected(self, session: object) -> Connection | None:
-        """A new connection for a session; None when that session is not wanted any more."""
+        """Open a connection for a session; None if the session was given up meanwhile."""
         connection = self._connect()
         with self._guard:
             if self._session is session:
@@ -131,8 +128,8 @@ class AdvisoryLease(Lease):
             connection.execute(query, values)
         return True
 
-    async def _check_again_and_again(self) -> None:
-        """Renew the deadline as long as the session answers in time; then tell that the lease is lost."""
+    async def _check_forever(self) -> None:
+        """Renew the deadline while the session answers in time; then report the loss."""
         while self._deadline_ns is not None:
             await self._clock.sleep_until(self._clock.now_ns() + CHECK_INTERVAL_S * NS_PER_S)
             began_ns = self._clock.now_ns()
@@ -146,7 +143,7 @@ class AdvisoryLease(Lease):
         self._lost()
 
     async def release(self) -> None:
-        """See `Lease.release`. The lock is given back before the session ends, which the server notices only later."""
+        """See `Lease.release`. Unlocks before ending the session, whose end the server notices only later."""
         held, self._deadline_ns = self.held, None
         checks, self._checks = self._checks, None
         if checks is not None:
@@ -160,7 +157,7 @@ class AdvisoryLease(Lease):
         await self._disconnect()
 
     async def _disconnect(self) -> None:
-        """End the session, and with it the lock. A session that hangs is ended from outside of its thread."""
+        """End the session, and so the lock; also while its thread hangs."""
         with self._guard:
             self._session = object()
             connection, self._connection = self._connection, None
@@ -172,12 +169,12 @@ class AdvisoryLease(Lease):
 
 
 def lock_key(name: str) -> int:
-    """The key of a log's advisory lock."""
+    """Return the key of a log's advisory lock."""
     return int.from_bytes(sha256(f"exchange-kernel lease {name}".encode()).digest()[:8], "big", signed=True)
 
 
 def is_locked(datastore: Datastore) -> bool:
-    """Whether a session of the database holds the lease of a log."""
+    """Return whether a session of the database holds a log's lease."""
     key = lock_key(datastore.schema)
     values = (key >> 32 & 0xFFFF_FFFF, key & 0xFFFF_FFFF)
     query = (

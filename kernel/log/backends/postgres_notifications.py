@@ -1,8 +1,7 @@
-"""Listens for commits of other processes on a PostgreSQL log, and nudges the tails.
+"""Listens for other processes' commits on a PostgreSQL log, and wakes the tails.
 
-Used by `PostgresLog`, which starts it before a tail's first look, so that no commit falls in between. Promises: `start`
-returns when the server is listening; a notification that is lost, or a connection that is, costs at most the fallback
-interval. It reads no events: that is the tails' work.
+Used by `PostgresLog`, which starts it before a tail's first read, so that no commit is missed. A lost notification or
+connection delays a tail by at most the fallback interval.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
 from psycopg.sql import Composed
 
 from kernel.errors import LogUnavailableError
+from kernel.log.backends.postgres_datastore import Connection
 
 RECONNECT_DELAY_S = 0.2
 
@@ -29,7 +28,7 @@ class Listener:
         self,
         *,
         name: str,
-        connect: Callable[[], psycopg.Connection[tuple[Any, ...]]],
+        connect: Callable[[], Connection],
         listen: Composed,
         is_own: Callable[[int], bool],
         wake: Callable[[], None],
@@ -50,7 +49,7 @@ class Listener:
         self._started = False
 
     def start(self) -> None:
-        """Return once the server listens; blocks. Idempotent. `LogUnavailableError` when that takes too long."""
+        """Block until the server listens. Idempotent. Raises `LogUnavailableError` after `ready_timeout_s`."""
         with self._lock:
             if self._stopping:
                 return
@@ -58,10 +57,10 @@ class Listener:
                 self._started = True
                 self._thread.start()
         if not self._listening.wait(self._ready_timeout_s):
-            raise LogUnavailableError("the database does not answer: commits of others would go unnoticed")
+            raise LogUnavailableError("the database does not answer: other processes' commits would be missed")
 
     def stop(self) -> None:
-        """End the thread; blocks. Idempotent."""
+        """End the thread. Blocks. Idempotent."""
         with self._lock:
             if self._stopping:
                 return
@@ -82,23 +81,23 @@ class Listener:
                 self._serve(connection)
             self._wait(None, RECONNECT_DELAY_S)
 
-    def _serve(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        """Nudge on each notification of another session, and at least each fallback interval."""
+    def _serve(self, connection: Connection) -> None:
+        """Wake the tails on each notification of another session, and at least once per fallback interval."""
         while not self._stopping:
             arrived = self._wait(connection.fileno(), self._fallback_s)
-            if not arrived or self._foreign(connection):
+            if not arrived or self._has_foreign(connection):
                 self._wake()
 
     def _wait(self, descriptor: int | None, timeout_s: float) -> bool:
-        """Whether something arrived on the connection; returns at once when stopping."""
+        """Return whether data arrived on the connection; returns at once when stopping."""
         if self._stopping:
             return False
         watched = [self._wake_read] if descriptor is None else [self._wake_read, descriptor]
         readable, _, _ = select.select(watched, [], [], timeout_s)
         return descriptor in readable
 
-    def _foreign(self, connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
-        """Whether a notification of another session is among what arrived; `psycopg.Error` when the connection is lost."""
+    def _has_foreign(self, connection: Connection) -> bool:
+        """Consume the notifications, and return whether one is of another session."""
         connection.pgconn.consume_input()
         foreign = False
         while (notification := connection.pgconn.notifies()) is not None:

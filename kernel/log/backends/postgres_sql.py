@@ -1,12 +1,10 @@
-"""The SQL of a log on PostgreSQL: its tables, and every statement that is run on them.
+"""The tables and statements of a log on PostgreSQL.
 
-Used by `postgres` alone. Identifiers are composed, values are parameters. Text that is only compared for equality is
-collated "C": the same order on every machine, and the fastest.
+Identifiers are composed, values are parameters. Text is collated "C": the fastest, with the same order on every machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -23,7 +21,7 @@ CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
 }
-"""How soon a connection that went silent is noticed, unless the URL says otherwise."""
+"""Time-outs that notice a dead connection, unless the URL sets others."""
 
 SET_SESSION = """
     SET synchronous_commit = on;
@@ -32,28 +30,27 @@ SET_SESSION = """
     SET lock_timeout = '30s';
     SET idle_in_transaction_session_timeout = '10s'
 """
-"""Durable whatever the server's default; a writer that is stopped in a transaction must not hold the head for ever."""
+"""Durable whatever the server's default; a writer stopped in a transaction must not lock the head for ever."""
 
 LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-"""Held while the tables of a schema are created: `IF NOT EXISTS` alone fails when two do it at once."""
+"""Held while a schema's tables are created: `IF NOT EXISTS` alone fails for concurrent callers."""
 WAIT_FOR_PAGES = "SET LOCAL idle_in_transaction_session_timeout = 0"
-"""While rows are put back: they may come slowly, and nobody else waits for tables that are not there yet."""
+"""For a restore: its rows may arrive slowly, and nobody waits for tables that do not exist yet."""
 TABLES = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = %s"
 
 EXCHANGES = """
     SELECT substr(table_schema, 5)::text FROM information_schema.tables
     WHERE table_schema LIKE 'log\\_%' AND table_name = 'log_head' ORDER BY 1
 """
-"""Exchange ids by the schemas of their logs."""
 
 NAMED: Final[dict[str, str]] = {
     field: r"""substring(state from '"FIELD":"((?:[^"\\]|\\.)*)"')""".replace("FIELD", field) for field in NAMING_TOPICS
 }
-"""What an event names, as it is written: no JSON is parsed, as what somebody else wrote may be none."""
+"""The value of an id as written; JSON is not parsed, as users of the library may have written other bytes."""
 NAMING: Final[dict[str, str]] = {
     field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ")" for field, topics in NAMING_TOPICS.items()
 }
-"""Which rows may name something; the index and the question must say so alike."""
+"""Rows that may contain an id. Index and query must use the same expression."""
 
 CREATE: Final[tuple[str, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
@@ -113,7 +110,7 @@ KNOWN = """
         (SELECT head.position FROM {schema}.log_head head))
     FROM {schema}.log first WHERE first.command_id = ANY(%b::bytea[]) AND first.command_index = 0
 """
-"""A command's events stand next to each other: its last is the one before the next command's first."""
+"""A command's events are adjacent: its last is the one before the next command's first."""
 VERSIONS = "SELECT stream_id, version FROM {schema}.log_stream WHERE stream_id = ANY(%b::text[])"
 STREAM_HEADS = """
     SELECT stream_id, (SELECT max(version) FROM {schema}.log WHERE log.stream_id = names.stream_id),
@@ -143,8 +140,7 @@ UPDATE_HEAD = """
     UPDATE {schema}.log_head SET position = %b, chain_hash = %b, epoch = %b, recorded_at_ns = %b
     RETURNING pg_notify({channel}, position::text)
 """
-"""One notification for each commit, delivered by the server after it."""
-
+"""The server delivers one notification per commit, after it."""
 
 APPEND = """
     WITH moved AS (
@@ -162,71 +158,45 @@ APPEND = """
     )
     SELECT count(*) FROM moved
 """
-"""A whole commit in one round trip, for a writer that knows the head: nothing happens when the head is not that one."""
+"""A commit in one round trip for a writer that knows the head; does nothing if the head is another."""
 
 
-@dataclass(frozen=True, slots=True)
 class Statements:
     """Every statement, composed for one schema."""
 
-    create: tuple[Composed, ...]
-    insert_head: Composed
-    head: Composed
-    lock_head: Composed
-    identity: Composed
-    lock_identity: Composed
-    set_identity: Composed
-    known: Composed
-    archive: Composed
-    versions: Composed
-    stream_heads: Composed
-    repeated_commands: Composed
-    insert_rows: Composed
-    upsert_streams: Composed
-    update_head: Composed
-    append: Composed
-    listen: Composed
-    rows: Composed
-    naming: dict[str, Composed]
+    def __init__(self, schema: str) -> None:
+        def composed(text: LiteralString) -> Composed:
+            return SQL(text).format(schema=Identifier(schema), channel=Literal(schema))
 
-
-def statements(schema: str) -> Statements:
-    """The statements for a schema."""
-
-    def composed(text: LiteralString) -> Composed:
-        return SQL(text).format(schema=Identifier(schema), channel=Literal(schema))
-
-    return Statements(
-        create=tuple(map(composed, CREATE)),
-        insert_head=composed(INSERT_HEAD),
-        head=composed(HEAD),
-        lock_head=composed(HEAD + " FOR UPDATE"),
-        identity=composed(IDENTITY),
-        lock_identity=composed(IDENTITY + " FOR UPDATE"),
-        set_identity=composed(SET_IDENTITY),
-        known=composed(KNOWN),
-        archive=composed(f"SELECT last_position, uri FROM {{schema}}.{ARCHIVE_TABLE} ORDER BY 1 DESC LIMIT 1"),
-        versions=composed(VERSIONS),
-        stream_heads=composed(STREAM_HEADS),
-        repeated_commands=composed(REPEATED_COMMANDS),
-        insert_rows=composed(INSERT_ROWS),
-        upsert_streams=composed(UPSERT_STREAMS),
-        update_head=composed(UPDATE_HEAD),
-        append=composed(APPEND),
-        listen=SQL("LISTEN {}").format(Identifier(schema)),
-        rows=composed("SELECT " + ", ".join(COLUMNS) + " FROM {schema}.log"),
-        naming={
+        self.create = tuple(map(composed, CREATE))
+        self.insert_head = composed(INSERT_HEAD)
+        self.head = composed(HEAD)
+        self.lock_head = composed(HEAD + " FOR UPDATE")
+        self.identity = composed(IDENTITY)
+        self.lock_identity = composed(IDENTITY + " FOR UPDATE")
+        self.set_identity = composed(SET_IDENTITY)
+        self.known = composed(KNOWN)
+        self.archive = composed(f"SELECT last_position, uri FROM {{schema}}.{ARCHIVE_TABLE} ORDER BY 1 DESC LIMIT 1")
+        self.versions = composed(VERSIONS)
+        self.stream_heads = composed(STREAM_HEADS)
+        self.repeated_commands = composed(REPEATED_COMMANDS)
+        self.insert_rows = composed(INSERT_ROWS)
+        self.upsert_streams = composed(UPSERT_STREAMS)
+        self.update_head = composed(UPDATE_HEAD)
+        self.append = composed(APPEND)
+        self.listen = SQL("LISTEN {}").format(Identifier(schema))
+        self.rows = composed("SELECT " + ", ".join(COLUMNS) + " FROM {schema}.log")
+        self.naming = {
             field: composed(
                 f"SELECT stream_id FROM {{schema}}.log WHERE {NAMED[field]} = %s AND {NAMING[field]} "
                 "AND position <= %s ORDER BY position DESC LIMIT 1"
             )
             for field in NAMING_TOPICS
-        },
-    )
+        }
 
 
 def select_rows(rows: Composed, query: RowQuery) -> tuple[Composed, list[object]]:
-    """The statement and the values of a query."""
+    """Return the statement and the values of a query."""
     conditions = query.conditions()
     wheres: list[Composable] = [SQL(comparison + " %s") for comparison, _ in conditions]
     values = [value for _, value in conditions]

@@ -1,8 +1,7 @@
-"""A log in a SQLite file: the embedded default.
+"""A log in a SQLite file: the embedded default, opened by `open_log("sqlite:///…")`. One file is one log.
 
-Built by `open_log("sqlite:///…")`. One file is one log. Durable by WAL with `synchronous=FULL`, verified after opening;
-written under `BEGIN IMMEDIATE`, so that the decision reads what it will write on. Commits of other processes are noticed
-by `PRAGMA data_version`, looked at by the writer's own connection, which does not count its own.
+Durable by WAL with `synchronous=FULL`, verified after opening. Writes run under `BEGIN IMMEDIATE`, so that a decision reads
+the head it will move. The writer's connection polls `PRAGMA data_version` for other processes' commits.
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""The primary result codes that mean: another connection holds it, try again."""
+"""Primary result codes after which a retry may succeed."""
 CACHED_STATEMENTS = 128
 BACKUP_PAGES = 4_096
-"""How much of a file is copied before it is asked whether to go on."""
+"""Pages copied between checks whether to stop."""
 SYNCHRONOUS_FULL = 2
 
 NAMED = {
     field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
     for field, topics in NAMING_TOPICS.items()
 }
-"""Which rows may name an id; the index and the question must say so alike."""
+"""Rows that may contain an id. Index and query must use the same expression."""
 CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS log (
         position INTEGER PRIMARY KEY,
@@ -108,7 +107,7 @@ SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
 SELECT_ARCHIVE = f"SELECT last_position, uri FROM {ARCHIVE_TABLE} ORDER BY last_position DESC LIMIT 1"
 UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
 CHUNKS = (64, 16, 4, 1)
-"""How many rows one statement takes; there is a prepared one for each size."""
+"""Rows per statement; there is a prepared statement for each size."""
 ROW = "(?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
 INSERT_ROWS = {size: "INSERT INTO log VALUES " + ", ".join([ROW] * size) for size in CHUNKS}
 UPSERT = " ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
@@ -139,7 +138,7 @@ SELECT_ROWS = (
 
 
 class ConnectionPool(SQLiteConnectionPool):
-    """Connections with our pragmas."""
+    """Connections with the pragmas of a durable log."""
 
     def _create_connection(self) -> SQLiteConnection:
         with _translated(self.db_name):
@@ -165,13 +164,13 @@ class ConnectionPool(SQLiteConnectionPool):
         (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
         if journal != "wal" or synchronous != SYNCHRONOUS_FULL:
             raise LogUnavailableError(
-                f"{self.db_name} can't be written durably (journal {journal}, synchronous {synchronous}): "
-                "WAL and FULL are needed, put it on a local disk"
+                f"{self.db_name} cannot be written durably (journal_mode {journal}, synchronous {synchronous}; WAL and "
+                "FULL are required): put it on a local disk"
             )
 
 
 def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
-    """The journal mode, WAL wherever possible. Two openers that switch at once do not wait for each other by themselves."""
+    """Switch to WAL if possible, and return the journal mode. SQLite's busy timeout does not apply to the switch."""
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -202,18 +201,17 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         super().__init__(datastore, events_table_name="log")
         self.writer = this_process()
         self._lock = threading.RLock()
-        """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
+        """Guards the writer's connection between the log's thread and users of the library's interface."""
         self._connection: sqlite3.Connection | None = None
         self._data_version: int | None = None
         self._version_cache = VersionCache()
         self._closed = False
 
     def construct_create_table_statements(self) -> list[str]:
-        """The library's way to say what `create_table` runs."""
+        """Return what `create_table` runs; called by the library."""
         return list(CREATE_TABLES)
 
     def create_table(self) -> None:
-        """Create what is missing, in one transaction; nothing happens when it is all there."""
         with self._transaction() as connection:
             for statement in self.create_table_statements:
                 connection.execute(statement)
@@ -232,7 +230,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The writer's connection in a transaction that has the write lock; rolled back by any error."""
+        """Yield the writer's connection in a transaction with the write lock; rolled back by any error."""
         with self._lock, _translated(self.datastore.pool.db_name):
             connection = self._writer_connection()
             connection.execute("BEGIN IMMEDIATE")
@@ -246,11 +244,10 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 raise
 
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
-        """See `LogRecorder.commit`."""
         with self._lock:
             try:
                 return self._attempt(commands, now_ns, careful=False)
-            except RowRefused:  # an id or a stream was there already, against what was presumed
+            except RowRefused:  # an id or a stream exists, against the presumption
                 return self._attempt(commands, now_ns, careful=True)
 
     def _attempt(self, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
@@ -270,17 +267,16 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     def _decide(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
         head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
-        recall = self._version_cache
+        cache = self._version_cache
         if careful:
-            recall.forget()
-        recall.at(head)
-        streams = streams_of(commands) if careful else recall.unknown_streams(commands)
-        recall.versions.update(_versions(connection, streams))
-        known = _known(connection, commands, head) if careful else recall.commands
-        return decide(commands, head=head, known=known, versions=recall.versions, now_ns=now_ns)
+            cache.forget()
+        cache.at(head)
+        streams = streams_of(commands) if careful else cache.unknown_streams(commands)
+        cache.versions.update(_versions(connection, streams))
+        known = _known(connection, commands, head) if careful else cache.commands
+        return decide(commands, head=head, known=known, versions=cache.versions, now_ns=now_ns)
 
     def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
-        """See `LogRecorder.claim`."""
         with self._transaction() as connection:
             existing = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
             if existing.exchange_id:
@@ -290,7 +286,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             return identity
 
     def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        """See `LogRecorder.restore`."""
         with self._transaction() as connection:
             head = Head(*connection.execute(SELECT_HEAD).fetchone())
             check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
@@ -302,7 +297,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         return head
 
     def changed_elsewhere(self) -> bool:
-        """Whether another connection may have committed since the last time this was asked; the first time it may have."""
+        """Return whether another connection may have committed since the last call; True at first."""
         with self._lock, _translated(self.datastore.pool.db_name):
             (version,) = self._writer_connection().execute("PRAGMA data_version").fetchone()
             changed = bool(version != self._data_version)
@@ -318,77 +313,73 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             yield connection._sqlite_conn
 
     def tables(self) -> set[str]:
-        """Names of the tables in the file."""
         with self._reading() as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def newest_archive(self) -> tuple[int, str] | None:
-        """See `TableRecorder.newest_archive`."""
         with self._reading() as connection:
             found: tuple[int, str] | None = connection.execute(SELECT_ARCHIVE).fetchone()
         return found
 
     def identity(self) -> Identity | None:
-        """See `LogRecorder.identity`."""
         with self._reading() as connection:
-            identity = Identity(*_only(connection.execute(SELECT_IDENTITY)))
+            identity = Identity(*_head_row(connection.execute(SELECT_IDENTITY)))
         return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
     def max_notification_id(self) -> int:
-        """See `LogRecorder.max_notification_id`; the library declares an int here and returns None as well."""
+        """See `LogRecorder.max_notification_id`; the library declares an int here, but returns None as well."""
         return cast(int, TableRecorder.max_notification_id(self))
 
     def head(self) -> Head:
-        """See `LogRecorder.head`."""
         with self._reading() as connection:
-            return Head(*_only(connection.execute(SELECT_HEAD)))
+            return Head(*_head_row(connection.execute(SELECT_HEAD)))
 
     def select(self, query: RowQuery) -> list[StoredRow]:
-        """See `LogRecorder.select`."""
         statement, values = _select_statement(query)
         with self._reading() as connection:
             return [StoredRow(*row) for row in connection.execute(statement, values)]
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
-        """See `LogRecorder.stream_with`."""
         with self._reading() as connection:
             found = connection.execute(SELECT_NAMING[field], (value, upto)).fetchone()
         return None if found is None else str(found[0])
 
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
-        """See `LogRecorder.stream_heads`."""
         with self._reading() as connection:
             return [StreamHead(*row) for row in connection.execute(STREAM_HEADS, (after, limit))]
 
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """See `LogRecorder.repeated_commands`."""
         with self._reading() as connection:
             found = connection.execute(REPEATED_COMMANDS, (after, upto)).fetchall()
         return [(position, first) for position, first in found if first < position]
 
     def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
-        """Copy the file as it is now to another, while others go on writing. `LogUnavailableError` when it was stopped."""
+        """Copy the file's current state to another file while writers continue.
 
-        def look(status: int, remaining: int, total: int) -> None:
+        Args:
+            path: The new file.
+            stopped: Called between steps; True ends the copy with `LogUnavailableError`.
+        """
+
+        def check(status: int, remaining: int, total: int) -> None:
             if stopped():
-                raise LogUnavailableError(f"the copy was stopped with {remaining} of {total} pages to go")
+                raise LogUnavailableError(f"the backup was stopped with {remaining} of {total} pages left")
 
-        # A connection of its own: one of the pool would be closed under it when the log is.
+        # Not a connection of the pool, which would be closed during the copy when the log is.
         own = self.datastore.pool._create_connection()._sqlite_conn
         with (
             _translated(self.datastore.pool.db_name),
             closing(own) as connection,
             closing(sqlite3.connect(path)) as copy,
         ):
-            connection.execute("BEGIN")  # one snapshot: else each commit of somebody else would begin the copy anew
+            connection.execute("BEGIN")  # one snapshot, as any other connection's commit would restart the copy
             try:
                 connection.execute(SELECT_HEAD).fetchone()
-                connection.backup(copy, pages=BACKUP_PAGES, progress=look)
+                connection.backup(copy, pages=BACKUP_PAGES, progress=check)
             finally:
                 connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """See `LogRecorder.close`."""
         with self._lock:
             self._closed = True
             if self._connection is not None:
@@ -397,8 +388,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         self.datastore.close()
 
 
-def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
-    """The head row, which is there from the beginning and stays."""
+def _head_row(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
     row: tuple[Any, ...] | None = cursor.fetchone()
     if row is None:
         raise IntegrityError("the log has no head row")
@@ -438,7 +428,7 @@ def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
-    """The rows in as few statements as there can be: each one lets go of the interpreter's lock, and has to get it back."""
+    """Yield the rows in as few statements as possible, as each one releases and reacquires the interpreter lock."""
     start = 0
     for size, statement in statements.items():
         while len(rows) - start >= size:
@@ -459,26 +449,25 @@ def _select_statement(query: RowQuery) -> tuple[str, list[object]]:
 
 
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """SQLite's errors as ours: what can pass by itself is unavailability, a broken file is an integrity error."""
+def _translated(uri: str) -> Iterator[None]:
+    """Translate SQLite's errors: transient ones to unavailability, a broken file to an integrity error."""
+    path = uri.removeprefix("file://").partition("?")[0]
     try:
         yield
     except sqlite3.OperationalError as problem:
-        raise LogUnavailableError(f"the log {where} can't be used now: {problem}") from problem
+        raise LogUnavailableError(f"the log {path} cannot be used: {problem}") from problem
     except sqlite3.IntegrityError as problem:
         raise RowRefused(str(problem)) from problem
     except sqlite3.DatabaseError as problem:
-        raise IntegrityError(f"{where} is damaged, or no SQLite database: {problem}") from problem
+        raise IntegrityError(f"{path} is damaged or not a SQLite database: {problem}") from problem
 
 
 class SQLiteRecorderFactory(SQLiteFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.backends.sqlite:SQLiteRecorderFactory`,
-    `SQLITE_DBNAME=file`."""
+    """The library's factory, named by `PERSISTENCE_MODULE`; reads `SQLITE_DBNAME`."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """A recorder on the file; its tables are created."""
-        recorder = SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
-        return recorder.prepared()
+        """Return a recorder on the file, with its tables created."""
+        return SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME)))).prepared()
 
 
 class SQLiteLog(ThreadedLog):
@@ -495,29 +484,27 @@ class SQLiteLog(ThreadedLog):
         self._poll_interval_s = settings.poll_interval_s_min
 
     def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> FileLease:
-        """See `EventLog.lease`."""
         return FileLease(lock_file(self.path), ids=ids)
 
     async def lease_is_held(self) -> bool:
-        """See `EventLog.lease_is_held`."""
         return await asyncio.to_thread(is_locked, lock_file(self.path))
 
     async def _watch(self) -> None:
         self._writer.wake()
 
     def _release(self) -> None:
-        """Readers first: SQLite crashes the process when a connection is closed under a running statement."""
+        """Stop readers first: SQLite crashes the process when a connection is closed during a statement."""
         self._readers.shutdown(wait=True)
         super()._release()
 
     def _idle(self) -> float | None:
-        """Look for commits of others while somebody tails: often at first, less while nothing comes."""
+        """Poll for other processes' commits while there are tails, less often while none arrive."""
         if not self._tail_hub:
             return None
         settings = self.settings
         try:
             changed = self._recorder.changed_elsewhere()
-        except KernelError:  # whoever reads or writes will hear of it
+        except KernelError:  # the next read or write reports it
             return settings.poll_interval_s_max
         if changed:
             self._tail_hub.wake()

@@ -1,6 +1,6 @@
 """The lease of a log in a SQLite file: a lock of the operating system on a file beside it.
 
-Given out by `SQLiteLog`. It is gone with the process that holds it, however that ends.
+Created by `SQLiteLog`. The lock ends with the process that holds it, however the process ends.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from kernel.platform.private_files import open_private
 
 
 class FileLease(Lease):
-    """A lock of the operating system on a file: gone with the process that holds it, however that ends."""
+    """An `flock` on a file."""
 
     def __init__(self, path: Path, *, ids: IdFactory | None = None) -> None:
         super().__init__(ids=ids)
         self.path = path
-        """The lock file. It stays; its content names the last holder, for people."""
+        """The lock file. It is never removed; it names the last holder, for people."""
         self._descriptor: int | None = None
 
     @property
     def held(self) -> bool:
-        """See `Lease.held`."""
         return self._descriptor is not None
 
     async def acquire(self, wait: bool = True) -> bool:
-        """See `Lease.acquire`."""
         while not self.held and not self._try():
             if not wait:
                 return False
@@ -43,13 +41,13 @@ class FileLease(Lease):
         try:
             descriptor = open_private(self.path, os.O_RDWR | os.O_CREAT)
         except OSError as problem:
-            raise LogUnavailableError(f"the lock file {self.path} can't be opened: {problem.strerror}") from problem
+            raise LogUnavailableError(f"the lock file {self.path} cannot be opened: {problem.strerror}") from problem
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return False
-        if not self._is_the_file(descriptor):  # removed in between: whoever comes next would lock another file
+        if not self._is_the_file(descriptor):  # removed meanwhile: another process would lock a new file
             os.close(descriptor)
             return False
         os.ftruncate(descriptor, 0)
@@ -63,29 +61,27 @@ class FileLease(Lease):
         return False
 
     def deadline_ns(self) -> int | None:
-        """See `Lease.deadline_ns`."""
         return FAR_FUTURE_NS if self.held else None
 
     async def release(self) -> None:
-        """See `Lease.release`."""
         if self._descriptor is not None:
-            os.close(self._descriptor)  # and with it the lock
+            os.close(self._descriptor)  # releases the lock
             self._descriptor = None
 
 
 def lock_file(database: Path) -> Path:
-    """Where the lease of a database file is."""
+    """Return the path of a database file's lock file."""
     return database.with_name(database.name + ".lock")
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a lock file is locked. Asked with a shared lock, given back at once: two who look don't see each other."""
+    """Return whether a lock file is locked, by a shared lock that is released at once."""
     try:
         descriptor = open_private(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError as problem:
-        raise LogUnavailableError(f"the lock file {path} can't be looked at: {problem.strerror}") from problem
+        raise LogUnavailableError(f"the lock file {path} cannot be read: {problem.strerror}") from problem
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,7 @@
-"""What one transaction records: decides each command against the locked head, and lays out the rows.
+"""Decides the commands of one transaction against the locked head, and builds their rows. Pure.
 
-Called by the recorders inside the transaction, with what the database said about the commands' ids and streams. Pure:
-no clock, no I/O. Promises: positions go on from the head without gaps; a command that conflicts, is fenced, or is
-already there is refused or answered alone, and the commands after it see only what the accepted ones before it wrote.
+Called by the recorders inside the transaction. Positions continue from the head without gaps. A command that conflicts,
+is fenced or is a duplicate is answered alone; later commands see only the accepted ones before them.
 """
 
 from __future__ import annotations
@@ -18,42 +17,40 @@ from kernel.log.base import Appended, Head, StoredRow
 from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, columns_of, event_of
 
 Outcome = Appended | KernelError
-"""Where a command's events are, or why there are none."""
+"""A command's positions, or the reason for its refusal."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """The commands of one transaction, decided."""
+    """The decided commands of one transaction."""
 
     previous: Head
     """The head that was locked."""
     head: Head
     """The head after the commit."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """One for each command, in order."""
+    """One per command, in order."""
     rows: list[Row] = field(default_factory=list)
-    """What is to be inserted, in order of position."""
+    """The rows to insert, by position."""
     versions: dict[str, int] = field(default_factory=dict)
-    """Streams that moved, and where they are now."""
+    """The new versions of the streams written to."""
     sources: list[tuple[BaseEvent | None, dict[str, Any]]] = field(default_factory=list)
-    """For each row the event and its envelope's shared fields, for readers in this process."""
+    """Each row's event and shared envelope fields, for readers in this process."""
     _decoded: list[BaseEvent] | None = None
 
     def events(self) -> list[BaseEvent] | None:
-        """The rows as events with envelopes, built once for all readers; None when only bytes are known."""
+        """Return the rows as events with envelopes, built once for all readers; None if only their bytes are known."""
         if self._decoded is None:
-            if any(event is None for event, _ in self.sources):
-                return None
-            self._decoded = list(self._build())
+            decoded = []
+            for row, (event, origin) in zip(self.rows, self.sources, strict=True):
+                if event is None:
+                    return None
+                decoded.append(event.with_envelope(Envelope(row[0], row[1], row[2], row[5], **origin)))
+            self._decoded = decoded
         return self._decoded
 
-    def _build(self) -> Iterator[BaseEvent]:
-        for row, (event, origin) in zip(self.rows, self.sources, strict=True):
-            assert event is not None
-            yield event.with_envelope(Envelope(row[0], row[1], row[2], row[5], **origin))
-
     def chain_at(self, position: int) -> bytes:
-        """The chain hash at a position of this batch, or at the one before it."""
+        """Return the chain hash at a position of this batch or at the one before it."""
         if position == self.previous.position:
             return self.previous.chain_hash
         return self.rows[position - self.previous.position - 1][11]
@@ -69,8 +66,12 @@ def decide(
 ) -> Batch:
     """Decide each command in order.
 
-    `known` has the first and last position of those command ids that are in the log, `versions` every stream of the
-    commands that exists. Time never goes back: the rows get the later of the head's instant and `now_ns`.
+    Args:
+        commands: The commands of the transaction.
+        head: The locked head.
+        known: First and last position of the command ids that are in the log.
+        versions: Version of every existing stream that the commands write to.
+        now_ns: The clock's time; the rows get the head's time if that is later.
     """
     assigner = _Assigner(head, known, versions, max(head.recorded_at_ns, now_ns))
     batch = assigner.batch
@@ -83,10 +84,10 @@ def decide(
 def restored_batches(
     pages: Iterable[Sequence[StoredRow]], *, log_id: str, exchange_id: str, head: Head
 ) -> Iterator[Batch]:
-    """Stored rows of another place as they are, a batch for each page, from `head` (an empty log's at first) on.
+    """Yield a batch of unchanged rows for each page, starting from `head`, after checking their hashes.
 
-    Raises `IntegrityError` with the first position that does not follow from what comes before it, or where the log is
-    another than was said.
+    Raises:
+        IntegrityError: A row does not follow from the one before, or the log is not the one named.
     """
     for rows in filter(None, pages):
         chain = hashing.verify_rows(rows, after=head.position, chain=head.chain_hash)
@@ -102,17 +103,17 @@ def restored_batches(
 
 
 def _check_created(row: StoredRow, log_id: str, exchange_id: str) -> None:
-    """The first row must say what the others are said to be."""
+    """Check that the first row creates the log named."""
     created = event_of(row) if row.topic == LogCreated.topic else None
     if not isinstance(created, LogCreated):
         raise IntegrityError(f"a log begins with {LogCreated.topic}, not with {row.topic}", position=row.position)
     if (created.log_id, created.exchange_id) != (log_id, exchange_id):
         found = f"log {created.log_id} of {created.exchange_id}"
-        raise IntegrityError(f"it begins {found}, not {log_id} of {exchange_id}", position=row.position)
+        raise IntegrityError(f"this is {found}, not log {log_id} of {exchange_id}", position=row.position)
 
 
 class _Assigner:
-    """Gives out positions, versions and hashes."""
+    """Assigns positions, versions and hashes."""
 
     def __init__(
         self, head: Head, known: Mapping[bytes, tuple[int, int]], versions: Mapping[str, int], recorded_at_ns: int
@@ -152,14 +153,14 @@ class _Assigner:
         return self._stored_versions.get(stream_id) if version is None else version
 
     def _conflict(self, command: Command) -> KernelError | None:
-        """The first expected version that does not hold; later writes see what earlier ones of the command add."""
+        """Return an error for the first wrong expected version; later writes see the command's earlier ones."""
         ahead: dict[str, int] = {}
         for write in command.writes:
             stored = ahead[write.stream_id] if write.stream_id in ahead else self._version(write.stream_id)
             expected = write.expected_version
             if expected is not None and not _holds(expected, stored):
-                actual = "new" if stored is None else f"at version {stored}"
-                return ConflictError(f"stream {write.stream_id} is {actual}, expected version {expected}: read again")
+                actual = "does not exist" if stored is None else f"is at version {stored}"
+                return ConflictError(f"stream {write.stream_id} {actual}, not at version {expected}: read it again")
             if write.events:
                 ahead[write.stream_id] = _base(write, stored) + len(write.events)
         return None
@@ -201,7 +202,7 @@ def _holds(expected: int, stored: int | None) -> bool:
 
 
 def _base(write: PreparedWrite, stored: int | None) -> int:
-    """The version that the write's first event comes after."""
+    """Return the version before the write's first event."""
     if write.expected_version == MUST_BE_ABSENT:
         return MUST_BE_ABSENT
     return stored or 0

@@ -1,8 +1,7 @@
-"""The one writer thread of a log: drains what is waiting into one transaction after another.
+"""The writer thread of a log: commits the queued commands, one transaction after another.
 
-Used by the threaded logs (SQLite, PostgreSQL). Promises: a bounded queue, in which facts always find room; no artificial
-delay, so batches form while a commit is under way; the callers of a batch hear of it in one call per event loop; what
-was taken before the end is written before the thread ends. How a batch is written is passed in.
+Used by `ThreadedLog`. The queue is bounded, but always accepts facts. Batches form while a commit is running, without an
+artificial delay. What was queued before `stop` is written before the thread ends.
 """
 
 from __future__ import annotations
@@ -20,27 +19,36 @@ from kernel.log.engine.batch import Outcome
 from kernel.log.engine.records import Command
 from kernel.log.engine.tail_feed import call_on
 
-Commit = Callable[[list["Pending"]], None]
-"""Writes a batch and settles every command of it. Must not raise for what a database can do."""
-Idle = Callable[[], float | None]
-"""Called when nothing is waiting: how many seconds to wait for work before it is called again; None for ever."""
-
 
 @dataclass(slots=True)
 class Pending:
     """A command that waits for its commit."""
 
     command: Command
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Appended]
     taken_ns: int
-    """When it was taken."""
+    """When it was queued."""
 
 
 class WriterThread:
-    """A queue and the thread that empties it. The thread starts with the first need."""
+    """A queue and the thread that empties it; the thread starts when first needed."""
 
-    def __init__(self, *, name: str, commit: Commit, idle: Idle, settings: LogSettings) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        commit: Callable[[list[Pending]], None],
+        idle: Callable[[], float | None],
+        settings: LogSettings,
+    ) -> None:
+        """Prepare the thread.
+
+        Args:
+            name: Name of the thread.
+            commit: Writes a batch and answers each command of it; must not raise for what a database can do.
+            idle: Called when the queue is empty; returns the seconds until its next call, None for never.
+            settings: Bounds of the queue and of a batch.
+        """
         self._commit = commit
         self._idle = idle
         self._settings = settings
@@ -51,28 +59,26 @@ class WriterThread:
         self._started = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    @property
-    def closing(self) -> bool:
-        """Whether the end was asked for."""
-        return self._closing
-
     def put(self, pending: Pending, *, is_fact: bool) -> None:
-        """Queue a command. `BusyError` when the queue is full, unless it is a fact; `LogUnavailableError` after the end."""
+        """Queue a command.
+
+        Raises:
+            BusyError: The queue is full, and the command is not a fact.
+            LogUnavailableError: The log is closed.
+        """
         with self._changed:
             if self._closing:
                 raise LogUnavailableError("the log is closed")
             waiting = len(self._queue)
             if waiting >= self._settings.queue_commands_max and not is_fact:
-                raise BusyError(
-                    f"{waiting} commands wait for the log's writer, the limit: nothing was written, try again"
-                )
+                raise BusyError(f"the log's queue is full with {waiting} commands: nothing was written, try again")
             self._queue.append(pending)
             self._start()
             if waiting == 0:
                 self._changed.notify()
 
     def wake(self) -> None:
-        """Have `idle` called now."""
+        """Call `idle` now."""
         with self._changed:
             self._wake_requested = True
             if not self._closing:
@@ -85,7 +91,7 @@ class WriterThread:
             self._thread.start()
 
     def stop(self) -> None:
-        """Take nothing more, write what was taken, and return when the thread has ended. Blocks. Idempotent."""
+        """Refuse further commands, write the queued ones, and end the thread. Blocks. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -101,7 +107,7 @@ class WriterThread:
                 return
 
     def _take(self) -> list[Pending]:
-        """What is waiting, within the bounds of one commit; empty after the end, or when it is time to look around."""
+        """Wait for commands, and return a batch; empty when closing, or when `idle` is due."""
         with self._changed:
             if self._queue:
                 return self._drain()
@@ -125,17 +131,15 @@ class WriterThread:
         return batch
 
 
-def answer_all(
-    batch: list[Pending],
-    outcomes: list[Outcome],
-    *,
-    also: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] | None = None,
-) -> None:
-    """Tell every caller its outcome, and call what is in `also`, with one call into each loop."""
-    calls: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = also or {}
+Calls = dict[asyncio.AbstractEventLoop, list[Callable[[], None]]]
+
+
+def answer_all(batch: list[Pending], outcomes: list[Outcome], *, also: Calls | None = None) -> None:
+    """Answer every caller, after the calls in `also`, with one call into each event loop."""
+    calls: Calls = also or {}
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Appended], Outcome]]] = {}
     for pending, outcome in zip(batch, outcomes, strict=True):
-        by_loop.setdefault(pending.loop, []).append((pending.future, outcome))
+        by_loop.setdefault(pending.future.get_loop(), []).append((pending.future, outcome))
     for loop, answers in by_loop.items():
         calls.setdefault(loop, []).append(partial(_answer, answers))
     for loop, functions in calls.items():
@@ -144,7 +148,7 @@ def answer_all(
 
 def _answer(answers: list[tuple[asyncio.Future[Appended], Outcome]]) -> None:
     for future, outcome in answers:
-        if future.done():  # the caller was cancelled; the command stands
+        if future.done():  # the caller was canceled; the command is recorded
             continue
         if isinstance(outcome, Appended):
             future.set_result(outcome)

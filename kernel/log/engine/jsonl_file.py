@@ -1,10 +1,8 @@
-"""The JSONL form of a log: one line that says what it is, then a line for each row with all that is stored.
+"""The JSONL form of a log: a header line, then a line per row with every stored column.
 
-Written by `replay.transfer.exporter`, read by `replay.transfer.importer`. A row's payload and envelope are the stored
-text itself, ids and hashes are hex, so that the bytes come back as they were. A name that ends in `.gz` is compressed;
-a compressed file is known by its first bytes. Promises that a reader gets only rows whose hashes follow from each
-other, as many as the first line says, to the chain hash that it says; anything else is an error with the number of the
-line. Memory is bounded by the page.
+Written by `replay.transfer.exporter`, read by `replay.transfer.importer`. Payload and envelope are the stored text, ids
+and hashes are hex. Files may be compressed with gzip. A reader gets only rows that chain from the header's first to its
+last hash; anything else is an error with its line number. Memory is bounded by a page.
 
     {"format":"exchange-kernel-log","format_version":1,"exchange_id":…,"log_id":…,"first_position":1,"last_position":N,
      "chain_hash_before":…,"chain_hash":…}
@@ -19,13 +17,13 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 
-from kernel.errors import IntegrityError, NotFoundError, SchemaError, ValidationError, Violation
+from kernel.errors import IntegrityError, NotFoundError, SchemaError, ValidationError
 from kernel.log import hashing
 from kernel.log.base import StoredRow
 from kernel.log.engine.records import COLUMNS
@@ -35,20 +33,18 @@ FORMAT_VERSION = 1
 STANDARD_STREAM = "-"
 PAGE_ROWS = 1_000
 LINE_BYTES_MAX = 256 << 20
-"""Longest line that is read: more than any row has, so that a file of something else can't fill the memory."""
+"""Longest line that is read, so that another kind of file cannot fill the memory."""
 NUMBER_MAX = 2**63 - 1
-"""What both databases hold."""
 NUMBERS = frozenset({"position", "version", "schema_version", "recorded_at_ns", "command_index"})
 HEX = frozenset({"command_id", "leaf_hash", "chain_hash"})
 STORED_TEXT = frozenset({"meta", "state"})
 GZIP_BEGIN = b"\x1f\x8b"
-NOT_WRITTEN_HERE = frozenset({".zst", ".bz2", ".xz", ".zip", ".lz4"})
-"""Endings of compressed files that this form does not have."""
+OTHER_COMPRESSIONS = frozenset({".zst", ".bz2", ".xz", ".zip", ".lz4"})
 
 
 @dataclass(frozen=True, slots=True)
 class LogFileHeader:
-    """The first line: whose rows, which of them, and what they chain from and to."""
+    """The first line: which rows of which log, and the hashes they chain from and to."""
 
     exchange_id: str
     log_id: str
@@ -61,44 +57,35 @@ class LogFileHeader:
 
 
 def header_line(header: LogFileHeader) -> bytes:
-    """The first line."""
+    """Return the header as a line."""
+    fields = asdict(header)
+    fields.update({name: fields[name].hex() for name in ("chain_hash_before", "chain_hash")})
     return orjson.dumps(
-        {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "exchange_id": header.exchange_id,
-            "log_id": header.log_id,
-            "first_position": header.first_position,
-            "last_position": header.last_position,
-            "chain_hash_before": header.chain_hash_before.hex(),
-            "chain_hash": header.chain_hash.hex(),
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
+        {"format": FORMAT, "format_version": FORMAT_VERSION, **fields}, option=orjson.OPT_APPEND_NEWLINE
     )
 
 
 def row_line(row: StoredRow) -> bytes:
-    """A row's line; `IntegrityError` for one that holds something else than text where a log has text."""
+    """Return a row as a line; raises `IntegrityError` for a column that is not text where it must be."""
     stored: dict[str, Any] = {column: getattr(row, column) for column in COLUMNS}
     try:
         stored.update({column: stored[column].decode() for column in STORED_TEXT})
         stored.update({column: stored[column].hex() for column in HEX})
         return orjson.dumps(stored, option=orjson.OPT_APPEND_NEWLINE)
     except (UnicodeDecodeError, TypeError) as problem:
-        raise IntegrityError(f"a column is not what a log holds: {problem}", position=row.position) from problem
+        raise IntegrityError(f"a column has an impossible value: {problem}", position=row.position) from problem
 
 
 # --------------------------------------------------------------------------------------------------------------- writing
 def check_name(path: str) -> None:
-    """`ValidationError` for the ending of a compression that is not written here."""
-    if Path(path).suffix in NOT_WRITTEN_HERE:
-        limit = "plain, or .gz"
-        raise ValidationError("the file's name", [Violation("path", "compression", limit, Path(path).suffix)])
+    """Raise `ValidationError` for the file name extension of an unsupported compression."""
+    if Path(path).suffix in OTHER_COMPRESSIONS:
+        raise ValidationError(f"{path}: {Path(path).suffix} is not supported, use a plain file or .gz")
 
 
 @contextmanager
 def writing(file: IO[bytes], *, compressed: bool) -> Iterator[IO[bytes]]:
-    """What to write to; the same content gives the same bytes, compressed too."""
+    """Yield the stream to write to; equal content gives equal bytes, also compressed."""
     if not compressed:
         yield file
         return
@@ -108,46 +95,48 @@ def writing(file: IO[bytes], *, compressed: bool) -> Iterator[IO[bytes]]:
 
 # --------------------------------------------------------------------------------------------------------------- reading
 class LogFile:
-    """A file in this form, being read from its beginning to its end."""
+    """Reads a file of this form from its beginning to its end."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
-        """Reads the first line. Raises `ValidationError` for a file that is none of this form, and `SchemaError`."""
+        """Read the header.
+
+        Raises:
+            ValidationError: The file is not of this form.
+            SchemaError: Newer code wrote it.
+        """
         self._file = file
         self._name = name
         self._line_number = 0
         self.header = self._header()
 
     def pages(self) -> Iterator[list[StoredRow]]:
-        """Its rows, checked; `IntegrityError` with the first line that is not as it was written, or is missing."""
+        """Yield the checked rows; raises `IntegrityError` with the first line that is damaged or missing."""
         header = self.header
         expected, chain = header.first_position, header.chain_hash_before
         rows: list[StoredRow] = []
         while line := self._next_line():
             row = self._row(line)
             if expected > header.last_position:
-                raise self._damaged(f"there is more than the {header.last_position} that the first line says")
-            chain = self._checked(row, expected, chain)
+                raise self._damaged(f"there are rows after position {header.last_position}, the header's last")
+            try:
+                chain = hashing.verify_row(row, expected=expected, chain=chain)
+            except IntegrityError as problem:
+                raise self._damaged(str(problem)) from problem
             expected += 1
             rows.append(row)
             if len(rows) == PAGE_ROWS:
                 yield rows
                 rows = []
-        self._line_number += 1  # the line that is not there
+        self._line_number += 1  # the missing line
         if expected <= header.last_position:
-            raise self._damaged(f"the file is cut off: position {expected} to {header.last_position} should follow")
+            raise self._damaged(f"the file is cut off: position {expected} to {header.last_position} are missing")
         if chain != header.chain_hash:
-            raise self._damaged("the rows do not end at the chain hash that the first line says")
+            raise self._damaged("the rows do not end at the header's chain hash")
         if rows:
             yield rows
 
-    def _checked(self, row: StoredRow, expected: int, chain: bytes) -> bytes:
-        try:
-            return hashing.verify_row(row, expected=expected, chain=chain)
-        except IntegrityError as problem:
-            raise self._damaged(str(problem)) from problem
-
     def _next_line(self) -> bytes:
-        """The next line; empty at the end."""
+        """Return the next line; empty at the end."""
         try:
             line = self._file.readline(LINE_BYTES_MAX)
         except (gzip.BadGzipFile, EOFError, zlib.error) as problem:
@@ -155,11 +144,11 @@ class LogFile:
             raise self._damaged(f"the compressed file is damaged or cut off here: {problem}") from problem
         self._line_number += bool(line)
         if len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
-            raise self._damaged(f"it is longer than {LINE_BYTES_MAX} bytes")
+            raise self._damaged(f"the line is longer than {LINE_BYTES_MAX} bytes")
         return line
 
     def _header(self) -> LogFileHeader:
-        not_ours = f"{self._name} is not an export of a log: `orderctl export` writes one"
+        not_ours = f"{self._name} is not an exported log: use a file that `orderctl export` wrote"
         try:
             value = orjson.loads(self._next_line())
         except ValueError as problem:
@@ -167,8 +156,8 @@ class LogFile:
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValidationError(not_ours)
         if value.get("format_version") != FORMAT_VERSION:
-            version = f"version {value.get('format_version')!r} of the format"
-            raise SchemaError(f"{self._name} has {version}, this code knows {FORMAT_VERSION}: upgrade to read it")
+            version = f"format version {value.get('format_version')!r}"
+            raise SchemaError(f"{self._name} has {version}, this code supports {FORMAT_VERSION}: upgrade to read it")
         return self._parsed_header(value)
 
     def _parsed_header(self, value: dict[str, Any]) -> LogFileHeader:
@@ -182,26 +171,25 @@ class LogFile:
                 chain_hash=bytes.fromhex(value["chain_hash"]),
             )
         except (KeyError, TypeError, ValueError) as problem:
-            raise self._damaged(f"it does not say what the file holds: {problem!r}") from problem
+            raise self._damaged(f"the header is malformed: {problem!r}") from problem
         if header.first_position < 1 or header.last_position < header.first_position - 1:
-            raise self._damaged(f"positions {header.first_position} to {header.last_position} can't be")
+            raise self._damaged(f"positions {header.first_position} to {header.last_position} are no range")
         return header
 
     def _row(self, line: bytes) -> StoredRow:
         try:
             value = orjson.loads(line)
             if type(value) is not dict or set(value) != set(COLUMNS):
-                raise TypeError(f"a row has {', '.join(COLUMNS)}, each once")
+                raise TypeError(f"it must have the keys {', '.join(COLUMNS)}, each once")
             return StoredRow(**{column: _value(column, value[column]) for column in COLUMNS})
         except (ValueError, TypeError) as problem:
-            raise self._damaged(f"it is no row: {problem}") from problem
+            raise self._damaged(f"the row is malformed: {problem}") from problem
 
     def _damaged(self, text: str) -> IntegrityError:
         return IntegrityError(f"{self._name}, line {self._line_number}: {text}")
 
 
 def _value(column: str, value: Any) -> Any:
-    """A column's value from what its line says."""
     if column in NUMBERS:
         return _number(value)
     if column in HEX:
@@ -211,19 +199,19 @@ def _value(column: str, value: Any) -> Any:
 
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= NUMBER_MAX:
-        raise TypeError(f"{value!r} is no number from 0 to {NUMBER_MAX}")
+        raise TypeError(f"{value!r} is not an integer from 0 to {NUMBER_MAX}")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 
 @contextmanager
 def reading(path: str) -> Iterator[LogFile]:
-    """A file of this form by its path; `-` is the standard input. Raises `NotFoundError` where there is none."""
+    """Open a file of this form; `-` is standard input. Raises `NotFoundError` if there is no file."""
     if path == STANDARD_STREAM:
         yield LogFile(_unpacked(sys.stdin.buffer), "standard input")
         return
@@ -234,5 +222,4 @@ def reading(path: str) -> Iterator[LogFile]:
 
 
 def _unpacked(file: Any) -> IO[bytes]:
-    """A file as it is read; one that is compressed begins with two bytes that say so."""
     return cast(IO[bytes], gzip.open(file) if file.peek(2)[:2] == GZIP_BEGIN else file)

@@ -1,8 +1,7 @@
-"""The part of a log that is the same on every backend: reading, tailing, and checking what was read.
+"""Reading and tailing a log, the same on every backend.
 
-Base of the memory log and of the threaded ones, which add how a blocking call is made and how an append is written.
-Promises: pages of bounded size whatever the log's length; a tail gets every position once and in order, each row that
-comes from the database with its hashes recomputed, waits for a database that is away, and is ended by `close`.
+Base of `MemoryLog` and `ThreadedLog`. Reads come in bounded pages. A tail gets every position once and in order,
+recomputes the hashes of each row that it reads, waits for a lost database, and ends with `close`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch
-from kernel.log.engine.recorder import Identity, LogRecorder, RowQuery
+from kernel.log.engine.recorder import Identity, LogRecorder, RowQuery, truncated
 from kernel.log.engine.records import event_of
 from kernel.log.engine.tail_feed import Subscription, TailHub
 
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READ_RETRY_DELAY_S = 0.2
-"""How often a tail tries a database that is away."""
+"""How long a tail waits between attempts to reach a lost database."""
 
 
 class RecordedLog(EventLog):
@@ -45,15 +44,15 @@ class RecordedLog(EventLog):
 
     @property
     def recorder(self) -> LogRecorder:
-        """The recorder below, for the lease and for tests."""
+        """The log's storage."""
         return self._recorder
 
     @abstractmethod
     async def _call(self, function: Callable[[], T]) -> T:
-        """The result of a blocking function."""
+        """Call a blocking function, and return its result."""
 
     async def _watch(self) -> None:
-        """Make sure that commits of others are noticed from here on; called before a tail's first read."""
+        """Start to watch for other processes' commits; called before a tail's first read."""
 
     def _ensure_open(self) -> None:
         if self._closed:
@@ -64,17 +63,15 @@ class RecordedLog(EventLog):
         return await self._call(lambda: self._recorder.select(query))
 
     async def head(self) -> Head:
-        """The end of the log now."""
         self._ensure_open()
         return await self._call(self._recorder.head)
 
     def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
-        """See `EventLog.tail`. The iterator survives a cancelled wait, and has `aclose`."""
+        """See `EventLog.tail`. The iterator survives a canceled wait and has `aclose`."""
         self._ensure_open()
         return Tail(self, after)
 
     async def read(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[StoredRow]]:
-        """See `EventLog.read`. Rows come as they are stored, unchecked: checking is `verify`'s work."""
         end = (await self.head()).position if upto is None else upto
         while after < end:
             rows = await self._select(RowQuery(after=after, upto=end, limit=self.settings.page_rows))
@@ -86,7 +83,6 @@ class RecordedLog(EventLog):
     async def intent_id_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
     ) -> str | None:
-        """See `EventLog.intent_id_of`."""
         self._ensure_open()
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
@@ -96,24 +92,18 @@ class RecordedLog(EventLog):
         return None
 
     async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
-        """See `EventLog.stream_rows`."""
-        query = RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
-        rows = await self._select(query)
-        return sorted(rows, key=lambda row: row.version)
+        return await self._select(RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version))
 
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
-        """See `EventLog.stream_heads`."""
         self._ensure_open()
         limit = self.settings.page_rows
         return await self._call(lambda: self._recorder.stream_heads(after, limit))
 
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """See `EventLog.repeated_commands`."""
         self._ensure_open()
         return await self._call(lambda: self._recorder.repeated_commands(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
-        """See `EventLog.read_stream`. Each row's leaf is checked."""
         events: list[BaseEvent] = []
         page_rows = self.settings.page_rows
         while True:
@@ -129,7 +119,7 @@ def _stream_events(rows: list[StoredRow], after_version: int) -> list[BaseEvent]
     events = []
     for version, row in enumerate(rows, start=after_version + 1):
         if row.version != version:
-            raise IntegrityError(f"stream {row.stream_id} lacks version {version}", position=row.position)
+            raise IntegrityError(f"version {version} of stream {row.stream_id} is missing", position=row.position)
         if hashing.leaf_hash(row) != row.leaf_hash:
             raise IntegrityError("a column was changed: the leaf hash does not match", position=row.position)
         events.append(event_of(row))
@@ -137,13 +127,13 @@ def _stream_events(rows: list[StoredRow], after_version: int) -> list[BaseEvent]
 
 
 class Tail(AsyncIterator[list[BaseEvent]]):
-    """Batches of events from a position on. A wait that is cancelled loses nothing."""
+    """Batches of events after a position. A canceled wait loses nothing."""
 
     def __init__(self, log: RecordedLog, after: int) -> None:
         self._log = log
         self._after = after
         self._chain: bytes | None = None
-        """The chain hash at `_after`; None before the first look."""
+        """The chain hash at `_after`; None before the first read."""
         self._subscription: Subscription | None = None
         self._done = False
 
@@ -180,7 +170,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
             return None
         while True:
             batch = subscription.take(self._after)
-            events = self._hand_over(batch) if batch is not None else None
+            events = self._hand_over(batch, subscription) if batch is not None else None
             if events is None and subscription.must_read and not subscription.closed:
                 events = await self._read(subscription)
             if events:
@@ -191,7 +181,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
                 await subscription.wait()
 
     async def _begin(self, subscription: Subscription) -> bool:
-        """Watch first, then look where to begin: what is committed in between is seen either way. False after the end."""
+        """Watch for commits, then find the first chain hash, so that no commit is missed. False once the log is closed."""
         log = self._log
         try:
             await self._read_with_retry(log._watch)
@@ -202,17 +192,19 @@ class Tail(AsyncIterator[list[BaseEvent]]):
                 return False
             raise
         if head is not None:
-            text = f"asked to go on after position {self._after}, but the log ends at {head.position}"
-            raise IntegrityError(f"{text}: it was cut off, or it is another", position=head.position + 1)
+            raise IntegrityError(
+                f"position {self._after} is after the end of the log at {head.position}: the log was truncated, or it is"
+                " another log",
+                position=head.position + 1,
+            )
         self._chain = chain
         return True
 
-    def _hand_over(self, batch: Batch) -> list[BaseEvent] | None:
-        """A batch of this process's writer, without a read; None when only its bytes are known."""
+    def _hand_over(self, batch: Batch, subscription: Subscription) -> list[BaseEvent] | None:
+        """Return the events of a batch of this process's writer without a read; None if only their bytes are known."""
         events = batch.events()
         if events is None:
-            assert self._subscription is not None
-            self._subscription.must_read = True
+            subscription.must_read = True
             return None
         if batch.chain_at(self._after) != self._chain:
             raise IntegrityError("the chain hash does not follow from the event before", position=self._after + 1)
@@ -223,7 +215,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         return events
 
     async def _read(self, subscription: Subscription) -> list[BaseEvent] | None:
-        """A page from the database; None when there is nothing new."""
+        """Return a page from the database; None if there is nothing new."""
         subscription.must_read = False
         limit = self._log.settings.page_rows
         try:
@@ -243,26 +235,22 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         return events
 
     async def _read_with_retry(self, read: Callable[[], Awaitable[T]]) -> T:
-        """The result of a read. A database that is away is waited for until the log is closed: nobody would begin again
-        for a reader that gave up, and a kernel without its reader is of no use when the database is back."""
+        """Retry a read until the database answers or the log is closed: a kernel is useless without its reader."""
         loop = asyncio.get_running_loop()
-        tell_at_s = loop.time() + self._log.settings.reconnect_timeout_s
+        warn_at_s = loop.time() + self._log.settings.reconnect_timeout_s
         while True:
             try:
                 return await read()
             except LogUnavailableError as problem:
                 if self._log._closed:
                     raise
-                if loop.time() > tell_at_s:
-                    tell_at_s = float("inf")
-                    logger.warning("position %d can't be read yet, it is waited for: %s", self._after + 1, problem)
+                if loop.time() > warn_at_s:
+                    warn_at_s = float("inf")
+                    logger.warning("position %d cannot be read, retrying until it can: %s", self._after + 1, problem)
             await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:
         rows = self._log._recorder.select(RowQuery(after=self._after, limit=limit))
         if not rows and (head := self._log._recorder.head()).position < self._after:
-            raise IntegrityError(
-                f"the log ended at {self._after} and now ends at {head.position}: it was cut off",
-                position=head.position + 1,
-            )
+            raise truncated(self._after, head.position)
         return rows

@@ -1,9 +1,7 @@
-"""What every recorder of ours can do, and the event-sourcing library's recorder interface on top of it.
+"""The blocking interface to a log's storage, and the `eventsourcing` library's recorder interface on top of it.
 
-Subclassed by `memory`, `sqlite` and `postgres` together with the library's own recorders; called by the logs (from the
-writer's and the readers' threads) and, through the library's interface, by whoever uses the library on our tables.
-Promises: both ways of writing go through `commit`, so there is one locked head, one chain and no gap. Recorders block;
-they know no event loop.
+Implemented by each backend; called by the logs from their threads, and by users of the library. Both ways of writing go
+through `commit`: one locked head, one chain, no gaps. Recorders know no event loop.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel import events
 from kernel.clock import SeededIds, SystemClock
-from kernel.errors import ConflictError, IntegrityError, SchemaError
+from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, SchemaError
 from kernel.events import canonical_json
 from kernel.log import hashing
 from kernel.log.base import Appended, Head, StoredRow, StreamHead
@@ -28,14 +26,14 @@ from kernel.log.engine.records import Command, PreparedWrite, Writer, check_stre
 from kernel.models import Evidence
 
 LAYOUT_VERSION = 1
-"""Layout of the tables that a new log gets."""
+"""Table layout of new logs."""
 LAYOUT_VERSION_MAX = 2
-"""Newest layout that can be opened: 2 has tables for archives beside, which nothing uses. Newer code made a higher one."""
+"""Newest layout that can be opened: 2 adds the unused archive tables of version 0.1.0."""
 ARCHIVE_TABLE = "log_segment"
-"""In layout 2: a row for each part of the log that version 0.1.0 moved to an archive."""
+"""In layout 2: one row per part of the log that version 0.1.0 archived."""
+TABLES = frozenset({"log", "log_head", "log_stream"})
 LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
-
 
 NAMING_TOPICS = {
     "client_order_id": (events.AttemptStarted.topic,),
@@ -53,32 +51,42 @@ NAMING_TOPICS = {
         )
     ),
 }
-"""Which events are looked through for an id: those that can be the first to name it."""
+"""Events searched for an order id: those that can be the first to contain it."""
 
 
 class RowRefused(Exception):
-    """The database refused a row that was decided to be fine: the batch is rolled back, and its commands go one by one."""
+    """The database refused a row that was decided to be valid: the batch is rolled back, and retried one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose log it is."""
+    """The account and the id of a log."""
 
     exchange_id: str
     log_id: str
     layout_version: int
 
+    def check(self, exchange_id: str) -> None:
+        """Raise `SchemaError` for a newer layout, `ConflictError` for a log of another account."""
+        if self.layout_version > LAYOUT_VERSION_MAX:
+            raise SchemaError(
+                f"the log's table layout is version {self.layout_version}, this code supports versions up to "
+                f"{LAYOUT_VERSION_MAX}: upgrade to open it"
+            )
+        if self.exchange_id != exchange_id:
+            raise ConflictError(f"this is the log of {self.exchange_id!r}, not of {exchange_id!r}")
+
 
 def check_empty(identity: Identity, head: Head) -> None:
-    """`ConflictError` unless nobody has written to a log yet."""
+    """Raise `ConflictError` unless the log is new."""
     if identity.exchange_id or head.position:
         whose = f"the log of {identity.exchange_id!r}" if identity.exchange_id else "a log"
-        raise ConflictError(f"there is {whose} with {head.position} events: rows are put into an empty log only")
+        raise ConflictError(f"there is {whose} with {head.position} events: restore into an empty log")
 
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """Which rows, in which order, and how many of them."""
+    """Filter, order and limit of a read."""
 
     after: int | None = None
     upto: int | None = None
@@ -90,8 +98,8 @@ class RowQuery:
     limit: int | None = None
 
     def conditions(self) -> list[tuple[str, object]]:
-        """Comparisons with their values; `topics` not among them."""
-        candidates: tuple[tuple[str, object], ...] = (
+        """Return comparisons with their values, without `topics`."""
+        candidates = (
             ("position >", self.after),
             ("position <=", self.upto),
             ("stream_id =", self.stream_id),
@@ -101,91 +109,108 @@ class RowQuery:
         return [(comparison, value) for comparison, value in candidates if value is not None]
 
     def order(self) -> str:
-        """The column that rows are ordered by, with the direction."""
+        """Return the column and the direction to order by."""
         column = "version" if self.stream_id is not None else "position"
         return column + (" DESC" if self.descending else "")
 
 
 class LogRecorder(ApplicationRecorder):
-    """A recorder of ours: blocking, safe to call from any thread."""
+    """A log's storage: blocking, safe to call from any thread."""
 
     writer: Writer
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
 
     def _check_head(self, head: Head) -> Head:
-        """The head, which must not lie before what was committed here, nor be another one at the same position."""
+        """Return the head, after checking that it is not before the last commit, nor a different one at its position."""
         seen = self._seen
         if head.position < seen.position:
-            raise IntegrityError(
-                f"the log ended at {seen.position} and now ends at {head.position}: it was cut off",
-                position=head.position + 1,
-            )
+            raise truncated(seen.position, head.position)
         if head.position == seen.position and head.chain_hash != seen.chain_hash:
             raise IntegrityError("the head's chain hash is not the one that was committed", position=head.position)
         return head
 
     @abstractmethod
     def commit(self, commands: list[Command], now_ns: int) -> Batch:
-        """Decide and record commands in one transaction on the locked head.
+        """Decide and record commands in one transaction that locks the head.
 
-        Raises `LogUnavailableError` (nothing is known to be recorded), `IntegrityError`, `RowRefused`.
+        Raises:
+            LogUnavailableError: The database cannot be used; whether the commands are recorded is unknown.
+            IntegrityError: The log is damaged.
+            RowRefused: The database refused a row.
         """
 
     @abstractmethod
     def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
-        """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
+        """Return the log's identity; an empty log gets `identity` and the event `created`, in one transaction."""
 
     @abstractmethod
     def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
-        """Put stored rows back as they are, into an empty log that becomes `identity`'s, in one transaction.
+        """Insert stored rows unchanged into an empty log, which gets `identity`, in one transaction; checks their hashes.
 
-        Each row's hashes are checked on the way. Raises `ConflictError` (the log is somebody's already, or not empty),
-        `IntegrityError`, `LogUnavailableError`, and what `pages` raises: then nothing was written.
+        Raises:
+            ConflictError: The log has an owner or events.
+            IntegrityError: The rows do not follow from each other.
+            LogUnavailableError: The database cannot be used.
         """
 
     @abstractmethod
     def identity(self) -> Identity | None:
-        """Whose log it is; None when nobody's yet."""
+        """Return the log's identity; None for a new log."""
 
     @abstractmethod
     def head(self) -> Head:
-        """The head row."""
+        """Return the head row."""
 
     @abstractmethod
     def select(self, query: RowQuery) -> list[StoredRow]:
-        """The rows asked for."""
+        """Return the rows that match a query."""
 
     @abstractmethod
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
-        """The intent's stream that names a venue order, or that something was sent for under a client order id: `field` is
-        `exchange_order_id` or `client_order_id`. Of several the newest, up to a position; None without one."""
+        """Return the stream of the newest event up to a position with an `exchange_order_id` or `client_order_id`."""
 
     @abstractmethod
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
-        """The next streams after a name, in order, each as it was in one instant."""
+        """Return the next streams after a name, in order, each consistent in itself."""
 
     @abstractmethod
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """Positions after one, up to another, where a command begins whose id began a command before, and where it did."""
+        """See `EventLog.repeated_commands`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of every connection. Idempotent."""
+        """Close every connection. Idempotent."""
 
     def shorten_deadline(self) -> None:
-        """The log is being closed: don't wait long for a database that is away. From any thread."""
+        """Stop retrying a lost database for long, because the log is closing. Callable from any thread."""
 
     def chain_at(self, position: int) -> bytes | None:
-        """The chain hash of one position; None when it is not there."""
+        """Return the chain hash at a position; None after the end."""
         if position == 0:
             return hashing.GENESIS
         rows = self.select(RowQuery(after=position - 1, upto=position))
         return rows[0].chain_hash if rows else None
 
+    def check_end(self) -> None:
+        """Raise `IntegrityError` unless the last row matches the head: the log was truncated, or grew past its head."""
+        rows = self.select(RowQuery(descending=True, limit=1))
+        head = self.head()
+        last = rows[0].position if rows else 0
+        if last < head.position:  # truncated, or another process appended between the two reads
+            rows = self.select(RowQuery(after=head.position - 1, upto=head.position))
+            last = rows[0].position if rows else last
+        if last != head.position:
+            raise IntegrityError(
+                f"the head is at {head.position}, the last event at {last}: the log was truncated or its head changed",
+                position=min(last, head.position) + 1,
+            )
+        if rows[0].chain_hash != head.chain_hash:
+            raise IntegrityError("the head's chain hash is not that of the last event", position=head.position)
+
     # ------------------------------------------------------------------------------ the library's interface
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """The library's write: each event lands exactly at the version that it names, or nothing is written."""
+        """Record each event at exactly the version that it names, or none."""
         if not stored_events:
             return []
         now_ns = SystemClock().now_ns()
@@ -199,15 +224,7 @@ class LogRecorder(ApplicationRecorder):
         raise RecordedAlready(str(outcome)) from outcome
 
     def _library_command(self, stored_events: Sequence[StoredEvent], command_id: bytes) -> Command:
-        writer = self.writer
-        origin: dict[str, Any] = {
-            "actor": LIBRARY_ACTOR,
-            "evidence": Evidence.COMMAND,
-            "os_user": writer.os_user,
-            "host": writer.host,
-            "pid": writer.pid,
-            "session_user": writer.session_user,
-        }
+        origin: dict[str, Any] = {"actor": LIBRARY_ACTOR, "evidence": Evidence.COMMAND, **self.writer.fields()}
         meta = canonical_json({key: value for key, value in origin.items() if value is not None})
         command = Command(command_id, [], meta, origin, None, False, 0)
         for index, stored in enumerate(stored_events):
@@ -223,7 +240,7 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """The library's read of one stream."""
+        """Return the events of one stream."""
         query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
@@ -236,7 +253,7 @@ class LogRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """The library's read of the log by position."""
+        """Return events by position."""
         after = None if start is None else start - 1 if inclusive_of_start else start
         query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
@@ -245,12 +262,17 @@ class LogRecorder(ApplicationRecorder):
         ]
 
     def max_notification_id(self) -> int | None:
-        """The head's position; None when the log is empty, as the library has it."""
+        """Return the head's position; None for an empty log, as the library expects."""
         return self.head().position or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Refused: the library's subscription can miss an event until the next one comes. `EventLog.tail` does not."""
+        """Refuse: the library's subscription can miss an event until the next one arrives. `EventLog.tail` does not."""
         raise NotSupportedError("use EventLog.tail to follow the log")
+
+
+def truncated(known: int, end: int) -> IntegrityError:
+    """Return the error for a log that ends before a position known to be recorded."""
+    return IntegrityError(f"the log ended at {known} and now ends at {end}: it was truncated", position=end + 1)
 
 
 class TableRecorder(LogRecorder):
@@ -258,40 +280,49 @@ class TableRecorder(LogRecorder):
 
     @abstractmethod
     def tables(self) -> set[str]:
-        """Names of the tables that are there."""
+        """Return the names of the existing tables."""
 
     @abstractmethod
     def newest_archive(self) -> tuple[int, str] | None:
-        """Last position and file of the newest archive in `ARCHIVE_TABLE`; None where the whole log is in its tables."""
+        """Return the last position and the file of the newest archive in `ARCHIVE_TABLE`; None if nothing is archived."""
 
-    def check_whole(self) -> None:
-        """Raise `SchemaError` where version 0.1.0 moved the first events to an archive: the log is not all here."""
+    @abstractmethod
+    def create_table(self) -> None:
+        """Create the missing tables in one transaction (the library's name for it)."""
+
+    def ensure_tables(self, where: str, *, create: bool) -> None:
+        """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
+        tables = self.tables()
+        if not tables and not create:
+            raise NotFoundError(f"there is no log in {where}")
+        if not tables:
+            self.create_table()
+        elif missing := TABLES - tables:
+            raise KernelError(
+                f"{where} is not a log of this software: it lacks the tables {', '.join(sorted(missing))}"
+            )
+        else:
+            self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raise `SchemaError` if version 0.1.0 moved the first events to an archive."""
         archive = self.newest_archive() if ARCHIVE_TABLE in self.tables() else None
         if archive is None:
             return
         raise SchemaError(
-            f"positions 1 to {archive[0]} of this log are in archives, which this version does not read: put them back "
+            f"positions 1 to {archive[0]} of this log are in archives, which this version does not read: restore them "
             f"with version 0.1.0, the newest archive first (orderctl archive --restore {archive[1]})"
         )
 
-    @abstractmethod
-    def create_table(self) -> None:
-        """Create what is missing, in one transaction (the library's name for it)."""
-
     def prepared(self) -> Self:
-        """This recorder for the library, on tables that are there and hold a whole log; closed where that is refused."""
+        """Return this recorder for the library, with its tables created; closed when the log is refused."""
         try:
             self.create_table()
-            self.check_whole()
+            self._check_whole()
         except BaseException:
             self.close()
             raise
         return self
-
-
-def missing_tables(tables: set[str]) -> set[str]:
-    """Which of a log's tables are not among these."""
-    return {"log", "log_head", "log_stream"} - tables
 
 
 def _library_write(stored: StoredEvent, command: Command, index: int) -> PreparedWrite:

@@ -1,7 +1,7 @@
-"""Between events and rows: an append made ready for the writer, and a row made an event again.
+"""Converts appends to commands for the writer, and rows to events.
 
-Called by the logs (before the lock and after a read) and by the recorders. Promises: what is stored is canonical JSON;
-an event read back equals the one appended, envelope included. It decides nothing and touches no database.
+Called by the logs before the lock and after a read, and by the recorders. Stored payloads are canonical JSON; an event
+read back equals the one appended, envelope included.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from kernel.errors import IntegrityError, ValidationError, Violation
+from kernel.errors import IntegrityError, ValidationError
 from kernel.events import REGISTRY, BaseEvent, Envelope, canonical_json, decode, encode
 from kernel.events.codec import read_once
 from kernel.log import hashing
@@ -26,7 +26,7 @@ COMMAND_ID_BYTES = 16
 STREAM_ID_BYTES_MAX = 256
 """Longest stream id: it is part of two indexes."""
 MUST_BE_ABSENT = -1
-"""Expected version of the library's originators that count from 0: the stream must not exist."""
+"""Expected version for library originators that count from 0: the stream must not exist."""
 
 Row = tuple[int, str, int, str, int, int, bytes, int, bytes, bytes, bytes, bytes]
 """A row in the order of `COLUMNS`."""
@@ -45,29 +45,30 @@ COLUMNS = (
     "chain_hash",
 )
 columns_of: Callable[[StoredRow], Row] = attrgetter(*COLUMNS)
-"""A stored row as a `Row`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who writes: goes into each event's meta."""
+    """The process that writes: recorded in each event's meta."""
 
     os_user: str
     host: str
     pid: int
     session_user: str | None = None
     tail: str = field(init=False)
-    """The end of each meta that it writes, already JSON: the writer's names sort after all others."""
+    """The end of each meta as JSON: these keys sort after all others."""
 
     def __post_init__(self) -> None:
-        names = {"host": self.host, "os_user": self.os_user, "pid": self.pid}
-        if self.session_user is not None:
-            names["session_user"] = self.session_user
+        names = {key: value for key, value in self.fields().items() if value is not None}
         object.__setattr__(self, "tail", canonical_json(names).decode().removeprefix("{"))
+
+    def fields(self) -> dict[str, str | int | None]:
+        """Return the writer's envelope fields."""
+        return {"os_user": self.os_user, "host": self.host, "pid": self.pid, "session_user": self.session_user}
 
 
 def this_process(session_user: str | None = None) -> Writer:
-    """The writer that this process is."""
+    """Return this process as a writer."""
     return Writer(os_user=_os_user(), host=socket.gethostname(), pid=os.getpid(), session_user=session_user)
 
 
@@ -80,7 +81,7 @@ def _os_user() -> str:
 
 @dataclass(slots=True)
 class PreparedEvent:
-    """An event encoded, with the parts of its leaf that don't depend on its place."""
+    """An encoded event, with the parts of its leaf that do not depend on its position."""
 
     topic: str
     schema_version: int
@@ -88,12 +89,12 @@ class PreparedEvent:
     middle: bytes
     suffix: bytes
     event: BaseEvent | None
-    """The event itself, for readers in this process; None when only its bytes are known."""
+    """The event, for readers in this process; None if only its bytes are known."""
 
 
 @dataclass(slots=True)
 class PreparedWrite:
-    """A stream's part of a command."""
+    """A command's events for one stream."""
 
     stream_id: str
     expected_version: int | None
@@ -109,18 +110,23 @@ class Command:
     writes: list[PreparedWrite]
     meta: bytes
     origin: dict[str, Any]
-    """The envelope's fields that all its events share."""
+    """The envelope fields that its events share."""
     epoch: int | None
     elects: bool
     bytes_size: int
 
 
 def prepare(append: Append, writer: Writer) -> Command:
-    """An append made ready; `ValidationError` for one that can't be recorded at all."""
+    """Convert an append to a command; raises `ValidationError` if it cannot be recorded."""
     _check(append)
-    origin = _origin(append, writer)
-    meta = meta_bytes(append, writer)
-    command = Command(append.command_id, [], meta, origin, append.epoch, append.elects, 0)
+    origin = {
+        "actor": append.actor,
+        "evidence": append.evidence,
+        "correlation_id": append.correlation_id,
+        "causation_position": append.causation_position,
+        **writer.fields(),
+    }
+    command = Command(append.command_id, [], meta_bytes(append, writer), origin, append.epoch, append.elects, 0)
     index = 0
     for write in append.writes:
         command.writes.append(_prepare_write(write, command, index))
@@ -130,38 +136,25 @@ def prepare(append: Append, writer: Writer) -> Command:
 
 def _check(append: Append) -> None:
     if len(append.command_id) != COMMAND_ID_BYTES:
-        given = str(len(append.command_id))
-        raise ValidationError("command id", [Violation("command_id", "length", f"{COMMAND_ID_BYTES} bytes", given)])
+        raise ValidationError(f"command id has {len(append.command_id)} bytes: it must have {COMMAND_ID_BYTES}")
     if not any(write.events for write in append.writes):
         raise ValidationError("an append needs at least one event")
     if any((write.expected_version or 0) < 0 for write in append.writes):
-        raise ValidationError("an expected version is 0 (the stream must not exist) or more, or None")
+        raise ValidationError("an expected version must be None, 0 (the stream must not exist) or positive")
     if append.elects and append.epoch is None:
-        raise ValidationError("an append that elects a leader needs the epoch")
+        raise ValidationError("an append that elects a leader needs an epoch")
 
 
 def check_stream_id(stream_id: str) -> None:
-    """`ValidationError` unless it can name a stream on every backend."""
+    """Raise `ValidationError` unless every backend accepts the stream id."""
     if not stream_id or "\0" in stream_id or len(stream_id.encode(errors="replace")) > STREAM_ID_BYTES_MAX:
-        limit = f"1 … {STREAM_ID_BYTES_MAX} bytes without NUL"
-        raise ValidationError("stream id", [Violation("stream_id", "length", limit, repr(stream_id[:80]))])
-
-
-def _origin(append: Append, writer: Writer) -> dict[str, Any]:
-    return {
-        "actor": append.actor,
-        "evidence": append.evidence,
-        "correlation_id": append.correlation_id,
-        "causation_position": append.causation_position,
-        "os_user": writer.os_user,
-        "host": writer.host,
-        "pid": writer.pid,
-        "session_user": writer.session_user,
-    }
+        raise ValidationError(
+            f"stream id {stream_id[:80]!r}: it must have 1 to {STREAM_ID_BYTES_MAX} bytes of UTF-8 without NUL"
+        )
 
 
 def meta_bytes(append: Append, writer: Writer) -> bytes:
-    """The envelope's shared fields as canonical JSON, put together by hand: this runs for every command."""
+    """Return the shared envelope fields as canonical JSON, concatenated by hand for speed."""
     causation = append.causation_position
     correlation = append.correlation_id
     text = '{"actor":' + _quoted(append.actor)
@@ -173,11 +166,10 @@ def meta_bytes(append: Append, writer: Writer) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as problem:
-        raise ValidationError(f"the envelope can't be written as UTF-8: {problem}") from problem
+        raise ValidationError(f"the envelope cannot be encoded as UTF-8: {problem}") from problem
 
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
-"""A text as JSON."""
 
 
 def _prepare_write(write: Write, command: Command, index: int) -> PreparedWrite:
@@ -191,18 +183,18 @@ def _prepare_write(write: Write, command: Command, index: int) -> PreparedWrite:
 
 def _prepare_event(event: BaseEvent, command: Command, index: int) -> PreparedEvent:
     if REGISTRY.get(event.topic) is not type(event):
-        raise ValidationError(f"{type(event).__name__} is not a registered event: it could never be read again")
+        raise ValidationError(f"{type(event).__name__} is not a registered event: no reader could decode it")
     try:
         state = encode(event)
     except ValueError as problem:
-        raise ValidationError(f"{event.topic} can't be written as JSON: {problem}") from problem
+        raise ValidationError(f"{event.topic} cannot be encoded as JSON: {problem}") from problem
     return prepare_state(event.topic, event.schema_version, state, command, index, event)
 
 
 def prepare_state(
     topic: str, schema_version: int, state: bytes, command: Command, index: int, event: BaseEvent | None = None
 ) -> PreparedEvent:
-    """An encoded event made ready as the `index`-th of a command, whose size it adds to."""
+    """Prepare an encoded event as the `index`-th of a command, and add its size to the command's."""
     command.bytes_size += len(state) + len(command.meta)
     middle = hashing.leaf_middle(topic, schema_version)
     suffix = hashing.leaf_suffix(command.command_id, index, command.meta, state)
@@ -219,12 +211,12 @@ ORIGIN_TYPES = {
     "pid": int,
     "session_user": str,
 }
-"""What a row's meta holds; what is absent is not written."""
+"""Keys of a row's meta, with their types; absent values are not written."""
 EVIDENCE = {item.value: item for item in Evidence}
 
 
 def envelope_of(row: StoredRow) -> Envelope:
-    """A row's envelope; `IntegrityError` when its meta can't be read."""
+    """Return a row's envelope; raises `IntegrityError` if its meta is malformed."""
     try:
         origin = read_once(row.meta)
         for name, value in origin.items():
@@ -233,9 +225,9 @@ def envelope_of(row: StoredRow) -> Envelope:
         origin["evidence"] = EVIDENCE[origin["evidence"]]
         return Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, **origin)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-        raise IntegrityError(f"the envelope can't be read: {problem!r}", position=row.position) from problem
+        raise IntegrityError(f"the envelope is malformed: {problem!r}", position=row.position) from problem
 
 
 def event_of(row: StoredRow) -> BaseEvent:
-    """A row as its event; `SchemaError` when this code can't read it."""
+    """Decode a row's event; raises `SchemaError` if this code cannot read it."""
     return decode(row.topic, row.schema_version, row.state, envelope_of(row))

@@ -1,8 +1,7 @@
-"""Wakes the tails of this process: with a committed batch in hand where possible, with a nudge to read otherwise.
+"""Wakes the tails of this process, with the committed batch where it is known.
 
-The writer publishes after each commit, the watchers of other processes nudge, a tail takes. Promises: a tail that was
-subscribed before a commit is woken after it; what is held for a slow tail is bounded, and what was dropped is read from
-the database; a tail that nobody holds any more is forgotten. Order and hashes are the tail's business.
+The writer publishes after each commit; watchers of other processes wake. A tail subscribed before a commit is woken after
+it. Batches held for a slow tail are bounded: it reads dropped ones from the database. Unreferenced tails are forgotten.
 """
 
 from __future__ import annotations
@@ -18,42 +17,44 @@ from collections.abc import Callable
 from kernel.log.engine.batch import Batch
 
 HELD_ROWS_MAX = 20_000
-"""Rows that are held for a tail that is behind; then they are dropped, and it reads the database."""
+"""Rows held for a slow tail before they are dropped."""
 
 
 class Subscription:
-    """One tail's place in the feed. Taken from on its own loop, offered to on that loop."""
+    """The batches that wait for one tail. Used on that tail's event loop only."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, serial: int) -> None:
         self.loop = loop
         self.serial = serial
         self.must_read = True
-        """Whether the database may hold what was not handed over."""
+        """Whether the database may have rows that were not published here."""
         self.closed = False
         self._batches: deque[Batch] = deque()
         self._held_rows = 0
         self._woken = asyncio.Event()
 
     def publish(self, batch: Batch) -> None:
-        """A batch was committed here."""
+        """Add a batch that this process committed."""
         self._batches.append(batch)
         self._held_rows += len(batch.rows)
         if self._held_rows > HELD_ROWS_MAX:
-            self._drop()
+            self._batches.clear()
+            self._held_rows = 0
+            self.must_read = True
         self._woken.set()
 
     def wake(self) -> None:
-        """Something may be there that was not handed over."""
+        """Make the tail read the database."""
         self.must_read = True
         self._woken.set()
 
     def close(self) -> None:
-        """Nothing comes any more."""
+        """End the tail."""
         self.closed = True
         self._woken.set()
 
     def take(self, after: int) -> Batch | None:
-        """The batch that holds the position after `after`. Older ones are let go; a gap asks for a read."""
+        """Return the batch with position `after` + 1, and drop older ones; a gap sets `must_read`."""
         while self._batches:
             batch = self._batches[0]
             if batch.previous.position > after:
@@ -65,24 +66,19 @@ class Subscription:
                 return batch
         return None
 
-    def _drop(self) -> None:
-        self._batches.clear()
-        self._held_rows = 0
-        self.must_read = True
-
     async def wait(self) -> None:
-        """Return once there was an offer, a nudge or the end since the last time."""
+        """Wait for the next call of `publish`, `wake` or `close`."""
         await self._woken.wait()
         self._woken.clear()
 
 
 class TailHub:
-    """The tails of one log object, on whatever loops they run."""
+    """The tails of one log object, on any event loops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
-        """In the order in which they came: who came first hears first."""
+        """In the order of subscription, which is the order of waking."""
         self._serial = itertools.count()
         self._closed = False
 
@@ -90,7 +86,7 @@ class TailHub:
         return len(self._subscriptions) > 0
 
     def subscribe(self, loop: asyncio.AbstractEventLoop) -> Subscription:
-        """A place for a tail that runs on `loop`; it is closed at once when the feed is."""
+        """Add a tail that runs on `loop`; it is closed if the hub is."""
         with self._lock:
             subscription = Subscription(loop, next(self._serial))
             self._subscriptions[subscription.serial] = subscription
@@ -98,22 +94,22 @@ class TailHub:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a tail."""
+        """Remove a tail."""
         with self._lock:
             self._subscriptions.pop(subscription.serial, None)
 
     def subscriptions(self) -> list[Subscription]:
-        """Every tail there is now."""
+        """Return the current tails."""
         with self._lock:
             return list(self._subscriptions.values())
 
     def wake(self) -> None:
-        """Let every tail look at the database; from any thread."""
+        """Make every tail read the database. Callable from any thread."""
         for subscription in self.subscriptions():
             call_on(subscription.loop, subscription.wake)
 
     def close(self) -> None:
-        """End every tail; from any thread."""
+        """End every tail. Callable from any thread."""
         with self._lock:
             self._closed = True
         for subscription in self.subscriptions():
@@ -121,6 +117,6 @@ class TailHub:
 
 
 def call_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Have a loop call a function; a loop that is closed has nobody left to tell."""
+    """Schedule a call on an event loop; a closed loop is ignored."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function)

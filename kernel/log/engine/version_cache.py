@@ -1,9 +1,8 @@
-"""What a writer remembers between commits, so that most commits need no look-up.
+"""Caches stream versions and command positions between a writer's commits, so that most commits need no look-up.
 
-Used by the SQLite and PostgreSQL recorders. Versions of streams are trusted only as long as the head is the one at which
-they were learned: somebody else's commit moves the head, and all of them are forgotten. Where a command ended up never
-changes, so those are kept, up to a bound. What is not remembered is presumed absent only where the database itself
-refuses the opposite (unique command ids, unique versions): a presumption that fails costs one careful repetition.
+Used by the SQLite and PostgreSQL recorders. Versions are valid for one head only: another writer's commit drops them all.
+Command positions never change. A stream or command not in the cache is presumed absent only where a unique index refuses
+the contrary; a wrong presumption costs one careful retry.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ COMMANDS_MAX = 20_000
 
 
 class VersionCache:
-    """Streams and commands that a writer has dealt with. Not safe for threads: guarded by the writer's lock."""
+    """The cache of one writer. Not thread-safe: guarded by the writer's lock."""
 
     def __init__(self) -> None:
         self.head: Head | None = None
-        """The head that the versions belong to."""
+        """The head at which `versions` are valid."""
         self.versions: dict[str, int] = {}
         self.commands: dict[bytes, tuple[int, int]] = {}
 
     def at(self, head: Head) -> None:
-        """The head is this: forget the versions unless they belong to it."""
+        """Drop the versions unless they are valid at this head."""
         if self.head != head:
             self.versions.clear()
             self.head = head
 
     def forget(self) -> None:
-        """Something went wrong: trust nothing that may have changed."""
+        """Drop all versions, after an error."""
         self.head = None
         self.versions.clear()
 
     def unknown_streams(self, commands: Iterable[Command]) -> list[str]:
-        """Streams whose version has to be looked up. A stream that is expected to be new needs no look-up."""
+        """Return the streams to look up. A stream that is expected to be new needs no look-up."""
         unknown = {
             write.stream_id
             for command in commands
@@ -50,7 +49,7 @@ class VersionCache:
         return list(unknown)
 
     def learn(self, commands: list[Command], batch: Batch) -> None:
-        """A batch was committed."""
+        """Record a committed batch."""
         self.head = batch.head
         self.versions.update(batch.versions)
         if len(self.versions) > STREAMS_MAX:
@@ -63,10 +62,10 @@ class VersionCache:
 
 
 def streams_of(commands: Iterable[Command]) -> list[str]:
-    """Every stream that commands write to, or make a condition on."""
+    """Return every stream that commands write to or have an expected version for."""
     return list({write.stream_id for command in commands for write in command.writes})
 
 
 def has_refusals(batch: Batch) -> bool:
-    """Whether a command was refused: then its id has to be looked up, since it may be there already."""
+    """Return whether a command was refused: its id must then be looked up, as it may be a duplicate."""
     return any(isinstance(outcome, KernelError) for outcome in batch.outcomes)

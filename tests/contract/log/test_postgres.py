@@ -75,7 +75,7 @@ async def test_a_schema_that_holds_something_else(schema: PostgresBackend) -> No
     """A schema of the same name with other tables is refused and left alone."""
     schema.execute("CREATE SCHEMA {schema}")
     schema.execute("CREATE TABLE {schema}.other (x int)")
-    with pytest.raises(KernelError, match="something else"):
+    with pytest.raises(KernelError, match="is not a log of this software"):
         schema.open()
 
 

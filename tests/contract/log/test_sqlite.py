@@ -114,12 +114,12 @@ def test_a_file_that_is_something_else(file: SQLiteBackend) -> None:
     """A file that is no database, or a database that is no log, is refused and left alone."""
     for content in (b"not a database, but long enough to be looked at" * 20, b"x"):
         file.path.write_bytes(content)
-        with pytest.raises(IntegrityError, match="no SQLite database"):
+        with pytest.raises(IntegrityError, match="not a SQLite database"):
             file.open()
         assert file.path.read_bytes() == content
     file.path.unlink()
     file.execute("CREATE TABLE other (x)")
-    with pytest.raises(KernelError, match="something else"):
+    with pytest.raises(KernelError, match="is not a log of this software"):
         file.open()
     connection = sqlite3.connect(file.path)
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("other",)]

@@ -153,7 +153,7 @@ async def test_a_stream_read_checks_its_rows(backend: Backend) -> None:
         assert caught.value.position == 4
     backend.delete(above=3, upto=4)
     async with backend.open() as log:
-        with pytest.raises(IntegrityError, match="lacks version 3"):
+        with pytest.raises(IntegrityError, match="version 3 of stream intent:a is missing"):
             await log.read_stream(intent_stream("a"))
 
 

@@ -201,31 +201,31 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "state": (column("state", "{}"), "line 4: position 3: a column was changed"),
     "leaf_hash": (column("leaf_hash", "00" * 32), "line 4: position 3: a column was changed"),
     "chain_hash": (column("chain_hash", "00" * 32), "line 4: position 3: the chain hash does not follow"),
-    "number as text": (column("version", "1"), "line 4: it is no row"),
-    "number too large": (column("version", 2**63), "line 4: it is no row"),
-    "number below zero": (column("version", -1), "line 4: it is no row"),
-    "number that is true": (column("version", True), "line 4: it is no row"),
-    "text as number": (column("state", 1), "line 4: it is no row"),
-    "no hex": (column("leaf_hash", "zz"), "line 4: it is no row"),
-    "hex as number": (column("leaf_hash", 1), "line 4: it is no row"),
-    "column lost": (changed(4, lambda said: said.pop("meta")), "line 4: it is no row"),
-    "column too many": (column("more", 1), "line 4: it is no row"),
+    "number as text": (column("version", "1"), "line 4: the row is malformed"),
+    "number too large": (column("version", 2**63), "line 4: the row is malformed"),
+    "number below zero": (column("version", -1), "line 4: the row is malformed"),
+    "number that is true": (column("version", True), "line 4: the row is malformed"),
+    "text as number": (column("state", 1), "line 4: the row is malformed"),
+    "no hex": (column("leaf_hash", "zz"), "line 4: the row is malformed"),
+    "hex as number": (column("leaf_hash", 1), "line 4: the row is malformed"),
+    "column lost": (changed(4, lambda said: said.pop("meta")), "line 4: the row is malformed"),
+    "column too many": (column("more", 1), "line 4: the row is malformed"),
     "row lost": (lambda lines: [*lines[:3], *lines[4:]], "line 4: position 3: this event is missing"),
     "row doubled": (lambda lines: [*lines[:4], lines[3], *lines[4:]], "line 5: position 4"),
     "rows swapped": (swapped, "line 4: position 3"),
     "end cut off": (lambda lines: lines[:-2], "line 9: the file is cut off: position 8 to 9"),
-    "cut in a line": (lambda lines: [*lines[:-1], lines[-1][:30]], "line 10: it is no row"),
+    "cut in a line": (lambda lines: [*lines[:-1], lines[-1][:30]], "line 10: the row is malformed"),
     "all rows lost": (lambda lines: lines[:1], "line 2: the file is cut off: position 1 to 9"),
-    "a line too many": (lambda lines: [*lines, lines[-1]], "line 11: there is more than the 9"),
-    "empty line": (lambda lines: [*lines[:3], b"\n", *lines[3:]], "line 4: it is no row"),
-    "no json": (lambda lines: [*lines[:3], b"nonsense\n", *lines[3:]], "line 4: it is no row"),
-    "no utf-8": (lambda lines: [*lines[:3], b'{"a":"\xff"}\n', *lines[3:]], "line 4: it is no row"),
-    "a list": (lambda lines: [*lines[:3], b"[]\n", *lines[3:]], "line 4: it is no row"),
+    "a line too many": (lambda lines: [*lines, lines[-1]], "line 11: there are rows after position 9"),
+    "empty line": (lambda lines: [*lines[:3], b"\n", *lines[3:]], "line 4: the row is malformed"),
+    "no json": (lambda lines: [*lines[:3], b"nonsense\n", *lines[3:]], "line 4: the row is malformed"),
+    "no utf-8": (lambda lines: [*lines[:3], b'{"a":"\xff"}\n', *lines[3:]], "line 4: the row is malformed"),
+    "a list": (lambda lines: [*lines[:3], b"[]\n", *lines[3:]], "line 4: the row is malformed"),
     "another end": (changed(1, lambda said: said.update(chain_hash="00" * 32)), "line 11: the rows do not end at"),
     "another beginning": (changed(1, lambda said: said.update(chain_hash_before="11" * 32)), "line 2: position 1"),
-    "another length": (changed(1, lambda said: said.update(last_position=8)), "line 10: there is more than the 8"),
-    "another log id": (changed(1, lambda said: said.update(log_id="0" * 16)), "position 1: it begins log"),
-    "no length": (changed(1, lambda said: said.pop("last_position")), "line 1: it does not say"),
+    "another length": (changed(1, lambda said: said.update(last_position=8)), "line 10: there are rows after position 8"),
+    "another log id": (changed(1, lambda said: said.update(log_id="0" * 16)), "position 1: this is log"),
+    "no length": (changed(1, lambda said: said.pop("last_position")), "line 1: the header is malformed"),
     "backwards": (changed(1, lambda said: said.update(first_position=5, last_position=3)), "line 1: positions 5 to 3"),
 }  # fmt: skip
 
@@ -327,7 +327,7 @@ async def test_rows_go_into_an_empty_memory_only(tmp_path: Path) -> None:
         await log.append(an_append("a"))
         await export_log(log, path)
     recorder = MemoryRecorder()
-    with reading(str(path)) as file, pytest.raises(IntegrityError, match="it begins log"):
+    with reading(str(path)) as file, pytest.raises(IntegrityError, match="this is log"):
         restore_rows(recorder, Identity("x", "0" * 16, 1), file.pages())
     assert (recorder.rows, recorder.head().position, recorder.identity()) == ([], 0, None)
     with reading(str(path)) as file:

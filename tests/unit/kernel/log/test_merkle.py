@@ -197,7 +197,7 @@ def flipped(value: bytes, bit: int) -> bytes:
 @pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
 def test_no_leaf_no_path(index: int, size: int) -> None:
     """A leaf that a tree does not have is in none."""
-    with pytest.raises(ValueError, match=f"{size} leaves has none of index {index}"):
+    with pytest.raises(ValueError, match=f"{size} leaves has no leaf {index}"):
         inclusion_root(MANY[0], index, size, [])
     assert not is_included(MANY[0], index=index, size=size, path=[], root=MANY[0])
 
