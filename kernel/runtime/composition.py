@@ -1,6 +1,6 @@
-"""Puts a kernel together: the one place where its parts get their ports.
+"""Creates a kernel's parts and connects them to their ports.
 
-Called by `EventSourcedKernel`. With a venue the kernel has a leader; without one it takes commands and answers queries.
+Called by `EventSourcedKernel`. A kernel without a venue has no leader: it takes commands and answers queries.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kernel.venues.base import Venue
 
 @dataclass(frozen=True, slots=True)
 class KernelParts:
-    """What a kernel is composed of."""
+    """The parts of a kernel."""
 
     engine: ReconciliationEngine
     writer: EventWriter
@@ -53,9 +53,9 @@ def compose(
     settings: KernelSettings,
     metrics: Metrics,
 ) -> KernelParts:
-    """The parts of a kernel, not started. Raises `ValidationError` for a venue without a lease."""
+    """Return the parts of a kernel, not started. Raises `ValidationError` for a venue without a lease."""
     if venue is not None and lease is None:
-        raise ValidationError("a kernel with a venue needs a lease: two leaders would place two orders")
+        raise ValidationError("a kernel with a venue needs a lease: two leaders would place every order twice")
     readiness = Readiness(clock)
     engine = ReconciliationEngine(
         intent_store,
@@ -70,7 +70,7 @@ def compose(
         metrics=metrics,
     )
     writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
-    silence = DeadManSwitch(log, state, writer, clock=clock)
+    dead_man_switch = DeadManSwitch(log, state, writer, clock=clock)
     leader: Leader | None = None
     if venue is not None and lease is not None and (reconciler := engine.at_venue) is not None:
         leadership = Leadership(log, state, writer, lease, readiness, clock=clock, settings=settings)
@@ -83,7 +83,7 @@ def compose(
             session=session,
             engine=engine,
             reconciler=reconciler,
-            silence=silence,
+            dead_man_switch=dead_man_switch,
             writer=writer,
             settings=settings,
         )
@@ -94,7 +94,7 @@ def compose(
         readiness=readiness,
         waiters=IntentWaiters(),
         subscriptions=Subscriptions(log),
-        silence=silence,
+        dead_man_switch=dead_man_switch,
         monitor=LogMonitor(state=state, writer=writer, clock=clock, storm_rejections=settings.storm_rejections),
         leader=leader,
     )

@@ -1,20 +1,14 @@
-"""Cancel-on-silence: owners say that they are alive, and the leader cancels the orders of those that stop saying so.
+"""Dead-man switch: the leader cancels the orders of owners that miss their heartbeat. Armed by an owner's first heartbeat.
 
-Used by the controller: `Heartbeats` is the command side, in any process; `DeadManSwitch` the leader's side. Opt-in: an
-owner arms it with its first heartbeat.
+`Heartbeats` is the command side, in any process; `DeadManSwitch` is the leader's side.
 
-A heartbeat reaches the leader through the log, as an event at most every third of its `ttl`: beats between are free. A
-row or a file beside the log would be cheaper, but the leader may be another host, and the log could not say afterwards why
-an order was canceled, nor a replay agree. At the shortest `ttl` that is three small events a second for an owner, at 30 s
-one every 10 s. The price: a beat that was not recorded is not heard, so an owner is found silent between two thirds of its
-`ttl` and all of it after its last beat, plus a tenth for the leader's look. Whoever beats at least every half `ttl` is
-never silent.
+A heartbeat is an event in the log, at most one per third of its `ttl`: the leader may run on another host, and the log can
+show why an order was canceled. As beats in between are not recorded, an owner lapses two thirds to one `ttl` after its last
+beat, plus a tenth for the leader's check. An owner that beats at least every half `ttl` never lapses.
 
-The verdict (`HeartbeatLapsed`) is appended under the version of the owner's stream that it was judged by, and under the
-leader's epoch: a beat that came first wins, whatever the fold had seen, and a replaced leader finds nobody silent. Before
-each verdict the fold is brought to the log's head, so that a renewal that is late in the tail counts. The cancels follow
-from the verdict, level by level, as any command does: whoever leads next goes on with them, and what is wanted while the
-owner is silent is canceled too. Nothing here talks to the venue, and nothing waits for it.
+Before each check the state is brought to the log's head. `HeartbeatLapsed` is appended with the checked version of the
+owner's stream and the leader's epoch: an earlier beat wins, and a replaced leader is fenced. The cancels are ordinary
+commands: a next leader continues them, and cancels what the owner places while lapsed.
 """
 
 from __future__ import annotations
@@ -26,14 +20,7 @@ from contextlib import asynccontextmanager
 
 from kernel import events
 from kernel.clock import NS_PER_S, Clock
-from kernel.errors import (
-    ConflictError,
-    ExchangeError,
-    KernelError,
-    NotFoundError,
-    ValidationError,
-    Violation,
-)
+from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundError, ValidationError
 from kernel.lifecycle import TERMINAL, CancelIntent, Record, decide
 from kernel.log.base import EventLog
 from kernel.models import Desired, Evidence
@@ -47,31 +34,42 @@ from kernel.streams.event_writer import EventWriter
 logger = logging.getLogger(__name__)
 
 TTL_S_MIN = 1.0
-"""A shorter time could be over while a busy host does something else."""
+"""A shorter time could pass while a host is busy."""
 TTL_S_MAX = 86_400.0
-"""A longer silence is no sign of anything."""
 OWNER_LENGTH_MAX = 128
 OWNER_BYTES_MAX = 240
-"""The owner is part of a stream's name."""
+"""The owner is part of a stream id."""
 TICK_S_MIN = 0.1
 TICK_S_MAX = 1.0
-"""How often the leader looks: ten times in the shortest time armed, within these."""
+"""Bounds of the leader's check interval, a tenth of the shortest armed time."""
 CANCEL_CONCURRENCY = 256
-"""Cancels under way at the same time: enough for the log to commit them in large groups."""
+"""Concurrent cancels: enough for the log to commit them in large batches."""
 
 
 class Heartbeats:
-    """What owners say of themselves."""
+    """Records owners' heartbeats."""
 
     def __init__(self, state: KernelState, writer: EventWriter, *, clock: Clock) -> None:
         self._state = state
         self._writer = writer
         self._clock = clock
         self._sent_ns: dict[str, int] = {}
-        """When this process recorded each owner's newest beat, by its own clock."""
+        """When this process recorded each owner's last beat, by its clock."""
 
     async def record_heartbeat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
-        """An owner is alive; whether that was recorded (not when it was a moment ago). Raises `ValidationError`."""
+        """Record that an owner is alive, and arm its switch.
+
+        Args:
+            owner: The owner of the intents to cancel.
+            ttl_s: Seconds until the owner lapses without another heartbeat.
+            actor: Who sends the heartbeat.
+
+        Returns:
+            Whether an event was recorded: False within a third of `ttl_s` after the last one.
+
+        Raises:
+            ValidationError: The owner or the time is out of bounds.
+        """
         check_owner(owner)
         ttl_ns = checked_ttl_ns(ttl_s)
         now_ns = self._clock.now_ns()
@@ -83,7 +81,7 @@ class Heartbeats:
         return True
 
     async def disarm(self, owner: str, *, reason: str, actor: str) -> bool:
-        """An owner's silence means nothing from now on; whether that changed anything. Raises `ValidationError`."""
+        """Disarm an owner's switch, and return whether it was armed. Raises `ValidationError`."""
         check_owner(owner)
         known = self._state.heartbeats.get(owner)
         if known is None or known.ttl_ns is None:
@@ -92,7 +90,7 @@ class Heartbeats:
         return True
 
     async def _append(self, event: events.HeartbeatReceived | events.HeartbeatDisarmed, actor: str) -> None:
-        # A fact: what is refused when the queue is full would make somebody silent who is not.
+        # A fact, as a heartbeat refused by a full queue would make a living owner lapse.
         stream_id = events.heartbeat_stream(event.owner)
         await self._writer.append(stream_id, [event], actor=actor, evidence=Evidence.COMMAND, is_fact=True)
 
@@ -100,55 +98,52 @@ class Heartbeats:
 def check_owner(owner: str) -> None:
     if 0 < len(owner) <= OWNER_LENGTH_MAX and owner.isprintable() and len(owner.encode()) <= OWNER_BYTES_MAX:
         return
-    limit = f"1 to {OWNER_LENGTH_MAX} printable characters ({OWNER_BYTES_MAX} bytes), the owner of the intents"
-    raise ValidationError("whose heartbeat is it", [Violation("owner", "name", limit, repr(owner[:80]))])
+    raise ValidationError(
+        f"owner {owner[:80]!r}: must be 1 to {OWNER_LENGTH_MAX} printable characters of at most {OWNER_BYTES_MAX} bytes"
+    )
 
 
 def checked_ttl_ns(ttl_s: float) -> int:
-    """How long an owner may be silent. `ValidationError` for what is too short to judge, or too long to mean a thing."""
     if TTL_S_MIN <= ttl_s <= TTL_S_MAX:
         return ns(ttl_s)
-    limit = f"between {TTL_S_MIN:g} and {TTL_S_MAX:g} s"
-    raise ValidationError("how long it may be silent", [Violation("ttl_s", "time", limit, f"{ttl_s:g}")])
+    raise ValidationError(f"ttl_s {ttl_s:g}: must be between {TTL_S_MIN:g} and {TTL_S_MAX:g} s")
 
 
 class DeadManSwitch:
-    """The leader's ear."""
+    """Checks heartbeats and cancels the orders of lapsed owners, while its kernel leads."""
 
     def __init__(self, log: EventLog, state: KernelState, writer: EventWriter, *, clock: Clock) -> None:
         self._log = log
         self._state = state
         self._writer = writer
         self._clock = clock
-        self._news = asyncio.Event()
-        """Set while there is somebody to listen to, or something to withdraw."""
+        self._has_news = asyncio.Event()
+        """Set while an owner is armed or an intent may have to be canceled."""
         self._observations: dict[str, Observation] = {}
         self._last_ns: int | None = None
-        """When the newest look began."""
+        """When the last check began."""
         self._swept: dict[str, tuple[int, bool, int]] = {}
-        """The silence of each owner whose wishes were gone through."""
+        """The lapse of each owner whose intents were checked."""
         self._pending: dict[str, None] = {}
-        """Intents that may have to be withdrawn."""
+        """Intents that may have to be canceled."""
 
     def note(self, touched: Iterable[str]) -> None:
-        """The reader applied a batch: somebody may have been heard, or want something while it is silent."""
-        beats = self._state.heartbeats
-        if not beats:
+        """Check the intents that the reader's last batch touched."""
+        if not self._state.heartbeats:
             return
         for intent_id in touched:
             if self._is_revoked(self._state.record(intent_id)):
                 self._pending[intent_id] = None
-        if not self._news.is_set() and self._has_work():
-            self._news.set()
+        if not self._has_news.is_set() and self._has_work():
+            self._has_news.set()
 
     def _has_work(self) -> bool:
-        """Nobody who never armed it costs a look."""
         armed = any(beat.ttl_ns is not None for beat in self._state.heartbeats.values())
         return armed or bool(self._pending) or any(True for _ in self._not_yet_revoked())
 
     @asynccontextmanager
     async def watching(self, epoch: int) -> AsyncIterator[None]:
-        """Listen as the leader of an epoch for as long as the block runs."""
+        """Check heartbeats as the leader of an epoch while the block runs."""
         task = asyncio.create_task(self._run(epoch), name="kernel-silence")
         try:
             yield
@@ -157,29 +152,29 @@ class DeadManSwitch:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self, epoch: int) -> None:
-        """Listen anew: as the leader of this epoch it has heard nobody yet."""
+        """Check heartbeats; the leader of a new epoch has observed none."""
         self._observations, self._last_ns = {}, None
         if self._has_work():
-            self._news.set()
+            self._has_news.set()
         while True:
-            await self._news.wait()
+            await self._has_news.wait()
             try:
                 await self._observe(epoch)
             except KernelError as problem:
-                logger.warning("heartbeats could not be looked at: %s; again in a moment", problem)
+                logger.warning("checking heartbeats failed, retrying: %s", problem)
             except Exception:
-                logger.exception("looking at heartbeats went wrong")
+                logger.exception("checking heartbeats failed")
             if self._has_work():
                 await self._clock.sleep_until(self._clock.now_ns() + self._tick_ns())
             else:
-                self._news.clear()
+                self._has_news.clear()
 
     def _tick_ns(self) -> int:
         shortest_ns = min((beat.ttl_ns for beat in self._state.heartbeats.values() if beat.ttl_ns), default=NS_PER_S)
         return min(max(shortest_ns // 10, ns(TICK_S_MIN)), ns(TICK_S_MAX))
 
     async def _observe(self, epoch: int) -> None:
-        """Fold all that is in the log, find out who is silent, and withdraw what the silent want."""
+        """Apply the log to its head, record the owners that lapsed, and cancel their orders."""
         began_ns = self._clock.now_ns()
         head = await self._log.head()
         await self._state.reached(head.position)
@@ -196,7 +191,7 @@ class DeadManSwitch:
         await self._cancel_revoked(epoch)
 
     async def _lapse(self, beat: Heartbeat, epoch: int, *, silent_ns: int) -> None:
-        """Record that an owner is silent, unless it was heard meanwhile."""
+        """Record that an owner lapsed, unless its stream has a newer beat."""
         lapsed = events.HeartbeatLapsed(owner=beat.owner, beat_position=beat.position, silent_ns=silent_ns)
         try:
             await self._writer.append(
@@ -210,20 +205,20 @@ class DeadManSwitch:
             )
         except ConflictError:
             return
-        logger.warning("%s is silent: what it wants is canceled", beat.owner)
+        logger.warning("owner %s missed its heartbeat: its orders are canceled", beat.owner)
 
     def _not_yet_revoked(self) -> Iterable[Heartbeat]:
-        """Owners that were found silent, whose wishes this leader has not gone through since."""
+        """Return lapsed owners whose intents this leader has not checked since."""
         beats = self._state.heartbeats.values()
         return (beat for beat in beats if beat.lapsed_position and self._swept.get(beat.owner) != lapse_of(beat))
 
     def _revoked_intents(self, owner: str) -> list[str]:
-        """What an owner may still want: also what is not at the venue yet and waits for something else."""
+        """Return an owner's intents to cancel, including those not yet at the venue."""
         mine = [intent.intent_id for intent in self._state.intents() if intent.owner == owner]
         return [intent_id for intent_id in mine if self._is_revoked(self._state.record(intent_id))]
 
     def _is_revoked(self, record: Record) -> bool:
-        """Whether an intent is still wanted, though its owner's silence has withdrawn it."""
+        """Return whether an intent is active although its owner's lapse revoked it."""
         intent = record.intent
         if intent is None or intent.desired is Desired.CANCELED or not intent.owner:
             return False
@@ -232,10 +227,10 @@ class DeadManSwitch:
         order = self._state.observed_order(record.intent_id)
         if record.may_be_live or order is None or order.status.ord_status not in TERMINAL:
             return True
-        return difference(intent, order) is not None  # it has ended, and is to be placed again
+        return difference(intent, order) is not None  # the order has ended, and would be placed again
 
     async def _cancel_revoked(self, epoch: int) -> None:
-        """Cancel what is pending; what somebody else wrote to in between stays so, for the next look."""
+        """Cancel the pending intents; those that conflict stay pending until the next check."""
         pending = list(self._pending)
         for begin in range(0, len(pending), CANCEL_CONCURRENCY):
             chosen = pending[begin : begin + CANCEL_CONCURRENCY]
@@ -254,7 +249,7 @@ class DeadManSwitch:
         reason = f"{beat.owner} fell silent (position {beat.lapsed_position})"
         try:
             made = decide(record, CancelIntent(intent_id, self._clock.now_ns(), reason))
-        except (ExchangeError, NotFoundError):  # it is over
+        except (ExchangeError, NotFoundError):  # the order has ended
             return
         await self._writer.append(
             events.intent_stream(intent_id),
@@ -268,5 +263,5 @@ class DeadManSwitch:
 
 
 def lapse_of(beat: Heartbeat) -> tuple[int, bool, int]:
-    """One silence of an owner, at its beginning and at its end."""
+    """Return what identifies one lapse of an owner, from its beginning to its end."""
     return beat.lapsed_position, beat.lapsed, beat.withdrawn_upto

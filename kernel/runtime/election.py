@@ -1,7 +1,7 @@
-"""Who leads: hold the lease, raise the epoch, act until either is lost.
+"""Leader election: acquire the lease, raise the epoch, act until either is lost.
 
-Run by the controller of a kernel that has a venue. A clean start and a start after a kill are the same: wait for the lease,
-fold to the head, append `LeaderElected`, then act. What older leaders left unsettled, the engine settles.
+Run by `Leader`. A clean start and a restart after a kill are the same: wait for the lease, read the log to its head, append
+`LeaderElected`, then act. The engine resolves the attempts that earlier leaders left unresolved.
 """
 
 from __future__ import annotations
@@ -47,29 +47,28 @@ class Leadership:
         self._settings = settings
         self._lost = asyncio.Event()
         self._elected = False
-        """Whether `epoch` is one that we lead in."""
+        """Whether this kernel leads in `epoch`."""
         self.epoch = 0
         lease.on_lost(self.lose)
 
     def lose(self) -> None:
-        """The lease is gone, or a newer leader was seen: stop acting."""
+        """Stop acting, because the lease is lost or a newer leader was elected."""
         self._lost.set()
 
     def note_epoch(self, epoch: int) -> None:
-        """The fold is at this epoch: one above our own means that somebody else was elected. Before our election that says
-        nothing: the fold shows the epochs of those who led before."""
+        """Stop acting if the log has a newer epoch. Before this kernel's election, epochs are those of earlier leaders."""
         if self._elected and epoch > self.epoch:
             self.lose()
 
     async def run(self, act: Callable[[int], Awaitable[None]]) -> None:
-        """Lead again and again until cancelled; `act(epoch)` acts until it is cancelled."""
+        """Campaign and lead until canceled; `act(epoch)` acts until it is canceled."""
         while True:
             await self._lease.acquire()
             self._lost.clear()
             try:
                 await self._term(act)
             except (ConflictError, FencedError, NotReadyError) as problem:
-                logger.warning("leading ended: %s", problem)
+                logger.warning("leadership lost: %s", problem)
                 self._readiness.set(LEASE_HELD, False, "Lost", str(problem))
             finally:
                 await self._lease.release()
@@ -94,20 +93,18 @@ class Leadership:
             await asyncio.gather(acting, losing, return_exceptions=True)
 
     async def _elect(self) -> None:
-        """Fold to the head, then raise the epoch by one; somebody else's raise means: look again."""
+        """Apply the log to its head, then raise the epoch by one; retry if another kernel raised it."""
         while True:
             head = await self._log.head()
             await self._state.reached(head.position)
-            epoch = head.epoch + 1
-            self.epoch = epoch
-            elected = events.LeaderElected(epoch=epoch, holder=self._lease.holder)
+            self.epoch = head.epoch + 1
             try:
                 await self._writer.append(
                     events.CONTROL_STREAM,
-                    [elected],
+                    [events.LeaderElected(epoch=self.epoch, holder=self._lease.holder)],
                     actor="kernel",
                     evidence=Evidence.COMMAND,
-                    epoch=epoch,
+                    epoch=self.epoch,
                     elects=True,
                 )
             except FencedError:

@@ -1,9 +1,8 @@
-"""Orders that are nobody's intent: recorded, and left alone, adopted or canceled, as the settings say.
+"""External orders, which no intent owns: records, and then ignores, adopts or cancels them as the settings say.
 
-Called by the session with reports that are about none of our orders. To adopt is to want what is there: an intent is
-created together with the first sight of its order, in one append, and from then on the order is like any other. To cancel
-is to adopt it as not wanted: the reconciler cancels it through the one door. An order whose client id looks like a kernel's
-is another log's, and is not touched unless told: two kernels would take each other's orders over.
+Called by the session. To adopt an order is to append an intent with its terms together with the first report. To cancel it
+is to adopt it with a canceled intent, which the reconciler executes. An order whose client id has a kernel's form is
+another log's and left alone by default: two kernels would take over each other's orders.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from kernel.venues.base import ExecutionReport, VenueSnapshot
 logger = logging.getLogger(__name__)
 
 OWNER = "adopted"
-"""The owner of intents that were made for orders found at the venue."""
+"""The owner of adopted intents."""
 ORDER_EVIDENCE = frozenset(
     {
         ExecType.PENDING_NEW,
@@ -50,12 +49,12 @@ ORDER_EVIDENCE = frozenset(
         ExecType.ORDER_STATUS,
     }
 )
-"""Reports by which an order can be adopted: it works, or it traded."""
-OVER = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED})
+"""Reports by which an order can be adopted: it is working, or it traded."""
+ENDED = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.FILLED})
 
 
 class ExternalOrders:
-    """What one leader does about orders of others."""
+    """Handles external orders for one leader."""
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class ExternalOrders:
         self.epoch = 0
 
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
-        """Record what is news of others' orders, and adopt them where the policy says so."""
+        """Record new reports of external orders, and adopt the orders if the policy says so."""
         by_order: dict[str, list[ExecutionReport]] = {}
         for report in reports:
             by_order.setdefault(report.exchange_order_id or report.client_order_id or "", []).append(report)
@@ -83,28 +82,28 @@ class ExternalOrders:
     async def _ingest_one(self, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         for index, report in enumerate(reports):
             intent_id = self._adopter(report) or await self._adopt(report, source)
-            if intent_id is None and self._is_news(report):
+            if intent_id is None and self._is_new(report):
                 intent_id = await self._record(report, source)
             if intent_id is not None:
                 await self._report(intent_id, reports[index:], source)
                 return
 
     async def _record(self, report: ExecutionReport, source: ReportSource) -> str | None:
-        """Record news of an order that is nobody's. Where another report has had it adopted in the same moment, the news
-        are its intent's, which is returned: recorded here as well, a trade would move the balances twice."""
+        """Record a report, or return the intent if the order was adopted meanwhile: a trade recorded in both places would
+        move the balances twice."""
         order_id, also = report.exchange_order_id, self._unexpected(report)
         try:
             unless = events.intent_stream(adopted_id(order_id)) if order_id else None
             await self._writer.external(report, source, also=also, unless=unless)
         except ConflictError:
             intent_id = await self._adopted_meanwhile(report)
-            if intent_id is None:  # the intent is deleted: the order is nobody's again
+            if intent_id is None:  # the intent was deleted, so that the order is external again
                 await self._writer.external(report, source, also=also)
             return intent_id
         return None
 
     async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
-        """The intent that has the order, by all that is in the log."""
+        """Return the intent that owns the order, after reading the log to its head."""
         await self._writer.caught_up()
         return await self._writer.owner(exchange_order_id=report.exchange_order_id)
 
@@ -112,17 +111,15 @@ class ExternalOrders:
         try:
             await self._writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
-            logger.warning("a report could not be read: %s", problem)
+            logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     def _adopter(self, report: ExecutionReport) -> str | None:
-        """The intent that has the order by now."""
-        return (
-            self._state.intent_id_of(exchange_order_id=report.exchange_order_id) if report.exchange_order_id else None
-        )
+        order_id = report.exchange_order_id
+        return self._state.intent_id_of(exchange_order_id=order_id) if order_id else None
 
     # ------------------------------------------------------------------------------------------------------- recording
-    def _is_news(self, report: ExecutionReport) -> bool:
-        """Whether a report is worth an event: a list that shows what is known is not."""
+    def _is_new(self, report: ExecutionReport) -> bool:
+        """Return whether a report is worth an event: a list's unchanged order is not."""
         if report.exec_type is not ExecType.ORDER_STATUS:
             return True
         known = self._state.external_order(report.exchange_order_id or "")
@@ -132,7 +129,7 @@ class ExternalOrders:
         return shown != (known.quantity, known.price, known.cum_qty)
 
     def _unexpected(self, report: ExecutionReport) -> list[events.BaseEvent]:
-        """A trade of nobody's order is a finding: one for each order, until it is resolved."""
+        """Return the finding to raise for an external order's trade, unless it has an unresolved one."""
         if report.exec_type is not ExecType.TRADE:
             return []
         order_id = report.exchange_order_id or report.fill_key or "?"
@@ -141,15 +138,20 @@ class ExternalOrders:
         if known is not None and known.resolved_at_ns is None:
             return []
         text = (
-            f"order {order_id} (client id {report.client_order_id or 'none'}), which is no intent's, traded {report.side}"
-            f" {report.last_qty} at {report.last_px}, at the symbol's scale: trade {report.fill_key}; it moves the"
-            " balances, and no position here"
+            f"external order {order_id} (client id {report.client_order_id or 'none'}) traded {self._traded(report)}, trade"
+            f" {report.fill_key}: it changes the balances, and no position of this kernel"
         )
         now_ns = self._clock.now_ns()
         return [raised(name, FindingKind.UNEXPECTED_TRADE, text, symbol_id=report.symbol_id, now_ns=now_ns)]
 
+    def _traded(self, report: ExecutionReport) -> str:
+        symbol, quantity, price = self._state.symbol(report.symbol_id), report.last_qty, report.last_px
+        if symbol is None or quantity is None or price is None:
+            return f"{report.side} {quantity} at {price} (scaled integers)"
+        return f"{report.side} {symbol.quantity_to_decimal(quantity)} at {symbol.price_to_decimal(price)}"
+
     async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: ReportSource) -> None:
-        """Orders of others that are held for open, and that a complete list does not show, are gone."""
+        """Record as gone the open external orders that a complete list lacks."""
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for known in [*self._state.external_orders()]:
             if not known.live or known.exchange_order_id in listed or known.last_seen_ns >= shown_before_ns:
@@ -164,8 +166,7 @@ class ExternalOrders:
             await self._fact([gone], source)
 
     async def resolve_explained(self, source: ReportSource) -> None:
-        """A trade is no longer unexpected once its order is an intent's: adopted, or ours all along and told without the id
-        that we gave it."""
+        """Resolve unexpected trades whose order turns out to belong to an intent: adopted, or reported without its id."""
         for finding in [*self._state.findings()]:
             if finding.kind is not FindingKind.UNEXPECTED_TRADE or finding.resolved_at_ns is not None:
                 continue
@@ -174,7 +175,7 @@ class ExternalOrders:
             if intent_id is None and self._state.evicted_count:
                 intent_id = await self._writer.owner(exchange_order_id=order_id)
             if intent_id is not None:
-                text = f"the order is intent {intent_id}'s"
+                text = f"the order belongs to intent {intent_id}"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
 
     async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
@@ -182,10 +183,8 @@ class ExternalOrders:
 
     # -------------------------------------------------------------------------------------------------------- adopting
     async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
-        """Make an intent for the order, and return its id; None where the order is left alone."""
-        if not self._is_ours_to_adopt(report):
-            return None
-        intent = self._intent_for(report)
+        """Create an intent for the order, and return its id; None if the order is left alone."""
+        intent = self._intent_for(report) if self._is_adoptable(report) else None
         if intent is None:
             return None
         created = events.IntentCreated(intent=intent)
@@ -211,24 +210,24 @@ class ExternalOrders:
         except ConflictError:
             return await self._adopted_meanwhile(report)
         except OutcomeUnknown as problem:
-            logger.warning("a report could not be read, so nothing is adopted by it: %s", problem)
+            logger.warning("order %s is not adopted, its report is unusable: %s", report.exchange_order_id, problem)
             return None
-        logger.info("order %s is adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
+        logger.info("order %s adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
         return intent.intent_id
 
-    def _is_ours_to_adopt(self, report: ExecutionReport) -> bool:
+    def _is_adoptable(self, report: ExecutionReport) -> bool:
         if self._settings.external_orders is ExternalOrderPolicy.IGNORE or not report.exchange_order_id:
             return False
         if report.exec_type not in ORDER_EVIDENCE or report.side is None or report.order_qty is None:
             return False
-        if not report.client_order_id and self._may_be_a_lost_one(report.symbol_id):
+        if not report.client_order_id and self._has_unresolved(report.symbol_id):
             return False
-        if report.exec_type is not ExecType.TRADE and report.ord_status in OVER:
+        if report.exec_type is not ExecType.TRADE and report.ord_status in ENDED:
             return False
         return self._settings.external_orders_of_kernels or not is_kernel_client_id(report.client_order_id)
 
-    def _may_be_a_lost_one(self, symbol_id: str) -> bool:
-        """Whether an order of ours is being looked for: one that is told of without a client id may be that one."""
+    def _has_unresolved(self, symbol_id: str) -> bool:
+        """Return whether an attempt in a symbol is unresolved: an order without a client id may be its order."""
         live = (self._state.record(intent_id) for intent_id in self._state.live_intent_ids())
         return any(
             record.sent_order is not None and record.sent_order.symbol_id == symbol_id
@@ -237,7 +236,7 @@ class ExternalOrders:
         )
 
     def _intent_for(self, report: ExecutionReport) -> OrderIntent | None:
-        """What is wanted from now on: what is there. None for an order that can't be expressed."""
+        """Return an intent with the order's terms; None if an intent cannot express them."""
         policy = self._settings.external_orders
         found = {"exchange_order_id": report.exchange_order_id, "client_order_id": report.client_order_id}
         try:
@@ -259,7 +258,7 @@ class ExternalOrders:
 
 
 def adopted_id(exchange_order_id: str) -> str:
-    """The id of the intent for an order found at the venue: the venue's id, or a hash of it where that does not fit."""
+    """Return the intent id of an adopted order: the venue's id, or a hash of it if it is not a valid intent id."""
     plain = f"ext-{exchange_order_id}"
     if re.fullmatch(r"[A-Za-z0-9._-]{5,64}", plain):
         return plain
@@ -268,12 +267,12 @@ def adopted_id(exchange_order_id: str) -> str:
 
 
 def is_kernel_client_id(client_order_id: str | None) -> bool:
-    """Whether a client order id has the form of those that kernels make (`lifecycle.client_order_id`), whatever its log."""
+    """Return whether a client order id has the form of `lifecycle.client_order_id`, of any log."""
     return re.fullmatch(r"[a-z2-7]{12,26}", client_order_id or "") is not None
 
 
 def terms_of(report: ExecutionReport) -> StandardOrder:
-    """An order's terms as the venue gives them; where it gives price and quantity alone, those of a plain order."""
+    """Return an order's terms; a plain limit or market order if the venue reports only price and quantity."""
     assert report.side is not None, "checked before"
     assert report.order_qty is not None, "checked before"
     if report.order is not None:

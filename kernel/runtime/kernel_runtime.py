@@ -1,13 +1,11 @@
-"""The kernel's runtime: one reader that applies the log, and, with a venue, the leader's work.
+"""Runs a kernel: applies the log, raises findings about it, runs the leader, and reports readiness.
 
-Part of `EventSourcedKernel` (`controller`), which has the commands and the queries. It folds the log, raises findings about
-what it shows, campaigns for the lead and acts while it has it, and says how all that is.
+Part of `EventSourcedKernel`, which has the commands and queries.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import socket
@@ -35,59 +33,54 @@ from kernel.subscriptions import Subscriptions
 logger = logging.getLogger(__name__)
 
 CLOCK_BEHIND_NS_MAX = NS_PER_S
-"""How far a writer's clock may be behind the log's head before it is a finding."""
+"""How far this host's clock may be behind the log's head without a finding."""
 
 
 class LogMonitor:
-    """Raises findings about what the log shows: a clock that is behind, rejections that keep coming back."""
+    """Raises findings about the log: this host's clock is behind it, or it has a storm of rejections."""
 
     def __init__(self, *, state: KernelState, writer: EventWriter, clock: Clock, storm_rejections: int) -> None:
         self._state = state
         self._writer = writer
         self._clock = clock
         self._storm_rejections = storm_rejections
-        self.tasks: list[asyncio.Task[None]] = []
-        """Findings that are being recorded."""
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """The findings being recorded, by finding id."""
         self._clock_reported = False
-        self._telling: dict[str, asyncio.Task[None]] = {}
-        """Symbols whose storm is being told."""
         self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
 
     def watch_clock(self, recorded_at_ns: int) -> None:
-        """A clock far behind the log's head is a finding: what this process stamps would be refused, or valid too long."""
+        """Raise a finding if the clock is far behind: time stamps of this process would be refused, or valid too long."""
         behind_ns = recorded_at_ns - self._clock.now_ns()
         if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_reported:
             return
         self._clock_reported = True
         text = f"the clock of {self._clock_name} is {behind_ns / NS_PER_S:.3f} s behind the log's head"
-        self._tell(FindingKind.CLOCK_SKEW, self._clock_name, text)
+        self._raise_finding(FindingKind.CLOCK_SKEW, self._clock_name, text)
 
     def watch_storms(self) -> None:
-        """Raise a finding for each storm, as soon as the log shows it; what failed is tried again with the next batch."""
+        """Raise a finding for each storm; a failed append is retried with the next batch."""
         for symbol_id, reason in self._state.trading_status.storms.items():
-            known = self._state.finding(finding_id(FindingKind.STORM, symbol_id))
-            if (known is None or known.resolved_at_ns is not None) and symbol_id not in self._telling:
-                text = f"different intents in {symbol_id} were refused alike, {self._storm_rejections} and more"
-                self._telling[symbol_id] = self._tell(FindingKind.STORM, symbol_id, f"{text}: {reason}", symbol_id)
-                self._telling[symbol_id].add_done_callback(functools.partial(self._told, symbol_id))
+            name = finding_id(FindingKind.STORM, symbol_id)
+            known = self._state.finding(name)
+            if (known is None or known.resolved_at_ns is not None) and name not in self.tasks:
+                text = f"{self._storm_rejections} or more intents in {symbol_id} were rejected for one reason: {reason}"
+                self._raise_finding(FindingKind.STORM, symbol_id, text, symbol_id)
 
-    def _told(self, symbol_id: str, task: asyncio.Task[None]) -> None:
-        del self._telling[symbol_id]
-
-    def _tell(self, kind: FindingKind, name: str, text: str, symbol_id: str | None = None) -> asyncio.Task[None]:
-        """Raise a finding beside the reader, which must not wait for its own append."""
-        finding = raised(finding_id(kind, name), kind, text, symbol_id=symbol_id, now_ns=self._clock.now_ns())
-        raising = self._writer.append(
+    def _raise_finding(self, kind: FindingKind, name: str, text: str, symbol_id: str | None = None) -> None:
+        """Append a finding in a task, as the reader must not wait for its own append."""
+        key = finding_id(kind, name)
+        finding = raised(key, kind, text, symbol_id=symbol_id, now_ns=self._clock.now_ns())
+        append = self._writer.append(
             events.CONTROL_STREAM, [finding], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
         )
-        task = asyncio.create_task(log_reports(raising, f"the finding {kind}"), name="kernel-finding")
-        self.tasks.append(task)
-        task.add_done_callback(self.tasks.remove)
-        return task
+        task = asyncio.create_task(log_reports(append, f"the finding {kind}"), name="kernel-finding")
+        self.tasks[key] = task
+        task.add_done_callback(lambda _: self.tasks.pop(key))
 
 
 class KernelRuntime:
-    """How a kernel recovers, leads and ends, and how it is."""
+    """Starts, runs and stops a kernel."""
 
     def __init__(
         self,
@@ -98,28 +91,28 @@ class KernelRuntime:
         readiness: Readiness,
         waiters: IntentWaiters,
         subscriptions: Subscriptions,
-        silence: DeadManSwitch,
+        dead_man_switch: DeadManSwitch,
         monitor: LogMonitor,
         leader: Leader | None,
     ) -> None:
-        """Without a `leader` the kernel never leads: it has no venue."""
+        """Prepare a kernel; one without a venue has no `leader`."""
         self._log = log
         self._state = state
         self._engine = engine
         self.readiness = readiness
         self.waiters = waiters
         self.subscriptions = subscriptions
-        self._dead_man_switch = silence
+        self._dead_man_switch = dead_man_switch
         self._monitor = monitor
         self.leader = leader
         self.problem: BaseException | None = None
-        """What ended the reader."""
+        """The error that ended the reader."""
         self._trading_status = state.trading_status
         self._started = False
         self._reader: asyncio.Task[None] | None = None
         self._leading: asyncio.Task[None] | None = None
 
-    # ---------------------------------------------------------------------------------------------------- life
+    # ---------------------------------------------------------------------------------------------------- start, stop
     async def start(self) -> None:
         if self._started:
             return
@@ -133,8 +126,8 @@ class KernelRuntime:
             self.check()
             raise
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
-        self._note_control()
-        self._note_gates(self._state.trading_status)
+        self._note_epoch_and_status()
+        self._report_status(self._state.trading_status)
         if self.leader is not None:
             self._leading = asyncio.create_task(self._lead(self.leader), name="kernel-leadership")
 
@@ -142,7 +135,7 @@ class KernelRuntime:
         if not self._started:
             return
         self._started = False
-        tasks = [task for task in (self._leading, *self._monitor.tasks) if task is not None]
+        tasks = [task for task in (self._leading, *self._monitor.tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -154,11 +147,11 @@ class KernelRuntime:
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "Stopped")
 
     async def _read_log(self) -> None:
-        """The one reader: it applies each batch, feeds the engine, and wakes who waits."""
+        """Apply each batch of the log, and inform the engine, the dead-man switch and the waiters."""
         try:
             async for batch in self._log.tail(self._state.position):
                 applied = await apply_batch(self._log, self._state, batch)
-                self._note_control()
+                self._note_epoch_and_status()
                 self._monitor.watch_clock(batch[-1].recorded_at_ns)
                 if self._engine.running:
                     self._monitor.watch_storms()
@@ -168,12 +161,12 @@ class KernelRuntime:
                 self.waiters.notify(applied.touched)
             self.fail(LogUnavailableError(f"the log {self._log.url} was closed"))
         except Exception as problem:
-            logger.exception("the log could not be read further")
+            logger.exception("reading the log failed")
             self.fail(problem)
             raise
 
     def fail(self, problem: BaseException) -> None:
-        """The log can't be read further: nothing more is done, and whoever waits is told why."""
+        """Stop acting after an error of the reader or the leader, and raise it in every waiter."""
         self.problem = problem
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "ReaderFailed", str(problem))
         self._state.fail(problem)
@@ -181,24 +174,24 @@ class KernelRuntime:
         if self.leader is not None:
             self.leader.leadership.lose()
 
-    def _note_control(self) -> None:
-        """What the log says of pauses and leaders."""
+    def _note_epoch_and_status(self) -> None:
+        """Inform the leader of a new epoch or trading status in the log."""
         if self.leader is not None:
             self.leader.leadership.note_epoch(self._state.epoch)
-        gates = self._state.trading_status
-        if gates is self._trading_status:
+        status = self._state.trading_status
+        if status is self._trading_status:
             return
-        self._trading_status = gates
-        self._note_gates(gates)
+        self._trading_status = status
+        self._report_status(status)
         if self.leader is not None:
             self.leader.reconciler.resync()
 
-    def _note_gates(self, gates: TradingStatus) -> None:
-        held = gates.every
-        self.readiness.set(readiness.NOT_PAUSED, held is None, gates.status, held.by if held else "")
+    def _report_status(self, status: TradingStatus) -> None:
+        halt = status.every
+        self.readiness.set(readiness.NOT_PAUSED, halt is None, status.status, halt.by if halt else "")
 
     def check(self) -> None:
-        """Raise what ended the reader, if anything did: a kernel that no longer reads must not pretend to know."""
+        """Raise the error that ended the reader, as the state of a kernel that no longer reads is out of date."""
         if self.problem is None:
             return
         if isinstance(self.problem, KernelError):
@@ -238,8 +231,8 @@ class KernelRuntime:
             lag = (await self._log.head()).position - self._state.position
         except LogUnavailableError as problem:
             at_head = self.readiness[readiness.PROJECTIONS_AT_HEAD]
-            unseen = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
-            conditions = [unseen if item is at_head else item for item in conditions]
+            unknown = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
+            conditions = [unknown if item is at_head else item for item in conditions]
         connected = self.readiness[readiness.VENUE_CONNECTED].status
         session = self.leader.session if self.leader is not None else None
         metrics = self._engine.get_metrics()

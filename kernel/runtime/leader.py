@@ -1,6 +1,6 @@
-"""What a kernel with a venue does while it leads: it says so in the log, reconciles, and keeps a session with the venue.
+"""What a kernel with a venue does while it leads: record that in the log, reconcile, and keep a session with the venue.
 
-Run by `KernelRuntime`. A kernel without a venue has no leader.
+Run by `KernelRuntime`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kernel.streams.event_writer import EventWriter
 
 
 class Leader:
-    """Campaigns for the lead, and acts at the venue while it has it."""
+    """Campaigns for leadership, and acts at the venue while it leads."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Leader:
         session: VenueSession,
         engine: ReconciliationEngine,
         reconciler: VenueReconciler,
-        silence: DeadManSwitch,
+        dead_man_switch: DeadManSwitch,
         writer: EventWriter,
         settings: KernelSettings,
     ) -> None:
@@ -40,16 +40,16 @@ class Leader:
         self.reconciler = reconciler
         """The part of `engine` that acts at the venue."""
         self._engine = engine
-        self._silence = silence
+        self._dead_man_switch = dead_man_switch
         self._writer = writer
         self._settings = settings
 
     async def run(self) -> None:
-        """Lead again and again until cancelled."""
+        """Campaign and lead until canceled."""
         await self.leadership.run(self._act)
 
     async def _act(self, epoch: int) -> None:
-        """Act as the leader of an epoch until cancelled."""
+        """Act as the leader of an epoch until canceled."""
         self.reconciler.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),
@@ -61,12 +61,12 @@ class Leader:
         await self._append(started, epoch)
         await self._engine.start()
         try:
-            async with self._silence.watching(epoch):
+            async with self._dead_man_switch.watching(epoch):
                 await self.session.run(epoch)
         finally:
             await self._engine.stop()
             with suppress(KernelError, TimeoutError):
-                # A log that is away must not hold up the end.
+                # A lost log must not delay the stop.
                 async with asyncio.timeout(self._settings.stop_timeout_s):
                     await self._append(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
 

@@ -1,8 +1,8 @@
-"""The leader's session with the venue: connect, hear its reports, ask for everything, and begin again when it is lost.
+"""The leader's session with the venue: connects, records reports, relists periodically, and reconnects.
 
-Run by the controller while it leads. Reports become facts as they come; a relist asks for open orders, trades and balances
-and goes through the same `decide_report`. The trades cursor moves only by complete trades queries, with an overlap (H16).
-A list closes nothing by itself: an order that it does not show is asked for, or closed by the rules of H15.
+Run by `Leader`. Reports are recorded as facts as they arrive. A relist queries open orders, trades and balances, and its
+reports are recorded the same way. The trades cursor moves only with complete trades queries, which overlap (H16). An order
+missing from a list is queried, or closed by the rules of H15.
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 logger = logging.getLogger(__name__)
 
 REPORTS_MAX = 10_000
-"""Reports that may wait to be recorded; the stream is read no further while there are as many."""
+"""Reports that may wait to be recorded; reading of the stream pauses at this number."""
 
-AT_ONCE = 256
-"""Intents whose reports are gone through at the same time: enough for the log to commit them in large groups, and few
-enough that a list of all open orders takes little more memory than itself."""
+INTENTS_AT_ONCE = 256
+"""Intents whose reports are recorded concurrently: enough for large commits, few enough to bound memory."""
 
 
 class ScaleChanged(VenueError):
-    """The venue counts in other units than the log does: no number of either can be held against the other's."""
+    """The venue changed the scale of an asset or symbol, so that its numbers cannot be compared with the log's."""
 
 
 class VenueSession:
-    """One leader's dealings with one venue, but for the orders themselves."""
+    """One leader's connection to one venue, without the orders' requests."""
 
     def __init__(
         self,
@@ -72,14 +71,14 @@ class VenueSession:
         self._metrics = metrics
         self._limiter = reconciler.limiter
         self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=reconciler.on_fenced)
-        self._relist_wanted = asyncio.Event()
+        self._relist_requested = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
-        """The venue's capabilities as this leader recorded them last."""
+        """The venue's capabilities as last recorded by this leader."""
         self.latency_ms: int | None = None
         self.error_count = 0
 
     def known_capabilities(self) -> dict[str, Any]:
-        """The venue's capabilities as JSON; empty while a venue has yet to be asked for them (they are recorded then)."""
+        """Return the venue's capabilities as JSON; empty for a venue that knows them only once connected."""
         try:
             self._recorded_capabilities = self._venue.capabilities.model_dump(mode="json")
         except VenueError:
@@ -87,7 +86,7 @@ class VenueSession:
         return self._recorded_capabilities
 
     async def run(self, epoch: int) -> None:
-        """Keep a session with the venue until cancelled, as the leader of an epoch."""
+        """Keep a session with the venue as the leader of an epoch, until canceled."""
         self._external.epoch = epoch
         failures = 0
         self._metrics.relisted_ns = self._clock.now_ns()
@@ -109,7 +108,7 @@ class VenueSession:
 
     def _lost(self, reason: str, message: str) -> None:
         self._readiness.set(VENUE_CONNECTED, False, reason, message)
-        self._readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "a complete snapshot is needed after each connect")
+        self._readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "waiting for a complete snapshot after connecting")
 
     async def _pause(self, failures: int) -> None:
         longest = min(self._settings.reconnect_s_max, self._settings.reconnect_s_min * 2 ** min(failures, 20))
@@ -117,17 +116,17 @@ class VenueSession:
         await self._clock.sleep_until(self._clock.now_ns() + ns(delay_s))
 
     async def _one_session(self, epoch: int) -> None:
-        """From connect to the end of the stream. The stream is heard before the first question is asked."""
-        await self._ask(Operation.CONNECT, self._venue.connect)
+        """Run one session until the report stream ends. The stream is read before the first query is sent."""
+        await self._query(Operation.CONNECT, self._venue.connect)
         self._note_connect()
         self._limiter.declare()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
-        hearing = asyncio.create_task(self._listen(queue), name="venue-stream")
+        listening = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
-        tasks = [hearing, recording, relisting]
+        tasks = [listening, recording, relisting]
         try:
             await asyncio.wait([recording, relisting], return_when=asyncio.FIRST_COMPLETED)
             for task in (recording, relisting):
@@ -139,15 +138,15 @@ class VenueSession:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._venue.close()
 
-    async def _ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Of the rate budget what is asked here comes last, and waits."""
+    async def _query(self, operation: Operation, query: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Send a query when the rate limit permits, at the lowest priority."""
         await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
         with (
             self._limiter.permitted(Priority.RESYNC, operation) as permit,
             self._limiter.calling(permit),
             self._metrics.calling(operation, self._clock),
         ):
-            return await answer_within(self._settings.query_timeout_s, question())
+            return await answer_within(self._settings.query_timeout_s, query())
 
     def _note_connect(self) -> None:
         if value_of(self._metrics.connects):
@@ -155,7 +154,7 @@ class VenueSession:
         self._metrics.connects.inc()
 
     async def _record_capabilities(self, epoch: int) -> None:
-        """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
+        """Record new capabilities before any decision uses them, so that a replay needs no settings."""
         recorded = self._recorded_capabilities
         known = self.known_capabilities()
         if known != recorded:
@@ -172,11 +171,11 @@ class VenueSession:
             async for report in self._venue.reports():
                 await queue.put(report)
         except VenueError as problem:
-            logger.warning("the stream of reports broke: %s", problem)
+            logger.warning("the report stream failed: %s", problem)
         await queue.put(None)
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
-        """Record reports as they come, as many at once as are waiting; returns when the stream has ended."""
+        """Record reports in batches of those waiting, until the stream ends."""
         source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM)
         while True:
             batch = [await queue.get()]
@@ -195,30 +194,30 @@ class VenueSession:
 
     # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
-        """Record what is news: of our orders in their intents' streams; see `external` for others."""
+        """Record new reports in their intents' streams, or as external orders."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
-        others: list[ExecutionReport] = []
+        external: list[ExecutionReport] = []
         for report in reports:
             intent_id = await self._owner(report)
             if intent_id is None:
-                others.append(report)
+                external.append(report)
             else:
                 ours[intent_id].append(report)
         work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
-        if others:
-            work.append(partial(self._external.ingest, others, source))
-        for begin in range(0, len(work), AT_ONCE):
-            await asyncio.gather(*(begin_one() for begin_one in work[begin : begin + AT_ONCE]))
+        if external:
+            work.append(partial(self._external.ingest, external, source))
+        for begin in range(0, len(work), INTENTS_AT_ONCE):
+            await asyncio.gather(*(ingest() for ingest in work[begin : begin + INTENTS_AT_ONCE]))
 
     async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
             await self._writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
             self.error_count += 1
-            logger.warning("a report could not be read: %s", problem)
+            logger.warning("a report of intent %s cannot be interpreted: %s", intent_id, problem)
 
     async def _owner(self, report: ExecutionReport) -> str | None:
-        """The intent whose order a report is about, be it one that was let go long ago."""
+        """Return the intent whose order a report is about, also if it was evicted from memory."""
         intent_id = self._state.intent_id_of(
             client_order_id=report.client_order_id, exchange_order_id=report.exchange_order_id
         )
@@ -232,20 +231,20 @@ class VenueSession:
         )
 
     def _is_external(self, report: ExecutionReport) -> bool:
-        """Whether a report names nothing but an order that is known to be nobody's intent's."""
+        """Return whether a report has only the venue id of a known external order."""
         named = report.client_order_id or report.orig_client_order_id
         return named is None and self._state.external_order(report.exchange_order_id or "") is not None
 
     # ------------------------------------------------------------------------------------------------------- relist
     def relist_now(self) -> None:
-        """Ask the venue for everything as soon as may be."""
-        self._relist_wanted.set()
+        """Relist without waiting for the next interval."""
+        self._relist_requested.set()
 
     async def _relist_forever(self) -> None:
         failures = 0
         while True:
             try:
-                await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
+                await self._sync_reference()  # each time, as symbols may resume trading or change their tick size
                 complete = await self.relist()
                 self._metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except ScaleChanged:
@@ -254,7 +253,7 @@ class VenueSession:
                 complete = False
                 self._metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
-                logger.warning("the venue could not be listed: %s", problem)
+                logger.warning("relisting failed, retrying: %s", problem)
             failures = 0 if complete else failures + 1
             if not complete:
                 await self._pause(failures)
@@ -262,12 +261,12 @@ class VenueSession:
             await self._next_relist()
 
     async def _next_relist(self) -> None:
-        """Until it is time, or somebody asks."""
-        self._relist_wanted.clear()
+        """Wait for the relist interval or for `relist_now`."""
+        self._relist_requested.clear()
         due_ns = self._clock.now_ns() + ns(self._settings.relist_interval_s)
         waiting = [
             asyncio.create_task(self._clock.sleep_until(due_ns)),
-            asyncio.create_task(self._relist_wanted.wait()),
+            asyncio.create_task(self._relist_requested.wait()),
         ]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -276,9 +275,9 @@ class VenueSession:
                 task.cancel()
 
     async def relist(self) -> bool:
-        """Ask for open orders, trades and balances, and record what is news; whether the answer was complete."""
+        """Query open orders, trades and balances, record what is new, and return whether the answer was complete."""
         since_ns = self._trades_since_ns()
-        snapshot = await self._ask(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
+        snapshot = await self._query(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
         source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
@@ -293,14 +292,14 @@ class VenueSession:
         return snapshot.complete
 
     def _trades_since_ns(self) -> int:
-        """From the cursor (or the log's beginning), less what a query may lag and the clocks may differ."""
+        """Return the cursor, or the log's beginning, minus the overlap, the query's lag and the clocks' skew."""
         capabilities = self._venue.capabilities
         overlap_ns = ns(self._settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
         cursor_ns = self._state.trades_cursor_ns
         return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
     async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
-        """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
+        """Query live orders missing from a complete list, or close them where ended orders cannot be queried."""
         capabilities = self._venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
         await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
@@ -335,12 +334,12 @@ class VenueSession:
     async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int) -> None:
         scopes = [
             scope
-            for scope, had in (
+            for scope, is_complete in (
                 (LookScope.OPEN_ORDERS, snapshot.open_orders_complete),
                 (LookScope.TRADES, snapshot.fills_complete),
                 (LookScope.BALANCES, snapshot.balances is not None),
             )
-            if had
+            if is_complete
         ]
         taken = events.VenueSnapshotTaken(
             scopes=tuple(scopes),
@@ -361,7 +360,7 @@ class VenueSession:
         await self._fact(events.VENUE_STREAM, made)
 
     def _positions_observed(self, snapshot: VenueSnapshot) -> list[events.BaseEvent]:
-        """Positions where the venue keeps them; one that it does not list is flat."""
+        """Return the positions at a venue that has them; one that it does not list is flat."""
         if snapshot.positions is None:
             return []
         symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self._state.positions())})
@@ -375,16 +374,16 @@ class VenueSession:
         ]
 
     async def _check_drift(self) -> None:
-        """What the account has and the log does not explain is a finding; explained again, it is resolved."""
+        """Raise and resolve the findings of unexplained balances and positions."""
         made = drift_events(self._state, now_ns=self._clock.now_ns())
         if made:
             await self._fact(events.VENUE_STREAM, made)
 
     # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:
-        """Record symbols and assets that are new or changed. Scales never change: a venue that says so is refused."""
-        assets = await self._ask(Operation.ASSETS, self._venue.assets)
-        symbols = await self._ask(Operation.SYMBOLS, self._venue.symbols)
+        """Record new and changed symbols and assets; raises `ScaleChanged` if a scale changed."""
+        assets = await self._query(Operation.ASSETS, self._venue.assets)
+        symbols = await self._query(Operation.SYMBOLS, self._venue.symbols)
         made: list[events.BaseEvent] = [
             events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
         ]
@@ -397,8 +396,8 @@ class VenueSession:
         known = self._state.asset(asset.asset_id)
         if known is not None and known.decimals != asset.decimals:
             raise ScaleChanged(
-                f"the scale of {asset.asset_id} is {known.decimals}, the venue now says {asset.decimals}:"
-                " a scale never changes"
+                f"the venue changed the decimals of {asset.asset_id} from {known.decimals} to {asset.decimals}: decimals"
+                " must not change within a log"
             )
         return known != asset
 
@@ -406,8 +405,8 @@ class VenueSession:
         known = self._state.symbol(symbol.symbol_id)
         if known is not None and scales(known) != scales(symbol):
             raise ScaleChanged(
-                f"the scales of {symbol.symbol_id} are {scales(known)}, the venue now says {scales(symbol)}:"
-                " scales never change"
+                f"the venue changed the decimals of {symbol.symbol_id} (price, quantity) from {scales(known)} to"
+                f" {scales(symbol)}: decimals must not change within a log"
             )
         return known != symbol
 

@@ -81,7 +81,9 @@ def check_empty(identity: Identity, head: Head) -> None:
     """Raise `ConflictError` unless the log is new."""
     if identity.exchange_id or head.position:
         whose = f"the log of {identity.exchange_id!r}" if identity.exchange_id else "a log"
-        raise ConflictError(f"there is {whose} with {head.position} events: restore into an empty log")
+        raise ConflictError(
+            f"there is {whose} with {head.position} events: rows can be restored into an empty log only"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ async def test_a_position_is_held_against_the_venues(held: Held, opening: int) -
         assert await looked_at(desk) == [FindingKind.POSITION_DRIFT]
         (finding,) = desk.kernel.state.findings()
         assert (finding.symbol_id, desk.kernel.state.position_drift()) == ("S", {"S": 2})
-        assert "the venue's position is +2 off" in finding.text
+        assert "the venue's S position is +2 off" in finding.text
         held["S"] -= 2
         assert await looked_at(desk) == []
 

@@ -147,7 +147,7 @@ async def test_a_scale_that_changes_stops_acting_and_says_so() -> None:
         desk.exchange.disconnect()
         await asyncio.sleep(1)
         await desk.kernel.place_order(buy(), wait="recorded")
-        with pytest.raises(NotReadyError, match="scales never change"):
+        with pytest.raises(NotReadyError, match="decimals must not change"):
             await desk.kernel.wait_ready(1)
         assert desk.exchange.truth == ()
         desk.exchange.symbol = true_symbol

@@ -102,7 +102,7 @@ async def test_its_trades_are_not_a_strangers() -> None:
         await bench.log.append(Append(fresh_command_id(), (write,), "venue:x", Evidence.STREAM))
         await asyncio.sleep(100)
         (finding,) = bench.kernel.state.findings()
-        assert finding.resolution == "the order is intent old's"
+        assert finding.resolution == "the order belongs to intent old"
 
 
 @virtual_time
