@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.clock import Clock
@@ -24,32 +25,24 @@ from kernel.streams.event_writer import EventWriter
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Leadership:
     """Campaigns for one kernel."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        state: KernelState,
-        writer: EventWriter,
-        lease: Lease,
-        readiness: Readiness,
-        *,
-        clock: Clock,
-        settings: KernelSettings,
-    ) -> None:
-        self._log = log
-        self._state = state
-        self._writer = writer
-        self._lease = lease
-        self._readiness = readiness
-        self._clock = clock
-        self._settings = settings
+    log: EventLog
+    state: KernelState
+    writer: EventWriter
+    lease: Lease
+    readiness: Readiness
+    clock: Clock
+    settings: KernelSettings
+    epoch: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
         self._lost = asyncio.Event()
         self._elected = False
         """Whether this kernel leads in `epoch`."""
-        self.epoch = 0
-        lease.on_lost(self.lose)
+        self.lease.on_lost(self.lose)
 
     def lose(self) -> None:
         """Stop acting, because the lease is lost or a newer leader was elected."""
@@ -63,22 +56,22 @@ class Leadership:
     async def run(self, act: Callable[[int], Awaitable[None]]) -> None:
         """Campaign and lead until canceled; `act(epoch)` acts until it is canceled."""
         while True:
-            await self._lease.acquire()
+            await self.lease.acquire()
             self._lost.clear()
             try:
                 await self._term(act)
             except (ConflictError, FencedError, NotReadyError) as problem:
                 logger.warning("leadership lost: %s", problem)
-                self._readiness.set(LEASE_HELD, False, "Lost", str(problem))
+                self.readiness.set(LEASE_HELD, False, "Lost", str(problem))
             finally:
-                await self._lease.release()
-            await self._clock.sleep_until(self._clock.now_ns() + ns(self._settings.reconnect_s_min))
+                await self.lease.release()
+            await self.clock.sleep_until(self.clock.now_ns() + ns(self.settings.reconnect_s_min))
 
     async def _term(self, act: Callable[[int], Awaitable[None]]) -> None:
         await self._elect()
         self._elected = True
-        self.note_epoch(self._state.epoch)
-        self._readiness.set(LEASE_HELD, True, "Elected", f"epoch {self.epoch}, {self._lease.holder}")
+        self.note_epoch(self.state.epoch)
+        self.readiness.set(LEASE_HELD, True, "Elected", f"epoch {self.epoch}, {self.lease.holder}")
         acting = asyncio.ensure_future(act(self.epoch))
         losing = asyncio.create_task(self._lost.wait())
         try:
@@ -87,7 +80,7 @@ class Leadership:
                 acting.result()
         finally:
             self._elected = False
-            self._readiness.set(LEASE_HELD, False, "Lost", "another leader, or stopping")
+            self.readiness.set(LEASE_HELD, False, "Lost", "another leader, or stopping")
             for task in (acting, losing):
                 task.cancel()
             await asyncio.gather(acting, losing, return_exceptions=True)
@@ -95,13 +88,13 @@ class Leadership:
     async def _elect(self) -> None:
         """Apply the log to its head, then raise the epoch by one; retry if another kernel raised it."""
         while True:
-            head = await self._log.head()
-            await self._state.reached(head.position)
+            head = await self.log.head()
+            await self.state.reached(head.position)
             self.epoch = head.epoch + 1
             try:
-                await self._writer.append(
+                await self.writer.append(
                     events.CONTROL_STREAM,
-                    [events.LeaderElected(epoch=self.epoch, holder=self._lease.holder)],
+                    [events.LeaderElected(epoch=self.epoch, holder=self.lease.holder)],
                     actor="kernel",
                     evidence=Evidence.COMMAND,
                     epoch=self.epoch,

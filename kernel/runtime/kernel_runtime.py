@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernel import events
@@ -79,35 +79,25 @@ class LogMonitor:
         task.add_done_callback(lambda _: self.tasks.pop(key))
 
 
+@dataclass(kw_only=True, eq=False)
 class KernelRuntime:
     """Starts, runs and stops a kernel."""
 
-    def __init__(
-        self,
-        *,
-        log: EventLog,
-        state: KernelState,
-        engine: ReconciliationEngine,
-        readiness: Readiness,
-        waiters: IntentWaiters,
-        subscriptions: Subscriptions,
-        dead_man_switch: DeadManSwitch,
-        monitor: LogMonitor,
-        leader: Leader | None,
-    ) -> None:
-        """Prepare a kernel; one without a venue has no `leader`."""
-        self._log = log
-        self._state = state
-        self._engine = engine
-        self.readiness = readiness
-        self.waiters = waiters
-        self.subscriptions = subscriptions
-        self._dead_man_switch = dead_man_switch
-        self._monitor = monitor
-        self.leader = leader
-        self.problem: BaseException | None = None
-        """The error that ended the reader."""
-        self._trading_status = state.trading_status
+    log: EventLog
+    state: KernelState
+    engine: ReconciliationEngine
+    readiness: Readiness
+    waiters: IntentWaiters
+    subscriptions: Subscriptions
+    dead_man_switch: DeadManSwitch
+    monitor: LogMonitor
+    leader: Leader | None
+    """None for a kernel without a venue."""
+    problem: BaseException | None = field(default=None, init=False)
+    """The error that ended the reader."""
+
+    def __post_init__(self) -> None:
+        self._trading_status = self.state.trading_status
         self._started = False
         self._reader: asyncio.Task[None] | None = None
         self._leading: asyncio.Task[None] | None = None
@@ -118,16 +108,16 @@ class KernelRuntime:
             return
         self._started = True
         self._reader = asyncio.create_task(self._read_log(), name="kernel-reader")
-        head = await self._log.head()
+        head = await self.log.head()
         try:
-            await self._state.reached(head.position)
+            await self.state.reached(head.position)
         except Exception:
             await self.stop()
             self.check()
             raise
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, True, "Folded", f"position {head.position}")
         self._note_epoch_and_status()
-        self._report_status(self._state.trading_status)
+        self._report_status(self.state.trading_status)
         if self.leader is not None:
             self._leading = asyncio.create_task(self._lead(self.leader), name="kernel-leadership")
 
@@ -135,7 +125,7 @@ class KernelRuntime:
         if not self._started:
             return
         self._started = False
-        tasks = [task for task in (self._leading, *self._monitor.tasks.values()) if task is not None]
+        tasks = [task for task in (self._leading, *self.monitor.tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,17 +139,17 @@ class KernelRuntime:
     async def _read_log(self) -> None:
         """Apply each batch of the log, and inform the engine, the dead-man switch and the waiters."""
         try:
-            async for batch in self._log.tail(self._state.position):
-                applied = await apply_batch(self._log, self._state, batch)
+            async for batch in self.log.tail(self.state.position):
+                applied = await apply_batch(self.log, self.state, batch)
                 self._note_epoch_and_status()
-                self._monitor.watch_clock(batch[-1].recorded_at_ns)
-                if self._engine.running:
-                    self._monitor.watch_storms()
+                self.monitor.watch_clock(batch[-1].recorded_at_ns)
+                if self.engine.running:
+                    self.monitor.watch_storms()
                 if self.leader is not None:
                     self.leader.reconciler.on_diff(applied.differing)
-                self._dead_man_switch.note(applied.touched)
+                self.dead_man_switch.note(applied.touched)
                 self.waiters.notify(applied.touched)
-            self.fail(LogUnavailableError(f"the log {self._log.url} was closed"))
+            self.fail(LogUnavailableError(f"the log {self.log.url} was closed"))
         except Exception as problem:
             logger.exception("reading the log failed")
             self.fail(problem)
@@ -169,7 +159,7 @@ class KernelRuntime:
         """Stop acting after an error of the reader or the leader, and raise it in every waiter."""
         self.problem = problem
         self.readiness.set(readiness.PROJECTIONS_AT_HEAD, False, "ReaderFailed", str(problem))
-        self._state.fail(problem)
+        self.state.fail(problem)
         self.waiters.fail(problem)
         if self.leader is not None:
             self.leader.leadership.lose()
@@ -177,8 +167,8 @@ class KernelRuntime:
     def _note_epoch_and_status(self) -> None:
         """Inform the leader of a new epoch or trading status in the log."""
         if self.leader is not None:
-            self.leader.leadership.note_epoch(self._state.epoch)
-        status = self._state.trading_status
+            self.leader.leadership.note_epoch(self.state.epoch)
+        status = self.state.trading_status
         if status is self._trading_status:
             return
         self._trading_status = status
@@ -228,20 +218,20 @@ class KernelRuntime:
         conditions = self.readiness.conditions()
         lag: int | None = None
         try:
-            lag = (await self._log.head()).position - self._state.position
+            lag = (await self.log.head()).position - self.state.position
         except LogUnavailableError as problem:
             at_head = self.readiness[readiness.PROJECTIONS_AT_HEAD]
             unknown = replace(at_head, status=False, reason="LogUnavailable", message=str(problem))
             conditions = [unknown if item is at_head else item for item in conditions]
         connected = self.readiness[readiness.VENUE_CONNECTED].status
         session = self.leader.session if self.leader is not None else None
-        metrics = self._engine.get_metrics()
+        metrics = self.engine.get_metrics()
         return {
-            "exchange_id": self._log.exchange_id,
+            "exchange_id": self.log.exchange_id,
             "ready": all(item.status for item in conditions),
             "leader": self.readiness[readiness.LEASE_HELD].status,
             "conditions": [item.as_dict() for item in conditions],
-            "position": self._state.position,
+            "position": self.state.position,
             "lag_events": lag,
             "venue": {"connected": connected, "latency_ms": session.latency_ms if session else None},
             "error_count": metrics["error_count"] + (session.error_count if session else 0),

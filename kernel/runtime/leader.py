@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 
 from kernel import events
 from kernel.errors import KernelError
@@ -21,28 +22,18 @@ from kernel.settings import KernelSettings
 from kernel.streams.event_writer import EventWriter
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Leader:
     """Campaigns for leadership, and acts at the venue while it leads."""
 
-    def __init__(
-        self,
-        *,
-        leadership: Leadership,
-        session: VenueSession,
-        engine: ReconciliationEngine,
-        reconciler: VenueReconciler,
-        dead_man_switch: DeadManSwitch,
-        writer: EventWriter,
-        settings: KernelSettings,
-    ) -> None:
-        self.leadership = leadership
-        self.session = session
-        self.reconciler = reconciler
-        """The part of `engine` that acts at the venue."""
-        self._engine = engine
-        self._dead_man_switch = dead_man_switch
-        self._writer = writer
-        self._settings = settings
+    leadership: Leadership
+    session: VenueSession
+    engine: ReconciliationEngine
+    reconciler: VenueReconciler
+    """The part of `engine` that acts at the venue."""
+    dead_man_switch: DeadManSwitch
+    writer: EventWriter
+    settings: KernelSettings
 
     async def run(self) -> None:
         """Campaign and lead until canceled."""
@@ -55,22 +46,20 @@ class Leader:
             kernel_version=kernel_version(),
             code_hash=build_hash(),
             epoch=epoch,
-            settings=self._settings.model_dump(mode="json"),
+            settings=self.settings.model_dump(mode="json"),
             capabilities=self.session.known_capabilities(),
         )
         await self._append(started, epoch)
-        await self._engine.start()
+        await self.engine.start()
         try:
-            async with self._dead_man_switch.watching(epoch):
+            async with self.dead_man_switch.watching(epoch):
                 await self.session.run(epoch)
         finally:
-            await self._engine.stop()
+            await self.engine.stop()
             with suppress(KernelError, TimeoutError):
                 # A lost log must not delay the stop.
-                async with asyncio.timeout(self._settings.stop_timeout_s):
+                async with asyncio.timeout(self.settings.stop_timeout_s):
                     await self._append(events.KernelStopped(epoch=epoch, reason="stopped in order"), epoch)
 
     async def _append(self, event: events.BaseEvent, epoch: int) -> None:
-        await self._writer.append(
-            events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.COMMAND, epoch=epoch
-        )
+        await self.writer.append(events.CONTROL_STREAM, [event], actor="kernel", evidence=Evidence.COMMAND, epoch=epoch)

@@ -118,7 +118,9 @@ class VenueSession:
     async def _one_session(self, epoch: int) -> None:
         """Run one session until the report stream ends. The stream is read before the first query is sent."""
         await self._query(Operation.CONNECT, self._venue.connect)
-        self._note_connect()
+        if value_of(self._metrics.connects):
+            self._metrics.reconnects.inc()
+        self._metrics.connects.inc()
         self._limiter.declare()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
@@ -147,11 +149,6 @@ class VenueSession:
             self._metrics.calling(operation, self._clock),
         ):
             return await answer_within(self._settings.query_timeout_s, query())
-
-    def _note_connect(self) -> None:
-        if value_of(self._metrics.connects):
-            self._metrics.reconnects.inc()
-        self._metrics.connects.inc()
 
     async def _record_capabilities(self, epoch: int) -> None:
         """Record new capabilities before any decision uses them, so that a replay needs no settings."""
@@ -182,15 +179,12 @@ class VenueSession:
             while not queue.empty():
                 batch.append(queue.get_nowait())
             reports = [report for report in batch if report is not None]
-            self._note_reports(len(reports))
+            if reports:
+                self._metrics.reports.inc(len(reports))
+                self._metrics.heard_ns = self._clock.now_ns()
             await self.ingest(reports, source)
             if batch[-1] is None:
                 return
-
-    def _note_reports(self, count: int) -> None:
-        if count:
-            self._metrics.reports.inc(count)
-            self._metrics.heard_ns = self._clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- reports
     async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
@@ -286,7 +280,8 @@ class VenueSession:
         await self._external.resolve_explained(source)
         await self._record_snapshot(snapshot, since_ns)
         if snapshot.complete:
-            await self._check_drift()
+            if found := drift_events(self._state, now_ns=self._clock.now_ns()):
+                await self._fact(events.VENUE_STREAM, found)
             self._metrics.relisted_ns = self._clock.now_ns()
             self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
         return snapshot.complete
@@ -372,12 +367,6 @@ class VenueSession:
             )
             for symbol_id in symbols
         ]
-
-    async def _check_drift(self) -> None:
-        """Raise and resolve the findings of unexplained balances and positions."""
-        made = drift_events(self._state, now_ns=self._clock.now_ns())
-        if made:
-            await self._fact(events.VENUE_STREAM, made)
 
     # ------------------------------------------------------------------------------------------------------- reference
     async def _sync_reference(self) -> None:

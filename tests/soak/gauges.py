@@ -111,7 +111,7 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         # Who writes checkpoints waits for a position far ahead.
         "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters.waiting),
         "subscriptions": len(runtime.subscriptions._tasks),
-        "kernel_tasks": len(runtime._monitor.tasks),
+        "kernel_tasks": len(runtime.monitor.tasks),
         "writer_queue": len(log._writer._queue),
         "feed_tails": len(tails),
         "feed_batches": sum(len(tail._batches) for tail in tails),

@@ -114,12 +114,6 @@ class AdvisoryLease(Lease):
         connection.close()
         return None
 
-    def _unlock(self) -> bool:
-        return self._execute("SELECT pg_advisory_unlock(%s)", self.key)
-
-    def _ping(self) -> bool:
-        return self._execute("SELECT 1")
-
     def _execute(self, query: LiteralString, *values: int) -> bool:
         connection = self._connection
         if connection is None:
@@ -135,7 +129,7 @@ class AdvisoryLease(Lease):
             began_ns = self._clock.now_ns()
             try:
                 async with asyncio.timeout((self._deadline_ns - began_ns) / NS_PER_S):
-                    await self._call(self._ping)
+                    await self._call(partial(self._execute, "SELECT 1"))
             except (KernelError, TimeoutError):
                 break
             self._deadline_ns = began_ns + LEASE_TTL_S * NS_PER_S
@@ -153,7 +147,7 @@ class AdvisoryLease(Lease):
         if held and self._connection is not None:
             with contextlib.suppress(KernelError, TimeoutError):
                 async with asyncio.timeout(UNLOCK_TIMEOUT_S):
-                    await self._call(self._unlock)
+                    await self._call(partial(self._execute, "SELECT pg_advisory_unlock(%s)", self.key))
         await self._disconnect()
 
     async def _disconnect(self) -> None:

@@ -11,6 +11,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg
 from psycopg.sql import Composed
@@ -21,31 +22,26 @@ from kernel.log.backends.postgres_datastore import Connection
 RECONNECT_DELAY_S = 0.2
 
 
+@dataclass(kw_only=True, eq=False)
 class Listener:
     """A thread with a connection of its own."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        connect: Callable[[], Connection],
-        listen: Composed,
-        is_own: Callable[[int], bool],
-        wake: Callable[[], None],
-        fallback_s: float,
-        ready_timeout_s: float,
-    ) -> None:
-        self._connect = connect
-        self._listen = listen
-        self._is_own = is_own
-        self._wake = wake
-        self._fallback_s = fallback_s
-        self._ready_timeout_s = ready_timeout_s
+    name: str
+    connect: Callable[[], Connection]
+    listen: Composed
+    """The LISTEN statement."""
+    is_own: Callable[[int], bool]
+    """Whether a server process is this log's writer."""
+    wake: Callable[[], None]
+    fallback_s: float
+    ready_timeout_s: float
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._listening = threading.Event()
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._started = False
 
     def start(self) -> None:
@@ -56,7 +52,7 @@ class Listener:
             if not self._started:
                 self._started = True
                 self._thread.start()
-        if not self._listening.wait(self._ready_timeout_s):
+        if not self._listening.wait(self.ready_timeout_s):
             raise LogUnavailableError("the database does not answer: other processes' commits would be missed")
 
     def stop(self) -> None:
@@ -74,19 +70,19 @@ class Listener:
 
     def _run(self) -> None:
         while not self._stopping:
-            with contextlib.suppress(LogUnavailableError, psycopg.Error, OSError), self._connect() as connection:
-                connection.execute(self._listen)
+            with contextlib.suppress(LogUnavailableError, psycopg.Error, OSError), self.connect() as connection:
+                connection.execute(self.listen)
                 self._listening.set()
-                self._wake()
+                self.wake()
                 self._serve(connection)
             self._wait(None, RECONNECT_DELAY_S)
 
     def _serve(self, connection: Connection) -> None:
         """Wake the tails on each notification of another session, and at least once per fallback interval."""
         while not self._stopping:
-            arrived = self._wait(connection.fileno(), self._fallback_s)
+            arrived = self._wait(connection.fileno(), self.fallback_s)
             if not arrived or self._has_foreign(connection):
-                self._wake()
+                self.wake()
 
     def _wait(self, descriptor: int | None, timeout_s: float) -> bool:
         """Return whether data arrived on the connection; returns at once when stopping."""
@@ -101,5 +97,5 @@ class Listener:
         connection.pgconn.consume_input()
         foreign = False
         while (notification := connection.pgconn.notifies()) is not None:
-            foreign = foreign or not self._is_own(notification.be_pid)
+            foreign = foreign or not self.is_own(notification.be_pid)
         return foreign

@@ -11,7 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
@@ -24,6 +24,7 @@ from kernel.log.engine.tail_feed import Subscription, TailHub
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_RETRY_DELAY_S = 0.2
@@ -58,13 +59,12 @@ class RecordedLog(EventLog):
         if self._closed:
             raise LogUnavailableError(f"the log {self.url} is closed")
 
-    async def _select(self, query: RowQuery) -> list[StoredRow]:
+    async def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._ensure_open()
-        return await self._call(lambda: self._recorder.select(query))
+        return await self._call(partial(function, *args, **kwargs))
 
     async def head(self) -> Head:
-        self._ensure_open()
-        return await self._call(self._recorder.head)
+        return await self._read(self._recorder.head)
 
     def tail(self, after: int) -> AsyncIterator[list[BaseEvent]]:
         """See `EventLog.tail`. The iterator survives a canceled wait and has `aclose`."""
@@ -74,7 +74,7 @@ class RecordedLog(EventLog):
     async def read(self, after: int = 0, upto: int | None = None) -> AsyncIterator[list[StoredRow]]:
         end = (await self.head()).position if upto is None else upto
         while after < end:
-            rows = await self._select(RowQuery(after=after, upto=end, limit=self.settings.page_rows))
+            rows = await self._read(self._recorder.select, RowQuery(after, end, limit=self.settings.page_rows))
             if not rows:
                 return
             after = rows[-1].position
@@ -83,32 +83,29 @@ class RecordedLog(EventLog):
     async def intent_id_of(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, upto: int
     ) -> str | None:
-        self._ensure_open()
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
-                found = await self._call(partial(self._recorder.stream_with, field, value, upto=upto))
+                found = await self._read(self._recorder.stream_with, field, value, upto=upto)
                 if found is not None:
                     return found.removeprefix(INTENT_STREAM_PREFIX)
         return None
 
     async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
-        return await self._select(RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version))
+        query = RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
+        return await self._read(self._recorder.select, query)
 
     async def stream_heads(self, after: str = "") -> list[StreamHead]:
-        self._ensure_open()
-        limit = self.settings.page_rows
-        return await self._call(lambda: self._recorder.stream_heads(after, limit))
+        return await self._read(self._recorder.stream_heads, after, self.settings.page_rows)
 
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
-        self._ensure_open()
-        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
+        return await self._read(self._recorder.repeated_commands, after, upto)
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         events: list[BaseEvent] = []
         page_rows = self.settings.page_rows
         while True:
             query = RowQuery(stream_id=stream_id, after_version=after_version, limit=page_rows)
-            rows = await self._select(query)
+            rows = await self._read(self._recorder.select, query)
             events.extend(_stream_events(rows, after_version))
             if len(rows) < page_rows:
                 return events
