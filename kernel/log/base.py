@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from kernel.clock import Clock, IdFactory
+from kernel.clock import Clock
 from kernel.events import BaseEvent
 from kernel.lease import Lease
 from kernel.models import Evidence
@@ -112,16 +112,10 @@ class LogSettings:
 
     queue_commands_max: int = 10_000
     """Commands that may wait for the writer; further ones are refused."""
-    batch_commands_max: int = 512
-    """Commands per commit."""
     batch_bytes_max: int = 1 << 20
     """Bytes of payload per commit; a single larger command is committed alone."""
     page_rows: int = 1_000
     """Rows per read."""
-    poll_interval_s_min: float = 0.001
-    """SQLite: the shortest interval between polls for other processes' commits."""
-    poll_interval_s_max: float = 0.05
-    """SQLite: the longest interval, reached while no commits arrive."""
     listen_fallback_s: float = 1.0
     """PostgreSQL: the longest time between reads, should a notification be lost."""
     reconnect_timeout_s: float = 30.0
@@ -192,7 +186,7 @@ class EventLog(ABC):
         """Return the commands in a range of positions whose id an earlier command has, as pairs of first positions."""
 
     @abstractmethod
-    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> Lease:
+    def lease(self, *, clock: Clock) -> Lease:
         """Return a lease of this log, not yet acquired: the right to send orders to its venue."""
 
     @abstractmethod

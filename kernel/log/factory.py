@@ -138,7 +138,6 @@ class LogFactory:
         return MemoryLog(recorder, self._identity(recorder), clock=self.clock, settings=self.settings)
 
     def sqlite(self, url: str) -> EventLog:
-        """Return the log in a SQLite file."""
         from kernel.log.backends.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
 
         path = sqlite_path(url)
@@ -154,7 +153,6 @@ class LogFactory:
         return SQLiteLog(recorder, identity, url=url, path=path, clock=self.clock, settings=self.settings)
 
     def postgres(self, url: str) -> EventLog:
-        """Return the log in a PostgreSQL schema."""
         from kernel.log.backends.postgres import PostgresLog, PostgresRecorder
         from kernel.log.backends.postgres_datastore import Datastore
 

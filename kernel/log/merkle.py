@@ -63,7 +63,6 @@ class Frontier:
         return root
 
     def copy(self) -> Frontier:
-        """Return an independent copy."""
         return Frontier(self.size, self._hashes)
 
 

@@ -152,7 +152,6 @@ class DeadManSwitch:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _run(self, epoch: int) -> None:
-        """Check heartbeats; the leader of a new epoch has observed none."""
         self._observations, self._last_ns = {}, None
         if self._has_work():
             self._has_news.set()

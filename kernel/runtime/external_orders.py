@@ -103,7 +103,6 @@ class ExternalOrders:
         return None
 
     async def _adopted_meanwhile(self, report: ExecutionReport) -> str | None:
-        """Return the intent that owns the order, after reading the log to its head."""
         await self._writer.caught_up()
         return await self._writer.owner(exchange_order_id=report.exchange_order_id)
 

@@ -40,7 +40,6 @@ class Leader:
         await self.leadership.run(self._act)
 
     async def _act(self, epoch: int) -> None:
-        """Act as the leader of an epoch until canceled."""
         self.reconciler.lead(epoch)
         started = events.KernelStarted(
             kernel_version=kernel_version(),

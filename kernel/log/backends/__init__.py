@@ -1,10 +1,10 @@
 """Where logs and their leases are stored, from the lowest layer to the highest:
 
-- `memory_lease`, `sqlite_lease`: a lease in this process, a lock on a file
+- `sqlite_lease`: a lease by a lock on a file
 - `postgres_binary_arrays`: packs array parameters
 - `postgres_sql`: tables and statements
 - `postgres_datastore`: connections and errors
 - `postgres_lease`: a lease by an advisory lock
 - `postgres_notifications`: listens for other processes' commits
-- `memory`, `sqlite`, `postgres`: the logs
+- `memory` (with its lease), `sqlite`, `postgres`: the logs
 """

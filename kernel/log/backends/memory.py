@@ -15,10 +15,10 @@ from typing import TypeVar
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
-from kernel.clock import Clock, IdFactory
+from kernel.clock import Clock
 from kernel.errors import KernelError
 from kernel.events import canonical_json
-from kernel.log.backends.memory_lease import LeasePlace, MemoryLease
+from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.engine.batch import Batch, decide, restored_batches
 from kernel.log.engine.recorded_log import RecordedLog
@@ -35,6 +35,44 @@ from kernel.log.engine.records import Command, Row, prepare, this_process
 from kernel.log.engine.tail_feed import TailHub, call_on
 
 T = TypeVar("T")
+
+
+class LeasePlace:
+    """The holder of one recorder's lease."""
+
+    def __init__(self) -> None:
+        self.holder: str | None = None
+        self.released = asyncio.Event()
+        """Set by each release, cleared by each acquisition."""
+
+
+class MemoryLease(Lease):
+    """A lease within this process."""
+
+    def __init__(self, place: LeasePlace) -> None:
+        super().__init__()
+        self._place = place
+
+    @property
+    def held(self) -> bool:
+        return self._place.holder == self.holder
+
+    async def acquire(self, wait: bool = True) -> bool:
+        while not self.held and self._place.holder is not None:
+            if not wait:
+                return False
+            await self._place.released.wait()
+        self._place.holder = self.holder
+        self._place.released.clear()
+        return True
+
+    def deadline_ns(self) -> int | None:
+        return FAR_FUTURE_NS if self.held else None
+
+    async def release(self) -> None:
+        if self.held:
+            self._place.holder = None
+            self._place.released.set()
 
 
 class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
@@ -144,7 +182,6 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
 
 def _named(field: str, row: Row) -> str | None:
-    """Return a row's value of a field of `NAMING_TOPICS`, if it has one."""
     if row[3] not in NAMING_TOPICS[field]:
         return None
     try:
@@ -171,7 +208,6 @@ class MemoryRecorderFactory(POPOFactory):
     """The library's factory: `PERSISTENCE_MODULE=kernel.log.backends.memory:MemoryRecorderFactory`."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """Return a new recorder in memory."""
         return MemoryRecorder()
 
 
@@ -206,8 +242,8 @@ class MemoryLog(RecordedLog):
                 else:
                     call_on(subscription.loop, partial(subscription.publish, batch))
 
-    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
-        return MemoryLease(self._recorder.lease_place, ids=ids)
+    def lease(self, *, clock: Clock) -> MemoryLease:
+        return MemoryLease(self._recorder.lease_place)
 
     async def lease_is_held(self) -> bool:
         return self._recorder.lease_place.holder is not None

@@ -22,7 +22,7 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import Composed
 
-from kernel.clock import Clock, IdFactory
+from kernel.clock import Clock
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import canonical_json
 from kernel.log.backends import postgres_sql
@@ -219,7 +219,6 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return decide(commands, head=head, known=known, versions=dict(streams.fetchall()), now_ns=now_ns)
 
     def _insert(self, connection: Connection, batch: Batch) -> None:
-        """Insert the rows and move the head: the second round trip, without the commit."""
         connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
         connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
         connection.execute(self.sql.update_head, _head_values(batch.head), prepare=True)
@@ -300,7 +299,6 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
 
 def _columns(batch: Batch) -> tuple[bytes, ...]:
-    """Pack the rows by column."""
     position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
         *batch.rows, strict=True
     )
@@ -341,7 +339,6 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
 
 
 def _rollback(connection: Connection) -> None:
-    """End the connection's transaction, or close it."""
     try:
         connection.execute("ROLLBACK")
     except psycopg.Error:
@@ -358,7 +355,6 @@ class PostgresRecorderFactory(PostgresFactory):
     """The library's factory, named by `PERSISTENCE_MODULE`; reads the library's `POSTGRES_…` variables."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """Return a recorder on the schema, with its tables created."""
         env = self.env
         conninfo = make_conninfo(
             "",
@@ -390,9 +386,9 @@ class PostgresLog(ThreadedLog):
             ready_timeout_s=settings.reconnect_timeout_s,
         )
 
-    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> AdvisoryLease:
+    def lease(self, *, clock: Clock) -> AdvisoryLease:
         datastore = self._recorder.datastore
-        return AdvisoryLease(datastore.connect, name=datastore.schema, clock=clock, ids=ids)
+        return AdvisoryLease(datastore.connect, name=datastore.schema, clock=clock)
 
     async def lease_is_held(self) -> bool:
         return await asyncio.to_thread(is_locked, self._recorder.datastore)

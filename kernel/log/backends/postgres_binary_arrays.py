@@ -69,7 +69,6 @@ _DUMPERS = {array: type(f"{array.__name__}Dumper", (_PackedDumper,), {"oid": oid
 
 
 def register(context: AdaptContext) -> None:
-    """Make a connection accept these arrays as parameters."""
     assert context.adapters is not None
     for array, dumper in _DUMPERS.items():
         context.adapters.register_dumper(array, dumper)

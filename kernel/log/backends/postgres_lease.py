@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import LiteralString
 
-from kernel.clock import NS_PER_S, Clock, IdFactory
+from kernel.clock import NS_PER_S, Clock
 from kernel.errors import KernelError, LogUnavailableError
 from kernel.lease import RETRY_INTERVAL_S, Lease
 from kernel.log.backends.postgres_datastore import Connection, Datastore, translated
@@ -31,15 +31,8 @@ LEASE_TTL_S = 10
 class AdvisoryLease(Lease):
     """A session's advisory lock."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Connection],
-        *,
-        name: str,
-        clock: Clock,
-        ids: IdFactory | None = None,
-    ) -> None:
-        super().__init__(ids=ids)
+    def __init__(self, connect: Callable[[], Connection], *, name: str, clock: Clock) -> None:
+        super().__init__()
         self._connect = connect
         self.key = lock_key(name)
         self._clock = clock
@@ -163,7 +156,6 @@ class AdvisoryLease(Lease):
 
 
 def lock_key(name: str) -> int:
-    """Return the key of a log's advisory lock."""
     return int.from_bytes(sha256(f"exchange-kernel lease {name}".encode()).digest()[:8], "big", signed=True)
 
 

@@ -196,7 +196,6 @@ class Statements:
 
 
 def select_rows(rows: Composed, query: RowQuery) -> tuple[Composed, list[object]]:
-    """Return the statement and the values of a query."""
     conditions = query.conditions()
     wheres: list[Composable] = [SQL(comparison + " %s") for comparison, _ in conditions]
     values = [value for _, value in conditions]

@@ -24,7 +24,7 @@ from eventsourcing.sqlite import (
     SQLiteFactory,
 )
 
-from kernel.clock import Clock, IdFactory
+from kernel.clock import Clock
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
@@ -53,6 +53,9 @@ CACHED_STATEMENTS = 128
 BACKUP_PAGES = 4_096
 """Pages copied between checks whether to stop."""
 SYNCHRONOUS_FULL = 2
+POLL_INTERVAL_S_MIN = 0.001
+POLL_INTERVAL_S_MAX = 0.05
+"""The interval between polls for other processes' commits, which grows while none arrive."""
 
 NAMED = {
     field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
@@ -466,7 +469,6 @@ class SQLiteRecorderFactory(SQLiteFactory):
     """The library's factory, named by `PERSISTENCE_MODULE`; reads `SQLITE_DBNAME`."""
 
     def application_recorder(self) -> ApplicationRecorder:
-        """Return a recorder on the file, with its tables created."""
         return SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME)))).prepared()
 
 
@@ -481,10 +483,10 @@ class SQLiteLog(ThreadedLog):
         super().__init__(recorder, identity, url=url, clock=clock, settings=settings)
         self.path = path
         """The database file."""
-        self._poll_interval_s = settings.poll_interval_s_min
+        self._poll_interval_s = POLL_INTERVAL_S_MIN
 
-    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> FileLease:
-        return FileLease(lock_file(self.path), ids=ids)
+    def lease(self, *, clock: Clock) -> FileLease:
+        return FileLease(lock_file(self.path))
 
     async def lease_is_held(self) -> bool:
         return await asyncio.to_thread(is_locked, lock_file(self.path))
@@ -501,14 +503,13 @@ class SQLiteLog(ThreadedLog):
         """Poll for other processes' commits while there are tails, less often while none arrive."""
         if not self._tail_hub:
             return None
-        settings = self.settings
         try:
             changed = self._recorder.changed_elsewhere()
         except KernelError:  # the next read or write reports it
-            return settings.poll_interval_s_max
+            return POLL_INTERVAL_S_MAX
         if changed:
             self._tail_hub.wake()
-            self._poll_interval_s = settings.poll_interval_s_min
+            self._poll_interval_s = POLL_INTERVAL_S_MIN
         else:
-            self._poll_interval_s = min(self._poll_interval_s * 1.5, settings.poll_interval_s_max)
+            self._poll_interval_s = min(self._poll_interval_s * 1.5, POLL_INTERVAL_S_MAX)
         return self._poll_interval_s

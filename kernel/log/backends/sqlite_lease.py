@@ -11,7 +11,6 @@ import fcntl
 import os
 from pathlib import Path
 
-from kernel.clock import IdFactory
 from kernel.errors import LogUnavailableError
 from kernel.lease import FAR_FUTURE_NS, RETRY_INTERVAL_S, Lease
 from kernel.platform.private_files import open_private
@@ -20,8 +19,8 @@ from kernel.platform.private_files import open_private
 class FileLease(Lease):
     """An `flock` on a file."""
 
-    def __init__(self, path: Path, *, ids: IdFactory | None = None) -> None:
-        super().__init__(ids=ids)
+    def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         """The lock file. It is never removed; it names the last holder, for people."""
         self._descriptor: int | None = None

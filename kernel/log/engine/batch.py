@@ -103,7 +103,6 @@ def restored_batches(
 
 
 def _check_created(row: StoredRow, log_id: str, exchange_id: str) -> None:
-    """Check that the first row creates the log named."""
     created = event_of(row) if row.topic == LogCreated.topic else None
     if not isinstance(created, LogCreated):
         raise IntegrityError(f"a log begins with {LogCreated.topic}, not with {row.topic}", position=row.position)

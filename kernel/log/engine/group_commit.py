@@ -19,6 +19,8 @@ from kernel.log.engine.batch import Outcome
 from kernel.log.engine.records import Command
 from kernel.log.engine.tail_feed import call_on
 
+BATCH_COMMANDS_MAX = 512
+
 
 @dataclass(slots=True)
 class Pending:
@@ -123,7 +125,7 @@ class WriterThread:
     def _drain(self) -> list[Pending]:
         batch: list[Pending] = []
         bytes_left = self._settings.batch_bytes_max
-        while self._queue and len(batch) < self._settings.batch_commands_max:
+        while self._queue and len(batch) < BATCH_COMMANDS_MAX:
             bytes_left -= self._queue[0].command.bytes_size
             if bytes_left < 0 and batch:
                 break

@@ -57,7 +57,6 @@ class LogFileHeader:
 
 
 def header_line(header: LogFileHeader) -> bytes:
-    """Return the header as a line."""
     fields = asdict(header)
     fields.update({name: fields[name].hex() for name in ("chain_hash_before", "chain_hash")})
     return orjson.dumps(
@@ -136,7 +135,6 @@ class LogFile:
             yield rows
 
     def _next_line(self) -> bytes:
-        """Return the next line; empty at the end."""
         try:
             line = self._file.readline(LINE_BYTES_MAX)
         except (gzip.BadGzipFile, EOFError, zlib.error) as problem:

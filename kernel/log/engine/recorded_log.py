@@ -212,7 +212,6 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         return events
 
     async def _read(self, subscription: Subscription) -> list[BaseEvent] | None:
-        """Return a page from the database; None if there is nothing new."""
         subscription.must_read = False
         limit = self._log.settings.page_rows
         try:

@@ -307,7 +307,6 @@ class TableRecorder(LogRecorder):
             self._check_whole()
 
     def _check_whole(self) -> None:
-        """Raise `SchemaError` if version 0.1.0 moved the first events to an archive."""
         archive = self.newest_archive() if ARCHIVE_TABLE in self.tables() else None
         if archive is None:
             return

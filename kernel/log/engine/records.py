@@ -63,12 +63,10 @@ class Writer:
         object.__setattr__(self, "tail", canonical_json(names).decode().removeprefix("{"))
 
     def fields(self) -> dict[str, str | int | None]:
-        """Return the writer's envelope fields."""
         return {"os_user": self.os_user, "host": self.host, "pid": self.pid, "session_user": self.session_user}
 
 
 def this_process(session_user: str | None = None) -> Writer:
-    """Return this process as a writer."""
     return Writer(os_user=_os_user(), host=socket.gethostname(), pid=os.getpid(), session_user=session_user)
 
 

@@ -94,12 +94,10 @@ class TailHub:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Remove a tail."""
         with self._lock:
             self._subscriptions.pop(subscription.serial, None)
 
     def subscriptions(self) -> list[Subscription]:
-        """Return the current tails."""
         with self._lock:
             return list(self._subscriptions.values())
 

@@ -52,7 +52,6 @@ class ThreadedLog(RecordedLog):
 
     # --------------------------------------------------------------------------------------- on the writer's thread
     def _idle(self) -> float | None:
-        """See `WriterThread`'s `idle`."""
         return None
 
     def _now_ns(self, batch: list[Pending]) -> int:
@@ -116,7 +115,6 @@ class ThreadedLog(RecordedLog):
         await asyncio.to_thread(self._release)  # not on a reader's thread: all of them may wait for this
 
     def _release(self) -> None:
-        """Close connections and threads."""
         self._recorder.close()
         self._readers.shutdown(wait=True)
 

@@ -49,7 +49,6 @@ class VersionCache:
         return list(unknown)
 
     def learn(self, commands: list[Command], batch: Batch) -> None:
-        """Record a committed batch."""
         self.head = batch.head
         self.versions.update(batch.versions)
         if len(self.versions) > STREAMS_MAX:
