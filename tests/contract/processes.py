@@ -1,4 +1,4 @@
-"""Second processes for the contract tests: small programs that talk in lines on standard output."""
+"""Second processes for contract tests: small programs that print lines."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @asynccontextmanager
 async def running(program: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python process with its output piped; killed at the end if it still runs."""
+    """Run a Python process with piped output; it is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
@@ -73,6 +73,6 @@ async def running(program: str, *arguments: str) -> AsyncIterator[asyncio.subpro
 
 
 async def read_line(process: asyncio.subprocess.Process) -> str:
-    """The next line of a process's output."""
+    """Return the next line of a process's output."""
     assert process.stdout is not None
     return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()

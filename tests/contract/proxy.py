@@ -1,7 +1,7 @@
-"""A proxy in front of PostgreSQL that loses connections on demand, at the worst moments.
+"""A proxy in front of PostgreSQL that drops connections on demand.
 
-Used by test_postgres_outcome.py. It forwards bytes between a socket of its own and the server's, and can cut a
-connection right after the server has answered a COMMIT, before the client hears of it, or refuse everybody.
+Used by test_postgres_outcome.py. It can drop a connection after the server answered a COMMIT and before the client receives
+the answer, or refuse all connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMMITTED = b"COMMIT\0"
 
 
 class Proxy:
-    """A server on a Unix socket in a directory; a thread for each connection."""
+    """A server on a Unix socket, with a thread per connection."""
 
     def __init__(self, directory: Path, upstream_url: str) -> None:
         self._upstream = conninfo_to_dict(upstream_url)
@@ -38,13 +38,13 @@ class Proxy:
         self._accepting.start()
 
     def refuse(self) -> None:
-        """End every connection and take no new one."""
+        """Drop every connection and refuse new ones."""
         self.refusing = True
         for each in self._sockets:
             _end(each)
 
     def close(self) -> None:
-        """End everything."""
+        """Stop the proxy."""
         self.refuse()
         _end(self._listener)
         self._accepting.join()

@@ -1,6 +1,6 @@
-"""Cancel-on-silence: an owner that is not heard any more has its orders canceled, and the log says why.
+"""Dead-man switch: orders of an owner that misses its heartbeat are canceled, and the log shows why.
 
-The whole kernel on the memory log and virtual time. Whoever beats is another kernel on the same log, without a venue.
+The kernel runs on the memory log and virtual time. Heartbeats come from another kernel on the same log, without a venue.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ TTL_S = 9.0
 
 @asynccontextmanager
 async def strategy_on(log: EventLog, seed: int = 9) -> AsyncIterator[EventSourcedKernel]:
-    """A strategy's own kernel on a log that somebody else leads."""
+    """Yield a strategy's own kernel on a log that another kernel leads."""
     async with open_kernel(log, clock=LoopClock(), ids=SeededIds(seed), actor="strategy:other") as kernel:
         yield kernel
 
 
 async def recorded(log: EventLog, *topics: str) -> list[events.BaseEvent]:
-    """All events of these types."""
+    """Return all events of these types."""
     return [event_of(row) async for page in log.read() for row in page if row.topic in topics]
 
 
 async def beats_for(kernel: EventSourcedKernel, seconds: float, *, every_s: float = 1.0) -> None:
-    """An owner that is alive for so long."""
+    """Send an owner's heartbeats for a time."""
     for _ in range(int(seconds / every_s)):
         await kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(every_s)
@@ -53,7 +53,7 @@ def statuses(desk: Desk) -> list[OrdStatus]:
 
 @virtual_time
 async def test_the_silent_have_their_orders_canceled_and_others_do_not() -> None:
-    """Within its time and a tenth the owner's orders are gone, by an event that says who, why, and by which verdict."""
+    """Within a ttl and a tenth a lapsed owner's orders are canceled by events with the reason; others' are not."""
     async with a_desk() as desk:
         mine = await desk.kernel.place_order(buy(), owner="mm-1")
         other = await desk.kernel.place_order(buy(), owner="mm-2")
@@ -73,8 +73,8 @@ async def test_the_silent_have_their_orders_canceled_and_others_do_not() -> None
 
 
 @virtual_time
-async def test_who_beats_is_never_silent_and_floods_no_log() -> None:
-    """Beats every second for ten times the time: no verdict, and at most one event in a third of the time."""
+async def test_regular_heartbeats_never_lapse_and_are_recorded_sparsely() -> None:
+    """An owner that beats every second never lapses, and records at most one event per third of its ttl."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), owner="mm-1", wait="recorded")
         await beats_for(strategy, 10 * TTL_S)
@@ -84,8 +84,8 @@ async def test_who_beats_is_never_silent_and_floods_no_log() -> None:
 
 
 @virtual_time
-async def test_what_the_silent_want_is_canceled_until_they_are_heard() -> None:
-    """An order placed during the silence does not stay; after the next heartbeat one does."""
+async def test_orders_of_a_lapsed_owner_are_canceled_until_its_next_heartbeat() -> None:
+    """An order placed while its owner is lapsed is canceled; one placed after the next heartbeat is not."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(2 * TTL_S)
@@ -100,8 +100,8 @@ async def test_what_the_silent_want_is_canceled_until_they_are_heard() -> None:
 
 
 @virtual_time
-async def test_disarmed_in_order_nothing_is_canceled() -> None:
-    """Silence means nothing any more; that is recorded once, with who and why."""
+async def test_a_disarmed_owner_does_not_lapse() -> None:
+    """Disarming is recorded once, with actor and reason, and nothing is canceled."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), owner="mm-1")
         await desk.kernel.heartbeat("mm-1", TTL_S)
@@ -115,7 +115,7 @@ async def test_disarmed_in_order_nothing_is_canceled() -> None:
 
 @virtual_time
 async def test_a_leader_that_starts_waits_the_full_time() -> None:
-    """It has heard nobody yet, however long ago the newest beat was recorded."""
+    """A new leader waits a full ttl, however old the last heartbeat is."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), owner="mm-1")
         await strategy.heartbeat("mm-1", TTL_S)
@@ -132,7 +132,7 @@ async def test_a_leader_that_starts_waits_the_full_time() -> None:
 
 @asynccontextmanager
 async def leading(desk: Desk) -> AsyncIterator[EventSourcedKernel]:
-    """Another kernel that leads, at the same exchange."""
+    """Yield another leading kernel at the same exchange."""
     venue = ScriptedVenue(desk.exchange)
     async with open_kernel(desk.log, venue=venue, clock=LoopClock(), ids=SeededIds(3)) as kernel:
         yield kernel
@@ -140,7 +140,7 @@ async def leading(desk: Desk) -> AsyncIterator[EventSourcedKernel]:
 
 @virtual_time
 async def test_a_renewal_that_is_late_in_the_tail_counts() -> None:
-    """While the leader's reader stands still nobody is judged; what it reads then was heard in time."""
+    """While the leader's reader is delayed no owner lapses; a heartbeat that it reads later counts."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         reading = hold_tail(desk)
         await strategy.place_order(buy(), owner="mm-1", wait="recorded")
@@ -157,7 +157,7 @@ async def test_a_renewal_that_is_late_in_the_tail_counts() -> None:
 
 
 def hold_tail(desk: Desk) -> asyncio.Event:
-    """Readers of the log that begin now read only while this is set."""
+    """Make new tails of the log wait for an event."""
     honest, reading = desk.log.tail, asyncio.Event()
     reading.set()
 
@@ -171,8 +171,8 @@ def hold_tail(desk: Desk) -> asyncio.Event:
 
 
 @virtual_time
-async def test_a_leader_that_is_behind_judges_nobody() -> None:
-    """While the fold is not at the log's head there is no verdict, not even of somebody who is silent."""
+async def test_a_leader_behind_the_head_finds_no_lapse() -> None:
+    """While the state is behind the log's head no owner lapses."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         reading = hold_tail(desk)
         async with leading(desk) as kernel:
@@ -190,8 +190,8 @@ async def test_a_leader_that_is_behind_judges_nobody() -> None:
 
 
 @virtual_time
-async def test_a_look_that_takes_long_is_a_deafness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passed while the log was asked says nothing of anybody: silence counts from anew."""
+async def test_a_slow_check_is_an_observation_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a check that took long every owner's ttl starts anew."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(2)
@@ -210,17 +210,17 @@ async def test_a_look_that_takes_long_is_a_deafness(monkeypatch: pytest.MonkeyPa
 
 @virtual_time
 async def test_a_beat_before_the_verdict_wins() -> None:
-    """The verdict is appended under the version that it was judged by: a beat that came first refuses it."""
+    """A heartbeat recorded before `HeartbeatLapsed` makes it conflict."""
     async with a_desk() as desk:
         honest = desk.log.append
         raced: list[str] = []
 
-        async def append(given: Append) -> Appended:
-            (write,) = given.writes
+        async def append(command: Append) -> Appended:
+            (write,) = command.writes
             if write.events[0].topic == "HeartbeatLapsed" and not raced:
                 raced.append(write.stream_id)
                 await desk.kernel.heartbeat("mm-1", TTL_S + 1)
-            return await honest(given)
+            return await honest(command)
 
         desk.log.append = append  # type: ignore[method-assign]
         await desk.kernel.heartbeat("mm-1", TTL_S)
@@ -230,21 +230,21 @@ async def test_a_beat_before_the_verdict_wins() -> None:
 
 
 @virtual_time
-async def test_a_replaced_leader_finds_nobody_silent() -> None:
-    """A verdict of an older epoch is refused: who leads now has to hear for itself."""
+async def test_a_replaced_leader_finds_no_lapse() -> None:
+    """A lapse found in an older epoch is fenced."""
     async with a_desk() as desk:
         honest = desk.log.append
         elected: list[int] = []
 
-        async def append(given: Append) -> Appended:
-            (write,) = given.writes
+        async def append(command: Append) -> Appended:
+            (write,) = command.writes
             if write.events[0].topic == "HeartbeatLapsed" and not elected:
                 elected.append((await desk.log.head()).epoch + 1)
                 event = events.LeaderElected(epoch=elected[0], holder="other")
                 writes = (Write(events.CONTROL_STREAM, (event,)),)
                 command_id = SeededIds(5).command_id(0)
                 await honest(Append(command_id, writes, "kernel", Evidence.COMMAND, epoch=elected[0], elects=True))
-            return await honest(given)
+            return await honest(command)
 
         desk.log.append = append  # type: ignore[method-assign]
         await desk.kernel.heartbeat("mm-1", TTL_S)
@@ -254,8 +254,8 @@ async def test_a_replaced_leader_finds_nobody_silent() -> None:
 
 
 @virtual_time
-async def test_while_the_log_is_away_nobody_is_silent() -> None:
-    """Nobody could have been heard: afterwards silence counts from anew."""
+async def test_no_owner_lapses_while_the_log_is_lost() -> None:
+    """After an outage of the log every owner's ttl starts anew."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(TTL_S / 2)
@@ -269,7 +269,7 @@ async def test_while_the_log_is_away_nobody_is_silent() -> None:
 
 
 def take_away_head(desk: Desk) -> Callable[[], None]:
-    """Let the log be away for who asks where its end is; what gives it back."""
+    """Make `head` fail, and return the function that restores it."""
     honest = desk.log.head
 
     async def away() -> Head:
@@ -284,7 +284,7 @@ def take_away_head(desk: Desk) -> Callable[[], None]:
 
 @virtual_time
 async def test_the_next_leader_carries_the_cancels_out() -> None:
-    """A verdict withdraws all that was wanted before its owner was heard again, also if its leader died right after it."""
+    """The next leader cancels a lapsed owner's orders if the leader died right after recording the lapse."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), intent_id="before", owner="mm-1")
         await strategy.heartbeat("mm-1", TTL_S)
@@ -304,17 +304,17 @@ async def test_the_next_leader_carries_the_cancels_out() -> None:
 
 
 def dies_with_its_verdict(desk: Desk) -> Callable[[], None]:
-    """The leader can record its verdict, and nothing after it; what lets the next one write."""
+    """Let the leader record its lapse and nothing after it; return the function that lets the next leader write."""
     honest = desk.log.append
     fallen: list[bool] = []
 
-    async def append(given: Append) -> Appended:
-        (write,) = given.writes
-        if fallen and given.actor == "kernel":
+    async def append(command: Append) -> Appended:
+        (write,) = command.writes
+        if fallen and command.actor == "kernel":
             raise LogUnavailableError("dead")
         if write.events[0].topic == "HeartbeatLapsed":
             fallen.append(True)
-        return await honest(given)
+        return await honest(command)
 
     def give_back() -> None:
         desk.log.append = honest  # type: ignore[method-assign]
@@ -325,31 +325,31 @@ def dies_with_its_verdict(desk: Desk) -> Callable[[], None]:
 
 @virtual_time
 @pytest.mark.parametrize(
-    ("owner", "ttl_s", "told"),
+    ("owner", "ttl_s", "message"),
     [("", 5.0, "owner"), ("a\nb", 5.0, "owner"), ("x" * 129, 5.0, "owner"), ("ü" * 128, 5.0, "bytes"),
      ("mm-1", 0.5, "0.5: must be between 1 and 86400 s"), ("mm-1", float("nan"), "ttl_s nan"), ("mm-1", 1e9, "ttl_s")],
 )  # fmt: skip
-async def test_what_makes_no_sense_is_refused(owner: str, ttl_s: float, told: str) -> None:
-    """A clear error with the limit and the value, and nothing in the log."""
+async def test_an_invalid_heartbeat_is_refused(owner: str, ttl_s: float, message: str) -> None:
+    """An owner or ttl out of bounds raises a validation error, and nothing is recorded."""
     async with a_desk(ready=False) as desk:
         before = (await recorded(desk.log, "HeartbeatReceived"), await recorded(desk.log, "HeartbeatDisarmed"))
-        with pytest.raises(ValidationError, match=told):
+        with pytest.raises(ValidationError, match=message):
             await desk.kernel.heartbeat(owner, ttl_s)
         assert (await recorded(desk.log, "HeartbeatReceived"), await recorded(desk.log, "HeartbeatDisarmed")) == before
 
 
 @virtual_time
-async def test_only_what_is_still_wanted_is_canceled() -> None:
-    """What has ended is left alone; what is not sent yet, and what is to be placed again, is canceled before it is."""
+async def test_only_active_intents_are_canceled() -> None:
+    """Ended intents stay as they are; those not sent yet or to be placed again are canceled before they are sent."""
     async with a_desk() as desk:
-        given: dict[str, Any] = {"owner": "mm-1", "on_unsolicited_cancel": UnsolicitedCancelPolicy.RECREATE}
-        await desk.kernel.place_order(buy(), intent_id="done", **given)
-        await desk.kernel.place_order(buy(), intent_id="again", **given)
+        terms: dict[str, Any] = {"owner": "mm-1", "on_unsolicited_cancel": UnsolicitedCancelPolicy.RECREATE}
+        await desk.kernel.place_order(buy(), intent_id="done", **terms)
+        await desk.kernel.place_order(buy(), intent_id="again", **terms)
         desk.exchange.fill("#0", 2)
         await settled()
         await desk.kernel.pause()
         desk.exchange.cancel("#1")
-        await desk.kernel.place_order(buy(), intent_id="waits", wait="recorded", **given)
+        await desk.kernel.place_order(buy(), intent_id="waits", wait="recorded", **terms)
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(2 * TTL_S)
         await desk.kernel.resume()

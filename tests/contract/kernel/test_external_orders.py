@@ -1,7 +1,6 @@
-"""Orders that are nobody's intent, by each policy: left alone, adopted, canceled; positions and balances come out right.
+"""External orders under each policy: ignored, adopted, canceled; positions and balances stay correct.
 
-The whole kernel on the memory log and virtual time. Somebody else trades on the same account, through a client of its own
-at the same exchange.
+The kernel runs on the memory log and virtual time. A human trades on the same account at the same exchange.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ REST = limit(quantity=10 * LOT)
 
 @dataclass
 class Account:
-    """An account at the paper exchange, and who else trades on it."""
+    """An account at the paper exchange and its other client."""
 
     exchange: PaperExchange
     human: PaperVenue
@@ -62,7 +61,7 @@ class Account:
 
     @asynccontextmanager
     async def kernel(self, policy: ExternalOrderPolicy, **settings: Any) -> AsyncIterator[EventSourcedKernel]:
-        """A kernel that leads, with this policy."""
+        """Yield a leading kernel with this policy."""
         self.kernels += 1
         made = KernelSettings(external_orders=policy, relist_interval_s=20, **settings)
         venue = PaperVenue(exchange=self.exchange)
@@ -72,30 +71,30 @@ class Account:
             yield kernel
 
     async def place(self, name: str, order: StandardOrder = REST) -> str:
-        """The human places an order; the exchange's id of it."""
+        """Place an order as the human, and return its venue id."""
         report = await self.human.submit(submit(name, order, self.clock))
         await asyncio.sleep(1)
         assert report.exchange_order_id is not None
         return report.exchange_order_id
 
     async def trade(self, lots: int) -> None:
-        """The market trades so much through the human's order's price."""
+        """Trade a quantity at the price of the human's order."""
         await self.human.admin("trade", symbol_id=SYMBOL, price=LAST - 100_001, quantity=lots * LOT)
         await asyncio.sleep(1)
 
     async def status(self, exchange_order_id: str) -> str:
-        """What the exchange says of an order."""
+        """Return an order's status at the exchange."""
         orders = (await self.human.truth())["orders"]
         return next(str(item["status"]) for item in orders if item["exchange_order_id"] == exchange_order_id)
 
     async def events(self, *topics: str) -> list[Any]:
-        """The log's events of these topics."""
+        """Return the log's events of these topics."""
         return [event_of(row) async for page in self.log.read() for row in page if row.topic in topics]
 
 
 @asynccontextmanager
 async def an_account(**config: Any) -> AsyncIterator[Account]:
-    """An account, nobody on it yet."""
+    """Yield an account without orders."""
     clock = LoopClock()
     made = PaperConfig(**({"ladder_levels": 0, "first_id": 1} | config))
     exchange = PaperExchange(PaperExchangeOptions(tape=(), speed="step", symbol=SYMBOL, config=made), clock=clock)
@@ -113,14 +112,14 @@ def standing(kernel: EventSourcedKernel) -> list[Finding]:
 
 
 async def position(kernel: EventSourcedKernel) -> int:
-    """What the log's position in the symbol is, in lots."""
+    """Return the log's position in the symbol, in lots."""
     return sum(item.quantity for item in await kernel.get_positions(SYMBOL)) // LOT
 
 
 # ----------------------------------------------------------------------------------------------------------------- IGNORE
 @virtual_time
 async def test_ignored_orders_are_recorded_and_never_touched() -> None:
-    """It is known, with its terms and its end; nothing is ever sent for it, and a list that repeats it is no event."""
+    """An ignored order is recorded with its terms and end; nothing is sent for it, and repeated lists add no event."""
     async with an_account() as account, account.kernel(IGNORE) as kernel:
         order_id = await account.place("web-1")
         (known,) = kernel.state.external_orders()
@@ -136,8 +135,8 @@ async def test_ignored_orders_are_recorded_and_never_touched() -> None:
 
 
 @virtual_time
-async def test_an_ignored_trade_is_told_and_explains_the_balances() -> None:
-    """The finding names the trade and what to do; balances are explained by it, and the position is ours alone."""
+async def test_an_ignored_trade_raises_a_finding_and_explains_the_balances() -> None:
+    """The finding names the trade and the remedy; the trade explains the balances and does not change the position."""
     async with an_account() as account, account.kernel(IGNORE) as kernel:
         order_id = await account.place("web-1")
         await account.trade(4)
@@ -161,7 +160,7 @@ async def test_an_ignored_trade_is_told_and_explains_the_balances() -> None:
 
 @virtual_time
 async def test_an_ignored_trade_that_is_corrected_still_explains_the_balances() -> None:
-    """A correction and a bust of it move the balances too."""
+    """A correction and a bust of an ignored trade change the balances too."""
     async with an_account() as account, account.kernel(IGNORE) as kernel:
         await account.place("web-1")
         await account.trade(4)
@@ -175,8 +174,8 @@ async def test_an_ignored_trade_that_is_corrected_still_explains_the_balances() 
 
 
 @virtual_time
-async def test_what_its_owner_ended_can_be_wanted_anew() -> None:
-    """An adopted order that somebody canceled by hand is no more placed by itself; changed, it is wanted again."""
+async def test_an_adopted_order_canceled_by_hand_can_be_modified() -> None:
+    """An adopted order that was canceled by hand is not placed again until it is modified."""
     async with an_account() as account, account.kernel(ADOPT) as kernel:
         order_id = await account.place("web-1")
         await asyncio.sleep(1)
@@ -191,8 +190,8 @@ async def test_what_its_owner_ended_can_be_wanted_anew() -> None:
 
 
 @virtual_time
-async def test_what_was_there_before_the_kernel_is_recorded_too() -> None:
-    """A list's first sight of an order is an event, and so is that a list no longer shows it."""
+async def test_orders_older_than_the_kernel_are_recorded() -> None:
+    """The first list with an order is an event, and so is the first list without it."""
     async with an_account() as account:
         order_id = await account.place("web-1")
         async with account.kernel(IGNORE) as kernel:
@@ -207,7 +206,7 @@ async def test_what_was_there_before_the_kernel_is_recorded_too() -> None:
 # ------------------------------------------------------------------------------------------------------------------ ADOPT
 @virtual_time
 async def test_an_adopted_order_is_like_any_other() -> None:
-    """One intent, made with the first sight of its order; nothing is sent for it; its fills count, and nothing drifts."""
+    """An adopted order gets one intent with its first report; nothing is sent, its fills count, and nothing drifts."""
     async with an_account() as account, account.kernel(ADOPT) as kernel:
         order_id = await account.place("web-1")
         intent = await kernel.get_order_intent(f"ext-{order_id}")
@@ -230,7 +229,7 @@ async def test_an_adopted_order_is_like_any_other() -> None:
 @virtual_time
 @pytest.mark.parametrize("dialect", [AmendDialect.NONE, AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE])
 async def test_an_adopted_order_can_be_changed_and_canceled(dialect: AmendDialect) -> None:
-    """By the venue's own way, durable before the wire; then it has the new terms, and is gone when nobody wants it."""
+    """An adopted order is modified and canceled by the venue's dialect, with attempts recorded first."""
     async with an_account(amend=dialect) as account, account.kernel(ADOPT) as kernel:
         order_id = await account.place("web-1")
         await account.trade(4)
@@ -248,7 +247,7 @@ async def test_an_adopted_order_can_be_changed_and_canceled(dialect: AmendDialec
 
 @virtual_time
 async def test_a_second_sight_makes_no_second_intent() -> None:
-    """Not by lists, nor by the next leader, nor after its end."""
+    """Neither lists, nor the next leader, nor the order's end create a second intent."""
     async with an_account() as account:
         order_id = await account.place("web-1")
         async with account.kernel(ADOPT) as kernel:
@@ -266,7 +265,7 @@ async def test_a_second_sight_makes_no_second_intent() -> None:
 
 @virtual_time
 async def test_what_traded_before_the_log_began_is_in_no_balance() -> None:
-    """A part-filled order from before the kernel: its trades are fetched, the position has them, and nothing drifts."""
+    """Earlier trades of an adopted order are fetched and in the position, and nothing drifts."""
     async with an_account() as account:
         order_id = await account.place("web-1")
         await account.trade(4)
@@ -284,8 +283,8 @@ async def test_what_traded_before_the_log_began_is_in_no_balance() -> None:
 
 
 @virtual_time
-async def test_a_trade_known_as_a_strangers_is_booked_once_when_it_is_adopted() -> None:
-    """Ignored first, adopted by the next leader: the trade becomes the intent's, and the finding about it is over."""
+async def test_an_ignored_trade_is_booked_once_when_its_order_is_adopted() -> None:
+    """When the next leader adopts an ignored order, its trade becomes the intent's and the finding is resolved."""
     async with an_account() as account:
         async with account.kernel(IGNORE) as kernel:
             order_id = await account.place("web-1")
@@ -303,17 +302,15 @@ async def test_a_trade_known_as_a_strangers_is_booked_once_when_it_is_adopted() 
 
 @virtual_time
 @pytest.mark.parametrize("second", ["the same", "its end"])
-async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
-    monkeypatch: pytest.MonkeyPatch, second: str
-) -> None:
-    """The stream and a list, or two kernels, tell of it at once: a trade is booked once, an end is not missed."""
+async def test_reports_during_an_adoption_belong_to_the_intent(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
+    """When the stream and a list, or two kernels, report it concurrently, a trade is booked once and no end is missed."""
     async with an_account() as account, account.kernel(ADOPT) as kernel:
-        told: list[ExecutionReport] = []
-        monkeypatch.setattr(account.exchange, "_deliver", told.append)
+        reports: list[ExecutionReport] = []
+        monkeypatch.setattr(account.exchange, "_deliver", reports.append)
         order_id = await account.place("web-1")
         await account.trade(4)
         await account.human.admin("cancel_order", exchange_order_id=order_id)
-        trade, end = told[-2:]
+        trade, end = reports[-2:]
         leader = kernel._runtime.leader
         assert leader is not None
         await asyncio.gather(
@@ -330,8 +327,8 @@ async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
 
 
 @virtual_time
-async def test_what_came_and_went_unseen_is_adopted_by_its_trade() -> None:
-    """An order that traded and ended while nobody led: its fills count, and it has ended."""
+async def test_an_ended_order_is_adopted_by_its_trade() -> None:
+    """An order that traded and ended without a leader is adopted: its fills count, and it has ended."""
     async with an_account() as account:
         async with account.kernel(ADOPT):
             pass
@@ -350,7 +347,7 @@ async def test_what_came_and_went_unseen_is_adopted_by_its_trade() -> None:
 
 @virtual_time
 async def test_all_terms_are_adopted() -> None:
-    """A stop that has not triggered is no limit order: what it triggers at, and how long it works, is the intent's too."""
+    """An adopted stop order has its stop price and time in force."""
     order = limit(
         order_type=OrderType.STOP_LIMIT,
         quantity=10 * LOT,
@@ -366,8 +363,8 @@ async def test_all_terms_are_adopted() -> None:
 
 
 @virtual_time
-async def test_another_kernels_orders_are_left_alone_unless_told() -> None:
-    """Two kernels with a log each on one account would take each other's orders over, and undo each other's work."""
+async def test_another_kernels_orders_are_ignored_by_default() -> None:
+    """Two kernels with a log each on one account would take over each other's orders."""
     theirs = client_order_id("0" * 16, "bid", 1)
     async with an_account() as account:
         order_id = await account.place(theirs)
@@ -383,8 +380,8 @@ async def test_another_kernels_orders_are_left_alone_unless_told() -> None:
 
 # ----------------------------------------------------------------------------------------------------------------- CANCEL
 @virtual_time
-async def test_a_strangers_order_is_canceled_through_the_one_door() -> None:
-    """Those that are there and those that come: the attempt is in the log first, and what had filled counts."""
+async def test_an_external_order_is_canceled_by_an_attempt() -> None:
+    """Existing and new orders are canceled with recorded attempts, and their fills count."""
     async with an_account() as account:
         before = await account.place("web-1")
         await account.trade(4)
@@ -404,7 +401,7 @@ async def test_a_strangers_order_is_canceled_through_the_one_door() -> None:
 
 @virtual_time
 async def test_a_pause_holds_such_a_cancel_back_and_a_halt_does_not() -> None:
-    """It is a request like every other."""
+    """A pause delays the cancel of an external order; a halt does not."""
     async with an_account() as account, account.kernel(CANCEL) as kernel:
         await kernel.pause()
         order_id = await account.place("web-1")
@@ -418,14 +415,14 @@ async def test_a_pause_holds_such_a_cancel_back_and_a_halt_does_not() -> None:
 # -------------------------------------------------------------------------------------------------------------- the rules
 @virtual_time
 async def test_the_policy_is_recorded() -> None:
-    """A replay needs no settings."""
+    """`KernelStarted` has the policy, so that a replay needs no settings."""
     async with an_account() as account, account.kernel(CANCEL):
         (started,) = await account.events("KernelStarted")
         assert started.settings["external_orders"] == "CANCEL"
 
 
 def test_ids_of_adopted_orders_are_the_venues_where_they_fit() -> None:
-    """One venue id, one intent id, whatever characters the venue uses; different ones differ."""
+    """Each venue id gives one intent id, whatever its characters; different ids differ."""
     assert adopted_id("1042") == "ext-1042"
     odd = ["a/b", "a:b", "x" * 65, "x" * 66, "ü"]
     made = {adopted_id(name) for name in odd}
@@ -436,15 +433,15 @@ def test_ids_of_adopted_orders_are_the_venues_where_they_fit() -> None:
 
 
 @pytest.mark.parametrize("length", [12, 20, 26, 36])
-def test_a_kernels_ids_are_told_from_others(length: int) -> None:
-    """By their form, at any length that a venue allows; a person's and other software's are not of it."""
+def test_a_kernels_client_ids_are_recognized(length: int) -> None:
+    """Client ids of kernels are recognized by their form at any length; other ids are not."""
     assert is_kernel_client_id(client_order_id("0" * 16, "bid", 1, max_length=length))
     assert not any(map(is_kernel_client_id, ["web-1", "", None, "x-TKT5PX2F" + "a" * 10, "0190c3a1e2b47c9a8d3e"]))
 
 
-# ------------------------------------------------------------------------------------------------- what is told without ids
+# ------------------------------------------------------------------------------------------------- reports without ids
 def by_hand(desk: Desk, name: str = "") -> str:
-    """Somebody's order at the scripted exchange; its id there."""
+    """Place an order at the scripted exchange by hand, and return its venue id."""
     request = SubmitRequest(client_order_id=name, order=buy(5), stamp_ns=desk.exchange.clock.now_ns())
     report = desk.exchange.do_submit(request, None)
     return str(report.exchange_order_id)
@@ -453,7 +450,7 @@ def by_hand(desk: Desk, name: str = "") -> str:
 @virtual_time
 @pytest.mark.parametrize("capabilities", [CAPABILITIES, CAPABILITIES.model_copy(update={"lookup": False})])
 async def test_an_order_without_a_client_id_is_adopted_too(capabilities: VenueCapabilities) -> None:
-    """Placed on the venue's own page: it is found by the lists alone; it fills, and its end is known."""
+    """An order placed on the venue's page is found by lists; it fills, and its end is recorded."""
     async with a_desk(external_orders=ADOPT, capabilities=capabilities) as desk:
         order_id = by_hand(desk)
         desk.exchange.fill(order_id, 2)
@@ -476,8 +473,8 @@ async def test_an_order_without_a_client_id_is_adopted_too(capabilities: VenueCa
 
 
 @virtual_time
-async def test_an_order_of_ours_that_is_being_looked_for_is_not_adopted() -> None:
-    """Its trade is told without our id before its answer came: it may be ours, and is; it counts once."""
+async def test_an_order_of_an_unresolved_attempt_is_not_adopted() -> None:
+    """A trade without client id that arrives before the order's answer may be the kernel's own, and counts once."""
     async with a_desk(external_orders=ADOPT) as desk:
         desk.exchange.hold("submit-answer", "reports", "order-answer")
         intent_id = await desk.kernel.place_order(buy(5), wait="recorded")
@@ -497,8 +494,8 @@ async def test_an_order_of_ours_that_is_being_looked_for_is_not_adopted() -> Non
 
 
 @virtual_time
-async def test_a_report_that_cannot_be_read_is_recorded_and_breaks_nothing() -> None:
-    """A trade without a key adopts nothing; the session goes on."""
+async def test_an_unusable_report_breaks_nothing() -> None:
+    """A trade without a key adopts nothing, and the session continues."""
     async with a_desk(external_orders=ADOPT) as desk:
         report = ExecutionReport(
             exec_type=ExecType.TRADE, symbol_id="S", side=buy().side, exchange_order_id="#9", client_order_id="web-1",

@@ -1,7 +1,6 @@
-"""`EventSourcedKernel`'s events, life and health, and the seed's `ReconciliationEngine`, against their contracts.
+"""`EventSourcedKernel`'s events, start, stop and health, and the `ReconciliationEngine`.
 
-The whole kernel on the memory log and virtual time, with the scripted exchange; and one way of an order on SQLite and real
-time.
+The kernel runs on the memory log and virtual time with the scripted exchange; one test runs on SQLite and real time.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ virtual_time = pytest.mark.looptime
 # ------------------------------------------------------------------------------------------------------- events
 @virtual_time
 async def test_events_come_from_now_on_or_from_the_beginning() -> None:
-    """`after=None` is from now on, `0` from the beginning."""
+    """`after=None` subscribes to new events, `after=0` to all."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), intent_id="a")
         late: list[events.BaseEvent] = []
@@ -69,7 +68,7 @@ async def test_events_come_from_now_on_or_from_the_beginning() -> None:
 
 @virtual_time
 async def test_events_can_be_iterated() -> None:
-    """`kernel.events` is the same as an async iterator."""
+    """`kernel.events` gives the same events as an async iterator."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), intent_id="a")
         async for event in desk.kernel.events({"intent_id": "a"}, after=0):
@@ -80,7 +79,7 @@ async def test_events_can_be_iterated() -> None:
 # ------------------------------------------------------------------------------------------------------- life
 @virtual_time
 async def test_start_and_stop_can_be_repeated_and_cancel_nothing() -> None:
-    """Both are idempotent; what works at the venue goes on working."""
+    """Start and stop are idempotent; working orders keep working."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy())
         await desk.kernel.start()
@@ -92,8 +91,8 @@ async def test_start_and_stop_can_be_repeated_and_cancel_nothing() -> None:
 
 
 @virtual_time
-async def test_health_tells_what_holds() -> None:
-    """Ready and leading, at the head, connected; every key of the contract is there."""
+async def test_health_shows_every_condition() -> None:
+    """A ready leader is at the head and connected; `health_check` has every key of its contract."""
     async with a_desk() as desk:
         health = await desk.kernel.health_check()
         assert set(health) == {
@@ -111,7 +110,7 @@ async def test_health_tells_what_holds() -> None:
 
 @virtual_time
 async def test_wait_ready_names_what_is_missing() -> None:
-    """In time, with the conditions and their reasons."""
+    """`wait_ready` times out with the unmet conditions and their reasons."""
     async with a_desk(ready=False) as desk:
         desk.exchange.script.failing["connect"] = "the exchange is down"
         desk.exchange.disconnect()
@@ -124,7 +123,7 @@ async def test_wait_ready_names_what_is_missing() -> None:
 
 @virtual_time
 async def test_while_not_ready_commands_are_recorded_and_nothing_is_sent() -> None:
-    """Fail closed; and once ready, what was recorded is sent."""
+    """Before the kernel is ready commands are recorded and nothing is sent; once ready, the orders are sent."""
     async with a_desk() as desk:
         desk.exchange.script.partial = True
         desk.exchange.disconnect()
@@ -138,9 +137,8 @@ async def test_while_not_ready_commands_are_recorded_and_nothing_is_sent() -> No
 
 
 @virtual_time
-async def test_a_scale_that_changes_stops_acting_and_says_so() -> None:
-    """Scales never change: a venue that says otherwise is not acted on, commands are still recorded, and once it says the
-    same as before the kernel goes on."""
+async def test_a_changed_scale_stops_acting() -> None:
+    """While the venue reports a changed scale, commands are recorded and nothing is sent, until it reverts."""
     async with a_desk() as desk:
         true_symbol = desk.exchange.symbol
         desk.exchange.symbol = true_symbol.model_copy(update={"price_decimals": 2})
@@ -158,7 +156,7 @@ async def test_a_scale_that_changes_stops_acting_and_says_so() -> None:
 
 @virtual_time
 async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None:
-    """Before a market is known it says so; later it records, answers, and sends nothing."""
+    """A kernel without a venue records commands once a symbol is known, answers queries, and sends nothing."""
     clock = LoopClock()
     async with open_log("memory://", exchange_id="paper", clock=clock) as log:
         async with open_kernel(log, clock=clock) as kernel:
@@ -176,8 +174,8 @@ async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None
 
 
 @virtual_time
-async def test_wait_until_is_answered_by_facts_or_in_time() -> None:
-    """True at once, true later, or a `WaitTimeoutError`."""
+async def test_wait_until_is_answered_by_facts_or_a_timeout() -> None:
+    """`wait_until` returns at once, later, or raises `WaitTimeoutError`."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(2))
         waiting = asyncio.create_task(
@@ -192,8 +190,8 @@ async def test_wait_until_is_answered_by_facts_or_in_time() -> None:
 
 # ------------------------------------------------------------------------------------------------------- the engine
 @virtual_time
-async def test_metrics_are_true() -> None:
-    """The seed's five keys: running, lag, pending, errors, retries."""
+async def test_metrics_have_the_five_keys() -> None:
+    """The engine's metrics: running, lag, pending, errors, retries."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy())
         await settled()
@@ -217,8 +215,8 @@ async def test_metrics_are_true() -> None:
 
 
 @virtual_time
-async def test_failed_questions_are_counted_as_errors_and_retries() -> None:
-    """A look that fails is counted, tried again, and in the end answered."""
+async def test_failed_queries_are_counted_as_errors_and_retries() -> None:
+    """A failed status query is counted and retried until it is answered."""
     async with a_desk() as desk:
         desk.exchange.hold("submit", "reports")
         desk.exchange.script.failing["order"] = "503"
@@ -237,7 +235,7 @@ async def test_failed_questions_are_counted_as_errors_and_retries() -> None:
 
 @virtual_time
 async def test_force_reconciliation_runs_past_backoff() -> None:
-    """A key that backs off is run at once, and once."""
+    """A key in backoff is reconciled at once, and once."""
     async with a_desk() as desk:
         desk.exchange.script.refusal = Rejected("busy", retry_after_s=1_000)
         intent_id = await desk.kernel.place_order(buy(), ack_timeout_s=0)
@@ -252,8 +250,8 @@ async def test_force_reconciliation_runs_past_backoff() -> None:
 
 
 @virtual_time
-async def test_force_reconciliation_never_runs_past_what_is_unknown() -> None:
-    """A submit whose outcome is unknown is looked for, not repeated."""
+async def test_force_reconciliation_respects_unknown_outcomes() -> None:
+    """A submit of unknown outcome is queried, not repeated."""
     async with a_desk() as desk:
         desk.exchange.hold("submit", "reports")
         intent_id = await desk.kernel.place_order(buy(), wait="recorded")
@@ -266,12 +264,12 @@ async def test_force_reconciliation_never_runs_past_what_is_unknown() -> None:
 
 
 def an_intent(intent_id: str = "mine", order: StandardOrder | None = None) -> OrderIntent:
-    """A record for the plain stores."""
+    """Return an intent for the in-memory stores."""
     return OrderIntent(intent_id=intent_id, exchange_id="paper", order=order or buy(2))
 
 
 async def test_an_engine_over_plain_stores_plans_and_never_acts() -> None:
-    """Without a venue it computes plans over any two stores; the stores stay as they are."""
+    """Without a venue the engine plans over any two stores and does not change them."""
     intents, actual = InMemoryIntentStore(), InMemoryActualStateStore()
     engine = ReconciliationEngine(intents, actual)
     await intents.create_intent(an_intent("a"))
@@ -300,7 +298,7 @@ async def test_an_engine_over_plain_stores_plans_and_never_acts() -> None:
 
 
 async def test_an_engine_with_a_venue_needs_a_log_and_its_stores() -> None:
-    """Durable before the wire: a venue without a log, or with plain stores, is refused."""
+    """An engine with a venue but without a log, or with in-memory stores, is refused."""
     venue = ScriptedVenue(ScriptedExchange(SystemClock()))
     intents, actual = InMemoryIntentStore(), InMemoryActualStateStore()
     with pytest.raises(ValidationError, match="durable"):
@@ -315,7 +313,7 @@ async def test_an_engine_with_a_venue_needs_a_log_and_its_stores() -> None:
 # ------------------------------------------------------------------------------------------------------- integrity
 @virtual_time
 async def test_a_corrupted_log_is_refused_with_the_first_bad_position() -> None:
-    """A kernel on a log whose row was changed does not start, and names the row."""
+    """A kernel does not start on a log with a changed row, and names its position."""
     backend, clock = MemoryBackend("paper"), LoopClock()
     exchange = ScriptedExchange(clock)
     async with backend.open(clock=clock) as log:
@@ -332,8 +330,8 @@ async def test_a_corrupted_log_is_refused_with_the_first_bad_position() -> None:
 
 
 @virtual_time
-async def test_a_kernel_that_no_longer_reads_says_so() -> None:
-    """When the log breaks under a running kernel, commands and queries of its health tell what broke."""
+async def test_a_failed_reader_is_reported() -> None:
+    """When the log is damaged under a running kernel, commands and health queries raise the reader's error."""
     backend, clock = MemoryBackend("paper"), LoopClock()
     async with (
         backend.open(clock=clock) as log,
@@ -348,8 +346,8 @@ async def test_a_kernel_that_no_longer_reads_says_so() -> None:
         assert health["ready"] is False
 
 
-async def test_the_way_of_one_order_on_sqlite(tmp_path: Path) -> None:
-    """On a file and real time: placed, filled, canceled too late; a second kernel on it knows the same."""
+async def test_one_order_on_sqlite(tmp_path: Path) -> None:
+    """On a file and real time an order is placed, filled and canceled too late; a second kernel on the file agrees."""
     url = f"sqlite:///{tmp_path / 'kernel.db'}"
     async with a_desk(url=url, clock=SystemClock()) as desk:
         intent_id = await desk.kernel.place_order(buy(2), intent_id="mine")

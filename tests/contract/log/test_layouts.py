@@ -1,7 +1,7 @@
-"""The layouts of a log's tables: a new log has the tables of layout 1, and those that version 0.1.0 made are still opened.
+"""Table layouts: a new log has layout 1, and logs of version 0.1.0 can be opened.
 
-`tests/golden/layouts` has the tables of layout 2 as 0.1.0 created them (dumps of SQLite and PostgreSQL). A log whose
-first events are in an archive is refused: it must never be read as if it began later.
+`tests/golden/layouts` has dumps of layout 2 as 0.1.0 created it, on SQLite and PostgreSQL. A log whose first events are
+archived is refused: it must never be read as if it began later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARCHIVED = 5
 
 
 def ask(database: Database, statement: LiteralString) -> list[tuple[Any, ...]]:
-    """What a statement answers; `{schema}.` stands before each table."""
+    """Return a statement's rows; `{schema}.` qualifies each table."""
     if isinstance(database, SQLiteBackend):
         with closing(sqlite3.connect(database.path)) as connection:
             return connection.execute(statement.replace("{schema}.", "")).fetchall()
@@ -47,7 +47,7 @@ def ask(database: Database, statement: LiteralString) -> list[tuple[Any, ...]]:
 
 
 def run(database: Database, statement: str) -> None:
-    """Run a statement under the triggers of the log; `{schema}.` stands before each table."""
+    """Run a statement with the log's triggers; `{schema}.` qualifies each table."""
     placed = statement.replace("{schema}.", "") if isinstance(database, SQLiteBackend) else statement
     database.execute(placed, guarded=True)
 
@@ -66,7 +66,7 @@ def older(database: Database) -> Database:
 
 
 async def archive(database: Database) -> list[tuple[Any, ...]]:
-    """Move the first positions to an archive, as version 0.1.0 did; the rows that are left."""
+    """Archive the first positions as version 0.1.0 did, and return the remaining rows."""
     async with database.open() as log:
         await Story(log).tell()
     zeros = "zeroblob(32)" if isinstance(database, SQLiteBackend) else "decode(repeat('00', 32), 'hex')"
@@ -82,7 +82,7 @@ async def archive(database: Database) -> list[tuple[Any, ...]]:
 
 
 async def test_a_new_log_has_no_tables_for_archives(database: Database) -> None:
-    """It is of layout 1, so that version 0.1.0 opens it too."""
+    """A new log has layout 1, which version 0.1.0 can open."""
     await database.open().close()
     assert ask(database, "SELECT layout_version FROM {schema}.log_head") == [(1,)]
     if isinstance(database, SQLiteBackend):
@@ -95,26 +95,26 @@ async def test_a_new_log_has_no_tables_for_archives(database: Database) -> None:
 
 
 async def test_a_log_of_layout_2_goes_on(older: Database, tmp_path: Path) -> None:
-    """It is written, read, verified, rebuilt and exported like a new one, and stays of its layout."""
+    """A log of layout 2 is written, read, verified, rebuilt and exported like a new one, and keeps its layout."""
     async with older.open() as log:
         story = Story(log)
         await story.lead()
         await story.send("a", 1, cause=await story.want("a"))
         await story.hear("a", OrderAccepted)
-        told = await story.fill("a", 60, "t1", fee=3, fee_asset="Y")
+        filled_at = await story.fill("a", 60, "t1", fee=3, fee_asset="Y")
     async with older.open() as log:
         assert (await verify(log)).ok
-        assert await log.intent_id_of(exchange_order_id="o-a", upto=told) == "a"
+        assert await log.intent_id_of(exchange_order_id="o-a", upto=filled_at) == "a"
         first = an_append("x", count=3)
-        assert (await log.append(first)).first_position == told + 1
+        assert (await log.append(first)).first_position == filled_at + 1
     async with older.open() as log:
         assert (await log.append(first)).duplicate
         with pytest.raises(ConflictError):
             await log.append(an_append("x", expected=1))
-        assert (await log.append(an_append("x", expected=3))).first_position == told + 4
-        assert [event.position for event in await collect(log, upto=told + 4)] == [*range(1, told + 5)]
+        assert (await log.append(an_append("x", expected=3))).first_position == filled_at + 4
+        assert [event.position for event in await collect(log, upto=filled_at + 4)] == [*range(1, filled_at + 5)]
         assert (await rebuild(log)).digest == (await fold(log, State())).digest()
-        assert (await export_log(log, tmp_path / "log.jsonl")).last_position == told + 4
+        assert (await export_log(log, tmp_path / "log.jsonl")).last_position == filled_at + 4
     assert ask(older, "SELECT layout_version FROM {schema}.log_head") == [(2,)]
     with pytest.raises(Exception, match="append-only"):
         run(older, "DELETE FROM {schema}.log WHERE position = 1")
@@ -134,7 +134,7 @@ async def test_a_log_of_layout_2_goes_on(older: Database, tmp_path: Path) -> Non
 async def test_an_archived_log_is_refused(
     older: Database, tmp_path: Path, use: Callable[[str, str, Path], Awaitable[object]]
 ) -> None:
-    """Whoever opens it hears where its beginning is and what to do; nothing is written, and no copy is made."""
+    """Opening an archived log fails with the archive's file and the remedy; nothing is written or copied."""
     rows = await archive(older)
     remedy = rf"positions 1 to {ARCHIVED} .*version 0\.1\.0.*orderctl archive --restore /archives/1\.gz"
     with pytest.raises(SchemaError, match=remedy):
@@ -144,7 +144,7 @@ async def test_an_archived_log_is_refused(
 
 
 async def test_an_archived_log_is_refused_to_the_library(older: Database) -> None:
-    """The event-sourcing library gets no recorder on it, which would read and write what is left as if it were all."""
+    """The library gets no recorder on an archived log, which it would read as if it were complete."""
     await archive(older)
     if isinstance(older, SQLiteBackend):
         environment = {
@@ -168,7 +168,7 @@ async def test_an_archived_log_is_refused_to_the_library(older: Database) -> Non
 
 
 async def test_a_backup_of_an_archived_log_is_not_restored(tmp_path: Path) -> None:
-    """The copy of a file that 0.1.0 made is refused before it is in its place."""
+    """A copy of an archived file is refused before it is moved into place."""
     database = SQLiteBackend("x", tmp_path / "log.db")
     with closing(sqlite3.connect(database.path)) as connection:
         connection.executescript((LAYOUTS / "layout_2.sqlite.sql").read_text())

@@ -1,4 +1,4 @@
-"""The lease's contract: one holder, gone with its process, and honest about its end."""
+"""The lease's contract: one holder, released with its process, and its loss is reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.contract.processes import HOLD_LEASE, read_line, running
 
 
 class HurriedClock(SystemClock):
-    """A clock on which waits are over at once, so that checks follow each other without a pause."""
+    """A clock on which waits end at once, so that checks follow each other without a pause."""
 
     def __init__(self) -> None:
         self.ahead_ns = 0
@@ -35,12 +35,12 @@ class HurriedClock(SystemClock):
 
 
 def a_lease(log: EventLog) -> Lease:
-    """A lease of a log."""
+    """Return a lease of a log."""
     return log.lease(clock=SystemClock())
 
 
 async def test_one_holder_at_a_time(log: EventLog) -> None:
-    """A lease that is held is not given to another, until it is released."""
+    """A held lease cannot be acquired until it is released."""
     first, second = a_lease(log), a_lease(log)
     assert await first.acquire()
     assert first.held
@@ -53,8 +53,8 @@ async def test_one_holder_at_a_time(log: EventLog) -> None:
     await second.release()
 
 
-async def test_anybody_can_see_whether_it_is_held(log: EventLog) -> None:
-    """A look says whether the lease is held, and takes nothing."""
+async def test_lease_is_held_takes_nothing(log: EventLog) -> None:
+    """`lease_is_held` shows whether the lease is held, without taking it."""
     lease = a_lease(log)
     assert not await log.lease_is_held()
     await lease.acquire()
@@ -65,7 +65,7 @@ async def test_anybody_can_see_whether_it_is_held(log: EventLog) -> None:
 
 
 async def test_a_held_lease_is_acquired_again_at_once(log: EventLog) -> None:
-    """Acquiring twice is no error, and releasing twice neither."""
+    """Acquiring or releasing twice is not an error."""
     lease = a_lease(log)
     assert await lease.acquire()
     assert await lease.acquire(wait=False)
@@ -74,8 +74,8 @@ async def test_a_held_lease_is_acquired_again_at_once(log: EventLog) -> None:
     assert lease.deadline_ns() is None
 
 
-async def test_who_waits_gets_it_next(log: EventLog) -> None:
-    """A waiting acquire ends when the holder lets go."""
+async def test_a_waiting_acquire_gets_the_released_lease(log: EventLog) -> None:
+    """A waiting acquire returns when the holder releases the lease."""
     first, second = a_lease(log), a_lease(log)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
@@ -86,7 +86,7 @@ async def test_who_waits_gets_it_next(log: EventLog) -> None:
 
 
 async def test_a_canceled_wait_leaves_nothing_behind(log: EventLog) -> None:
-    """Who gives up waiting does not get the lease later."""
+    """A canceled acquire never holds the lease."""
     first, second, third = a_lease(log), a_lease(log), a_lease(log)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
@@ -101,7 +101,7 @@ async def test_a_canceled_wait_leaves_nothing_behind(log: EventLog) -> None:
 
 
 async def test_a_wait_given_up_while_connecting_leaves_no_session(postgres_url: str, exchange_id: str) -> None:
-    """A session that is being made while its wait is canceled is closed, and never comes to hold the lock."""
+    """A session opened by a canceled acquire is closed, and never holds the lock."""
     connecting, go_on, closed = threading.Event(), threading.Event(), threading.Event()
 
     def slow_connect() -> psycopg.Connection[tuple[Any, ...]]:
@@ -130,14 +130,14 @@ async def test_a_wait_given_up_while_connecting_leaves_no_session(postgres_url: 
 
 
 async def test_holders_have_names_of_their_own(log: EventLog) -> None:
-    """Each lease says host, process and a random part."""
+    """Each lease's holder has host, process id and a random part."""
     one, two = a_lease(log), a_lease(log)
     assert one.holder != two.holder
     assert f":{os.getpid()}:" in one.holder
 
 
 async def test_leases_of_two_logs_are_independent(postgres_url: str, exchange_id: str) -> None:
-    """On one server each log has its own lease."""
+    """Each log on a server has its own lease."""
     one, two = PostgresBackend(exchange_id, postgres_url), PostgresBackend(exchange_id + "-2", postgres_url)
     async with one.open() as log, two.open() as other:
         lease, another = a_lease(log), a_lease(other)
@@ -147,7 +147,7 @@ async def test_leases_of_two_logs_are_independent(postgres_url: str, exchange_id
         await another.release()
 
 
-async def test_a_killed_holder_lets_go(database: SQLiteBackend | PostgresBackend) -> None:
+async def test_a_killed_holder_releases_the_lease(database: SQLiteBackend | PostgresBackend) -> None:
     """The lease of a process that gets SIGKILL is free at once."""
     async with database.open() as log:
         lease = a_lease(log)
@@ -162,7 +162,7 @@ async def test_a_killed_holder_lets_go(database: SQLiteBackend | PostgresBackend
 
 
 async def test_deadlines(backend: Backend) -> None:
-    """A lease of the operating system lasts as long as its process; a session's is trusted for ten seconds."""
+    """A file lease lasts as long as its process; a session is trusted for ten seconds."""
     async with backend.open() as log:
         lease = a_lease(log)
         before_ns = SystemClock().now_ns()
@@ -177,7 +177,7 @@ async def test_deadlines(backend: Backend) -> None:
 
 
 async def test_a_removed_lock_file_is_not_trusted(exchange_id: str, tmp_path: object) -> None:
-    """A lease is taken on the file that is there, and names its holder in it."""
+    """A lease locks the existing file, and writes its holder into it."""
     from pathlib import Path
 
     path = Path(str(tmp_path)) / "log.db.lock"
@@ -190,7 +190,7 @@ async def test_a_removed_lock_file_is_not_trusted(exchange_id: str, tmp_path: ob
 
 
 async def test_a_session_is_renewed(postgres_url: str, exchange_id: str) -> None:
-    """Each successful check moves the deadline."""
+    """Each successful check renews the deadline."""
     async with PostgresBackend(exchange_id, postgres_url).open() as log:
         clock = HurriedClock()
         lease = log.lease(clock=clock)
@@ -203,8 +203,8 @@ async def test_a_session_is_renewed(postgres_url: str, exchange_id: str) -> None
         await lease.release()
 
 
-async def test_a_lost_session_says_so(postgres_url: str, exchange_id: str) -> None:
-    """When the server ends the session, the lease is not held any more, its holder hears of it, and can try again."""
+async def test_a_lost_session_is_reported(postgres_url: str, exchange_id: str) -> None:
+    """When the server ends the session, the lease is lost, its holder is called, and may acquire again."""
     async with PostgresBackend(exchange_id, postgres_url).open() as log:
         lease = log.lease(clock=HurriedClock())
         lost = asyncio.Event()
@@ -226,7 +226,7 @@ def _end_lease_session(log: EventLog, postgres_url: str) -> None:
 
 
 async def test_past_its_deadline_a_lease_is_not_held(postgres_url: str, exchange_id: str) -> None:
-    """Time alone ends a session's lease when no check came through."""
+    """A session's lease expires when no check succeeds."""
     async with PostgresBackend(exchange_id, postgres_url).open() as log:
         clock = HurriedClock()
         lease = log.lease(clock=clock)

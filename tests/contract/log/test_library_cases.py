@@ -1,4 +1,4 @@
-"""The event-sourcing library's own cases for recorders, run on ours: whoever knows the library finds its behaviour.
+"""The event-sourcing library's own test cases for recorders, run on each backend.
 
 Its aggregate, tracking, process and factory cases do not apply: a log has no separate aggregates and no tracking table.
 """
@@ -22,12 +22,12 @@ from kernel.log.hashing import GENESIS, verify_rows
 
 
 class Recorders(TestCase):
-    """Makes recorders through the factories that `PERSISTENCE_MODULE` names, and checks the chain of each at the end."""
+    """Creates recorders through the factories that `PERSISTENCE_MODULE` names, and checks each chain at the end."""
 
     environment: dict[str, str]
 
     def new_originator_id(self) -> str:
-        """Originator ids are text."""
+        """Return an originator id, which is text."""
         return str(uuid.uuid4())
 
     def create_recorder(self) -> Any:
@@ -40,7 +40,7 @@ class Recorders(TestCase):
 
     @staticmethod
     def check(recorder: LogRecorder) -> None:
-        """What the library wrote is gapless and hashed like everything else."""
+        """Check that the rows that the library wrote are gapless and hashed."""
         rows = recorder.select(RowQuery())
         assert verify_rows(rows, after=0, chain=GENESIS) == recorder.head().chain_hash
         assert len(rows) == recorder.head().position
@@ -97,15 +97,15 @@ class TestPostgresRecorder(PostgresRecorders, ApplicationRecorderTestCase[Any]):
 
 
 class TestMemoryNonInterleaving(MemoryRecorders, NonInterleavingNotificationIDsBaseCase):
-    """Concurrent writers don't interleave in memory."""
+    """Concurrent writers do not interleave in memory."""
 
 
 class TestSQLiteNonInterleaving(SQLiteRecorders, NonInterleavingNotificationIDsBaseCase):
-    """Concurrent writers don't interleave on SQLite."""
+    """Concurrent writers do not interleave on SQLite."""
 
 
 class TestPostgresNonInterleaving(PostgresRecorders, NonInterleavingNotificationIDsBaseCase):
-    """Concurrent writers don't interleave on PostgreSQL."""
+    """Concurrent writers do not interleave on PostgreSQL."""
 
 
 del (

@@ -1,4 +1,4 @@
-"""The log's contract, on every backend: each promise has a test that fails when it is broken."""
+"""The event log's contract on every backend: each promise has a test that fails when it is broken."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
-    """Every row of a log."""
+    """Return every row of a log."""
     return [row async for page in log.read() for row in page]
 
 
 class StoppedClock(SystemClock):
-    """A clock that says what it is told."""
+    """A clock that shows the time it is set to."""
 
     def __init__(self, now_ns: int) -> None:
         self.at_ns = now_ns
@@ -50,7 +50,7 @@ async def test_a_new_log_begins_with_its_own_creation(log: EventLog) -> None:
 
 
 async def test_two_openers_make_one_first_event(backend: Backend) -> None:
-    """Logs opened at once on an empty store agree on one log id."""
+    """Logs opened concurrently on an empty store have the same log id."""
     logs = await asyncio.gather(*(asyncio.to_thread(backend.open) for _ in range(4)))
     assert len({log.log_id for log in logs}) == 1
     assert (await logs[0].head()).position == 1
@@ -59,7 +59,7 @@ async def test_two_openers_make_one_first_event(backend: Backend) -> None:
 
 
 async def test_another_accounts_log_is_refused(backend: Backend) -> None:
-    """A store that holds the log of one account is not opened as another's, and both are named."""
+    """A store with one account's log cannot be opened for another account."""
     await backend.open().close()
     other = "other"
     if isinstance(backend, PostgresBackend):  # each account has its own schema: it takes a copy under another name
@@ -70,15 +70,15 @@ async def test_another_accounts_log_is_refused(backend: Backend) -> None:
 
 
 async def test_a_log_can_be_awaited(backend: Backend) -> None:
-    """`await open_log(…)` gives the same open log."""
+    """`await open_log(…)` returns the open log."""
     log = await backend.open()
     assert (await log.head()).position == 1
     await log.close()
 
 
 # --------------------------------------------------------------------------------------------------------- appends
-async def test_what_is_read_is_what_was_appended(log: EventLog) -> None:
-    """Events come back equal, with an envelope that says where, when, why and who."""
+async def test_a_read_event_equals_the_appended_one(log: EventLog) -> None:
+    """Events are read back unchanged, with an envelope of position, time, cause and writer."""
     append = an_append("a", count=2, correlation_id="c0ffee", causation_position=1, evidence=Evidence.OPERATOR)
     appended = await log.append(append)
     assert appended == Appended(2, 3)
@@ -94,7 +94,7 @@ async def test_what_is_read_is_what_was_appended(log: EventLog) -> None:
 
 
 async def test_text_is_kept_byte_for_byte(log: EventLog) -> None:
-    """Any text that JSON can hold is stored and comes back as it was."""
+    """Any text that JSON can represent is stored and read unchanged."""
     text = 'quote " backslash \\ NUL \0 tab \t emoji \U0001f600 umlaut ä line\u2028end'
     await log.append(an_append(writes=(Write(CONTROL_STREAM, (a_pause(text),)),)))
     live = (await collect(log, upto=2))[-1]
@@ -111,7 +111,7 @@ def _json(text: str) -> str:
 
 
 async def test_positions_have_no_gaps(log: EventLog) -> None:
-    """Concurrent appends, among them refused ones, leave positions 1 … N, and versions 1 … n in each stream."""
+    """Concurrent appends, some refused, leave positions 1 to N, and versions 1 to n in each stream."""
 
     async def work(worker: int) -> None:
         for index in range(10):
@@ -129,7 +129,7 @@ async def test_positions_have_no_gaps(log: EventLog) -> None:
 
 
 async def test_an_acknowledged_append_is_there_after_a_reopen(backend: Backend) -> None:
-    """What was appended is read by a log object that is opened later, with the same hashes."""
+    """A log object opened later reads the appended events with the same hashes."""
     async with backend.open() as log:
         await log.append(an_append("a", count=3))
         before, head = await rows_of(log), await log.head()
@@ -140,7 +140,7 @@ async def test_an_acknowledged_append_is_there_after_a_reopen(backend: Backend) 
 
 
 async def test_a_wrong_expected_version_is_refused(log: EventLog) -> None:
-    """An expected version that does not hold writes nothing; 0 means that the stream must not exist."""
+    """A wrong expected version writes nothing; 0 means that the stream must not exist."""
     await log.append(an_append("a", expected=0))
     await log.append(an_append("a", expected=1))
     for wrong in (0, 1, 3):
@@ -150,14 +150,14 @@ async def test_a_wrong_expected_version_is_refused(log: EventLog) -> None:
 
 
 async def test_one_of_many_writers_wins_a_version(log: EventLog) -> None:
-    """Of commands that expect the same version at the same time exactly one is recorded."""
+    """Of concurrent commands with the same expected version exactly one is recorded."""
     results = await asyncio.gather(*(log.append(an_append("a", expected=0)) for _ in range(20)), return_exceptions=True)
     assert sum(isinstance(result, Appended) for result in results) == 1
     assert sum(isinstance(result, ConflictError) for result in results) == 19
 
 
 async def test_a_conflict_refuses_that_command_alone(log: EventLog) -> None:
-    """Commands of one batch do not suffer from a conflict among them, and see what the ones before them wrote."""
+    """A conflict in a batch refuses one command; later commands see the accepted ones before them."""
     results = await asyncio.gather(
         log.append(an_append("a", expected=0)),
         log.append(an_append("a", expected=0)),
@@ -170,7 +170,7 @@ async def test_a_conflict_refuses_that_command_alone(log: EventLog) -> None:
 
 
 async def test_a_command_is_recorded_whole_or_not_at_all(log: EventLog) -> None:
-    """When one of a command's streams conflicts, none of its events is recorded; else they stand next to each other."""
+    """If one of a command's streams conflicts, none of its events is recorded; else they are adjacent."""
     await log.append(an_append("b"))
     writes = (Write(intent_stream("a"), (an_event("a"),), 0), Write(intent_stream("b"), (an_event("b"),), 7))
     with pytest.raises(ConflictError):
@@ -181,7 +181,7 @@ async def test_a_command_is_recorded_whole_or_not_at_all(log: EventLog) -> None:
 
 
 async def test_a_write_without_events_is_a_condition(log: EventLog) -> None:
-    """An empty write guards another stream's version and leaves it alone."""
+    """An empty write checks a stream's version and does not change it."""
     guard = Write("group:g", (), 0)
     event = Write(intent_stream("a"), (an_event(),), None)
     await log.append(an_append(writes=(guard, event)))
@@ -191,7 +191,7 @@ async def test_a_write_without_events_is_a_condition(log: EventLog) -> None:
 
 
 async def test_a_command_id_appended_twice_is_recorded_once(log: EventLog) -> None:
-    """The second time gives the first positions, whatever it expects by then, and whatever was appended in between."""
+    """The second append returns the first positions, whatever it expects and whatever was appended since."""
     append = an_append("a", count=3, expected=0)
     first = await log.append(append)
     await log.append(an_append("b"))
@@ -203,7 +203,7 @@ async def test_a_command_id_appended_twice_is_recorded_once(log: EventLog) -> No
 
 
 async def test_a_command_id_twice_in_one_batch_is_recorded_once(log: EventLog) -> None:
-    """Two appends of a command at the same time get the same positions."""
+    """Concurrent appends of one command return the same positions."""
     append = an_append("a", count=2)
     results = await asyncio.gather(*(log.append(append) for _ in range(5)))
     assert {(result.first_position, result.last_position) for result in results} == {(2, 3)}
@@ -211,7 +211,7 @@ async def test_a_command_id_twice_in_one_batch_is_recorded_once(log: EventLog) -
 
 
 async def test_an_older_epoch_is_fenced(log: EventLog) -> None:
-    """After an election only the newest epoch, and what carries none, is taken."""
+    """After an election only the newest epoch, and appends without an epoch, are accepted."""
     await log.append(_election(1))
     await log.append(an_append(epoch=1))
     await log.append(_election(2))
@@ -230,7 +230,7 @@ def _election(epoch: int) -> Append:
 
 
 async def test_an_election_fences_within_its_batch(log: EventLog) -> None:
-    """What the old leader appends at the same time as the election comes before it or not at all."""
+    """An old leader's append in the election's batch is recorded before the election or refused."""
     await log.append(_election(1))
     results = await asyncio.gather(
         log.append(_election(2)), log.append(an_append(epoch=1)), log.append(_election(2)), return_exceptions=True
@@ -239,7 +239,7 @@ async def test_an_election_fences_within_its_batch(log: EventLog) -> None:
 
 
 async def test_time_never_goes_back(backend: Backend) -> None:
-    """A clock that is set back does not take the log's time with it, not in another log object either."""
+    """A clock set back does not set `recorded_at_ns` back, nor does another log object's clock."""
     clock = StoppedClock(2_000)
     async with backend.open(clock=clock) as log:
         await log.append(an_append())
@@ -254,7 +254,7 @@ async def test_time_never_goes_back(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "changes",
     [
         {"command_id": b"short"},
         {"writes": ()},
@@ -268,16 +268,18 @@ async def test_time_never_goes_back(backend: Backend) -> None:
     ],
     ids=["short id", "no writes", "no events", "no stream", "long stream", "NUL", "version", "no epoch", "surrogate"],
 )
-async def test_what_cannot_be_recorded_is_refused(log: EventLog, given: dict[str, Any]) -> None:
-    """An append that no backend could store is a validation error, and costs nobody else anything."""
-    good, bad = await asyncio.gather(log.append(an_append("a")), log.append(an_append(**given)), return_exceptions=True)
+async def test_an_invalid_append_is_refused(log: EventLog, changes: dict[str, Any]) -> None:
+    """An append that no backend can store raises a validation error and affects no other append."""
+    good, bad = await asyncio.gather(
+        log.append(an_append("a")), log.append(an_append(**changes)), return_exceptions=True
+    )
     assert isinstance(good, Appended)
     assert isinstance(bad, ValidationError)
     assert (await log.head()).position == 2
 
 
-async def test_an_event_that_could_not_be_read_again_is_refused(log: EventLog) -> None:
-    """Only events of the registry are appended."""
+async def test_an_unregistered_event_is_refused(log: EventLog) -> None:
+    """Only events of the registry can be appended."""
 
     class Stray(BaseEvent):
         topic = "Stray"
@@ -287,7 +289,7 @@ async def test_an_event_that_could_not_be_read_again_is_refused(log: EventLog) -
 
 
 async def test_a_canceled_append_does_not_disturb_the_others(log: EventLog) -> None:
-    """A caller that gives up leaves the writer and the other callers alone."""
+    """A caller canceled while it waits affects neither the writer nor other callers."""
     tasks = [asyncio.create_task(log.append(an_append("a"))) for _ in range(10)]
     await asyncio.sleep(0)
     tasks[3].cancel()
@@ -297,7 +299,7 @@ async def test_a_canceled_append_does_not_disturb_the_others(log: EventLog) -> N
 
 
 async def test_a_closed_log_refuses(backend: Backend) -> None:
-    """After `close`, which may be called twice, nothing is taken and nothing is read."""
+    """After `close`, which may be called twice, appends and reads are refused."""
     log = backend.open()
     await log.append(an_append())
     await log.close()
@@ -307,8 +309,8 @@ async def test_a_closed_log_refuses(backend: Backend) -> None:
             await attempt
 
 
-async def test_close_writes_what_was_taken(backend: Backend) -> None:
-    """Appends that wait when the log is closed are recorded and answered."""
+async def test_close_writes_queued_appends(backend: Backend) -> None:
+    """Appends queued when the log is closed are recorded and answered."""
     log = backend.open()
     tasks = [asyncio.create_task(log.append(an_append("a"))) for _ in range(50)]
     await asyncio.sleep(0)
@@ -319,7 +321,7 @@ async def test_close_writes_what_was_taken(backend: Backend) -> None:
 
 
 async def test_a_full_queue_refuses_commands_and_takes_facts(database: SQLiteBackend | PostgresBackend) -> None:
-    """Beyond the bound commands are refused with nothing written, facts are taken."""
+    """A full queue refuses commands, without writing them, and accepts facts."""
     async with database.open(settings=LogSettings(queue_commands_max=5)) as log:
         commands = [log.append(an_append("c")) for _ in range(20)]
         facts = [log.append(an_append("f", is_fact=True)) for _ in range(20)]
@@ -332,7 +334,7 @@ async def test_a_full_queue_refuses_commands_and_takes_facts(database: SQLiteBac
 
 
 async def test_large_commands_are_split_into_commits_that_fit(backend: Backend) -> None:
-    """A bound on bytes splits batches, and a command larger than the bound is still recorded."""
+    """`batch_bytes_max` splits batches, and a larger command is committed alone."""
     async with backend.open(settings=LogSettings(batch_bytes_max=1_000)) as log:
         pauses = [an_append(writes=(Write(CONTROL_STREAM, (a_pause("x" * size),)),)) for size in (10, 5_000, 300) * 4]
         results = await asyncio.gather(*map(log.append, pauses))
@@ -340,8 +342,8 @@ async def test_large_commands_are_split_into_commits_that_fit(backend: Backend) 
 
 
 # -------------------------------------------------------------------------------------------------- tails and reads
-async def test_a_tail_gives_what_is_there_and_what_comes(log: EventLog) -> None:
-    """Every event once, in order, from the position after the one given."""
+async def test_a_tail_gives_recorded_and_new_events(log: EventLog) -> None:
+    """Every event after the given position arrives once and in order."""
     await log.append(an_append("a", count=3))
     tail = log.tail(2)
     assert [event.position for event in await anext(aiter(tail))] == [3, 4]
@@ -352,7 +354,7 @@ async def test_a_tail_gives_what_is_there_and_what_comes(log: EventLog) -> None:
 
 
 async def test_a_live_event_equals_the_stored_one(log: EventLog) -> None:
-    """What a tail gets in process is, envelope included, what is read from the database later."""
+    """An event published in process equals the one read from the database, envelope included."""
     tail = log.tail(0)
     await anext(aiter(tail))
     waiting = asyncio.ensure_future(anext(aiter(tail)))
@@ -381,7 +383,7 @@ async def test_a_tail_misses_nothing_under_load(log: EventLog) -> None:
 
 
 async def test_a_tail_sees_another_log_objects_commits(backend: Backend) -> None:
-    """What is committed by another log object arrives, in order with what is committed here."""
+    """Another log object's commits arrive in order with those of this one."""
     async with backend.open() as here, backend.open() as there:
         tail = here.tail(1)
         for position, log in enumerate([there, there, here, there, here, here, there], start=2):
@@ -393,7 +395,7 @@ async def test_a_tail_sees_another_log_objects_commits(backend: Backend) -> None
 
 
 async def test_two_log_objects_write_without_gaps(backend: Backend) -> None:
-    """Writers that share a store take turns at the head: no gap, no fork, every expected version honoured."""
+    """Concurrent writers of one store leave no gap and no fork, and every expected version holds."""
 
     async def work(log: EventLog, name: str) -> int:
         won = 0
@@ -415,7 +417,7 @@ async def test_two_log_objects_write_without_gaps(backend: Backend) -> None:
 
 
 async def test_what_another_log_object_wrote_is_not_presumed_absent(backend: Backend) -> None:
-    """A writer that had the store to itself notices ids, streams and versions that another one added in between."""
+    """A writer that was alone notices ids, streams and versions that another one added since."""
     async with backend.open() as here, backend.open() as there:
         for expected in range(4):
             await here.append(an_append("a", expected=expected))
@@ -431,8 +433,8 @@ async def test_what_another_log_object_wrote_is_not_presumed_absent(backend: Bac
         assert await there.append(an_append("a")) == Appended(10, 10)
 
 
-async def test_what_was_presumed_absent_is_looked_up_when_the_store_objects(backend: Backend) -> None:
-    """Old commands and streams that a fresh log object has not seen are found when they come again."""
+async def test_a_wrong_presumption_is_looked_up(backend: Backend) -> None:
+    """Old commands and streams that a new log object has not cached are found when they are appended again."""
     old = an_append("a", count=2)
     async with backend.open() as log:
         assert await log.append(old) == Appended(2, 3)
@@ -453,8 +455,10 @@ async def test_what_was_presumed_absent_is_looked_up_when_the_store_objects(back
 
 
 @pytest.mark.parametrize("bound", [0, 2])
-async def test_a_forgetful_writer_decides_alike(backend: Backend, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a writer remembers saves time and decides nothing."""
+async def test_the_version_cache_changes_no_decision(
+    backend: Backend, bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer with a full version cache decides as one without."""
     monkeypatch.setattr("kernel.log.engine.version_cache.STREAMS_MAX", bound)
     monkeypatch.setattr("kernel.log.engine.version_cache.COMMANDS_MAX", bound)
     appends = [an_append(f"s{index % 3}", expected=index // 3) for index in range(12)]
@@ -467,7 +471,7 @@ async def test_a_forgetful_writer_decides_alike(backend: Backend, bound: int, mo
 
 
 async def test_a_tail_ends_with_the_log(backend: Backend) -> None:
-    """A tail gets what was committed before the end, then stops; also one that was waiting."""
+    """A tail, also a waiting one, gets the events committed before `close`, then ends."""
     log = backend.open()
     tail, other = log.tail(0), log.tail(0)
     await anext(aiter(tail))
@@ -485,7 +489,7 @@ async def _all(tail: Any) -> list[int]:
 
 
 async def test_a_canceled_wait_loses_nothing(log: EventLog) -> None:
-    """A tail goes on after a wait on it timed out."""
+    """A tail continues after a wait on it timed out."""
     tail = log.tail(1)
     for _ in range(3):
         with pytest.raises(TimeoutError):
@@ -495,7 +499,7 @@ async def test_a_canceled_wait_loses_nothing(log: EventLog) -> None:
 
 
 async def test_a_slow_tail_is_bounded_and_complete(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is dropped for a tail that is behind is read from the store."""
+    """Batches dropped for a slow tail are read from the store."""
     monkeypatch.setattr("kernel.log.engine.tail_feed.HELD_ROWS_MAX", 10)
     async with backend.open(settings=LogSettings(page_rows=7)) as log:
         tail = log.tail(0)
@@ -511,14 +515,14 @@ async def test_a_slow_tail_is_bounded_and_complete(backend: Backend, monkeypatch
 
 
 async def test_a_tail_beyond_the_head_is_refused(log: EventLog) -> None:
-    """To go on after a position that is not there means that the log was cut off, or is another."""
+    """A tail from a position after the head fails: the log was truncated, or it is another one."""
     with pytest.raises(IntegrityError) as caught:
         await anext(aiter(log.tail(5)))
     assert caught.value.position == 2
 
 
 async def test_read_comes_in_pages(backend: Backend) -> None:
-    """Reading gives every row once, in pages of the size set, up to the head or the position given."""
+    """A read returns every row once, in pages, up to the head or the given position."""
     async with backend.open(settings=LogSettings(page_rows=4)) as log:
         await asyncio.gather(*(log.append(an_append()) for _ in range(9)))
         pages = [[row.position for row in page] async for page in log.read()]
@@ -528,7 +532,7 @@ async def test_read_comes_in_pages(backend: Backend) -> None:
 
 
 async def test_a_stream_is_read_across_pages(backend: Backend) -> None:
-    """A stream comes whole, and from a version on, whatever lies between its events."""
+    """A stream is read completely, or from a version, across pages."""
     async with backend.open(settings=LogSettings(page_rows=3)) as log:
         for _ in range(8):
             await log.append(an_append("a"))

@@ -1,6 +1,6 @@
-"""Another user of the host can neither make a kernel believe something nor stop it.
+"""Another user of the host can neither plant data that a kernel trusts nor stop a kernel.
 
-The other user is `nobody`, played by a shell that runs under its id: only root can start one.
+The other user is `nobody`, in a shell that only root can start.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A directory of ours that others can enter."""
+    """A directory of the kernel's user that others can enter."""
     with tempfile.TemporaryDirectory(prefix="kernel-users-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -51,13 +51,13 @@ def shared(home: Path) -> Path:
 
 @pytest.fixture
 def sticky(shared: Path) -> Path:
-    """A directory like `/tmp`: everybody can make files in it, and nobody can replace those of others."""
+    """A directory like `/tmp`: everybody can create files in it, and nobody can replace those of others."""
     shared.chmod(0o1777)
     return shared
 
 
 def as_nobody(script: str, *paths: Path) -> int:
-    """The exit code of a shell script that another user runs; `$1`, `$2`… are the paths."""
+    """Run a shell script as `nobody`, and return its exit code; `$1`, `$2`… are the paths."""
     user = pwd.getpwnam("nobody")
     words = ["sh", "-ec", script, "sh", *map(str, paths)]
     who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
@@ -65,7 +65,7 @@ def as_nobody(script: str, *paths: Path) -> int:
 
 
 def modes(directory: Path) -> dict[str, str]:
-    """Of what is in a directory, by name."""
+    """Return the modes of a directory's files by name."""
     return {path.name: oct(stat.S_IMODE(path.lstat().st_mode)) for path in directory.iterdir()}
 
 
@@ -74,7 +74,7 @@ def a_log(path: Path) -> EventLog:
 
 
 async def forged(log: EventLog) -> checkpoint.CheckpointImage:
-    """A checkpoint that is right in everything, but that its last event is the wish to buy 5 BTC."""
+    """A valid checkpoint whose last event is a forged intent to buy 5 BTC."""
     head = await log.head()
     state = await fold(log, State(), upto=head.position - 1)
     order = StandardOrder(
@@ -90,7 +90,7 @@ async def forged(log: EventLog) -> checkpoint.CheckpointImage:
 
 
 async def intents_with(log: EventLog, directory: Path) -> list[str]:
-    """The intents that a kernel takes up with the checkpoints of a directory."""
+    """Return the intents of a kernel that starts with the checkpoints of a directory."""
     async with open_kernel(log, checkpoint_dir=directory) as kernel:
         return [intent.intent_id for intent in kernel.state.intents()]
 
@@ -98,7 +98,7 @@ async def intents_with(log: EventLog, directory: Path) -> list[str]:
 async def test_no_planted_checkpoint_makes_a_kernel_trade(
     home: Path, shared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A checkpoint that another user has put where others can write, or that the user owns, is never restored."""
+    """A checkpoint that another user owns, or in a directory that others can write, is never restored."""
     async with a_log(home / "kernel.db") as log:
         await log.append(an_append("a"))
         ours = CheckpointFiles(home / "ours", log.log_id).write(await forged(log))
@@ -119,7 +119,7 @@ async def test_no_planted_checkpoint_makes_a_kernel_trade(
 
 
 async def test_nobody_else_can_lock_what_a_kernel_needs(home: Path) -> None:
-    """A lock needs an open file: another user can't open the log, the files beside it or the leader's lock."""
+    """A lock needs an open file: another user cannot open the log, the files beside it or the lock file."""
     path = home / "kernel.db"
     async with a_log(path) as log:
         await log.append(an_append("a"))
@@ -134,7 +134,7 @@ async def test_nobody_else_can_lock_what_a_kernel_needs(home: Path) -> None:
 @pytest.mark.parametrize("name", ["kernel.db", "kernel.db-wal", "kernel.db-shm", "kernel.db-journal", "kernel.db.lock"])
 @pytest.mark.parametrize("plant", ['cp /dev/null "$1"', 'ln -s /etc/passwd "$1"'], ids=["file", "link"])
 async def test_what_another_user_puts_beside_a_log_is_refused(sticky: Path, name: str, plant: str) -> None:
-    """In a sticky directory another user can take a name before us: what is there then is not used."""
+    """In a sticky directory another user can create a file first; such a file is refused."""
     assert as_nobody(plant, sticky / name) == 0
     with pytest.raises(UnsafeFileError, match=f"{name} is (owned by nobody|a symbolic link)"):
         async with a_log(sticky / "kernel.db"):
@@ -142,7 +142,7 @@ async def test_what_another_user_puts_beside_a_log_is_refused(sticky: Path, name
 
 
 async def test_root_does_not_work_on_another_users_log(home: Path) -> None:
-    """What root would leave beside the log, its owner could not open any more."""
+    """Root is refused, as the owner could not open the files that root would create."""
     path = home / "kernel.db"
     async with a_log(path) as log:
         await log.append(an_append("a"))

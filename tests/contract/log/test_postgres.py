@@ -1,4 +1,4 @@
-"""What is particular to a log in PostgreSQL: durability settings, schemas, notifications, and reading it by hand."""
+"""A log in PostgreSQL: durability settings, schemas, notifications, and reading it with psql."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.contract.backends import PostgresBackend
 
 @pytest.fixture
 def schema(exchange_id: str, postgres_url: str) -> PostgresBackend:
-    """A place for a log."""
+    """A store without a log."""
     return PostgresBackend(exchange_id, postgres_url)
 
 
 def recorder_of(log: EventLog) -> PostgresRecorder:
-    """The recorder of a log."""
+    """Return a log's recorder."""
     recorder = getattr(log, "recorder", None)
     assert isinstance(recorder, PostgresRecorder)
     return recorder
 
 
 async def test_commits_are_synced(schema: PostgresBackend) -> None:
-    """The writer's session has `synchronous_commit=on`, whatever the URL or the server would have it be."""
+    """The writer's session has `synchronous_commit=on`, whatever the URL or the server sets."""
     url = schema.url + ("&" if "?" in schema.url else "?") + "options=-c%20synchronous_commit%3Doff"
     async with open_log(url, exchange_id=schema.exchange_id) as log:
         connection = recorder_of(log)._writer_connection()
@@ -40,7 +40,7 @@ async def test_commits_are_synced(schema: PostgresBackend) -> None:
 
 
 async def test_the_session_user_is_recorded(schema: PostgresBackend) -> None:
-    """Each event says which user of the database wrote it."""
+    """Each event has the database user that wrote it."""
     async with schema.open() as log:
         await log.append(an_append("a"))
         (event,) = await log.read_stream("intent:a")
@@ -49,7 +49,7 @@ async def test_the_session_user_is_recorded(schema: PostgresBackend) -> None:
 
 
 async def test_accounts_share_a_server_and_nothing_else(schema: PostgresBackend) -> None:
-    """Logs of two accounts count from 1 each; neither tail sees the other's events."""
+    """Logs of two accounts count from 1 each; no tail sees the other log's events."""
     other = PostgresBackend(schema.exchange_id + "_2", schema.url)
     async with schema.open() as one, other.open() as two:
         assert one.log_id != two.log_id
@@ -60,8 +60,8 @@ async def test_accounts_share_a_server_and_nothing_else(schema: PostgresBackend)
         assert streams == ["intent:y"]
 
 
-async def test_what_is_not_there_is_not_made_up(schema: PostgresBackend) -> None:
-    """Without `create` a missing log is not found, and no schema is made."""
+async def test_without_create_a_missing_log_is_not_found(schema: PostgresBackend) -> None:
+    """Without `create` a missing log is not found, and no schema is created."""
     with pytest.raises(NotFoundError):
         open_log(schema.url, exchange_id=schema.exchange_id, create=False)
     with psycopg.connect(schema.url) as connection:
@@ -72,7 +72,7 @@ async def test_what_is_not_there_is_not_made_up(schema: PostgresBackend) -> None
 
 
 async def test_a_schema_that_holds_something_else(schema: PostgresBackend) -> None:
-    """A schema of the same name with other tables is refused and left alone."""
+    """A schema with the log's name and other tables is refused and not changed."""
     schema.execute("CREATE SCHEMA {schema}")
     schema.execute("CREATE TABLE {schema}.other (x int)")
     with pytest.raises(KernelError, match="is not a log of this software"):
@@ -80,7 +80,7 @@ async def test_a_schema_that_holds_something_else(schema: PostgresBackend) -> No
 
 
 async def test_newer_tables_are_refused(schema: PostgresBackend) -> None:
-    """A layout made by newer code is a schema error."""
+    """A newer table layout is a schema error."""
     await schema.open().close()
     schema.execute("UPDATE {schema}.log_head SET layout_version = 99")
     with pytest.raises(SchemaError, match="99"):
@@ -88,7 +88,7 @@ async def test_newer_tables_are_refused(schema: PostgresBackend) -> None:
 
 
 async def test_the_log_is_readable_by_hand(schema: PostgresBackend) -> None:
-    """`psql` shows meta and state as JSON text, and can look into them."""
+    """`psql` shows meta and state as JSON text and can query them."""
     async with schema.open() as log:
         await log.append(an_append("a"))
     with psycopg.connect(schema.url) as connection:
@@ -99,7 +99,7 @@ async def test_the_log_is_readable_by_hand(schema: PostgresBackend) -> None:
 
 
 async def test_a_lost_listener_is_replaced(schema: PostgresBackend) -> None:
-    """When the server ends the session that listens, a tail still sees what others commit."""
+    """When the server ends the listening session, a tail still sees other processes' commits."""
     async with schema.open(settings=LogSettings(listen_fallback_s=0.1)) as log, schema.open() as other:
         tail = log.tail(1)
         for position in (2, 3, 4):
@@ -117,7 +117,7 @@ def _end_listeners(schema: PostgresBackend) -> None:
 
 
 async def test_a_lost_notification_costs_a_moment(schema: PostgresBackend) -> None:
-    """A commit that nobody was notified of is found by the pull that is made anyway."""
+    """A commit without a notification is found after the fallback interval."""
     async with schema.open(settings=LogSettings(listen_fallback_s=0.05)) as log, schema.open() as other:
         listener: Any = getattr(log, "_listener", None)
         listener._foreign = lambda connection: bool(connection.pgconn.consume_input())
@@ -138,5 +138,5 @@ async def test_a_lost_notification_costs_a_moment(schema: PostgresBackend) -> No
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
-    """A log's URL can be printed."""
+    """A log's URL can be printed without its password."""
     assert without_password(url) == shown

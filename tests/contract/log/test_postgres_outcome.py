@@ -1,4 +1,4 @@
-"""PostgreSQL goes away at the worst moments: every append is in the log once or not at all, and the caller knows which."""
+"""PostgreSQL connections lost at the worst moments: each append is recorded once or not, and the caller knows which."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def proxy(postgres_url: str) -> Iterator[Proxy]:
 
 
 async def check(log: EventLog, *, rows: int) -> None:
-    """The log has so many rows, gapless and hashed."""
+    """Check the log's number of rows, its positions and its hashes."""
     stored = [row async for page in log.read() for row in page]
     verify_rows(stored, after=0, chain=GENESIS)
     assert len(stored) == rows
 
 
 async def test_an_answer_lost_after_the_commit(proxy: Proxy, exchange_id: str) -> None:
-    """The commit happened, the answer did not come: the append succeeds with the positions of that commit, once."""
+    """When the answer to a commit is lost, the append returns that commit's positions, recorded once."""
     async with open_log(proxy.url, exchange_id=exchange_id) as log:
         for cut in range(1, 4):
             proxy.cut_after_commit = 1
@@ -47,7 +47,7 @@ async def test_an_answer_lost_after_the_commit(proxy: Proxy, exchange_id: str) -
 
 
 async def test_a_whole_batch_whose_answer_is_lost(proxy: Proxy, exchange_id: str) -> None:
-    """Every command is answered as if nothing had happened, the refused one too; a tail sees each event once."""
+    """Every command of the batch is answered correctly, a refused one too; a tail sees each event once."""
     async with open_log(proxy.url, exchange_id=exchange_id) as log:
         following = asyncio.create_task(collect(log, upto=31))
         await log.append(an_append("a", expected=0))
@@ -63,7 +63,7 @@ async def test_a_whole_batch_whose_answer_is_lost(proxy: Proxy, exchange_id: str
 
 
 async def test_a_connection_killed_before_the_commit(postgres_url: str, exchange_id: str) -> None:
-    """The server ends the session between the rows and the commit: the append is made again, once."""
+    """When the server ends the session before the commit, the append is retried and recorded once."""
     async with open_log(postgres_url, exchange_id=exchange_id) as log:
         _kill_before_commit(log, postgres_url)
         assert await log.append(an_append("a", expected=0)) == Appended(2, 2)
@@ -72,7 +72,7 @@ async def test_a_connection_killed_before_the_commit(postgres_url: str, exchange
 
 
 def _kill_before_commit(log: EventLog, postgres_url: str) -> None:
-    """Have the server end the writer's session in its next transaction, after the rows."""
+    """Make the server end the writer's session in its next transaction, after the inserts."""
     recorder = getattr(log, "recorder", None)
     assert isinstance(recorder, PostgresRecorder)
 
@@ -85,7 +85,7 @@ def _kill_before_commit(log: EventLog, postgres_url: str) -> None:
 
 
 async def test_a_server_that_stays_away(proxy: Proxy, exchange_id: str) -> None:
-    """After the time set everything that waits is refused; the log is of use again when the server is back."""
+    """After `reconnect_timeout_s` waiting appends are refused; the log works again when the server is back."""
     settings = LogSettings(reconnect_timeout_s=0.1)
     async with open_log(proxy.url, exchange_id=exchange_id, settings=settings) as log:
         await log.append(an_append("a"))
@@ -100,7 +100,7 @@ async def test_a_server_that_stays_away(proxy: Proxy, exchange_id: str) -> None:
 
 
 async def test_a_short_outage_is_waited_for(proxy: Proxy, exchange_id: str) -> None:
-    """What is appended while the server is away for a moment is recorded when it is back; tails go on."""
+    """Appends during a short outage are recorded when the server is back; tails continue."""
     async with open_log(proxy.url, exchange_id=exchange_id) as log:
         following = asyncio.create_task(collect(log, upto=12))
         await log.append(an_append("a"))
@@ -114,7 +114,7 @@ async def test_a_short_outage_is_waited_for(proxy: Proxy, exchange_id: str) -> N
 
 
 async def test_a_log_is_closed_while_the_server_is_away(proxy: Proxy, exchange_id: str) -> None:
-    """Closing does not wait for a server that is not there; what waits is refused."""
+    """Closing does not wait for a lost server; waiting appends are refused."""
     log = open_log(proxy.url, exchange_id=exchange_id)
     proxy.refuse()
     waiting = asyncio.create_task(log.append(an_append()))
@@ -126,6 +126,6 @@ async def test_a_log_is_closed_while_the_server_is_away(proxy: Proxy, exchange_i
 
 
 async def test_an_unreachable_server_is_refused_at_once(tmp_path: Path, exchange_id: str) -> None:
-    """Opening a log on a server that is not there raises instead of waiting."""
+    """Opening a log on an unreachable server raises at once."""
     with pytest.raises(LogUnavailableError):
         open_log(f"postgresql://postgres@/postgres?host={tmp_path}", exchange_id=exchange_id)

@@ -1,4 +1,4 @@
-"""The log and real processes: what a killed one acknowledged is there, and what a living one commits is seen."""
+"""The log with several processes: acknowledged appends of a killed one are durable, commits of a living one are seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.contract.processes import APPEND_FOR_EVER, APPEND_ONCE, read_line, ru
 
 
 async def test_a_killed_writer_loses_nothing_acknowledged(database: SQLiteBackend | PostgresBackend) -> None:
-    """After SIGKILL in the middle of appending, every position that was acknowledged is there, gapless and hashed."""
+    """After SIGKILL during appends, every acknowledged position is recorded, gapless and hashed."""
     acknowledged: list[int] = []
     async with running(APPEND_FOR_EVER, database.url, database.exchange_id) as process:
         while len(acknowledged) < 100:
@@ -25,7 +25,7 @@ async def test_a_killed_writer_loses_nothing_acknowledged(database: SQLiteBacken
 
 
 async def test_a_tail_sees_another_processes_commits(database: SQLiteBackend | PostgresBackend) -> None:
-    """A tail in this process is woken by a commit of another one."""
+    """Another process's commit wakes a tail in this process."""
     async with database.open() as log:
         tail = log.tail(1)
         waiting = asyncio.ensure_future(anext(aiter(tail)))
@@ -37,7 +37,7 @@ async def test_a_tail_sees_another_processes_commits(database: SQLiteBackend | P
 
 
 async def test_two_processes_write_one_log(database: SQLiteBackend | PostgresBackend) -> None:
-    """Processes that append at once leave one gapless chain."""
+    """Processes that append concurrently leave one gapless chain."""
     arguments = (database.url, database.exchange_id)
     async with running(APPEND_FOR_EVER, *arguments) as one, running(APPEND_FOR_EVER, *arguments) as two:
         for _ in range(50):

@@ -1,4 +1,4 @@
-"""What is particular to a log in a SQLite file: durability settings, bad files, full disks, and reading it by hand."""
+"""A log in a SQLite file: durability settings, bad files, full disks, and reading it with sqlite3."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ CHECKER = Path(__file__).parents[2] / "golden" / "check_log.py"
 
 @pytest.fixture
 def file(exchange_id: str, tmp_path: Path) -> SQLiteBackend:
-    """A place for a log."""
+    """A store without a log."""
     return SQLiteBackend(exchange_id, tmp_path / "log.db")
 
 
 def writer_connection(log: EventLog) -> sqlite3.Connection:
-    """The connection that a log writes on."""
+    """Return the connection that a log writes on."""
     assert isinstance(log, SQLiteLog)
     return log._recorder._writer_connection()
 
 
 def sqlite_code(problem: BaseException) -> int:
-    """SQLite's primary result code behind one of our errors."""
+    """Return SQLite's primary result code behind an error."""
     cause = problem.__cause__
     if isinstance(cause, sqlite3.Error):
         return cause.sqlite_errorcode & 0xFF
@@ -43,7 +43,7 @@ def sqlite_code(problem: BaseException) -> int:
 
 
 def checked(path: Path) -> subprocess.CompletedProcess[str]:
-    """The stand-alone checker's word on a file."""
+    """Run the stand-alone checker on a file."""
     return subprocess.run([sys.executable, "-I", str(CHECKER), str(path)], capture_output=True, text=True, check=False)
 
 
@@ -56,14 +56,14 @@ async def test_commits_are_synced(file: SQLiteBackend) -> None:
 
 
 async def test_a_file_that_cannot_be_synced_is_refused(file: SQLiteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system on which WAL is not to be had is no place for a log."""
+    """A file system without support for WAL is refused."""
     monkeypatch.setattr("kernel.log.backends.sqlite._to_wal", lambda connection, deadline_s: "delete")
     with pytest.raises(LogUnavailableError, match="durably"):
         file.open()
 
 
 async def test_relative_and_escaped_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three slashes are relative to the working directory; odd characters in a name are kept."""
+    """Three slashes are relative to the working directory; special characters in a name are kept."""
     monkeypatch.chdir(tmp_path)
     for url, name in (
         ("sqlite:///a.db", "a.db"),
@@ -75,8 +75,8 @@ async def test_relative_and_escaped_paths(tmp_path: Path, monkeypatch: pytest.Mo
         assert (tmp_path / name).exists()
 
 
-async def test_what_is_not_there_is_not_made_up(file: SQLiteBackend, tmp_path: Path) -> None:
-    """Without `create` a missing file is not found, and is not created; an empty one neither."""
+async def test_without_create_a_missing_log_is_not_found(file: SQLiteBackend, tmp_path: Path) -> None:
+    """Without `create` a missing or empty file is not found, and not created."""
     with pytest.raises(NotFoundError):
         open_log(file.url, exchange_id="paper", create=False)
     assert not file.path.exists()
@@ -90,28 +90,28 @@ async def test_what_is_not_there_is_not_made_up(file: SQLiteBackend, tmp_path: P
 @pytest.mark.parametrize(
     "url", ["sqlite://", "sqlite:///", "sqlite://x.db", "mysql://x", "log.db", "postgresql://[bad"]
 )
-def test_a_url_that_is_none_is_refused(url: str) -> None:
-    """A URL that names no log is a validation error that says which forms there are."""
+def test_a_malformed_url_is_refused(url: str) -> None:
+    """A URL that names no log raises a validation error that lists the forms."""
     with pytest.raises(ValidationError):
         open_log(url, exchange_id="paper")
 
 
 @pytest.mark.parametrize("exchange_id", ["", "Paper", "a b", "x" * 41, "-a", "paper\n", 'a"b'])
-def test_an_exchange_id_that_is_none_is_refused(exchange_id: str) -> None:
-    """Exchange ids become names of schemas: only the grammar's are taken."""
+def test_a_malformed_exchange_id_is_refused(exchange_id: str) -> None:
+    """Exchange ids become schema names: only those of the grammar are accepted."""
     with pytest.raises(ValidationError, match="exchange"):
         open_log("memory://", exchange_id=exchange_id)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    """A missing directory, or a directory where the file should be, is unavailability."""
+def test_a_missing_directory_is_unavailable(tmp_path: Path) -> None:
+    """A missing directory, or a directory in place of the file, is unavailability."""
     for path in (tmp_path / "missing" / "log.db", tmp_path):
         with pytest.raises(LogUnavailableError, match="directory"):
             open_log(f"sqlite:///{path}", exchange_id="paper")
 
 
 def test_a_file_that_is_something_else(file: SQLiteBackend) -> None:
-    """A file that is no database, or a database that is no log, is refused and left alone."""
+    """A file that is not a database, or a database without a log, is refused and not changed."""
     for content in (b"not a database, but long enough to be looked at" * 20, b"x"):
         file.path.write_bytes(content)
         with pytest.raises(IntegrityError, match="not a SQLite database"):
@@ -127,15 +127,15 @@ def test_a_file_that_is_something_else(file: SQLiteBackend) -> None:
 
 
 async def test_newer_tables_are_refused(file: SQLiteBackend) -> None:
-    """A layout made by newer code is a schema error."""
+    """A newer table layout is a schema error."""
     await file.open().close()
     file.execute("UPDATE log_head SET layout_version = 99")
     with pytest.raises(SchemaError, match="99"):
         file.open()
 
 
-async def test_a_commit_before_the_first_look_is_not_missed(file: SQLiteBackend) -> None:
-    """What another process commits between a tail's read and the first poll is found: the first poll counts as a change."""
+async def test_a_commit_before_the_first_poll_is_not_missed(file: SQLiteBackend) -> None:
+    """A commit between a tail's read and the first poll is found, as the first poll counts as a change."""
     async with file.open() as log:
         assert isinstance(log, SQLiteLog)
         recorder = log._recorder
@@ -148,7 +148,7 @@ async def test_a_commit_before_the_first_look_is_not_missed(file: SQLiteBackend)
 
 
 async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteBackend) -> None:
-    """An append that finds no space is refused whole; the log works again when there is space."""
+    """On a full disk an append is refused whole; the log works again when there is space."""
     async with file.open() as log:
         await log.append(an_append("a"))
         connection = writer_connection(log)
@@ -163,7 +163,7 @@ async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteB
 
 
 async def test_a_read_only_file_is_refused(file: SQLiteBackend) -> None:
-    """A log whose file takes no writes refuses appends as unavailable, and can be read."""
+    """A log in a read-only file refuses appends as unavailable, and can be read."""
     async with file.open() as log:
         writer_connection(log).execute("PRAGMA query_only = ON")
         with pytest.raises(LogUnavailableError) as refused:
@@ -173,7 +173,7 @@ async def test_a_read_only_file_is_refused(file: SQLiteBackend) -> None:
 
 
 async def test_a_locked_file_is_waited_for(file: SQLiteBackend) -> None:
-    """While another process is in a transaction an append waits, and is then recorded."""
+    """An append waits for another process's transaction, and is then recorded."""
     async with file.open() as log:
         other = sqlite3.connect(file.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -186,7 +186,7 @@ async def test_a_locked_file_is_waited_for(file: SQLiteBackend) -> None:
 
 
 async def test_a_row_the_head_does_not_know_is_an_integrity_error(file: SQLiteBackend) -> None:
-    """When the database holds rows beyond the head, an append is refused and nothing is overwritten."""
+    """If there are rows after the head, an append is refused and nothing is overwritten."""
     async with file.open() as log:
         await log.append(an_append("a"))
         rows = [row async for page in log.read() for row in page]
@@ -209,7 +209,7 @@ async def test_the_log_is_readable_by_hand(file: SQLiteBackend) -> None:
 
 
 async def test_the_checker_verifies_the_file(file: SQLiteBackend) -> None:
-    """The stand-alone checker accepts a log that we wrote, and names the first bad position of a tampered one."""
+    """The stand-alone checker accepts a log, and names the first bad position of a tampered one."""
     async with file.open() as log:
         for _ in range(4):
             await log.append(an_append("a", count=2))
@@ -222,8 +222,9 @@ async def test_the_checker_verifies_the_file(file: SQLiteBackend) -> None:
 
 
 async def test_opening_a_log_once_more_keeps_the_locks_of_the_first(file: SQLiteBackend) -> None:
-    """Another process that comes and goes does not take the WAL away from a log that this process has open, however often
-    it was opened here: what is committed then is read by everybody."""
+    """Opening a log repeatedly keeps this process's locks: another process that opens and closes it does not
+    remove the WAL, and later commits are visible to all.
+    """
     async with file.open() as log:
         await log.append(an_append("a"))
         async with file.open():
@@ -234,7 +235,7 @@ async def test_opening_a_log_once_more_keeps_the_locks_of_the_first(file: SQLite
 
 
 def last_position(path: Path) -> int:
-    """What a process of its own reads, which opens the database and closes it."""
+    """Return the last position that a new process reads, which then closes the database."""
     program = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "print(*c.execute('SELECT max(position) FROM log').fetchone()); c.close()"

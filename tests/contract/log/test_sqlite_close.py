@@ -1,4 +1,4 @@
-"""Closing a SQLite log while it is read."""
+"""Closing a SQLite log during reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.commands import an_append
 
 
 async def test_closing_waits_for_reads_under_way(tmp_path: Path) -> None:
-    """A log that is closed while statements run on it ends in order: closing a connection under one crashes Python."""
+    """Closing waits for running statements, as closing a connection under one crashes Python."""
     url = f"sqlite:///{tmp_path / 'kernel.db'}"
     async with open_log(url, exchange_id="paper") as log:
         await log.append(an_append(count=500))
@@ -27,7 +27,7 @@ async def test_closing_waits_for_reads_under_way(tmp_path: Path) -> None:
 
 
 async def read_all(log: EventLog) -> None:
-    """Read again and again until the log is closed."""
+    """Read repeatedly until the log is closed."""
     with suppress(LogUnavailableError):
         while True:
             async for rows in log.read():

@@ -1,4 +1,4 @@
-"""Tampering on every backend: whoever goes around the log, and past its triggers, is found out, with the position."""
+"""Tampering on every backend, bypassing triggers, is detected with its position."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQL
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
-    """Every row of a log."""
+    """Return every row of a log."""
     return [row async for page in log.read() for row in page]
 
 
@@ -58,14 +58,14 @@ async def _filled(backend: Backend) -> list[StoredRow]:
 
 @pytest.mark.parametrize("column", CHANGES)
 async def test_every_changed_column_is_found(backend: Backend, column: str) -> None:
-    """A tail stops at the first row of which any column was changed, and names its position."""
+    """A tail stops at the first row with a changed column, and names its position."""
     await _filled(backend)
     backend.update(4, column, CHANGES[column])
     assert (await _tail_error(backend)).position == 4
 
 
 async def test_a_renumbered_row_is_found(backend: Backend) -> None:
-    """The position itself cannot be changed unnoticed."""
+    """A changed position is detected."""
     await _filled(backend)
     backend.delete(above=3, upto=4)
     backend.update(5, "position", 4)
@@ -73,7 +73,7 @@ async def test_a_renumbered_row_is_found(backend: Backend) -> None:
 
 
 async def test_a_deleted_row_is_found(backend: Backend) -> None:
-    """A hole stops a tail at the position that is missing."""
+    """A tail stops at the missing position."""
     await _filled(backend)
     backend.delete(above=2, upto=4)
     error = await _tail_error(backend)
@@ -82,7 +82,7 @@ async def test_a_deleted_row_is_found(backend: Backend) -> None:
 
 
 async def test_swapped_rows_are_found(backend: Backend) -> None:
-    """Two rows that changed places are noticed at the first."""
+    """Swapped rows are detected at the first of them."""
     rows = await _filled(backend)
     backend.delete(above=2, upto=4)
     backend.insert((3, *backend.row(rows[3])[1:]))
@@ -90,8 +90,8 @@ async def test_swapped_rows_are_found(backend: Backend) -> None:
     assert (await _tail_error(backend)).position == 3
 
 
-async def test_a_log_cut_off_at_its_end_is_not_opened(backend: Backend) -> None:
-    """Rows missing at the end contradict the head row."""
+async def test_a_truncated_log_is_not_opened(backend: Backend) -> None:
+    """Rows missing at the end do not match the head row."""
     await _filled(backend)
     backend.delete(above=4, upto=6)
     with pytest.raises(IntegrityError) as caught:
@@ -100,7 +100,7 @@ async def test_a_log_cut_off_at_its_end_is_not_opened(backend: Backend) -> None:
 
 
 async def test_a_head_set_back_is_not_opened(backend: Backend) -> None:
-    """A head row that stands before the last event, or has another hash, is refused."""
+    """A head row before the last event, or with another hash, is refused."""
     rows = await _filled(backend)
     backend.set_head(4, rows[3].chain_hash)
     with pytest.raises(IntegrityError, match="head"):
@@ -110,8 +110,8 @@ async def test_a_head_set_back_is_not_opened(backend: Backend) -> None:
         backend.open()
 
 
-async def test_a_consistent_cut_is_found_by_who_knows_a_later_position(backend: Backend) -> None:
-    """Somebody who has seen position 6 notices a log that ends, consistently, at 4: a tail, live or new, refuses."""
+async def test_a_tail_after_a_later_position_finds_a_truncation(backend: Backend) -> None:
+    """A log truncated consistently to position 4 is refused by live and new tails that saw position 6."""
     rows = await _filled(backend)
     async with backend.open(settings=LogSettings(listen_fallback_s=0.02)) as log:
         live = log.tail(6)
@@ -131,8 +131,8 @@ async def test_a_consistent_cut_is_found_by_who_knows_a_later_position(backend: 
         assert caught.value.position == 5
 
 
-async def test_a_writer_notices_that_the_log_was_cut(database: SQLiteBackend | PostgresBackend) -> None:
-    """A log object that has committed position 6 does not go on after a head of 4, nor on another chain."""
+async def test_a_writer_finds_a_truncation(database: SQLiteBackend | PostgresBackend) -> None:
+    """A log object that committed position 6 does not continue from a head at 4, nor on another chain."""
     async with database.open() as log:
         for _ in range(5):
             await log.append(an_append("a"))
@@ -144,7 +144,7 @@ async def test_a_writer_notices_that_the_log_was_cut(database: SQLiteBackend | P
 
 
 async def test_a_stream_read_checks_its_rows(backend: Backend) -> None:
-    """A changed row is noticed when its stream is read, and so is a hole in the stream."""
+    """Reading a stream detects a changed row and a missing version."""
     await _filled(backend)
     backend.update(4, "state", CHANGES["state"])
     async with backend.open() as log:
@@ -158,7 +158,7 @@ async def test_a_stream_read_checks_its_rows(backend: Backend) -> None:
 
 
 async def test_an_event_of_newer_code_stops_a_tail(backend: Backend) -> None:
-    """An event that this code can't read is a schema error at its position, not something skipped."""
+    """An event that this code cannot read is a schema error at its position, not skipped."""
     async with backend.open() as log:
         recorder: Any = getattr(log, "recorder", None)
         await asyncio.to_thread(recorder.insert_events, [StoredEvent("x", 1, "FromTheFuture", b"{}")])
@@ -168,7 +168,7 @@ async def test_an_event_of_newer_code_stops_a_tail(backend: Backend) -> None:
 
 
 async def test_the_database_refuses_changes(database: SQLiteBackend | PostgresBackend) -> None:
-    """Triggers refuse update, delete and truncate on the log, and removing the head or a stream."""
+    """Triggers refuse update, delete and truncate on the log, and deleting the head or a stream."""
     await _filled(database)
     schema = "{schema}." if isinstance(database, PostgresBackend) else ""
     statements = [f"UPDATE {schema}log SET topic = 'x' WHERE position = 2", f"DELETE FROM {schema}log"]

@@ -1,4 +1,4 @@
-"""The hash format: fixed for ever by vectors, and sensitive to every column."""
+"""The hash format: fixed by vectors, and sensitive to every column."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ TEXT_COLUMNS = ("meta", "state")
 
 
 def vectors() -> list[StoredRow]:
-    """The golden rows."""
+    """Return the golden rows."""
     return [_row(each) for each in json.loads((GOLDEN / "hash_vectors.json").read_text())["rows"]]
 
 
-def _row(given: dict[str, Any]) -> StoredRow:
-    decoded = {name: bytes.fromhex(given[name]) for name in BYTES_COLUMNS}
-    return StoredRow(**{**given, **decoded, **{name: given[name].encode() for name in TEXT_COLUMNS}})
+def _row(values: dict[str, Any]) -> StoredRow:
+    decoded = {name: bytes.fromhex(values[name]) for name in BYTES_COLUMNS}
+    return StoredRow(**{**values, **decoded, **{name: values[name].encode() for name in TEXT_COLUMNS}})
 
 
 def as_json(row: StoredRow) -> str:
-    """A row as the checker reads it."""
+    """Return a row as JSON for the checker."""
     columns: dict[str, Any] = row._asdict()
     columns.update({name: columns[name].hex() for name in BYTES_COLUMNS})
     columns.update({name: columns[name].decode() for name in TEXT_COLUMNS})
@@ -41,7 +41,7 @@ def as_json(row: StoredRow) -> str:
 
 
 def hashed(rows: list[StoredRow]) -> list[StoredRow]:
-    """The rows with their positions, leaves and chain hashes set right."""
+    """Return the rows with correct positions, leaves and chain hashes."""
     chain, done = hashing.GENESIS, []
     for position, row in enumerate(rows, start=1):
         leaf = hashing.leaf_hash(row)
@@ -71,7 +71,7 @@ rows = st.builds(
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_the_vectors_hold(index: int) -> None:
-    """Each golden row has the leaf and the chain hash that are written in it."""
+    """Each golden row has the leaf hash and the chain hash recorded in it."""
     row = vectors()[index]
     previous = vectors()[index - 1].chain_hash if index else hashing.GENESIS
     assert hashing.leaf_hash(row) == row.leaf_hash
@@ -80,13 +80,13 @@ def test_the_vectors_hold(index: int) -> None:
 
 @given(rows, rows)
 def test_two_rows_that_differ_have_two_leaves(one: StoredRow, other: StoredRow) -> None:
-    """No two different sets of columns share a leaf: lengths keep neighbours apart."""
+    """Rows with different columns have different leaves, as lengths separate the columns."""
     assert (hashing.leaf_hash(one) == hashing.leaf_hash(other)) == (one == other)
 
 
 @given(rows, st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4))
 def test_a_byte_moved_to_the_next_column_changes_the_leaf(row: StoredRow, moved: str) -> None:
-    """Text at the end of one column is not the same as at the start of the next."""
+    """A byte moved from the end of a column to the start of the next changes the leaf."""
     left = row._replace(meta=row.meta + moved.encode())
     right = row._replace(state=moved.encode() + row.state)
     assert hashing.leaf_hash(left) != hashing.leaf_hash(right)
@@ -94,7 +94,7 @@ def test_a_byte_moved_to_the_next_column_changes_the_leaf(row: StoredRow, moved:
 
 @given(rows)
 def test_the_writers_parts_give_the_readers_leaf(row: StoredRow) -> None:
-    """The leaf that the writer puts together is the one that a reader computes."""
+    """The leaf that the writer builds from parts equals the one that a reader computes."""
     parts = hashing.leaf_of_parts(
         hashing.leaf_prefix(row.stream_id),
         row.version,
@@ -107,7 +107,7 @@ def test_the_writers_parts_give_the_readers_leaf(row: StoredRow) -> None:
 
 @given(st.lists(rows, min_size=1, max_size=6), st.data())
 def test_verify_names_the_first_bad_position(given_rows: list[StoredRow], data: st.DataObject) -> None:
-    """Whatever single row is changed, removed or repeated, verification fails exactly there."""
+    """If one row is changed, removed or repeated, verification fails at its position."""
     good = hashed(given_rows)
     assert hashing.verify_rows(good, after=0, chain=hashing.GENESIS) == good[-1].chain_hash
     index = data.draw(st.integers(0, len(good) - 1))
@@ -123,7 +123,7 @@ def test_verify_names_the_first_bad_position(given_rows: list[StoredRow], data: 
 
 
 def test_a_number_that_no_log_holds_is_a_bad_row() -> None:
-    """A negative number in a column is an integrity error at its position, not a crash."""
+    """A negative number is an integrity error at its position, not a crash."""
     row = vectors()[0]._replace(version=-1)
     with pytest.raises(IntegrityError) as caught:
         hashing.verify_rows([row], after=0, chain=hashing.GENESIS)
@@ -132,13 +132,13 @@ def test_a_number_that_no_log_holds_is_a_bad_row() -> None:
 
 # ------------------------------------------------------------------------------------------- the stand-alone checker
 def check(lines: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the checker on JSON lines, with nothing of this project on its path."""
+    """Run the checker on JSON lines, without this project on its path."""
     command = [sys.executable, "-I", str(CHECKER)]
     return subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
 
 
 def test_the_checker_is_short_and_stands_alone() -> None:
-    """At most 40 lines, and no import but of the standard library."""
+    """The checker has at most 40 lines, and imports only the standard library."""
     source = CHECKER.read_text()
     assert len(source.splitlines()) <= 40
     imports = {
@@ -151,14 +151,14 @@ def test_the_checker_is_short_and_stands_alone() -> None:
 
 
 def test_the_checker_accepts_the_vectors() -> None:
-    """A good log gives its end."""
+    """The checker accepts a good log and prints its end."""
     done = check([as_json(row) for row in vectors()])
     assert (done.returncode, done.stdout.split()) == (0, ["3", vectors()[-1].chain_hash.hex()])
 
 
 @pytest.mark.parametrize("column", StoredRow._fields)
 def test_the_checker_finds_a_changed_column(column: str) -> None:
-    """A tampered log gives exit 1 and the first bad position, whichever column it is."""
+    """The checker exits with 1 at the first bad position, whichever column was changed."""
     good = vectors()
     value = getattr(good[1], column)
     changed: Any = value + 1 if isinstance(value, int) else value[:-1] + (b"0" if isinstance(value, bytes) else "0")
@@ -167,6 +167,6 @@ def test_the_checker_finds_a_changed_column(column: str) -> None:
 
 
 def test_the_checker_finds_a_missing_row() -> None:
-    """A hole is found at the position that is missing."""
+    """The checker reports the position of a missing row."""
     done = check([as_json(vectors()[0]), as_json(vectors()[2])])
     assert (done.returncode, done.stderr.strip()) == (1, "bad: position 2")

@@ -1,4 +1,4 @@
-"""The Merkle tree: the published vectors of RFC 6962's reference implementation, and its laws on trees of any size."""
+"""The Merkle tree: the published vectors of RFC 6962's reference implementation, and properties of trees of any size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIZE_MAX = 70
 
 
 def is_included(leaf: bytes, *, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether a path proves that a leaf is at an index of the tree with this size and root."""
+    """Return whether a path proves that a leaf is at an index of a tree with this size and root."""
     try:
         return inclusion_root(leaf, index, size, path) == root
     except ValueError:
@@ -32,7 +32,7 @@ def is_included(leaf: bytes, *, index: int, size: int, path: Sequence[bytes], ro
 
 
 def is_consistent(*, first: int, second: int, first_root: bytes, second_root: bytes, path: Sequence[bytes]) -> bool:
-    """Whether a path proves that the second tree begins with the first."""
+    """Return whether a path proves that the second tree begins with the first."""
     try:
         return consistency_roots(first, second, first_root, path) == (first_root, second_root)
     except ValueError:
@@ -93,7 +93,7 @@ CONSISTENCY = [
 
 
 def leaf_of(data: bytes) -> bytes:
-    """RFC 6962's leaf hash."""
+    """Return RFC 6962's leaf hash."""
     return sha256(b"\x00" + data).digest()
 
 
@@ -102,7 +102,7 @@ MANY = [leaf_of(bytes([number])) for number in range(SIZE_MAX)]
 
 
 def grown(leaves: list[bytes]) -> Frontier:
-    """A tree that has taken the leaves one at a time."""
+    """Return a tree to which the leaves were added one at a time."""
     tree = Frontier()
     for leaf in leaves:
         tree.add(leaf)
@@ -110,7 +110,7 @@ def grown(leaves: list[bytes]) -> Frontier:
 
 
 def span_roots(spans: list[tuple[int, int]], leaves: list[bytes]) -> list[bytes]:
-    """The roots of spans, from a stream of all leaves."""
+    """Return the roots of spans from a stream of all leaves."""
     roots = SpanRoots(spans)
     for leaf in leaves:
         roots.add(leaf)
@@ -118,7 +118,7 @@ def span_roots(spans: list[tuple[int, int]], leaves: list[bytes]) -> list[bytes]
 
 
 def root_by_definition(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word for word."""
+    """Return the root as RFC 6962, 2.1, defines it."""
     if len(leaves) < 2:
         return leaves[0] if leaves else EMPTY_ROOT
     k = 1
@@ -128,13 +128,13 @@ def root_by_definition(leaves: list[bytes]) -> bytes:
 
 
 def test_published_roots() -> None:
-    """At every size from none to eight leaves the root is the published one."""
+    """The roots of trees of zero to eight leaves are the published ones."""
     assert [grown(LEAVES[:size]).root() for size in range(9)] == ROOTS
 
 
 @pytest.mark.parametrize(("index", "size", "path"), INCLUSION)
 def test_published_inclusion_proofs(index: int, size: int, path: list[str]) -> None:
-    """The path is the published one, and it proves the leaf."""
+    """The path is the published one, and proves the leaf."""
     found = span_roots(inclusion_spans(index, size), LEAVES)
     assert [item.hex() for item in found] == path
     assert is_included(LEAVES[index], index=index, size=size, path=found, root=ROOTS[size])
@@ -142,14 +142,14 @@ def test_published_inclusion_proofs(index: int, size: int, path: list[str]) -> N
 
 @pytest.mark.parametrize(("first", "second", "path"), CONSISTENCY)
 def test_published_consistency_proofs(first: int, second: int, path: list[str]) -> None:
-    """The path is the published one, and it proves that the tree only grew."""
+    """The path is the published one, and proves consistency."""
     found = span_roots(consistency_spans(first, second), LEAVES)
     assert [item.hex() for item in found] == path
     assert is_consistent(first=first, second=second, first_root=ROOTS[first], second_root=ROOTS[second], path=found)
 
 
 def test_the_root_is_that_of_the_definition_at_every_size() -> None:
-    """A tree that grows has the root that RFC 6962 defines by halves, and goes on from what is kept of it."""
+    """A growing tree, also one restored from its frontier, has the root that RFC 6962 defines."""
     for size in range(SIZE_MAX + 1):
         tree = grown(MANY[:size])
         assert tree.root() == root_by_definition(MANY[:size])
@@ -162,7 +162,7 @@ def test_the_root_is_that_of_the_definition_at_every_size() -> None:
 
 @given(st.integers(1, SIZE_MAX), st.data())
 def test_every_leaf_is_proved_and_no_other(size: int, data: st.DataObject) -> None:
-    """A path proves its own leaf, at its own index, in a tree of its own size, and nothing else."""
+    """A path proves only its own leaf, at its index, in a tree of its size."""
     index = data.draw(st.integers(0, size - 1))
     other = data.draw(st.integers(0, SIZE_MAX - 1).filter(lambda number: number != index))
     path = span_roots(inclusion_spans(index, size), MANY)
@@ -176,7 +176,7 @@ def test_every_leaf_is_proved_and_no_other(size: int, data: st.DataObject) -> No
 
 @given(st.integers(1, SIZE_MAX), st.data())
 def test_every_growth_is_proved_and_no_other(second: int, data: st.DataObject) -> None:
-    """A path proves that a tree began with the first one; with one changed byte anywhere it proves nothing."""
+    """A path proves that a tree begins with the first one; with any byte changed it proves nothing."""
     first = data.draw(st.integers(1, second))
     path = span_roots(consistency_spans(first, second), MANY)
     roots = {"first_root": root_by_definition(MANY[:first]), "second_root": root_by_definition(MANY[:second])}
@@ -190,13 +190,13 @@ def test_every_growth_is_proved_and_no_other(second: int, data: st.DataObject) -
 
 
 def flipped(value: bytes, bit: int) -> bytes:
-    """A hash with one bit turned."""
+    """Return a hash with one bit flipped."""
     return (int.from_bytes(value, "big") ^ 1 << bit).to_bytes(len(value), "big")
 
 
 @pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
 def test_no_leaf_no_path(index: int, size: int) -> None:
-    """A leaf that a tree does not have is in none."""
+    """There is no inclusion proof for a leaf outside the tree."""
     with pytest.raises(ValueError, match=f"{size} leaves has no leaf {index}"):
         inclusion_root(MANY[0], index, size, [])
     assert not is_included(MANY[0], index=index, size=size, path=[], root=MANY[0])
@@ -204,13 +204,13 @@ def test_no_leaf_no_path(index: int, size: int) -> None:
 
 @pytest.mark.parametrize(("first", "second"), [(0, 3), (4, 3), (-1, 3)])
 def test_a_tree_does_not_begin_with_a_larger_one(first: int, second: int) -> None:
-    """There is no proof that a tree shrank, nor one from nothing."""
+    """There is no consistency proof from a larger or an empty tree."""
     with pytest.raises(ValueError, match=f"{second} leaves does not begin with one of {first}"):
         consistency_spans(first, second)
     assert not is_consistent(first=first, second=second, first_root=MANY[0], second_root=MANY[0], path=[])
 
 
 def test_a_frontier_of_another_size_is_refused() -> None:
-    """What is kept of a tree fits its size, or is refused."""
+    """A frontier whose number of hashes does not fit its size is refused."""
     with pytest.raises(ValueError, match="3 leaves does not have 1 full subtrees"):
         Frontier(3, MANY[:1])

@@ -1,4 +1,4 @@
-"""Events to rows and back, and what a transaction decides: pure, so property-tested without a database."""
+"""Encoding of events as rows, and the decision of a transaction: property tests without a database."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ appends = st.builds(
 )
 
 
-def decided(appends_: list[Append], *, head: Head = EMPTY, now_ns: int = 5, **given: Any) -> Batch:
-    """A batch over nothing known."""
-    arguments: dict[str, Any] = {"known": {}, "versions": {}, **given}
+def decided(appends_: list[Append], *, head: Head = EMPTY, now_ns: int = 5, **lookups: Any) -> Batch:
+    """Return a batch decided on an empty log."""
+    arguments: dict[str, Any] = {"known": {}, "versions": {}, **lookups}
     return decide([prepare(each, WRITER) for each in appends_], head=head, now_ns=now_ns, **arguments)
 
 
 @given(appends, st.none() | texts)
 def test_meta_is_canonical(append: Append, session_user: str | None) -> None:
-    """The envelope put together by hand is byte for byte the canonical JSON of its fields, absent ones left out."""
+    """The hand-written envelope equals the canonical JSON of its present fields."""
     writer = Writer(os_user='u"ser', host="höst", pid=1, session_user=session_user)
     fields = {
         "actor": append.actor,
@@ -69,7 +69,7 @@ def test_meta_is_canonical(append: Append, session_user: str | None) -> None:
 
 @given(st.lists(appends, max_size=12), st.integers(0, 10**18))
 def test_a_batch_is_gapless_and_hashed(given_appends: list[Append], now_ns: int) -> None:
-    """Whatever is accepted gets positions without gaps, versions without gaps in each stream, and a chain that verifies."""
+    """Accepted commands get positions and stream versions without gaps, and a chain that verifies."""
     head = Head(7, b"c" * 32, 0, 10**17)
     batch = decided(given_appends, head=head, now_ns=now_ns)
     rows = [StoredRow(*row) for row in batch.rows]
@@ -83,8 +83,8 @@ def test_a_batch_is_gapless_and_hashed(given_appends: list[Append], now_ns: int)
 
 
 @given(st.lists(appends, max_size=12))
-def test_commands_in_one_batch_do_as_one_by_one(given_appends: list[Append]) -> None:
-    """A batch decides exactly what the same commands would get one transaction each."""
+def test_one_batch_decides_like_single_commands(given_appends: list[Append]) -> None:
+    """A batch decides exactly as the same commands in one transaction each."""
     together = decided(given_appends)
     head, outcomes = EMPTY, []
     known: dict[bytes, tuple[int, int]] = {}
@@ -101,8 +101,8 @@ def test_commands_in_one_batch_do_as_one_by_one(given_appends: list[Append]) -> 
 
 
 @given(st.lists(appends, min_size=1, max_size=6))
-def test_what_is_handed_over_is_what_is_read(given_appends: list[Append]) -> None:
-    """The events built for readers in this process equal the ones decoded from the rows, envelopes included."""
+def test_published_events_equal_decoded_rows(given_appends: list[Append]) -> None:
+    """Events built for readers in this process equal those decoded from the rows, envelopes included."""
     batch = decided(given_appends)
     stored = [event_of(StoredRow(*row)) for row in batch.rows]
     live = batch.events()
@@ -111,7 +111,7 @@ def test_what_is_handed_over_is_what_is_read(given_appends: list[Append]) -> Non
 
 
 def test_a_refused_command_leaves_no_trace() -> None:
-    """A conflict in a command's second write takes its first write back."""
+    """A conflict in a command's second write also discards its first write."""
     writes = (Write(intent_stream("a"), (an_event(),), 0), Write(intent_stream("b"), (an_event(),), 3))
     batch = decided([Append(b"1" * 16, writes, "t", Evidence.COMMAND)])
     assert isinstance(batch.outcomes[0], ConflictError)
@@ -119,7 +119,7 @@ def test_a_refused_command_leaves_no_trace() -> None:
 
 
 def test_a_duplicate_is_answered_before_it_is_fenced() -> None:
-    """A command that is in the log already gets its positions, whoever leads by now."""
+    """A recorded command returns its positions, whatever the epoch."""
     append = Append(b"1" * 16, (Write("control", (an_event(),)),), "t", Evidence.COMMAND, epoch=1)
     head = Head(9, GENESIS, 2, 0)
     assert decided([append], head=head, known={append.command_id: (4, 4)}).outcomes == [Appended(4, 4, duplicate=True)]
