@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from kernel.clock import Clock, SeededIds, SystemClock
+from kernel.clock import SeededIds, SystemClock
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.engine.records import COLUMNS
@@ -28,15 +28,8 @@ class Backend(ABC):
         self.exchange_id = exchange_id
 
     @abstractmethod
-    def open(
-        self,
-        *,
-        clock: Clock | None = None,
-        settings: LogSettings | None = None,
-        exchange_id: str | None = None,
-        check_end: bool = True,
-    ) -> EventLog:
-        """Return a log object on the store."""
+    def open(self, *, exchange_id: str | None = None, **options: Any) -> EventLog:
+        """Return a log object on the store; `options` are those of `open_log`."""
 
     @abstractmethod
     def update(self, position: int, column: str, value: Any) -> None:
@@ -66,22 +59,9 @@ class MemoryBackend(Backend):
         super().__init__(exchange_id)
         self.recorder = MemoryRecorder()
 
-    def open(
-        self,
-        *,
-        clock: Clock | None = None,
-        settings: LogSettings | None = None,
-        exchange_id: str | None = None,
-        check_end: bool = True,
-    ) -> EventLog:
-        factory = LogFactory(
-            exchange_id or self.exchange_id,
-            clock or SystemClock(),
-            SeededIds(),
-            settings or LogSettings(),
-            True,
-            check_end=check_end,
-        )
+    def open(self, *, exchange_id: str | None = None, **options: Any) -> EventLog:
+        defaults = {"clock": SystemClock(), "ids": SeededIds(), "settings": LogSettings(), "create": True}
+        factory = LogFactory(exchange_id or self.exchange_id, **{**defaults, **options})
         return factory.memory(self.recorder)
 
     def update(self, position: int, column: str, value: Any) -> None:
@@ -118,16 +98,8 @@ class SQLiteBackend(Backend):
         self.path = path
         self.url = f"sqlite:///{path}"
 
-    def open(
-        self,
-        *,
-        clock: Clock | None = None,
-        settings: LogSettings | None = None,
-        exchange_id: str | None = None,
-        check_end: bool = True,
-    ) -> EventLog:
-        exchange_id = exchange_id or self.exchange_id
-        return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
+    def open(self, *, exchange_id: str | None = None, **options: Any) -> EventLog:
+        return open_log(self.url, exchange_id=exchange_id or self.exchange_id, **options)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False) -> None:
         """Run a statement outside the log; `guarded` keeps the triggers."""
@@ -164,16 +136,8 @@ class PostgresBackend(Backend):
         self.url = url
         self.schema = f"log_{exchange_id}"
 
-    def open(
-        self,
-        *,
-        clock: Clock | None = None,
-        settings: LogSettings | None = None,
-        exchange_id: str | None = None,
-        check_end: bool = True,
-    ) -> EventLog:
-        exchange_id = exchange_id or self.exchange_id
-        return open_log(self.url, exchange_id=exchange_id, clock=clock, settings=settings, check_end=check_end)
+    def open(self, *, exchange_id: str | None = None, **options: Any) -> EventLog:
+        return open_log(self.url, exchange_id=exchange_id or self.exchange_id, **options)
 
     def execute(self, statement: str, values: tuple[Any, ...] = (), *, guarded: bool = False, column: str = "") -> None:
         """Run a statement outside the log; `guarded` keeps the triggers."""

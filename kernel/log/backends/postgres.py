@@ -20,7 +20,7 @@ import psycopg
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
 from psycopg.conninfo import make_conninfo
-from psycopg.sql import Composed
+from psycopg.sql import SQL, Composed
 
 from kernel.clock import Clock
 from kernel.errors import IntegrityError, LogUnavailableError
@@ -272,7 +272,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         return Head(*self.datastore.read(lambda c: _head_row(c.execute(self.sql.head, binary=True))))
 
     def select(self, query: RowQuery) -> list[StoredRow]:
-        statement, values = postgres_sql.select_rows(self.sql.rows, query)
+        clauses, values = query.clauses("%s")
+        statement = self.sql.rows + SQL(clauses)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
         return [_stored_row(row) for row in rows]
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final, LiteralString
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from kernel.log.engine.recorder import ARCHIVE_TABLE, NAMING_TOPICS, RowQuery
+from kernel.log.engine.recorder import ARCHIVE_TABLE, NAMING_TOPICS
 from kernel.log.engine.records import COLUMNS
 
 CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -193,20 +193,3 @@ class Statements:
             )
             for field in NAMING_TOPICS
         }
-
-
-def select_rows(rows: Composed, query: RowQuery) -> tuple[Composed, list[object]]:
-    conditions = query.conditions()
-    wheres: list[Composable] = [SQL(comparison + " %s") for comparison, _ in conditions]
-    values = [value for _, value in conditions]
-    if query.topics:
-        wheres.append(SQL("topic = ANY(%s)"))
-        values.append(list(query.topics))
-    statement: Composed = rows
-    if wheres:
-        statement = statement + SQL(" WHERE ") + SQL(" AND ").join(wheres)
-    statement = statement + SQL(" ORDER BY " + query.order())
-    if query.limit is not None:
-        statement = statement + SQL(" LIMIT %s")
-        values.append(query.limit)
-    return statement, values

@@ -338,9 +338,9 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             return Head(*_head_row(connection.execute(SELECT_HEAD)))
 
     def select(self, query: RowQuery) -> list[StoredRow]:
-        statement, values = _select_statement(query)
+        clauses, values = query.clauses("?")
         with self._reading() as connection:
-            return [StoredRow(*row) for row in connection.execute(statement, values)]
+            return [StoredRow(*row) for row in connection.execute(SELECT_ROWS + clauses, values)]
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         with self._reading() as connection:
@@ -437,18 +437,6 @@ def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]
         while len(rows) - start >= size:
             yield statement, [value for row in rows[start : start + size] for value in row]
             start += size
-
-
-def _select_statement(query: RowQuery) -> tuple[str, list[object]]:
-    conditions = query.conditions()
-    wheres = [f"{comparison} ?" for comparison, _ in conditions]
-    values = [value for _, value in conditions]
-    if query.topics:
-        wheres.append(f"topic IN ({', '.join('?' * len(query.topics))})")
-        values.extend(query.topics)
-    where = f" WHERE {' AND '.join(wheres)}" if wheres else ""
-    values.append(-1 if query.limit is None else query.limit)
-    return f"{SELECT_ROWS}{where} ORDER BY {query.order()} LIMIT ?", values
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
@@ -99,21 +99,27 @@ class RowQuery:
     descending: bool = False
     limit: int | None = None
 
-    def conditions(self) -> list[tuple[str, object]]:
-        """Return comparisons with their values, without `topics`."""
-        candidates = (
-            ("position >", self.after),
-            ("position <=", self.upto),
-            ("stream_id =", self.stream_id),
-            ("version >", self.after_version),
-            ("version <=", self.upto_version),
+    def clauses(self, placeholder: LiteralString) -> tuple[LiteralString, list[object]]:
+        """Return the WHERE, ORDER BY and LIMIT clauses with their values."""
+        candidates: tuple[tuple[LiteralString, object], ...] = (
+            ("position > ", self.after),
+            ("position <= ", self.upto),
+            ("stream_id = ", self.stream_id),
+            ("version > ", self.after_version),
+            ("version <= ", self.upto_version),
         )
-        return [(comparison, value) for comparison, value in candidates if value is not None]
-
-    def order(self) -> str:
-        """Return the column and the direction to order by."""
-        column = "version" if self.stream_id is not None else "position"
-        return column + (" DESC" if self.descending else "")
+        wheres = [comparison + placeholder for comparison, value in candidates if value is not None]
+        values = [value for _, value in candidates if value is not None]
+        if self.topics:
+            wheres.append("topic IN (" + ", ".join([placeholder] * len(self.topics)) + ")")
+            values += self.topics
+        text: LiteralString = " WHERE " + " AND ".join(wheres) if wheres else ""
+        text += " ORDER BY version" if self.stream_id is not None else " ORDER BY position"
+        text += " DESC" if self.descending else ""
+        if self.limit is not None:
+            text += " LIMIT " + placeholder
+            values.append(self.limit)
+        return text, values
 
 
 class LogRecorder(ApplicationRecorder):
