@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from kernel import events
 from kernel.clock import NS_PER_S, Clock
@@ -46,15 +47,15 @@ CANCEL_CONCURRENCY = 256
 """Concurrent cancels: enough for the log to commit them in large batches."""
 
 
+@dataclass(eq=False)
 class Heartbeats:
     """Records owners' heartbeats."""
 
-    def __init__(self, state: KernelState, writer: EventWriter, *, clock: Clock) -> None:
-        self._state = state
-        self._writer = writer
-        self._clock = clock
-        self._sent_ns: dict[str, int] = {}
-        """When this process recorded each owner's last beat, by its clock."""
+    state: KernelState
+    writer: EventWriter
+    clock: Clock
+    _sent_ns: dict[str, int] = field(default_factory=dict, init=False)
+    """When this process recorded each owner's last beat, by its clock."""
 
     async def record_heartbeat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
         """Record that an owner is alive, and arm its switch.
@@ -72,9 +73,9 @@ class Heartbeats:
         """
         check_owner(owner)
         ttl_ns = checked_ttl_ns(ttl_s)
-        now_ns = self._clock.now_ns()
+        now_ns = self.clock.now_ns()
         sent_ns = self._sent_ns.get(owner)
-        if heartbeat.is_renewed(self._state.heartbeats.get(owner), ttl_ns, sent_ns=sent_ns, now_ns=now_ns):
+        if heartbeat.is_renewed(self.state.heartbeats.get(owner), ttl_ns, sent_ns=sent_ns, now_ns=now_ns):
             return False
         await self._append(events.HeartbeatReceived(owner=owner, ttl_ns=ttl_ns), actor)
         self._sent_ns[owner] = now_ns
@@ -83,7 +84,7 @@ class Heartbeats:
     async def disarm(self, owner: str, *, reason: str, actor: str) -> bool:
         """Disarm an owner's switch, and return whether it was armed. Raises `ValidationError`."""
         check_owner(owner)
-        known = self._state.heartbeats.get(owner)
+        known = self.state.heartbeats.get(owner)
         if known is None or known.ttl_ns is None:
             return False
         await self._append(events.HeartbeatDisarmed(owner=owner, reason=reason), actor)
@@ -92,7 +93,7 @@ class Heartbeats:
     async def _append(self, event: events.HeartbeatReceived | events.HeartbeatDisarmed, actor: str) -> None:
         # A fact, as a heartbeat refused by a full queue would make a living owner lapse.
         stream_id = events.heartbeat_stream(event.owner)
-        await self._writer.append(stream_id, [event], actor=actor, evidence=Evidence.COMMAND, is_fact=True)
+        await self.writer.append(stream_id, [event], actor=actor, evidence=Evidence.COMMAND, is_fact=True)
 
 
 def check_owner(owner: str) -> None:

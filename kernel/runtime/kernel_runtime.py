@@ -36,22 +36,24 @@ CLOCK_BEHIND_NS_MAX = NS_PER_S
 """How far this host's clock may be behind the log's head without a finding."""
 
 
+@dataclass(kw_only=True, eq=False)
 class LogMonitor:
     """Raises findings about the log: this host's clock is behind it, or it has a storm of rejections."""
 
-    def __init__(self, *, state: KernelState, writer: EventWriter, clock: Clock, storm_rejections: int) -> None:
-        self._state = state
-        self._writer = writer
-        self._clock = clock
-        self._storm_rejections = storm_rejections
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-        """The findings being recorded, by finding id."""
+    state: KernelState
+    writer: EventWriter
+    clock: Clock
+    storm_rejections: int
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False)
+    """The findings being recorded, by finding id."""
+
+    def __post_init__(self) -> None:
         self._clock_reported = False
         self._clock_name = f"{socket.gethostname()}:{os.getpid()}"
 
     def watch_clock(self, recorded_at_ns: int) -> None:
         """Raise a finding if the clock is far behind: time stamps of this process would be refused, or valid too long."""
-        behind_ns = recorded_at_ns - self._clock.now_ns()
+        behind_ns = recorded_at_ns - self.clock.now_ns()
         if behind_ns <= CLOCK_BEHIND_NS_MAX or self._clock_reported:
             return
         self._clock_reported = True
@@ -60,18 +62,18 @@ class LogMonitor:
 
     def watch_storms(self) -> None:
         """Raise a finding for each storm; a failed append is retried with the next batch."""
-        for symbol_id, reason in self._state.trading_status.storms.items():
+        for symbol_id, reason in self.state.trading_status.storms.items():
             name = finding_id(FindingKind.STORM, symbol_id)
-            known = self._state.finding(name)
+            known = self.state.finding(name)
             if (known is None or known.resolved_at_ns is not None) and name not in self.tasks:
-                text = f"{self._storm_rejections} or more intents in {symbol_id} were rejected for one reason: {reason}"
+                text = f"{self.storm_rejections} or more intents in {symbol_id} were rejected for one reason: {reason}"
                 self._raise_finding(FindingKind.STORM, symbol_id, text, symbol_id)
 
     def _raise_finding(self, kind: FindingKind, name: str, text: str, symbol_id: str | None = None) -> None:
         """Append a finding in a task, as the reader must not wait for its own append."""
         key = finding_id(kind, name)
-        finding = raised(key, kind, text, symbol_id=symbol_id, now_ns=self._clock.now_ns())
-        append = self._writer.append(
+        finding = raised(key, kind, text, symbol_id=symbol_id, now_ns=self.clock.now_ns())
+        append = self.writer.append(
             events.CONTROL_STREAM, [finding], actor="kernel", evidence=Evidence.INFERRED, is_fact=True
         )
         task = asyncio.create_task(log_reports(append, f"the finding {kind}"), name="kernel-finding")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
-from psycopg.abc import AdaptContext
+import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
@@ -68,7 +69,6 @@ class _PackedDumper(Dumper):
 _DUMPERS = {array: type(f"{array.__name__}Dumper", (_PackedDumper,), {"oid": oid}) for array, oid in ARRAY_OIDS.items()}
 
 
-def register(context: AdaptContext) -> None:
-    assert context.adapters is not None
+def register(connection: psycopg.Connection[Any]) -> None:
     for array, dumper in _DUMPERS.items():
-        context.adapters.register_dumper(array, dumper)
+        connection.adapters.register_dumper(array, dumper)

@@ -170,8 +170,7 @@ class _Assigner:
         for write in command.writes:
             self._record_write(command, write, index)
             index += len(write.events)
-        if command.elects:
-            assert command.epoch is not None
+        if command.elects and command.epoch is not None:
             self._epoch = command.epoch
         self._added[command.command_id] = (first, self._position)
         return Appended(first, self._position)
