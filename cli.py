@@ -56,9 +56,11 @@ SECTIONS = {
         ("statement", "replay.cli.statement:statement", "Show fills, fees and realized profit by day, owner and symbol."),
         ("backup", "replay.cli.transfer:backup", "Back up a log to a file while a kernel runs."),
         ("restore", "replay.cli.transfer:restore", "Restore a log from a backup, where there is no log."),
-        ("log", "replay.cli.transfer:log", "Migrate a log's tables to the newest layout."),
         ("decisions", "replay.cli.whatif:decisions", "Replay the kernel's decisions and report differences."),
         ("what-if", "replay.cli.whatif:what_if", "Fork the log in memory and simulate a change."),
+    ),
+    "Help": (
+        ("help", "replay.cli.help:help_", "Show a help topic, or list the topics."),
     ),
 }  # fmt: skip
 """Commands in the order of the help: name, where it is, short help (the first sentence of its own help)."""

@@ -1,4 +1,4 @@
-"""`export` `import` `backup` `restore` `log`: a log moved from one place, or layout, to another."""
+"""`export` `import` `backup` `restore`: a log moved from one place to another."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import TypeVar
 import click
 
 from kernel.log.base import Head
-from kernel.log.recorder import LAYOUT_VERSION
-from replay.archiving import migrate_log
 from replay.backups import backup_log, restore_log
 from replay.cli.base import Target, echo_err, option, target_options
 from replay.exporting import export_log
@@ -138,20 +136,3 @@ def restore(target: Target, file: str, notes: str | None, keys: tuple[str, ...])
         work = restore_log(file, target.log, exchange_id=target.exchange, progress=progress, notes=held)
         head = asyncio.run(work)
     say_end(target.exchange, head, held)
-
-
-@click.command("log")
-@click.argument("action", type=click.Choice(["migrate"]))
-@target_options
-def log(target: Target, action: str) -> None:
-    """Migrate a log's tables to the newest layout.
-
-    In one transaction, for which writers wait; no row is changed, and it can be repeated. Older versions of this program
-    refuse the log afterwards. This version reads and writes older layouts too.
-
-    \b
-    Example:
-      orderctl log migrate --log sqlite:///kernel.db
-    """
-    before = asyncio.run(migrate_log(target.log, exchange_id=target.exchange))
-    echo_err(f"layout {LAYOUT_VERSION}" + (f", was {before}" if before != LAYOUT_VERSION else " already"))

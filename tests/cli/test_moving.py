@@ -115,12 +115,6 @@ def test_a_statement_for_people_and_for_programs(traded: World) -> None:
     assert traded.call("statement", "--day", "today").exit_code == 5
 
 
-def test_a_log_is_migrated_once(traded: World) -> None:
-    """A log of the newest layout stays as it is, and the verb says so."""
-    result = traded.call("log", "migrate")
-    assert (result.exit_code, result.stderr) == (0, "layout 2 already\n")
-
-
 @pytest.mark.parametrize("verb", ["restore", "import"])
 def test_what_is_put_back_is_held_against_its_notes(traded: World, tmp_path: Path, verb: str) -> None:
     """What it lacks by them is said, that it lacks nothing too; another log than was signed is refused, and is nowhere."""
