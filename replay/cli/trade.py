@@ -62,7 +62,7 @@ def place(target: Target, intent_id: str | None, owner: str, wait: str, timeout:
 
     \b
     Example:
-      orderctl place BUY 0.001 BTCUSDT --limit 60000.00 --wait filled --timeout 1m
+      orderctl place BUY 0.001 BTCUSDT --wait filled --timeout 1m
     """
     text = ordering.OrderText(
         side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],

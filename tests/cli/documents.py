@@ -57,11 +57,16 @@ def shown_in_documents(program: str) -> Iterator[Shown]:
     for source, text in DOCUMENTS.items():
         for language, form in (("", Form.LINE), ("console", Form.SESSION)):
             for line in "".join(fenced(text, language)).splitlines():
-                if (line := line.removeprefix("$ ")).startswith(program):
+                if begins(line := line.removeprefix("$ "), program):
                     yield Shown(source, line.partition("  #")[0].strip(), form)
         for code in INLINE.findall(FENCE.sub("", text)):
-            if code.startswith(program):
+            if begins(code, program):
                 yield Shown(source, code, Form.INLINE)
+
+
+def begins(line: str, program: str) -> bool:
+    """Whether a line is a call of a program (or of a module, in the package named)."""
+    return line.startswith((f"{program} ", f"{program}."))
 
 
 def shown_in_help(program: str) -> Iterator[Shown]:
