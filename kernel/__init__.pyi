@@ -5,10 +5,10 @@ from kernel.errors import (
     ExchangeError as ExchangeError, FencedError as FencedError, IntegrityError as IntegrityError,
     KernelError as KernelError, LogUnavailableError as LogUnavailableError, NotFoundError as NotFoundError,
     NotReadyError as NotReadyError, NotSent as NotSent, OutcomeUnknown as OutcomeUnknown, Rejected as Rejected,
-    SchemaError as SchemaError, ValidationError as ValidationError, VenueError as VenueError, Violation as Violation,
+    SchemaError as SchemaError, UnsafeFileError as UnsafeFileError,
+    ValidationError as ValidationError, VenueError as VenueError, Violation as Violation,
     WaitTimeoutError as WaitTimeoutError,
 )  # fmt: skip
-from kernel.limits import Limits as Limits, LimitSettings as LimitSettings  # fmt: skip
 from kernel.log import open_log as open_log
 from kernel.models import (
     AccountState as AccountState, Attempt as Attempt, AttemptKind as AttemptKind, AttemptOutcome as AttemptOutcome,
@@ -16,7 +16,7 @@ from kernel.models import (
     ExternalOrder as ExternalOrder, ExternalOrderPolicy as ExternalOrderPolicy, Finding as Finding,
     FindingKind as FindingKind, JsonObject as JsonObject, Liquidity as Liquidity, LookScope as LookScope,
     OrdStatus as OrdStatus, OrderIntent as OrderIntent, OrderState as OrderState, OrderStatus as OrderStatus,
-    Position as Position, ReconciliationStatus as ReconciliationStatus, UNSETTLED as UNSETTLED,
+    Position as Position, ReconciliationStatus as ReconciliationStatus, UNRESOLVED as UNRESOLVED,
     UnsolicitedCancelPolicy as UnsolicitedCancelPolicy, VenueOrder as VenueOrder, is_json as is_json,
 )  # fmt: skip
 from kernel.order_spec import (
@@ -30,4 +30,4 @@ from kernel.order_spec import (
     order_inconsistencies as order_inconsistencies, to_scaled as to_scaled,
 )  # fmt: skip
 from kernel.reconciler import ReconciliationEngine as ReconciliationEngine
-from kernel.settings import KernelSettings as KernelSettings, ns as ns
+from kernel.settings import KernelSettings as KernelSettings, Limits as Limits, LimitSettings as LimitSettings, ns as ns

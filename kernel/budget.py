@@ -1,14 +1,15 @@
-"""How much may still be asked of one venue: its rate limits, and who goes first where they do not suffice for all.
+"""The rate limits of one venue: how many calls it still takes, and which priority goes first where that is too few.
 
-`RateBudget` is arithmetic over instants that it is given: no clock, no I/O. `VenueBudget` is the same in time, for those
-who call the venue: the reconciler asks before a run acts, the sender, the looker and the session spend. Apart from backoff:
-backoff is one intent's, and in the log; this is the venue's, and in memory (a new leader learns from the venue's counters).
+`RateLimiter` is arithmetic over instants that it is given: no clock, no I/O. `VenueRateLimiter` is the same in time, for
+the callers of the venue: the reconciler asks before a run acts; the order sender, the status querier and the session spend.
+Backoff is another matter: it is one intent's, and in the log; rate limits are the venue's, and in memory (a new leader
+learns from the venue's counters).
 
-Promises, as long as nobody else spends and nothing arrives after it was given up: in any window no more is spent than its
+Promises, while no other client spends and no request arrives after it was given up: in any window no more is spent than its
 limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also
 one that the venue refused. What is reserved is spent by cancels alone, half of it also by settling, which gets no more than
-half of a limit. Of those that lack the same room the higher priority goes first; one that got nothing for the time of
-ageing goes before it, once: nothing starves.
+half of a limit. Of priorities that wait for the same capacity the higher one goes first; one that got nothing for the time
+of ageing goes before it, once: nothing starves.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
 from kernel.errors import NotSent, Rejected
-from kernel.metrics import Metrics, window_label
+from kernel.metrics import LimitReading, Metrics, window_label
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
-from kernel.workqueue import Priority
 
 RESOLUTION = 1_000
 """What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
 GRACE_NS = 250 * NS_PER_MS
-"""How long others wait for one whose room has come: its worker may be busy."""
-QUESTIONS_SHARE = 0.5
+"""How long others wait for a priority whose turn has come: its worker may be busy."""
+QUERIES_SHARE = 0.5
 """Of each limit, the most that settling gets: what can never be settled is asked for without end."""
 
 
-class Window:
+class LimitWindow:
     """What was spent in a window of one limit, and the most that may be."""
 
     def __init__(self, window_ns: int, cap: int, *, aligned: bool = False, skew_ns: int = 0) -> None:
@@ -73,7 +74,7 @@ class Window:
         else:
             self._spent.append([now_ns, now_ns, weight])
 
-    def told(self, used: int, *, began_ns: int, now_ns: int) -> None:
+    def adopt(self, used: int, *, began_ns: int, now_ns: int) -> None:
         """The venue has counted so much, as it says in answer to a question that began then. What we know nothing of was
         spent by others: just now, or in the window that the question was for."""
         spent_ns = began_ns if self._aligned else now_ns
@@ -81,7 +82,7 @@ class Window:
         if unknown > 0 and self.counts_until(spent_ns) > now_ns:
             self.spend(unknown, spent_ns)
 
-    def room_at(self, weight: int, now_ns: int) -> int:
+    def free_at(self, weight: int, now_ns: int) -> int:
         """When so much fits, if nothing more is spent until then; now, where it does. What is heavier than the cap fits
         into an empty window."""
         excess = self.used(now_ns) + min(weight, self.cap) - self.cap
@@ -103,16 +104,16 @@ class LimitWindows:
         caps = (
             limit.limit,
             limit.limit - (self.reserved + 1) // 2,
-            max(1, int(limit.limit * QUESTIONS_SHARE)),
+            max(1, int(limit.limit * QUERIES_SHARE)),
             limit.limit - self.reserved,
         )
-        self.windows = tuple(Window(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
-        self.whole, guarded, questions, others = self.windows
-        self._spent_in: dict[Priority, tuple[Window, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
+        self.windows = tuple(LimitWindow(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
+        self.whole, guarded, queries, others = self.windows
+        self._spent_in: dict[Priority, tuple[LimitWindow, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
         """Where each priority spends, the widest window first."""
-        self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.SETTLE: (self.whole, guarded, questions)}
+        self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.RESOLVE: (self.whole, guarded, queries)}
 
-    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[Window, int]]:
+    def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[LimitWindow, int]]:
         """Where these calls are spent, and how much there."""
         weight = sum(self.limit.weights.get(call, 0) for call in calls)
         return [(window, weight) for window in self._spent_in[priority]] if weight else []
@@ -125,42 +126,42 @@ def reserved_of(limit: RateLimit, share: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """There is no room yet."""
+class RateLimitWait:
+    """The rate limit is used up for now."""
 
     until_ns: int
     """When to ask again."""
     limits: tuple[RateLimit, ...]
-    """Where there is none."""
+    """The limits that are used up."""
     reason: str
 
 
 @dataclass(slots=True)
-class Grant:
+class Permit:
     """What one call may spend."""
 
     began_ns: int
-    parts: list[tuple[Window, int]]
+    parts: list[tuple[LimitWindow, int]]
     sent: bool = False
-    """Whether it may have left; if not, what it was granted is free again."""
+    """Whether it may have left; if not, what it was permitted is free again."""
 
 
 @dataclass(slots=True)
-class Waiting:
-    """A priority that lacks room."""
+class WaitingPriority:
+    """A priority that waits for capacity."""
 
     since_ns: int
     """Since when it was not served."""
     until_ns: int
-    """When its room comes."""
-    windows: set[Window]
-    """Where it lacks room: who spends there as well may have to wait for it."""
+    """When its turn comes."""
+    windows: set[LimitWindow]
+    """Where it waits: other priorities that spend there may have to wait for it."""
 
 
-class BudgetSpent(Exception):
-    """A run needs one call more than there is room for; nothing was sent."""
+class RateLimitExceeded(Exception):
+    """A run needs one call more than the rate limit allows now; nothing was sent."""
 
-    def __init__(self, wait: Wait, *, priority: Priority, call: Operation) -> None:
+    def __init__(self, wait: RateLimitWait, *, priority: Priority, call: Operation) -> None:
         self.wait = wait
         self.priority = priority
         self.call = call
@@ -168,13 +169,13 @@ class BudgetSpent(Exception):
 
 
 @dataclass
-class RateBudget:
+class RateLimiter:
     """One venue's rate limits over time."""
 
     reserved_share: float = 0.2
     ageing_ns: int = 30 * NS_PER_S
     limits: list[LimitWindows] = field(default_factory=list)
-    _waiting: dict[Priority, Waiting] = field(default_factory=dict)
+    _waiting: dict[Priority, WaitingPriority] = field(default_factory=dict)
     _closed: dict[str, int] = field(default_factory=dict)
     """Until when the venue takes no more, by kind of limit."""
 
@@ -186,8 +187,8 @@ class RateBudget:
             for limit in limits
         ]
 
-    def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> Wait | None:
-        """None where there is room for all these calls; else when to ask again. Who is told to wait is waited for."""
+    def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> RateLimitWait | None:
+        """None where all these calls may be made now; else when to ask again. Others then wait for this priority."""
         if not calls:
             return None
         windows = {window for window, _ in self._parts(priority, calls)}
@@ -199,53 +200,53 @@ class RateBudget:
                 return None
             turn_ns = self._waiting[rival].until_ns
             until_ns = turn_ns if turn_ns > now_ns else turn_ns + GRACE_NS + 1
-            reason = f"{rival.name} goes first"
+            reason = f"{rival.label} goes first"
         where = set(lacking) or windows
         self._note_waiting(priority, where, until_ns, now_ns)
         limits = tuple(item.limit for item in self.limits if not where.isdisjoint(item.windows))
-        return Wait(until_ns, limits, f"waiting for room in the venue's rate limit: {reason}")
+        return RateLimitWait(until_ns, limits, f"waiting for the venue's rate limit: {reason}")
 
-    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[Window, int]:
-        """Where there is no room, and when there is. Of one limit the narrowest such window: as long as that is full,
-        nobody needs to leave room in the wider ones."""
-        lacking: dict[Window, int] = {}
+    def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[LimitWindow, int]:
+        """The full windows, and when each has capacity. Of one limit the narrowest such window: as long as that is full,
+        no capacity is kept free in the wider ones."""
+        lacking: dict[LimitWindow, int] = {}
         for item in self.limits:
             found = [
                 (window, at_ns)
                 for window, weight in item.parts(priority, calls)
-                if (at_ns := window.room_at(weight, now_ns)) > now_ns
+                if (at_ns := window.free_at(weight, now_ns)) > now_ns
             ]
             lacking |= found[-1:]
         return lacking
 
-    def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Grant:
+    def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Permit:
         """Have a call counted before it leaves (as so many, where it has as many orders), until `settle`. Raises
-        `BudgetSpent` where there is no room."""
+        `RateLimitExceeded` where that is not possible now."""
         calls = (call,) * times
         if (wait := self.wait(priority, calls, now_ns)) is not None:
-            raise BudgetSpent(wait, priority=priority, call=call)
-        grant = Grant(now_ns, self._parts(priority, calls))
-        for window, weight in grant.parts:
+            raise RateLimitExceeded(wait, priority=priority, call=call)
+        permit = Permit(now_ns, self._parts(priority, calls))
+        for window, weight in permit.parts:
             window.under_way += weight
         if (known := self._waiting.get(priority)) is not None:
             known.since_ns = known.until_ns = now_ns
-        return grant
+        return permit
 
-    def settle(self, grant: Grant, now_ns: int) -> bool:
-        """The call has ended, or was never made; whether that makes room. Once is enough: again it changes nothing."""
-        parts, grant.parts = grant.parts, []
+    def finish(self, permit: Permit, now_ns: int) -> bool:
+        """The call has ended, or was never made; whether that frees capacity. Idempotent."""
+        parts, permit.parts = permit.parts, []
         for window, weight in parts:
             window.under_way -= weight
-            if grant.sent:
+            if permit.sent:
                 window.spend(weight, now_ns)
-        return bool(parts) and not grant.sent
+        return bool(parts) and not permit.sent
 
-    def tell(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
+    def adopt_usage(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
         """The venue's own counters, in answer to a call that began then. Where they are smaller than ours they are old."""
         for usage in usages:
             for item in self.limits:
                 if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
-                    item.whole.told(usage.used, began_ns=began_ns, now_ns=now_ns)
+                    item.whole.adopt(usage.used, began_ns=began_ns, now_ns=now_ns)
 
     def close(self, kind: str, until_ns: int) -> None:
         """The venue takes nothing more that a limit of this kind counts, until then."""
@@ -260,16 +261,16 @@ class RateBudget:
         limits = [item.limit for item in self.limits if item.limit.kind == kind]
         return not limits or any(call in limit.weights for limit in limits for call in calls)
 
-    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[Window, int]]:
+    def _parts(self, priority: Priority, calls: Sequence[Operation]) -> list[tuple[LimitWindow, int]]:
         return [part for item in self.limits for part in item.parts(priority, calls)]
 
-    def _note_waiting(self, priority: Priority, windows: set[Window], until_ns: int, now_ns: int) -> None:
+    def _note_waiting(self, priority: Priority, windows: set[LimitWindow], until_ns: int, now_ns: int) -> None:
         known = self._waiting.get(priority)
         forgotten = known is None or now_ns > known.until_ns + self.ageing_ns
         since_ns = now_ns if known is None or forgotten else known.since_ns
-        self._waiting[priority] = Waiting(since_ns, until_ns, windows)
+        self._waiting[priority] = WaitingPriority(since_ns, until_ns, windows)
 
-    def _rival(self, priority: Priority, windows: set[Window], now_ns: int) -> Priority | None:
+    def _rival(self, priority: Priority, windows: set[LimitWindow], now_ns: int) -> Priority | None:
         """Who goes first, where these windows are spent: the first of those that wait, if it is not this one."""
         turns = [(self._turn(priority, now_ns), priority)]
         for other, waiting in self._waiting.items():
@@ -286,80 +287,81 @@ class RateBudget:
         return (known.since_ns if known is not None and overdue else now_ns, -priority)
 
 
-class VenueBudget:
-    """The budget of the venue that a kernel leads at."""
+class VenueRateLimiter:
+    """The rate limits of the venue that a kernel leads at."""
 
     def __init__(self, venue: Venue, *, clock: Clock, settings: KernelSettings, metrics: Metrics) -> None:
         self._venue = venue
         self._clock = clock
         self._metrics = metrics
-        self._budget = RateBudget(settings.budget_reserved_share, ns(settings.budget_ageing_s))
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when there may be room sooner than was told."""
+        self._limiter = RateLimiter(settings.budget_reserved_share, ns(settings.budget_ageing_s))
+        self.on_capacity: Callable[[], None] = lambda: None
+        """Called when there may be capacity sooner than was announced."""
 
     def declare(self) -> None:
         """Keep to the limits that the venue declares, from now on."""
         capabilities = self._venue.capabilities
-        self._budget.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
+        self._limiter.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
 
-    def wait(self, priority: Priority, *calls: Operation) -> Wait | None:
-        """None where there is room for all these calls at once; else when to ask again."""
-        wait = self._budget.wait(priority, calls, self._clock.now_ns())
+    def wait(self, priority: Priority, *calls: Operation) -> RateLimitWait | None:
+        """None where all these calls may be made now; else when to ask again."""
+        wait = self._limiter.wait(priority, calls, self._clock.now_ns())
         return None if wait is None else self._counted(wait, priority)
 
-    async def room(self, priority: Priority, call: Operation) -> None:
-        """Return once there is room for a call. For who has the time; a worker has not."""
+    async def wait_for_capacity(self, priority: Priority, call: Operation) -> None:
+        """Return once a call may be made. Not for workers: they have no time to wait."""
         while (wait := self.wait(priority, call)) is not None:
             await self._clock.sleep_until(wait.until_ns)
 
     @contextmanager
-    def granted(self, priority: Priority, call: Operation, *, times: int = 1) -> Iterator[Grant]:
-        """Around a call and all that must come before it. Raises `BudgetSpent` where there is no room."""
+    def permitted(self, priority: Priority, call: Operation, *, times: int = 1) -> Iterator[Permit]:
+        """Around a call and all that must come before it. Raises `RateLimitExceeded` where that is not possible now."""
         try:
-            grant = self._budget.take(priority, call, self._clock.now_ns(), times=times)
-        except BudgetSpent as spent:
+            permit = self._limiter.take(priority, call, self._clock.now_ns(), times=times)
+        except RateLimitExceeded as spent:
             self._counted(spent.wait, priority)
             raise
         try:
-            yield grant
+            yield permit
         finally:
-            self._end(grant)
+            self._end(permit)
 
     @contextmanager
-    def calling(self, grant: Grant) -> Iterator[None]:
+    def calling(self, permit: Permit) -> Iterator[None]:
         """Around the call itself: whether it left, and what the venue says of its limits."""
-        grant.sent = True
+        permit.sent = True
         try:
             yield
         except NotSent:
-            grant.sent = False
+            permit.sent = False
             raise
         except Rejected as refusal:
             self._note_refusal(refusal)
             raise
         finally:
-            self._end(grant)
-            self._budget.tell(self._venue.rate_usage, began_ns=grant.began_ns, now_ns=self._clock.now_ns())
+            self._end(permit)
+            self._limiter.adopt_usage(self._venue.rate_usage, began_ns=permit.began_ns, now_ns=self._clock.now_ns())
 
-    def _end(self, grant: Grant) -> None:
-        if self._budget.settle(grant, self._clock.now_ns()):
-            self.on_room()
+    def _end(self, permit: Permit) -> None:
+        if self._limiter.finish(permit, self._clock.now_ns()):
+            self.on_capacity()
 
     def _note_refusal(self, refusal: Rejected) -> None:
         if refusal.rate_limit is not None and refusal.retry_after_s is not None:
-            self._budget.close(refusal.rate_limit, self._clock.now_ns() + ns(refusal.retry_after_s))
+            self._limiter.close(refusal.rate_limit, self._clock.now_ns() + ns(refusal.retry_after_s))
 
-    def _counted(self, wait: Wait, priority: Priority) -> Wait:
+    def _counted(self, wait: RateLimitWait, priority: Priority) -> RateLimitWait:
         for limit in wait.limits:
-            self._metrics.budget_waits.add(limit.kind, window_label(limit.window_ns), priority.name)
+            self._metrics.budget_waits.labels(limit.kind, window_label(limit.window_ns), priority.label).inc()
         return wait
 
-    def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks. Of limits under one label the fullest is told."""
+    def readings(self) -> dict[tuple[str, str], LimitReading]:
+        """Return the current reading of each rate limit by kind and window; of several under one label the fullest."""
         now_ns = self._clock.now_ns()
-        by_fullness = sorted(self._budget.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
-        for item in by_fullness:
-            labels = (item.limit.kind, window_label(item.limit.window_ns))
-            self._metrics.budget_used.set(item.whole.used(now_ns), *labels)
-            self._metrics.budget_limit.set(item.limit.limit, *labels)
-            self._metrics.budget_reserved.set(item.reserved, *labels)
+        by_fullness = sorted(self._limiter.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
+        return {
+            (item.limit.kind, window_label(item.limit.window_ns)): LimitReading(
+                item.whole.used(now_ns), limit=item.limit.limit, reserved=item.reserved
+            )
+            for item in by_fullness
+        }

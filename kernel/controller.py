@@ -1,4 +1,4 @@
-"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, and the leader's work.
+"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, `leader` the leader's work.
 
 Built by `replay.open_kernel` (or by anybody who has its parts: log, state, stores, venue, clock, lease). Used by strategies
 through the seed's `ExchangeKernel`. Data goes forward: a command becomes events, the tail brings them to the state, the
@@ -13,26 +13,19 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from kernel import events, pausing, resolving
-from kernel.api import EventCallback
-from kernel.clock import NS_PER_S
-from kernel.commands import (
-    awaited_symbol,
-    cancel_answered,
-    check_wait,
-    member_answered,
-    modify_answered,
-    placement_answered,
-    refusal,
-    too_late,
-)
+from kernel import events, operator_commands
+from kernel.api import EventCallback, ExchangeKernel
+from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
+from kernel.composition import compose
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
 from kernel.fills import fills
-from kernel.given import check_type, checked, new_intent
+from kernel.given import check_type, new_intent, validated
 from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
-from kernel.life import KernelLife
+from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
-from kernel.limit_gate import Wanted
+from kernel.limit_gate import ProposedOrder
+from kernel.log.base import EventLog
+from kernel.metrics import Metrics
 from kernel.models import (
     AccountState,
     AssetMetadata,
@@ -45,16 +38,113 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
-from kernel.recalling import ensure
-from kernel.settings import ns
+from kernel.recalling import ensure_loaded
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.venues.base import Venue
+from kernel.waiters import (
+    awaited_symbol,
+    cancel_answered,
+    check_wait,
+    member_answered,
+    modify_answered,
+    placement_answered,
+    refusal,
+    too_late,
+)
 
 logger = logging.getLogger(__name__)
 
 WaitFor = Literal["ack", "recorded"]
 
 
-class EventSourcedKernel(KernelLife):
+class EventSourcedKernel(ExchangeKernel):
     """An exchange kernel whose only truth is its log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: KernelState,
+        intent_store: IntentStateStore,
+        actual_store: ActualStateStore,
+        *,
+        venue: Venue | None = None,
+        lease: Lease | None = None,
+        clock: Clock | None = None,
+        ids: IdFactory | None = None,
+        settings: KernelSettings | None = None,
+        actor: str = "strategy:default",
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Without a venue the kernel takes commands and answers queries, and never leads.
+
+        `actor` is who this kernel's commands come from, unless a command names an owner.
+        """
+        super().__init__(log.exchange_id)
+        self.log = log
+        self.state = state
+        self.intent_store = intent_store
+        self.actual_store = actual_store
+        self.metrics = metrics or Metrics()
+        self._clock = clock or SystemClock()
+        self._ids = ids or SeededIds()
+        self._settings = settings or KernelSettings()
+        self._actor = actor
+        parts = compose(
+            log,
+            state,
+            intent_store,
+            actual_store,
+            venue=venue,
+            lease=lease,
+            clock=self._clock,
+            ids=self._ids,
+            settings=self._settings,
+            metrics=self.metrics,
+        )
+        self.engine = parts.engine
+        self._writer = parts.writer
+        self._commands = parts.commands
+        self._heartbeats = parts.heartbeats
+        self._runtime = parts.runtime
+
+    # ---------------------------------------------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Recover: fold the log to its head. Then, with a venue, begin to campaign for the lead. Idempotent.
+
+        Raises `IntegrityError` or `SchemaError` when the log can't be folded; nothing is started then.
+        """
+        await self._runtime.start()
+
+    async def stop(self) -> None:
+        """End in order: finish what is out, let go of the lead. Cancels no order. Idempotent."""
+        await self._runtime.stop()
+
+    async def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Return once the kernel acts. Raises `NotReadyError` naming the missing conditions when the time is over."""
+        await self._runtime.wait_ready(timeout_s)
+
+    async def health_check(self) -> dict[str, Any]:
+        """Whether the kernel acts, and if not, which condition is missing, why, and since when.
+
+        While the log can't be seen it is not known how far behind the projections are: `lag_events` is None then.
+        """
+        return await self._runtime.health_check()
+
+    async def force_reconciliation(self, intent_id: str | None = None) -> None:
+        """Reconcile one intent, or all, once, past backoff; never past lease, readiness, pause or what is unknown.
+
+        Raises `NotFoundError` for an unknown intent.
+        """
+        self._runtime.check()
+        if intent_id is None:
+            await self.engine.reconcile_all()
+        else:
+            await self.engine.reconcile_intent(intent_id)
+
+    def get_reconciliation_metrics(self) -> dict[str, Any]:
+        return self.engine.get_metrics()
 
     @property
     def now_ns(self) -> int:
@@ -82,7 +172,7 @@ class EventSourcedKernel(KernelLife):
         Raises `ValidationError` (all violated constraints and limits), `AlreadyExistsError` (the id has another
         order), `NotReadyError` (the market is not known yet), `ExchangeError`.
         """
-        self._check()
+        self._runtime.check()
         check_wait(wait)
         check_type(order, StandardOrder)
         symbol = await self._symbol(order.symbol_id)
@@ -127,10 +217,10 @@ class EventSourcedKernel(KernelLife):
         `AlreadyExistsError`, `NotReadyError`, and `ExchangeError` with the intent id of an order that was refused; the
         others go on: cancel them if they are not wanted without it.
         """
-        self._check()
+        self._runtime.check()
         check_wait(wait)
         check_type(group, StandardOrderGroup)
-        given = checked(group, StandardOrderGroup)
+        given = validated(group, StandardOrderGroup)
         now_ns = self._clock.now_ns()
         name = group_id if group_id is not None else self._ids.intent_id(now_ns)
         command = PlaceGroup(
@@ -159,7 +249,7 @@ class EventSourcedKernel(KernelLife):
         """Until each was answered, or has nothing to be answered."""
         deadline_ns = self._clock.now_ns() + ns(timeout_s)
         for intent_id in intent_ids:
-            await self._waiters.until(
+            await self._runtime.waiters.until(
                 partial(self._member_answered, intent_id),
                 intent_id=intent_id,
                 timeout_s=max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S),
@@ -169,10 +259,10 @@ class EventSourcedKernel(KernelLife):
                 raise error
 
     def _member_answered(self, intent_id: str) -> bool:
-        return member_answered(self.state.record(intent_id), self.state.wish(intent_id))
+        return member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
     async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
-        await self._waiters.until(
+        await self._runtime.waiters.until(
             lambda: placement_answered(self.state.record(intent_id)), intent_id=intent_id, timeout_s=timeout_s
         )
         if (error := refusal(self.state.record(intent_id))) is not None:
@@ -198,10 +288,10 @@ class EventSourcedKernel(KernelLife):
         works then keeps its old terms.
         What was refused may be mended: other terms are another generation.
         """
-        self._check()
+        self._runtime.check()
         check_wait(wait)
         check_type(new_order, StandardOrder)
-        order = checked(new_order, StandardOrder)
+        order = validated(new_order, StandardOrder)
         known = await self.intent_store.get_intent(intent_id)
         check_changeable(self.state.group_of(intent_id), intent_id)
         symbol = await self._symbol(known.order.symbol_id)
@@ -209,8 +299,8 @@ class EventSourcedKernel(KernelLife):
         await self._commands.handle(intent_id, command, actor=self._actor_of(known.owner))
         if wait != "ack":
             return
-        await self._waiters.until(
-            lambda: modify_answered(self.state.record(intent_id), self.state.wish(intent_id)),
+        await self._runtime.waiters.until(
+            lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
         )
@@ -223,13 +313,13 @@ class EventSourcedKernel(KernelLife):
         Canceling what is canceled, or on its way, is no error and no event. Raises `NotFoundError` for an unknown intent,
         `ExchangeError` when it is too late: FILLED, EXPIRED or REJECTED, before or while it was asked for.
         """
-        self._check()
+        self._runtime.check()
         check_wait(wait)
         now_ns = self._clock.now_ns()
         changed = await self._commands.handle(intent_id, CancelIntent(intent_id, now_ns), actor=self._actor_of(""))
         if wait != "ack":
             return
-        answered = await self._waiters.until(
+        answered = await self._runtime.waiters.until(
             lambda: cancel_answered(self.state.record(intent_id)),
             intent_id=intent_id,
             timeout_s=self._ack_timeout_s(ack_timeout_s),
@@ -242,7 +332,7 @@ class EventSourcedKernel(KernelLife):
 
         Raises what recording the first of them failed with, once each was tried: then some may still be wanted.
         """
-        self._check()
+        self._runtime.check()
         return await self._cancel_all(symbol_id, self._actor)
 
     async def _cancel_all(self, symbol_id: str | None, actor: str) -> int:
@@ -270,28 +360,29 @@ class EventSourcedKernel(KernelLife):
             return False
 
     async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
-        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything. See `pausing`.
+        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything.
 
-        Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown intent.
+        See `operator_commands`. Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown
+        intent.
         """
-        self._check()
-        told: Any = {"reason": reason, "actor": actor or self._actor}
+        self._runtime.check()
+        command: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
-            return await pausing.pause_all(self._writer, self.state, **told)
-        return await pausing.pause_one(self._commands, intent_id, paused=True, **told)
+            return await operator_commands.pause_all(self._writer, self.state, **command)
+        return await operator_commands.pause_one(self._commands, intent_id, paused=True, **command)
 
     async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
-        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `pausing`.
+        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `operator_commands`.
 
         First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
         those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol, and
         as `cancel_all_orders` does.
         """
-        self._check()
+        self._runtime.check()
         if symbol_id is not None:
             await self.get_symbol_metadata(symbol_id)
         actor = actor or self._actor
-        await pausing.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
+        await operator_commands.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
         return await self._cancel_all(symbol_id, actor)
 
     async def resume(
@@ -301,11 +392,11 @@ class EventSourcedKernel(KernelLife):
 
         Raises `NotFoundError` for an unknown intent.
         """
-        self._check()
+        self._runtime.check()
         actor = actor or self._actor
         if intent_id is None:
-            return await pausing.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
-        return await pausing.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
+            return await operator_commands.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
+        return await operator_commands.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
 
     async def resolve_attempt(
         self,
@@ -325,7 +416,7 @@ class EventSourcedKernel(KernelLife):
         Raises `NotFoundError`, `ValidationError` (no evidence, another outcome), `ConflictError`: nothing is unknown, or
         evidence is still to come (its call has not reported, or it may still arrive and a look will tell).
         """
-        self._check()
+        self._runtime.check()
         now_ns = self._clock.now_ns()
         command = ResolveAttempt(intent_id, outcome, evidence, now_ns, attempt_position)
         actor = actor or self._actor
@@ -338,9 +429,9 @@ class EventSourcedKernel(KernelLife):
         beyond what a group allows is not told again.
         Raises `NotFoundError`, `ValidationError` (no evidence), `ConflictError` (it does not stand).
         """
-        self._check()
+        self._runtime.check()
         actor = actor or self._actor
-        await resolving.resolve_finding(
+        await operator_commands.resolve_finding(
             self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor
         )
 
@@ -351,23 +442,23 @@ class EventSourcedKernel(KernelLife):
         recorded: beats in between are free. While it is silent, what it wants is canceled too; its next heartbeat ends
         that. See `heartbeats`. Raises `ValidationError`.
         """
-        self._check()
-        return await self._heartbeats.beat(owner, ttl_s, actor=self._actor_of(owner))
+        self._runtime.check()
+        return await self._heartbeats.record_heartbeat(owner, ttl_s, actor=self._actor_of(owner))
 
     async def disarm_heartbeat(self, owner: str, *, reason: str = "") -> bool:
         """Silence of a strategy means nothing from now on; whether that changed anything. Cancels no order.
 
         Raises `ValidationError`.
         """
-        self._check()
+        self._runtime.check()
         return await self._heartbeats.disarm(owner, reason=reason, actor=self._actor)
 
     def limits_exceeded(
-        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
+        self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
         """Which intents would be refused if these orders were wanted, one after the other, then these groups whole, and by
         which limit."""
-        self._check()
+        self._runtime.check()
         return self._commands.gate.exceeded(orders, groups)
 
     def _actor_of(self, owner: str) -> str:
@@ -378,9 +469,9 @@ class EventSourcedKernel(KernelLife):
 
     async def _symbol(self, symbol_id: str) -> SymbolMetadata:
         """The market of an order; before the first reference data came, it is waited for like an answer."""
-        timeout_s = self._settings.ack_timeout_s if self._venue is not None else 0
-        missing = self._readiness.missing()
-        return await awaited_symbol(symbol_id, self.state, self._waiters, timeout_s=timeout_s, missing=missing)
+        timeout_s = self._settings.ack_timeout_s if self._runtime.leader is not None else 0
+        missing = self._runtime.readiness.missing()
+        return await awaited_symbol(symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing)
 
     # ---------------------------------------------------------------------------------------------------- queries
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
@@ -427,9 +518,9 @@ class EventSourcedKernel(KernelLife):
 
     async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
         """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
-        self._check()
-        await ensure(self.log, self.state, intent_id)
-        in_time = await self._waiters.until(
+        self._runtime.check()
+        await ensure_loaded(self.log, self.state, intent_id)
+        in_time = await self._runtime.waiters.until(
             lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
         )
         if not in_time:
@@ -448,18 +539,18 @@ class EventSourcedKernel(KernelLife):
         Filter keys: `event_type`, `symbol_id`, `intent_id`, `group_id`, `actor`; a value or a list. An unknown key is a
         `ValidationError`.
         """
-        self._check()
-        return self._subscriptions.subscribe(callback, event_filter, after=self._after(after))
+        self._runtime.check()
+        return self._runtime.subscriptions.subscribe(callback, event_filter, after=self._after(after))
 
     def unsubscribe_events(self, subscription_id: str) -> None:
-        self._subscriptions.unsubscribe(subscription_id)
+        self._runtime.subscriptions.unsubscribe(subscription_id)
 
     def events(
         self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> AsyncIterator[events.BaseEvent]:
         """The same as an async iterator."""
-        self._check()
-        return self._subscriptions.events(event_filter, after=self._after(after))
+        self._runtime.check()
+        return self._runtime.subscriptions.events(event_filter, after=self._after(after))
 
     def _after(self, after: int | None) -> int:
         return self.state.position if after is None else after

@@ -8,7 +8,7 @@ the three venue errors apart. A message says what failed, the limit, the value g
     ├── NotFoundError                2   no such intent, order, symbol, asset, subscription (KeyError)
     ├── AlreadyExistsError           4   the id is taken by something else (ValueError)
     ├── ConflictError                4   somebody wrote in between; read again, decide again
-    │   └── FencedError              4   a newer leader was elected; this one must stop
+    ├── FencedError                  4   a newer leader was elected; this one must stop
     ├── ExchangeError                5   the venue refused for good, or it is too late
     ├── NotReadyError                6   the named conditions are missing; nothing was done
     │   ├── BusyError                6   a bounded queue is full; nothing was written
@@ -16,6 +16,7 @@ the three venue errors apart. A message says what failed, the limit, the value g
     ├── WaitTimeoutError             3   what was waited for did not happen in time (TimeoutError)
     ├── IntegrityError               1   the log is not what was written; names the first bad position
     │   └── SchemaError              1   an event newer than this code, of an unknown topic, or not of its schema
+    ├── UnsafeFileError              2   another user of the host owns a file of ours, or can write it
     └── VenueError                   2   what a venue port may raise, and nothing else
         ├── Rejected                 5   a definitive no; `retry_after_s` where the venue says "later"
         ├── NotSent                  6   it provably never left
@@ -95,8 +96,10 @@ class ConflictError(KernelError):
     exit_code = 4
 
 
-class FencedError(ConflictError):
-    """The log has seen a newer leader than the one that wrote this."""
+class FencedError(KernelError):
+    """The log has seen a newer leader than the one that wrote this: reading again does not help, it must stop."""
+
+    exit_code = 4
 
     def __init__(self, *, epoch: int, head_epoch: int) -> None:
         self.epoch = epoch
@@ -154,6 +157,10 @@ class IntegrityError(KernelError):
 
 class SchemaError(IntegrityError):
     """An event is newer than this code, of an unknown topic, or does not fit its schema."""
+
+
+class UnsafeFileError(KernelError):
+    """Another user of the host owns a file or directory that the kernel would believe, or can write it."""
 
 
 class VenueError(KernelError):

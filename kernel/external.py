@@ -33,13 +33,13 @@ from kernel.order_spec import OrderType, StandardOrder
 from kernel.settings import KernelSettings
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, VenueSnapshot
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 
 logger = logging.getLogger(__name__)
 
 OWNER = "adopted"
 """The owner of intents that were made for orders found at the venue."""
-SHOWS_ORDER = frozenset(
+ORDER_EVIDENCE = frozenset(
     {
         ExecType.PENDING_NEW,
         ExecType.NEW,
@@ -73,14 +73,14 @@ class ExternalOrders:
         self._on_fenced = on_fenced
         self.epoch = 0
 
-    async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record what is news of others' orders, and adopt them where the policy says so."""
         by_order: dict[str, list[ExecutionReport]] = {}
         for report in reports:
             by_order.setdefault(report.exchange_order_id or report.client_order_id or "", []).append(report)
         await asyncio.gather(*(self._ingest_one(items, source) for items in by_order.values()))
 
-    async def _ingest_one(self, reports: Sequence[ExecutionReport], source: Source) -> None:
+    async def _ingest_one(self, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         for index, report in enumerate(reports):
             intent_id = self._adopter(report) or await self._adopt(report, source)
             if intent_id is None and self._is_news(report):
@@ -89,7 +89,7 @@ class ExternalOrders:
                 await self._report(intent_id, reports[index:], source)
                 return
 
-    async def _record(self, report: ExecutionReport, source: Source) -> str | None:
+    async def _record(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Record news of an order that is nobody's. Where another report has had it adopted in the same moment, the news
         are its intent's, which is returned: recorded here as well, a trade would move the balances twice."""
         order_id, also = report.exchange_order_id, self._unexpected(report)
@@ -108,7 +108,7 @@ class ExternalOrders:
         await self._writer.caught_up()
         return await self._writer.owner(exchange_order_id=report.exchange_order_id)
 
-    async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+    async def _report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
             await self._writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
@@ -148,7 +148,7 @@ class ExternalOrders:
         now_ns = self._clock.now_ns()
         return [raised(name, FindingKind.UNEXPECTED_TRADE, text, symbol_id=report.symbol_id, now_ns=now_ns)]
 
-    async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: Source) -> None:
+    async def close_missing(self, snapshot: VenueSnapshot, *, shown_before_ns: int, source: ReportSource) -> None:
         """Orders of others that are held for open, and that a complete list does not show, are gone."""
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for known in [*self._state.external_orders()]:
@@ -163,7 +163,7 @@ class ExternalOrders:
             )
             await self._fact([gone], source)
 
-    async def resolve_explained(self, source: Source) -> None:
+    async def resolve_explained(self, source: ReportSource) -> None:
         """A trade is no longer unexpected once its order is an intent's: adopted, or ours all along and told without the id
         that we gave it."""
         for finding in [*self._state.findings()]:
@@ -171,19 +171,19 @@ class ExternalOrders:
                 continue
             order_id = finding.finding_id.removeprefix(f"{finding.kind}:")
             intent_id = self._state.intent_id_of(exchange_order_id=order_id)
-            if intent_id is None and self._state.let_go:
+            if intent_id is None and self._state.evicted_count:
                 intent_id = await self._writer.owner(exchange_order_id=order_id)
             if intent_id is not None:
                 text = f"the order is intent {intent_id}'s"
                 await self._fact([events.FindingResolved(finding_id=finding.finding_id, text=text)], source)
 
-    async def _fact(self, made: Sequence[events.BaseEvent], source: Source) -> None:
+    async def _fact(self, made: Sequence[events.BaseEvent], source: ReportSource) -> None:
         await self._writer.append(events.VENUE_STREAM, made, actor=source.actor, evidence=source.evidence, is_fact=True)
 
     # -------------------------------------------------------------------------------------------------------- adopting
-    async def _adopt(self, report: ExecutionReport, source: Source) -> str | None:
+    async def _adopt(self, report: ExecutionReport, source: ReportSource) -> str | None:
         """Make an intent for the order, and return its id; None where the order is left alone."""
-        if not self._is_ours_to_take(report):
+        if not self._is_ours_to_adopt(report):
             return None
         intent = self._intent_for(report)
         if intent is None:
@@ -216,16 +216,16 @@ class ExternalOrders:
         logger.info("order %s is adopted", report.exchange_order_id, extra={"intent_id": intent.intent_id})
         return intent.intent_id
 
-    def _is_ours_to_take(self, report: ExecutionReport) -> bool:
+    def _is_ours_to_adopt(self, report: ExecutionReport) -> bool:
         if self._settings.external_orders is ExternalOrderPolicy.IGNORE or not report.exchange_order_id:
             return False
-        if report.exec_type not in SHOWS_ORDER or report.side is None or report.order_qty is None:
+        if report.exec_type not in ORDER_EVIDENCE or report.side is None or report.order_qty is None:
             return False
         if not report.client_order_id and self._may_be_a_lost_one(report.symbol_id):
             return False
         if report.exec_type is not ExecType.TRADE and report.ord_status in OVER:
             return False
-        return self._settings.external_orders_of_kernels or not looks_like_a_kernels(report.client_order_id)
+        return self._settings.external_orders_of_kernels or not is_kernel_client_id(report.client_order_id)
 
     def _may_be_a_lost_one(self, symbol_id: str) -> bool:
         """Whether an order of ours is being looked for: one that is told of without a client id may be that one."""
@@ -233,7 +233,7 @@ class ExternalOrders:
         return any(
             record.sent_order is not None and record.sent_order.symbol_id == symbol_id
             for record in live
-            if record.unsettled
+            if record.unresolved
         )
 
     def _intent_for(self, report: ExecutionReport) -> OrderIntent | None:
@@ -267,7 +267,7 @@ def adopted_id(exchange_order_id: str) -> str:
     return f"ext-{base64.b32encode(digest).decode().lower()[:26]}"
 
 
-def looks_like_a_kernels(client_order_id: str | None) -> bool:
+def is_kernel_client_id(client_order_id: str | None) -> bool:
     """Whether a client order id has the form of those that kernels make (`lifecycle.client_order_id`), whatever its log."""
     return re.fullmatch(r"[a-z2-7]{12,26}", client_order_id or "") is not None
 

@@ -1,4 +1,4 @@
-"""What holds requests back, as the log says: pauses, halts and storms. Folded by `State`, asked by the reconciler.
+"""What holds requests back, as the log says: pauses, halts and storms. Folded by `StatusRule`, asked by the reconciler.
 
 A pause holds everything back, a halt everything but cancels, for all intents or for a symbol; a storm holds a symbol's
 submits back until its finding is resolved. Pure values: an event makes a new one. What one intent is paused by is in its
@@ -16,7 +16,7 @@ from kernel.models import AttemptKind
 from kernel.readiness import NOT_PAUSED
 
 
-class Hold(NamedTuple):
+class TradingHalt(NamedTuple):
     """A pause, or a halt, of many intents together."""
 
     cancels: bool
@@ -26,12 +26,12 @@ class Hold(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
+class TradingStatus:
     """All that holds requests back, but for the pauses of single intents."""
 
-    every: Hold | None = None
+    every: TradingHalt | None = None
     """Of all intents."""
-    symbols: Mapping[str, Hold] = field(default_factory=dict)
+    symbols: Mapping[str, TradingHalt] = field(default_factory=dict)
     """By symbol."""
     storms: Mapping[str, str] = field(default_factory=dict)
     """Symbol → the rejection that kept coming back."""
@@ -39,7 +39,7 @@ class Gates:
     def halted(self, symbol_id: str) -> bool:
         """Whether a halt is on: then cancels in this symbol go out, whatever else is paused."""
         holds = (self.every, self.symbols.get(symbol_id))
-        return any(hold is not None and hold.cancels for hold in holds)
+        return any(halt is not None and halt.cancels for halt in holds)
 
     def missing(
         self, conditions: Iterable[str], *, symbol_id: str, kind: AttemptKind, intent_paused: bool
@@ -69,23 +69,23 @@ class Gates:
         """What is true of all intents together: Running, Paused or Halted."""
         return "Running" if self.every is None else "Halted" if self.every.cancels else "Paused"
 
-    def paused(self, event: events.Paused) -> Gates:
+    def paused(self, event: events.Paused) -> TradingStatus:
         """After a pause or a halt of all, or of a symbol."""
-        hold = Hold(bool(event.cancels), f"{event.actor}: {event.reason}".removesuffix(": "))
+        halt = TradingHalt(bool(event.cancels), f"{event.actor}: {event.reason}".removesuffix(": "))
         if event.symbol_id is None:
-            return replace(self, every=hold)
-        return replace(self, symbols={**self.symbols, event.symbol_id: hold})
+            return replace(self, every=halt)
+        return replace(self, symbols={**self.symbols, event.symbol_id: halt})
 
-    def stormy(self, symbol_id: str, reason: str) -> Gates:
+    def stormy(self, symbol_id: str, reason: str) -> TradingStatus:
         """After a storm of rejections began in a symbol; the same while one goes on."""
         return self if symbol_id in self.storms else replace(self, storms={**self.storms, symbol_id: reason})
 
-    def calm(self, symbol_id: str) -> Gates:
+    def calm(self, symbol_id: str) -> TradingStatus:
         """After the finding of a symbol's storm was resolved."""
         return replace(self, storms={name: why for name, why in self.storms.items() if name != symbol_id})
 
-    def resumed(self, event: events.Resumed) -> Gates:
+    def resumed(self, event: events.Resumed) -> TradingStatus:
         """After a resume of all, or of a symbol; a symbol that is held by itself stays so when all are resumed."""
         if event.symbol_id is None:
             return replace(self, every=None)
-        return replace(self, symbols={name: hold for name, hold in self.symbols.items() if name != event.symbol_id})
+        return replace(self, symbols={name: halt for name, halt in self.symbols.items() if name != event.symbol_id})

@@ -19,7 +19,7 @@ from kernel.models import OrderIntent, UnsolicitedCancelPolicy
 from kernel.order_spec import EXCHANGE_ID_PATTERN, INTENT_ID_PATTERN, Model, StandardOrder, SymbolMetadata
 from kernel.state import KernelState
 
-Given = TypeVar("Given", bound=Model)
+Validated = TypeVar("Validated", bound=Model)
 VALUE_LENGTH_MAX = 100
 SYMBOLS_SHOWN_MAX = 10
 PATTERNS = {
@@ -65,7 +65,7 @@ class FieldViolation(Violation):
         return f"{self.field}: {self.limit}" + (f", given {self.value}" if self.value else "")
 
 
-def checked(given: Given, model: type[Given]) -> Given:
+def validated(given: Validated, model: type[Validated]) -> Validated:
     """A record as it will be read again. `ValidationError` lists all that is wrong with it."""
     check_type(given, model)
     what = f"this is no valid {model.__name__}"

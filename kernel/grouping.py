@@ -122,7 +122,7 @@ def check_changeable(group: Group | None, intent_id: str) -> None:
         )
 
 
-def left_to_the_venue(record: Record, *, sent: bool) -> int:
+def venue_managed_quantity(record: Record, *, sent: bool) -> int:
     """The total that is wanted of a member whose group the venue works: before the group is there, all of it; then as much
     as the venue lets it be, unless other terms were asked for since. What has ended there is not placed again."""
     intent = record.intent
@@ -137,7 +137,7 @@ def left_to_the_venue(record: Record, *, sent: bool) -> int:
     return working.quantity + record.cum_qty - working.cum_qty
 
 
-def at_stake(mode: OcoMode, orders: Sequence[StandardOrder]) -> list[int]:
+def quantities_at_risk(mode: OcoMode, orders: Sequence[StandardOrder]) -> list[int]:
     """How much of each order counts for the position at its worst when a group is placed. A leader's followers undo what it
     has done; beyond that they only count with their excess."""
     quantities = [order.quantity for order in orders]

@@ -1,9 +1,10 @@
 """Orders that depend on each other: what a group lets each of its members be. Pure.
 
 Used by the state (which folds a `Group` for each), by the commands (which check one before it is recorded), and by the
-writer (which records on the group's stream that a member's fills changed). The rules are one function, `allowance`: how
-much of an order its siblings' fills leave to it. Everything else follows: `plan` is given the intent as its group lets it
-be, so that a group that shrinks a member is, to it, another wish, and needs no action of its own.
+writer (which records on the group's stream that a member's fills changed). The rules are one function,
+`permitted_quantity`: how much of an order its siblings' fills leave to it. Everything else follows: `plan` is given the
+intent as its group lets it be, so that a group that shrinks a member is, to it, another wish, and needs no action of
+its own.
 
 A group that the kernel works lets both legs stand at the venue: both can fill before the first report of either is here.
 What they may come to beyond what is wanted is bounded, and told beforehand: `max_excess`.
@@ -11,11 +12,11 @@ What they may come to beyond what is wanted is bounded, and told beforehand: `ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kernel.errors import Violation
-from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+from kernel.order_spec import OcoMode, OrderType, Side, StandardOrderGroup
 
 MEMBERS_MAX = 50
 """Largest number of orders in one group: each fill of one is weighed against all of them."""
@@ -43,13 +44,13 @@ class Group:
     """How much more has filled than it allows when an operator last said that this was dealt with."""
 
     @property
-    def leader(self) -> str | None:
+    def parent(self) -> str | None:
         """The member whose fills release the others; None where there is none."""
         return self.intent_ids[0] if self.mode is OcoMode.ONE_TRIGGERS_OTHER else None
 
     def others_filled(self, intent_id: str) -> int:
         """What the siblings of a member have filled; a leader is nobody's sibling."""
-        return sum(quantity for other, quantity in self.filled.items() if other not in (intent_id, self.leader))
+        return sum(quantity for other, quantity in self.filled.items() if other not in (intent_id, self.parent))
 
     def with_fill(self, intent_id: str, cum_qty: int) -> Group:
         """After a member's filled quantity changed."""
@@ -57,7 +58,7 @@ class Group:
         return replace(self, filled={**self.filled, intent_id: cum_qty}, first=first)
 
 
-def allowance(group: Group, intent_id: str, wanted: int) -> int:
+def permitted_quantity(group: Group, intent_id: str, wanted: int) -> int:
     """The total that a member may be, filled part included, of the total that is wanted of it."""
     filled = min(wanted, group.filled.get(intent_id, 0))
     match group.mode:
@@ -65,7 +66,7 @@ def allowance(group: Group, intent_id: str, wanted: int) -> int:
             return filled
         case OcoMode.ONE_UPDATES_OTHER:
             return max(filled, wanted - group.others_filled(intent_id))
-        case OcoMode.ONE_TRIGGERS_OTHER if intent_id != group.leader:
+        case OcoMode.ONE_TRIGGERS_OTHER if intent_id != group.parent:
             released = min(wanted, group.filled.get(group.intent_ids[0], 0))
             return max(filled, released - group.others_filled(intent_id))
     return wanted
@@ -98,32 +99,32 @@ def max_excess(mode: OcoMode, quantities: Sequence[int]) -> int:
     return 0
 
 
-def held_at_stake(group: Group, intent_id: str, wanted: Mapping[str, int], *, leader_left: int) -> int:
+def quantity_at_risk(group: Group, intent_id: str, wanted: Mapping[str, int], *, parent_left: int) -> int:
     """What a follower counts for beyond what it may be now, where its leader may fill so much more. The followers undo what
     the leader does; what all of them can come to beyond that is at stake, shared out in their order."""
-    if group.leader in (None, intent_id) or group.native:
+    if group.parent in (None, intent_id) or group.native:
         return 0
     place = group.intent_ids.index(intent_id)
     before, with_it = (
-        followers_gain(group, group.intent_ids[1:end], wanted, leader_left=leader_left) for end in (place, place + 1)
+        children_gain(group, group.intent_ids[1:end], wanted, parent_left=parent_left) for end in (place, place + 1)
     )
     return with_it - before
 
 
-def followers_gain(group: Group, names: Sequence[str], wanted: Mapping[str, int], *, leader_left: int) -> int:
+def children_gain(group: Group, names: Sequence[str], wanted: Mapping[str, int], *, parent_left: int) -> int:
     """By how much more than the leader does these followers can grow while it fills: most when it stops where one of them
     has all that it wants."""
     leader = group.intent_ids[0]
     filled = group.filled.get(leader, 0)
     stops = {
         filled,
-        filled + leader_left,
-        *(min(max(filled, wanted.get(name, 0)), filled + leader_left) for name in names),
+        filled + parent_left,
+        *(min(max(filled, wanted.get(name, 0)), filled + parent_left) for name in names),
     }
 
     def total(at: int) -> int:
         known = replace(group, filled={**group.filled, leader: at})
-        return sum(allowance(known, name, wanted.get(name, 0)) for name in names)
+        return sum(permitted_quantity(known, name, wanted.get(name, 0)) for name in names)
 
     return max(total(stop) - total(filled) - (stop - filled) for stop in stops)
 
@@ -163,25 +164,22 @@ def symbol_violations(group: StandardOrderGroup) -> list[Violation]:
 def pair_violations(group: StandardOrderGroup) -> list[Violation]:
     """Of a limit and a stop that stand in for each other, one would trade at once when the stop is not behind the limit:
     whatever the market's price is, it is beyond one of the two."""
-    found = []
-    for above, below in pairs(group):
-        assert below[1].stop_price is not None
-        assert above[1].price is not None
-        sells = above[1].side is Side.SELL
-        if (above[1].price - below[1].stop_price) * (1 if sells else -1) > 0:
-            continue
-        limit = f"{'below' if sells else 'above'} {above[1].price}, the price of orders[{above[0]}]"
-        found.append(Violation(f"orders[{below[0]}].stop_price", "side", limit, str(below[1].stop_price)))
-    return found
-
-
-def pairs(group: StandardOrderGroup) -> Iterable[tuple[tuple[int, StandardOrder], tuple[int, StandardOrder]]]:
-    """Each limit order with each stop of the same side, where both stand in for each other."""
     if group.mode is OcoMode.NONE:
-        return
+        return []
     siblings = list(enumerate(group.orders))[1 if group.mode is OcoMode.ONE_TRIGGERS_OTHER else 0 :]
-    for limit in siblings:
-        for stop in siblings:
-            stands_in = limit[1].side is stop[1].side and stop[1].stop_price is not None
-            if limit[1].order_type is OrderType.LIMIT and stands_in:
-                yield limit, stop
+    found = []
+    for number, limit in siblings:
+        for other, stop in siblings:
+            price, stop_price, sells = limit.price, stop.stop_price, limit.side is Side.SELL
+            if (
+                limit.order_type is not OrderType.LIMIT
+                or limit.side is not stop.side
+                or price is None
+                or stop_price is None
+            ):
+                continue
+            if price > stop_price if sells else price < stop_price:
+                continue
+            text = f"{'below' if sells else 'above'} {price}, the price of orders[{number}]"
+            found.append(Violation(f"orders[{other}].stop_price", "side", text, str(stop_price)))
+    return found

@@ -1,7 +1,7 @@
 """Cancel-on-silence: owners say that they are alive, and the leader cancels the orders of those that stop saying so.
 
-Used by the controller: `Heartbeats` is the command side, in any process; `SilenceWatch` the leader's side. Opt-in: an owner
-arms it with its first heartbeat.
+Used by the controller: `Heartbeats` is the command side, in any process; `DeadManSwitch` the leader's side. Opt-in: an
+owner arms it with its first heartbeat.
 
 A heartbeat reaches the leader through the log, as an event at most every third of its `ttl`: beats between are free. A
 row or a file beside the log would be cheaper, but the leader may be another host, and the log could not say afterwards why
@@ -29,7 +29,6 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.errors import (
     ConflictError,
     ExchangeError,
-    FencedError,
     KernelError,
     NotFoundError,
     ValidationError,
@@ -40,7 +39,7 @@ from kernel.log.base import EventLog
 from kernel.models import Desired, Evidence
 from kernel.plan import difference
 from kernel.settings import ns
-from kernel.silence import Ear, Heartbeat
+from kernel.silence import Heartbeat, Observation
 from kernel.state import KernelState
 from kernel.writer import EventWriter
 
@@ -56,7 +55,7 @@ OWNER_BYTES_MAX = 240
 TICK_S_MIN = 0.1
 TICK_S_MAX = 1.0
 """How often the leader looks: ten times in the shortest time armed, within these."""
-AT_ONCE = 256
+CANCEL_CONCURRENCY = 256
 """Cancels under way at the same time: enough for the log to commit them in large groups."""
 
 
@@ -70,7 +69,7 @@ class Heartbeats:
         self._sent_ns: dict[str, int] = {}
         """When this process recorded each owner's newest beat, by its own clock."""
 
-    async def beat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
+    async def record_heartbeat(self, owner: str, ttl_s: float, *, actor: str) -> bool:
         """An owner is alive; whether that was recorded (not when it was a moment ago). Raises `ValidationError`."""
         check_owner(owner)
         ttl_ns = checked_ttl_ns(ttl_s)
@@ -112,7 +111,7 @@ def checked_ttl_ns(ttl_s: float) -> int:
     raise ValidationError("how long it may be silent", [Violation("ttl_s", "time", limit, f"{ttl_s:g}")])
 
 
-class SilenceWatch:
+class DeadManSwitch:
     """The leader's ear."""
 
     def __init__(self, log: EventLog, state: KernelState, writer: EventWriter, *, clock: Clock) -> None:
@@ -122,7 +121,7 @@ class SilenceWatch:
         self._clock = clock
         self._news = asyncio.Event()
         """Set while there is somebody to listen to, or something to withdraw."""
-        self._ears: dict[str, Ear] = {}
+        self._observations: dict[str, Observation] = {}
         self._last_ns: int | None = None
         """When the newest look began."""
         self._swept: dict[str, tuple[int, bool, int]] = {}
@@ -136,7 +135,7 @@ class SilenceWatch:
         if not beats:
             return
         for intent_id in touched:
-            if self._is_withdrawn(self._state.record(intent_id)):
+            if self._is_revoked(self._state.record(intent_id)):
                 self._pending[intent_id] = None
         if not self._news.is_set() and self._has_work():
             self._news.set()
@@ -144,7 +143,7 @@ class SilenceWatch:
     def _has_work(self) -> bool:
         """Nobody who never armed it costs a look."""
         armed = any(beat.ttl_ns is not None for beat in self._state.heartbeats.values())
-        return armed or bool(self._pending) or any(True for _ in self._unswept())
+        return armed or bool(self._pending) or any(True for _ in self._not_yet_revoked())
 
     @asynccontextmanager
     async def watching(self, epoch: int) -> AsyncIterator[None]:
@@ -158,13 +157,13 @@ class SilenceWatch:
 
     async def _run(self, epoch: int) -> None:
         """Listen anew: as the leader of this epoch it has heard nobody yet."""
-        self._ears, self._last_ns = {}, None
+        self._observations, self._last_ns = {}, None
         if self._has_work():
             self._news.set()
         while True:
             await self._news.wait()
             try:
-                await self._look(epoch)
+                await self._observe(epoch)
             except KernelError as problem:
                 logger.warning("heartbeats could not be looked at: %s; again in a moment", problem)
             except Exception:
@@ -178,20 +177,22 @@ class SilenceWatch:
         shortest_ns = min((beat.ttl_ns for beat in self._state.heartbeats.values() if beat.ttl_ns), default=NS_PER_S)
         return min(max(shortest_ns // 10, ns(TICK_S_MIN)), ns(TICK_S_MAX))
 
-    async def _look(self, epoch: int) -> None:
+    async def _observe(self, epoch: int) -> None:
         """Fold all that is in the log, find out who is silent, and withdraw what the silent want."""
         began_ns = self._clock.now_ns()
         head = await self._log.head()
         await self._state.reached(head.position)
         beats, now_ns = self._state.heartbeats, self._clock.now_ns()
-        self._ears = silence.listened(self._ears, beats, last_ns=self._last_ns, began_ns=began_ns, now_ns=now_ns)
+        self._observations = silence.observe(
+            self._observations, beats, last_ns=self._last_ns, began_ns=began_ns, now_ns=now_ns
+        )
         self._last_ns = began_ns
-        for beat in silence.silent(self._ears, beats, now_ns=began_ns):
-            await self._lapse(beat, epoch, silent_ns=began_ns - self._ears[beat.owner].since_ns)
-        for beat in list(self._unswept()):
-            self._pending |= dict.fromkeys(self._wishes(beat.owner))
-            self._swept[beat.owner] = silence_of(beat)
-        await self._withdraw(epoch)
+        for beat in silence.newly_silent(self._observations, beats, now_ns=began_ns):
+            await self._lapse(beat, epoch, silent_ns=began_ns - self._observations[beat.owner].since_ns)
+        for beat in list(self._not_yet_revoked()):
+            self._pending |= dict.fromkeys(self._revoked_intents(beat.owner))
+            self._swept[beat.owner] = lapse_of(beat)
+        await self._cancel_revoked(epoch)
 
     async def _lapse(self, beat: Heartbeat, epoch: int, *, silent_ns: int) -> None:
         """Record that an owner is silent, unless it was heard meanwhile."""
@@ -206,49 +207,47 @@ class SilenceWatch:
                 epoch=epoch,
                 causation_position=beat.position,
             )
-        except FencedError:
-            raise
         except ConflictError:
             return
         logger.warning("%s is silent: what it wants is canceled", beat.owner)
 
-    def _unswept(self) -> Iterable[Heartbeat]:
+    def _not_yet_revoked(self) -> Iterable[Heartbeat]:
         """Owners that were found silent, whose wishes this leader has not gone through since."""
         beats = self._state.heartbeats.values()
-        return (beat for beat in beats if beat.lapsed_position and self._swept.get(beat.owner) != silence_of(beat))
+        return (beat for beat in beats if beat.lapsed_position and self._swept.get(beat.owner) != lapse_of(beat))
 
-    def _wishes(self, owner: str) -> list[str]:
+    def _revoked_intents(self, owner: str) -> list[str]:
         """What an owner may still want: also what is not at the venue yet and waits for something else."""
         mine = [intent.intent_id for intent in self._state.intents() if intent.owner == owner]
-        return [intent_id for intent_id in mine if self._is_withdrawn(self._state.record(intent_id))]
+        return [intent_id for intent_id in mine if self._is_revoked(self._state.record(intent_id))]
 
-    def _is_withdrawn(self, record: Record) -> bool:
+    def _is_revoked(self, record: Record) -> bool:
         """Whether an intent is still wanted, though its owner's silence has withdrawn it."""
         intent = record.intent
         if intent is None or intent.desired is Desired.CANCELED or not intent.owner:
             return False
-        if not silence.is_withdrawn(self._state.heartbeats.get(intent.owner), record.command_position):
+        if not silence.is_revoked(self._state.heartbeats.get(intent.owner), record.command_position):
             return False
-        order = self._state.exposure(record.intent_id)
+        order = self._state.observed_order(record.intent_id)
         if record.may_be_live or order is None or order.status.ord_status not in TERMINAL:
             return True
         return difference(intent, order) is not None  # it has ended, and is to be placed again
 
-    async def _withdraw(self, epoch: int) -> None:
+    async def _cancel_revoked(self, epoch: int) -> None:
         """Cancel what is pending; what somebody else wrote to in between stays so, for the next look."""
         pending = list(self._pending)
-        for begin in range(0, len(pending), AT_ONCE):
-            chosen = pending[begin : begin + AT_ONCE]
+        for begin in range(0, len(pending), CANCEL_CONCURRENCY):
+            chosen = pending[begin : begin + CANCEL_CONCURRENCY]
             found = await asyncio.gather(*(self._cancel(name, epoch) for name in chosen), return_exceptions=True)
             for intent_id, problem in zip(chosen, found, strict=True):
                 if problem is None:
                     self._pending.pop(intent_id, None)
-                elif isinstance(problem, FencedError) or not isinstance(problem, ConflictError):
+                elif not isinstance(problem, ConflictError):
                     raise problem
 
     async def _cancel(self, intent_id: str, epoch: int) -> None:
         record = self._state.record(intent_id)
-        if record.intent is None or not self._is_withdrawn(record):
+        if record.intent is None or not self._is_revoked(record):
             return
         beat = self._state.heartbeats[record.intent.owner]
         reason = f"{beat.owner} fell silent (position {beat.lapsed_position})"
@@ -267,6 +266,6 @@ class SilenceWatch:
         )
 
 
-def silence_of(beat: Heartbeat) -> tuple[int, bool, int]:
+def lapse_of(beat: Heartbeat) -> tuple[int, bool, int]:
     """One silence of an owner, at its beginning and at its end."""
     return beat.lapsed_position, beat.lapsed, beat.withdrawn_upto

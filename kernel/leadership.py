@@ -68,7 +68,7 @@ class Leadership:
             self._lost.clear()
             try:
                 await self._term(act)
-            except (ConflictError, NotReadyError) as problem:
+            except (ConflictError, FencedError, NotReadyError) as problem:
                 logger.warning("leading ended: %s", problem)
                 self._readiness.set(LEASE_HELD, False, "Lost", str(problem))
             finally:

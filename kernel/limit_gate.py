@@ -21,72 +21,71 @@ import pydantic
 
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
-from kernel.grouping import PlaceGroup, at_stake
+from kernel.grouping import PlaceGroup, quantities_at_risk
 from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
 from kernel.limits import (
     NOTHING,
-    UNLIMITED,
-    Change,
-    Claim,
     Exposure,
-    LimitSettings,
+    OpenRisk,
+    RiskChange,
     booked_qty,
     order_violations,
     sum_violations,
     violations,
 )
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
+from kernel.settings import UNLIMITED, LimitSettings
 from kernel.state import KernelState
 
-Wanted = tuple[str, StandardOrder, SymbolMetadata]
+ProposedOrder = tuple[str, StandardOrder, SymbolMetadata]
 """An order that an intent may come to want, and its market."""
-DOUBT_NS = 5 * NS_PER_S
+RESERVATION_TTL_NS = 5 * NS_PER_S
 """How long a command stays held whose append ended without an answer: it may be in the log, and not be read yet."""
 
 
 @dataclass(slots=True, eq=False)
-class Hold:
+class Reservation:
     """What an admitted command adds, until the state has it."""
 
     intent_id: str
     version: int
     """Of the intent's stream when it was admitted: once it is another, the state knows."""
-    added: Claim
+    added: OpenRisk
     orders: int
     until_ns: int | None = None
 
 
-class Holds:
+class Reservations:
     """All that is held, summed up by symbol: what a check costs does not depend on how much is on its way."""
 
     def __init__(self, state: KernelState, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._by_intent: dict[str, dict[Hold, None]] = {}
+        self._by_intent: dict[str, dict[Reservation, None]] = {}
         self._sums: dict[str, Exposure] = {}
-        self._doubtful = False
+        self._has_provisional = False
         self._swept_at = 0
         """The state's position when what it knows by now was last let go."""
 
-    def add(self, hold: Hold) -> None:
+    def add(self, reservation: Reservation) -> None:
         """Hold this."""
-        self._by_intent.setdefault(hold.intent_id, {})[hold] = None
-        self._sum(hold.added, hold.orders)
+        self._by_intent.setdefault(reservation.intent_id, {})[reservation] = None
+        self._sum(reservation.added, reservation.orders)
 
-    def drop(self, hold: Hold) -> None:
+    def drop(self, reservation: Reservation) -> None:
         """Let go of this, if it is still held."""
-        held = self._by_intent.get(hold.intent_id, {})
-        if hold not in held:
+        held = self._by_intent.get(reservation.intent_id, {})
+        if reservation not in held:
             return
-        del held[hold]
+        del held[reservation]
         if not held:
-            del self._by_intent[hold.intent_id]
-        self._sum(hold.added.negative(), -hold.orders)
+            del self._by_intent[reservation.intent_id]
+        self._sum(reservation.added.negative(), -reservation.orders)
 
-    def doubt(self, hold: Hold) -> None:
-        """Hold this until the state has it, or for `DOUBT_NS`."""
-        hold.until_ns = self._clock.now_ns() + DOUBT_NS
-        self._doubtful = True
+    def mark_provisional(self, reservation: Reservation) -> None:
+        """Hold this until the state has it, or for `RESERVATION_TTL_NS`."""
+        reservation.until_ns = self._clock.now_ns() + RESERVATION_TTL_NS
+        self._has_provisional = True
 
     def over(self, exposure: Exposure, symbol_id: str, *, but: str) -> Exposure:
         """What is at stake with all that is on its way in a symbol, `but` for other commands about the same intent: of
@@ -94,36 +93,40 @@ class Holds:
         self._sweep()
         if (held := self._sums.get(symbol_id)) is not None:
             exposure = exposure.with_all(held)
-        for hold in self._by_intent.get(but, ()):
-            if hold.added.symbol_id == symbol_id:
-                exposure = exposure.plus(hold.added.negative(), orders=-hold.orders)
+        for reservation in self._by_intent.get(but, ()):
+            if reservation.added.symbol_id == symbol_id:
+                exposure = exposure.plus(reservation.added.negative(), orders=-reservation.orders)
         return exposure
 
     def _sweep(self) -> None:
         """Let go of what the state knows by now, and of what was in doubt for long enough."""
-        if self._state.position == self._swept_at and not self._doubtful:
+        if self._state.position == self._swept_at and not self._has_provisional:
             return
         self._swept_at = self._state.position
-        held = [hold for holds in self._by_intent.values() for hold in holds]
-        for hold in held:
-            if self._is_over(hold):
-                self.drop(hold)
-        self._doubtful = any(hold.until_ns is not None for holds in self._by_intent.values() for hold in holds)
+        held = [reservation for reservations in self._by_intent.values() for reservation in reservations]
+        for reservation in held:
+            if self._is_over(reservation):
+                self.drop(reservation)
+        self._has_provisional = any(
+            reservation.until_ns is not None
+            for reservations in self._by_intent.values()
+            for reservation in reservations
+        )
 
-    def _is_over(self, hold: Hold) -> bool:
+    def _is_over(self, reservation: Reservation) -> bool:
         now_ns = self._clock.now_ns()
-        if hold.until_ns is not None and not now_ns <= hold.until_ns <= now_ns + DOUBT_NS:
+        if reservation.until_ns is not None and not now_ns <= reservation.until_ns <= now_ns + RESERVATION_TTL_NS:
             return True
-        return hold.version != self._state.record(hold.intent_id).version
+        return reservation.version != self._state.record(reservation.intent_id).version
 
-    def _sum(self, added: Claim, orders: int) -> None:
+    def _sum(self, added: OpenRisk, orders: int) -> None:
         changed = self._sums.get(added.symbol_id, NOTHING).plus(added, orders=orders)
         self._sums[added.symbol_id] = changed
         if changed == NOTHING:
             del self._sums[added.symbol_id]
 
 
-class Pace:
+class CommandRate:
     """The commands of the last second, of all symbols and of each."""
 
     def __init__(self, clock: Clock) -> None:
@@ -176,8 +179,8 @@ class LimitGate:
         self._own = own if own is not None and own.any else None
         self._read: tuple[Mapping[str, Any], LimitSettings | None] = ({}, None)
         """The limits as the log has them, and what they mean."""
-        self._holds = Holds(state, clock)
-        self._pace = Pace(clock)
+        self._reservations = Reservations(state, clock)
+        self._command_rate = CommandRate(clock)
 
     @contextmanager
     def admitted(self, record: Record, command: Command) -> Iterator[None]:
@@ -190,11 +193,13 @@ class LimitGate:
         change = self._change(record, command.intent.order if isinstance(command, PlaceOrder) else command.order)
         found = self._exceeded(record.intent_id, change, command.symbol, settings)
         if not change.only_reduces:
-            found += [item for limits in settings for item in self._pace.too_many(limits, change.order.symbol_id)]
+            found += [
+                item for limits in settings for item in self._command_rate.too_many(limits, change.order.symbol_id)
+            ]
         if found:
             raise beyond_limits(command.symbol.symbol_id, found)
         paced = [] if change.only_reduces else [change.order.symbol_id]
-        with self._held([hold_of(record, change)], paced):
+        with self._held([reservation_of(record, change)], paced):
             yield
 
     @contextmanager
@@ -202,24 +207,26 @@ class LimitGate:
         """The same for a group: each order by itself, and all of them together at their worst."""
         settings = self._settings()
         members = [(item.intent_id, item.order, command.symbols[item.order.symbol_id]) for item in command.intents]
-        holds: list[Hold] = []
+        reservations: list[Reservation] = []
         found: list[Violation] = []
         for intent_id, change, symbol in group_changes(command.mode, members) if settings else ():
             found += self._exceeded_in_group(intent_id, change, symbol, settings)
-            found += [item for limits in settings for item in self._pace.too_many(limits, symbol.symbol_id)]
-            holds.append(hold_of(self._state.record(intent_id), change))
-            self._holds.add(holds[-1])
-        for hold in holds:
-            self._holds.drop(hold)
+            found += [item for limits in settings for item in self._command_rate.too_many(limits, symbol.symbol_id)]
+            reservations.append(reservation_of(self._state.record(intent_id), change))
+            self._reservations.add(reservations[-1])
+        for reservation in reservations:
+            self._reservations.drop(reservation)
         if found:
             raise beyond_limits(command.intents[0].order.symbol_id, found)
-        with self._held(holds, [command.intents[0].order.symbol_id] if settings else []):
+        with self._held(reservations, [command.intents[0].order.symbol_id] if settings else []):
             yield
 
     def _exceeded_in_group(
-        self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]
+        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
     ) -> list[Violation]:
-        exposure = self._holds.over(self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id)
+        exposure = self._reservations.over(
+            self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
+        )
         found = []
         for item in settings:
             limits = item.of(symbol.symbol_id)
@@ -228,25 +235,25 @@ class LimitGate:
         return found
 
     @contextmanager
-    def _held(self, holds: Sequence[Hold], paced: Sequence[str]) -> Iterator[None]:
+    def _held(self, reservations: Sequence[Reservation], paced: Sequence[str]) -> Iterator[None]:
         """Hold what a command adds, and count it in each of these symbols, while it is appended."""
-        for hold in holds:
-            self._holds.add(hold)
-        counted = [self._pace.add(symbol_id) for symbol_id in paced]
+        for reservation in reservations:
+            self._reservations.add(reservation)
+        counted = [self._command_rate.add(symbol_id) for symbol_id in paced]
         try:
             yield
         except (ConflictError, BusyError):  # nothing was written
-            for hold in holds:
-                self._holds.drop(hold)
+            for reservation in reservations:
+                self._reservations.drop(reservation)
             for entry in counted:
-                self._pace.take_back(entry)
+                self._command_rate.take_back(entry)
             raise
         except BaseException:
-            for hold in holds:
-                self._holds.doubt(hold)
+            for reservation in reservations:
+                self._reservations.mark_provisional(reservation)
             raise
-        for hold in holds:
-            self._holds.drop(hold)
+        for reservation in reservations:
+            self._reservations.drop(reservation)
 
     def _settings(self) -> list[LimitSettings]:
         """Whose limits hold. Raises `ValidationError` where those of the log are not understood."""
@@ -263,7 +270,7 @@ class LimitGate:
         return [item for item in (self._own, recorded if recorded != self._own else None) if item is not None]
 
     def exceeded(
-        self, orders: Sequence[Wanted], groups: Sequence[tuple[OcoMode, Sequence[Wanted]]] = ()
+        self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
         """The limits that these intents would exceed with these orders, one after the other and all together, then with
         these groups that are yet to be placed; none is held.
@@ -273,47 +280,49 @@ class LimitGate:
         if not (settings := self._settings()):
             return []
         found: list[tuple[str, Violation]] = []
-        held: list[Hold] = []
+        held: list[Reservation] = []
         changes = [(name, self._change(self._state.record(name), order), symbol) for name, order, symbol in orders]
         tried = [(item, self._exceeded) for item in changes]
         tried += [(item, self._exceeded_in_group) for mode, members in groups for item in group_changes(mode, members)]
         for (intent_id, change, symbol), exceeded in tried:
             found += [(intent_id, item) for item in exceeded(intent_id, change, symbol, settings)]
-            held.append(hold_of(self._state.record(intent_id), change))
-            self._holds.add(held[-1])
-        for hold in held:
-            self._holds.drop(hold)
+            held.append(reservation_of(self._state.record(intent_id), change))
+            self._reservations.add(held[-1])
+        for reservation in held:
+            self._reservations.drop(reservation)
         return found
 
-    def _change(self, record: Record, order: StandardOrder) -> Change:
+    def _change(self, record: Record, order: StandardOrder) -> RiskChange:
         if record.intent is None:
-            return Change(order)
-        claim = self._state.claim(record.intent_id, record.intent.order)
+            return RiskChange(order)
+        claim = self._state.open_risk(record.intent_id, record.intent.order)
         # What has ended adds all of itself; terms that the venue refused are nothing that could be reduced.
         refused = record.failed_generation == record.intent.generation
         known = None if claim is None or refused else record.intent.order
-        return Change(order, booked_qty(record), known, claim)
+        return RiskChange(order, booked_qty(record), known, claim)
 
     def _exceeded(
-        self, intent_id: str, change: Change, symbol: SymbolMetadata, settings: list[LimitSettings]
+        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
     ) -> list[Violation]:
-        exposure = self._holds.over(self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id)
+        exposure = self._reservations.over(
+            self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
+        )
         return [
             item for limits in settings for item in violations(limits.of(symbol.symbol_id), exposure, change, symbol)
         ]
 
 
-def group_changes(mode: OcoMode, members: Sequence[Wanted]) -> list[tuple[str, Change, SymbolMetadata]]:
+def group_changes(mode: OcoMode, members: Sequence[ProposedOrder]) -> list[tuple[str, RiskChange, SymbolMetadata]]:
     """What each order of a group adds when the group is placed."""
-    quantities = at_stake(mode, [order for _, order, _ in members])
+    quantities = quantities_at_risk(mode, [order for _, order, _ in members])
     return [
-        (intent_id, Change(order, order.quantity - quantity), symbol)
+        (intent_id, RiskChange(order, order.quantity - quantity), symbol)
         for (intent_id, order, symbol), quantity in zip(members, quantities, strict=True)
     ]
 
 
-def hold_of(record: Record, change: Change) -> Hold:
-    return Hold(record.intent_id, record.version, change.added, orders=1 if change.claim is None else 0)
+def reservation_of(record: Record, change: RiskChange) -> Reservation:
+    return Reservation(record.intent_id, record.version, change.added, orders=1 if change.open_risk is None else 0)
 
 
 def beyond_limits(symbol_id: str, found: Sequence[Violation]) -> ValidationError:

@@ -1,8 +1,8 @@
 """Pre-trade limits: what an account may have at stake, and whether an order stays within it. Pure.
 
-Used by `limit_gate` (which asks, for each command, under what else is on its way), by the settings (which carry the limits)
-and by the projections (which keep `claims` summed up). A limit refuses a command before anything is recorded or sent; it
-never touches what works already. A breach is told with each limit, its value and the value given.
+Used by `limit_gate` (which asks, for each command, under what else is on its way) and by the projections (which keep
+`open_risks` summed up). The limits themselves are `settings.LimitSettings`. A limit refuses a command before anything is
+recorded or sent; it never touches what works already. A breach is told with each limit, its value and the value given.
 
 Limits are decimals in the symbol's own units, so that one default means the same in every symbol; they are compared exactly
 with the integers at the symbol's scale. What an order may come to is counted at its worst: all that works, may work
@@ -14,98 +14,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any
-
-import pydantic
-from pydantic import Field
 
 from kernel.errors import Violation
 from kernel.lifecycle import Record
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.record import order_under
 from kernel.models import AttemptKind, Desired
-from kernel.order_spec import Counter, Model, OrderType, Side, StandardOrder, SymbolId, SymbolMetadata
-
-PERCENT_DECIMALS = 6
-
-
-def exact(value: Any) -> Any:
-    """Decimals come as text, integers or `Decimal`; a float's digits are not what was meant."""
-    if isinstance(value, bool | float):
-        raise ValueError(f'write it as text, "{value}": a float is not exact')
-    return value
-
-
-Amount = Annotated[
-    Decimal, pydantic.BeforeValidator(exact), Field(ge=0, max_digits=40, decimal_places=18, allow_inf_nan=False)
-]
-"""An exact decimal that is not negative."""
-Percent = Annotated[
-    Decimal,
-    pydantic.BeforeValidator(exact),
-    Field(ge=0, max_digits=16, decimal_places=PERCENT_DECIMALS, allow_inf_nan=False),
-]
-"""An exact decimal number of percent."""
-
-
-class Limits(Model):
-    """What is allowed in one symbol; none: no limit."""
-
-    order_quantity_max: Amount | None = None
-    """Largest quantity of one order, its filled part included, in the base asset."""
-    order_notional_max: Amount | None = None
-    """Largest price × quantity of one order, in the quote asset. An order without a price is valued at the last price;
-    while none is known it is refused: give a `reference_price`."""
-    open_orders_max: Counter | None = None
-    """How many intents may have an order that works, may work or is wanted."""
-    open_notional_max: Amount | None = None
-    """Largest price × quantity of all that works, may work or is wanted, both sides together, in the quote asset."""
-    position_max: Amount | None = None
-    """Largest position, long or short, if all of one side that works, may work or is wanted is filled."""
-    price_collar_percent: Percent | None = None
-    """How far a limit price may be from the last price (a STOP_LIMIT's: from its own trigger price). The last price is that
-    of the newest fill in the log, before the first one the `reference_price`; while neither is known nothing is checked."""
-    commands_per_s_max: Annotated[Counter, Field(ge=1)] | None = None
-    """How many orders may be placed or changed within a second by one kernel; given as the default it counts those in all
-    symbols together. What only reduces is not counted, and what cancels is never refused."""
-    reference_price: Amount | None = None
-    """Stands for the last price until a fill is known. For single symbols only."""
-
-
-class LimitSettings(Model):
-    """The limits of an exchange account: for each symbol by itself, with what single symbols have instead."""
-
-    default: Limits = Limits()
-    """For every symbol."""
-    symbols: dict[SymbolId, Limits] = Field(default_factory=dict)
-    """Symbol → what is different there; what is not given is as in `default`."""
-
-    @pydantic.model_validator(mode="after")
-    def _possible(self) -> LimitSettings:
-        if self.default.reference_price is not None:
-            raise ValueError("a reference_price is that of one symbol: give it under symbols")
-        return self
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is limited."""
-        return self.default != UNLIMITED or bool(self.symbols)
-
-    def of(self, symbol_id: str) -> Limits:
-        """The limits of a symbol."""
-        own = self.symbols.get(symbol_id)
-        if own is None:
-            return self.default
-        given = {name: value for name in Limits.model_fields if (value := getattr(own, name)) is not None}
-        return self.default.model_copy(update=given)
-
-
-UNLIMITED = Limits()
+from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.settings import PERCENT_DECIMALS, Limits
 
 
 # --------------------------------------------------------------------------------------------------- what is at stake
 @dataclass(frozen=True, slots=True)
-class Claim:
+class OpenRisk:
     """What one intent may still come to on one side of a symbol."""
 
     symbol_id: str
@@ -116,7 +37,7 @@ class Claim:
     unpriced: int = 0
     """The quantity that has no price of its own: market orders."""
 
-    def largest(self, other: Claim) -> Claim:
+    def largest(self, other: OpenRisk) -> OpenRisk:
         """The worse of two in every respect."""
         return replace(
             self,
@@ -125,7 +46,7 @@ class Claim:
             unpriced=max(self.unpriced, other.unpriced),
         )
 
-    def plus(self, other: Claim) -> Claim:
+    def plus(self, other: OpenRisk) -> OpenRisk:
         """Both."""
         return replace(
             self,
@@ -134,15 +55,15 @@ class Claim:
             unpriced=self.unpriced + other.unpriced,
         )
 
-    def less(self, other: Claim) -> Claim:
+    def less(self, other: OpenRisk) -> OpenRisk:
         """What is left of it without the other."""
         return self.plus(other.negative())
 
-    def nothing(self) -> Claim:
+    def nothing(self) -> OpenRisk:
         """Nothing, of the same symbol and side."""
-        return Claim(self.symbol_id, self.side, 0, 0)
+        return OpenRisk(self.symbol_id, self.side, 0, 0)
 
-    def negative(self) -> Claim:
+    def negative(self) -> OpenRisk:
         """What takes it out of a sum."""
         return replace(self, quantity=-self.quantity, notional=-self.notional, unpriced=-self.unpriced)
 
@@ -162,7 +83,7 @@ class Exposure:
     last_price: int | None = None
     """Of the newest fill."""
 
-    def plus(self, claim: Claim, *, orders: int = 1) -> Exposure:
+    def plus(self, claim: OpenRisk, *, orders: int = 1) -> Exposure:
         """With one more claim (with `orders=-1` and what is negative: with one less)."""
         bought = claim.side is Side.BUY
         return replace(
@@ -193,42 +114,42 @@ class Exposure:
 NOTHING = Exposure()
 
 
-def claim_of(order: StandardOrder, quantity: int, price: int | None = None) -> Claim:
+def open_risk_of(order: StandardOrder, quantity: int, price: int | None = None) -> OpenRisk:
     """What so much of an order comes to, at its limit price, else its trigger price, unless another price is given."""
     known = next((item for item in (price, order.price, order.stop_price) if item is not None), None)
     if known is None:
-        return Claim(order.symbol_id, order.side, quantity, 0, quantity)
-    return Claim(order.symbol_id, order.side, quantity, quantity * known)
+        return OpenRisk(order.symbol_id, order.side, quantity, 0, quantity)
+    return OpenRisk(order.symbol_id, order.side, quantity, quantity * known)
 
 
-def claims(record: Record) -> tuple[Claim, ...]:
+def open_risks(record: Record) -> tuple[OpenRisk, ...]:
     """What an intent may still come to, by symbol and side (more than one pair only after a store changed them).
 
     The larger of what is wanted and of all that works or may work: the one replaces the other. An amend that is unknown
     may have enlarged its order.
     """
-    found: dict[tuple[str, Side], Claim] = {}
+    found: dict[tuple[str, Side], OpenRisk] = {}
     for claim in at_venue(record):
         key = (claim.symbol_id, claim.side)
         found[key] = found[key].plus(claim) if key in found else claim
-    for claim in (*asked_for(record), *wanted(record)):
+    for claim in (*asked_for(record), *intended_risk(record)):
         key = (claim.symbol_id, claim.side)
         found[key] = found[key].largest(claim) if key in found else claim
     return tuple(claim for claim in found.values() if claim.quantity > 0)
 
 
-def at_venue(record: Record) -> Iterator[Claim]:
+def at_venue(record: Record) -> Iterator[OpenRisk]:
     """What works, what ended with a total that is not known yet, and a submit whose order was not seen yet."""
     names: set[str] = set()
     for facts in record.orders:
         names.update(facts.client_order_ids)
         total = facts.cum_qty if facts.final_cum_qty is not None else facts.quantity
         if (rest := total - booked(facts)) > 0 and not (facts.retired and facts.final_cum_qty is not None):
-            yield claim_of(facts.order, rest, facts.price)
-    unseen = {item.client_order_id for item in record.unsettled if item.kind is AttemptKind.SUBMIT} - names
+            yield open_risk_of(facts.order, rest, facts.price)
+    unseen = {item.client_order_id for item in record.unresolved if item.kind is AttemptKind.SUBMIT} - names
     if record.sent_order is not None:
         for _ in unseen:
-            yield claim_of(record.sent_order, record.sent_order.quantity)
+            yield open_risk_of(record.sent_order, record.sent_order.quantity)
 
 
 def booked(facts: OrderFacts) -> int:
@@ -237,20 +158,22 @@ def booked(facts: OrderFacts) -> int:
     return facts.cum_qty if facts.recorded else facts.traded_qty
 
 
-def asked_for(record: Record) -> Iterator[Claim]:
+def asked_for(record: Record) -> Iterator[OpenRisk]:
     """What amends that are not settled may have made of an order."""
-    for item in record.unsettled:
-        if item.kind is AttemptKind.AMEND and (amend := record.amend(item.client_order_id)) is not None:
+    for item in record.unresolved:
+        if item.kind is AttemptKind.AMEND and (amend := record.sent_modify(item.client_order_id)) is not None:
             target = order_under(record, item.client_order_id)
-            yield claim_of(amend.order, max(0, amend.order.quantity - (booked(target) if target is not None else 0)))
+            yield open_risk_of(
+                amend.order, max(0, amend.order.quantity - (booked(target) if target is not None else 0))
+            )
 
 
-def wanted(record: Record) -> Iterator[Claim]:
+def intended_risk(record: Record) -> Iterator[OpenRisk]:
     """What is still to be filled of what is wanted, unless it was refused for good."""
     intent = record.intent
     if intent is None or intent.desired is not Desired.WORKING or record.failed_generation == intent.generation:
         return
-    yield claim_of(intent.order, max(0, intent.order.quantity - booked_qty(record)))
+    yield open_risk_of(intent.order, max(0, intent.order.quantity - booked_qty(record)))
 
 
 def booked_qty(record: Record) -> int:
@@ -260,14 +183,14 @@ def booked_qty(record: Record) -> int:
 
 # ---------------------------------------------------------------------------------------------------------- the check
 @dataclass(frozen=True, slots=True)
-class Change:
+class RiskChange:
     """An order as it is wanted, and what it replaces."""
 
     order: StandardOrder
     filled: int = 0
     known: StandardOrder | None = None
     """The terms before; none for an order that adds all of itself, and where the venue refused those."""
-    claim: Claim | None = None
+    open_risk: OpenRisk | None = None
     """What it may come to already; none for an order that adds all of itself."""
 
     @property
@@ -286,24 +209,23 @@ class Change:
         return self.order.model_copy(update=same) == self.known
 
     @property
-    def added(self) -> Claim:
+    def added(self) -> OpenRisk:
         """What it adds to what is at stake already; nothing in any respect where it reduces."""
-        new = claim_of(self.order, self.rest)
-        return new if self.claim is None else self.claim.largest(new).less(self.claim)
+        new = open_risk_of(self.order, self.rest)
+        return new if self.open_risk is None else self.open_risk.largest(new).less(self.open_risk)
 
 
-def violations(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> list[Violation]:
+def violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
     """Every limit that an order exceeds; empty where it only reduces.
 
-    `exposure` is of the order's symbol, with what the order replaces in it. A figure that is beyond its limit already is
-    no breach of an order that does not raise it.
-    """
+    `observed_order` is of the order's symbol, with what the order replaces in it. A figure that is beyond its limit
+    already is no breach of an order that does not raise it."""
     if change.only_reduces:
         return []
     return [*order_violations(limits, exposure, change, symbol), *sum_violations(limits, exposure, change, symbol)]
 
 
-def order_violations(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> list[Violation]:
+def order_violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
     """The limits that an order exceeds by itself."""
     price = last_price(limits, exposure, symbol)
     found = [
@@ -314,7 +236,7 @@ def order_violations(limits: Limits, exposure: Exposure, change: Change, symbol:
     return [item for item in found if item is not None]
 
 
-def sum_violations(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> list[Violation]:
+def sum_violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
     """The limits that an order exceeds together with all that is at stake already."""
     price = last_price(limits, exposure, symbol)
     found = [
@@ -332,7 +254,7 @@ def last_price(limits: Limits, exposure: Exposure, symbol: SymbolMetadata) -> in
     return symbol.price_from_decimal(limits.reference_price)
 
 
-def order_quantity(limits: Limits, change: Change, symbol: SymbolMetadata) -> Violation | None:
+def order_quantity(limits: Limits, change: RiskChange, symbol: SymbolMetadata) -> Violation | None:
     limit, quantity = limits.order_quantity_max, change.order.quantity
     before = 0 if change.known is None else change.known.quantity
     if limit is None or quantity <= before or symbol.quantity_to_decimal(quantity) <= limit:
@@ -340,28 +262,28 @@ def order_quantity(limits: Limits, change: Change, symbol: SymbolMetadata) -> Vi
     return Violation("order.quantity", "order_quantity_max", f"{limit:f}", f"{symbol.quantity_to_decimal(quantity)}")
 
 
-def order_notional(limits: Limits, change: Change, symbol: SymbolMetadata, price: int | None) -> Violation | None:
+def order_notional(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: int | None) -> Violation | None:
     limit = limits.order_notional_max
     if limit is None:
         return None
-    notional = valued(claim_of(change.order, change.order.quantity), price)
+    notional = valued(open_risk_of(change.order, change.order.quantity), price)
     if notional is None:
         return unpriced("order_notional_max", limit)
-    before = 0 if change.known is None else valued(claim_of(change.known, change.known.quantity), price) or 0
+    before = 0 if change.known is None else valued(open_risk_of(change.known, change.known.quantity), price) or 0
     if notional <= before or symbol.notional_to_decimal(notional) <= limit:
         return None
     return Violation("order.quantity", "order_notional_max", f"{limit:f}", f"{symbol.notional_to_decimal(notional)}")
 
 
-def open_orders(limits: Limits, exposure: Exposure, change: Change) -> Violation | None:
+def open_orders(limits: Limits, exposure: Exposure, change: RiskChange) -> Violation | None:
     limit = limits.open_orders_max
-    if limit is None or change.claim is not None or exposure.orders < limit:
+    if limit is None or change.open_risk is not None or exposure.orders < limit:
         return None
     return Violation("order.symbol_id", "open_orders_max", str(limit), f"one more than {exposure.orders} open")
 
 
 def open_notional(
-    limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata, price: int | None
+    limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata, price: int | None
 ) -> Violation | None:
     limit, added = limits.open_notional_max, change.added
     if limit is None or not (added.notional or added.unpriced):
@@ -376,7 +298,7 @@ def open_notional(
     return Violation("order.quantity", "open_notional_max", f"{limit:f}", given)
 
 
-def worst_position(limits: Limits, exposure: Exposure, change: Change, symbol: SymbolMetadata) -> Violation | None:
+def worst_position(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> Violation | None:
     limit, added, side = limits.position_max, change.added.quantity, change.order.side
     worst = exposure.worst(side) + added
     if limit is None or added <= 0 or symbol.quantity_to_decimal(worst) <= limit:
@@ -386,7 +308,7 @@ def worst_position(limits: Limits, exposure: Exposure, change: Change, symbol: S
     return Violation("order.quantity", "position_max", f"{limit:f}", given)
 
 
-def collar(limits: Limits, change: Change, symbol: SymbolMetadata, price: int | None) -> Violation | None:
+def collar(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: int | None) -> Violation | None:
     percent, order = limits.price_collar_percent, change.order
     base = order.stop_price if order.order_type is OrderType.STOP_LIMIT else price
     if percent is None or base is None or order.price is None:
@@ -402,7 +324,7 @@ def collar(limits: Limits, change: Change, symbol: SymbolMetadata, price: int | 
     return Violation("order.price", "price_collar_percent", limit, f"{symbol.price_to_decimal(order.price)}")
 
 
-def valued(claim: Claim, price: int | None) -> int | None:
+def valued(claim: OpenRisk, price: int | None) -> int | None:
     """The notional of a claim, what has no price at the last one; None where that is needed and not known."""
     if not claim.unpriced:
         return claim.notional

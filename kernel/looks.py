@@ -1,28 +1,28 @@
-"""Asking the venue: what became of an attempt, what an order came to. Step 3 of the protocol.
+"""Order status queries: what became of an attempt, what an order came to. Step 3 of the protocol.
 
-Called by the reconciler when an attempt is not settled or an order's own account has gaps. A look is recorded with the
-facts that it brought; it settles an attempt by those facts, or, when it is admissible and shows nothing, by one verdict
-under the stream version that was there before the look began. A look that fails or is incomplete is no evidence.
+Called by the reconciler with what it decided to resolve or to ask. A query is recorded with the facts that it brought; it
+resolves an attempt by those facts, or, when it is admissible and shows nothing, by one verdict under the stream version
+from before the query began. A query that fails or is incomplete is no evidence.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kernel import events, settlement
-from kernel.attempts import RECONCILER
-from kernel.budget import VenueBudget
+from kernel.actions import Priority
+from kernel.budget import VenueRateLimiter
 from kernel.clock import Clock
-from kernel.errors import ConflictError, FencedError, OutcomeUnknown, VenueError
-from kernel.groups import Group
-from kernel.lifecycle import Record, finding_id, raised, untold_findings
+from kernel.decision import AttemptResolution, ResolutionMethod
+from kernel.errors import OutcomeUnknown, VenueError
+from kernel.lifecycle import Record, finding_id
 from kernel.lifecycle.facts import OrderFacts
 from kernel.metrics import LookResult, Metrics, Operation
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptOutcome,
     Evidence,
@@ -36,41 +36,40 @@ from kernel.models import (
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
-from kernel.workqueue import Priority
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 
 Answer = TypeVar("Answer")
 ORDER_SCOPES = (LookScope.ORDER,)
-"""A look by a client order id."""
+"""A query by a client order id."""
 LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
-"""A look at the lists."""
+"""A query of the lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at the venue showed of one order."""
+class StatusAnswer:
+    """The answer of the venue to one status query, as far as it concerns one order."""
 
     scopes: tuple[LookScope, ...]
     began_ns: int
     ended_ns: int
     reports: tuple[ExecutionReport, ...]
-    """Reports of the order looked for; empty when it was not there."""
+    """Reports of the order; empty when the venue did not show it."""
     listed: bool
-    """Whether it is open, as far as this look tells."""
+    """Whether the order is open, as far as this answer shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What a look came to: `settled`, or when to look again (None: as backoff has it)."""
+class QueryOutcome:
+    """What a query came to: `resolved`, or when to query again (None: after a backoff)."""
 
-    settled: bool
+    resolved: bool
     again_ns: int | None = None
     resend: bool = False
     """The same number and id may be sent again at once."""
 
 
-class VenueLooker:
-    """Looks for one venue, as the leader of one epoch."""
+class StatusQuerier:
+    """Queries one venue, as the leader of one epoch. Raises `RateLimitExceeded` where the rate limit allows no query."""
 
     def __init__(
         self,
@@ -80,90 +79,98 @@ class VenueLooker:
         *,
         clock: Clock,
         settings: KernelSettings,
-        metrics: Metrics | None = None,
-        budget: VenueBudget | None = None,
+        metrics: Metrics,
+        limiter: VenueRateLimiter,
     ) -> None:
-        """Looks raise `BudgetSpent` where the rate budget has no room for a question."""
         self._state = state
         self._writer = writer
         self._venue = venue
         self._clock = clock
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        self._budget = budget or VenueBudget(venue, clock=clock, settings=settings, metrics=self._metrics)
-        self._looked_ns: dict[str, dict[int, int]] = {}
-        """Begin of the newest look for each unsettled attempt, by intent and position; gone after a restart, which looks
-        anew."""
+        self._metrics = metrics
+        self._limiter = limiter
+        self._last_queries: dict[str, dict[int, int]] = {}
+        """Begin of the newest query for each unresolved attempt, by intent and position; gone after a restart, which
+        queries anew."""
         self.epoch = 0
 
-    def keep(self, intent_ids: frozenset[str]) -> None:
-        """Forget the looks for all other intents."""
-        for intent_id in self._looked_ns.keys() - intent_ids:
-            del self._looked_ns[intent_id]
+    def last_queries(self, intent_id: str) -> Mapping[int, int]:
+        """Begin of the newest query for each unresolved attempt of an intent, by position."""
+        return dict(self._last_queries.get(intent_id, {}))
+
+    def retain_only(self, intent_ids: frozenset[str]) -> None:
+        """Forget the queries for all other intents."""
+        for intent_id in self._last_queries.keys() - intent_ids:
+            del self._last_queries[intent_id]
+
+    async def resolve(self, step: AttemptResolution) -> QueryOutcome:
+        """Find out what became of an attempt."""
+        match step:
+            case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
+                return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
+            case AttemptResolution(how=ResolutionMethod.FIND_REPLACEMENT):
+                return await self.find_replacement(step.order, step.attempt, step.target)
+            case AttemptResolution(how=ResolutionMethod.CHECK_CANCEL, target=VenueOrder() as target):
+                return await self.check_cancel(step.attempt, target, intent_id=step.order.intent_id)
+            case AttemptResolution(how=ResolutionMethod.CHECK_TERMS, target=VenueOrder() as target):
+                return await self.check_terms(step.attempt, target, intent_id=step.order.intent_id)
+        record = self._state.record(step.order.intent_id)
+        await self._resolve(record, step.attempt, "the order no longer works")
+        return QueryOutcome(resolved=True)
 
     # ------------------------------------------------------------------------------------------------------- submits
-    async def settle_submit(self, order: OrderState, attempt: Attempt, *, wanted: bool) -> Looked:
-        """Find out what became of a submit."""
-        capabilities = self._venue.capabilities
-        looked_ns = self._looked_ns.setdefault(order.intent_id, {})
-        last_ns = looked_ns.get(attempt.position)
-        due_ns = settlement.next_look_ns(attempt, capabilities, last_look_ns=last_ns)
-        now_ns, told_ns = self._clock.now_ns(), attempt.stamp_ns + ns(self._settings.unknown_too_long_s)
-        await self._raise_if_unknown_too_long(order.intent_id, order, attempt)
-        if settlement.repeats_unseen(attempt, capabilities, wanted=wanted, last_look_ns=last_ns, now_ns=now_ns):
-            return Looked(settled=False, resend=True)
-        if due_ns is not None and now_ns < due_ns:
-            return Looked(settled=False, again_ns=min(due_ns, told_ns) if now_ns < told_ns else due_ns)
+    async def find_order(self, order: OrderState, attempt: Attempt, *, may_resend: bool) -> QueryOutcome:
+        """Look for the order of a submit under its client order id."""
         record = self._state.record(order.intent_id)
         version = record.version
-        symbol_id = order.status.order.symbol_id
         # What an earlier send of the same id came to may have traded long before this one.
         stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
         since_ns = min(stamps, default=attempt.stamp_ns)
-        look = await self._look_for(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
-        looked_ns[attempt.position] = look.began_ns
-        if look.reports:
-            await self._record_found(record, look, attempt.client_order_id)
-            self._looked_ns.pop(order.intent_id, None)
-            return Looked(settled=True)
+        symbol_id = order.status.order.symbol_id
+        answer = await self._query_order(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
+        self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
+        if answer.reports:
+            await self._record_found(record, answer, attempt.client_order_id)
+            self._last_queries.pop(order.intent_id, None)
+            return QueryOutcome(resolved=True)
         conclusion = settlement.conclude(
             attempt,
-            capabilities,
-            wanted=wanted,
-            began_ns=look.began_ns,
-            ended_ns=look.ended_ns,
+            self._venue.capabilities,
+            wanted=may_resend,
+            began_ns=answer.began_ns,
+            ended_ns=answer.ended_ns,
             assumed_max_delay_ns=self._assumed_max_delay_ns(),
         )
-        return await self._conclude(record, attempt, look, conclusion, version=version)
+        return await self._conclude(record, attempt, answer, conclusion, version=version)
 
     async def _conclude(
-        self, record: Record, attempt: Attempt, look: Look, conclusion: settlement.Conclusion, *, version: int
-    ) -> Looked:
-        absent = self._look_event(record.intent_id, look, client_order_id=attempt.client_order_id)
+        self, record: Record, attempt: Attempt, answer: StatusAnswer, conclusion: settlement.Conclusion, *, version: int
+    ) -> QueryOutcome:
+        absent = self._query_event(record.intent_id, answer, client_order_id=attempt.client_order_id)
         match conclusion:
-            case settlement.Resend():
-                return Looked(settled=False, resend=True)
-            case settlement.LookAgain(at_ns=at_ns):
+            case settlement.MayResend():
+                return QueryOutcome(resolved=False, resend=True)
+            case settlement.QueryAgain(at_ns=at_ns):
                 await self._unknown_from_here(record, attempt, version=version)
-                return Looked(settled=False, again_ns=at_ns)
-            case settlement.FirstLook(trades_from_ns=trades_from_ns):
+                return QueryOutcome(resolved=False, again_ns=at_ns)
+            case settlement.FirstQuery(trades_from_ns=trades_from_ns):
                 await self._verdict(record.intent_id, [absent], Evidence.QUERY, version=version)
-                return Looked(settled=False, again_ns=trades_from_ns)
+                return QueryOutcome(resolved=False, again_ns=trades_from_ns)
             case settlement.ClosedUnfilled(text=text):
-                await self._record_closed_unfilled(record, attempt, look, text)
-            case settlement.Dead(text=text, inferred=inferred):
+                await self._record_closed_unfilled(record, attempt, answer, text)
+            case settlement.ProvenAbsent(text=text, inferred=inferred):
                 resolved = events.AttemptResolved(
                     intent_id=record.intent_id,
                     attempt_position=attempt.position,
                     outcome=AttemptOutcome.DEAD,
                     text=text,
-                    began_ns=look.began_ns,
+                    began_ns=answer.began_ns,
                 )
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
                 notes = self._unknown_resolved(record)
                 await self._verdict(record.intent_id, [absent, resolved, *notes], evidence, version=version)
-        self._looked_ns.pop(record.intent_id, None)
-        return Looked(settled=True)
+        self._last_queries.pop(record.intent_id, None)
+        return QueryOutcome(resolved=True)
 
     async def _unknown_from_here(self, record: Record, attempt: Attempt, *, version: int) -> None:
         """What an older incarnation left pending will get no answer any more: the log says so once."""
@@ -176,213 +183,163 @@ class VenueLooker:
         )
         await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
-    async def _record_closed_unfilled(self, record: Record, attempt: Attempt, look: Look, text: str) -> None:
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=self._symbol_id(record),
-            client_order_id=attempt.client_order_id,
-            exec_type=ExecType.ORDER_STATUS,
-            ord_status=OrdStatus.CANCELED,
-            cum_qty=0,
-            text=text,
-            began_ns=look.began_ns,
-        )
+    async def _record_closed_unfilled(self, record: Record, attempt: Attempt, answer: StatusAnswer, text: str) -> None:
+        event = observed(record, attempt.client_order_id, answer, ord_status=OrdStatus.CANCELED, cum_qty=0, text=text)
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
 
-    def _symbol_id(self, record: Record) -> str:
-        order = record.sent_order or (record.intent.order if record.intent else None)
-        assert order is not None, "an attempt carries an order"
-        return order.symbol_id
-
-    # ------------------------------------------------------------------------------------------------------- cancels
-    async def settle_cancel(self, order: OrderState, attempt: Attempt) -> Looked:
-        """Find out what became of a cancel: look at the order. It is idempotent, so an open order is canceled again."""
-        record = self._state.record(order.intent_id)
-        target = self._target(order, attempt)
-        if target is None or not target.live:
-            await self._resolve(record, attempt, AttemptOutcome.DEAD, "the order no longer works")
-            return Looked(settled=True)
-        still_open = await self._look_at(record, target)
-        record = self._state.record(order.intent_id)
-        left = next((item for item in record.attempts if item.position == attempt.position), None)
-        if left is None or left.outcome not in UNSETTLED:
-            return Looked(settled=True)
+    # ----------------------------------------------------------------------------------------------- cancels and changes
+    async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
+        """Query the order that a cancel aims at. A cancel is idempotent, so an open order is canceled again."""
+        still_open = await self._query_known(self._state.record(intent_id), target)
+        record = self._state.record(intent_id)
+        left = unresolved(record, attempt)
+        if left is None:
+            return QueryOutcome(resolved=True)
         if not still_open:
-            return Looked(settled=False, again_ns=self._clock.now_ns() + self._lag_ns())
-        await self._resolve(record, left, AttemptOutcome.DEAD, "the order is still open: it is canceled again")
-        return Looked(settled=True)
+            return QueryOutcome(resolved=False, again_ns=self._clock.now_ns() + self._lag_ns())
+        await self._resolve(record, left, "the order is still open: it is canceled again")
+        return QueryOutcome(resolved=True)
 
-    # -------------------------------------------------------------------------------------------------------- amends
-    async def settle_amend(self, order: OrderState, attempt: Attempt) -> Looked:
-        """Find out what became of a change in place: look at the order, under the amend's id and under its own.
+    async def check_terms(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
+        """Query the order that a change in place aims at, under the id of the change and under its own.
 
-        What it shows is the amend's outcome at once where it has the terms asked for, or has ended; that it shows them not
-        is one only in a look begun at or after `absent_after` (H14).
+        An order that shows the terms asked for, or has ended, is the outcome at once; one that shows other terms is one
+        only in a query begun at or after `absent_after` (H14).
         """
-        record = self._state.record(order.intent_id)
-        target = self._target(order, attempt)
-        if target is None or not target.live:
-            await self._resolve(record, attempt, AttemptOutcome.DEAD, "the order no longer works")
-            return Looked(settled=True)
-        looked_ns = self._looked_ns.setdefault(order.intent_id, {})
-        due_ns = settlement.next_look_ns(
-            attempt, self._venue.capabilities, last_look_ns=looked_ns.get(attempt.position)
-        )
-        if due_ns is not None and self._clock.now_ns() < due_ns:
-            return Looked(settled=False, again_ns=due_ns)
-        await self._raise_if_unknown_too_long(order.intent_id, order, attempt)
-        began_ns = looked_ns[attempt.position] = self._clock.now_ns()
+        record = self._state.record(intent_id)
+        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self._clock.now_ns()
         if self._venue.capabilities.sees_closed:
             renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
-            if not await self._look_at(record, renamed):
-                await self._look_at(self._state.record(order.intent_id), target)
+            if not await self._query_known(record, renamed):
+                await self._query_known(self._state.record(intent_id), target)
         else:
-            await self._look_at(record, target)
-        record = self._state.record(order.intent_id)
-        left = next((item for item in record.attempts if item.position == attempt.position), None)
-        if left is None or left.outcome not in UNSETTLED:
-            return Looked(settled=True)
+            await self._query_known(record, target)
+        record = self._state.record(intent_id)
+        left = unresolved(record, attempt)
+        if left is None:
+            return QueryOutcome(resolved=True)
         if not settlement.is_admissible(attempt, began_ns=began_ns):
             await self._unknown_from_here(record, left, version=record.version)
-            again_ns = settlement.next_look_ns(attempt, self._venue.capabilities, last_look_ns=began_ns)
-            return Looked(settled=False, again_ns=again_ns)
+            again_ns = settlement.next_query_ns(attempt, self._venue.capabilities, last_query_ns=began_ns)
+            return QueryOutcome(resolved=False, again_ns=again_ns)
         text = "the order has other terms, and no change can arrive any more"
-        await self._resolve(record, left, AttemptOutcome.DEAD, text, began_ns=began_ns)
-        return Looked(settled=True)
+        await self._resolve(record, left, text, began_ns=began_ns)
+        return QueryOutcome(resolved=True)
 
-    async def settle_replace(self, order: OrderState, attempt: Attempt) -> Looked:
-        """Find out what became of a replace: its new order is looked for like a submit's, and the old one is looked at as
-        well, as its end may be why the replace came to nothing."""
-        looked = await self.settle_submit(order, attempt, wanted=False)
-        target = self._target(order, attempt)
-        if not looked.settled or target is None or not target.live:
-            return looked
-        await self._look_at(self._state.record(order.intent_id), target)
-        return looked
+    async def find_replacement(self, order: OrderState, attempt: Attempt, target: VenueOrder | None) -> QueryOutcome:
+        """Look for the new order of a replace like for a submit's, and query the old one as well: its end may be why the
+        replace came to nothing."""
+        outcome = await self.find_order(order, attempt, may_resend=False)
+        if outcome.resolved and target is not None and target.live:
+            await self._query_known(self._state.record(order.intent_id), target)
+        return outcome
 
-    def _target(self, order: OrderState, attempt: Attempt) -> VenueOrder | None:
-        for item in order.venue_orders:
-            if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
-                return item
-        named = [item for item in order.venue_orders if item.client_order_id == attempt.target_client_order_id]
-        return named[-1] if named else None
-
-    async def _resolve(
-        self, record: Record, attempt: Attempt, outcome: AttemptOutcome, text: str, *, began_ns: int | None = None
-    ) -> None:
+    async def _resolve(self, record: Record, attempt: Attempt, text: str, *, began_ns: int | None = None) -> None:
         event = events.AttemptResolved(
-            intent_id=record.intent_id, attempt_position=attempt.position, outcome=outcome, text=text, began_ns=began_ns
+            intent_id=record.intent_id,
+            attempt_position=attempt.position,
+            outcome=AttemptOutcome.DEAD,
+            text=text,
+            began_ns=began_ns,
         )
         await self._verdict(record.intent_id, [event], Evidence.QUERY, version=record.version)
 
     # --------------------------------------------------------------------------------------------------------- orders
-    async def ask(self, order: OrderState, item: VenueOrder) -> Looked:
-        """Ask about an order whose account has gaps: is it open, what did it come to, which trades were there."""
-        record = self._state.record(order.intent_id)
-        capabilities = self._venue.capabilities
-        told_by_id = capabilities.sees_closed and bool(item.client_order_id) and not shadowed(order, item)
+    async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
+        """Query an order whose account has gaps: is it open, what is its final quantity, which trades did it have."""
+        record = self._state.record(intent_id)
+        by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
+        told_by_id = by_id and not shadowed(self._state.observed_order(intent_id), item)
         if not item.live and item.final_cum_qty is None and not told_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
-            await self._look_for_trades(record, item)
+            await self._query_trades(record, item)
         else:
-            await self._look_at(record, item)
-        return Looked(settled=True)
+            await self._query_known(record, item)
+        return QueryOutcome(resolved=True)
 
-    async def _look_at(self, record: Record, item: VenueOrder) -> bool:
-        """Look at one order and record what is news; whether the look shows it open."""
-        symbol_id = self._symbol_id(record)
-        look = await self._look_for(
+    async def _query_known(self, record: Record, item: VenueOrder) -> bool:
+        """Query one known order and record what is news; returns whether the answer shows it open."""
+        symbol_id = symbol_id_of_record(record)
+        answer = await self._query_order(
             symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
         )
-        if look.reports:
-            await self._record_found(record, look, item.client_order_id)
-        if look.listed or LookScope.ORDER in look.scopes:
-            return look.listed
-        # The list was looked at: there is no look-up, or it shows another order of the same client id.
+        if answer.reports:
+            await self._record_found(record, answer, item.client_order_id)
+        if answer.listed or LookScope.ORDER in answer.scopes:
+            return answer.listed
+        # The answer is a list: there is no look-up, or it shows another order of the same client id.
         capabilities = self._venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
-        if item.live and look.began_ns >= shown_ns:
-            await self._fact(record.intent_id, [self._gone(record, item, look)], Evidence.QUERY)
+        if item.live and answer.began_ns >= shown_ns:
+            text = "no longer among the open orders"
+            event = observed(record, item.client_order_id, answer, item.exchange_order_id, gone=True, text=text)
+            await self._fact(record.intent_id, [event], Evidence.QUERY)
         return False
 
-    def _gone(self, record: Record, item: VenueOrder, look: Look) -> events.OrderStateObserved:
-        return events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=self._symbol_id(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
-            gone=True,
-            began_ns=look.began_ns,
-            text="no longer among the open orders",
-        )
-
-    async def _look_for_trades(self, record: Record, item: VenueOrder) -> None:
+    async def _query_trades(self, record: Record, item: VenueOrder) -> None:
         """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
-        look = await self._snapshot_look(
+        answer = await self._query_lists(
             item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
         )
-        if look.reports:
-            await self._record_found(record, look, item.client_order_id)
+        if answer.reports:
+            await self._record_found(record, answer, item.client_order_id)
         elif self._venue.capabilities.sees_closed:
-            await self._look_at(record, item)
+            await self._query_known(record, item)
 
-    async def _final_by_trades(self, record: Record, item: VenueOrder) -> Looked:
-        """Closed, reason unknown, and no look-up: only a complete look begun a lag after the closing tells (H15), and after
-        the newest bust, which may have opened it again."""
+    async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
+        """Closed, reason unknown, and no look-up: only a complete query begun a lag after the closing tells (H15), and
+        after the newest bust, which may have opened it again."""
         capabilities = self._venue.capabilities
         voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
         lag_ns = max(capabilities.read_lag.trades_ns, capabilities.read_lag.open_orders_ns)
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
         if self._clock.now_ns() < due_ns:
-            return Looked(settled=False, again_ns=due_ns)
-        look = await self._snapshot_look(
+            return QueryOutcome(resolved=False, again_ns=due_ns)
+        answer = await self._query_lists(
             item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
         )
-        if look.reports:
-            await self._record_found(record, look, item.client_order_id)
+        if answer.reports:
+            await self._record_found(record, answer, item.client_order_id)
             record = self._state.record(record.intent_id)
-        if look.listed:
-            return Looked(settled=True)
+        if answer.listed:
+            return QueryOutcome(resolved=True)
         facts = next((f for f in record.orders if names(f, item) and not f.live), None)
         if facts is None or facts.final_cum_qty is not None:
-            return Looked(settled=True)
-        event = events.OrderStateObserved(
-            intent_id=record.intent_id,
-            symbol_id=self._symbol_id(record),
-            client_order_id=item.client_order_id,
-            exchange_order_id=item.exchange_order_id or None,
-            exec_type=ExecType.ORDER_STATUS,
+            return QueryOutcome(resolved=True)
+        event = observed(
+            record,
+            item.client_order_id,
+            answer,
+            item.exchange_order_id,
             ord_status=OrdStatus.CANCELED,
             cum_qty=facts.traded_qty,
             transact_time_ns=max(0, facts.quantities.voided_ns),
-            began_ns=look.began_ns,
             text="closed; its trades are all known",
         )
         await self._fact(record.intent_id, [event], Evidence.INFERRED)
-        return Looked(settled=True)
+        return QueryOutcome(resolved=True)
 
     # --------------------------------------------------------------------------------------------------------- the venue
-    async def _look_for(
+    async def _query_order(
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
-    ) -> Look:
-        """One look for one order, by the best means that the venue has."""
+    ) -> StatusAnswer:
+        """One query for one order, by the best means that the venue has."""
         if not self._venue.capabilities.sees_closed or not client_order_id:
-            return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
+            return await self._query_lists(client_order_id, exchange_order_id, since_ns)
         began_ns = self._clock.now_ns()
         report = await self._ask(lambda: self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
         ended_ns = self._clock.now_ns()
         self._metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
-            return Look(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
+            return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
-            # Another order carries the same client id: it is told of, and the list tells them apart.
+            # Another order carries the same client id: it is recorded, and the list tells the two apart.
             await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
-            return await self._snapshot_look(client_order_id, exchange_order_id, since_ns)
-        return Look(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
+            return await self._query_lists(client_order_id, exchange_order_id, since_ns)
+        return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
 
-    async def _snapshot_look(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> Look:
+    async def _query_lists(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> StatusAnswer:
         overlap_ns = (
             ns(self._settings.trades_overlap_s)
             + self._venue.capabilities.read_lag.trades_ns
@@ -391,10 +348,10 @@ class VenueLooker:
         snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
             self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
-            raise OutcomeUnknown(f"the look is incomplete, so it is no evidence: {snapshot.text}")
-        look = look_of(snapshot, client_order_id, exchange_order_id)
-        self._metrics.looked(LIST_SCOPES, LookResult.FOUND if look.reports else LookResult.NOT_FOUND)
-        return look
+            raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
+        answer = answer_of(snapshot, client_order_id, exchange_order_id)
+        self._metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
+        return answer
 
     async def _ask(
         self, question: Callable[[], Awaitable[Answer]], scopes: tuple[LookScope, ...] = LIST_SCOPES
@@ -402,8 +359,8 @@ class VenueLooker:
         operation = Operation.ORDER if scopes is ORDER_SCOPES else Operation.SNAPSHOT
         try:
             with (
-                self._budget.granted(Priority.SETTLE, operation) as grant,
-                self._budget.calling(grant),
+                self._limiter.permitted(Priority.RESOLVE, operation) as permit,
+                self._limiter.calling(permit),
                 self._metrics.calling(operation, self._clock),
             ):
                 return await answer_within(self._settings.query_timeout_s, question())
@@ -412,32 +369,35 @@ class VenueLooker:
             raise
 
     # ---------------------------------------------------------------------------------------------------------- the log
-    async def _record_found(self, record: Record, look: Look, client_order_id: str) -> None:
-        await self._report(record.intent_id, look.reports, look.began_ns)
-        found = self._look_event(
-            record.intent_id, look, client_order_id=client_order_id, exchange_order_id=look.reports[0].exchange_order_id
+    async def _record_found(self, record: Record, answer: StatusAnswer, client_order_id: str) -> None:
+        await self._report(record.intent_id, answer.reports, answer.began_ns)
+        found = self._query_event(
+            record.intent_id,
+            answer,
+            client_order_id=client_order_id,
+            exchange_order_id=answer.reports[0].exchange_order_id,
         )
         known = self._state.record(record.intent_id)
-        notes = [] if known.unsettled else self._unknown_resolved(known)
+        notes = [] if known.unresolved else self._unknown_resolved(known)
         await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
         if intent_id is not None:
-            source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
             await self._writer.report(intent_id, reports, source)
 
-    def _look_event(
-        self, intent_id: str, look: Look, *, client_order_id: str, exchange_order_id: str | None = None
+    def _query_event(
+        self, intent_id: str, answer: StatusAnswer, *, client_order_id: str, exchange_order_id: str | None = None
     ) -> events.VenueSnapshotTaken:
         return events.VenueSnapshotTaken(
-            scopes=look.scopes,
+            scopes=answer.scopes,
             complete=True,
-            began_ns=look.began_ns,
-            ended_ns=look.ended_ns,
+            began_ns=answer.began_ns,
+            ended_ns=answer.ended_ns,
             intent_id=intent_id,
             client_order_id=client_order_id,
             exchange_order_id=exchange_order_id,
-            found=bool(look.reports),
+            found=bool(answer.reports),
         )
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
@@ -447,58 +407,10 @@ class VenueLooker:
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
-        await self._judge(events.intent_stream(intent_id), made, evidence, version=version)
-
-    async def _judge(
-        self, stream_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
-    ) -> None:
-        """Under the version from before the look began, and fenced: nothing came in between, nobody took over (H18)."""
-        try:
-            await self._writer.append(
-                stream_id,
-                made,
-                actor=RECONCILER,
-                evidence=evidence,
-                expected_version=version,
-                epoch=self.epoch,
-            )
-        except FencedError:
-            raise
-        except ConflictError:
-            return
-
-    # --------------------------------------------------------------------------------------------------------- findings
-    async def _raise_if_unknown_too_long(self, intent_id: str, order: OrderState, attempt: Attempt) -> None:
-        now_ns = self._clock.now_ns()
-        name = finding_id(FindingKind.UNKNOWN_TOO_LONG, intent_id)
-        known = name in self._state.record(intent_id).findings
-        if known or now_ns - attempt.stamp_ns < ns(self._settings.unknown_too_long_s):
-            return
-        text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
-        symbol_id = order.status.order.symbol_id
-        finding = raised(
-            name, FindingKind.UNKNOWN_TOO_LONG, text, intent_id=intent_id, symbol_id=symbol_id, now_ns=now_ns
+        """Under the version from before the query began, and fenced: no append in between, no new leader (H18)."""
+        await self._writer.append_unless_changed(
+            events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
         )
-        await self._fact(intent_id, [finding], Evidence.INFERRED)
-
-    async def tell_findings(self, intent_id: str) -> bool:
-        """Raise what holds of an intent and was not told yet; whether there was something."""
-        record = self._state.record(intent_id)
-        untold = untold_findings(record, now_ns=self._clock.now_ns())
-        if untold:
-            await self._verdict(intent_id, untold, Evidence.INFERRED, version=record.version)
-        return bool(untold)
-
-    async def tell_excess(self, intent_id: str) -> bool:
-        """Raise, or resolve, that more has filled in an intent's group than it allows, where that is not told as it is."""
-        group = self._state.overfilled_group(intent_id)
-        if group is None:
-            return False
-        symbol_id = self._symbol_id(self._state.record(intent_id))
-        excess = self._state.group_excess(group)
-        told = group_finding(group, excess, symbol_id=symbol_id, now_ns=self._clock.now_ns())
-        await self._judge(events.group_stream(group.group_id), [told], Evidence.INFERRED, version=group.version)
-        return True
 
     def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
         name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
@@ -512,17 +424,31 @@ class VenueLooker:
         return None if seconds is None else ns(seconds)
 
 
-def group_finding(group: Group, excess: int, *, symbol_id: str, now_ns: int) -> events.BaseEvent:
-    """What is to be told of how much has filled in a group."""
-    name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
-    if excess == 0:
-        return events.FindingResolved(finding_id=name, text="no longer so")
-    filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
-    text = (
-        f"{excess} more filled in the group {group.group_id} than {group.mode} allows ({filled}): a fill was faster than"
-        " the cancel"
+def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
+    """The attempt as the record has it by now, if it is still unresolved."""
+    known = (item for item in record.attempts if item.position == attempt.position)
+    return next((item for item in known if item.outcome in UNRESOLVED), None)
+
+
+def observed(
+    record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
+) -> events.OrderStateObserved:
+    """What an answer shows of an order that it does not list."""
+    return events.OrderStateObserved(
+        intent_id=record.intent_id,
+        symbol_id=symbol_id_of_record(record),
+        client_order_id=client_order_id,
+        exchange_order_id=exchange_order_id or None,
+        exec_type=ExecType.ORDER_STATUS,
+        began_ns=answer.began_ns,
+        **shown,
     )
-    return raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=now_ns)
+
+
+def symbol_id_of_record(record: Record) -> str:
+    """The symbol of what was sent, else of the intent."""
+    order = record.sent_order or (record.intent.order if record.intent else None)
+    return order.symbol_id if order is not None else ""
 
 
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:
@@ -534,11 +460,11 @@ async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer
         raise OutcomeUnknown(f"the venue did not answer within {timeout_s:g} s") from None
 
 
-def shadowed(order: OrderState, item: VenueOrder) -> bool:
+def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
     """Whether another order carries the same client id: a look-up by it need not show this one."""
     return any(
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
-        for other in order.venue_orders
+        for other in (order.venue_orders if order is not None else ())
     )
 
 
@@ -562,7 +488,7 @@ def is_open(report: ExecutionReport) -> bool:
     return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
 
 
-def look_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None) -> Look:
+def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None) -> StatusAnswer:
     """What a complete snapshot shows of one order (or of every order under one client order id)."""
 
     def concerns(report: ExecutionReport) -> bool:
@@ -573,7 +499,7 @@ def look_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: st
     listed = tuple(report for report in snapshot.open_orders if concerns(report))
     ids = {report.exchange_order_id for report in listed if report.exchange_order_id}
     fills = tuple(report for report in snapshot.fills if concerns(report) or report.exchange_order_id in ids)
-    return Look(
+    return StatusAnswer(
         LIST_SCOPES,
         snapshot.began_ns,
         snapshot.ended_ns,

@@ -1,25 +1,25 @@
-"""What the kernel counts: plain numbers, without a dependency, in one recorder that is passed to whoever counts.
+"""The kernel's counters and histograms: metrics of prometheus-client in one registry for each kernel, never the global one.
 
-Made by the composition root and handed to the queue, the engine, the sender, the looker, the session and the writer; read
-by `kernel.gauges` (which sets what is measured when somebody asks) and by `replay.metrics` (which writes it down for
-Prometheus). Promises: every series exists from the beginning, at zero, so that a rate is right from the first event on;
-no series is named after an order, an intent or a symbol, so that their number never grows; counters never go back. It lives
-on one event loop, knows no clock of its own and never fails a caller for what a label's value is: labels are closed sets.
+The composition root makes one `Metrics` and passes it to the queue, the engine, the sender, the looker, the session and the
+writer. `replay.metrics` renders the registry; `replay.gauges` adds what is read when the registry is collected. Promises:
+every series exists from the beginning, at zero, so that a rate is right from the first event on; label values are closed
+sets, never the name of an order, an intent or a symbol, so that the number of series never grows.
 """
 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import NamedTuple, TypeVar
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import ConflictError, FencedError, NotSent, OutcomeUnknown, Rejected, VenueError
-from kernel.models import AttemptKind, AttemptOutcome, FindingKind, LookScope, ReconciliationStatus
-from kernel.plan import DifferenceKind
-from kernel.readiness import CONDITIONS
+from kernel.models import AttemptKind, AttemptOutcome, LookScope
 from kernel.venues.base import Operation as Operation
 from kernel.venues.base import RateLimitKind
 
@@ -30,12 +30,12 @@ BUCKETS_S = (
 QUEUE = "reconciler"
 """The work queue's name."""
 PREFIX = "exchange_kernel_"
-"""Before every name that is not a convention of others (`workqueue_…` and `leader_election_…` are client-go's)."""
+"""Before every name that is not a convention of others."""
+CONVENTIONS = ("workqueue_", "leader_election_")
+"""How names begin that are client-go's."""
 
-PRIORITIES = ("CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC")
-"""Names of the work queue's priorities, which a test compares: the queue counts here, so they cannot be read from there."""
 
-Labels = tuple[str, ...]
+Series = TypeVar("Series", Counter, Histogram)
 
 
 class CallResult(StrEnum):
@@ -107,231 +107,95 @@ def window_label(window_ns: int) -> RateWindow:
     return RateWindow.MINUTE if window_ns < 86_400 * NS_PER_S else RateWindow.DAY
 
 
-# ------------------------------------------------------------------------------------------------------------ the kinds
-class Family:
-    """One metric: its name, a sentence, the names of its labels, and every combination of their values."""
+# ------------------------------------------------------------------------------------------------------------- readings
+class LimitReading(NamedTuple):
+    """One rate limit of the venue at one instant, in the limit's weight."""
 
-    def __init__(self, name: str, text: str, /, **labels: Iterable[str]) -> None:
-        self.name = name
-        self.text = text
-        self.label_names = tuple(labels)
-        self.combinations: tuple[Labels, ...] = tuple(itertools.product(*(map(str, item) for item in labels.values())))
+    used: float
+    limit: int
+    reserved: float
 
 
-class Counter(Family):
-    """What only grows."""
+class EngineReading(NamedTuple):
+    """The reconciler's work at one instant: keys by where they are, the newest run's duration, ages of the keys in hand."""
 
-    def __init__(self, name: str, text: str, /, **labels: Iterable[str]) -> None:
-        super().__init__(name, text, **labels)
-        self._values = dict.fromkeys(self.combinations, 0)
-
-    def add(self, *labels: str, by: int = 1) -> None:
-        """It happened, so many times."""
-        assert by >= 0, "a counter never goes back"
-        self._values[labels] += by
-
-    def value(self, *labels: str) -> int:
-        """How often it has happened."""
-        return self._values[labels]
+    lag_ms: float = 0.0
+    pending: int = 0
+    workers: int = 0
+    ready: int = 0
+    ages_s: tuple[float, ...] = ()
 
 
-class Gauge(Family):
-    """What goes up and down."""
-
-    def __init__(self, name: str, text: str, /, **labels: Iterable[str]) -> None:
-        super().__init__(name, text, **labels)
-        self._values: dict[Labels, float] = dict.fromkeys(self.combinations, 0.0)
-
-    def set(self, value: float, *labels: str) -> None:
-        """It is so much now."""
-        assert labels in self._values, "labels are closed sets"
-        self._values[labels] = float(value)
-
-    def set_all(self, values: Mapping[str, float]) -> None:
-        """It is so much for these values of its only label, and zero for all others."""
-        for labels in self._values:
-            self._values[labels] = float(values.get(labels[0], 0))
-
-    def value(self, *labels: str) -> float:
-        """How much it was when it was last looked at."""
-        return self._values[labels]
-
-
-class Buckets:
-    """One series of a histogram."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        """Of each bucket by itself; the last one has no upper bound."""
-        self.sum = 0.0
-
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
-
-class Histogram(Family):
-    """How long something takes, in seconds, in fixed buckets."""
-
-    def __init__(self, name: str, text: str, /, **labels: Iterable[str]) -> None:
-        super().__init__(name, text, **labels)
-        self._series = {combination: Buckets() for combination in self.combinations}
-
-    def observe_ns(self, nanoseconds: int, *labels: str) -> None:
-        """It took so long. A clock that was set back meanwhile makes it no time, never less."""
-        seconds = max(0, nanoseconds) / NS_PER_S
-        series = self._series[labels]
-        series.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        series.sum += seconds
-
-    def series(self, *labels: str) -> Buckets:
-        """What was seen so far."""
-        return self._series[labels]
-
-
-# --------------------------------------------------------------------------------------------------------- the recorder
+# ---------------------------------------------------------------------------------------------------------- the metrics
 class Metrics:
-    """Every metric of one kernel."""
+    """The counters and histograms of one kernel, and the registry that holds them."""
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         self.relisted_ns: int | None = None
         """When the newest complete relist ended."""
         self.heard_ns: int | None = None
         """When the venue's stream brought something last."""
-        self._seed()
-        self._workqueue()
+        self._reconciler()
         self._attempts()
         self._venue()
-        self._rate_budget()
         self._log()
-        self._standing()
 
-    def _seed(self) -> None:
-        """The seed's five keys."""
-        self.running = Gauge(f"{PREFIX}running", "Whether the reconciler's loop runs (1) or not (0).")
-        self.reconciliation_lag_ms = Gauge(f"{PREFIX}reconciliation_lag_ms", "How long the newest run took.")
-        self.pending_reconciliations = Gauge(f"{PREFIX}pending_reconciliations", "Keys ready, delayed or worked on.")
-        self.error_count = Counter(f"{PREFIX}error_count_total", "Runs that ended in an error.")
-        self.retry_count = Counter(f"{PREFIX}retry_count_total", "Runs that were put off because of an error.")
+    def _counter(self, name: str, text: str, /, **labels: Iterable[str]) -> Counter:
+        return seeded(Counter(full_name(name), text, tuple(labels), registry=self.registry), labels.values())
 
-    def _workqueue(self) -> None:
+    def _histogram(self, name: str, text: str, /, **labels: Iterable[str]) -> Histogram:
+        made = Histogram(full_name(name), text, tuple(labels), registry=self.registry, buckets=BUCKETS_S)
+        return seeded(made, labels.values())
+
+    def _reconciler(self) -> None:
         name = (QUEUE,)
-        self.depth = Gauge("workqueue_depth", "Keys that are ready.", name=name)
-        self.adds = Counter(
-            "workqueue_adds_total", "Keys that became ready; one that is ready already adds none.", name=name
+        self.error_count = self._counter("error_count_total", "Runs that ended in an error.")
+        self.retry_count = self._counter("retry_count_total", "Runs that were put off because of an error.")
+        text = "Keys that became ready; one that is ready already adds none."
+        self.adds = self._counter("workqueue_adds_total", text, name=name)
+        text = "From ready to a worker, its own earlier run included."
+        self.queue_duration = self._histogram("workqueue_queue_duration_seconds", text, name=name)
+        self.work_duration = self._histogram("workqueue_work_duration_seconds", "From a worker to done.", name=name)
+        text = "Keys put off to an instant, for whatever reason."
+        self.retries = self._counter("workqueue_retries_total", text, name=name)
+        self.reconciles = self._counter(
+            "reconcile_total", "Runs of the reconciler by how they ended.", result=RunResult
         )
-        self.queue_duration = Histogram(
-            "workqueue_queue_duration_seconds", "From ready to a worker, its own earlier run included.", name=name
-        )
-        self.work_duration = Histogram("workqueue_work_duration_seconds", "From a worker to done.", name=name)
-        self.unfinished_work = Gauge("workqueue_unfinished_work_seconds", "Age of all work in hand, summed.", name=name)
-        self.longest_running = Gauge(
-            "workqueue_longest_running_processor_seconds", "Age of the oldest work in hand.", name=name
-        )
-        self.retries = Counter("workqueue_retries_total", "Keys put off to an instant, for whatever reason.", name=name)
-        self.workers = Gauge(f"{PREFIX}workers", "Keys that may be worked on at the same time.")
-        self.active_workers = Gauge(f"{PREFIX}active_workers", "Keys that are worked on.")
-        self.reconciles = Counter(
-            f"{PREFIX}reconcile_total", "Runs of the reconciler by how they ended.", result=RunResult
-        )
-        self.reconcile_duration = Histogram(f"{PREFIX}reconcile_duration_seconds", "One run of the reconciler.")
+        self.reconcile_duration = self._histogram("reconcile_duration_seconds", "One run of the reconciler.")
 
     def _attempts(self) -> None:
-        self.attempts_started = Counter(
-            f"{PREFIX}attempts_started_total", "Attempts recorded before the venue heard of them.", kind=AttemptKind
-        )
-        self.attempts = Counter(
-            f"{PREFIX}attempts_total", "Attempts by what was known when their call ended.",
-            kind=AttemptKind, outcome=AttemptOutcome,
-        )  # fmt: skip
-        self.intent_to_venue = Histogram(
-            f"{PREFIX}intent_to_venue_seconds",
-            "From the instant of a wish, taken as it was committed, to the first call for it.",
-            kind=AttemptKind,
-        )
-        self.looks = Counter(f"{PREFIX}looks_total", "Looks for one order.", scope=LookScope, result=LookResult)
-        self.unknown_attempts = Gauge(
-            f"{PREFIX}unknown_attempts", "Attempts that may have happened: unknown is not no."
-        )
-        self.oldest_unknown = Gauge(f"{PREFIX}oldest_unknown_attempt_seconds", "Age of the oldest of them; 0: none.")
+        text = "Attempts recorded before the venue heard of them."
+        self.attempts_started = self._counter("attempts_started_total", text, kind=AttemptKind)
+        text = "Attempts by what was known when their call ended."
+        self.attempts = self._counter("attempts_total", text, kind=AttemptKind, outcome=AttemptOutcome)
+        text = "From the instant of a wish, taken as it was committed, to the first call for it."
+        self.intent_to_venue = self._histogram("intent_to_venue_seconds", text, kind=AttemptKind)
+        self.looks = self._counter("looks_total", "Looks for one order.", scope=LookScope, result=LookResult)
 
     def _venue(self) -> None:
-        self.venue_requests = Counter(
-            f"{PREFIX}venue_requests_total", "Calls of the venue.", operation=Operation, result=CallResult
-        )
-        self.venue_duration = Histogram(
-            f"{PREFIX}venue_request_duration_seconds",
-            "One call of the venue, whatever came of it.",
-            operation=Operation,
-        )
-        self.connects = Counter(f"{PREFIX}venue_connects_total", "Connects that succeeded.")
-        self.reconnects = Counter(f"{PREFIX}venue_stream_reconnects_total", "Of them, all but the first.")
-        self.reports = Counter(f"{PREFIX}venue_reports_total", "Reports that the venue's stream brought.")
-        self.heard_age = Gauge(
-            f"{PREFIX}venue_stream_last_report_age_seconds", "Since the stream's last report; 0 before the first."
-        )
-        self.fills = Counter(f"{PREFIX}fills_recorded_total", "Fills that this process recorded, each once.")
-        self.relists = Counter(
-            f"{PREFIX}relists_total", "Times the venue was asked for everything.", result=RelistResult
-        )
-        self.relist_age = Gauge(
-            f"{PREFIX}relist_age_seconds", "Since the newest complete one, or since it leads; 0 while it does not lead."
-        )
-
-    def _rate_budget(self) -> None:
-        limit = {"limit": RateLimitKind, "window": RateWindow}
-        self.budget_used = Gauge(f"{PREFIX}budget_used", "Weight spent in the window, as far as is known.", **limit)
-        self.budget_limit = Gauge(f"{PREFIX}budget_limit", "Weight that the venue takes; 0: no such limit.", **limit)
-        self.budget_reserved = Gauge(f"{PREFIX}budget_reserved", "Weight of it that is kept for cancels.", **limit)
-        self.budget_waits = Counter(
-            f"{PREFIX}budget_waits_total",
-            "Times that there was no room, by what was to be done; those in line behind it are not counted.",
-            **limit,
-            priority=PRIORITIES,
+        text = "Calls of the venue."
+        self.venue_requests = self._counter("venue_requests_total", text, operation=Operation, result=CallResult)
+        text = "One call of the venue, whatever came of it."
+        self.venue_duration = self._histogram("venue_request_duration_seconds", text, operation=Operation)
+        self.connects = self._counter("venue_connects_total", "Connects that succeeded.")
+        self.reconnects = self._counter("venue_stream_reconnects_total", "Of them, all but the first.")
+        self.reports = self._counter("venue_reports_total", "Reports that the venue's stream brought.")
+        self.fills = self._counter("fills_recorded_total", "Fills that this process recorded, each once.")
+        self.relists = self._counter("relists_total", "Times the venue was asked for everything.", result=RelistResult)
+        text = "Times that there was no room, by what was to be done; those in line behind it are not counted."
+        priorities = [item.label for item in reversed(Priority)]
+        self.budget_waits = self._counter(
+            "budget_waits_total", text, limit=RateLimitKind, window=RateWindow, priority=priorities
         )
 
     def _log(self) -> None:
-        self.appends = Counter(
-            f"{PREFIX}log_appends_total", "Appends to the log by how they ended.", result=AppendResult
-        )
-        self.append_duration = Histogram(f"{PREFIX}log_append_duration_seconds", "One append, durable when it returns.")
-        self.position = Gauge(f"{PREFIX}projection_position", "Position of the last event folded.")
-        self.lag_events = Gauge(f"{PREFIX}projection_lag_events", "Events in the log that are not folded yet.")
-        self.lag_seconds = Gauge(
-            f"{PREFIX}projection_lag_seconds", "For how long the projections have been behind the log without a pause."
-        )
-        self.log_reachable = Gauge(f"{PREFIX}log_reachable", "Whether the log's head can be read (1) or not (0).")
-        self.notes = Counter(
-            f"{PREFIX}notes_total", "Signed notes of the log, as far as this kernel leads it.", result=NoteResult
-        )
-        self.note_position = Gauge(f"{PREFIX}note_position", "Position up to which this kernel's newest note goes.")
-
-    def _standing(self) -> None:
-        self.epoch = Gauge(f"{PREFIX}epoch", "Epoch of the newest leader.")
-        self.leader = Gauge(
-            "leader_election_master_status", "Whether this process leads (1) or not (0).", name=(QUEUE,)
-        )
-        self.conditions = Gauge(f"{PREFIX}condition", "Readiness: whether it holds (1) or not (0).", type=CONDITIONS)
-        self.ready = Gauge(f"{PREFIX}ready", "Whether all conditions hold (1) or not (0).")
-        self.findings = Gauge(f"{PREFIX}open_findings", "What should not be, and is.", kind=FindingKind)
-        self.live_intents = Gauge(
-            f"{PREFIX}live_intents",
-            "Intents that want something, or whose order may be live.",
-            status=ReconciliationStatus,
-        )
-        self.differences = Gauge(
-            f"{PREFIX}intent_actual_diff", "Live intents by what differs from the venue.", kind=DifferenceKind
-        )
-        self.oldest_unsynced = Gauge(
-            f"{PREFIX}oldest_unsynced_intent_seconds", "Age of the oldest wish that is not served yet; 0: none."
-        )
-        self.loop_lag = Gauge(f"{PREFIX}event_loop_lag_seconds", "How late the event loop was at the newest beat.")
-
-    def families(self) -> Iterator[Family]:
-        """Every metric, in the order of this file."""
-        return (item for item in vars(self).values() if isinstance(item, Family))
+        self.appends = self._counter("log_appends_total", "Appends to the log by how they ended.", result=AppendResult)
+        self.append_duration = self._histogram("log_append_duration_seconds", "One append, durable when it returns.")
+        text = "Signed notes of the log, as far as this kernel leads it."
+        self.notes = self._counter("notes_total", text, result=NoteResult)
+        text = "Position up to which this kernel's newest note goes."
+        self.note_position = Gauge(full_name("note_position"), text, registry=self.registry)
 
     # ------------------------------------------------------------------------------------------------------- measuring
     @contextmanager
@@ -346,8 +210,8 @@ class Metrics:
             result = call_result(problem)
             raise
         finally:
-            self.venue_requests.add(operation, result)
-            self.venue_duration.observe_ns(clock.now_ns() - began_ns, operation)
+            self.venue_requests.labels(operation, result).inc()
+            observe_ns(self.venue_duration.labels(operation), clock.now_ns() - began_ns)
 
     @contextmanager
     def appending(self, clock: Clock) -> Iterator[None]:
@@ -364,13 +228,37 @@ class Metrics:
             result = AppendResult.CONFLICT
             raise
         finally:
-            self.appends.add(result)
-            self.append_duration.observe_ns(clock.now_ns() - began_ns)
+            self.appends.labels(result).inc()
+            observe_ns(self.append_duration, clock.now_ns() - began_ns)
 
     def looked(self, scopes: Iterable[LookScope], result: LookResult) -> None:
         """A look for one order ended."""
         for scope in scopes:
-            self.looks.add(scope, result)
+            self.looks.labels(scope, result).inc()
+
+
+def full_name(name: str) -> str:
+    """A metric's name as it is exposed."""
+    return name if name.startswith(CONVENTIONS) else PREFIX + name
+
+
+def seeded(metric: Series, values: Iterable[Iterable[str]]) -> Series:
+    """The metric, with a series at zero for each combination of its labels' values."""
+    for combination in itertools.product(*values):
+        if combination:
+            metric.labels(*combination)
+    return metric
+
+
+def observe_ns(histogram: Histogram, nanoseconds: int) -> None:
+    """Count a duration. A clock that was set back meanwhile makes it 0, never less."""
+    histogram.observe(max(0, nanoseconds) / NS_PER_S)
+
+
+def value_of(series: Counter | Gauge) -> float:
+    """The present value of one series."""
+    [family] = series.collect()
+    return family.samples[0].value
 
 
 def call_result(problem: VenueError) -> CallResult:
@@ -389,7 +277,10 @@ class QueueMetrics:
     """What one work queue counts. Keys are remembered while they wait or are worked on, and named nowhere."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
-        self._metrics = metrics
+        self._adds = metrics.adds.labels(QUEUE)
+        self._retries = metrics.retries.labels(QUEUE)
+        self._queue_duration = metrics.queue_duration.labels(QUEUE)
+        self._work_duration = metrics.work_duration.labels(QUEUE)
         self._clock = clock
         self._added_ns: dict[str, int] = {}
         self._taken_ns: dict[str, int] = {}
@@ -398,31 +289,27 @@ class QueueMetrics:
         """A key is to be worked on; one that waits already counts once."""
         if key not in self._added_ns:
             self._added_ns[key] = now_ns
-            self._metrics.adds.add(QUEUE)
+            self._adds.inc()
 
     def taken(self, key: str) -> None:
         """A worker has it."""
         now_ns = self._taken_ns[key] = self._clock.now_ns()
-        self._metrics.queue_duration.observe_ns(now_ns - self._added_ns.pop(key, now_ns), QUEUE)
+        observe_ns(self._queue_duration, now_ns - self._added_ns.pop(key, now_ns))
 
     def done(self, key: str) -> None:
         """The worker is through with it."""
         if (taken_ns := self._taken_ns.pop(key, None)) is not None:
-            self._metrics.work_duration.observe_ns(self._clock.now_ns() - taken_ns, QUEUE)
+            observe_ns(self._work_duration, self._clock.now_ns() - taken_ns)
 
     def put_off(self) -> None:
         """A key is to be worked on later."""
-        self._metrics.retries.add(QUEUE)
+        self._retries.inc()
 
     def closed(self) -> None:
         """Nothing waits any more."""
         self._added_ns.clear()
 
-    def observe(self, ready: int) -> None:
-        """Set what is measured when somebody asks."""
+    def ages_s(self) -> tuple[float, ...]:
+        """For each key that a worker has, since when."""
         now_ns = self._clock.now_ns()
-        ages_s = [max(0, now_ns - taken_ns) / NS_PER_S for taken_ns in self._taken_ns.values()]
-        self._metrics.depth.set(ready, QUEUE)
-        self._metrics.unfinished_work.set(sum(ages_s), QUEUE)
-        self._metrics.longest_running.set(max(ages_s, default=0.0), QUEUE)
-        self._metrics.active_workers.set(len(ages_s))
+        return tuple(max(0, now_ns - taken_ns) / NS_PER_S for taken_ns in self._taken_ns.values())

@@ -148,7 +148,7 @@ class Evidence(StrEnum):
     """A person or a store's writer vouches for it."""
 
 
-UNSETTLED = frozenset({AttemptOutcome.PENDING, AttemptOutcome.UNKNOWN})
+UNRESOLVED = frozenset({AttemptOutcome.PENDING, AttemptOutcome.UNKNOWN})
 
 
 class OrderIntent(Model):

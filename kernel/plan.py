@@ -1,4 +1,4 @@
-"""What is to be done for one intent: the comparison of what is wanted with what is there, and the next step.
+"""The plan for one intent: how it differs from its observed order, and the next action.
 
 `difference(intent, order)` is the one comparison: the diff projection calls it to feed keys. `plan` turns it into one
 action for the reconciler. Both are functions of their arguments: no clock, no I/O, no memory of earlier calls. The rules
@@ -8,12 +8,13 @@ are those of the protocol between the log and the wire; the letters in comments 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import ClassVar
 
+from kernel.actions import ActionKind
 from kernel.errors import Violation
 from kernel.lifecycle import stops, venue_orders_of
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -26,118 +27,126 @@ from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata, SymbolStat
 from kernel.venues.base import AmendDialect, VenueCapabilities
 
 
-class DifferenceKind(StrEnum):
-    """In which way wanted and actual differ."""
-
-    SETTLE = "SETTLE"
-    """An attempt may have happened: evidence is needed before anything else."""
-    ASK = "ASK"
-    """The venue's own account of an order is not known in full."""
-    CANCEL = "CANCEL"
-    """Something works that should not."""
-    MODIFY = "MODIFY"
-    """What works has other terms than wanted."""
-    SUBMIT = "SUBMIT"
-    """Something is wanted that does not work."""
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One difference between an intent and its order."""
 
-    kind: DifferenceKind
+    kind: ActionKind
+    """The action that removes it."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Wanted and actual agree, or nothing may be done."""
+    """Intent and order agree, or nothing may be done."""
 
+    label: ClassVar[str] = "nothing"
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class Resolve:
     """Find out what became of this attempt."""
 
+    kind: ClassVar[ActionKind] = ActionKind.RESOLVE
+    label: ClassVar[str] = "settle"
+    reason: ClassVar[str] = ""
     attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the venue about this order."""
+    """Query the status of this order."""
 
+    kind: ClassVar[ActionKind] = ActionKind.ASK
+    label: ClassVar[str] = "ask"
     order: VenueOrder
     reason: str
+    stale: bool = False
+    """Whether the venue has only not confirmed the order for long: nothing waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Cancel this order."""
 
+    kind: ClassVar[ActionKind] = ActionKind.CANCEL
+    label: ClassVar[str] = "cancel"
     order: VenueOrder
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Amend:
+class Modify:
     """Give this order new terms; `terms.quantity` is its total, filled part included."""
 
+    kind: ClassVar[ActionKind] = ActionKind.MODIFY
+    label: ClassVar[str] = "amend"
+    reason: ClassVar[str] = ""
     order: VenueOrder
     terms: StandardOrder
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Place this order: what is left of what is wanted."""
+    """Place this order: what is left of the intent."""
 
+    kind: ClassVar[ActionKind] = ActionKind.SUBMIT
+    label: ClassVar[str] = "submit"
+    reason: ClassVar[str] = ""
     order: StandardOrder
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """What is left can't be placed in this market: the generation ends here."""
+class RejectLocally:
+    """The symbol does not take what is left: the generation ends here, and nothing is sent."""
 
+    label: ClassVar[str] = "refuse"
+    reason: ClassVar[str] = ""
     order: StandardOrder
     violations: tuple[Violation, ...]
     working: VenueOrder | None = None
-    """The order that was to get these terms, and keeps those that it has."""
+    """The order that was to get these terms, and keeps its own."""
+
+    @property
+    def kind(self) -> ActionKind:
+        """The action in whose place it is recorded."""
+        return ActionKind.SUBMIT if self.working is None else ActionKind.MODIFY
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """Nothing before this instant (None: until something changes)."""
 
+    label: ClassVar[str] = "wait"
     until_ns: int | None
     reason: str
 
 
-Action = Nothing | Settle | Ask | Cancel | Amend | Submit | Refuse | Wait
+Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | WaitUntil
 
 
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
     """How an intent and its order differ; None when nothing is to be done."""
     if order is None:
-        never = intent is not None and wanted(intent, order) and intent.order.quantity > 0
-        return Difference(DifferenceKind.SUBMIT, "never sent") if never else None
+        never = intent is not None and is_wanted(intent, order) and intent.order.quantity > 0
+        return Difference(ActionKind.SUBMIT, "never sent") if never else None
     live = live_orders(order)
-    if any(attempt.outcome in UNSETTLED for attempt in order.attempts):
+    if any(attempt.outcome in UNRESOLVED for attempt in order.attempts):
         if is_canceled_first(intent, order, live):
-            return Difference(DifferenceKind.CANCEL, "it is canceled before what is open about it is settled")
-        return Difference(DifferenceKind.SETTLE, "an attempt is not settled")
+            return Difference(ActionKind.CANCEL, "it is canceled before what is open about it is settled")
+        return Difference(ActionKind.RESOLVE, "an attempt is not settled")
     if (surplus := surplus_order(intent, order, live)) is not None:
-        return Difference(
-            DifferenceKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work"
-        )
+        return Difference(ActionKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work")
     if open_question(order) is not None:
-        return Difference(DifferenceKind.ASK, "the venue's account of an order is not known in full")
-    if intent is None or not wanted(intent, order):
+        return Difference(ActionKind.ASK, "the venue's account of an order is not known in full")
+    if intent is None or not is_wanted(intent, order):
         return None
     if live:
         same = terms_agree(intent, order, live[0])
-        return None if same else Difference(DifferenceKind.MODIFY, "the working order has other terms than wanted")
+        return None if same else Difference(ActionKind.MODIFY, "the working order has other terms than wanted")
     left = remainder(intent, order)
-    return Difference(DifferenceKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
+    return Difference(ActionKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
 
 
 def plan(
@@ -149,7 +158,7 @@ def plan(
     amend: AmendDialect = AmendDialect.NONE,
     held: bool = False,
 ) -> Action:
-    """The next step for an intent, as its group lets it be: at most one side effect at the venue.
+    """The next action for an effective intent: at most one side effect at the venue.
 
     Settling comes first, then canceling what should not work, then asking, then changing what works, then submitting what
     is left. Backoff holds a submit and a change back, never a cancel or a question (they have their own). `symbol` is the
@@ -158,41 +167,37 @@ def plan(
     found = difference(intent, order)
     if found is None:
         return Nothing("wanted and actual agree")
-    if order is not None:
-        action = plan_for_order(found.kind, intent, order)
-        if action is not None:
-            return action
-    assert intent is not None, "only what is wanted is submitted"
-    if found.kind is DifferenceKind.MODIFY:
-        assert order is not None
+    if order is not None and (action := plan_for_order(found.kind, intent, order)) is not None:
+        return action
+    if intent is None:
+        return Nothing("there is no intent")
+    if order is not None and found.kind is ActionKind.MODIFY:
         return plan_change(intent, order, symbol=symbol, now_ns=now_ns, amend=amend, held=held)
     return plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
-    """Whether what works is canceled before what is open is settled: only changes of an order are open, and it is not
-    wanted any more, or nothing can ever prove that the change did not arrive. An amend that finds it closed is harmless."""
-    unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
-    if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unsettled):
+    """Whether a live order is canceled before its attempts are resolved: only changes of it are unresolved, and the intent
+    is canceled or nothing can ever prove that a change did not arrive. A change that finds the order closed is harmless."""
+    unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
+    if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unresolved):
         return False
     unwanted = intent is not None and intent.desired is Desired.CANCELED
-    endless = any(item.outcome is AttemptOutcome.UNKNOWN and item.absent_after_ns is None for item in unsettled)
+    endless = any(item.outcome is AttemptOutcome.UNKNOWN and item.absent_after_ns is None for item in unresolved)
     return unwanted or endless
 
 
-def plan_for_order(kind: DifferenceKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
+def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
     """The step for what is at the venue; None when that is not in the way of a submit."""
     live = live_orders(order)
-    if kind is DifferenceKind.SETTLE:
-        unsettled = [attempt for attempt in order.attempts if attempt.outcome in UNSETTLED]
-        # A cancel may be what settles a change of which nothing else can tell what became.
-        return Settle(next((item for item in unsettled if item.kind is AttemptKind.CANCEL), unsettled[0]))
-    if kind is DifferenceKind.CANCEL:
+    if kind is ActionKind.RESOLVE:
+        unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
+        # A cancel may be the only way to resolve a change.
+        return Resolve(next((item for item in unresolved if item.kind is AttemptKind.CANCEL), unresolved[0]))
+    if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
         return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
-    if kind is DifferenceKind.ASK:
-        question = open_question(order)
-        assert question is not None
+    if kind is ActionKind.ASK and (question := open_question(order)) is not None:
         return Ask(question, "its final filled quantity, or the trades behind it, are not known (H13)")
     return None
 
@@ -204,10 +209,10 @@ def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
     return AmendDialect.NONE if endless else capabilities.amend
 
 
-def works_group(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
+def is_venue_managed(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
     """Whether the venue is to work a group. Not where a request may arrive at any time: one that was not answered could
     never be ruled out, nor sent again. And not what a leader releases: at the venue such an order may have filled all of
-    it and still grow, which its quantities don't tell from its end."""
+    it and still grow, which its quantities do not distinguish from its end."""
     able = mode in capabilities.native_groups and mode is not OcoMode.ONE_TRIGGERS_OTHER
     return able and capabilities.validity_window_ns is not None
 
@@ -221,33 +226,33 @@ def plan_change(
     amend: AmendDialect,
     held: bool = False,
 ) -> Action:
-    """The step for an order that works with other terms than wanted. What the market would not take is refused while the
-    old order works: it is not given up for one that can't be placed."""
+    """The action for an order that works with other terms than its intent. Terms that the symbol does not take are rejected
+    while the old order works: it is not given up for one that cannot be placed."""
     (working,) = live_orders(order)
     step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
-    taken = is_taken_back(intent, order, working)
+    taken = is_shrunk_by_group(intent, order, working)
     if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
         return Cancel(working, "less may work by now, and it can't be changed: cancel, then place what is left")
-    if isinstance(step, Refuse):
-        return Refuse(step.order, step.violations, working)
+    if isinstance(step, RejectLocally):
+        return RejectLocally(step.order, step.violations, working)
     if not isinstance(step, Submit):
         return step
-    if amend is AmendDialect.NONE or not is_amendable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
+    if amend is AmendDialect.NONE or not is_modifiable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
         return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
     if was_refused(intent, order, working):
         return Cancel(working, "the venue refused to change it: cancel, then place what is left")
-    return Amend(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
+    return Modify(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
 
 
-def is_taken_back(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
+def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
     """Whether more works than may, though its strategy asked for no change: a sibling of its group, or another order of the
     intent, has filled. That does not wait, as a fill of it would be too much; what a strategy wants less of does."""
-    same_wish = working.generation == intent.generation
-    return same_wish and intent.order.quantity < working.quantity + filled_by_others(order, working)
+    same_generation = working.generation == intent.generation
+    return same_generation and intent.order.quantity < working.quantity + filled_by_others(order, working)
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether the newest attempt was a change of this order that the venue refused, and that does not end the wish: it only
+    """Whether the newest attempt was a change of this order that the venue rejected without ending the generation: it only
     followed the group."""
     last = order.attempts[-1] if order.attempts else None
     if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
@@ -255,7 +260,7 @@ def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> 
     return last.generation == working.generation == intent.generation
 
 
-def is_amendable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
+def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
     """Whether what differs is what an amend changes: price and quantity, in place; else also when it triggers."""
     fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
     shown, asked = order.status.order, intent.order
@@ -272,16 +277,16 @@ def plan_submit(
     held: bool = False,
 ) -> Action:
     if order is not None and now_ns < order.not_before_ns:
-        return Wait(order.not_before_ns, f"backing off after {order.failures} failures")
+        return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
-        return Wait(None, f"the market {intent.order.symbol_id} is not known yet")
+        return WaitUntil(None, f"the market {intent.order.symbol_id} is not known yet")
     if symbol.status is not SymbolStatus.TRADING:
-        return Wait(None, f"the market {symbol.symbol_id} is {symbol.status}")
+        return WaitUntil(None, f"the market {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
     if violations and held and all(is_mended_by_more(item, left, symbol) for item in violations):
-        return Wait(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
-    return Refuse(left, tuple(violations)) if violations else Submit(left)
+        return WaitUntil(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
+    return RejectLocally(left, tuple(violations)) if violations else Submit(left)
 
 
 def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
@@ -297,7 +302,7 @@ def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
     return order.model_copy(update={"quantity": quantity, "display_quantity": displayed(order, quantity)})
 
 
-def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
+def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
     """Whether something should work: not canceled, not refused for good, not ended by the venue or by its own terms."""
     if intent.desired is Desired.CANCELED:
         return False
@@ -309,9 +314,9 @@ def wanted(intent: OrderIntent, order: OrderState | None) -> bool:
 
 
 def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
-    """Whether a submit that is not settled may be sent again where ids are taken once: it is still wanted, something is
+    """Whether an unresolved submit may be sent again where ids are taken once: the intent still works, something is
     left, and no other order works or has an open question."""
-    if intent is None or not wanted(intent, order) or live_orders(order) or open_question(order) is not None:
+    if intent is None or not is_wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
     return remainder(intent, order) > 0
 
@@ -322,24 +327,24 @@ def live_orders(order: OrderState) -> list[VenueOrder]:
 
 
 def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> VenueOrder | None:
-    """The live order to cancel next: the youngest of several (H8), any that nobody wants. None when all is well."""
+    """The live order to cancel next: the youngest of several (H8), any without an intent. None when all is well."""
     if not live:
         return None
     if intent is None:
         return live[-1] if order.attempts else None
     if len(live) > 1 or remainder(intent, order) <= 0:
         return live[-1]
-    return None if wanted(intent, order) or outlives_refusal(intent, order, live[0]) else live[-1]
+    return None if is_wanted(intent, order) or outlives_refusal(intent, order, live[0]) else live[-1]
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether a working order stays though what was wanted last was refused: it is from before that change."""
+    """Whether a working order stays though the newest change was rejected: it is from before that change."""
     refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
     return refused and 0 < working.generation < intent.generation and not working.late
 
 
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
-    """What is wanted less what was filled: of every venue order the larger of its final total and its trades (H13)."""
+    """The intent's quantity less what was filled: of each venue order the larger of final total and trades (H13)."""
     if order is None:
         return intent.order.quantity
     return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
@@ -367,7 +372,7 @@ REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
 
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
-    """Whether the working order is what is wanted: price, and quantity together with what was filled before, and every
+    """Whether the working order has the terms of the intent: price, quantity with what was filled before, and every
     term that is never reported back."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False

@@ -13,17 +13,17 @@ from kernel.log.base import EventLog
 from kernel.state import Applied, KernelState, joined
 
 
-async def fold_on(log: EventLog, state: KernelState, batch: Sequence[events.BaseEvent]) -> Applied:
+async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.BaseEvent]) -> Applied:
     """Apply a batch of a log to its state, with what has to be read back for it. Raises what `state.apply` raises."""
     applied = []
     for part in state.parts_of(batch):
         missing = state.missing(part)
-        recalled = await read_back(log, missing, upto=state.position) if missing else ()
-        applied.append(state.apply(part, recalled))
+        rehydrated = await load_streams(log, missing, upto=state.position) if missing else ()
+        applied.append(state.apply(part, rehydrated))
     return joined(applied)
 
 
-async def read_back(log: EventLog, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
+async def load_streams(log: EventLog, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
     """All events of streams up to a position, and of those that were let go together with them, in order."""
     found: dict[str, list[events.BaseEvent]] = {}
     wanted = list(stream_ids)
@@ -45,16 +45,16 @@ def related(stream: Iterable[events.BaseEvent]) -> Iterable[str]:
             yield from map(events.intent_stream, event.intent_ids)
 
 
-async def ensure(log: EventLog, state: KernelState, *names: str, anew: bool = False) -> None:
+async def ensure_loaded(log: EventLog, state: KernelState, *names: str, anew: bool = False) -> None:
     """See to it that the state can tell of intents and groups, if anything was ever recorded of them. `anew`: what it could
     tell before was too old."""
-    if not state.let_go:
+    if not state.evicted_count:
         return
     for name in names:
-        if anew or not state.holds(name):
+        if anew or not state.is_loaded(name):
             streams = (events.intent_stream(name), events.group_stream(name))
-            if recalled := await read_back(log, streams, upto=state.position):
-                state.remember(recalled)
+            if rehydrated := await load_streams(log, streams, upto=state.position):
+                state.cache_streams(rehydrated)
 
 
 async def owner(
@@ -62,7 +62,7 @@ async def owner(
 ) -> str | None:
     """The intent whose order carries one of these ids, held or not. The venue's id decides where both are known."""
     found = state.intent_id_of(client_order_id=client_order_id, exchange_order_id=exchange_order_id)
-    if found is not None or not state.let_go:
+    if found is not None or not state.evicted_count:
         return found
     return await log.intent_id_of(
         client_order_id=client_order_id, exchange_order_id=exchange_order_id, upto=state.position

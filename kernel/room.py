@@ -1,86 +1,64 @@
-"""Whether a run of the reconciler has room in the rate budget, before it records or sends anything (step 5).
+"""Rate-limit admission: whether a run may begin under the venue's rate limits, before it appends or sends (step 5).
 
-Asked by the reconciler for each action that calls the venue. What a submit, a cancel or a change needs is known; what a
-look needs turns out while it is made, as one answer may lead to the next question. So a run that found no room for its
-next call leaves word here, and the next run for that intent begins only with room for all of it: else it would spend its
-room on the same first question for ever.
+Asked by the reconciler for each step at the venue. The call of a submit, a cancel or a change is known; the calls of a
+status query show only while it is made, as one answer may lead to the next query. So a run that found no capacity for its
+next call notes its shortfall here, and the next run for that intent begins only with capacity for all of it: else it would
+spend its capacity on the same first query for ever.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from kernel import plan as planning
-from kernel.budget import BudgetSpent, VenueBudget
+from kernel.actions import ACTION_RULES, ActionKind, Priority
+from kernel.budget import RateLimitExceeded, VenueRateLimiter
 from kernel.clock import IdFactory
+from kernel.runs import RequeueAfter
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, Venue
-from kernel.workqueue import Priority
 
-CALLS: dict[type[planning.Action], tuple[Priority, tuple[Operation, ...]]] = {
-    planning.Cancel: (Priority.CANCEL, (Operation.CANCEL,)),
-    planning.Amend: (Priority.MODIFY, (Operation.AMEND,)),
-    planning.Submit: (Priority.SUBMIT, (Operation.SUBMIT,)),
-}
-"""With what priority, and for what, the venue is called for these actions."""
 CALLS_MAX = 4
-"""As many calls as a run can need."""
-AGED = "the venue has not confirmed it for long"
-"""Why an order is asked about that nothing is wrong with."""
+"""The most calls that a run can need."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoRoom:
-    """A run has to wait."""
+class RateLimitAdmission:
+    """The admission of one engine's runs, and the shortfalls of those that stopped half-way."""
 
-    until_ns: int
-    reason: str
-    line: Priority | None
-    """In which line of the queue its key keeps its place; None: in none."""
-
-
-class Room:
-    """The room that the runs of one engine find, and what they lacked."""
-
-    def __init__(self, budget: VenueBudget, venue: Venue, *, ids: IdFactory, settings: KernelSettings) -> None:
-        self._budget = budget
+    def __init__(self, limiter: VenueRateLimiter, venue: Venue, *, ids: IdFactory, settings: KernelSettings) -> None:
+        self._limiter = limiter
         self._venue = venue
         self._ids = ids
         self._settings = settings
-        self._lacked: dict[str, tuple[Priority, tuple[Operation, ...]]] = {}
-        """The calls for which runs of an intent had no room though they had begun."""
+        self._shortfalls: dict[str, tuple[Priority, tuple[Operation, ...]]] = {}
+        """The calls for which a run of an intent had no capacity though it had begun."""
 
-    def missing(self, intent_id: str, action: planning.Action) -> NoRoom | None:
-        """None where the action may begin."""
-        if (
-            isinstance(action, planning.Ask)
-            and action.reason == AGED
-            and (aged := self._missing_for_aged()) is not None
-        ):
-            return aged
-        priority, calls = CALLS.get(type(action)) or self._lacked.get(intent_id, (Priority.SETTLE, ()))
-        wait = self._budget.wait(priority, *calls)
-        return None if wait is None else NoRoom(wait.until_ns, wait.reason, priority)
+    def admit(self, intent_id: str, kind: ActionKind) -> RequeueAfter | None:
+        """None where the action may begin; else when its run comes back."""
+        rule = ACTION_RULES[kind]
+        priority, calls = rule.priority, rule.operations
+        if not calls:
+            priority, calls = self._shortfalls.get(intent_id, (priority, calls))
+        wait = self._limiter.wait(priority, *calls)
+        return None if wait is None else RequeueAfter(wait.until_ns, wait.reason, priority)
 
-    def _missing_for_aged(self) -> NoRoom | None:
-        """Thousands can grow old at the same time, and none of them hurries: they come back spread out, not in line."""
+    def admit_stale(self) -> RequeueAfter | None:
+        """The same for the query of an order that is only not confirmed for long. Thousands can get there at the same time,
+        and none is urgent: they come back spread out, not in a lane."""
         call = Operation.ORDER if self._venue.capabilities.sees_closed else Operation.SNAPSHOT
-        if (wait := self._budget.wait(Priority.RESYNC, call)) is None:
+        if (wait := self._limiter.wait(Priority.RESYNC, call)) is None:
             return None
         spread_ns = round(ns(self._settings.resync_interval_s) * self._ids.fraction())
-        return NoRoom(wait.until_ns + spread_ns, wait.reason, None)
+        return RequeueAfter(wait.until_ns + spread_ns, wait.reason)
 
-    def lacked(self, intent_id: str, spent: BudgetSpent) -> NoRoom:
+    def note_shortfall(self, intent_id: str, exceeded: RateLimitExceeded) -> RequeueAfter:
         """A run had begun and needed one call more."""
-        _, calls = self._lacked.get(intent_id, (spent.priority, ()))
-        self._lacked[intent_id] = (spent.priority, (*calls, spent.call)[-CALLS_MAX:])
-        return NoRoom(spent.wait.until_ns, spent.wait.reason, spent.priority)
+        _, calls = self._shortfalls.get(intent_id, (exceeded.priority, ()))
+        self._shortfalls[intent_id] = (exceeded.priority, (*calls, exceeded.call)[-CALLS_MAX:])
+        return RequeueAfter(exceeded.wait.until_ns, exceeded.wait.reason, exceeded.priority)
 
-    def enough(self, intent_id: str) -> None:
-        """A run had the room that it needed."""
-        self._lacked.pop(intent_id, None)
+    def clear_shortfall(self, intent_id: str) -> None:
+        """A run had the capacity that it needed."""
+        self._shortfalls.pop(intent_id, None)
 
-    def keep(self, intent_ids: frozenset[str]) -> None:
-        """Forget all others."""
-        for intent_id in self._lacked.keys() - intent_ids:
-            del self._lacked[intent_id]
+    def retain_only(self, intent_ids: frozenset[str]) -> None:
+        """Forget all other intents."""
+        for intent_id in self._shortfalls.keys() - intent_ids:
+            del self._shortfalls[intent_id]

@@ -1,41 +1,47 @@
-"""What a run of the reconciler comes to. `ReconciliationEngine.requeue` turns it into what the queue does next."""
+"""The result of a reconciler run. `VenueReconciler.requeue` turns it into the next step of the work queue."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from kernel.workqueue import Priority
+from kernel.actions import Priority
+from kernel.metrics import RunResult
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing more until something changes."""
+    """Run again when something changes."""
 
+    metric: ClassVar[RunResult] = RunResult.DONE
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class After:
+class RequeueAfter:
     """Run again at an instant."""
 
+    metric: ClassVar[RunResult] = RunResult.AFTER
     instant_ns: int
     reason: str = ""
-    line: Priority | None = None
-    """For what waits for the rate budget: with what it stands in line, and keeps its place there."""
+    lane: Priority | None = None
+    """For a run that waits for the rate limit: the lane of the queue in which its key keeps its place."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """It went wrong in a way that may pass: run again after a backoff."""
+class RequeueWithBackoff:
+    """Run again after a backoff: the error may pass."""
 
+    metric: ClassVar[RunResult] = RunResult.ERROR
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """The venue, or the market, refused for good; recorded. Nothing more until the intent changes."""
+class Terminal:
+    """The order was rejected for good, and that is recorded: run again when the intent changes."""
 
+    metric: ClassVar[RunResult] = RunResult.FAILED
     reason: str
 
 
-Outcome = Done | After | Retry | Failed
+ReconcileResult = Done | RequeueAfter | RequeueWithBackoff | Terminal

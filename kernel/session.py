@@ -15,21 +15,21 @@ from functools import partial
 from typing import Any
 
 from kernel import events
+from kernel.actions import Priority
 from kernel.clock import NS_PER_MS, Clock, IdFactory
 from kernel.drift import drift_events
 from kernel.errors import OutcomeUnknown, VenueError
 from kernel.external import ExternalOrders
 from kernel.looks import Answer, answer_within
-from kernel.metrics import Metrics, Operation, RelistResult
+from kernel.metrics import Metrics, Operation, RelistResult, value_of
 from kernel.models import Evidence, ExecType, LookScope
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
-from kernel.reconciler import ReconciliationEngine
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
+from kernel.venue_reconciler import VenueReconciler
 from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
-from kernel.workqueue import Priority
-from kernel.writer import EventWriter, Source
+from kernel.writer import EventWriter, ReportSource
 
 logger = logging.getLogger(__name__)
 
@@ -53,26 +53,25 @@ class VenueSession:
         state: KernelState,
         writer: EventWriter,
         venue: Venue,
-        engine: ReconciliationEngine,
+        reconciler: VenueReconciler,
         readiness: Readiness,
         *,
         clock: Clock,
         ids: IdFactory,
         settings: KernelSettings,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
     ) -> None:
         self._state = state
         self._writer = writer
         self._venue = venue
-        self._engine = engine
+        self._reconciler = reconciler
         self._readiness = readiness
         self._clock = clock
         self._ids = ids
         self._settings = settings
-        self._metrics = metrics or Metrics()
-        assert engine.budget is not None, "an engine with a venue has its rate budget"
-        self._budget = engine.budget
-        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=engine.on_fenced)
+        self._metrics = metrics
+        self._limiter = reconciler.limiter
+        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=reconciler.on_fenced)
         self._relist_wanted = asyncio.Event()
         self._recorded_capabilities: dict[str, Any] = {}
         """The venue's capabilities as this leader recorded them last."""
@@ -121,11 +120,11 @@ class VenueSession:
         """From connect to the end of the stream. The stream is heard before the first question is asked."""
         await self._ask(Operation.CONNECT, self._venue.connect)
         self._note_connect()
-        self._budget.declare()
+        self._limiter.declare()
         await self._record_capabilities(epoch)
         self._readiness.set(VENUE_CONNECTED, True, "Connected")
         queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
-        hearing = asyncio.create_task(self._hear(queue), name="venue-stream")
+        hearing = asyncio.create_task(self._listen(queue), name="venue-stream")
         recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
         relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
         tasks = [hearing, recording, relisting]
@@ -142,18 +141,18 @@ class VenueSession:
 
     async def _ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """Of the rate budget what is asked here comes last, and waits."""
-        await self._budget.room(Priority.RESYNC, operation)
+        await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
         with (
-            self._budget.granted(Priority.RESYNC, operation) as grant,
-            self._budget.calling(grant),
+            self._limiter.permitted(Priority.RESYNC, operation) as permit,
+            self._limiter.calling(permit),
             self._metrics.calling(operation, self._clock),
         ):
             return await answer_within(self._settings.query_timeout_s, question())
 
     def _note_connect(self) -> None:
-        if self._metrics.connects.value():
-            self._metrics.reconnects.add()
-        self._metrics.connects.add()
+        if value_of(self._metrics.connects):
+            self._metrics.reconnects.inc()
+        self._metrics.connects.inc()
 
     async def _record_capabilities(self, epoch: int) -> None:
         """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
@@ -168,7 +167,7 @@ class VenueSession:
                 epoch=epoch,
             )
 
-    async def _hear(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
+    async def _listen(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         try:
             async for report in self._venue.reports():
                 await queue.put(report)
@@ -178,7 +177,7 @@ class VenueSession:
 
     async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
         """Record reports as they come, as many at once as are waiting; returns when the stream has ended."""
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.STREAM)
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM)
         while True:
             batch = [await queue.get()]
             while not queue.empty():
@@ -191,11 +190,11 @@ class VenueSession:
 
     def _note_reports(self, count: int) -> None:
         if count:
-            self._metrics.reports.add(by=count)
+            self._metrics.reports.inc(count)
             self._metrics.heard_ns = self._clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- reports
-    async def ingest(self, reports: Iterable[ExecutionReport], source: Source) -> None:
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
         """Record what is news: of our orders in their intents' streams; see `external` for others."""
         ours: dict[str, list[ExecutionReport]] = defaultdict(list)
         others: list[ExecutionReport] = []
@@ -211,7 +210,7 @@ class VenueSession:
         for begin in range(0, len(work), AT_ONCE):
             await asyncio.gather(*(begin_one() for begin_one in work[begin : begin + AT_ONCE]))
 
-    async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> None:
+    async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
         try:
             await self._writer.report(intent_id, reports, source)
         except OutcomeUnknown as problem:
@@ -225,14 +224,14 @@ class VenueSession:
         )
         if intent_id is None and report.orig_client_order_id is not None:
             intent_id = self._state.intent_id_of(client_order_id=report.orig_client_order_id)
-        if intent_id is not None or not self._state.let_go or self._is_others(report):
+        if intent_id is not None or not self._state.evicted_count or self._is_external(report):
             return intent_id
         return await self._writer.owner(
             client_order_id=report.client_order_id or report.orig_client_order_id,
             exchange_order_id=report.exchange_order_id,
         )
 
-    def _is_others(self, report: ExecutionReport) -> bool:
+    def _is_external(self, report: ExecutionReport) -> bool:
         """Whether a report names nothing but an order that is known to be nobody's intent's."""
         named = report.client_order_id or report.orig_client_order_id
         return named is None and self._state.external_order(report.exchange_order_id or "") is not None
@@ -248,12 +247,12 @@ class VenueSession:
             try:
                 await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
                 complete = await self.relist()
-                self._metrics.relists.add(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE)
+                self._metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
             except ScaleChanged:
                 raise
             except VenueError as problem:
                 complete = False
-                self._metrics.relists.add(RelistResult.FAILED)
+                self._metrics.relists.labels(RelistResult.FAILED).inc()
                 self.error_count += 1
                 logger.warning("the venue could not be listed: %s", problem)
             failures = 0 if complete else failures + 1
@@ -281,7 +280,7 @@ class VenueSession:
         since_ns = self._trades_since_ns()
         snapshot = await self._ask(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
         self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
-        source = Source(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
         await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
         if snapshot.open_orders_complete:
             await self._close_missing(snapshot, source)
@@ -300,7 +299,7 @@ class VenueSession:
         cursor_ns = self._state.trades_cursor_ns
         return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
 
-    async def _close_missing(self, snapshot: VenueSnapshot, source: Source) -> None:
+    async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
         """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
         capabilities = self._venue.capabilities
         shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
@@ -312,7 +311,7 @@ class VenueSession:
                 if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
                     continue
                 if capabilities.sees_closed:
-                    self._engine.doubt(intent_id)
+                    self._reconciler.mark_suspect(intent_id)
                 else:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
 
@@ -392,7 +391,7 @@ class VenueSession:
         made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
         if made:
             await self._fact(events.REFERENCE_STREAM, made)
-            self._engine.resync()
+            self._reconciler.resync()
 
     def _is_new_asset(self, asset: AssetMetadata) -> bool:
         known = self._state.asset(asset.asset_id)

@@ -5,13 +5,92 @@ Built by the composition root or the CLI (`ORDERCTL_…` variables over a file o
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Annotated, Any
+
 import pydantic
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kernel.clock import NS_PER_S
-from kernel.limits import LimitSettings
 from kernel.models import ExternalOrderPolicy
+from kernel.order_spec import Counter, Model, SymbolId
+
+PERCENT_DECIMALS = 6
+
+
+def _exact(value: Any) -> Any:
+    """Decimals come as text, integers or `Decimal`; a float's digits are not what was meant."""
+    if isinstance(value, bool | float):
+        raise ValueError(f'write it as text, "{value}": a float is not exact')
+    return value
+
+
+Amount = Annotated[
+    Decimal, pydantic.BeforeValidator(_exact), Field(ge=0, max_digits=40, decimal_places=18, allow_inf_nan=False)
+]
+"""An exact decimal that is not negative."""
+Percent = Annotated[
+    Decimal,
+    pydantic.BeforeValidator(_exact),
+    Field(ge=0, max_digits=16, decimal_places=PERCENT_DECIMALS, allow_inf_nan=False),
+]
+"""An exact decimal number of percent."""
+
+
+class Limits(Model):
+    """What is allowed in one symbol; none: no limit."""
+
+    order_quantity_max: Amount | None = None
+    """Largest quantity of one order, its filled part included, in the base asset."""
+    order_notional_max: Amount | None = None
+    """Largest price × quantity of one order, in the quote asset. An order without a price is valued at the last price;
+    while none is known it is refused: give a `reference_price`."""
+    open_orders_max: Counter | None = None
+    """How many intents may have an order that works, may work or is wanted."""
+    open_notional_max: Amount | None = None
+    """Largest price × quantity of all that works, may work or is wanted, both sides together, in the quote asset."""
+    position_max: Amount | None = None
+    """Largest position, long or short, if all of one side that works, may work or is wanted is filled."""
+    price_collar_percent: Percent | None = None
+    """How far a limit price may be from the last price (a STOP_LIMIT's: from its own trigger price). The last price is that
+    of the newest fill in the log, before the first one the `reference_price`; while neither is known nothing is checked."""
+    commands_per_s_max: Annotated[Counter, Field(ge=1)] | None = None
+    """How many orders may be placed or changed within a second by one kernel; given as the default it counts those in all
+    symbols together. What only reduces is not counted, and what cancels is never refused."""
+    reference_price: Amount | None = None
+    """Stands for the last price until a fill is known. For single symbols only."""
+
+
+class LimitSettings(Model):
+    """The limits of an exchange account: for each symbol by itself, with what single symbols have instead."""
+
+    default: Limits = Limits()
+    """For every symbol."""
+    symbols: dict[SymbolId, Limits] = Field(default_factory=dict)
+    """Symbol → what is different there; what is not given is as in `default`."""
+
+    @pydantic.model_validator(mode="after")
+    def _possible(self) -> LimitSettings:
+        if self.default.reference_price is not None:
+            raise ValueError("a reference_price is that of one symbol: give it under symbols")
+        return self
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is limited."""
+        return self.default != UNLIMITED or bool(self.symbols)
+
+    def of(self, symbol_id: str) -> Limits:
+        """The limits of a symbol."""
+        own = self.symbols.get(symbol_id)
+        if own is None:
+            return self.default
+        given = {name: value for name in Limits.model_fields if (value := getattr(own, name)) is not None}
+        return self.default.model_copy(update=given)
+
+
+UNLIMITED = Limits()
 
 
 class KernelSettings(BaseSettings):

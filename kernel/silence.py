@@ -1,8 +1,9 @@
 """Who is silent: what heartbeats in the log come to, and whether an owner was heard within its time. Pure.
 
-Folded by the state (`folded`), judged by the leader (`listened`, `silent`; see `heartbeats`). An owner that has armed its
-heartbeat and is not heard of for its `ttl` has *lapsed*: every wish that it recorded before it is heard again is withdrawn.
-The verdict is in the log, so what follows from it is a matter of the fold, not of a clock (`is_withdrawn`).
+Folded by the state (`apply_heartbeat_event`), judged by the leader (`observe`, `newly_silent`; see `heartbeats`). An
+owner that has armed its heartbeat and is not heard of for its `ttl` has *lapsed*: every wish that it recorded before it
+is heard again is withdrawn. The verdict is in the log, so what follows from it is a matter of the fold, not of a clock
+(`is_revoked`).
 
 Silence is judged only by what one leader could have heard, by that leader's own clock:
 - it counts from when this leader first saw the newest beat in its fold, never from an instant that another host stamped:
@@ -20,9 +21,9 @@ from dataclasses import dataclass, replace
 
 from kernel import events
 
-DEAF_NS_MIN = 1_000_000_000
+OBSERVATION_GAP_NS_MIN = 1_000_000_000
 """A shorter gap between two looks is no deafness, however short the time that an owner has."""
-PARTS = 3
+HEARTBEAT_PARTS = 3
 """A beat is recorded at most so often in the time that it is good for; a gap of one part is deafness."""
 
 
@@ -50,28 +51,28 @@ class Heartbeat:
 HeartbeatEvent = events.HeartbeatReceived | events.HeartbeatLapsed | events.HeartbeatDisarmed
 
 
-def folded(known: Heartbeat | None, event: HeartbeatEvent) -> Heartbeat:
+def apply_heartbeat_event(known: Heartbeat | None, event: HeartbeatEvent) -> Heartbeat:
     """What is known of an owner after one more event of its stream."""
     position, version = event.position, event.version
     known = known or Heartbeat(event.owner, None, version, position, event.recorded_at_ns)
     if isinstance(event, events.HeartbeatLapsed):
         return replace(known, version=version, lapsed=True, lapsed_position=position)
     upto = position if known.lapsed else known.withdrawn_upto
-    heard = replace(known, version=version, lapsed=False, withdrawn_upto=upto)
+    renewed = replace(known, version=version, lapsed=False, withdrawn_upto=upto)
     if isinstance(event, events.HeartbeatDisarmed):
-        return replace(heard, ttl_ns=None)
-    return replace(heard, ttl_ns=event.ttl_ns, position=position, recorded_at_ns=event.recorded_at_ns)
+        return replace(renewed, ttl_ns=None)
+    return replace(renewed, ttl_ns=event.ttl_ns, position=position, recorded_at_ns=event.recorded_at_ns)
 
 
-def is_withdrawn(beat: Heartbeat | None, wished_position: int | None) -> bool:
+def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
     """Whether a wish that its owner recorded there is not wanted any more, as the owner fell silent after it, or was."""
     if beat is None:
         return False
-    return beat.lapsed or (wished_position or 0) < beat.withdrawn_upto
+    return beat.lapsed or (intent_position or 0) < beat.withdrawn_upto
 
 
 @dataclass(frozen=True, slots=True)
-class Ear:
+class Observation:
     """What a leader has heard of one owner."""
 
     beat_position: int
@@ -80,9 +81,14 @@ class Ear:
     """Silence counts from here, by the leader's clock."""
 
 
-def listened(
-    ears: Mapping[str, Ear], beats: Mapping[str, Heartbeat], *, last_ns: int | None, began_ns: int, now_ns: int
-) -> dict[str, Ear]:
+def observe(
+    observations: Mapping[str, Observation],
+    beats: Mapping[str, Heartbeat],
+    *,
+    last_ns: int | None,
+    began_ns: int,
+    now_ns: int,
+) -> dict[str, Observation]:
     """What a leader has heard after one more look at the whole log.
 
     The look began at `began_ns`: all that was recorded before is in `beats`. It ended at `now_ns`. The look before it
@@ -92,24 +98,28 @@ def listened(
     for owner, beat in beats.items():
         if beat.ttl_ns is None:
             continue
-        ear = ears.get(owner)
-        deaf = last_ns is None or not 0 <= began_ns - last_ns <= max(beat.ttl_ns // PARTS, DEAF_NS_MIN)
-        if ear is None or ear.beat_position != beat.position or deaf:
-            ear = Ear(beat.position, now_ns)
-        found[owner] = ear
+        observation = observations.get(owner)
+        has_gap = last_ns is None or not 0 <= began_ns - last_ns <= max(
+            beat.ttl_ns // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN
+        )
+        if observation is None or observation.beat_position != beat.position or has_gap:
+            observation = Observation(beat.position, now_ns)
+        found[owner] = observation
     return found
 
 
-def silent(ears: Mapping[str, Ear], beats: Mapping[str, Heartbeat], *, now_ns: int) -> list[Heartbeat]:
+def newly_silent(
+    observations: Mapping[str, Observation], beats: Mapping[str, Heartbeat], *, now_ns: int
+) -> list[Heartbeat]:
     """Owners that are to be found silent now; those that were found so already are not among them."""
     return [
         beat
         for owner, beat in beats.items()
         if beat.ttl_ns is not None
         and not beat.lapsed
-        and (ear := ears.get(owner)) is not None
-        and ear.beat_position == beat.position
-        and now_ns - ear.since_ns >= beat.ttl_ns
+        and (observation := observations.get(owner)) is not None
+        and observation.beat_position == beat.position
+        and now_ns - observation.since_ns >= beat.ttl_ns
     ]
 
 
@@ -122,4 +132,4 @@ def is_renewed(known: Heartbeat | None, ttl_ns: int, *, sent_ns: int | None, now
     if known is None or known.ttl_ns != ttl_ns or known.lapsed:
         return False
     last_ns = known.recorded_at_ns if sent_ns is None else sent_ns
-    return 0 <= now_ns - last_ns < ttl_ns // PARTS
+    return 0 <= now_ns - last_ns < ttl_ns // HEARTBEAT_PARTS

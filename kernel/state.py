@@ -1,4 +1,4 @@
-"""The state that the kernel reads: a contract, implemented by `projections.State`, passed in by the composition root.
+"""The state that the kernel reads: a contract, implemented by `projections.StatusRule`, passed in by the composition root.
 
 Used by the reconciler, the controller and the event-sourced stores. State is a fold of the log: one reader applies
 batches to it, in order; everybody else only reads. It never looks at a clock and never suspends, but in `reached`.
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
-from kernel.gates import Gates
+from kernel.gates import TradingStatus
 from kernel.groups import Group
 from kernel.lifecycle import Record
-from kernel.limits import Claim, Exposure
+from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
 from kernel.silence import Heartbeat
@@ -73,14 +73,14 @@ class KernelState(Protocol):
         """Who paused all intents, and why; empty while they are not paused."""
 
     @property
-    def gates(self) -> Gates:
+    def trading_status(self) -> TradingStatus:
         """All that holds requests back; the same object until that changes."""
 
     @property
     def trades_cursor_ns(self) -> int | None:
         """Every trade up to this venue instant is in the log; None before the first complete trades query."""
 
-    def apply(self, batch: Sequence[BaseEvent], recalled: Sequence[BaseEvent] = ()) -> Applied:
+    def apply(self, batch: Sequence[BaseEvent], rehydrated: Sequence[BaseEvent] = ()) -> Applied:
         """Fold a batch whose first position follows `position`, after what of it was let go (see `kernel.recalling`)."""
 
     def parts_of(self, batch: Sequence[BaseEvent]) -> Iterable[Sequence[BaseEvent]]:
@@ -90,13 +90,13 @@ class KernelState(Protocol):
         """Streams that a part of a batch goes on with, and that are not in memory."""
 
     @property
-    def let_go(self) -> int:
+    def evicted_count(self) -> int:
         """How many intents that are over were let go so far."""
 
-    def holds(self, intent_id: str) -> bool:
+    def is_loaded(self, intent_id: str) -> bool:
         """Whether all that was ever recorded of an intent can be told from memory."""
 
-    def remember(self, recalled: Sequence[BaseEvent]) -> None:
+    def cache_streams(self, rehydrated: Sequence[BaseEvent]) -> None:
         """Be able to tell of what was let go, for who asks now."""
 
     async def reached(self, position: int) -> None:
@@ -111,7 +111,7 @@ class KernelState(Protocol):
     def intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted."""
 
-    def wish(self, intent_id: str) -> OrderIntent | None:
+    def effective_intent(self, intent_id: str) -> OrderIntent | None:
         """What is wanted of it now: the intent, as its group lets it be."""
 
     def grouped_record(self, intent_id: str) -> Record:
@@ -126,10 +126,10 @@ class KernelState(Protocol):
     def groups(self) -> Iterable[Group]:
         """Every group, in order of creation."""
 
-    def is_taken(self, group: Group) -> bool:
+    def is_known_to_venue(self, group: Group) -> bool:
         """Whether the venue ever had an order of a group."""
 
-    def is_held(self, intent_id: str) -> bool:
+    def awaits_parent(self, intent_id: str) -> bool:
         """Whether its group's leader may still release more of it than it may be now."""
 
     def overfilled_group(self, intent_id: str) -> Group | None:
@@ -141,7 +141,7 @@ class KernelState(Protocol):
     def order_state(self, intent_id: str) -> OrderState | None:
         """What is there, as far as a store shows it: None once it was forgotten."""
 
-    def exposure(self, intent_id: str) -> OrderState | None:
+    def observed_order(self, intent_id: str) -> OrderState | None:
         """What is there, forgotten by a store or not: what the reconciler acts on. None when nothing was ever sent."""
 
     def intents(self) -> Iterable[OrderIntent]:
@@ -173,7 +173,7 @@ class KernelState(Protocol):
     def symbol_exposure(self, symbol_id: str) -> Exposure:
         """What works, may work or is wanted in a symbol, with its position and last price."""
 
-    def claim(self, intent_id: str, order: StandardOrder) -> Claim | None:
+    def open_risk(self, intent_id: str, order: StandardOrder) -> OpenRisk | None:
         """What an intent may still come to in an order's symbol and on its side; None when nothing."""
 
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:

@@ -3,9 +3,9 @@
 Filled by the engine (change feed, resync, outcomes), emptied by its workers. It holds keys only, never events: which event
 woke a key does not matter. A key is in it once. A key added while a worker has it runs once more after `done`. A higher
 priority is a head start in waiting time, so that nothing starves: an old resync beats a young cancel in the end. A key
-whose action has to wait for the rate budget goes back to its place, and its whole priority is held until there is room:
-thousands in line cost no run each. Adding, taking and holding cost O(log n). Nothing here is durable: after a restart the
-diff feeds the keys again.
+whose action has to wait for the rate limit goes back to its place, and its whole lane is parked until there is capacity:
+thousands that wait cost no run each. Adding, taking and parking cost O(log n). Nothing here is durable: after a restart
+the diff feeds the keys again.
 """
 
 from __future__ import annotations
@@ -14,43 +14,32 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from enum import IntEnum
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, Clock
 from kernel.metrics import Metrics, QueueMetrics
-
-
-class Priority(IntEnum):
-    """What a key is to be worked on for; the higher, the more of a head start it has in waiting time."""
-
-    RESYNC = 0
-    SUBMIT = 1
-    MODIFY = 2
-    SETTLE = 3
-    CANCEL = 4
-
 
 HEAD_START_NS = 10 * NS_PER_S
 """How much waiting time each priority is ahead of the one below it."""
 
 Place = tuple[int, int, Priority]
-"""Where a key stands: its rank (smaller is earlier), a serial number, and the line that it stands in."""
+"""Where a key stands: its rank (smaller is earlier), a serial number, and its priority lane."""
 
 
 class WorkQueue:
     """Keys to work on. Not thread-safe: it lives on one event loop."""
 
-    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics | None = None) -> None:
+    def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics) -> None:
         self._clock = clock
-        self._metrics = QueueMetrics(metrics or Metrics(), clock)
+        self._metrics = QueueMetrics(metrics, clock)
         self._keys_max = keys_max
         self._serial = itertools.count()
-        self._lines: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in Priority}
+        self._lanes: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in Priority}
         """Of each priority a heap of (rank, serial, key); the entry named in `_place` counts, others are skipped."""
         self._place: dict[str, Place] = {}
         """The place of each ready key."""
-        self._held: dict[Priority, int] = {}
-        """Until when a priority is held."""
+        self._parked: dict[Priority, int] = {}
+        """Until when a lane is parked."""
         self._delayed: list[tuple[int, int, str]] = []
         """Heap of (instant, serial, key); the entry named in `_due` counts, others are skipped."""
         self._due: dict[str, tuple[int, Priority]] = {}
@@ -66,17 +55,17 @@ class WorkQueue:
         self._open = True
 
     def __len__(self) -> int:
-        """Keys that are ready, or held."""
+        """Keys that are ready, or parked."""
         return len(self._place)
 
     @property
     def pending(self) -> int:
-        """Keys that are ready, held, delayed or being worked on."""
+        """Keys that are ready, parked, delayed or being worked on."""
         return len(self._place) + len(self._due) + len(self._working)
 
-    def observe(self) -> None:
-        """Set the metrics that are measured when somebody asks."""
-        self._metrics.observe(len(self))
+    def ages_s(self) -> tuple[float, ...]:
+        """Return, for each key that is being worked on, the seconds since its run began."""
+        return self._metrics.ages_s()
 
     def is_working(self, key: str) -> bool:
         """Whether a worker has a key."""
@@ -104,24 +93,24 @@ class WorkQueue:
                 return
         assert len(self._place) < self._keys_max, "more keys than there can be"
         self._place[key] = place
-        heapq.heappush(self._lines[place[2]], (*place[:2], key))
+        heapq.heappush(self._lanes[place[2]], (*place[:2], key))
         self._hand_out()
 
-    def hold(self, key: str, priority: Priority, until_ns: int) -> None:
-        """The caller's key has to wait, and so has all of this priority: after `done` it stands where it stood, and no key
-        in this line is handed out before the instant."""
+    def park(self, key: str, priority: Priority, until_ns: int) -> None:
+        """The caller's key has to wait, and so has all of this priority: after `done` it is back at its place, and no key
+        of this lane is handed out before the instant."""
         assert key in self._working, "only a key that is worked on is found to have to wait"
         if not self._open:
             return
         self._metrics.added(key, self._clock.now_ns())
         known, _ = self._again.get(key, (priority, None))
         self._again[key] = (max(priority, known), self._working[key])
-        self._held[priority] = until_ns
+        self._parked[priority] = until_ns
         self._set_timer()
 
     def release(self) -> None:
-        """Whatever was held may be tried."""
-        self._held.clear()
+        """Every parked lane may be tried."""
+        self._parked.clear()
         self._hand_out()
 
     def add_at(self, key: str, instant_ns: int) -> None:
@@ -172,10 +161,10 @@ class WorkQueue:
         for waiter in self._waiters:
             waiter.cancel()
         self._waiters.clear()
-        for line in self._lines.values():
-            line.clear()
+        for lane in self._lanes.values():
+            lane.clear()
         self._place.clear()
-        self._held.clear()
+        self._parked.clear()
         self._due.clear()
         self._delayed.clear()
         self._again.clear()
@@ -185,34 +174,34 @@ class WorkQueue:
             self._timer = None
 
     async def drained(self) -> None:
-        """Return once nobody works on a key."""
+        """Return once no key is being worked on."""
         await self._idle.wait()
 
     def _pop(self) -> str | None:
-        """The first of all lines that are not held; None when there is none."""
+        """The first key of all lanes that are not parked; None when there is none."""
         now_ns = self._clock.now_ns()
         heads = [
-            (line[0], priority)
-            for priority, line in self._lines.items()
-            if self._held.get(priority, now_ns) <= now_ns and self._has_head(priority)
+            (lane[0], priority)
+            for priority, lane in self._lanes.items()
+            if self._parked.get(priority, now_ns) <= now_ns and self._has_head(priority)
         ]
         if not heads:
             return None
         (_, _, key), priority = min(heads)
-        heapq.heappop(self._lines[priority])
+        heapq.heappop(self._lanes[priority])
         self._working[key] = self._place.pop(key)
         self._metrics.taken(key)
         self._idle.clear()
         return key
 
     def _has_head(self, priority: Priority) -> bool:
-        """Whether somebody stands in a line; entries of those that stand elsewhere by now are dropped."""
-        line = self._lines[priority]
-        while line:
-            rank, serial, key = line[0]
+        """Whether a lane has a key; entries of keys that are elsewhere by now are dropped."""
+        lane = self._lanes[priority]
+        while lane:
+            rank, serial, key = lane[0]
             if self._place.get(key) == (rank, serial, priority):
                 return True
-            heapq.heappop(line)
+            heapq.heappop(lane)
         return False
 
     def _hand_out(self) -> None:
@@ -230,7 +219,7 @@ class WorkQueue:
             self._timer = None
         while self._delayed and self._due.get(self._delayed[0][2], (None,))[0] != self._delayed[0][0]:
             heapq.heappop(self._delayed)
-        instants = [*self._held.values(), *(item[0] for item in self._delayed[:1])]
+        instants = [*self._parked.values(), *(item[0] for item in self._delayed[:1])]
         if instants:
             delay_ns = max(0, min(instants) - self._clock.now_ns())
             self._timer = asyncio.get_running_loop().call_later(delay_ns / NS_PER_S, self._promote)
@@ -244,6 +233,6 @@ class WorkQueue:
             if due_ns == instant_ns:
                 del self._due[key]
                 self.add(key, priority)
-        self._held = {priority: until_ns for priority, until_ns in self._held.items() if until_ns > now_ns}
+        self._parked = {priority: until_ns for priority, until_ns in self._parked.items() if until_ns > now_ns}
         self._hand_out()
         self._set_timer()

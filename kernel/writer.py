@@ -15,20 +15,23 @@ from dataclasses import dataclass
 
 from kernel import events
 from kernel.clock import Clock, IdFactory
-from kernel.errors import KernelError
+from kernel.errors import ConflictError, KernelError
 from kernel.lifecycle import Record, decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
-from kernel.recalling import ensure, owner
+from kernel.recalling import ensure_loaded, owner
 from kernel.state import KernelState
 from kernel.venues.base import ExecutionReport
 
 logger = logging.getLogger(__name__)
 
+RECONCILER = "reconciler"
+"""The actor of attempts and verdicts."""
+
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ReportSource:
     """Where reports come from."""
 
     actor: str
@@ -42,14 +45,12 @@ class Source:
 class EventWriter:
     """Appends the machine's events and waits for the fold."""
 
-    def __init__(
-        self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics | None = None
-    ) -> None:
+    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics) -> None:
         self._log = log
         self._state = state
         self._clock = clock
         self._ids = ids
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
 
     async def append(
         self,
@@ -88,6 +89,36 @@ class EventWriter:
         await self._state.reached(appended.last_position)
         return appended
 
+    async def append_unless_changed(
+        self,
+        stream_id: str,
+        new_events: Sequence[events.BaseEvent],
+        *,
+        evidence: Evidence,
+        expected_version: int,
+        epoch: int,
+        causation_position: int | None = None,
+        also: Sequence[Write] = (),
+    ) -> Appended | None:
+        """Record an attempt or a verdict of the leader; None, and nothing recorded, where the stream went on meanwhile.
+
+        Raises:
+            FencedError: A newer leader was elected.
+        """
+        try:
+            return await self.append(
+                stream_id,
+                new_events,
+                actor=RECONCILER,
+                evidence=evidence,
+                expected_version=expected_version,
+                epoch=epoch,
+                causation_position=causation_position,
+                also=also,
+            )
+        except ConflictError:
+            return None
+
     def _correlation_id(self, stream_id: str) -> str | None:
         """The command that an intent's events go back to, or a group's."""
         if stream_id.startswith(events.GROUP_STREAM_PREFIX):
@@ -101,9 +132,9 @@ class EventWriter:
         """The intent whose order carries one of these ids. The venue's id decides where both are known."""
         return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
 
-    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: Source) -> int:
-        """Record what is news in reports about one intent's orders; the number of events that made."""
-        await ensure(self._log, self._state, intent_id)
+    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        """Record what is news in reports about one intent's orders."""
+        await ensure_loaded(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
         for report in reports:
@@ -111,9 +142,10 @@ class EventWriter:
             if made:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
-        return len(appends)
 
-    def _made(self, record: Record, report: ExecutionReport, source: Source) -> tuple[list[events.BaseEvent], Record]:
+    def _made(
+        self, record: Record, report: ExecutionReport, source: ReportSource
+    ) -> tuple[list[events.BaseEvent], Record]:
         """The events of a report, and the record as it will be once they are folded."""
         made = decide_report(
             record,
@@ -127,7 +159,7 @@ class EventWriter:
         return made, record
 
     async def _fact(
-        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: Source
+        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
     ) -> Appended:
         appended = await self.append(
             events.intent_stream(intent_id),
@@ -139,13 +171,13 @@ class EventWriter:
             is_fact=True,
         )
         if not appended.duplicate:
-            self._metrics.fills.add(by=sum(isinstance(event, events.OrderFilled) for event in made))
+            self._metrics.fills.inc(sum(isinstance(event, events.OrderFilled) for event in made))
         return appended
 
     async def external(
         self,
         report: ExecutionReport,
-        source: Source,
+        source: ReportSource,
         *,
         also: Sequence[events.BaseEvent] = (),
         unless: str | None = None,
@@ -186,7 +218,7 @@ def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events
     return (Write(events.group_stream(group.group_id), (updated,)),)
 
 
-async def logged(work: Awaitable[object], what: str) -> None:
+async def log_reports(work: Awaitable[object], what: str) -> None:
     """Do something whose failure is worth a line and no more."""
     try:
         await work

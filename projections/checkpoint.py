@@ -1,9 +1,9 @@
 """A state in a file, so that a start need not fold the log from its beginning.
 
 Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
-it is whole, is of this log (its id, and the chain hash at its position), and was folded by this very code; any other is
-passed over, and the log is folded from an older one, or from position 1. What is in it need not be secret to be private:
-files are readable by their owner alone.
+it is whole, is of this log (its id, and the chain hash at its position), and has this code's fold version; any other is
+passed over, and the log is folded from an older one, or from position 1. Nobody else can read or write one: where another
+user could have put one, none is read or written (`kernel.private_files`).
 
 A file has lines of JSON: what it is; the state's parts; a line for each record; the SHA-256 of all lines before.
 """
@@ -13,23 +13,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pydantic
 
-import kernel
-import projections
-from kernel.errors import KernelError
+from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from projections.parts import Parts
+from kernel.private_files import check_directory, make_directory, open_private, replacing
+from kernel.version import fold_version
+from projections.parts import StateSnapshot
 from projections.state import State
 
 logger = logging.getLogger(__name__)
@@ -54,16 +53,16 @@ class Header:
     chain_hash: str
     """At that position, in hex."""
     code_hash: str
-    """Of the code that folded it."""
+    """The fold version of the code that folded it (`kernel.version`)."""
     records: int
     format: str = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class CheckpointImage:
     """A state as it was at one position; it can be written while the state goes on."""
 
-    parts: Parts
+    parts: StateSnapshot
     records: Collection[Record]
     chain_hash: bytes
 
@@ -75,22 +74,22 @@ class Image:
             exchange_id=self.parts.exchange_id,
             position=self.parts.position,
             chain_hash=self.chain_hash.hex(),
-            code_hash=folding_code_hash(),
+            code_hash=fold_version(),
             records=len(self.records),
         )
 
     def lines(self) -> Iterator[bytes]:
         """The file's lines, but for the last."""
         yield orjson.dumps(asdict(self.header))
-        yield adapter(Parts).dump_json(self.parts)
+        yield adapter(StateSnapshot).dump_json(self.parts)
         record = adapter(Record)
         for item in self.records:
             yield record.dump_json(item)
 
 
-def image(state: State, chain_hash: bytes) -> Image:
+def image(state: State, chain_hash: bytes) -> CheckpointImage:
     """A state as it is now; `chain_hash` is the log's at the state's position."""
-    return Image(state.parts(), state.records().as_now(), chain_hash)
+    return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
 
 
 @cache
@@ -99,40 +98,24 @@ def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(kind)
 
 
-@cache
-def folding_code_hash() -> str:
-    """SHA-256 over the names and bytes of every file that can have a part in a fold."""
-    digest = hashlib.sha256()
-    for package in (kernel, projections):
-        root = Path(package.__path__[0])
-        for file in sorted(root.rglob("*.py")):
-            digest.update(f"{package.__name__}/{file.relative_to(root).as_posix()}\n".encode())
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def write(image: Image, path: Path) -> None:
+def write(image: CheckpointImage, path: Path) -> None:
     """Store a checkpoint; the file is there whole, or not at all. Raises `OSError`."""
     digest = hashlib.sha256()
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for line in image.lines():
-                digest.update(line)
-                digest.update(b"\n")
-                file.write(line + b"\n")
-            file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        for line in image.lines():
+            digest.update(line)
+            digest.update(b"\n")
+            file.write(line + b"\n")
+        file.write(orjson.dumps({"sha256": digest.hexdigest()}) + b"\n")
+
+
+def opened(path: Path) -> IO[bytes]:
+    return os.fdopen(open_private(path, os.O_RDONLY), "rb")
 
 
 def read_header(path: Path) -> Header:
-    """What a file says that it is. Raises `CheckpointError`, `OSError`."""
-    with path.open("rb") as file:
+    """What a file says that it is. Raises `CheckpointError`, `UnsafeFileError`, `OSError`."""
+    with opened(path) as file:
         return parsed_header(file.readline())
 
 
@@ -147,11 +130,11 @@ def parsed_header(line: bytes) -> Header:
 
 
 def read(path: Path) -> State:
-    """The state in a file. Raises `CheckpointError` unless it is whole, `OSError`.
+    """The state in a file. Raises `CheckpointError` unless it is whole, `UnsafeFileError`, `OSError`.
 
     The file is gone through twice, line by line: once whole and found good, it is restored without being held in memory.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         lines = checked(file)
         file.seek(0)
         header = parsed_header(file.readline())
@@ -178,14 +161,14 @@ def restored(parts: bytes, records: Iterable[bytes]) -> State:
     record = adapter(Record)
     state = State()
     try:
-        state.restore(adapter(Parts).validate_json(parts), map(record.validate_json, records))
+        state.restore(adapter(StateSnapshot).validate_json(parts), map(record.validate_json, records))
     except (ValueError, KeyError) as problem:
         raise CheckpointError(f"it can't be read: {problem}") from problem
     return state
 
 
 class CheckpointFiles:
-    """The checkpoints of one log in a directory."""
+    """The checkpoints of one log in a directory that nobody else can write."""
 
     def __init__(self, directory: Path, log_id: str) -> None:
         """The directory is made with the first checkpoint."""
@@ -202,9 +185,10 @@ class CheckpointFiles:
         """Where the checkpoint of a position is; names sort like positions."""
         return self.directory / f"{self._log_id}-{position:019d}{SUFFIX}"
 
-    def write(self, image: Image) -> Path:
-        """Store one, and remove those that are not needed any more. Raises `OSError`."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def write(self, image: CheckpointImage) -> Path:
+        """Store one, and remove those that are not needed any more. Raises `UnsafeFileError`, `OSError`."""
+        make_directory(self.directory)
+        check_directory(self.directory, sticky_allowed=False)
         path = self.path(image.parts.position)
         write(image, path)
         for old in self.paths()[KEPT:]:
@@ -212,12 +196,22 @@ class CheckpointFiles:
         return path
 
     def usable(self, *, upto: int) -> Iterator[tuple[Path, Header]]:
-        """Those at or before a position that this code folded, the newest first."""
+        """Those at or before a position that have this code's fold version, the newest first."""
+        try:
+            check_directory(self.directory, sticky_allowed=False)
+        except FileNotFoundError:
+            return
+        except UnsafeFileError as problem:
+            logger.warning("no checkpoint is read: %s", problem)
+            return
         for path in self.paths():
             try:
                 header = read_header(path)
+            except UnsafeFileError as problem:
+                logger.warning("a checkpoint is passed over: %s", problem)
+                continue
             except (CheckpointError, OSError) as problem:
                 logger.info("the checkpoint %s is passed over: %s", path, problem)
                 continue
-            if header.log_id == self._log_id and header.code_hash == folding_code_hash() and header.position <= upto:
+            if header.log_id == self._log_id and header.code_hash == fold_version() and header.position <= upto:
                 yield path, header

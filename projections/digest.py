@@ -1,4 +1,4 @@
-"""A state as text, for its digest, and where two states part. Called by `State`: equal folds have equal text."""
+"""A state as text, for its digest, and where two states part. Called by `StatusRule`: equal folds have equal text."""
 
 from __future__ import annotations
 
@@ -117,24 +117,21 @@ class FieldDifference(NamedTuple):
 ABSENT = "<absent>"
 NOT_FOLDED = frozenset(
     {
-        "_waiters",
-        "_serial",
-        "_problem",
-        "_shown",
-        "_indexes",
+        "shown",
+        "indexes",
         "_marked",
         "_claims",
         "_sums",
-        "_position",
-        "_heard",
-        "_ended",
-        "_past",
-        "_past_groups",
+        "position",
+        "heard",
+        "ended",
+        "past",
+        "past_groups",
         "keeping",
     }
 )
-"""What a state holds beside what it folds: who waits, what was last shown, what can be looked up from the rest."""
-FIRST = ("_records",)
+"""What a state holds beside what it folds: what was last shown, what can be looked up from the rest."""
+FIRST = ("records",)
 """Looked at before the rest: what else parts mostly follows from it."""
 
 

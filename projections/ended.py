@@ -1,9 +1,8 @@
 """Intents about which nothing is left to watch: which of them were heard of last, and are kept.
 
-Kept by `State`. Memory holds what is live and the newest of what is over; what is let go is read back from the log when
-something happens to it after all. What is let go is a function of the log, so that every fold lets go alike: it is decided
-at certain positions only, whatever the batches were, by the positions of the intents' own events.
-"""
+Kept by `StatusRule`. Memory holds what is live and the newest of what is over; what is let go is read back from the log
+when something happens to it after all. What is let go is a function of the log, so that every fold lets go alike: it is
+decided at certain positions only, whatever the batches were, by the positions of the intents' own events."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ HEAP_SLACK = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionPolicy:
     """How much of what is over is kept. Folds of one log are alike only where this is."""
 
     intents_max: int = 10_000
@@ -30,7 +29,7 @@ class Keeping:
         return -(-position // self.every_positions) * self.every_positions
 
 
-class Ended:
+class TerminalIndex:
     """Intents that are over, by the position of their newest event."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Orders that are nobody's intent, as the venue showed them, and their trades. Folded by `State`.
+"""Orders that are nobody's intent, as the venue showed them, and their trades. Folded by `StatusRule`.
 
 They are known so that a list that repeats them is no news, that people can see them, and that their trades explain the
 balances they move. An order that is adopted is no longer here. Memory holds those that are open and the newest that ended.
@@ -21,7 +21,7 @@ END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ExternalEntry:
     """One order, and what it traded."""
 
     order: ExternalOrder
@@ -35,7 +35,7 @@ class Externals:
     """Orders of others, by the venue's id."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ExternalEntry] = {}
         """In order of the newest news."""
         self._ended = 0
 
@@ -48,21 +48,21 @@ class Externals:
         if event.ref_fill_key is not None:
             void |= {event.ref_fill_key}
         bookings = booked(event, trades, void)
-        order = shown(known.order if known is not None else first_sight(event, order_id), event, trades)
+        order = with_observation(known.order if known is not None else first_sight(event, order_id), event, trades)
         self.drop(order_id)
-        self.entries[order_id] = Entry(order, trades, void)
+        self.entries[order_id] = ExternalEntry(order, trades, void)
         self._ended += not order.live
         if self._ended > ENDED_MAX:
             self.drop(next(name for name, entry in self.entries.items() if not entry.order.live))
         return bookings
 
-    def restore(self, entries: Iterable[Entry]) -> None:
+    def restore(self, entries: Iterable[ExternalEntry]) -> None:
         """Take over what another one had."""
         for entry in entries:
             self.entries[entry.order.exchange_order_id] = entry
             self._ended += not entry.order.live
 
-    def drop(self, order_id: str) -> Entry | None:
+    def drop(self, order_id: str) -> ExternalEntry | None:
         """Let go of one."""
         entry = self.entries.pop(order_id, None)
         if entry is not None:
@@ -80,7 +80,9 @@ def first_sight(event: events.ExternalOrderObserved, order_id: str) -> ExternalO
     )
 
 
-def shown(known: ExternalOrder, event: events.ExternalOrderObserved, trades: dict[str, Booking]) -> ExternalOrder:
+def with_observation(
+    known: ExternalOrder, event: events.ExternalOrderObserved, trades: dict[str, Booking]
+) -> ExternalOrder:
     """The order after a report. A late report of a trade does not open it again."""
     traded = sum(abs(booking.signed_quantity) for booking in trades.values())
     ends = event.ord_status in ENDS or event.exec_type in END_REPORTS or bool(event.gone)
@@ -100,7 +102,7 @@ def shown(known: ExternalOrder, event: events.ExternalOrderObserved, trades: dic
 def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking], void: frozenset[str]) -> list[Booking]:
     """What a report changes about the trades that count: these in the books, and out of them what they replace."""
     out = trades.pop(event.ref_fill_key, None) if event.ref_fill_key is not None else None
-    made = [opposite(out)] if out is not None else []
+    made = [reversal(out)] if out is not None else []
     is_trade = event.exec_type in (ExecType.TRADE, ExecType.TRADE_CORRECT)
     if not is_trade or event.fill_key is None or event.fill_key in trades or event.fill_key in void:
         return made
@@ -112,6 +114,6 @@ def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking], void
     return [*made, booking]
 
 
-def opposite(booking: Booking) -> Booking:
+def reversal(booking: Booking) -> Booking:
     """What takes a trade out of the books."""
     return Booking(booking.symbol_id, -booking.signed_quantity, booking.price, -booking.fee, booking.fee_asset)

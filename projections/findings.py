@@ -1,4 +1,4 @@
-"""What should not be, and is: findings raised and resolved. Folded by `State`."""
+"""What should not be, and is: findings raised and resolved. Folded by `StatusRule`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Findings:
         """One of them."""
         return self._findings.get(finding_id)
 
-    def stands(self, finding_id: str) -> bool:
+    def is_open(self, finding_id: str) -> bool:
         """Whether a finding was raised and not resolved."""
         known = self._findings.get(finding_id)
         return known is not None and known.resolved_at_ns is None

@@ -1,4 +1,4 @@
-"""Groups: which intents depend on each other, and what has filled of each. Folded by `State`.
+"""Groups: which intents depend on each other, and what has filled of each. Folded by `StatusRule`.
 
 A group's stream says that it was created, and goes on with each change of a member's fills; what the fills come to is taken
 from the members' own records, so that two reports of one member, recorded at the same time, are not counted by halves.

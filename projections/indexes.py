@@ -1,6 +1,6 @@
 """Where things are: which intent has which id, symbol, group; which are live; in which order they came.
 
-Kept by `State`, one event at a time. Ids are remembered for ever: an order may turn up after its intent was deleted.
+Kept by `StatusRule`, one event at a time. Ids are remembered for ever: an order may turn up after its intent was deleted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What fills come to: positions, and what balances should be. Integer arithmetic, in this one place.
 
-Folded by `State`, from the difference that an event made to the trades that count of an intent. A trade that comes to
+Folded by `StatusRule`, from the difference that an event made to the trades that count of an intent. A trade that comes to
 count is booked; one that no longer does (busted, corrected) is booked as the opposite trade at the same price, its fee
 given back. What is only inferred is never booked.
 
@@ -73,7 +73,7 @@ def with_fee(fees: tuple[tuple[str, int], ...], booking: Booking) -> tuple[tuple
     return tuple(sorted(totals.items()))
 
 
-def shown(symbol_id: str, position: OpenPosition) -> Position:
+def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
     """A position for people."""
     average = abs(position.cost) // abs(position.quantity) if position.quantity else None
     return Position(
@@ -155,7 +155,7 @@ def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, Tr
 
 @dataclass
 class Ledger:
-    """Positions and balances of one account. Mutable: it belongs to one `State`."""
+    """Positions and balances of one account. Mutable: it belongs to one `StatusRule`."""
 
     positions: dict[str, OpenPosition] = field(default_factory=dict)
     flows: dict[str, int] = field(default_factory=dict)
@@ -197,14 +197,14 @@ class Ledger:
         self.positions[booking.symbol_id] = booked(position, booking)
         self._move(booking, symbol, decimals, at_ns=at_ns)
 
-    def book_foreign(
+    def book_external(
         self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
     ) -> None:
         """Book a trade of an order that is nobody's intent: it moves the balances, and no position of ours."""
         self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
         self._move(booking, symbol, decimals, at_ns=at_ns)
 
-    def doubt_opening(self, traded_ns: int | None) -> None:
+    def mark_opening_provisional(self, traded_ns: int | None) -> None:
         """Others traded at this instant of the venue's. Where that was about when the books of balances were opened, it
         can't be told whether the opening balance has it: the next observation opens them anew."""
         if traded_ns is not None and traded_ns < self.opened_until_ns:
@@ -212,7 +212,7 @@ class Ledger:
 
     def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
         """Compare the venue's position with what is expected; one observed with the opening balance is where it began."""
-        if self.opening is None or self._may_lack_the_newest(began_ns):
+        if self.opening is None or self._may_lack_newest(began_ns):
             return
         ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
         if began_ns <= self.opened_ns:
@@ -266,7 +266,7 @@ class Ledger:
         An asset that the venue does not list is one it has none of.
         """
         self.observed = dict(balances)
-        if self._may_lack_the_newest(began_ns):
+        if self._may_lack_newest(began_ns):
             return
         totals = {asset_id: balance.total for asset_id, balance in balances.items()}
         if self.opening is None:
@@ -278,7 +278,7 @@ class Ledger:
         offs = {asset_id: self._off(asset_id, totals.get(asset_id, 0)) for asset_id in sorted(asset_ids)}
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
-    def _may_lack_the_newest(self, began_ns: int) -> bool:
+    def _may_lack_newest(self, began_ns: int) -> bool:
         """Whether something is booked that an observation which began then may not show yet."""
         return self.booked_at_ns >= began_ns - self.lag_ns
 

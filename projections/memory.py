@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import AlreadyExistsError, NotFoundError
-from kernel.given import checked
+from kernel.given import validated
 from kernel.lifecycle import next_intent
 from kernel.models import OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore
@@ -21,7 +21,7 @@ class InMemoryIntentStore(IntentStateStore):
         self._intents: dict[str, OrderIntent] = {}
 
     async def create_intent(self, intent: OrderIntent) -> None:
-        intent = checked(intent, OrderIntent)
+        intent = validated(intent, OrderIntent)
         if intent.intent_id in self._intents:
             raise AlreadyExistsError(f"intent {intent.intent_id} already exists")
         self._intents[intent.intent_id] = intent
@@ -32,7 +32,7 @@ class InMemoryIntentStore(IntentStateStore):
         return self._intents[intent_id]
 
     async def update_intent(self, intent: OrderIntent) -> None:
-        intent = checked(intent, OrderIntent)
+        intent = validated(intent, OrderIntent)
         known = await self.get_intent(intent.intent_id)
         self._intents[intent.intent_id] = next_intent(known, intent, now_ns=self._clock.now_ns())
 
@@ -59,7 +59,7 @@ class InMemoryActualStateStore(ActualStateStore):
         self._states: dict[str, OrderState] = {}
 
     async def create_order_state(self, state: OrderState) -> None:
-        state = checked(state, OrderState)
+        state = validated(state, OrderState)
         if state.intent_id in self._states:
             raise AlreadyExistsError(f"order state for intent {state.intent_id} already exists")
         self._states[state.intent_id] = state
@@ -77,7 +77,7 @@ class InMemoryActualStateStore(ActualStateStore):
         raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
 
     async def update_order_state(self, state: OrderState) -> None:
-        state = checked(state, OrderState)
+        state = validated(state, OrderState)
         await self.get_order_state(state.intent_id)
         self._states[state.intent_id] = state
 

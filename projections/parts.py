@@ -1,6 +1,6 @@
 """What a state holds beside the records of its intents, in types that can be written down and read back.
 
-Made and taken by `Folded`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
+Made and taken by `StateData`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
 """
 
 from __future__ import annotations
@@ -8,21 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.gates import Gates
+from kernel.gates import TradingStatus
 from kernel.groups import Group
 from kernel.models import Finding
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.silence import Heartbeat
-from projections.ended import Keeping
-from projections.external import Entry
+from projections.ended import RetentionPolicy
+from projections.external import ExternalEntry
 from projections.ledger import Ledger
-
-Recent = dict[str, dict[str, dict[str, int]]]
-"""Symbol → reason → intent → when it was last refused."""
+from projections.storms import RecentRejections
 
 
 @dataclass(frozen=True)
-class LetGo:
+class Evicted:
     """What is over and no longer held."""
 
     intents: int = 0
@@ -32,7 +30,7 @@ class LetGo:
 
 
 @dataclass(frozen=True)
-class IndexParts:
+class IndexSnapshot:
     """Where things are, as far as the records do not tell."""
 
     created: dict[str, int]
@@ -44,7 +42,7 @@ class IndexParts:
 
 
 @dataclass(frozen=True)
-class Parts:
+class StateSnapshot:
     """A state without its records."""
 
     position: int
@@ -52,12 +50,12 @@ class Parts:
     exchange_id: str
     created_at_ns: int
     epoch: int
-    gates: Gates
+    gates: TradingStatus
     trades_cursor_ns: int | None
     confirmed: tuple[int, int]
     balances_at_ns: int | None
     recorded_limits: dict[str, Any]
-    indexes: IndexParts
+    indexes: IndexSnapshot
     groups: list[Group]
     group_of: dict[str, str]
     symbols: list[SymbolMetadata]
@@ -67,10 +65,10 @@ class Parts:
     last_prices: dict[str, int]
     storm_rejections: int
     storm_window_ns: int
-    storms: Recent
-    externals: list[Entry]
+    storms: RecentRejections
+    externals: list[ExternalEntry]
     heartbeats: dict[str, Heartbeat]
     transfer_keys: list[str]
-    keeping: Keeping
+    keeping: RetentionPolicy
     heard: dict[str, int]
-    let_go: LetGo
+    let_go: Evicted

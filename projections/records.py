@@ -1,8 +1,7 @@
 """The records of all intents that a state holds: the newest as they are, all others packed.
 
-Kept by `State`. A mapping like any other: who asks for a record gets it, whichever way it is held. What is asked for or
-changed is held as it is until so many others were; nothing of this is part of the state's meaning.
-"""
+Kept by `StatusRule`. A mapping like any other: who asks for a record gets it, whichever way it is held. What is asked
+for or changed is held as it is until so many others were; nothing of this is part of the state's meaning."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, MutableMapping
 
 from kernel.lifecycle import Record
-from projections.packing import pack, unpack
+from projections.packing import decode, encode
 
 
 class Records(MutableMapping[str, Record]):
@@ -27,7 +26,7 @@ class Records(MutableMapping[str, Record]):
     def __getitem__(self, intent_id: str) -> Record:
         if (found := self._fresh.get(intent_id)) is not None:
             return found
-        record = whole(self._held[intent_id])
+        record = decoded_record(self._held[intent_id])
         self._keep_fresh(intent_id, record)
         return record
 
@@ -56,7 +55,7 @@ class Records(MutableMapping[str, Record]):
 
     def as_now(self) -> Collection[Record]:
         """All of them as they are now, to be gone through later, in whichever thread, while these go on."""
-        return Held(tuple(self._held[name] or self._fresh[name] for name in self._held))
+        return RecordView(tuple(self._held[name] or self._fresh[name] for name in self._held))
 
     def _keep_fresh(self, intent_id: str, record: Record) -> None:
         self._fresh[intent_id] = record
@@ -64,10 +63,10 @@ class Records(MutableMapping[str, Record]):
             return
         oldest, record = self._fresh.popitem(last=False)
         if self._held[oldest] is None:
-            self._held[oldest] = packed(record)
+            self._held[oldest] = encoded_record(record)
 
 
-class Held(Collection[Record]):
+class RecordView(Collection[Record]):
     """Records of one instant."""
 
     def __init__(self, items: tuple[bytes | Record, ...]) -> None:
@@ -77,24 +76,24 @@ class Held(Collection[Record]):
         return len(self._items)
 
     def __iter__(self) -> Iterator[Record]:
-        return map(whole, self._items)
+        return map(decoded_record, self._items)
 
     def __contains__(self, record: object) -> bool:
         return any(record == item for item in self)
 
 
-def packed(record: Record) -> bytes | Record:
+def encoded_record(record: Record) -> bytes | Record:
     """A record, packed if it can be: a venue's adapter may have put in what only looks like text."""
     try:
-        return pack(record)
+        return encode(record)
     except ValueError:
         return record
 
 
-def whole(held: bytes | Record | None) -> Record:
+def decoded_record(held: bytes | Record | None) -> Record:
     """A record as it is."""
     assert held is not None, "a record that has changed is among the fresh ones"
     if isinstance(held, Record):
         return held
-    record: Record = unpack(Record, held)
+    record: Record = decode(Record, held)
     return record

@@ -1,4 +1,4 @@
-"""Symbols and assets, as last observed. Folded by `State`."""
+"""Symbols and assets, as last observed. Folded by `StatusRule`."""
 
 from __future__ import annotations
 

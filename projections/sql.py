@@ -19,18 +19,18 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kernel.errors import ConflictError, KernelError
-from projections.sql_tables import FILLS, PROJECTION, TABLES, Changes, Column, Key, Kind, Row, Table
+from projections.sql_tables import FILLS, PROJECTION, TABLES, Changes, Column, ColumnType, Key, Row, SqlTable
 
 PAGE_ROWS = 2_000
 NO_CHAIN = bytes(32)
 
 
-class Version(NamedTuple):
+class TablesVersion(NamedTuple):
     """One set of the tables: a row of `projection`."""
 
     number: int
     code_hash: str
-    """Of the code that folded it."""
+    """The fold version of the code that filled it (`kernel.version`)."""
     position: int
     """Everything up to this position of the log is in it."""
     chain_hash: bytes
@@ -89,7 +89,7 @@ class TableStore(ABC):
         """What the file or the schema holds."""
 
     @abstractmethod
-    def set_view(self, table: Table, number: int) -> None:
+    def set_view(self, table: SqlTable, number: int) -> None:
         """Let a table's view show a version."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class TableStore(ABC):
         """The type of bytes."""
         return "BLOB"
 
-    def versions(self) -> list[Version]:
+    def versions(self) -> list[TablesVersion]:
         """All that there are, oldest first."""
         statement = (
             "SELECT version, code_hash, position, chain_hash, active, was_active, log_id FROM @projection "
@@ -139,15 +139,15 @@ class TableStore(ABC):
         )
         rows = self.execute(self.sql(statement), (PROJECTION,))
         return [
-            Version(number, code, position, bytes(chain), bool(active), bool(was), log_id)
+            TablesVersion(number, code, position, bytes(chain), bool(active), bool(was), log_id)
             for number, code, position, chain, active, was, log_id in rows
         ]
 
-    def active(self) -> Version | None:
+    def active(self) -> TablesVersion | None:
         """The one that people see."""
         return next((version for version in self.versions() if version.active), None)
 
-    def create(self, *, code: str, log_id: str) -> Version:
+    def create(self, *, code: str, log_id: str) -> TablesVersion:
         """A new, empty version; active if it is the first. What broken rebuilds have left is taken away."""
         with self.transaction():
             self.lock()
@@ -157,7 +157,7 @@ class TableStore(ABC):
                 if not item.was_active:
                     self._drop(item.number)
             first = not any(item.active for item in known)
-            made = Version(number, code, 0, NO_CHAIN, first, first, log_id)
+            made = TablesVersion(number, code, 0, NO_CHAIN, first, first, log_id)
             values = (PROJECTION, number, code, 0, NO_CHAIN, int(first), int(first), log_id)
             self.execute(self.sql("INSERT INTO @projection VALUES (?, ?, ?, ?, ?, ?, ?, ?)"), values)
             for table in TABLES:
@@ -166,7 +166,7 @@ class TableStore(ABC):
                     self.set_view(table, number)
         return made
 
-    def _create_table(self, table: Table, number: int) -> None:
+    def _create_table(self, table: SqlTable, number: int) -> None:
         name = named(table, number)
         key, order = ", ".join(table.key), ", ".join(table.walked_by)
         lines = [
@@ -238,7 +238,7 @@ class TableStore(ABC):
                 self._put(table, number, changes.rows[table.name].values())
         return True
 
-    def _put(self, table: Table, number: int, rows: Iterable[Row]) -> None:
+    def _put(self, table: SqlTable, number: int, rows: Iterable[Row]) -> None:
         places = ", ".join("?" * len(table.columns))
         changed = [name for name in table.names if name not in table.key and name not in table.first_kept]
         sets = ", ".join(f"{name} = excluded.{name}" for name in changed)
@@ -248,7 +248,7 @@ class TableStore(ABC):
         )
         self.execute_many(self.sql(statement), (self._values(table.columns, row) for row in rows))
 
-    def _take(self, table: Table, number: int, keys: Iterable[Key]) -> None:
+    def _take(self, table: SqlTable, number: int, keys: Iterable[Key]) -> None:
         where = " AND ".join(f"{name} = ?" for name in table.key)
         columns = key_columns(table)
         statement = self.sql(f"DELETE FROM @{named(table, number)} WHERE {where}")
@@ -262,11 +262,11 @@ class TableStore(ABC):
 
     def _values(self, columns: Sequence[Column], row: Sequence[Any]) -> list[Any]:
         return [
-            self.stored(column, value) if column.kind is Kind.NUMBER and value is not None else value
+            self.stored(column, value) if column.kind is ColumnType.NUMBER and value is not None else value
             for column, value in zip(columns, row, strict=True)
         ]
 
-    def rows(self, table: Table, number: int) -> Iterator[Row]:
+    def rows(self, table: SqlTable, number: int) -> Iterator[Row]:
         """All rows of a version, in the table's order, fetched page by page."""
         order = table.walked_by
         names, ordered = ", ".join(table.names), ", ".join(order)
@@ -283,20 +283,20 @@ class TableStore(ABC):
             page = self.execute(self.sql(f"{begin} WHERE ({ordered}) > ({places}){end}"), last)
 
 
-def named(table: Table, number: int) -> str:
+def named(table: SqlTable, number: int) -> str:
     """A table's name in a version."""
     return f"{table.name}_v{number}"
 
 
-def key_columns(table: Table) -> list[Column]:
+def key_columns(table: SqlTable) -> list[Column]:
     known = {column.name: column for column in table.columns}
     return [known[name] for name in table.key]
 
 
-def read_row(table: Table, row: Sequence[Any]) -> Row:
+def read_row(table: SqlTable, row: Sequence[Any]) -> Row:
     """A row as it was made: numbers are integers again, whatever the database keeps them as."""
     return tuple(
-        int(value) if column.kind is Kind.NUMBER and value is not None else value
+        int(value) if column.kind is ColumnType.NUMBER and value is not None else value
         for column, value in zip(table.columns, row, strict=True)
     )
 
@@ -317,15 +317,15 @@ class RowDifference:
     """The row that is there on one side at least."""
 
 
-def compare(table: Table, expected: Iterator[Row], found: Iterator[Row]) -> RowDifference | None:
+def compare(table: SqlTable, expected: Iterator[Row], found: Iterator[Row]) -> RowDifference | None:
     """Walk two tables side by side: where they part first; None where they are equal."""
     for ours, theirs in zip_longest(expected, found):
         if ours != theirs:
-            return parted(table, ours, theirs)
+            return row_difference(table, ours, theirs)
     return None
 
 
-def parted(table: Table, ours: Row | None, theirs: Row | None) -> RowDifference:
+def row_difference(table: SqlTable, ours: Row | None, theirs: Row | None) -> RowDifference:
     """Where two rows differ that stand at the same place."""
     our_place = table.part(ours, table.walked_by) if ours is not None else None
     their_place = table.part(theirs, table.walked_by) if theirs is not None else None
@@ -342,6 +342,6 @@ def parted(table: Table, ours: Row | None, theirs: Row | None) -> RowDifference:
     )
 
 
-def as_dict(table: Table, row: Row) -> dict[str, object]:
+def as_dict(table: SqlTable, row: Row) -> dict[str, object]:
     """A row by the names of its columns."""
     return dict(zip(table.names, row, strict=True))

@@ -15,11 +15,16 @@ from psycopg.sql import Identifier
 from kernel.errors import NotFoundError
 from kernel.log import postgres_tables
 from kernel.log.opening import without_password
-from kernel.log.postgres import Datastore, translated
+from kernel.log.postgres_datastore import Datastore, translated
 from projections.sql import TableStore, named
-from projections.sql_tables import Column, Kind, Table
+from projections.sql_tables import Column, ColumnType, SqlTable
 
-TYPES = {Kind.TEXT: 'text COLLATE "C"', Kind.INTEGER: "bigint", Kind.NUMBER: "numeric", Kind.FLAG: "smallint"}
+TYPES = {
+    ColumnType.TEXT: 'text COLLATE "C"',
+    ColumnType.INTEGER: "bigint",
+    ColumnType.NUMBER: "numeric",
+    ColumnType.FLAG: "smallint",
+}
 """Text in the order of its bytes: the same on every machine, and in SQLite."""
 
 
@@ -88,7 +93,7 @@ class PostgresTables(TableStore):
         """See `TableStore.table_names`."""
         return {name for (name,) in self.execute(postgres_tables.TABLES, (self._schema,))}
 
-    def set_view(self, table: Table, number: int) -> None:
+    def set_view(self, table: SqlTable, number: int) -> None:
         """See `TableStore.set_view`. Replaced in place, so that what others granted and built on it stays."""
         columns = ", ".join(table.names)
         source = self.sql(f"@{named(table, number)}")

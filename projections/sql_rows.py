@@ -30,7 +30,7 @@ from projections.sql_tables import (
     Changes,
     Key,
     Row,
-    Table,
+    SqlTable,
     Value,
     flag,
     text,
@@ -52,7 +52,7 @@ class RowMaker:
     def note(self, batch: Sequence[events.BaseEvent], applied: Applied, changes: Changes) -> None:
         """A batch was applied to the state: add what it changed."""
         state = self._state
-        named = Named(batch)
+        named = MentionedIds(batch)
         assert named.intent_ids <= set(applied.touched), "an event of an intent did not touch it"
         groups = dict.fromkeys(named.group_ids)
         for intent_id in applied.touched:
@@ -96,7 +96,7 @@ class RowMaker:
             self._small[table.name] = after
 
 
-class Named:
+class MentionedIds:
     """What the events of a batch name besides the intents that they touch."""
 
     def __init__(self, batch: Iterable[events.BaseEvent]) -> None:
@@ -134,7 +134,7 @@ MONEY = (
 """Events after which positions or balances may be others."""
 
 
-def put_or_take(changes: Changes, table: Table, key: Key, row: Row | None) -> None:
+def put_or_take(changes: Changes, table: SqlTable, key: Key, row: Row | None) -> None:
     if row is None:
         changes.take(table, key)
     else:
@@ -164,7 +164,7 @@ def order_row(record: Record, order: OrderState) -> Row:
     return (
         order.intent_id, record.version, text(order.exchange_order_id), text(order.client_order_id),
         *terms(status.order), status.ord_status.value, status.cum_qty, status.leaves_qty, status.cum_notional,
-        status.avg_px, order.reconciliation_status.value, order.observed_generation, len(record.unsettled),
+        status.avg_px, order.reconciliation_status.value, order.observed_generation, len(record.unresolved),
         order.failures, order.failed_generation, order.not_before_ns, min(record.last_sync_ns, INSTANT_NS_MAX),
     )  # fmt: skip
 
@@ -237,7 +237,7 @@ SMALL = (POSITIONS, POSITION_FEES, BALANCES)
 """Tables with a row for each symbol or asset: looked at as a whole."""
 
 
-def small_rows(state: State, table: Table) -> list[tuple[Key, Row]]:
+def small_rows(state: State, table: SqlTable) -> list[tuple[Key, Row]]:
     """All rows of one of them, by key; none before the first event."""
     if not state.position:
         return []

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError
+from kernel.private_files import check_database, tighten_database
 from projections.sql import TableStore, named
-from projections.sql_tables import Column, Kind, Table
+from projections.sql_tables import Column, ColumnType, SqlTable
 
 BUSY_TIMEOUT_S = 10
 INTEGER_MAX = 2**63 - 1
-TYPES = {Kind.TEXT: "TEXT", Kind.INTEGER: "INTEGER", Kind.NUMBER: "ANY", Kind.FLAG: "INTEGER"}
+TYPES = {ColumnType.TEXT: "TEXT", ColumnType.INTEGER: "INTEGER", ColumnType.NUMBER: "ANY", ColumnType.FLAG: "INTEGER"}
 
 
 class SQLiteTables(TableStore):
@@ -34,6 +35,7 @@ class SQLiteTables(TableStore):
         if not create and not path.exists():
             raise NotFoundError(f"there are no tables at {path}: `orderctl tables sync` makes them")
         with self._translated():
+            check_database(path, create=create)
             uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
             self._connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
@@ -42,6 +44,7 @@ class SQLiteTables(TableStore):
                 names = self.table_names()  # before anything is written to what may be somebody else's
                 if not names or "projection" in names:
                     self._connection.execute("PRAGMA journal_mode = WAL")
+                    tighten_database(path)
                 self._connection.execute("PRAGMA synchronous = NORMAL")
             except BaseException:
                 self._connection.close()
@@ -51,7 +54,7 @@ class SQLiteTables(TableStore):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as problem:
+        except (sqlite3.OperationalError, OSError) as problem:
             raise LogUnavailableError(f"the tables in {self.where} can't be used now: {problem}") from problem
         except sqlite3.DatabaseError as problem:
             raise IntegrityError(f"{self.where} is damaged, or no SQLite database: {problem}") from problem
@@ -110,7 +113,7 @@ class SQLiteTables(TableStore):
         """See `TableStore.table_names`."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def set_view(self, table: Table, number: int) -> None:
+    def set_view(self, table: SqlTable, number: int) -> None:
         """See `TableStore.set_view`."""
         self.execute(f"DROP VIEW IF EXISTS {table.name}")
         self.execute(f"CREATE VIEW {table.name} AS SELECT {', '.join(table.names)} FROM {named(table, number)}")

@@ -17,7 +17,7 @@ Row = tuple[Value, ...]
 Key = tuple[Value, ...]
 
 
-class Kind(Enum):
+class ColumnType(Enum):
     """What a column holds."""
 
     TEXT = "text"
@@ -34,12 +34,12 @@ class Column:
     """One column."""
 
     name: str
-    kind: Kind
+    kind: ColumnType
     nullable: bool = False
 
 
 @dataclass(frozen=True)
-class Table:
+class SqlTable:
     """One table."""
 
     name: str
@@ -75,7 +75,7 @@ class Table:
 def columns(text: str) -> tuple[Column, ...]:
     """Columns from `name kind` pairs, one in a line; `?` behind the kind lets it be NULL."""
     pairs = [words for line in text.split("\n") if (words := line.split())]
-    return tuple(Column(name, Kind(kind.rstrip("?")), kind.endswith("?")) for name, kind in pairs)
+    return tuple(Column(name, ColumnType(kind.rstrip("?")), kind.endswith("?")) for name, kind in pairs)
 
 
 TERMS = """
@@ -88,7 +88,7 @@ TERMS = """
     time_in_force text
 """
 
-INTENTS = Table(
+INTENTS = SqlTable(
     "intents",
     columns(
         f"""
@@ -114,7 +114,7 @@ INTENTS = Table(
 )
 """What is wanted. `version` is that of the intent's stream in the log; `metadata` is JSON."""
 
-ORDERS = Table(
+ORDERS = SqlTable(
     "orders",
     columns(
         f"""
@@ -142,7 +142,7 @@ ORDERS = Table(
 )
 """What is there of each intent, over all its venue orders. `last_sync_ns`: the newest event about this order alone."""
 
-FILLS = Table(
+FILLS = SqlTable(
     "fills",
     columns(
         """
@@ -171,7 +171,7 @@ FILLS = Table(
 )
 """Trades and corrections of trades. `counts` is 0 for what was busted or corrected: sum where it is 1."""
 
-POSITIONS = Table(
+POSITIONS = SqlTable(
     "positions",
     columns(
         """
@@ -187,12 +187,12 @@ POSITIONS = Table(
 )
 """What fills come to; `drift` is what the venue's own position differs by."""
 
-POSITION_FEES = Table(
+POSITION_FEES = SqlTable(
     "position_fees", columns("symbol_id text\nasset_id text\namount number"), ("symbol_id", "asset_id")
 )
 """Fees paid (negative: received) in a symbol, for each asset they were paid in."""
 
-BALANCES = Table(
+BALANCES = SqlTable(
     "balances",
     columns(
         """
@@ -208,7 +208,7 @@ BALANCES = Table(
 )
 """The account as last observed; `drift` is what fills and transfers do not explain."""
 
-FINDINGS = Table(
+FINDINGS = SqlTable(
     "findings",
     columns(
         """
@@ -227,7 +227,7 @@ FINDINGS = Table(
 )
 """What should not be, and is (`resolved_at_ns` NULL) or was."""
 
-GROUPS = Table(
+GROUPS = SqlTable(
     "groups",
     columns(
         """
@@ -244,7 +244,7 @@ GROUPS = Table(
 )
 """Orders that depend on each other; `first_intent_id` is the member that filled first."""
 
-GROUP_MEMBERS = Table(
+GROUP_MEMBERS = SqlTable(
     "group_members",
     columns("group_id text\nintent_id text\nplace integer\nfilled number"),
     ("group_id", "intent_id"),
@@ -267,7 +267,7 @@ class Changes:
     counts: dict[Key, int] = field(default_factory=dict)
     """Of fills written before: whether they count now."""
 
-    def put(self, table: Table, row: Row) -> None:
+    def put(self, table: SqlTable, row: Row) -> None:
         """A row is this from now on; the columns that say how it came to be stay as first put."""
         assert len(row) == len(table.columns), f"a row of {table.name} has {len(table.columns)} values"
         key = table.key_of(row)
@@ -278,7 +278,7 @@ class Changes:
             row = tuple(old if name in table.first_kept else new for name, old, new in pairs)
         self.rows[table.name][key] = row
 
-    def take(self, table: Table, key: Key) -> None:
+    def take(self, table: SqlTable, key: Key) -> None:
         """There is no such row from now on."""
         self.rows[table.name].pop(key, None)
         self.gone[table.name][key] = None

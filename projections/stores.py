@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
+from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands import CommandHandler
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.given import checked
+from kernel.given import validated
 from kernel.lifecycle import (
     Command,
     CreateIntent,
@@ -25,8 +25,9 @@ from kernel.lifecycle import (
     UpdateState,
 )
 from kernel.log import EventLog
+from kernel.metrics import Metrics
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
-from kernel.recalling import ensure, fold_on, owner
+from kernel.recalling import apply_batch, ensure_loaded, owner
 from kernel.stores import ActualStateStore, IntentStateStore
 from projections.state import State
 
@@ -39,15 +40,16 @@ class LoggedStore:
         log: EventLog,
         state: State,
         *,
-        clock: Clock | None = None,
-        ids: IdFactory | None = None,
+        clock: Clock,
+        ids: IdFactory,
+        metrics: Metrics,
         actor: str = "operator:store",
         evidence: Evidence = Evidence.OPERATOR,
     ) -> None:
         self.log = log
         self.state = state
-        self._clock = clock or SystemClock()
-        self._commands = CommandHandler(log, state, clock=self._clock, ids=ids or SeededIds())
+        self._clock = clock
+        self._commands = CommandHandler(log, state, clock=clock, ids=ids, metrics=metrics)
         self._actor = actor
         self._evidence = evidence
 
@@ -60,18 +62,18 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
     """Desired state, on the log."""
 
     async def create_intent(self, intent: OrderIntent) -> None:
-        intent = checked(intent, OrderIntent)
+        intent = validated(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
         await self._write(intent.intent_id, CreateIntent(intent))
 
     async def get_intent(self, intent_id: str) -> OrderIntent:
-        await ensure(self.log, self.state, intent_id)
+        await ensure_loaded(self.log, self.state, intent_id)
         if (intent := self.state.intent(intent_id)) is None:
             raise NotFoundError(f"intent {intent_id} not found")
         return intent
 
     async def update_intent(self, intent: OrderIntent) -> None:
-        intent = checked(intent, OrderIntent)
+        intent = validated(intent, OrderIntent)
         check_exchange(intent, self.log.exchange_id)
         await self._write(intent.intent_id, UpdateIntent(intent, self._clock.now_ns()))
 
@@ -92,11 +94,11 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
     """What is at the venue, on the log."""
 
     async def create_order_state(self, state: OrderState) -> None:
-        state = checked(state, OrderState)
+        state = validated(state, OrderState)
         await self._write(state.intent_id, CreateState(state, self._clock.now_ns()))
 
     async def get_order_state(self, intent_id: str) -> OrderState:
-        await ensure(self.log, self.state, intent_id)
+        await ensure_loaded(self.log, self.state, intent_id)
         if (found := self.state.order_state(intent_id)) is None:
             raise NotFoundError(f"order state for intent {intent_id} not found")
         return found
@@ -104,14 +106,14 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
     async def get_order_state_by_exchange_id(self, exchange_order_id: str) -> OrderState:
         intent_id = await owner(self.log, self.state, exchange_order_id=exchange_order_id)
         if intent_id is not None:
-            await ensure(self.log, self.state, intent_id)
+            await ensure_loaded(self.log, self.state, intent_id)
         found = self.state.order_state(intent_id) if intent_id is not None else None
         if found is None or not names(found, exchange_order_id):
             raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
         return found
 
     async def update_order_state(self, state: OrderState) -> None:
-        state = checked(state, OrderState)
+        state = validated(state, OrderState)
         await self._write(state.intent_id, UpdateState(state, self._clock.now_ns()))
 
     async def delete_order_state(self, intent_id: str) -> None:
@@ -158,7 +160,7 @@ async def following(log: EventLog, state: State, on_batch: Callable[[], None] | 
     async def read() -> None:
         try:
             async for batch in log.tail(state.position):
-                await fold_on(log, state, batch)
+                await apply_batch(log, state, batch)
                 if on_batch is not None:
                     on_batch()
         except Exception as problem:

@@ -1,8 +1,7 @@
 """Storms: so many equal rejections of different intents' orders in a symbol that it is better to stop and ask.
 
-Fed by `State`, in the order of the log; how many in which time is what the newest kernel that led recorded. It holds back
-nothing itself: the state closes a gate when a storm is told, and opens it when its finding is resolved.
-"""
+Fed by `StatusRule`, in the order of the log; how many in which time is what the newest kernel that led recorded. It
+holds back nothing itself: the state closes a gate when a storm is told, and opens it when its finding is resolved."""
 
 from __future__ import annotations
 
@@ -14,7 +13,9 @@ from kernel import events
 from kernel.lifecycle import Record
 from kernel.models import AttemptKind, AttemptOutcome
 from kernel.settings import ns
-from projections.parts import Recent
+
+RecentRejections = dict[str, dict[str, dict[str, int]]]
+"""Symbol → reason → intent → when it was last refused for it, the oldest first."""
 
 
 class Storms:
@@ -25,8 +26,7 @@ class Storms:
         """So many make a storm; 0: none ever does."""
         self.window_ns = 0
         """Within this time."""
-        self._recent: Recent = {}
-        """Symbol → reason → intent → when it was last refused for it, the oldest first."""
+        self._recent: RecentRejections = {}
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """A kernel leads, with these settings; one from before there were storms has none."""
@@ -57,11 +57,11 @@ class Storms:
         """Begin anew in a symbol."""
         self._recent.pop(symbol_id, None)
 
-    def recent(self) -> Recent:
+    def recent(self) -> RecentRejections:
         """The newest rejections, copied."""
         return deepcopy(self._recent)
 
-    def restore(self, rejections: int, window_ns: int, recent: Recent) -> None:
+    def restore(self, rejections: int, window_ns: int, recent: RecentRejections) -> None:
         """Take over what another one had."""
         self.rejections, self.window_ns, self._recent = rejections, window_ns, recent
 

@@ -7,10 +7,10 @@ callers without an event loop, `connect`. `folding`: a log for reading, checked 
 `noting` (writes them while a kernel leads) `proofs` (for strangers, by a note).
 `past` (`as_of`) `comparing` (`diff`) `histories` with `history_text` and `timeline` (`history`).
 `verifying` (`verify`: whether a log is what was written) with `verify_rows` `verify_events` `verify_intents`
-`verify_accounts` `verify_archived` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
+`verify_accounts` `verify_notes` `problems` `verify_text`; `holding`: what is put back, against its notes.
 `exporting` and `importing`: a log to a file and back, with `new_files` (whole or not at all) `tabulating` and `table_files`
-(CSV, Parquet) `backups` (and back again) `archiving` (its beginning in a file) `statements` (by day) `trades` (as booked).
-`deciding` (`replay_decisions`) with `dry_engine` (the reconciler, no venue) and `passing_over` (what was left undone).
+(CSV, Parquet) `backups` (and back again) `statements` (by day) `trades` (as booked).
+`deciding` (`replay_decisions`: each recorded decision, made again).
 `forking` (`what_if`) with `retelling` (the commands, given again) `paper_fork` (the venue at the fork) `virtual_time`
 `outcomes` (side by side) `supposing` (in words).
 `rebuilding` with `rebuild_listing`: fold again and compare (`rebuild`), tables made anew; `parting`: where two folds part;

@@ -1,4 +1,3 @@
-from replay.archiving import migrate_log as migrate_log
 from replay.backups import backup_log as backup_log, restore_log as restore_log
 from replay.blocking import connect as connect
 from replay.comparing import diff as diff

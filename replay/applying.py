@@ -23,15 +23,15 @@ from typing import Any
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.commands import refusal
 from kernel.errors import ConflictError, ExchangeError, ValidationError, Violation
 from kernel.given import symbol_named
 from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.plan import difference
-from kernel.recalling import ensure
+from kernel.recalling import ensure_loaded
 from kernel.state import KernelState
+from kernel.waiters import refusal
 from replay.decimals import trimmed
 from replay.groups import limited_by
 from replay.manifests import (
@@ -44,7 +44,7 @@ from replay.manifests import (
     standard_order,
 )
 from replay.output import utc
-from replay.waiting import came_to, ended_as, has_failed
+from replay.waiting import has_failed, holds_in_time, terminal_status
 
 FIXED = ("symbol_id", "side")
 """What a change can't change: another name is another order."""
@@ -145,7 +145,7 @@ def title(manifest: Manifest) -> str:
 async def recalled(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
     """See to it that what manifests name can be told of, however long ago it was."""
     names = [name for item in manifests for name in (item.name, *(order.name for order in orders_of(item)))]
-    await ensure(kernel.log, kernel.state, *names)
+    await ensure_loaded(kernel.log, kernel.state, *names)
 
 
 def steps_for(
@@ -323,7 +323,7 @@ def foreign_to(known: OrderIntent, group_id: str | None) -> str:
     return f"it belongs to the group {known.group_id}: choose another name"
 
 
-def is_of(known: OrderIntent | None, group_id: str) -> bool:
+def belongs_to(known: OrderIntent | None, group_id: str) -> bool:
     """Whether an intent names a group; a store's write may, of one that was never placed."""
     return known is not None and known.group_id == group_id
 
@@ -333,7 +333,7 @@ def group_conflict(state: KernelState, manifest: GroupManifest, known: Group | N
     if known is None:
         if state.intent(manifest.name) is not None:
             return "an order has this name: choose another"
-        stray = [order.name for order in manifest.orders if is_of(state.intent(order.name), manifest.name)]
+        stray = [order.name for order in manifest.orders if belongs_to(state.intent(order.name), manifest.name)]
         return f"its orders {', '.join(stray)} are there already: choose other names" if stray else ""
     if known.mode is not manifest.mode:
         return f"its mode is {known.mode} and stays so: choose another name"
@@ -351,7 +351,7 @@ def conflict_of(state: KernelState, known: OrderIntent, order: StandardOrder) ->
     if has_failed(state, known.intent_id):
         text = refusal(state.record(known.intent_id))
         return f"the venue refused it for good ({text}): change it, or choose another name" if same else ""
-    ended = ended_as(state, known.intent_id)
+    ended = terminal_status(state, known.intent_id)
     if ended is None or (same and (ended is OrdStatus.FILLED or limited_by(state, known.intent_id))):
         return ""
     return f"it has ended, {ended}, and does not come back: choose another name"
@@ -422,17 +422,17 @@ async def apply_group(kernel: EventSourcedKernel, step: GroupStep) -> None:
         if member.known is not None:
             await configure(kernel, member, member.known)
         else:  # orders of one group may have policies of their own
-            await keep_record(kernel, member, await kernel.get_order_intent(member.name))
+            await update_metadata(kernel, member, await kernel.get_order_intent(member.name))
 
 
 async def configure(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
     """Give an intent what differs: owner, labels and policy, then terms."""
-    await keep_record(kernel, step, known)
+    await update_metadata(kernel, step, known)
     if step.changes_order:
         await kernel.modify_order(step.name, step.order, wait="recorded", expected_generation=known.generation)
 
 
-async def keep_record(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
+async def update_metadata(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
     """Give an intent a manifest's owner, labels and policy, where they differ."""
     wanted = with_record_of(known, step.manifest)
     if wanted != known:
@@ -452,7 +452,7 @@ class Answers:
 async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_s: float) -> Answers:
     """Wait until the venue has all that was applied as it is wanted, or refused it, or the time is over."""
     names = [step.name for step in orders_in(steps) if step.action is not Action.UNCHANGED]
-    came = await asyncio.gather(*(came_to(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
+    came = await asyncio.gather(*(holds_in_time(kernel, name, is_answered, timeout_s=timeout_s) for name in names))
     refused = {name: error for name in names if (error := refusal(kernel.state.record(name))) is not None}
     late = tuple(name for name, in_time in zip(names, came, strict=True) if not in_time and name not in refused)
     return Answers(tuple(refused.values()), late)
@@ -461,4 +461,4 @@ async def answers(kernel: EventSourcedKernel, steps: Sequence[Step], *, timeout_
 def is_answered(state: KernelState, intent_id: str) -> bool:
     """Whether nothing is left to be done: what is wanted is at the venue, or ended there, or was refused for good, or its
     group holds it back."""
-    return difference(state.wish(intent_id), state.order_state(intent_id)) is None
+    return difference(state.effective_intent(intent_id), state.order_state(intent_id)) is None

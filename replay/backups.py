@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kernel.errors import NotFoundError, ValidationError
-from kernel.log import hashing
 from kernel.log.base import EventLog, Head
 from kernel.log.opening import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
+from kernel.private_files import FILE_MODE, check_directory
 from replay.exporting import export_log
-from replay.folding import checked_pages, existing_log, opened
+from replay.folding import checked_pages, existing_log, open_for_reading
 from replay.importing import import_log
-from replay.new_files import check_free, new_file
+from replay.new_files import atomic_file, check_free
 from replay.progress import Progress
 from replay.threads import in_thread, until_stopped
 
 if TYPE_CHECKING:
-    from replay.holding import HeldAgainst
+    from replay.holding import TreeHeadGuard
 
 
 async def backup_log(
@@ -38,7 +38,7 @@ async def backup_log(
     """
     path = Path(path)
     check_free(path)
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         if _is_file(found):
             return await _back_up_file(found, path, progress)
         head = await found.head()
@@ -57,9 +57,9 @@ async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) ->
     assert isinstance(log, SQLiteLog)
     recorder = log.recorder
     assert isinstance(recorder, SQLiteRecorder)
-    with new_file(path) as draft:
-        await until_stopped(lambda stopped: recorder.back_up(draft, stopped=stopped))
-        return await _checked(draft, log.exchange_id, progress)
+    with atomic_file(path) as transaction:
+        await until_stopped(lambda stopped: recorder.back_up(transaction, stopped=stopped))
+        return await _checked(transaction, log.exchange_id, progress)
 
 
 async def restore_log(
@@ -68,7 +68,7 @@ async def restore_log(
     *,
     exchange_id: str,
     progress: Progress | None = None,
-    notes: HeldAgainst | None = None,
+    notes: TreeHeadGuard | None = None,
 ) -> Head:
     """Put a log back from a backup, to a place where there is none; the end of the log that is there now.
 
@@ -83,32 +83,28 @@ async def restore_log(
     if not url.startswith("sqlite://"):
         how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
         raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
-    with new_file(sqlite_path(url)) as draft:
-        await in_thread(partial(_copy, path, draft))
-        return await _checked(draft, exchange_id, progress, notes)
+    place = sqlite_path(url)
+    with atomic_file(place) as transaction:
+        check_directory(place.parent)
+        await in_thread(partial(_copy, path, transaction))
+        return await _checked(transaction, exchange_id, progress, notes)
 
 
-def _copy(path: Path, draft: Path) -> None:
+def _copy(path: Path, transaction: Path) -> None:
     """The file, with what a program that looked into it has left beside it."""
     for suffix in ("", "-wal"):
         if Path(f"{path}{suffix}").exists():
-            shutil.copyfile(f"{path}{suffix}", f"{draft}{suffix}")
+            Path(f"{transaction}{suffix}").touch(FILE_MODE)
+            shutil.copyfile(f"{path}{suffix}", f"{transaction}{suffix}")
 
 
-async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: HeldAgainst | None = None) -> Head:
-    """The end of the log in a file, all that is in it read and its hashes checked; archived rows are in their own files,
-    and read where notes are to be compared."""
-    from kernel.log.sqlite import SQLiteLog
-
+async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: TreeHeadGuard | None = None) -> Head:
+    """The end of the log in a file, all that is in it read and its hashes checked, and compared with notes."""
     async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
-        assert isinstance(log, SQLiteLog)
-        segments = log.recorder.segments() if notes is None else []
-        cut = [(segment.last_position, segment.last_hash) for segment in segments]
-        after, chain = cut[-1] if cut else (0, hashing.GENESIS)
         head = await log.head()
         if notes is not None:
             notes.begin(log.exchange_id, log.log_id)
-        async for rows in checked_pages(log, after=after, chain=chain, upto=head.position, progress=progress):
+        async for rows in checked_pages(log, upto=head.position, progress=progress):
             if notes is not None:
                 notes.leaves(rows)
         if notes is not None:

@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class HeartbeatSchedule:
     """Whose heart, and how it beats."""
 
     owner: str
@@ -42,27 +42,30 @@ async def once(kernel: EventSourcedKernel, owner: str, ttl_s: float, *, disarm: 
     return f"heartbeat/{owner} {'recorded' if await kernel.heartbeat(owner, ttl_s) else 'recorded a moment ago'}"
 
 
-async def go_on(url: str, exchange_id: str, rhythm: Rhythm, *, show: Say, say: Say) -> None:
+async def run(url: str, exchange_id: str, schedule: HeartbeatSchedule, *, show: Say, say: Say) -> None:
     """Beat on a log that exists, until cancelled."""
     async with open_client(url, exchange_id) as kernel:
-        show(await once(kernel, rhythm.owner, rhythm.ttl_s))
+        show(await once(kernel, schedule.owner, schedule.ttl_s))
         try:
-            await beat_on(kernel, rhythm, say=say)
+            await send_forever(kernel, schedule, say=say)
         finally:
-            if rhythm.disarm:
-                show(await once(kernel, rhythm.owner, rhythm.ttl_s, disarm=True))
+            if schedule.disarm:
+                show(await once(kernel, schedule.owner, schedule.ttl_s, disarm=True))
             else:
                 say(
-                    f"{rhythm.owner} stays armed: within {rhythm.ttl_s:g} s its orders are canceled, unless it is heard of"
+                    f"{schedule.owner} stays armed: within {schedule.ttl_s:g} s its orders are canceled, "
+                    "unless it is heard of"
                 )
 
 
-async def beat_on(kernel: EventSourcedKernel, rhythm: Rhythm, *, say: Say, clock: Clock | None = None) -> None:
+async def send_forever(
+    kernel: EventSourcedKernel, schedule: HeartbeatSchedule, *, say: Say, clock: Clock | None = None
+) -> None:
     """Beat for ever. Raises what ends a kernel; that the log is away is told, and tried again."""
     clock = clock or SystemClock()
     while True:
-        await clock.sleep_until(clock.now_ns() + ns(rhythm.every_s))
+        await clock.sleep_until(clock.now_ns() + ns(schedule.every_s))
         try:
-            await kernel.heartbeat(rhythm.owner, rhythm.ttl_s)
+            await kernel.heartbeat(schedule.owner, schedule.ttl_s)
         except NotReadyError as problem:
-            say(f"{rhythm.owner} is not heard: {problem}; again in {rhythm.every_s:g} s")
+            say(f"{schedule.owner} is not heard: {problem}; again in {schedule.every_s:g} s")

@@ -175,7 +175,7 @@ class BlockingEvents(Iterator[events.BaseEvent]):
         return await anext(self._stream, None)
 
 
-def waited(
+def blocking_method(
     method: Callable[Concatenate[EventSourcedKernel, Asked], Coroutine[Any, Any, Answer]],
 ) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
     """A method of the kernel, with its arguments, types and docstring, that blocks until its answer is there."""
@@ -188,7 +188,7 @@ def waited(
     return blocking
 
 
-def at_once(
+def thread_method(
     method: Callable[Concatenate[EventSourcedKernel, Asked], Answer],
 ) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
     """The same of one that needs no waiting: it runs on the kernel's thread, so nothing changes meanwhile."""
@@ -232,37 +232,37 @@ class BlockingKernel:
         self.close()
 
     # ---------------------------------------------------------------------------------------------------- commands
-    place_order = waited(EventSourcedKernel.place_order)
-    place_order_group = waited(EventSourcedKernel.place_order_group)
-    modify_order = waited(EventSourcedKernel.modify_order)
-    cancel_order = waited(EventSourcedKernel.cancel_order)
-    cancel_all_orders = waited(EventSourcedKernel.cancel_all_orders)
-    pause = waited(EventSourcedKernel.pause)
-    halt = waited(EventSourcedKernel.halt)
-    resume = waited(EventSourcedKernel.resume)
-    resolve_attempt = waited(EventSourcedKernel.resolve_attempt)
-    resolve_finding = waited(EventSourcedKernel.resolve_finding)
-    heartbeat = waited(EventSourcedKernel.heartbeat)
-    disarm_heartbeat = waited(EventSourcedKernel.disarm_heartbeat)
-    limits_exceeded = at_once(EventSourcedKernel.limits_exceeded)
+    place_order = blocking_method(EventSourcedKernel.place_order)
+    place_order_group = blocking_method(EventSourcedKernel.place_order_group)
+    modify_order = blocking_method(EventSourcedKernel.modify_order)
+    cancel_order = blocking_method(EventSourcedKernel.cancel_order)
+    cancel_all_orders = blocking_method(EventSourcedKernel.cancel_all_orders)
+    pause = blocking_method(EventSourcedKernel.pause)
+    halt = blocking_method(EventSourcedKernel.halt)
+    resume = blocking_method(EventSourcedKernel.resume)
+    resolve_attempt = blocking_method(EventSourcedKernel.resolve_attempt)
+    resolve_finding = blocking_method(EventSourcedKernel.resolve_finding)
+    heartbeat = blocking_method(EventSourcedKernel.heartbeat)
+    disarm_heartbeat = blocking_method(EventSourcedKernel.disarm_heartbeat)
+    limits_exceeded = thread_method(EventSourcedKernel.limits_exceeded)
 
     # ---------------------------------------------------------------------------------------------------- queries
-    get_order_intent = waited(EventSourcedKernel.get_order_intent)
-    get_order_state = waited(EventSourcedKernel.get_order_state)
-    get_all_intents = waited(EventSourcedKernel.get_all_intents)
-    get_all_orders = waited(EventSourcedKernel.get_all_orders)
-    get_positions = waited(EventSourcedKernel.get_positions)
-    get_account_state = waited(EventSourcedKernel.get_account_state)
-    get_symbol_metadata = waited(EventSourcedKernel.get_symbol_metadata)
-    get_asset_metadata = waited(EventSourcedKernel.get_asset_metadata)
-    list_symbols = waited(EventSourcedKernel.list_symbols)
-    get_fills = waited(EventSourcedKernel.get_fills)
-    wait_until = waited(EventSourcedKernel.wait_until)
+    get_order_intent = blocking_method(EventSourcedKernel.get_order_intent)
+    get_order_state = blocking_method(EventSourcedKernel.get_order_state)
+    get_all_intents = blocking_method(EventSourcedKernel.get_all_intents)
+    get_all_orders = blocking_method(EventSourcedKernel.get_all_orders)
+    get_positions = blocking_method(EventSourcedKernel.get_positions)
+    get_account_state = blocking_method(EventSourcedKernel.get_account_state)
+    get_symbol_metadata = blocking_method(EventSourcedKernel.get_symbol_metadata)
+    get_asset_metadata = blocking_method(EventSourcedKernel.get_asset_metadata)
+    list_symbols = blocking_method(EventSourcedKernel.list_symbols)
+    get_fills = blocking_method(EventSourcedKernel.get_fills)
+    wait_until = blocking_method(EventSourcedKernel.wait_until)
 
     # ---------------------------------------------------------------------------------------------------- events
-    subscribe_events = at_once(EventSourcedKernel.subscribe_events)
-    unsubscribe_events = at_once(EventSourcedKernel.unsubscribe_events)
-    _stream = at_once(EventSourcedKernel.events)
+    subscribe_events = thread_method(EventSourcedKernel.subscribe_events)
+    unsubscribe_events = thread_method(EventSourcedKernel.unsubscribe_events)
+    _stream = thread_method(EventSourcedKernel.events)
 
     def events(
         self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
@@ -271,7 +271,7 @@ class BlockingKernel:
         return BlockingEvents(self._thread, self._stream(event_filter, after=after))
 
     # ---------------------------------------------------------------------------------------------------- life
-    wait_ready = waited(EventSourcedKernel.wait_ready)
-    health_check = waited(EventSourcedKernel.health_check)
-    force_reconciliation = waited(EventSourcedKernel.force_reconciliation)
-    get_reconciliation_metrics = at_once(EventSourcedKernel.get_reconciliation_metrics)
+    wait_ready = blocking_method(EventSourcedKernel.wait_ready)
+    health_check = blocking_method(EventSourcedKernel.health_check)
+    force_reconciliation = blocking_method(EventSourcedKernel.force_reconciliation)
+    get_reconciliation_metrics = thread_method(EventSourcedKernel.get_reconciliation_metrics)

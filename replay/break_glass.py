@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from kernel.budget import VenueBudget
+from kernel.actions import Priority
+from kernel.budget import VenueRateLimiter
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import NotSent, Rejected, VenueError
 from kernel.lifecycle import client_order_id
@@ -23,7 +24,6 @@ from kernel.metrics import Metrics
 from kernel.order_spec import SymbolMetadata
 from kernel.settings import KernelSettings
 from kernel.venues.base import CancelRequest, ExecutionReport, Operation, Venue, VenueSnapshot
-from kernel.workqueue import Priority
 from replay.decimals import Scales
 
 ROUNDS_MAX = 10
@@ -41,7 +41,7 @@ NOT_LOGGED = (
 
 
 @dataclass(slots=True)
-class BrokenGlass:
+class EmergencyCancelReport:
     """Everything that was done, so far."""
 
     show: Callable[[str], None]
@@ -67,7 +67,7 @@ class BrokenGlass:
         return f"{text}: {', '.join(sorted(self.left))}. Run it again, or call the venue" if self.left else text
 
 
-class Asking:
+class RateLimitedVenue:
     """Asks one venue, within its rate limits."""
 
     def __init__(self, venue: Venue, clock: Clock, *, timeout_s: float) -> None:
@@ -75,86 +75,101 @@ class Asking:
         self.clock = clock
         self._timeout_s = timeout_s
         settings = KernelSettings.model_construct()  # a wrong environment must not be in the way: cancels have it all
-        self._budget = VenueBudget(venue, clock=clock, settings=settings, metrics=Metrics())
+        self._rate_limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=Metrics())
 
     async def connect(self) -> None:
         """Connect, and keep to the limits that the venue declares."""
         await self.ask(Operation.CONNECT, self.venue.connect)
-        self._budget.declare()
+        self._rate_limiter.declare()
 
     async def ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """The venue's answer. Raises `NotSent` where there is no room for a call within `PAUSE_S_MAX`."""
         until_ns = self.clock.now_ns() + round(PAUSE_S_MAX * NS_PER_S)
-        while (wait := self._budget.wait(Priority.CANCEL, operation)) is not None:
+        while (wait := self._rate_limiter.wait(Priority.CANCEL, operation)) is not None:
             if self.clock.now_ns() >= until_ns:
                 raise NotSent(wait.reason)
             await self.clock.sleep_until(min(wait.until_ns, until_ns))
-        with self._budget.granted(Priority.CANCEL, operation) as grant, self._budget.calling(grant):
+        with self._rate_limiter.permitted(Priority.CANCEL, operation) as permit, self._rate_limiter.calling(permit):
             return await answer_within(self._timeout_s, question())
 
 
-async def take_down(
-    venue: Venue, told: BrokenGlass, *, symbol_id: str | None = None, timeout_s: float = 5.0, clock: Clock | None = None
+async def emergency_cancel(
+    venue: Venue,
+    summary: EmergencyCancelReport,
+    *,
+    symbol_id: str | None = None,
+    timeout_s: float = 5.0,
+    clock: Clock | None = None,
 ) -> None:
     """Cancel every order that the venue lists as open (in a symbol). `told` shows each answer, and has the outcome.
 
     Raises `NotSent` when the venue can't be reached at all, and what its first list raises.
     """
     clock = clock or SystemClock()
-    asking = Asking(venue, clock, timeout_s=timeout_s)
-    await asking.connect()
+    venue_calls = RateLimitedVenue(venue, clock, timeout_s=timeout_s)
+    await venue_calls.connect()
     try:
-        scales = await scales_of(asking)
+        scales = await scales_of(venue_calls)
         for number in range(ROUNDS_MAX):
-            found = await open_orders(asking, told, symbol_id)
-            if told.done:
+            found = await open_orders(venue_calls, summary, symbol_id)
+            if summary.done:
                 return
             pause_s = PAUSE_S + venue.capabilities.read_lag.longest_ns / NS_PER_S
             for begin in range(0, len(found), AT_ONCE):
                 some = found[begin : begin + AT_ONCE]
-                for line, wait_s in await asyncio.gather(*(cancel(asking, report, scales, number) for report in some)):
+                for line, wait_s in await asyncio.gather(
+                    *(cancel(venue_calls, report, scales, number) for report in some)
+                ):
                     pause_s = max(pause_s, wait_s)
-                    told.show(line)
+                    summary.show(line)
             await clock.sleep_until(clock.now_ns() + round(min(pause_s, PAUSE_S_MAX) * NS_PER_S))
-        await open_orders(asking, told, symbol_id)
+        await open_orders(venue_calls, summary, symbol_id)
     finally:
         await venue.close()
 
 
-async def scales_of(asking: Asking) -> Scales:
+async def scales_of(venue_calls: RateLimitedVenue) -> Scales:
     """How to show numbers; as integers where the venue does not say."""
     symbols: dict[str, SymbolMetadata] = {}
     with suppress(VenueError):
-        symbols = {item.symbol_id: item for item in await asking.ask(Operation.SYMBOLS, asking.venue.symbols)}
+        symbols = {item.symbol_id: item for item in await venue_calls.ask(Operation.SYMBOLS, venue_calls.venue.symbols)}
     return Scales(symbols.get, lambda asset_id: None)
 
 
-async def open_orders(asking: Asking, told: BrokenGlass, symbol_id: str | None) -> list[ExecutionReport]:
+async def open_orders(
+    venue_calls: RateLimitedVenue, summary: EmergencyCancelReport, symbol_id: str | None
+) -> list[ExecutionReport]:
     """What the venue lists as open. After the first list one that fails tells nothing, and is asked for again."""
-    venue, now_ns = asking.venue, asking.clock.now_ns()
+    venue, now_ns = venue_calls.venue, venue_calls.clock.now_ns()
     try:
-        snapshot = await asking.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns))
+        snapshot = await venue_calls.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns))
     except VenueError:
-        if not told.seen:
+        if not summary.seen:
             raise
-        told.complete = False
+        summary.complete = False
         return []
-    return noted(snapshot, told, symbol_id)
+    return open_orders_of(snapshot, summary, symbol_id)
 
 
-def noted(snapshot: VenueSnapshot, told: BrokenGlass, symbol_id: str | None) -> list[ExecutionReport]:
+def open_orders_of(
+    snapshot: VenueSnapshot, summary: EmergencyCancelReport, symbol_id: str | None
+) -> list[ExecutionReport]:
     found = [report for report in snapshot.open_orders if symbol_id in (None, report.symbol_id)]
-    told.left = {report.exchange_order_id or report.client_order_id or "?" for report in found}
-    told.seen |= told.left
-    told.complete = snapshot.open_orders_complete
+    summary.left = {report.exchange_order_id or report.client_order_id or "?" for report in found}
+    summary.seen |= summary.left
+    summary.complete = snapshot.open_orders_complete
     return found
 
 
-async def cancel(asking: Asking, report: ExecutionReport, scales: Scales, number: int) -> tuple[str, float]:
+async def cancel(
+    venue_calls: RateLimitedVenue, report: ExecutionReport, scales: Scales, number: int
+) -> tuple[str, float]:
     """Ask for one cancel; what to say of it, and how long to wait before the next round."""
     which = order_text(report, scales)
     try:
-        answer = await asking.ask(Operation.CANCEL, lambda: asking.venue.cancel(cancel_request(asking, report, number)))
+        answer = await venue_calls.ask(
+            Operation.CANCEL, lambda: venue_calls.venue.cancel(cancel_request(venue_calls, report, number))
+        )
     except Rejected as refused:
         return f"{which} refused: {refused}", refused.retry_after_s or 0.0
     except NotSent as problem:
@@ -164,12 +179,12 @@ async def cancel(asking: Asking, report: ExecutionReport, scales: Scales, number
     return f"{which} {str(answer.ord_status or answer.exec_type).lower()}", 0.0
 
 
-def cancel_request(asking: Asking, report: ExecutionReport, number: int) -> CancelRequest:
+def cancel_request(venue_calls: RateLimitedVenue, report: ExecutionReport, number: int) -> CancelRequest:
     """The request for a cancel that leaves now."""
-    now_ns = asking.clock.now_ns()
-    window_ns = asking.venue.capabilities.validity_window_ns
+    now_ns = venue_calls.clock.now_ns()
+    window_ns = venue_calls.venue.capabilities.validity_window_ns
     order_id = report.exchange_order_id or ""
-    longest = asking.venue.capabilities.client_order_id_max_length
+    longest = venue_calls.venue.capabilities.client_order_id_max_length
     return CancelRequest(
         client_order_id=client_order_id(f"break-glass {now_ns}", order_id, number, max_length=longest),
         symbol_id=report.symbol_id,

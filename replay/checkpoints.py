@@ -11,12 +11,12 @@ import logging
 import os
 from pathlib import Path
 
-from kernel.errors import IntegrityError, LogUnavailableError
+from kernel.errors import IntegrityError, LogUnavailableError, UnsafeFileError
 from kernel.log import EventLog
 from kernel.log.opening import sqlite_path
 from projections import checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from projections.state import State
 from replay.folding import chain_at
 
@@ -38,11 +38,11 @@ def checkpoint_files(log: EventLog, directory: str | Path | None = None) -> Chec
 
 
 async def restored_state(
-    log: EventLog, files: CheckpointFiles | None, *, upto: int | None = None, keeping: Keeping | None = None
+    log: EventLog, files: CheckpointFiles | None, *, upto: int | None = None, retention: RetentionPolicy | None = None
 ) -> State:
     """The state of the newest checkpoint at or before a position (default: the head) that can be used; a new state without
     one. What is left of the log is still to be folded."""
-    fresh = State(keeping)
+    fresh = State(retention)
     if files is None:
         return fresh
     end = (await log.head()).position if upto is None else upto
@@ -51,10 +51,10 @@ async def restored_state(
             if (await chain_at(log, header.position)).hex() != header.chain_hash:
                 raise CheckpointError("the log has another chain hash at its position")
             state = await asyncio.to_thread(checkpoint.read, path)
-            if state.keeping != fresh.keeping:
-                raise CheckpointError(f"it was folded with {state.keeping}")
+            if state.retention != fresh.retention:
+                raise CheckpointError(f"it was folded with {state.retention}")
             return state
-        except (CheckpointError, IntegrityError, OSError) as problem:
+        except (CheckpointError, IntegrityError, UnsafeFileError, OSError) as problem:
             logger.warning("the checkpoint %s is passed over: %s", path, problem)
     return fresh
 
@@ -83,11 +83,11 @@ class CheckpointKeeper:
 
     async def write(self) -> None:
         """Write one now. That it can't be written is told, and tried again after as many events."""
-        parts, records = self._state.parts(), self._state.records().as_now()
+        parts, records = self._state.snapshot(), self._state.records().as_now()
         try:
-            taken = checkpoint.Image(parts, records, await chain_at(self._log, parts.position))
+            taken = checkpoint.CheckpointImage(parts, records, await chain_at(self._log, parts.position))
             path = await asyncio.to_thread(self._files.write, taken)
             logger.info("checkpoint written: %s", path, extra={"position": parts.position})
-        except (OSError, LogUnavailableError) as problem:
+        except (OSError, LogUnavailableError, UnsafeFileError) as problem:
             logger.warning("a checkpoint of position %d can't be written: %s", parts.position, problem)
         self._written = parts.position

@@ -16,7 +16,7 @@ from kernel.errors import ExchangeError, NotFoundError
 from kernel.given import known_symbols
 from kernel.models import Desired
 from replay.output import Listing
-from replay.resources import INTENTS, intent_subject, look_at
+from replay.resources import INTENTS, intent_subject, render_context
 from replay.views import item_of
 
 AT_ONCE = 256
@@ -24,7 +24,7 @@ AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class CancelResult:
     """What came of one cancel."""
 
     intent_id: str
@@ -59,13 +59,13 @@ def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: s
 
 def preview(kernel: EventSourcedKernel, intent_ids: Sequence[str], *, clock: Clock | None = None) -> Listing:
     """These intents as `get intents` shows them."""
-    look = look_at(kernel.state, (clock or SystemClock()).now_ns())
+    look = render_context(kernel.state, (clock or SystemClock()).now_ns())
     found = (kernel.state.intent(intent_id) for intent_id in intent_ids)
     items = tuple(item_of(INTENTS, look, intent_subject(intent)) for intent in found if intent is not None)
     return Listing(INTENTS.kind, INTENTS.columns, INTENTS.narrow, items)
 
 
-async def clear(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> AsyncIterator[Cleared]:
+async def clear(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> AsyncIterator[CancelResult]:
     """Cancel these intents and no others; each as its cancel is recorded, in the order given.
 
     What has ended or was deleted meanwhile is told as such. Raises what else a command raises (a log that is away).
@@ -75,10 +75,10 @@ async def clear(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> AsyncI
             yield cleared
 
 
-async def clear_one(kernel: EventSourcedKernel, intent_id: str) -> Cleared:
+async def clear_one(kernel: EventSourcedKernel, intent_id: str) -> CancelResult:
     """Cancel one."""
     try:
         await kernel.cancel_order(intent_id, wait="recorded")
     except (ExchangeError, NotFoundError) as problem:
-        return Cleared(intent_id, getattr(problem, "text", str(problem)))
-    return Cleared(intent_id)
+        return CancelResult(intent_id, getattr(problem, "text", str(problem)))
+    return CancelResult(intent_id)

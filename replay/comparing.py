@@ -18,12 +18,12 @@ from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import AccountState, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import Model
-from kernel.recalling import fold_on, read_back
+from kernel.recalling import apply_batch, load_streams
 from kernel.state import KernelState
 from projections.state import State, folded_alone
 from replay.decimals import OPAQUE, Scales
 from replay.event_text import order_terms
-from replay.folding import checked_pages, opened, point, point_of
+from replay.folding import checked_pages, open_for_reading, point, point_of
 from replay.groups import GroupState
 from replay.output import NONE, Item, Listing, json_line, utc
 from replay.past import state_at
@@ -37,12 +37,12 @@ CONFIRMATIONS = frozenset({"last_sync_at", "last_seen_ns", "observed_at_ns"})
 """When the venue last said the same: nothing of what it says."""
 NAMED_BY = {"attempts": "position", "venue_orders": "exchange_order_id", "orders": "intent_id"}
 """What tells the entries of a list apart."""
-TOLD_BY = {"attempts": ("kind", "outcome"), "venue_orders": ("ord_status", "cum_qty")}
+REPORTED_BY = {"attempts": ("kind", "outcome"), "venue_orders": ("ord_status", "cum_qty")}
 """What a whole entry of a list is told by, in a table."""
 COLUMNS = ("KIND", "NAME", "CHANGE", "FIELD", "BEFORE", "AFTER")
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """What became of a record."""
 
     APPEARED = "APPEARED"
@@ -74,11 +74,11 @@ class RecordChange:
     """None: it went."""
 
     @property
-    def change(self) -> Change:
+    def change(self) -> ChangeKind:
         """What became of it."""
         if self.before is None:
-            return Change.APPEARED
-        return Change.WENT if self.after is None else Change.CHANGED
+            return ChangeKind.APPEARED
+        return ChangeKind.WENT if self.after is None else ChangeKind.CHANGED
 
     @property
     def fields(self) -> tuple[FieldChange, ...]:
@@ -112,18 +112,18 @@ async def diff(
     A point is a position, or text as a person writes it: a position, or an instant with its zone. Raises what `as_of`
     raises.
     """
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         first = await position_of(found, a)
         second = await (point(found) if b is None else position_of(found, b))
         low, high = sorted((first, second))
-        told = told_of(progress, before=0, total=high)
-        state = await state_at(found, low, checkpoint_dir=checkpoint_dir, progress=told)
-        earlier, let_go = tables(state), state.let_go
-        streams = await fold_to(found, state, high, progress=told_of(progress, before=low, total=high))
+        report_progress = scaled_progress(progress, before=0, total=high)
+        state = await state_at(found, low, checkpoint_dir=checkpoint_dir, progress=report_progress)
+        earlier, let_go = tables(state), state.evicted_count
+        streams = await fold_to(found, state, high, progress=scaled_progress(progress, before=low, total=high))
         later = tables(state)
         if let_go:
             earlier = await completed(found, earlier, streams, upto=low)
-        if state.let_go:
+        if state.evicted_count:
             later = await completed(found, later, streams, upto=high)
     before, after = (earlier, later) if first <= second else (later, earlier)
     return StateDiff(first, second, tuple(changes(before, after)), Scales(state.symbol, state.asset))
@@ -134,7 +134,7 @@ async def position_of(log: EventLog, given: int | str) -> int:
     return await (point(log, position=given) if isinstance(given, int) else point_of(log, given))
 
 
-def told_of(progress: Progress | None, *, before: int, total: int) -> Progress | None:
+def scaled_progress(progress: Progress | None, *, before: int, total: int) -> Progress | None:
     """Progress of a part of the work, told as progress of the whole."""
     return None if progress is None else lambda done, _: progress(before + done, total)
 
@@ -152,7 +152,7 @@ async def fold_to(log: EventLog, state: State, position: int, *, progress: Progr
     streams: set[str] = set()
     async for rows in checked_pages(log, after=state.position, upto=position, progress=progress):
         streams.update(row.stream_id for row in rows)
-        await fold_on(log, state, [event_of(row) for row in rows])
+        await apply_batch(log, state, [event_of(row) for row in rows])
     return {name for name in streams if name.startswith((events.INTENT_STREAM_PREFIX, events.GROUP_STREAM_PREFIX))}
 
 
@@ -163,7 +163,7 @@ async def completed(log: EventLog, found: Tables, streams: Iterable[str], *, upt
         name = stream_id.partition(":")[2]
         if any(name in found[item.kind] for item in RECALLED):
             continue
-        past = folded_alone(await read_back(log, [stream_id], upto=upto))
+        past = folded_alone(await load_streams(log, [stream_id], upto=upto))
         for item in RECALLED:
             made[item.kind].update({each.name: each for each in item.subjects(past) if each.name == name})
     return made
@@ -176,7 +176,7 @@ def changes(before: Tables, after: Tables) -> Iterator[RecordChange]:
             old, new = before[kind].get(name), after[kind].get(name)
             symbol_id = next((item.symbol_id for item in (old, new) if item is not None), None)
             found = RecordChange(kind, name, symbol_id, old and old.record, new and new.record)
-            if found.change is not Change.CHANGED or (found.before != found.after and found.fields):
+            if found.change is not ChangeKind.CHANGED or (found.before != found.after and found.fields):
                 yield found
 
 
@@ -224,10 +224,12 @@ def item_of(found: RecordChange, scales: Scales) -> Item:
     before, after = (scales.data(dumped(record), found.symbol_id) for record in (found.before, found.after))
     data: dict[str, Any] = {"kind": found.kind, "name": found.name, "change": found.change.value}
     words = (found.kind, found.name, found.change)
-    if found.change is not Change.CHANGED:
+    if found.change is not ChangeKind.CHANGED:
         data |= {"before": before or None, "after": after or None}
-        told = (in_words(record, scales) if record is not None else NONE for record in (found.before, found.after))
-        return Item(found.name, data, ((*words, "-", *told),), kind=found.kind)
+        report_progress = (
+            describe_record(record, scales) if record is not None else NONE for record in (found.before, found.after)
+        )
+        return Item(found.name, data, ((*words, "-", *report_progress),), kind=found.kind)
     parts = list(field_changes(before, after))
     data["fields"] = [{"field": part.field, "before": part.before, "after": part.after} for part in parts]
     lines = tuple(
@@ -242,11 +244,11 @@ def value_text(path: str, value: Any) -> str:
         return utc(value)
     if not isinstance(value, dict):
         return NONE if value is None else str(value)
-    names = TOLD_BY.get(path.partition("[")[0], ())
+    names = REPORTED_BY.get(path.partition("[")[0], ())
     return " ".join(str(value[name]) for name in names) or json_line(value).strip()
 
 
-def in_words(record: Model, scales: Scales) -> str:
+def describe_record(record: Model, scales: Scales) -> str:
     """A whole record in a few words."""
     match record:
         case OrderIntent(order=order):

@@ -14,11 +14,10 @@ import pydantic
 
 from kernel.errors import ValidationError, Violation
 from kernel.given import violations_of
-from kernel.limits import LimitSettings
 from kernel.models import ExternalOrderPolicy
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, LimitSettings
 from replay.note_keys import signer_keys
-from replay.noting import NoteOptions
+from replay.noting import TreeHeadOptions
 
 SETTINGS_PREFIX = "ORDERCTL_KERNEL_"
 RUN_KEYS = ("log", "exchange", "venue", "address", "external_orders", "tape", "symbol", "speed", "seed", "journal",
@@ -89,11 +88,11 @@ def settings_over(
 
 def notes_of(
     *, notes_directory: str | None, note_keys: Sequence[str], note_events: int, note_every: float
-) -> NoteOptions | None:
+) -> TreeHeadOptions | None:
     """How notes are written; None without a directory. `ValidationError` for one without a key, and a key without one."""
     if notes_directory is None and not note_keys:
         return None
     if notes_directory is None:
         raise ValidationError("a key signs notes, but where do they go? --notes DIR")
     keys = signer_keys(note_keys)
-    return NoteOptions(directory=Path(notes_directory), keys=keys, every_events=note_events, every_s=note_every)
+    return TreeHeadOptions(directory=Path(notes_directory), keys=keys, every_events=note_events, every_s=note_every)

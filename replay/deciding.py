@@ -1,11 +1,10 @@
-"""`replay_decisions`: whether today's code, at every point that a log proves, decides as the kernel did that wrote it.
+"""`replay_decisions`: whether today's code decides every recorded attempt and verdict as the kernel did that wrote the log.
 
 Called by `orderctl decisions` and by the tests of golden histories: so every change of the reconciler is tested against
-recorded history. What is a function of state, settings, capabilities and the instant is run again by the very code
-(`dry_engine`), on the state that an attempt was decided on: the same `AttemptStarted` must come out, field by field, and
-what was refused here must be refused again. Verdicts of absence are concluded again from the looks recorded with them.
-What the recorded kernel left undone is found by `passing_over`. What else a leader goes by is no difference: the rate
-budget, the queue's order, pacing, the lease, the last check before the wire, and which answer came when.
+recorded history. The reconciler's own function (`kernel.decision`) runs again on the state that an attempt was decided on:
+the same `AttemptStarted` must come out, field by field, and a local rejection must be one again. Verdicts of absence are
+concluded again from the queries recorded with them. Everything else that a leader depends on is no difference: rate limits,
+the order of the queue, backoff between queries, the lease, the last check before the wire, and when answers came.
 
 The log is read once, in pages, and nothing is kept of it: an attempt is known some rows before the fold comes to the state
 that it was decided on.
@@ -16,26 +15,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pydantic
 
 from kernel import events, settlement
 from kernel import plan as planning
-from kernel.attempts import RECONCILER, UNFIT
+from kernel.decide_run import decide_resend, decide_run
+from kernel.decision import Decision, LocalRejection, attempt_of
 from kernel.lifecycle import Record
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
+from kernel.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
 from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Dedupe, VenueCapabilities
+from kernel.writer import RECONCILER
 from projections.state import State
-from replay.dry_engine import Decision, DryEngine
-from replay.folding import checked_pages, opened
+from replay.folding import checked_pages, open_for_reading
 from replay.output import Item, Listing
-from replay.passing_over import PassingOver
 from replay.progress import Progress
 
 ROWS_AHEAD = 5_000
@@ -49,7 +49,7 @@ class DecisionDifference:
     """One decision that today's code would not make, or would make otherwise."""
 
     position: int
-    """Of the event that records the decision; of what was left undone, of the event that proves it."""
+    """Of the event that records the decision."""
     intent_id: str
     state_position: int
     """Position of the state that it was made on."""
@@ -104,12 +104,12 @@ async def replay_decisions(
 
     Raises `IntegrityError` and `SchemaError` with the first position that can't be folded.
     """
-    async with opened(log, exchange_id) as found:
-        trial = Trial(found)
+    async with open_for_reading(log, exchange_id) as found:
+        trial = DecisionReplayer(found)
         async for event, decided in with_decisions(found, trial.report, progress):
             await trial.apply(event)
             for attempt in decided:
-                await trial.check(attempt)
+                trial.check(attempt)
         return trial.report
 
 
@@ -137,7 +137,7 @@ async def with_decisions(
         yield waiting[0], decided.pop(waiting.popleft().position, [])
 
 
-class Trial:
+class DecisionReplayer:
     """The fold of a log, and today's decisions on it."""
 
     def __init__(self, log: EventLog) -> None:
@@ -145,150 +145,141 @@ class Trial:
         self._log = log
         self._state = State()
         self._settings: KernelSettings | None = None
-        self._engine: DryEngine | None = None
-        self._passing = PassingOver(self._state)
-        self._look: tuple[events.VenueSnapshotTaken, Record] | None = None
-        """The newest look that did not find what it was for, and what was known before it."""
-        self._refused: dict[int, str] = {}
-        """Attempts without an answer yet, and why today's code would have refused to send them; empty: it would not."""
+        self._context: DecisionContext | None = None
+        """The newest leader's settings and capabilities; None while it had yet to ask the venue for them (nothing was
+        decided either), and where this code cannot read them: then nothing can be decided again."""
+        self._query: tuple[events.VenueSnapshotTaken, Record] | None = None
+        """The newest query that did not find its order, and the record before it."""
+        self._rejected: dict[int, str] = {}
+        """Attempts without an answer yet, and why today's code rejects them locally; empty: it sends them."""
 
     async def apply(self, event: events.BaseEvent) -> None:
         """Fold one event, and judge what is decided in it alone."""
         if isinstance(event, events.AttemptResolved) and event.actor == RECONCILER:
             self._check_verdict(event)
-        self._look = None
+        self._query = None
         if isinstance(event, events.VenueSnapshotTaken) and event.intent_id and event.found is False:
-            self._look = (event, self._state.record(event.intent_id))
+            self._query = (event, self._state.record(event.intent_id))
         self._check_answer(event)
-        applied = await fold_on(self._log, self._state, [event])
+        await apply_batch(self._log, self._state, [event])
         self.report.position = event.position
         self._note_kernel(event)
-        self._passing.note(event, applied.touched, applied.differing)
-        if isinstance(event, events.AttemptStarted) and self._engine is not None:
-            for found in await self._passing.proved_by(event, self._engine):
-                self.report.add(DecisionDifference(**found))
 
     def _note_kernel(self, event: events.BaseEvent) -> None:
-        """By what the leader goes from here on."""
+        """Note the settings and capabilities that the leader decides by from here on."""
+        capabilities: Mapping[str, Any] = {}
         match event:
             case events.KernelStarted(settings=settings, capabilities=capabilities):
                 self._settings = None
                 with suppress(pydantic.ValidationError):
                     self._settings = recorded_settings(settings)
-                self._set_engine(capabilities)
             case events.CapabilitiesChanged(capabilities=capabilities):
-                self._set_engine(capabilities)
-
-    def _set_engine(self, capabilities: Mapping[str, Any]) -> None:
-        """None while the venue had yet to be asked for its capabilities (then nothing was decided either), and where what
-        was recorded means nothing to this code: then nothing can be decided again."""
-        self._engine = None
-        with suppress(pydantic.ValidationError):
-            if not capabilities or self._settings is None:
+                pass
+            case _:
                 return
-            self._engine = DryEngine(self._state, self._settings, recorded_capabilities(capabilities))
+        self._context = None
+        with suppress(pydantic.ValidationError):
+            if capabilities and self._settings is not None:
+                self._context = DecisionContext(self._settings, recorded_capabilities(capabilities), epoch=0, now_ns=0)
 
     # ------------------------------------------------------------------------------------------------------- attempts
-    async def check(self, recorded: events.AttemptStarted) -> None:
+    def check(self, recorded: events.AttemptStarted) -> None:
         """Decide an attempt again, on the state that it was decided on."""
-        if self._engine is None:
+        if self._context is None:
             self.report.unchecked += 1
             return
         self.report.attempts += 1
-        decision = await self._decide(self._engine, recorded)
-        today = decision.attempt(recorded.intent_id)
+        context = replace(self._context, epoch=recorded.epoch, now_ns=recorded.decided_at_ns)
+        try:
+            decision = self._decide(context, recorded)
+        except Exception as problem:  # a leader tries again after any error: its decision is to do nothing
+            decision = planning.Nothing(f"it goes wrong: {problem!r}")
+        today = attempt_of(decision, recorded.intent_id)
         if today == recorded:
-            refused = decision.action if isinstance(decision.action, planning.Refuse) else None
-            self._refused[recorded.position] = "; ".join(map(str, refused.violations)) if refused else ""
+            self._rejected[recorded.position] = decision.text if isinstance(decision, LocalRejection) else ""
             return
-        self._add(
-            recorded.position,
-            recorded.intent_id,
-            told(recorded, today),
-            told(today, recorded) if today is not None else idle(decision),
-            why=reason(decision),
-            decided=recorded,
-        )
+        differs = describe_attempt(today, recorded) if today is not None else decision.label
+        self._add(recorded, describe_attempt(recorded, today), differs, why=decision.reason, decided=recorded)
 
-    async def _decide(self, engine: DryEngine, recorded: events.AttemptStarted) -> Decision:
-        """What today's code does there: in a run, in one that was forced, or after a look that found nothing."""
-        intent_id, now_ns, epoch = recorded.intent_id, recorded.decided_at_ns, recorded.epoch
-        decision = await engine.decide(intent_id, now_ns=now_ns, epoch=epoch)
-        if decision.attempt(intent_id) == recorded:
+    def _decide(self, context: DecisionContext, recorded: events.AttemptStarted) -> Decision:
+        """What today's code does there: in a run, in one that was forced, or after a query that found nothing."""
+        decision = decide_run(self._inputs(context, recorded.intent_id))
+        if attempt_of(decision, recorded.intent_id) == recorded:
             return decision
-        record = self._state.record(intent_id)
-        if now_ns < record.not_before_ns:
-            forced = await engine.decide(intent_id, now_ns=now_ns, epoch=epoch, forced=True)
-            if forced.attempt(intent_id) == recorded:
+        record = self._state.record(recorded.intent_id)
+        if context.now_ns < record.not_before_ns:
+            forced = decide_run(self._inputs(context, recorded.intent_id, forced=True))
+            if attempt_of(forced, recorded.intent_id) == recorded:
                 self.report.past_backoff += 1
                 return forced
-        if engine.capabilities.dedupe is Dedupe.FOR_EVER and record.send_count(recorded.client_order_id):
-            resent = await engine.resend(intent_id, now_ns=now_ns, epoch=epoch)
-            if resent.attempt(intent_id) == recorded:
+        if context.capabilities.dedupe is Dedupe.FOR_EVER and record.send_count(recorded.client_order_id):
+            resent = decide_resend(self._inputs(context, recorded.intent_id))
+            if attempt_of(resent, recorded.intent_id) == recorded:
                 return resent
         return decision
 
+    def _inputs(self, context: DecisionContext, intent_id: str, *, forced: bool = False) -> RunInputs:
+        intent, order = self._state.effective_intent(intent_id), self._state.observed_order(intent_id)
+        return gather_inputs(self._state, intent_id, intent, order, context=context, memory=RunMemory(forced=forced))
+
     def _check_answer(self, event: events.BaseEvent) -> None:
-        """Whether an attempt was sent: the first answer to it tells, be it the kernel's own refusal."""
+        """Check by the first answer to an attempt whether it was sent or rejected locally."""
         position = getattr(event, "attempt_position", None) or event.causation_position
-        if position not in self._refused or isinstance(event, events.AttemptStarted):
+        if position not in self._rejected or isinstance(event, events.AttemptStarted):
             return
-        refused = self._refused.pop(position)
+        today = self._rejected.pop(position)
         if isinstance(event, events.AttemptResolved):
             return  # nobody knows any more whether it was sent
-        unfit = isinstance(event, events.AttemptFailed) and event.text.startswith(UNFIT)
-        if unfit == bool(refused):
-            return
-        what = "refused here, never sent" if unfit else "sent"
-        intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-        self._add(position, intent_id, what, refused or "sent", why="what the market takes")
+        local = isinstance(event, events.AttemptFailed) and bool(event.locally_rejected)
+        if local != bool(today):
+            did = "refused here, never sent" if local else "sent"
+            self._add(event, did, today or "sent", why="what the market takes", position=position)
 
     # ------------------------------------------------------------------------------------------------------- verdicts
     def _check_verdict(self, recorded: events.AttemptResolved) -> None:
-        """Conclude an absence again: from the look that is recorded with it, under what was known before that look."""
-        look, record = self._look if self._look is not None else (None, self._state.record(recorded.intent_id))
-        found = (item for item in record.attempts if item.position == recorded.attempt_position)
-        attempt = next(found, None)
-        if attempt is None or self._engine is None or attempt.kind is AttemptKind.CANCEL:
+        """Conclude an absence again: from the query that is recorded with it, on the record before that query."""
+        query, record = self._query or (None, self._state.record(recorded.intent_id))
+        attempt = next((item for item in record.attempts if item.position == recorded.attempt_position), None)
+        if attempt is None or self._context is None or attempt.kind is AttemptKind.CANCEL:
             return  # of a cancel nothing has to be proved: it can be sent again at any time
         self.report.verdicts += 1
-        problem = self._objection(recorded, attempt, look, self._engine)
+        problem = self._objection(recorded, attempt, query, self._context)
         if problem is not None:
             did = f"{attempt.kind} {attempt.number} is {recorded.outcome}: {recorded.text}"
-            self._add(recorded.position, recorded.intent_id, did, "no verdict", why=problem)
+            self._add(recorded, did, "no verdict", why=problem)
 
     def _objection(
         self,
         recorded: events.AttemptResolved,
         attempt: Attempt,
-        look: events.VenueSnapshotTaken | None,
-        engine: DryEngine,
+        query: events.VenueSnapshotTaken | None,
+        context: DecisionContext,
     ) -> str | None:
-        """Why the look does not prove it; None where it does."""
+        """Why the query does not prove the verdict; None where it does."""
         if recorded.outcome is not AttemptOutcome.DEAD:
             return f"a look never proves {recorded.outcome}"
-        if attempt.kind is AttemptKind.AMEND and look is None:
+        if attempt.kind is AttemptKind.AMEND and query is None:
             return self._amend_objection(recorded, attempt)
-        if look is None:
+        if query is None:
             return "no look is recorded with it"
-        delay_s = engine.settings.assumed_max_delay_s
+        delay_s = context.settings.assumed_max_delay_s
         conclusions = [
             settlement.conclude(
                 attempt,
-                engine.capabilities,
+                context.capabilities,
                 wanted=wanted,
-                began_ns=look.began_ns,
-                ended_ns=look.ended_ns,
+                began_ns=query.began_ns,
+                ended_ns=query.ended_ns,
                 assumed_max_delay_ns=None if delay_s is None else ns(delay_s),
             )
-            for wanted in (False, True)  # what was wanted when the look began is not recorded
+            for wanted in (False, True)  # whether the intent wanted it when the query began is not recorded
         ]
-        if any(isinstance(item, settlement.Dead) for item in conclusions):
+        if any(isinstance(item, settlement.ProvenAbsent) for item in conclusions):
             return None
         return getattr(conclusions[0], "text", "") or f"{conclusions[0]}"
 
     def _amend_objection(self, recorded: events.AttemptResolved, attempt: Attempt) -> str | None:
-        """An amend is moot once its order has ended; else only an admissible look rules it out (H14)."""
+        """A change is moot once its order has ended; else only an admissible query rules it out (H14)."""
         live = self._state.record(recorded.intent_id).live_orders
         aimed = {attempt.target_exchange_order_id, attempt.target_client_order_id} - {None}
         works = any({facts.exchange_order_id, *facts.client_order_ids} & aimed for facts in live)
@@ -298,25 +289,21 @@ class Trial:
 
     def _add(
         self,
-        position: int,
-        intent_id: str,
+        event: events.BaseEvent,
         recorded: str,
         today: str,
         *,
         why: str,
+        position: int | None = None,
         decided: events.AttemptStarted | None = None,
     ) -> None:
-        self.report.add(
-            DecisionDifference(
-                position=position,
-                intent_id=intent_id,
-                state_position=decided.state_position if decided else self._state.position,
-                decided_at_ns=decided.decided_at_ns if decided else 0,
-                recorded=recorded,
-                today=today,
-                why=why,
-            )
-        )
+        """Report a decision that differs, of the event that records it or answers it."""
+        state_position, at_ns = (self._state.position, 0)
+        if decided is not None:
+            state_position, at_ns = decided.state_position, decided.decided_at_ns
+        intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+        found = (position or event.position, intent_id, state_position, at_ns, recorded, today, why)
+        self.report.add(DecisionDifference(*found))
 
 
 def summary(report: DecisionReport) -> str:
@@ -352,31 +339,19 @@ def recorded_capabilities(recorded: Mapping[str, Any]) -> VenueCapabilities:
     return VenueCapabilities.model_validate_json(events.canonical_json(known))
 
 
-def told(attempt: events.AttemptStarted, other: events.AttemptStarted | None) -> str:
+def describe_attempt(attempt: events.AttemptStarted, other: events.AttemptStarted | None) -> str:
     """An attempt in words: what it is, and in what it differs from another."""
     text = f"{attempt.kind} {attempt.number}"
     if other is None:
         return f"{text} of {attempt.order.quantity} @{attempt.order.price}"
     mine, its = attempt.model_dump(mode="json"), other.model_dump(mode="json")
-    fields = [f"{name} {value}" for name, value in flat(mine) if dict(flat(its)).get(name) != value]
+    fields = [f"{name} {value}" for name, value in flatten(mine) if dict(flatten(its)).get(name) != value]
     return f"{text} with {', '.join(fields)}"
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """The leaves of a model's JSON, by their paths."""
     found: list[tuple[str, Any]] = []
     for name, item in value.items():
-        found += flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
+        found += flatten(item, f"{prefix}{name}.") if isinstance(item, Mapping) else [(f"{prefix}{name}", item)]
     return found
-
-
-def idle(decision: Decision) -> str:
-    """What a run does that starts no attempt for the intent."""
-    if decision.appended:
-        return "first " + ", ".join(event.topic for event in decision.appended)
-    return type(decision.action).__name__.lower() if decision.action is not None else "nothing"
-
-
-def reason(decision: Decision) -> str:
-    """Why it does what it does, as far as the plan tells."""
-    return getattr(decision.action, "reason", "") or decision.why

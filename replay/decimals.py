@@ -27,7 +27,7 @@ OPAQUE = frozenset({"metadata", "raw"})
 """Fields whose content is somebody else's: never touched."""
 
 
-def plain(number: Decimal) -> str:
+def decimal_text(number: Decimal) -> str:
     """A decimal without an exponent, all places kept."""
     return f"{number:f}"
 
@@ -52,7 +52,7 @@ class Scales:
         known = self._symbol(symbol_id)
         if value is None:
             return "-"
-        return str(value) if known is None else plain(known.price_to_decimal(value))
+        return str(value) if known is None else decimal_text(known.price_to_decimal(value))
 
     def quantity(self, symbol_id: str, value: int | None) -> str:
         """A quantity for a table."""
@@ -97,11 +97,11 @@ class Scales:
         if known is None:
             return value
         if key in PRICES:
-            return plain(known.price_to_decimal(value))
+            return decimal_text(known.price_to_decimal(value))
         if key in QUANTITIES:
-            return plain(known.quantity_to_decimal(value))
-        return plain(known.notional_to_decimal(value)) if key in NOTIONALS else value
+            return decimal_text(known.quantity_to_decimal(value))
+        return decimal_text(known.notional_to_decimal(value)) if key in NOTIONALS else value
 
     def _exact_amount(self, asset_id: str | None, value: int) -> str | int:
         known = self._asset(asset_id) if asset_id is not None else None
-        return value if known is None else plain(from_scaled(value, decimals=known.decimals))
+        return value if known is None else decimal_text(from_scaled(value, decimals=known.decimals))

@@ -20,11 +20,11 @@ from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundErr
 from kernel.lifecycle import client_order_id
 from kernel.log.opening import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
-from kernel.venues import Fault, FaultKind, Operation, PaperVenue
+from kernel.venues import Fault, FaultKind, FaultOperation, PaperVenue
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, symbol_of
 from replay import histories, history_text, views
 from replay.demo_checks import Check, checks
-from replay.demo_stage import Stage
+from replay.demo_stage import DemoProcesses
 from replay.output import Format, Item, Listing, escaped, render
 from replay.recovery import open_kernel
 from replay.waiting import wait_for
@@ -69,7 +69,7 @@ async def demo(options: DemoOptions) -> bool:
     """
     symbol_id = options.symbol or (symbol_of(options.tape) if options.tape else SHIPPED_SYMBOL)
     with tempfile.TemporaryDirectory(prefix="orderctl-demo-") as temporary:
-        stage = Stage(Path(options.keep or temporary), options.log)
+        stage = DemoProcesses(Path(options.keep or temporary), options.log)
         await refuse_a_log(stage.url)
         try:
             async with asyncio.timeout(DEADLINE_S), stage:
@@ -106,7 +106,7 @@ def tell(*lines: str) -> None:
         click.echo(escaped(line))
 
 
-async def play(stage: Stage, options: DemoOptions, symbol_id: str) -> bool:
+async def play(stage: DemoProcesses, options: DemoOptions, symbol_id: str) -> bool:
     """Every step in order; whether everything agreed."""
     address = await stage.start_exchange(tape=options.tape, symbol=symbol_id, seed=options.seed)
     tell(f" 1. A paper exchange listens at {address}, with the tape of {symbol_id}.")
@@ -130,7 +130,7 @@ async def play(stage: Stage, options: DemoOptions, symbol_id: str) -> bool:
 class Demonstration:
     """The steps, and what they share."""
 
-    def __init__(self, stage: Stage, kernel: EventSourcedKernel, venue: PaperVenue, symbol_id: str) -> None:
+    def __init__(self, stage: DemoProcesses, kernel: EventSourcedKernel, venue: PaperVenue, symbol_id: str) -> None:
         self._stage = stage
         self._kernel = kernel
         self._venue = venue
@@ -219,9 +219,11 @@ class Demonstration:
         Its client order id is known beforehand: it follows from the log, the intent and the number.
         """
         name = client_order_id(self._kernel.log.log_id, intent_id, 1)
-        fault = Fault(kind=kind, operation=Operation.SUBMIT, client_order_id=name, delay_ns=delay_ns)
+        fault = Fault(kind=kind, operation=FaultOperation.SUBMIT, client_order_id=name, delay_ns=delay_ns)
         await self._venue.inject(fault)
-        await self._venue.inject(Fault(kind=FaultKind.REPORT_LOST, operation=Operation.REPORT, client_order_id=name))
+        await self._venue.inject(
+            Fault(kind=FaultKind.REPORT_LOST, operation=FaultOperation.REPORT, client_order_id=name)
+        )
         after = self._kernel.state.position
         await self._kernel.place_order(self._order(bps), intent_id=intent_id, owner=OWNER, wait="recorded")
         return after
@@ -237,7 +239,7 @@ class Demonstration:
                 await asyncio.sleep(0)
         await self._stage.kill_kernel()
         await self._kernel.state.reached((await self._kernel.log.head()).position)
-        if not self._kernel.state.record("killed").unsettled:
+        if not self._kernel.state.record("killed").unresolved:
             raise KernelError("the answer came before the kill")
         tell(
             f" 7. A request is on its way (position {attempt.position}), its answer is not back: SIGKILL to the kernel."
@@ -263,17 +265,19 @@ class Demonstration:
             click.echo(f"\n{kind.capitalize()}:\n{render(listing, Format.TABLE)}", nl=False)
         history = await histories.history(self._kernel.log, "killed")
         click.echo(f"\nHistory of the order 'killed':\n{history_text.text(history, Format.TABLE, raw=False)}", nl=False)
-        lines = [Item(item.claim, {}, (("yes" if item.holds else "NO", item.claim, item.detail),)) for item in found]
+        lines = [
+            Item(item.statement, {}, (("yes" if item.passed else "NO", item.statement, item.detail),)) for item in found
+        ]
         table = Listing("check", ("AGREES", "CLAIM", "COMPARED"), 3, tuple(lines))
         click.echo(f"\nThe log against the exchange's own state:\n{render(table, Format.TABLE)}", nl=False)
-        return all(check.holds for check in found)
+        return all(check.passed for check in found)
 
     async def _agreement(self) -> list[Check]:
         """The checks once they hold, or as they are when no more events come."""
         while True:
             after = (await self._kernel.log.head()).position
             found = await checks(self._kernel, await self._venue.truth())
-            if all(check.holds for check in found):
+            if all(check.passed for check in found):
                 return found
             try:
                 await self._until(lambda event: True, after)

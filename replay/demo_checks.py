@@ -20,8 +20,8 @@ from replay.verifying import verify
 class Check:
     """One claim, and whether it holds."""
 
-    claim: str
-    holds: bool
+    statement: str
+    passed: bool
     detail: str
 
 

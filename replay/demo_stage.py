@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kernel.errors import KernelError, WaitTimeoutError
+from kernel.private_files import make_directory
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
@@ -22,18 +23,18 @@ REQUEST_TIMEOUT_S = 1
 """A shorter timeout of requests than usual, so that a lost answer does not make the demonstration long."""
 
 
-class Stage:
+class DemoProcesses:
     """A directory, and the children that work in it. Use as an async context manager."""
 
     def __init__(self, directory: Path, url: str | None = None) -> None:
         """`url`: of the log; a file in the directory by default."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self.url = url or f"sqlite:///{directory.resolve() / 'kernel.db'}"
         self._directory = directory
         self._address = ""
         self._children: list[Process] = []
 
-    async def __aenter__(self) -> Stage:
+    async def __aenter__(self) -> DemoProcesses:
         return self
 
     async def __aexit__(

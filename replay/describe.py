@@ -10,23 +10,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kernel import events
+from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S
-from kernel.commands import refusal
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import finding_id
 from kernel.models import AttemptOutcome, Desired, Finding, FindingKind, OrderIntent, OrderState, VenueOrder
 from kernel.order_spec import StandardOrder
-from kernel.plan import DifferenceKind, difference, plan
-from kernel.recalling import ensure
-from replay.differences import action_text, next_try, why_text
+from kernel.plan import difference, plan
+from kernel.recalling import ensure_loaded
+from kernel.waiters import refusal
+from replay.differences import action_text, next_try, reason_text
 from replay.event_text import event_sentence
 from replay.groups import GroupMember, GroupState, group_of_finding, group_state, limited_by
 from replay.output import NONE, age, aligned, human_duration, json_line, utc
-from replay.past import Past, Source
-from replay.resources import EXTERNAL, GROUPS, INTENTS, ORDERS, Look, Resource, external_lines, look_at, unsent_status
+from replay.past import HistoricState, StateSource
+from replay.resources import (
+    EXTERNAL,
+    GROUPS,
+    INTENTS,
+    ORDERS,
+    RenderContext,
+    Resource,
+    external_lines,
+    render_context,
+    unsent_status,
+)
 from replay.views import query_of
-from replay.waiting import ended_as
+from replay.waiting import terminal_status
 
 INDENT = "  "
 TRIES_MAX = 10
@@ -46,10 +56,10 @@ def described(words: Sequence[str]) -> tuple[Resource, str]:
     return query.resource, query.names[0]
 
 
-async def page(source: Source, words: Sequence[str], *, events_max: int = 10) -> str:
+async def page(source: StateSource, words: Sequence[str], *, events_max: int = 10) -> str:
     """All about what `described` finds in words. Raises `NotFoundError`, `ValidationError`."""
     resource, name = described(words)
-    await ensure(source.log, source.state, name)
+    await ensure_loaded(source.log, source.state, name)
     if resource is GROUPS:
         return await describe_group(source, name, events_max=events_max)
     if resource is EXTERNAL:
@@ -59,61 +69,63 @@ async def page(source: Source, words: Sequence[str], *, events_max: int = 10) ->
     return await describe(source, name, events_max=events_max)
 
 
-async def known_stream(source: Source, stream_id: str) -> list[events.BaseEvent]:
+async def known_stream(source: StateSource, stream_id: str) -> list[events.BaseEvent]:
     """The events of a stream, as far as the state knows them."""
     return [event for event in await source.log.read_stream(stream_id) if event.position <= source.state.position]
 
 
-async def describe(source: Source, intent_id: str, *, events_max: int = 10) -> str:
+async def describe(source: StateSource, intent_id: str, *, events_max: int = 10) -> str:
     """All about one intent. Raises `NotFoundError`."""
-    look = look_at(source.state, source.now_ns)
-    intent, order = look.state.intent(intent_id), look.state.order_state(intent_id)
+    context = render_context(source.state, source.now_ns)
+    intent, order = context.state.intent(intent_id), context.state.order_state(intent_id)
     if intent is None and order is None:
         raise NotFoundError(f"intent {intent_id} not found")
-    findings = [finding for finding in look.state.findings() if finding.intent_id == intent_id]
+    findings = [finding for finding in context.state.findings() if finding.intent_id == intent_id]
     stream = await known_stream(source, events.intent_stream(intent_id))
     return "".join(
         (
             aligned([("Intent:", intent_id)]),
-            wanted_text(look, intent) if intent else "Wanted: <deleted>\n",
-            group_text(look, intent) if intent else "",
-            actual_text(look, order) if order else "Actual: nothing was sent yet\n",
-            difference_text(look, intent_id, leads=await may_lead(source)),
-            attempts_text(look, stream, order),
-            venue_orders_text(look, order) if order else "",
-            findings_text(look, findings),
-            events_text(look, stream[-events_max:] if events_max else [], len(stream)),
+            desired_text(context, intent) if intent else "Wanted: <deleted>\n",
+            group_text(context, intent) if intent else "",
+            actual_text(context, order) if order else "Actual: nothing was sent yet\n",
+            difference_text(context, intent_id, leads=await may_lead(source)),
+            attempts_text(context, stream, order),
+            venue_orders_text(context, order) if order else "",
+            findings_text(context, findings),
+            events_text(context, stream[-events_max:] if events_max else [], len(stream)),
         )
     )
 
 
-async def describe_group(source: Source, group_id: str, *, events_max: int = 10) -> str:
+async def describe_group(source: StateSource, group_id: str, *, events_max: int = 10) -> str:
     """All about one group. Raises `NotFoundError`."""
-    look = look_at(source.state, source.now_ns)
-    group = look.state.group(group_id)
+    context = render_context(source.state, source.now_ns)
+    group = context.state.group(group_id)
     if group is None:
         raise NotFoundError(f"group {group_id} not found")
-    found = group_state(look.state, group)
+    found = group_state(context.state, group)
     findings = [
         item
-        for item in look.state.findings()
-        if item.intent_id in group.intent_ids or group_of_finding(look.state, item) is group
+        for item in context.state.findings()
+        if item.intent_id in group.intent_ids or group_of_finding(context.state, item) is group
     ]
     stream = await known_stream(source, events.group_stream(group_id))
     shown = stream[-events_max:] if events_max else []
     return "".join(
         (
-            summary_text(look, found),
-            section("Orders", [MEMBER_COLUMNS, *(member_line(look, item) for item in found.orders)]),
-            findings_text(look, findings),
-            events_text(look, shown, len(stream), symbol_id=found.symbol_id),
+            summary_text(context, found),
+            section("Orders", [MEMBER_COLUMNS, *(member_line(context, item) for item in found.orders)]),
+            findings_text(context, findings),
+            events_text(context, shown, len(stream), symbol_id=found.symbol_id),
         )
     )
 
 
-def summary_text(look: Look, group: GroupState) -> str:
+def summary_text(context: RenderContext, group: GroupState) -> str:
     """What a group is, and what it has come to."""
-    excess, at_most = (look.scales.quantity(group.symbol_id or "", item) for item in (group.excess, group.max_excess))
+    excess, at_most = (
+        context.scales.quantity(group.symbol_id or "", item) for item in (group.excess, group.max_excess)
+    )
     return aligned(
         [
             ("Group:", group.group_id),
@@ -121,7 +133,7 @@ def summary_text(look: Look, group: GroupState) -> str:
             ("Symbol:", group.symbol_id or NONE),
             ("First fill of:", group.first or NONE),
             ("Excess:", f"{excess} filled more than it allows, {at_most} at most"),
-            ("Created:", f"{utc(group.created_at_ns)} ({age(group.created_at_ns, look.now_ns)})"),
+            ("Created:", f"{utc(group.created_at_ns)} ({age(group.created_at_ns, context.now_ns)})"),
         ]
     )
 
@@ -129,15 +141,15 @@ def summary_text(look: Look, group: GroupState) -> str:
 MEMBER_COLUMNS = ("INTENT", "WANTED", "PRICE", "MAY-BE", "FILLED", "STATUS", "SYNC", "WHY")
 
 
-def member_line(look: Look, item: GroupMember) -> tuple[str, ...]:
+def member_line(context: RenderContext, item: GroupMember) -> tuple[str, ...]:
     """One order of a group."""
-    intent, order = look.state.intent(item.intent_id), look.state.order_state(item.intent_id)
+    intent, order = context.state.intent(item.intent_id), context.state.order_state(item.intent_id)
     if intent is None:
         return item.intent_id, "<deleted>"
-    symbol_id, scales = intent.order.symbol_id, look.scales
+    symbol_id, scales = intent.order.symbol_id, context.scales
     price = intent.order.price if intent.order.price is not None else intent.order.stop_price
     status = order.status.ord_status if order is not None else "-"
-    sync = unsent_status(look, intent) if order is None else order.reconciliation_status
+    sync = unsent_status(context, intent) if order is None else order.reconciliation_status
     canceled = "not wanted any more" if intent.desired is Desired.CANCELED else ""
     allowed, filled = scales.quantity(symbol_id, item.allowed_qty), scales.quantity(symbol_id, item.cum_qty)
     wanted = f"{intent.order.side} {scales.quantity(symbol_id, item.quantity)} {symbol_id}"
@@ -153,36 +165,36 @@ def member_line(look: Look, item: GroupMember) -> tuple[str, ...]:
     )
 
 
-async def describe_external(source: Source, order_id: str, *, events_max: int = 10) -> str:
+async def describe_external(source: StateSource, order_id: str, *, events_max: int = 10) -> str:
     """All about an order that is nobody's intent. Raises `NotFoundError`."""
-    look = look_at(source.state, source.now_ns)
-    order = look.state.external_order(order_id)
+    context = render_context(source.state, source.now_ns)
+    order = context.state.external_order(order_id)
     if order is None:
         raise NotFoundError(f"no order {order_id} of others is known: `orderctl get external` lists them")
     name = finding_id(FindingKind.UNEXPECTED_TRADE, order_id)
-    findings = [finding for finding in look.state.findings() if finding.finding_id == name]
+    findings = [finding for finding in context.state.findings() if finding.finding_id == name]
     observed: list[events.BaseEvent] = [
         event
         for event in await known_stream(source, events.VENUE_STREAM)
         if isinstance(event, events.ExternalOrderObserved) and event.exchange_order_id == order_id
     ]
-    cells = zip(EXTERNAL.columns, *external_lines(look, order), strict=True)
+    cells = zip(EXTERNAL.columns, *external_lines(context, order), strict=True)
     return "".join(
         (
             section("External order", [(f"{column.capitalize()}:", cell) for column, cell in cells]),
-            findings_text(look, findings),
-            events_text(look, observed[-events_max:] if events_max else [], len(observed)),
+            findings_text(context, findings),
+            events_text(context, observed[-events_max:] if events_max else [], len(observed)),
         )
     )
 
 
-async def may_lead(source: Source) -> bool:
+async def may_lead(source: StateSource) -> bool:
     """Whether somebody leads, as far as can be seen: a lease that can't be looked at takes nothing from the page, and the
     lease of a time that is over can't be looked at."""
-    if isinstance(source, Past):
+    if isinstance(source, HistoricState):
         return True
     try:
-        return await lease_is_held(source.log)
+        return await source.log.lease_is_held()
     except LogUnavailableError:
         return True
 
@@ -193,10 +205,10 @@ def section(title: str, lines: Sequence[tuple[str, ...]]) -> str:
     return f"{title}:\n{body}" if lines else f"{title}: {NONE}\n"
 
 
-def wanted_text(look: Look, intent: OrderIntent) -> str:
+def desired_text(context: RenderContext, intent: OrderIntent) -> str:
     """What is wanted."""
     order = intent.order
-    symbol_id, scales = order.symbol_id, look.scales
+    symbol_id, scales = order.symbol_id, context.scales
     lines = [
         ("Order:", f"{order.side} {scales.quantity(symbol_id, order.quantity)} {symbol_id}, {order.order_type}"),
         ("Price:", scales.price(symbol_id, order.price)),
@@ -207,19 +219,19 @@ def wanted_text(look: Look, intent: OrderIntent) -> str:
         ("If canceled there:", intent.on_unsolicited_cancel),
         ("Owner:", intent.owner or NONE),
         ("Metadata:", json_line(intent.metadata).strip() if intent.metadata else NONE),
-        ("Created:", f"{utc(intent.created_at_ns)} ({age(intent.created_at_ns, look.now_ns)})"),
-        ("Updated:", f"{utc(intent.updated_at_ns)} ({age(intent.updated_at_ns, look.now_ns)})"),
+        ("Created:", f"{utc(intent.created_at_ns)} ({age(intent.created_at_ns, context.now_ns)})"),
+        ("Updated:", f"{utc(intent.updated_at_ns)} ({age(intent.updated_at_ns, context.now_ns)})"),
     ]
     return section("Wanted", lines)
 
 
-def group_text(look: Look, intent: OrderIntent) -> str:
+def group_text(context: RenderContext, intent: OrderIntent) -> str:
     """What an order's group is, what it lets the order be now, and what its siblings have filled; nothing without one."""
-    group = look.state.group_of(intent.intent_id)
+    group = context.state.group_of(intent.intent_id)
     if group is None:
         return ""
-    found = group_state(look.state, group)
-    symbol_id, scales = intent.order.symbol_id, look.scales
+    found = group_state(context.state, group)
+    symbol_id, scales = intent.order.symbol_id, context.scales
     (own,) = (item for item in found.orders if item.intent_id == intent.intent_id)
     allowed = scales.quantity(symbol_id, own.allowed_qty)
     lines = [
@@ -227,7 +239,7 @@ def group_text(look: Look, intent: OrderIntent) -> str:
         ("Mode:", group.mode),
         ("Lets it be:", f"{allowed}, {own.reason}" if own.reason else f"{allowed}, all that is wanted"),
         *(
-            ("Leader:" if item.intent_id == group.leader else "Sibling:", sibling_words(look, symbol_id, item))
+            ("Leader:" if item.intent_id == group.parent else "Sibling:", sibling_words(context, symbol_id, item))
             for item in found.orders
             if item is not own
         ),
@@ -235,9 +247,9 @@ def group_text(look: Look, intent: OrderIntent) -> str:
     return section("Group", lines)
 
 
-def sibling_words(look: Look, symbol_id: str, item: GroupMember) -> str:
+def sibling_words(context: RenderContext, symbol_id: str, item: GroupMember) -> str:
     """What an order of the same group has filled."""
-    filled, wanted = (look.scales.quantity(symbol_id, value) for value in (item.cum_qty, item.quantity))
+    filled, wanted = (context.scales.quantity(symbol_id, value) for value in (item.cum_qty, item.quantity))
     return f"{item.intent_id}, filled {filled} of {wanted}"
 
 
@@ -248,9 +260,9 @@ def time_words(order: StandardOrder) -> list[str]:
     return [f"{order.time_in_force}{until}", *(word for word, flag in flags if flag)]
 
 
-def actual_text(look: Look, order: OrderState) -> str:
+def actual_text(context: RenderContext, order: OrderState) -> str:
     """What is there."""
-    status, scales = order.status, look.scales
+    status, scales = order.status, context.scales
     symbol_id = status.order.symbol_id
     synced_ns = int(order.last_sync_at * 10**9)
     lines = [
@@ -262,60 +274,63 @@ def actual_text(look: Look, order: OrderState) -> str:
         ("Client id:", order.client_order_id or NONE),
         ("Serves generation:", str(order.observed_generation)),
         ("Failures:", str(order.failures)),
-        ("Last confirmed:", f"{utc(synced_ns)} ({age(synced_ns, look.now_ns)})"),
+        ("Last confirmed:", f"{utc(synced_ns)} ({age(synced_ns, context.now_ns)})"),
     ]
     return section("Actual", lines)
 
 
-def difference_text(look: Look, intent_id: str, *, leads: bool) -> str:
+def difference_text(context: RenderContext, intent_id: str, *, leads: bool) -> str:
     """Why wanted and actual differ, what the reconciler would do next, and when; or why nothing is to be done."""
-    intent, order = look.state.wish(intent_id), look.state.exposure(intent_id)
+    intent, order = context.state.effective_intent(intent_id), context.state.observed_order(intent_id)
     found = difference(intent, order)
     if found is None:
-        return f"Difference: none, {at_rest(look, intent_id)}\n"
+        return f"Difference: none, {at_rest(context, intent_id)}\n"
     market = intent.order if intent is not None else order.status.order if order is not None else None
-    symbol = look.state.symbol(market.symbol_id) if market is not None else None
-    action = plan(intent, order, symbol=symbol, now_ns=look.now_ns, held=look.state.is_held(intent_id))
+    symbol = context.state.symbol(market.symbol_id) if market is not None else None
+    action = plan(intent, order, symbol=symbol, now_ns=context.now_ns, held=context.state.awaits_parent(intent_id))
     lines = [
         ("Kind:", found.kind),
-        ("Why:", why_text(look, intent, order, found)),
-        ("Next:", action_text(look, action)),
-        ("When:", when_text(look, intent_id, found.kind, leads=leads)),
+        ("Why:", reason_text(context, intent, order, found)),
+        ("Next:", action_text(context, action)),
+        ("When:", when_text(context, intent_id, found.kind, leads=leads)),
     ]
     return section("Difference", lines)
 
 
-def at_rest(look: Look, intent_id: str) -> str:
+def at_rest(context: RenderContext, intent_id: str) -> str:
     """Why nothing is to be done."""
-    record = look.state.record(intent_id)
+    record = context.state.record(intent_id)
     if (refused := refusal(record)) is not None:
         return f"the venue refused it for good ({refused.text}): nothing more is sent until it changes"
     if record.intent is None or record.intent.desired is Desired.CANCELED:
         return "wanted and actual agree"
-    ended, limited = ended_as(look.state, intent_id), limited_by(look.state, intent_id)
+    ended, limited = terminal_status(context.state, intent_id), limited_by(context.state, intent_id)
     words = [f"it has ended, {ended}"] if ended is not None else []
     return ": ".join([*words, *([limited] if limited else [])]) or "wanted and actual agree"
 
 
-def when_text(look: Look, intent_id: str, kind: DifferenceKind, *, leads: bool) -> str:
+def when_text(context: RenderContext, intent_id: str, kind: ActionKind, *, leads: bool) -> str:
     """When something is tried next."""
-    order = look.state.exposure(intent_id)
+    order = context.state.observed_order(intent_id)
     until_ns = order.not_before_ns if order is not None else 0
-    then = next_try(look, intent_id, kind)
-    if until_ns > look.now_ns and then.startswith("after"):
-        then = f"{then} (in {human_duration((until_ns - look.now_ns) // NS_PER_S)})"
+    then = next_try(context, intent_id, kind)
+    if until_ns > context.now_ns and then.startswith("after"):
+        then = f"{then} (in {human_duration((until_ns - context.now_ns) // NS_PER_S)})"
     if leads or then.startswith("not while"):
         return then
     return f"{then.removesuffix(', when a kernel leads')}, once a kernel leads: none does now"
 
 
-def attempts_text(look: Look, stream: Sequence[events.BaseEvent], order: OrderState | None) -> str:
+def attempts_text(context: RenderContext, stream: Sequence[events.BaseEvent], order: OrderState | None) -> str:
     """What was tried, oldest first, and what came of it."""
     started = [event for event in stream if isinstance(event, events.AttemptStarted)]
     title = "Attempts" if len(started) <= TRIES_MAX else f"Attempts (last {TRIES_MAX} of {len(started)})"
     header = ("NUMBER", "KIND", "OUTCOME", "AGE", "CLIENT-ID", "POSITION", "TEXT")
-    said = outcomes(stream, order)
-    lines = [attempt_line(look, event, *said.get(event.position, (ANSWERED, ""))) for event in started[-TRIES_MAX:]]
+    outcome_by_position = outcomes(stream, order)
+    lines = [
+        attempt_line(context, event, *outcome_by_position.get(event.position, (ANSWERED, "")))
+        for event in started[-TRIES_MAX:]
+    ]
     return section(title, [header, *lines] if lines else [])
 
 
@@ -332,40 +347,40 @@ def outcomes(stream: Sequence[events.BaseEvent], order: OrderState | None) -> di
     return found | {attempt.position: (attempt.outcome, attempt.text) for attempt in held}
 
 
-def attempt_line(look: Look, event: events.AttemptStarted, outcome: str, text: str) -> tuple[str, ...]:
-    since = age(event.recorded_at_ns, look.now_ns)
+def attempt_line(context: RenderContext, event: events.AttemptStarted, outcome: str, text: str) -> tuple[str, ...]:
+    since = age(event.recorded_at_ns, context.now_ns)
     return str(event.number), event.kind, outcome, since, event.client_order_id, str(event.position), text or "-"
 
 
-def venue_orders_text(look: Look, order: OrderState) -> str:
+def venue_orders_text(context: RenderContext, order: OrderState) -> str:
     """Every order that the venue has or had."""
     header = ("VENUE-ID", "CLIENT-ID", "STATUS", "QUANTITY", "PRICE", "FILLED", "FIRST-SEEN", "LAST-SEEN")
     symbol_id = order.status.order.symbol_id
-    lines = [venue_order_line(look, symbol_id, item) for item in order.venue_orders]
+    lines = [venue_order_line(context, symbol_id, item) for item in order.venue_orders]
     return section("Venue orders", [header, *lines] if lines else [])
 
 
-def venue_order_line(look: Look, symbol_id: str, item: VenueOrder) -> tuple[str, ...]:
+def venue_order_line(context: RenderContext, symbol_id: str, item: VenueOrder) -> tuple[str, ...]:
     return (
         item.exchange_order_id or NONE,
         item.client_order_id,
         item.ord_status,
-        look.scales.quantity(symbol_id, item.quantity),
-        look.scales.price(symbol_id, item.price),
-        look.scales.quantity(symbol_id, item.cum_qty),
-        age(item.first_seen_ns, look.now_ns),
-        age(item.last_seen_ns, look.now_ns),
+        context.scales.quantity(symbol_id, item.quantity),
+        context.scales.price(symbol_id, item.price),
+        context.scales.quantity(symbol_id, item.cum_qty),
+        age(item.first_seen_ns, context.now_ns),
+        age(item.last_seen_ns, context.now_ns),
     )
 
 
-def findings_text(look: Look, findings: list[Finding]) -> str:
+def findings_text(context: RenderContext, findings: list[Finding]) -> str:
     """What should not be, and is or was."""
     header = ("KIND", "STATUS", "AGE", "TEXT")
     lines: list[tuple[str, ...]] = [
         (
             finding.kind,
             "OPEN" if finding.resolved_at_ns is None else "RESOLVED",
-            age(finding.raised_at_ns, look.now_ns),
+            age(finding.raised_at_ns, context.now_ns),
             finding.text,
         )
         for finding in findings
@@ -373,16 +388,21 @@ def findings_text(look: Look, findings: list[Finding]) -> str:
     return section("Findings", [header, *lines] if lines else [])
 
 
-def events_text(look: Look, shown: Sequence[events.BaseEvent], total: int, *, symbol_id: str | None = None) -> str:
+def events_text(
+    context: RenderContext, shown: Sequence[events.BaseEvent], total: int, *, symbol_id: str | None = None
+) -> str:
     """Events with their causes, oldest first."""
     title = "Events" if len(shown) == total else f"Events (last {len(shown)} of {total})"
     header = ("POSITION", "AGE", "TYPE", "ACTOR", "CAUSE", "MESSAGE")
-    lines = [event_line(look, event, symbol_id) for event in shown]
+    lines = [event_line(context, event, symbol_id) for event in shown]
     return section(title, [header, *lines] if lines else [])
 
 
-def event_line(look: Look, event: events.BaseEvent, symbol_id: str | None = None) -> tuple[str, ...]:
+def event_line(context: RenderContext, event: events.BaseEvent, symbol_id: str | None = None) -> tuple[str, ...]:
     """One event: POSITION AGE TYPE ACTOR CAUSE MESSAGE."""
     cause = "-" if event.causation_position is None else str(event.causation_position)
-    since, said = age(event.recorded_at_ns, look.now_ns), event_sentence(event, look.scales, symbol_id=symbol_id)
-    return str(event.position), since, event.topic, event.actor, cause, said
+    since, outcome_by_position = (
+        age(event.recorded_at_ns, context.now_ns),
+        event_sentence(event, context.scales, symbol_id=symbol_id),
+    )
+    return str(event.position), since, event.topic, event.actor, cause, outcome_by_position

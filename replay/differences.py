@@ -10,32 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kernel import EventSourcedKernel, plan
+from kernel.actions import ACTION_RULES, ActionKind
 from kernel.clock import Clock, SystemClock
-from kernel.models import AttemptKind, Desired, OrderIntent, OrderState
-from kernel.reconciler import symbol_id_of
+from kernel.models import Desired, OrderIntent, OrderState
+from kernel.run_inputs import symbol_id_of
 from kernel.state import KernelState
 from replay.event_text import order_terms
 from replay.groups import limited_by
 from replay.output import Item, Listing, utc
-from replay.resources import Look, look_at
+from replay.resources import RenderContext, render_context
 
 COLUMNS = ("INTENT", "DIFFERENCE", "WANTED", "ACTUAL", "WHY", "NEXT", "SYNC", "GENERATION")
 NARROW = 6
-REQUESTS = {
-    plan.DifferenceKind.CANCEL: AttemptKind.CANCEL,
-    plan.DifferenceKind.MODIFY: AttemptKind.AMEND,
-    plan.DifferenceKind.SUBMIT: AttemptKind.SUBMIT,
-}
-"""What a difference asks of the venue; the others are questions, which nothing holds back."""
 
 
 def differences(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> Listing:
     """Every intent whose wanted and actual sides differ, in order of creation, with why."""
-    look = look_at(kernel.state, (clock or SystemClock()).now_ns())
+    look = render_context(kernel.state, (clock or SystemClock()).now_ns())
     items = tuple(
         difference_item(look, intent_id, found)
         for intent_id in known_ids(kernel.state)
-        if (found := plan.difference(kernel.state.wish(intent_id), kernel.state.exposure(intent_id))) is not None
+        if (found := plan.difference(kernel.state.effective_intent(intent_id), kernel.state.observed_order(intent_id)))
+        is not None
     )
     return Listing("intent", COLUMNS, NARROW, items)
 
@@ -46,10 +42,10 @@ def known_ids(state: KernelState) -> Iterable[str]:
     return dict.fromkeys((*wanted, *(order.intent_id for order in state.order_states()), *state.live_intent_ids()))
 
 
-def difference_item(look: Look, intent_id: str, found: plan.Difference) -> Item:
-    intent, order = look.state.wish(intent_id), look.state.exposure(intent_id)
-    then, why = next_try(look, intent_id, found.kind), why_text(look, intent, order, found)
-    wanted, actual = wanted_text(look, intent), actual_text(look, order)
+def difference_item(look: RenderContext, intent_id: str, found: plan.Difference) -> Item:
+    intent, order = look.state.effective_intent(intent_id), look.state.observed_order(intent_id)
+    then, why = next_try(look, intent_id, found.kind), reason_text(look, intent, order, found)
+    wanted, actual = desired_text(look, intent), actual_text(look, order)
     status = order.reconciliation_status.value if order is not None else "PENDING"
     generation = "-" if intent is None else str(intent.generation)
     data = {
@@ -59,7 +55,7 @@ def difference_item(look: Look, intent_id: str, found: plan.Difference) -> Item:
     return Item(intent_id, data, ((intent_id, found.kind, wanted, actual, why, then, status, generation),))
 
 
-def wanted_text(look: Look, intent: OrderIntent | None) -> str:
+def desired_text(look: RenderContext, intent: OrderIntent | None) -> str:
     """What is wanted of it now, as its group lets it be, in a few words."""
     if intent is None:
         return "nothing: deleted"
@@ -70,7 +66,7 @@ def wanted_text(look: Look, intent: OrderIntent | None) -> str:
     return order_terms(intent.order.model_dump(mode="json", exclude_none=True), look.scales)
 
 
-def actual_text(look: Look, order: OrderState | None) -> str:
+def actual_text(look: RenderContext, order: OrderState | None) -> str:
     """What is there, in a few words."""
     if order is None:
         return "nothing was sent"
@@ -84,44 +80,45 @@ def actual_text(look: Look, order: OrderState | None) -> str:
     return f"{status.ord_status} {terms}{filled}{count}"
 
 
-def why_text(look: Look, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference) -> str:
+def reason_text(
+    look: RenderContext, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference
+) -> str:
     """Why they differ: the comparison's own words, its quantity as a decimal."""
-    if found.kind is not plan.DifferenceKind.SUBMIT or intent is None or order is None:
+    if found.kind is not ActionKind.SUBMIT or intent is None or order is None:
         return found.text
     left = look.scales.quantity(intent.order.symbol_id, plan.remainder(intent, order))
     return f"{left} is wanted and does not work"
 
 
-def action_text(look: Look, action: plan.Action) -> str:
+def action_text(look: RenderContext, action: plan.Action) -> str:
     """What the reconciler would do next, in a few words."""
     match action:
         case plan.Submit(order=order):
             return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), look.scales)}"
         case plan.Cancel(order=item, reason=reason):
             return f"cancel {item.exchange_order_id or item.client_order_id}: {reason}"
-        case plan.Settle(attempt=attempt):
+        case plan.Resolve(attempt=attempt):
             return f"find out what became of {attempt.kind} number {attempt.number}"
         case plan.Ask(order=item, reason=reason):
             return f"ask about {item.exchange_order_id or item.client_order_id}: {reason}"
-        case plan.Refuse(violations=violations):
+        case plan.RejectLocally(violations=violations):
             return f"refuse it: {'; '.join(map(str, violations))}"
-    reason = getattr(action, "reason", "")
-    return f"{type(action).__name__.lower()}: {reason}" if reason else type(action).__name__.lower()
+    return f"{action.label}: {action.reason}" if action.reason else action.label
 
 
-def next_try(look: Look, intent_id: str, kind: plan.DifferenceKind) -> str:
+def next_try(look: RenderContext, intent_id: str, kind: ActionKind) -> str:
     """When something is tried next, as far as the log says."""
-    intent, order = look.state.intent(intent_id), look.state.exposure(intent_id)
-    if held := held_back(look.state, intent_id, kind, symbol_id_of(intent, order)):
+    intent, order = look.state.intent(intent_id), look.state.observed_order(intent_id)
+    if held := blocked_reason(look.state, intent_id, kind, symbol_id_of(intent, order)):
         return f"not while {held}"
     if order is None or order.not_before_ns <= look.now_ns:
         return "at once, when a kernel leads"
     return f"after {utc(order.not_before_ns)}"
 
 
-def held_back(state: KernelState, intent_id: str, kind: plan.DifferenceKind, symbol_id: str) -> str:
+def blocked_reason(state: KernelState, intent_id: str, kind: ActionKind, symbol_id: str) -> str:
     """What a pause, a halt or a storm holds back of it; empty when nothing does."""
-    request = REQUESTS.get(kind)
+    request = ACTION_RULES[kind].attempt
     if request is None:
         return ""
-    return state.gates.reason(symbol_id, request, intent_paused=state.record(intent_id).paused)
+    return state.trading_status.reason(symbol_id, request, intent_paused=state.record(intent_id).paused)

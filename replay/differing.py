@@ -15,9 +15,9 @@ from kernel.models import Desired, OrderIntent
 from kernel.order_spec import OcoMode, SymbolMetadata
 from kernel.state import KernelState
 from replay.applying import Action, GroupStep, OrderStep, Step, title, with_record_of
-from replay.decimals import plain
+from replay.decimals import decimal_text
 from replay.output import Item, Listing, escaped, utc, yaml_text
-from replay.waiting import ended_as
+from replay.waiting import terminal_status
 
 
 # ----------------------------------------------------------------------------------------------- manifests and intents
@@ -29,7 +29,7 @@ def unified(kernel: EventSourcedKernel, steps: Sequence[Step]) -> str:
 
 def step_diff(state: KernelState, step: Step) -> str:
     """One manifest's part of it."""
-    before, after = sides(state, step)
+    before, after = before_after(state, step)
     if before == after:
         return ""
     lines = difflib.unified_diff(
@@ -48,25 +48,25 @@ def known_words(step: Step) -> str:
     return f"{title(step.manifest)}" + (f", generation {known.generation}" if isinstance(known, OrderIntent) else "")
 
 
-def sides(state: KernelState, step: Step) -> tuple[dict[str, Any], dict[str, Any]]:
+def before_after(state: KernelState, step: Step) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is in the log and what applying a step comes to, in a manifest's form. What there is not is empty."""
     if isinstance(step, OrderStep):
-        return order_sides(state, step)
+        return order_before_after(state, step)
     if step.known is not None and not step.own_conflict:
-        found = [order_sides(state, item) for item in step.members]
+        found = [order_before_after(state, item) for item in step.members]
         before, after = ([pair[side] for pair in found] for side in (0, 1))
         return group_data(step.name, step.known.mode, before), group_data(step.name, step.manifest.mode, after)
-    wanted = [manifest_data(wanted_intent(item), item.symbol) for item in step.members]
+    wanted = [manifest_data(desired_intent(item), item.symbol) for item in step.members]
     there = {} if step.known is None else group_data(step.name, step.known.mode, known_members(state, step.known))
     return there, group_data(step.name, step.manifest.mode, wanted)
 
 
-def order_sides(state: KernelState, step: OrderStep) -> tuple[dict[str, Any], dict[str, Any]]:
+def order_before_after(state: KernelState, step: OrderStep) -> tuple[dict[str, Any], dict[str, Any]]:
     """The same of one order."""
-    after = manifest_data(wanted_intent(step), step.symbol)
+    after = manifest_data(desired_intent(step), step.symbol)
     before: dict[str, Any] = {} if step.known is None else manifest_data(step.known, step.symbol)
     if step.conflict and step.known is not None:  # what can't be changed back is part of the difference
-        before["state"], after["state"] = standing(state, step.known), "WORKING"
+        before["state"], after["state"] = intent_status(state, step.known), "WORKING"
     return before, after
 
 
@@ -76,17 +76,17 @@ def known_members(state: KernelState, group: Group) -> list[dict[str, Any]]:
     return [manifest_data(intent, state.symbol(intent.order.symbol_id)) for intent in intents]
 
 
-def wanted_intent(step: OrderStep) -> OrderIntent:
+def desired_intent(step: OrderStep) -> OrderIntent:
     """The intent that applying comes to, as far as a manifest can tell."""
     known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
     return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
 
 
-def standing(state: KernelState, intent: OrderIntent) -> str:
+def intent_status(state: KernelState, intent: OrderIntent) -> str:
     """How an intent stands, in a word."""
     if intent.desired is Desired.CANCELED:
         return "CANCELED"
-    return str(ended_as(state, intent.intent_id) or "WORKING")
+    return str(terminal_status(state, intent.intent_id) or "WORKING")
 
 
 def step_listing(state: KernelState, steps: Sequence[Step]) -> Listing:
@@ -105,7 +105,7 @@ def step_listing(state: KernelState, steps: Sequence[Step]) -> Listing:
 
 
 def step_object(state: KernelState, step: Step) -> dict[str, Any]:
-    before, after = sides(state, step)
+    before, after = before_after(state, step)
     return {
         "group_id" if isinstance(step, GroupStep) else "intent_id": step.name,
         "action": step.action.value, "conflict": step.conflict or None,
@@ -154,7 +154,7 @@ def spec_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, A
         value = getattr(order, name)
         if value is not None and symbol is not None:
             to_decimal = symbol.quantity_to_decimal if "quantity" in name else symbol.price_to_decimal
-            spec[name] = plain(to_decimal(value))
+            spec[name] = decimal_text(to_decimal(value))
         elif value is not None:
             spec[name] = value
     spec["time_in_force"] = order.time_in_force.value

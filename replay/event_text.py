@@ -42,8 +42,8 @@ def sentence(topic: str, payload: Payload, scales: Scales | None = None) -> str:
     if words is None:
         return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
     text = words(payload, scales)
-    said = payload.get("text") or payload.get("reason")
-    return f"{text}: {said}" if said and text else str(said or text)
+    reason_given = payload.get("text") or payload.get("reason")
+    return f"{text}: {reason_given}" if reason_given and text else str(reason_given or text)
 
 
 def event_sentence(event: events.BaseEvent, scales: Scales | None = None, *, symbol_id: str | None = None) -> str:

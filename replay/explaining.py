@@ -76,7 +76,7 @@ def explain(path: str = "", *, recursive: bool = False) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- walking
-class Stop(NamedTuple):
+class PathStop(NamedTuple):
     """Where a path leads to: a model or an enum (or None), by a field or an enum's member, under a name."""
 
     place: Place | None
@@ -84,12 +84,12 @@ class Stop(NamedTuple):
     path: str
 
 
-def walk(path: str) -> Iterator[Stop]:
+def walk(path: str) -> Iterator[PathStop]:
     """The places along a path. Raises `NotFoundError` with near misses."""
     first, *rest = path.split(".")
     place: Place | None = root_named(first)
     walked, by = first, None
-    yield Stop(place, None, walked)
+    yield PathStop(place, None, walked)
     for word in rest:
         if place is None:
             raise NotFoundError(f"{walked} is {'a value' if by is None else type_text(by)} and has no fields")
@@ -97,11 +97,11 @@ def walk(path: str) -> Iterator[Stop]:
             if word not in (members := member_docs(place)):
                 raise NotFoundError(f"{walked} has no value {word!r}{hint(word, list(members))}")
             place, by, walked = None, None, f"{walked}.{word}"
-            yield Stop(None, word, walked)
+            yield PathStop(None, word, walked)
             continue
         by = field_named(place, word, walked)
         place, walked = below(by.annotation), f"{walked}.{word}"
-        yield Stop(place, by, walked)
+        yield PathStop(place, by, walked)
 
 
 def place_of(path: str) -> Place | None:

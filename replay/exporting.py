@@ -20,10 +20,10 @@ from kernel.log import row_files
 from kernel.log.base import EventLog
 from kernel.log.opening import SQLITE_BEGIN, beginning_of
 from replay import table_files
-from replay.folding import chain_at, checked_pages, opened, point
-from replay.new_files import new_file
+from replay.folding import chain_at, checked_pages, open_for_reading, point
+from replay.new_files import atomic_file
 from replay.progress import Progress
-from replay.tabulating import TABLES, Table
+from replay.tabulating import TABLES, ExportTable
 
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -58,9 +58,9 @@ async def export_log(
     """
     path = str(path)
     _check(path, format=format, what=what)
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         end = await point(found, position=upto)
-        about = row_files.About(
+        about = row_files.LogFileHeader(
             exchange_id=found.exchange_id,
             log_id=found.log_id,
             first_position=1,
@@ -106,20 +106,22 @@ def _file(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with new_file(Path(path), replace=True) as draft, draft.open("wb") as file:
+    with atomic_file(Path(path), replace=True) as transaction, transaction.open("wb") as file:
         yield file
 
 
-async def _write_rows(log: EventLog, about: row_files.About, file: IO[bytes], progress: Progress | None) -> None:
-    file.write(row_files.about_line(about))
+async def _write_rows(
+    log: EventLog, about: row_files.LogFileHeader, file: IO[bytes], progress: Progress | None
+) -> None:
+    file.write(row_files.header_line(about))
     async for rows in checked_pages(log, upto=about.last_position, progress=progress):
         await asyncio.to_thread(file.write, b"".join(map(row_files.row_line, rows)))
 
 
 async def _write_table(
-    log: EventLog, table: Table, file: IO[bytes], *, upto: int, form: str, progress: Progress | None
+    log: EventLog, table: ExportTable, file: IO[bytes], *, upto: int, form: str, progress: Progress | None
 ) -> None:
-    make: Callable[[Table, IO[bytes]], table_files.TableFile] = (
+    make: Callable[[ExportTable, IO[bytes]], table_files.TableFile] = (
         table_files.CsvFile if form == "csv" else table_files.ParquetFile
     )
     written = make(table, file)

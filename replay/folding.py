@@ -18,7 +18,7 @@ from kernel.log import hashing, open_log
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.opening import exchange_at
 from kernel.log.records import event_of
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.state import Applied
 from projections.state import State
 from replay.progress import Progress
@@ -36,7 +36,7 @@ def existing_log(url: str, exchange_id: str, *, check_end: bool = True) -> Event
 
 
 @asynccontextmanager
-async def opened(
+async def open_for_reading(
     log: EventLog | str, exchange_id: str | None = None, *, check_end: bool = True
 ) -> AsyncIterator[EventLog]:
     """A log to read: an open one, which stays open, or the one at a URL, which must exist already.
@@ -55,21 +55,16 @@ async def opened(
 
 
 async def checked_pages(
-    log: EventLog,
-    *,
-    after: int = 0,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
+    log: EventLog, *, after: int = 0, upto: int | None = None, progress: Progress | None = None
 ) -> AsyncIterator[list[StoredRow]]:
     """Pages of rows whose hashes follow from each other, from `after` + 1 up to `upto` (default: the head now).
 
-    `chain` is the chain hash at `after`; without it the stored one is taken. Raises `IntegrityError` with the first bad
-    position, also where the log ends before `upto`.
+    The first must follow from the stored chain hash at `after`. Raises `IntegrityError` with the first bad position, also
+    where the log ends before `upto`.
     """
     end = (await log.head()).position if upto is None else upto
     begin = after
-    chain = chain if chain is not None else await chain_at(log, after)
+    chain = await chain_at(log, after)
     async for rows in log.read(after, end):
         chain = hashing.verify_rows(rows, after=after, chain=chain)
         after = rows[-1].position
@@ -89,26 +84,18 @@ async def chain_at(log: EventLog, position: int) -> bytes:
     raise IntegrityError("this event is missing", position=position)
 
 
-async def fold(
-    log: EventLog,
-    state: State,
-    *,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
-) -> State:
+async def fold(log: EventLog, state: State, *, upto: int | None = None, progress: Progress | None = None) -> State:
     """The state, folded on from where it is up to a position (default: the head now). It is changed in place.
 
-    `chain` is the chain hash at its position, where that is known from elsewhere. Raises `IntegrityError` and `SchemaError`
-    with the first position that can't be folded.
+    Raises `IntegrityError` and `SchemaError` with the first position that can't be folded.
     """
-    async for _ in folded_pages(log, state, upto=upto, chain=chain, progress=progress):
+    async for _ in folded_pages(log, state, upto=upto, progress=progress):
         pass
     return state
 
 
 @contextmanager
-def few_collections() -> Iterator[None]:
+def gc_relaxed() -> Iterator[None]:
     """For as long as the block runs, look for cycles of garbage more seldom: a fold makes many objects that stay, and no
     cycles, and the search costs a third of it. For a process that does little else meanwhile."""
     known = gc.get_threshold()
@@ -124,7 +111,7 @@ COLLECTION_THRESHOLDS = (100_000, 20, 50)
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedPage:
     """A page of events that a state has just applied."""
 
     events: list[BaseEvent]
@@ -134,19 +121,14 @@ class Folded:
 
 
 async def folded_pages(
-    log: EventLog,
-    state: State,
-    *,
-    upto: int | None = None,
-    chain: bytes | None = None,
-    progress: Progress | None = None,
-) -> AsyncIterator[Folded]:
+    log: EventLog, state: State, *, upto: int | None = None, progress: Progress | None = None
+) -> AsyncIterator[FoldedPage]:
     """`fold`, page by page: for who wants to see what each page changed. Raises what `fold` raises."""
-    async for rows in checked_pages(log, after=state.position, upto=upto, chain=chain, progress=progress):
+    async for rows in checked_pages(log, after=state.position, upto=upto, progress=progress):
         done = 0
         for part in state.parts_of([event_of(row) for row in rows]):  # what it changed is still held after each part
             done += len(part)
-            yield Folded([*part], await fold_on(log, state, part), rows[done - 1].chain_hash)
+            yield FoldedPage([*part], await apply_batch(log, state, part), rows[done - 1].chain_hash)
 
 
 async def position_at(log: EventLog, time_ns: int) -> int:

@@ -32,7 +32,7 @@ from kernel.log.recorder import LAYOUT_VERSION, Identity
 from kernel.log.records import event_of
 from kernel.models import Liquidity
 from kernel.order_spec import Side
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.base import VenueCapabilities
@@ -43,12 +43,12 @@ from kernel.venues.paper_market import AHEAD_WINDOW_NS
 from projections.state import State
 from replay.deciding import recorded_capabilities, recorded_settings
 from replay.decimals import Scales
-from replay.folding import checked_pages, opened, point, position_at, recorded_at
+from replay.folding import checked_pages, open_for_reading, point, position_at, recorded_at
 from replay.outcomes import Outcome, WhatIf, outcome_of
 from replay.paper_fork import config_like, orders_at
 from replay.progress import Progress
 from replay.recovery import open_kernel
-from replay.retelling import Change, Retelling, Told, changed, give, named
+from replay.retelling import CommandChange, CommandExtractor, TimedCommand, execute, named, with_changes
 from replay.threads import Stopped, on_loop, until_stopped
 from replay.virtual_time import run_virtually
 
@@ -80,7 +80,7 @@ def market_trade(fill: events.OrderFilled, *, sent_ns: int, fork_ns: int, tick_s
 
 
 @dataclass
-class Fork:
+class ForkPoint:
     """What the runs begin with."""
 
     position: int
@@ -93,15 +93,15 @@ class Fork:
     capabilities: VenueCapabilities | None = None
     prices: dict[str, int] = field(default_factory=dict)
     """Last known, by symbol."""
-    commands: list[Told] = field(default_factory=list)
+    commands: list[TimedCommand] = field(default_factory=list)
     trades: list[MarketTrade] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scenario:
     """How one run differs from others."""
 
-    commands: Sequence[Told]
+    commands: Sequence[TimedCommand]
     settings: KernelSettings
     venue: PaperExchangeOptions | None
     faults: Sequence[Fault]
@@ -113,7 +113,7 @@ async def what_if(
     *,
     position: int | None = None,
     time_ns: int | None = None,
-    changes: Sequence[Change] = (),
+    changes: Sequence[CommandChange] = (),
     settings: Mapping[str, Any] | None = None,
     venue: PaperExchangeOptions | None = None,
     faults: Sequence[Fault] = (),
@@ -134,12 +134,12 @@ async def what_if(
         raise ValidationError(
             "the time to play", [Violation("run_for_s", "range", f"above 0, at most {RUN_S_MAX}", f"{run_for_s:g}")]
         )
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
         fork = await forked(found, at, run_for_s)
-        plain = Scene(fork.commands, fork.settings, None, (), 0)
-        other = Scene(
-            changed(fork.commands, changes, state=fork.state, fork_ns=fork.fork_ns),
+        plain = Scenario(fork.commands, fork.settings, None, (), 0)
+        other = Scenario(
+            with_changes(fork.commands, changes, state=fork.state, fork_ns=fork.fork_ns),
             with_settings(fork.settings, settings or {}),
             venue,
             faults,
@@ -147,9 +147,11 @@ async def what_if(
         )
         recorded = await as_recorded(found, fork)
     live = frozenset(fork.state.live_intent_ids())
-    lost = sum(len(fork.state.record(intent_id).unsettled) for intent_id in live)
-    told = on_loop(progress)
-    unchanged, instead = [await until_stopped(Run(fork, scene, live, told).play) for scene in (plain, other)]
+    lost = sum(len(fork.state.record(intent_id).unresolved) for intent_id in live)
+    report_progress = on_loop(progress)
+    unchanged, instead = [
+        await until_stopped(SimulationRun(fork, scenario, live, report_progress).play) for scenario in (plain, other)
+    ]
     scales = Scales(fork.state.symbol, fork.state.asset)
     return WhatIf(at, fork.fork_ns, fork.end_ns, recorded, unchanged, instead, lost, scales)
 
@@ -163,7 +165,7 @@ def with_settings(recorded: KernelSettings, others: Mapping[str, Any]) -> Kernel
 
 
 # ---------------------------------------------------------------------------------------------------------------- reading
-async def forked(log: EventLog, position: int, run_for_s: float) -> Fork:
+async def forked(log: EventLog, position: int, run_for_s: float) -> ForkPoint:
     """All that the runs need of a log: its rows up to the fork, the state there, and what was asked for afterwards."""
     if position < 1:
         raise ValidationError("there is nothing before the first event: fork at position 1 or later")
@@ -171,12 +173,12 @@ async def forked(log: EventLog, position: int, run_for_s: float) -> Fork:
     fork_ns = await recorded_at(log, position)
     identity = Identity(log.exchange_id, log.log_id, LAYOUT_VERSION)
     end_ns = fork_ns + round(run_for_s * NS_PER_S)
-    fork = Fork(position, fork_ns, end_ns, identity, [], State(), KernelSettings.model_construct())
+    fork = ForkPoint(position, fork_ns, end_ns, identity, [], State(), KernelSettings.model_construct())
     known: dict[str, Any] = {}
     async for rows in checked_pages(log, upto=position):
         fork.rows += rows
         for event in map(event_of, rows):
-            await fold_on(log, fork.state, [event])
+            await apply_batch(log, fork.state, [event])
             note_leader(event, known)
             if isinstance(event, events.OrderFilled):
                 fork.prices[event.symbol_id] = event.last_px
@@ -211,14 +213,14 @@ def note_leader(event: events.BaseEvent, known: dict[str, Any]) -> None:
             known["capabilities"] = capabilities
 
 
-async def read_on(log: EventLog, fork: Fork, known: dict[str, Any]) -> None:
+async def read_on(log: EventLog, fork: ForkPoint, known: dict[str, Any]) -> None:
     """What was asked for after the fork, and the trades that the log proves; who led first, where nobody had before."""
-    retelling = Retelling()
+    extractor = CommandExtractor()
     sent_ns: dict[str, int] = {}
     end = max(fork.position, await position_at(log, fork.end_ns))
     async for rows in checked_pages(log, after=fork.position, upto=end):
         for event in map(event_of, rows):
-            retelling.note(event)
+            extractor.note(event)
             if not known.get("capabilities"):
                 note_leader(event, known)
             if isinstance(event, events.AttemptStarted):
@@ -229,20 +231,20 @@ async def read_on(log: EventLog, fork: Fork, known: dict[str, Any]) -> None:
                 trade = market_trade(event, sent_ns=stamp_ns, fork_ns=fork.fork_ns, tick_size=tick_size)
                 fork.trades.append(trade)
                 fork.prices.setdefault(event.symbol_id, event.last_px)
-    fork.commands = retelling.commands
+    fork.commands = extractor.commands
     fork.trades.sort(key=lambda trade: trade.at_ns)
 
 
-async def as_recorded(log: EventLog, fork: Fork) -> Outcome:
+async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
     """What came of the original in the same time."""
     state = State()
-    await fold_on(log, state, [event_of(row) for row in fork.rows])
+    await apply_batch(log, state, [event_of(row) for row in fork.rows])
     touched: set[str] = {*fork.state.live_intent_ids()}
     fills, prices = 0, {**fork.prices}
     end = max(fork.position, await position_at(log, fork.end_ns))
     async for rows in checked_pages(log, after=fork.position, upto=end):
         for event in map(event_of, rows):
-            touched.update((await fold_on(log, state, [event])).touched)
+            touched.update((await apply_batch(log, state, [event])).touched)
             if isinstance(event, events.OrderFilled):
                 fills += 1
                 prices[event.symbol_id] = event.last_px
@@ -250,12 +252,12 @@ async def as_recorded(log: EventLog, fork: Fork) -> Outcome:
 
 
 # ---------------------------------------------------------------------------------------------------------------- playing
-class Run:
+class SimulationRun:
     """One run of a fork, on virtual time."""
 
-    def __init__(self, fork: Fork, scene: Scene, live: frozenset[str], progress: Progress) -> None:
+    def __init__(self, fork: ForkPoint, scenario: Scenario, live: frozenset[str], progress: Progress) -> None:
         self._fork = fork
-        self._scene = scene
+        self._scenario = scenario
         self._live = live
         self._progress = progress
         self._refused: list[str] = []
@@ -267,7 +269,7 @@ class Run:
         return run_virtually(self._play)
 
     async def _play(self) -> Outcome:
-        fork, scene = self._fork, self._scene
+        fork, scenario = self._fork, self._scenario
         clock = LoopClock(origin_ns=fork.fork_ns)
         recorder = MemoryRecorder()
         recorder.restore(fork.identity, [fork.rows])
@@ -277,18 +279,18 @@ class Run:
         positions = {item.symbol_id: item.quantity for item in fork.state.positions()}
         exchange.engine.book.adopt(orders_at(fork.state), positions)
         venue = PaperVenue(exchange=exchange)
-        ids = SeededIds(scene.seed)
-        async with open_kernel(log, venue=venue, clock=clock, ids=ids, settings=scene.settings) as kernel:
-            telling = [
-                asyncio.create_task(self._tell(kernel, clock)),
+        ids = SeededIds(scenario.seed)
+        async with open_kernel(log, venue=venue, clock=clock, ids=ids, settings=scenario.settings) as kernel:
+            tasks = [
+                asyncio.create_task(self._report_progress(kernel, clock)),
                 asyncio.create_task(self._trade(exchange, clock)),
             ]
             try:
                 await self._pass_time(clock)
             finally:
-                for task in telling:
+                for task in tasks:
                     task.cancel()
-                ended = await asyncio.gather(*telling, return_exceptions=True)
+                ended = await asyncio.gather(*tasks, return_exceptions=True)
             for problem in ended:
                 if isinstance(problem, Exception):
                     raise problem
@@ -296,8 +298,8 @@ class Run:
 
     def _exchange(self, clock: LoopClock) -> PaperExchange:
         """The venue at the fork. Without a tape its market is what the log proves, and moves when that is told."""
-        fork, given = self._fork, self._scene.venue
-        options = given or PaperExchangeOptions(tape=(), speed="step", seed=self._scene.seed)
+        fork, given = self._fork, self._scenario.venue
+        options = given or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
         rules = options.config if given is not None and given.config != PaperExchangeOptions().config else None
         config = config_like(fork.state, fork.capabilities, fork.prices, rules=rules, clock=clock)
         symbol = options.symbol
@@ -311,7 +313,7 @@ class Run:
             loop=options.loop,
             config=config,
         )
-        return PaperExchange(options, clock=clock, faults=FaultPlan(self._scene.faults))
+        return PaperExchange(options, clock=clock, faults=FaultPlan(self._scenario.faults))
 
     async def _pass_time(self, clock: LoopClock) -> None:
         """Until the end, looking now and then whether anybody still wants it."""
@@ -323,19 +325,19 @@ class Run:
             self._progress((now_ns - fork.fork_ns) // 1_000_000, total_ms)
             await clock.sleep_until(min(fork.end_ns, now_ns + NS_PER_S))
 
-    async def _tell(self, kernel: EventSourcedKernel, clock: LoopClock) -> None:
+    async def _report_progress(self, kernel: EventSourcedKernel, clock: LoopClock) -> None:
         """Give each command at its instant; what is refused here is part of the outcome."""
-        for told in self._scene.commands:
-            await clock.sleep_until(told.at_ns)
+        for report_progress in self._scenario.commands:
+            await clock.sleep_until(report_progress.at_ns)
             try:
-                await give(kernel, told.asked)
+                await execute(kernel, report_progress.asked)
             except KernelError as problem:
-                where = f"position {told.position}" if told.position is not None else "added"
-                self._refused.append(f"{named(told.asked)} ({where}): {problem}")
+                where = f"position {report_progress.position}" if report_progress.position is not None else "added"
+                self._refused.append(f"{named(report_progress.asked)} ({where}): {problem}")
 
     async def _trade(self, exchange: PaperExchange, clock: LoopClock) -> None:
         """Let the market make the trades that the log proves, where no tape is the market."""
-        venue = self._scene.venue
+        venue = self._scenario.venue
         if venue is not None and venue.tape is not None:
             return
         tape_ns = self._fork.fork_ns
@@ -354,6 +356,4 @@ class Run:
         touched = {row[1].removeprefix(prefix) for row in after if row[1].startswith(prefix)}
         fills = sum(row[3] == events.OrderFilled.topic for row in after)
         prices = {symbol_id: exchange.engine.last_price(symbol_id) for symbol_id in exchange.engine.book.symbols}
-        state = kernel.state
-        assert isinstance(state, State), "the composition root makes one"
-        return outcome_of(state, {*self._live, *touched}, fills=fills, prices=prices, refused=self._refused)
+        return outcome_of(kernel.state, {*self._live, *touched}, fills=fills, prices=prices, refused=self._refused)

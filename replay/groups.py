@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kernel.groups import Group, allowance, max_excess
+from kernel.groups import Group, max_excess, permitted_quantity
 from kernel.lifecycle import finding_id
 from kernel.models import Finding, FindingKind
 from kernel.order_spec import InstantNs, Int, IntentId, Model, OcoMode, SymbolId, Uint64
@@ -76,7 +76,7 @@ def member_of(state: KernelState, group: Group, intent_id: str) -> GroupMember:
     return GroupMember(
         intent_id=intent_id,
         quantity=intent.order.quantity if intent is not None else None,
-        allowed_qty=allowance(group, intent_id, intent.order.quantity) if intent is not None else None,
+        allowed_qty=permitted_quantity(group, intent_id, intent.order.quantity) if intent is not None else None,
         cum_qty=group.filled.get(intent_id, 0),
         reason=limited_by(state, intent_id),
     )
@@ -88,26 +88,26 @@ def limited_by(state: KernelState, intent_id: str) -> str:
     if group is None or intent is None:
         return ""
     wanted, symbol_id = intent.order.quantity, intent.order.symbol_id
-    allowed = allowance(group, intent_id, wanted)
+    allowed = permitted_quantity(group, intent_id, wanted)
     if allowed == wanted:
         return ""
     if group.mode is OcoMode.ONE_CANCELS_OTHER:
         return f"canceled by the first fill of {group.first}"
     scales = Scales(state.symbol, state.asset)
-    said = [released_by(state, group, intent_id, wanted, scales, symbol_id)] if group.leader is not None else []
-    if filled := [other for other, qty in group.filled.items() if qty and other not in (intent_id, group.leader)]:
-        said.append(f"shrunk to {scales.quantity(symbol_id, allowed)} by fills of {', '.join(filled)}")
-    return ", ".join(filter(None, said))
+    parts = [released_by(state, group, intent_id, wanted, scales, symbol_id)] if group.parent is not None else []
+    if filled := [other for other, qty in group.filled.items() if qty and other not in (intent_id, group.parent)]:
+        parts.append(f"shrunk to {scales.quantity(symbol_id, allowed)} by fills of {', '.join(filled)}")
+    return ", ".join(filter(None, parts))
 
 
 def released_by(state: KernelState, group: Group, intent_id: str, wanted: int, scales: Scales, symbol_id: str) -> str:
     """How much of an order its group's leader has released; empty when it is all."""
-    released, held = group.filled.get(group.intent_ids[0], 0), state.is_held(intent_id)
+    released, held = group.filled.get(group.intent_ids[0], 0), state.awaits_parent(intent_id)
     if released >= wanted:
         return ""
     if released == 0:
-        return f"held back: waits for fills of {group.leader}" if held else f"not released: no fill of {group.leader}"
-    return f"released to {scales.quantity(symbol_id, released)} by fills of {group.leader}" + (
+        return f"held back: waits for fills of {group.parent}" if held else f"not released: no fill of {group.parent}"
+    return f"released to {scales.quantity(symbol_id, released)} by fills of {group.parent}" + (
         ", waits for more" if held else ""
     )
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotFoundError, WaitTimeoutError
-from kernel.lease_probe import lease_is_held
 from replay import waiting
 
 NAMES_MAX = 10
@@ -50,7 +49,7 @@ class Halted:
 async def halt(kernel: EventSourcedKernel, symbol_id: str | None, reason: str, timeout_s: float) -> Halted:
     """Halt all (or a symbol), cancel all, and wait until nothing of it may work. Raises what `kernel.halt` does."""
     canceled = await kernel.halt(symbol_id, reason=reason)
-    led = await lease_is_held(kernel.log)
+    led = await kernel.log.lease_is_held()
     concerned = [intent_id for intent_id in kernel.state.live_intent_ids() if may_work(kernel, intent_id, symbol_id)]
     wait_s = timeout_s if led else 0  # nobody is there who would cancel anything
     gone = await asyncio.gather(*(waiting.off_the_book(kernel, name, timeout_s=wait_s) for name in concerned))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import Clock, SystemClock
-from kernel.lease_probe import lease_is_held
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
 from kernel.models import AttemptOutcome, Finding
@@ -37,7 +36,7 @@ RELISTS_MISSED_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
+class LeaderStatus:
     """What the control stream tells of the newest leader."""
 
     epoch: int = 0
@@ -47,10 +46,10 @@ class Leader:
     stopped: events.KernelStopped | None = None
 
 
-class Seen(NamedTuple):
+class HealthInputs(NamedTuple):
     """All that was looked at."""
 
-    leader: Leader
+    leader: LeaderStatus
     held: bool
     snapshot: events.VenueSnapshotTaken | None
     position: int
@@ -58,23 +57,25 @@ class Seen(NamedTuple):
     now_ns: int
 
 
-async def leader_of(log: EventLog) -> Leader:
+async def leader_of(log: EventLog) -> LeaderStatus:
     """The newest leader."""
-    leader = Leader()
+    leader = LeaderStatus()
     for event in await log.read_stream(events.CONTROL_STREAM):
         leader = leader_after(leader, event)
     return leader
 
 
-def leader_after(leader: Leader, event: events.BaseEvent) -> Leader:
+def leader_after(leader: LeaderStatus, event: events.BaseEvent) -> LeaderStatus:
     """The newest leader after one more event of the control stream."""
     match event:
         case events.LeaderElected():
-            return Leader(event.epoch, event.holder, elected=event)
+            return LeaderStatus(event.epoch, event.holder, elected=event)
         case events.KernelStarted():
-            return Leader(leader.epoch, leader.holder, elected=leader.elected, started=event)
+            return LeaderStatus(leader.epoch, leader.holder, elected=leader.elected, started=event)
         case events.KernelStopped():
-            return Leader(leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event)
+            return LeaderStatus(
+                leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event
+            )
     return leader
 
 
@@ -101,9 +102,9 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
     """Whether somebody acts on a kernel's log. `ready`, `conditions` and more, as JSON values."""
     log, now_ns = kernel.log, (clock or SystemClock()).now_ns()
     head = await log.head()
-    seen = Seen(
+    seen = HealthInputs(
         leader=await leader_of(log),
-        held=await lease_is_held(log),
+        held=await log.lease_is_held(),
         snapshot=await newest_complete_snapshot(log),
         position=kernel.state.position,
         head=head.position,
@@ -130,7 +131,7 @@ async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> d
 
 def held_symbols(state: KernelState) -> dict[str, str]:
     """Symbols in which nothing is placed, and why."""
-    gates = state.gates
+    gates = state.trading_status
     storms = {name: f"storm of rejections: {why}" for name, why in gates.storms.items()}
     holds = {name: f"{'halted' if held.cancels else 'paused'} by {held.by}" for name, held in gates.symbols.items()}
     return storms | holds
@@ -142,7 +143,7 @@ def counts(state: KernelState) -> dict[str, int]:
     return {
         "live_intents": len(live),
         "unknown_attempts": sum(
-            attempt.outcome is AttemptOutcome.UNKNOWN for name in live for attempt in state.record(name).unsettled
+            attempt.outcome is AttemptOutcome.UNKNOWN for name in live for attempt in state.record(name).unresolved
         ),
         "open_findings": len(open_findings(state.findings())),
     }
@@ -157,7 +158,7 @@ def recorded_at_ns(event: events.BaseEvent | None) -> int | None:
     return event.recorded_at_ns if event is not None else None
 
 
-def conditions_of(seen: Seen, state: KernelState) -> list[Condition]:
+def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
     """The conditions under which a kernel acts, as far as the log tells."""
     at_head = seen.position >= seen.head
     folded = f"position {seen.position} of {seen.head}, in this process"
@@ -166,11 +167,11 @@ def conditions_of(seen: Seen, state: KernelState) -> list[Condition]:
         Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
         connection_condition(seen),
         snapshot_condition(seen),
-        Condition(NOT_PAUSED, not state.paused, state.gates.status, state.paused_by, seen.now_ns),
+        Condition(NOT_PAUSED, not state.paused, state.trading_status.status, state.paused_by, seen.now_ns),
     ]
 
 
-def lease_condition(seen: Seen) -> Condition:
+def lease_condition(seen: HealthInputs) -> Condition:
     """Whether somebody leads: the lease is held, and its holder has begun to act."""
     leader = seen.leader
     if not seen.held:
@@ -184,7 +185,7 @@ def lease_condition(seen: Seen) -> Condition:
     )
 
 
-def connection_condition(seen: Seen) -> Condition:
+def connection_condition(seen: HealthInputs) -> Condition:
     """Whether the venue is heard: a complete snapshot of this leader is not older than it should be."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or started is None or snapshot is None or snapshot.position < started.position:
@@ -203,7 +204,7 @@ def snapshot_age_ns_max(started: events.KernelStarted) -> int:
     return ns(RELISTS_MISSED_MAX * interval_s + query_s)
 
 
-def snapshot_condition(seen: Seen) -> Condition:
+def snapshot_condition(seen: HealthInputs) -> Condition:
     """Whether this leader has had a complete snapshot."""
     snapshot, started = seen.snapshot, seen.leader.started
     if not seen.held or snapshot is None or started is None or snapshot.position < started.position:

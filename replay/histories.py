@@ -17,11 +17,11 @@ from kernel.errors import NotFoundError
 from kernel.lifecycle import Record, evolve, order_state
 from kernel.log.base import EventLog
 from kernel.log.records import event_of
-from kernel.models import UNSETTLED, Attempt, AttemptKind, AttemptOutcome, Evidence, FindingKind, OrdStatus
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence, FindingKind, OrdStatus
 from kernel.plan import difference
 from projections.reference import Reference
 from replay.decimals import Scales
-from replay.folding import opened
+from replay.folding import open_for_reading
 
 
 class Part(StrEnum):
@@ -38,7 +38,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class CameTo:
+class OrderSummary:
     """What the order had come to after an event."""
 
     ord_status: OrdStatus
@@ -60,7 +60,7 @@ class Step:
     """The event of the intent's command that it goes back to, by its correlation id."""
     attempt_position: int | None = None
     """The attempt that it starts or is about: as recorded, else the newest one that was sent under its client order id."""
-    came_to: CameTo | None = None
+    summary: OrderSummary | None = None
     """None for what is not in the intent's stream, and before anything was sent or seen."""
 
     @property
@@ -79,7 +79,7 @@ class AttemptSpan:
     client_order_id: str
     unknown_position: int | None = None
     """The event since which its outcome was unknown."""
-    settled_position: int | None = None
+    resolved_position: int | None = None
     """The event that settled it; None while it is open."""
     outcome: AttemptOutcome | None = AttemptOutcome.PENDING
     """None: settled by what the venue told of the order, in ways that no event names."""
@@ -102,12 +102,12 @@ class History:
 
 async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | None = None) -> History:
     """One intent's whole story. Raises `NotFoundError` for an intent, and for a log, that there is not."""
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         head = (await found.head()).position
         own = [item for item in await found.read_stream(events.intent_stream(intent_id)) if item.position <= head]
         if not own:
             raise NotFoundError(f"intent {intent_id} not found")
-        told, record = narrated(intent_id, own)
+        states, record = fold_steps(intent_id, own)
         until = head if at_work(record) else own[-1].position
         beside = [*await group_events(found, own), *await kernel_events(found, own)]
         known = {event.position: (part, event) for part, event in beside if event.position <= until}
@@ -118,8 +118,8 @@ async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | Non
             exchange_id=found.exchange_id,
             log_id=found.log_id,
             position=head,
-            steps=steps_of(told, known),
-            attempts=attempt_spans(told),
+            steps=steps_of(states, known),
+            attempts=attempt_spans(states),
             symbol_id=symbol_of(record),
             scales=Scales(reference.symbol, reference.asset),
         )
@@ -127,19 +127,19 @@ async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | Non
 
 # ---------------------------------------------------------------------------------------------------- the intent's own
 @dataclass(frozen=True, slots=True)
-class Told:
+class StepState:
     """One event of the intent's stream, with what was known after it; no whole record, or a long story fills memory."""
 
     event: events.BaseEvent
-    came_to: CameTo | None
+    summary: OrderSummary | None
     attempts: tuple[Attempt, ...]
     command_position: int | None
     attempt_position: int | None
 
 
-def narrated(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[Told], Record]:
+def fold_steps(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[StepState], Record]:
     """The stream folded, with what each event goes back to; and what is known in the end."""
-    told: list[Told] = []
+    states: list[StepState] = []
     record = Record(intent_id)
     commands: dict[str, int] = {}
     sent: dict[str, int] = {}
@@ -153,8 +153,8 @@ def narrated(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[Told
         if isinstance(event, events.OrderReport) and event.exchange_order_id and attempt_position is not None:
             sent.setdefault(venue_key(event.exchange_order_id), attempt_position)
         command_position = commands.get(event.correlation_id or "")
-        told.append(Told(event, came_to(record), record.attempts, command_position, attempt_position))
-    return told, record
+        states.append(StepState(event, order_summary(record), record.attempts, command_position, attempt_position))
+    return states, record
 
 
 def attempt_of(event: events.BaseEvent, sent: dict[str, int]) -> int | None:
@@ -184,32 +184,32 @@ def symbol_of(record: Record) -> str | None:
     return None if order is None else order.symbol_id
 
 
-def attempt_spans(told: Sequence[Told]) -> tuple[AttemptSpan, ...]:
+def attempt_spans(states: Sequence[StepState]) -> tuple[AttemptSpan, ...]:
     """Every send with what became of it, in the order of the sends."""
     spans: dict[int, AttemptSpan] = {}
     open_before: set[int] = set()
-    for item in told:
+    for item in states:
         event = item.event
-        unsettled = {attempt.position: attempt for attempt in item.attempts if attempt.outcome in UNSETTLED}
+        unresolved = {attempt.position: attempt for attempt in item.attempts if attempt.outcome in UNRESOLVED}
         if isinstance(event, events.AttemptStarted):
             spans[event.position] = AttemptSpan(
                 position=event.position, number=event.number, kind=event.kind, client_order_id=event.client_order_id
             )
-        for position in open_before - unsettled.keys():
-            spans[position] = settled(spans[position], item)
-        for position, attempt in unsettled.items():
+        for position in open_before - unresolved.keys():
+            spans[position] = resolved_span(spans[position], item)
+        for position, attempt in unresolved.items():
             span = spans.get(position)  # a store's write may tell of attempts that were never started here
             if span is not None and attempt.outcome is AttemptOutcome.UNKNOWN and span.unknown_position is None:
                 spans[position] = replace(span, outcome=attempt.outcome, unknown_position=event.position)
-        open_before = unsettled.keys() & spans.keys()
+        open_before = unresolved.keys() & spans.keys()
     return tuple(spans.values())
 
 
-def settled(span: AttemptSpan, item: Told) -> AttemptSpan:
+def resolved_span(span: AttemptSpan, item: StepState) -> AttemptSpan:
     """A send that an event has settled."""
     kept = next((attempt for attempt in item.attempts if attempt.position == span.position), None)
     outcome = kept.outcome if kept is not None else getattr(item.event, "outcome", None)
-    return replace(span, settled_position=item.event.position, outcome=outcome)
+    return replace(span, resolved_position=item.event.position, outcome=outcome)
 
 
 # ------------------------------------------------------------------------------------------------------- told beside it
@@ -226,13 +226,13 @@ async def group_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[B
 async def kernel_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[Beside]:
     """Leaders, pauses and storms from the intent's first event on, and what was in force when it began."""
     symbols = {event.intent.order.symbol_id for event in own if isinstance(event, events.IntentCreated)}
-    mattered = [event for event in await log.read_stream(events.CONTROL_STREAM) if matters(event, symbols)]
+    relevant = [event for event in await log.read_stream(events.CONTROL_STREAM) if is_relevant(event, symbols)]
     began = own[0].position
-    before = in_force([event for event in mattered if event.position < began])
-    return [(Part.KERNEL, event) for event in (*before, *(event for event in mattered if event.position > began))]
+    before = active_controls([event for event in relevant if event.position < began])
+    return [(Part.KERNEL, event) for event in (*before, *(event for event in relevant if event.position > began))]
 
 
-def matters(event: events.BaseEvent, symbols: set[str]) -> bool:
+def is_relevant(event: events.BaseEvent, symbols: set[str]) -> bool:
     """Whether an event of the control stream bears on intents of these symbols."""
     match event:
         case events.LeaderElected() | events.KernelStarted() | events.KernelStopped():
@@ -246,10 +246,10 @@ def matters(event: events.BaseEvent, symbols: set[str]) -> bool:
     return False
 
 
-def in_force(mattered: Iterable[events.BaseEvent]) -> list[events.BaseEvent]:
+def active_controls(relevant: Iterable[events.BaseEvent]) -> list[events.BaseEvent]:
     """Who led, and what held requests back, after these events."""
     found: dict[str, events.BaseEvent] = {}
-    for event in mattered:
+    for event in relevant:
         match event:
             case events.LeaderElected() | events.KernelStopped():
                 found["leader"] = event
@@ -268,8 +268,8 @@ async def causes(
     log: EventLog, own: Sequence[events.BaseEvent], known: dict[int, Beside]
 ) -> AsyncIterator[tuple[int, events.BaseEvent]]:
     """What caused the intent's events and is told nowhere else."""
-    told = known.keys() | {event.position for event in own}
-    for position in sorted({event.causation_position for event in own if event.causation_position} - told):
+    states = known.keys() | {event.position for event in own}
+    for position in sorted({event.causation_position for event in own if event.causation_position} - states):
         async for rows in log.read(position - 1, position):
             yield position, event_of(rows[0])
 
@@ -284,9 +284,9 @@ async def reference_of(log: EventLog) -> Reference:
 
 
 # ----------------------------------------------------------------------------------------------------------- the steps
-def steps_of(told: Sequence[Told], beside: dict[int, Beside]) -> tuple[Step, ...]:
+def steps_of(states: Sequence[StepState], beside: dict[int, Beside]) -> tuple[Step, ...]:
     """All of it in the order of the log."""
-    own = {item.event.position: item for item in told}
+    own = {item.event.position: item for item in states}
     steps: list[Step] = []
     before_ns: int | None = None
     for position in sorted(own.keys() | beside.keys()):
@@ -297,18 +297,18 @@ def steps_of(told: Sequence[Told], beside: dict[int, Beside]) -> tuple[Step, ...
     return tuple(steps)
 
 
-def step_of(event: events.BaseEvent, part: Part, since_ns: int | None, told: Told | None) -> Step:
+def step_of(event: events.BaseEvent, part: Part, since_ns: int | None, states: StepState | None) -> Step:
     """One event as a step."""
-    if told is None:
+    if states is None:
         return Step(event=event, part=part, since_ns=since_ns, inferred=is_inferred(event))
     return Step(
         event=event,
         part=part,
         since_ns=since_ns,
         inferred=is_inferred(event),
-        command_position=told.command_position,
-        attempt_position=told.attempt_position,
-        came_to=told.came_to,
+        command_position=states.command_position,
+        attempt_position=states.attempt_position,
+        summary=states.summary,
     )
 
 
@@ -324,9 +324,9 @@ def is_inferred(event: events.BaseEvent) -> bool:
     return event.evidence is Evidence.INFERRED
 
 
-def came_to(record: Record) -> CameTo | None:
+def order_summary(record: Record) -> OrderSummary | None:
     """What an order has come to."""
     state = order_state(record)
     if state is None:
         return None
-    return CameTo(state.status.ord_status, state.status.cum_qty, state.status.leaves_qty)
+    return OrderSummary(state.status.ord_status, state.status.cum_qty, state.status.leaves_qty)

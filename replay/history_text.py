@@ -10,7 +10,7 @@ from typing import Any
 
 from kernel.clock import NS_PER_MS, NS_PER_S
 from replay.event_text import event_sentence
-from replay.histories import AttemptSpan, CameTo, History, Part, Step
+from replay.histories import AttemptSpan, History, OrderSummary, Part, Step
 from replay.output import Format, Item, Listing, human_duration, json_text, render, utc, yaml_text
 
 COLUMNS = ("POSITION", "TIME", "SINCE", "TYPE", "ACTOR", "CAUSE", "EVIDENCE", "CAME-TO", "MESSAGE",
@@ -40,7 +40,7 @@ def listing(history: History, *, raw: bool = False) -> Listing:
 def lines(history: History, step: Step, *, raw: bool) -> list[tuple[str, ...]]:
     """One step."""
     event = step.event
-    told = (
+    row_cells = (
         str(event.position),
         utc(event.recorded_at_ns),
         "-" if step.since_ns is None else "+" + length_of(step.since_ns),
@@ -48,14 +48,14 @@ def lines(history: History, step: Step, *, raw: bool) -> list[tuple[str, ...]]:
         event.actor,
         cause_text(step),
         f"{event.evidence}, inferred" if step.inferred and event.evidence != "INFERRED" else event.evidence,
-        came_to_text(history, step.came_to),
+        order_summary_text(history, step.summary),
         message(history, step),
         utc(step.venue_time_ns) if step.venue_time_ns else "-",
         *("-" if value is None else str(value) for value in (step.attempt_position, step.command_position)),
         event.correlation_id or "-",
     )
     frame = getattr(event, "raw", None) if raw else None
-    return [told] if frame is None else [told, ("",) * MESSAGE + (f"raw: {frame}",)]
+    return [row_cells] if frame is None else [row_cells, ("",) * MESSAGE + (f"raw: {frame}",)]
 
 
 def cause_text(step: Step) -> str:
@@ -66,7 +66,7 @@ def cause_text(step: Step) -> str:
     return "-" if own_attempt else f"({step.attempt_position})"
 
 
-def came_to_text(history: History, found: CameTo | None) -> str:
+def order_summary_text(history: History, found: OrderSummary | None) -> str:
     """What the order had come to."""
     if found is None:
         return "-"
@@ -110,16 +110,16 @@ def attempt_data(span: AttemptSpan) -> dict[str, Any]:
         "kind": span.kind.value,
         "client_order_id": span.client_order_id,
         "unknown_position": span.unknown_position,
-        "settled_position": span.settled_position,
+        "settled_position": span.resolved_position,
         "outcome": None if span.outcome is None else span.outcome.value,
     }
 
 
 def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
     """One step."""
-    event, found = step.event, step.came_to
+    event, found = step.event, step.summary
     payload = event.model_dump(mode="json", exclude_none=True, exclude=None if raw else {"raw"})
-    came_to = None if found is None else {
+    summary = None if found is None else {
         "ord_status": found.ord_status.value, "cum_qty": found.cum_qty, "leaves_qty": found.leaves_qty
     }  # fmt: skip
     return {
@@ -136,7 +136,7 @@ def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
         "attempt_position": step.attempt_position,
         "command_position": step.command_position,
         "correlation_id": event.correlation_id,
-        "came_to": history.scales.data(came_to, history.symbol_id),
+        "came_to": history.scales.data(summary, history.symbol_id),
         "message": message(history, step),
         "event": history.scales.data(payload, history.symbol_id),
     }

@@ -12,17 +12,17 @@ from kernel.errors import IntegrityError
 from kernel.log.base import StoredRow
 from replay.problems import Problem, Problems
 from replay.signed_notes import VerifierKey, origin_of_log
-from replay.verify_notes import NoteChecks, notes_for
+from replay.verify_notes import TreeHeadChecks, notes_for
 
 
-class HeldAgainst:
+class TreeHeadGuard:
     """The notes at a path that were signed by some keys."""
 
     def __init__(self, path: str | Path, keys: Iterable[VerifierKey]) -> None:
         self._path = path
         self._keys = tuple(keys)
         self._problems = Problems()
-        self._checks: NoteChecks | None = None
+        self._checks: TreeHeadChecks | None = None
         self.lacks: Problem | None = None
         """That a note is of more events than there are, once all was read."""
 
@@ -30,7 +30,7 @@ class HeldAgainst:
         """Whose log it is. Raises what `notes_for` raises."""
         self._problems = Problems()
         given = notes_for(origin_of_log(exchange_id, log_id), self._path, self._keys)
-        self._checks = NoteChecks(self._problems, given)
+        self._checks = TreeHeadChecks(self._problems, given)
 
     def leaves(self, rows: Sequence[StoredRow]) -> None:
         """The next rows, from the first on."""

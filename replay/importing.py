@@ -17,13 +17,14 @@ from kernel.errors import ConflictError, IntegrityError, KernelError, Validation
 from kernel.log.base import Head, StoredRow
 from kernel.log.opening import sqlite_path, without_password
 from kernel.log.recorder import LAYOUT_VERSION, Identity, LogRecorder, RowRefused
-from kernel.log.row_files import About, RowFile, reading
-from replay.new_files import check_free, new_file
+from kernel.log.row_files import LogFile, LogFileHeader, reading
+from kernel.private_files import check_directory
+from replay.new_files import atomic_file, check_free
 from replay.progress import Progress
 from replay.threads import Stopped, on_loop, until_stopped
 
 if TYPE_CHECKING:
-    from replay.holding import HeldAgainst
+    from replay.holding import TreeHeadGuard
 
 
 async def import_log(
@@ -32,7 +33,7 @@ async def import_log(
     *,
     exchange_id: str,
     progress: Progress | None = None,
-    notes: HeldAgainst | None = None,
+    notes: TreeHeadGuard | None = None,
 ) -> Head:
     """Read an export into an empty log at a URL; the end of the log that is there now. `-` is the standard input.
 
@@ -43,20 +44,20 @@ async def import_log(
     `ValidationError` (it is no export, or is not from position 1 on; the URL keeps nothing).
     """
     place = _place(url, exchange_id)
-    told = on_loop(progress)
+    report_progress = on_loop(progress)
 
     def work(stopped: Stopped) -> Head:
         with reading(str(path)) as file:
-            identity = _identity(file.about, str(path), exchange_id)
-            pages = _watched(file, told, stopped)
+            identity = _identity(file.header, str(path), exchange_id)
+            pages = _watched(file, report_progress, stopped)
             if notes is not None:
                 pages = _held(pages, notes, identity)
-            return place(lambda recorder: put_back(recorder, identity, pages))
+            return place(lambda recorder: restore_rows(recorder, identity, pages))
 
     return await until_stopped(work)
 
 
-def _identity(about: About, path: str, exchange_id: str) -> Identity:
+def _identity(about: LogFileHeader, path: str, exchange_id: str) -> Identity:
     """Whose log a file makes; refuses another account's, and a file that does not begin with the first event."""
     if about.exchange_id != exchange_id:
         raise ConflictError(f"{path} is of the log of {about.exchange_id!r}, not of {exchange_id!r}")
@@ -66,16 +67,16 @@ def _identity(about: About, path: str, exchange_id: str) -> Identity:
     return Identity(about.exchange_id, about.log_id, LAYOUT_VERSION)
 
 
-def _watched(file: RowFile, told: Progress, stopped: Stopped) -> Iterator[list[StoredRow]]:
+def _watched(file: LogFile, report_progress: Progress, stopped: Stopped) -> Iterator[list[StoredRow]]:
     """The pages of a file, telling how far they are, until somebody wants them to stop."""
     for rows in file.pages():
         if stopped():
             raise KernelError("stopped before it was done: nothing was written")
         yield rows
-        told(rows[-1].position, file.about.last_position)
+        report_progress(rows[-1].position, file.header.last_position)
 
 
-def _held(pages: Iterator[list[StoredRow]], notes: HeldAgainst, identity: Identity) -> Iterator[list[StoredRow]]:
+def _held(pages: Iterator[list[StoredRow]], notes: TreeHeadGuard, identity: Identity) -> Iterator[list[StoredRow]]:
     """The pages, which the notes see on their way; what they say against them comes before the commit."""
     notes.begin(identity.exchange_id, identity.log_id)
     head = 0
@@ -94,13 +95,14 @@ def _place(url: str, exchange_id: str) -> Callable[[Work], Head]:
     """What gives a function a recorder on an empty place at a URL, and keeps what it wrote when it ends well."""
     if url.startswith("sqlite://"):
         check_free(sqlite_path(url))
+        check_directory(sqlite_path(url).parent)
         return partial(_in_new_file, sqlite_path(url))
     if url.startswith(("postgresql://", "postgres://")):
         return partial(_in_schema, url, exchange_id)
     raise ValidationError(f"{without_password(url)} keeps nothing: import into sqlite:///FILE or postgresql://…")
 
 
-def put_back(recorder: LogRecorder, identity: Identity, pages: Iterator[list[StoredRow]]) -> Head:
+def restore_rows(recorder: LogRecorder, identity: Identity, pages: Iterator[list[StoredRow]]) -> Head:
     """`LogRecorder.restore`, where what the database refuses is a damaged log: each id and each version is there once."""
     try:
         return recorder.restore(identity, pages)
@@ -109,10 +111,10 @@ def put_back(recorder: LogRecorder, identity: Identity, pages: Iterator[list[Sto
 
 
 def _in_new_file(path: Path, work: Work) -> Head:
-    from kernel.log.sqlite import Datastore, SQLiteRecorder
+    from kernel.log.sqlite import SQLiteLogDatastore, SQLiteRecorder
 
-    with new_file(path) as draft:
-        recorder = SQLiteRecorder(Datastore(f"{draft.as_uri()}?mode=rwc"))
+    with atomic_file(path) as transaction:
+        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{transaction.as_uri()}?mode=rwc"))
         try:
             recorder.create_table()
             return work(recorder)
@@ -121,7 +123,8 @@ def _in_new_file(path: Path, work: Work) -> Head:
 
 
 def _in_schema(url: str, exchange_id: str, work: Work) -> Head:
-    from kernel.log.postgres import Datastore, PostgresRecorder
+    from kernel.log.postgres import PostgresRecorder
+    from kernel.log.postgres_datastore import Datastore
 
     recorder = PostgresRecorder(Datastore(url, schema=f"log_{exchange_id}"))
     try:

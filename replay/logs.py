@@ -1,7 +1,7 @@
 """A process's own log: one line a record on stderr, for a terminal or as JSON, that never holds the process up.
 
 Used by the CLI for the verbs that run for long. Records come from the kernel's ordinary loggers; what a record carries
-beside its message (`extra={"intent_id": …, "position": …}`) is shown as fields. Lines are written by a thread of their own
+beside its message (`extra={"intent_id": …, "position": …}`) is shown as fields. A `QueueListener`'s thread writes the lines
 behind a bounded queue: when nobody reads them they are dropped and counted, and the kernel goes on. Text of venues is
 escaped. It is not the event log: nothing depends on it.
 """
@@ -12,9 +12,10 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any, TextIO
 
 from replay.failures import one_line
@@ -69,9 +70,9 @@ class TextLine(logging.Formatter):
 
     def _line(self, record: logging.LogRecord) -> str:
         problem = problem_of(record)
-        said = record.getMessage() + (f": {problem}" if problem else "")
+        message = record.getMessage() + (f": {problem}" if problem else "")
         fields = "".join(f" {name}={value}" for name, value in fields_of(record).items() if value is not None)
-        return escaped(f"{time_of(record)} {record.levelname} {record.name}: {said}{' ' if fields else ''}{fields}")
+        return escaped(f"{time_of(record)} {record.levelname} {record.name}: {message}{' ' if fields else ''}{fields}")
 
 
 class JsonLine(logging.Formatter):
@@ -81,7 +82,7 @@ class JsonLine(logging.Formatter):
         """One line."""
         made = {
             "time": time_of(record), "level": record.levelname, "logger": record.name, "message": record.getMessage(),
-            **{name: plain(value) for name, value in fields_of(record).items()},
+            **{name: json_safe_value(value) for name, value in fields_of(record).items()},
         }  # fmt: skip
         if record.exc_info:
             made["error"] = problem_of(record)
@@ -89,51 +90,54 @@ class JsonLine(logging.Formatter):
         return json_line(made).rstrip("\n")
 
 
-def plain(value: Any) -> Any:
+def json_safe_value(value: Any) -> Any:
     """A value as JSON can have it."""
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-class LineWriter(logging.Handler):
-    """Writes records to a stream from a thread of its own, and drops them when it cannot keep up."""
+class LineStream(logging.StreamHandler[TextIO]):
+    """Writes lines for as long as somebody reads them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Nobody reads any more, or the stream was closed: there is nowhere to say so."""
+
+
+class LineWriter(QueueHandler):
+    """Formats records where they are made and has a thread write them; drops them when it cannot keep up."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter, *, lines_max: int = LINES_MAX) -> None:
-        super().__init__()
+        self._lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+        super().__init__(self._lines)
         self.setFormatter(formatter)
         self.dropped = 0
         """Lines that were not written."""
-        self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(lines_max)
-        self._thread = threading.Thread(target=self._write, name="process-log", daemon=True)
+        self._told = 0
+        self._lines_max = lines_max
+        self._thread = QueueListener(self._lines, LineStream(stream))
         self._thread.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; it is not waited for."""
-        try:
-            line = self.format(record)
-        except Exception:
-            self.handleError(record)
-            return
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Hand a record over; it is not waited for."""
+        if self._lines.qsize() >= self._lines_max:
             self.dropped += 1
+            return
+        self._tell_dropped()
+        self._lines.put_nowait(record)
 
-    def _write(self) -> None:
-        told = 0
-        while (line := self._lines.get()) is not None:
-            with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
-                self._stream.write(line + "\n")
-                if self.dropped > told:
-                    told = self.dropped
-                    self._stream.write(f"{told} lines of this log were dropped so far\n")
-                self._stream.flush()
+    def _tell_dropped(self) -> None:
+        if self.dropped == self._told:
+            return
+        self._told = self.dropped
+        text = f"{self.dropped} lines of this log were dropped so far"
+        lost = logging.LogRecord(RUNNING.name, logging.WARNING, "", 0, text, None, None)
+        self._lines.put_nowait(self.prepare(lost))
 
     def close(self) -> None:
         """Write what is left, for a moment at most."""
-        with suppress(queue.Full):
-            self._lines.put(None, timeout=CLOSE_TIMEOUT_S)
-        self._thread.join(CLOSE_TIMEOUT_S)
+        self._tell_dropped()
+        stopping = threading.Thread(target=self._thread.stop, daemon=True)
+        stopping.start()
+        stopping.join(CLOSE_TIMEOUT_S)
         super().close()
 
 

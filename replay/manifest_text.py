@@ -20,7 +20,7 @@ from kernel.errors import Violation
 
 FILE_BYTES_MAX = 8 * 2**20
 DEPTH_MAX = 24
-SHOWN_MAX = 60
+DERIVED_STATES_MAX = 60
 """Characters of a value that an error shows."""
 
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -42,7 +42,7 @@ class Ambiguous:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem(Violation):
+class ManifestProblem(Violation):
     """A violation in a file: where it stands, and what to do about it."""
 
     where: str = ""
@@ -70,7 +70,7 @@ class Document:
     """Every value by its path, as in `spec.orders[1].price`."""
     lines: dict[str, int] = field(default_factory=dict)
     """The line that a value begins at, by its path, where the format has lines."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ManifestProblem] = field(default_factory=list)
     name: str = ""
     """What it is about, once that is known: for its problems."""
 
@@ -83,7 +83,7 @@ class Document:
         """Something is wrong with it."""
         line = line or self.lines.get(path, 0)
         where = self.where + (f" ({self.name})" if self.name else "") + (f", line {line}" if line else "")
-        self.problems.append(Problem(path, constraint, limit, clipped(value), where, remedy))
+        self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), where, remedy))
 
     def put(self, path: str, value: Any, line: int = 0) -> Any:
         """Note where a value stands; the value."""
@@ -93,7 +93,7 @@ class Document:
         return value
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """A value as an error shows it: as it was written, not too long."""
     match value:
         case None:
@@ -111,7 +111,7 @@ def shown(value: object) -> str:
 
 def clipped(text: str) -> str:
     """A text that is not too long."""
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
+    return text if len(text) <= DERIVED_STATES_MAX else f"{text[: DERIVED_STATES_MAX - 1]}…"
 
 
 def joined(path: str, key: str | int) -> str:
@@ -267,7 +267,7 @@ def _yaml_mapping(document: Document, parsed: Iterator[Any], path: str, depth: i
         line = begun.start_mark.line + 1
         key = begun.value if isinstance(begun, yaml.ScalarEvent) else None
         if key is None:
-            written = shown(_yaml_value(document, parsed, begun, f"{path} (a key)", depth + 1))
+            written = value_text(_yaml_value(document, parsed, begun, f"{path} (a key)", depth + 1))
             document.problem(path, "key", "text", written, "write a field's name", line=line)
         else:
             _check_marks(document, begun, path, line)

@@ -37,7 +37,7 @@ from kernel.order_spec import (
     TimeInForce,
     order_inconsistencies,
 )
-from replay.manifest_text import Ambiguous, Document, Problem, documents, joined, shown
+from replay.manifest_text import Ambiguous, Document, ManifestProblem, documents, joined, value_text
 
 API_VERSION = "exchange-kernel/v1"
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
@@ -53,6 +53,8 @@ GROUP_REMEDIES = {
     "symbol": "orders that fill instead of each other are of one symbol",
     "side": "a stop stands on the other side of the market than the limit of its side",
 }
+DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
+"""The decimal fields of an order, and which of them count quantity."""
 STDIN = "-"
 
 
@@ -109,13 +111,13 @@ def content_of(file: str, stdin: Callable[[], bytes] | None) -> bytes:
     try:
         return Path(file).read_bytes()
     except (OSError, ValueError) as problem:
-        said = getattr(problem, "strerror", None) or str(problem)
-        raise NotFoundError(f"the manifest {file} can't be read: {said}; -f takes files, and - for stdin") from problem
+        cause = getattr(problem, "strerror", None) or str(problem)
+        raise NotFoundError(f"the manifest {file} can't be read: {cause}; -f takes files, and - for stdin") from problem
 
 
 def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ...]:
     """The manifests of files given by name and content. Raises `ValidationError` with every problem of all of them."""
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     found: list[Manifest] = []
     taken: dict[str, str] = {}
     names = []
@@ -154,7 +156,7 @@ def text(value: object) -> str:
     """A text: what was written unquoted and could be read as something else is none."""
     if isinstance(value, str):
         return value
-    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{shown(value)}"'
+    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{value_text(value)}"'
     raise refused("type", "text", remedy)
 
 
@@ -323,7 +325,7 @@ def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
         read = form.model_validate(document.root)
     except pydantic.ValidationError as problem:
         for error in problem.errors(include_url=False):
-            tell(document, form, error)
+            add_problem(document, form, error)
         return None
     if document.problems:
         return None
@@ -354,19 +356,19 @@ def take_names(document: Document, taken: dict[str, str]) -> None:
             continue
         if before := taken.get(name):
             limit = f"used once, and {before} has it"
-            document.problem(path, "name", limit, shown(name), "choose another: it is the order's id")
+            document.problem(path, "name", limit, value_text(name), "choose another: it is the order's id")
             continue
         taken[name] = document.where
         if path == "metadata.name":
             document.name = f"{document.values.get('kind') or 'document'} {name}"
 
 
-def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
+def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
     """One of pydantic's errors as a problem of the document."""
     path = ""
     for part in error["loc"]:
         path = path if part == "[key]" else joined(path, part)
-    value, context = shown(document.values.get(path)), error.get("ctx", {})
+    value, context = value_text(document.values.get(path)), error.get("ctx", {})
     match error["type"]:
         case "manifest":
             document.problem(path, context["constraint"], context["limit"], value, context["remedy"])
@@ -376,7 +378,7 @@ def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> N
             known, key = field_names(form_at(form, error["loc"][:-1])), str(error["loc"][-1])
             document.problem(path, "field", f"one of {', '.join(known)}", key, near_miss(key, known))
         case "value_error":
-            tell_contradictions(document, path, context["error"].violations)
+            add_contradictions(document, path, context["error"].violations)
         case "list_type":
             document.problem(path, "type", "a list of orders", value, "begin each order with a dash")
         case "dict_type":
@@ -386,16 +388,19 @@ def tell(document: Document, form: type[DocumentForm], error: ErrorDetails) -> N
             document.problem(path, "type", "a mapping", value, f"its fields are {fields}")
 
 
-def tell_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
+def add_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
     """What an order or a group contradicts, as problems of the document."""
     for item in found:
         here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
         if item.constraint in GROUP_REMEDIES:
             document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
             continue
-        value = item.value if item.constraint == "combination" else shown(document.values.get(here))
+        written = document.values.get(here)
+        value = item.value if item.constraint == "combination" else value_text(written)
         limit = "more than 0" if item.constraint == "minimum" else item.limit
-        remedy = "take it away" if limit.startswith("not allowed") else f"mend {here}"
+        remedy = f"mend {here}"
+        if item.constraint == "presence":
+            remedy = "write it" if written is None else "take it away"
         document.problem(here, item.constraint, limit, value, remedy)
 
 
@@ -434,13 +439,9 @@ def unscaled(terms: OrderForm) -> StandardOrder:
     return StandardOrder.model_construct(**{**others, **numbers})
 
 
-DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
-"""The decimal fields of an order, and which of them count quantity."""
-
-
 def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
     """The order at its symbol's scales. Raises `ValidationError` for numbers with more places than those."""
-    problems: list[Problem] = []
+    problems: list[ManifestProblem] = []
     values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
     for name, is_quantity in DECIMALS.items():
         convert = symbol.quantity_from_decimal if is_quantity else symbol.price_from_decimal
@@ -455,12 +456,12 @@ def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardO
 
 def market_problems(
     manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int = 0
-) -> list[Problem]:
+) -> list[ManifestProblem]:
     """What the market has against an order."""
     return [problem_of(manifest, item) for item in symbol.violations(order, open_orders=open_orders)]
 
 
-def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> Problem:
+def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> ManifestProblem:
     """A problem of an order that only its market, or the log, can tell."""
     where = f"{manifest.where} (Order {manifest.name})"
-    return Problem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)
+    return ManifestProblem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)

@@ -1,8 +1,7 @@
 """A kernel's metrics for others to read: Prometheus's text format, tables and JSON; from a kernel that runs, or from a log.
 
-Called by `replay.vitals` (to serve them) and by the CLI's `metrics`. The text is written by prometheus-client (the extra
-`metrics`), from a registry of its own that holds one kernel's recorder; that library is imported when it is needed. What
-only a running process can count (durations, retries, calls) is not in its log, so a log tells of less.
+Called by `replay.vitals` (to serve them) and by the CLI's `metrics`. prometheus-client renders the text from the kernel's
+registry. What only a running process can count (durations, retries, calls) is not in its log, so a log tells of less.
 """
 
 from __future__ import annotations
@@ -12,25 +11,22 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from kernel import EventSourcedKernel
-from kernel.clock import Clock, SystemClock
-from kernel.code_hash import kernel_version
+from kernel.clock import SystemClock
 from kernel.errors import KernelError, NotReadyError
-from kernel.gauges import observe_intents, observe_position
-from kernel.metrics import BUCKETS_S, PREFIX, Counter, Family, Gauge, Histogram, Labels, Metrics
 from replay import health
+from replay.gauges import log_gauges, tally_of
 from replay.output import aligned, escaped, json_text
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry, Metric
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 FETCH_S_MAX = 10.0
 """How long a kernel's answer is waited for."""
 FETCH_BYTES_MAX = 16_000_000
-NEEDED = "metrics need prometheus-client, which is not installed: pip install 'exchange-kernel[metrics]'"
 
 
 class MetricsFormat(StrEnum):
@@ -41,104 +37,22 @@ class MetricsFormat(StrEnum):
     PROMETHEUS = "prometheus"
 
 
-# ----------------------------------------------------------------------------------------------------------- exposition
 @dataclass(frozen=True, slots=True)
-class Exposition:
-    """One kernel's registry."""
+class WithoutCreated(Collector):
+    """Metrics without the creation times that prometheus-client adds to each counter and histogram."""
 
-    registry: CollectorRegistry
-    content_type: str
-
-    def text(self) -> str:
-        """All of it, in Prometheus's text format."""
-        from prometheus_client import generate_latest
-
-        return generate_latest(self.registry).decode()
-
-
-def exposition(families: Iterable[Family], exchange_id: str, *, of_process: bool = False) -> Exposition:
-    """What is to be written of a kernel, with `of_process` also of the process: its memory, time and files.
-
-    Raises `KernelError` where prometheus-client is not installed.
-    """
-    try:
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector
-    except ImportError as problem:
-        raise KernelError(NEEDED) from problem
-    registry = CollectorRegistry()
-    registry.register(KernelCollector(tuple(families), exchange_id))
-    if of_process:
-        ProcessCollector(registry=registry)
-    return Exposition(registry, CONTENT_TYPE_LATEST)
-
-
-class KernelCollector:
-    """Hands a recorder's numbers to prometheus-client, as they are when it asks."""
-
-    def __init__(self, families: tuple[Family, ...], exchange_id: str) -> None:
-        self._families = families
-        self._exchange_id = exchange_id
-
-    def describe(self) -> list[Metric]:
-        """Nothing: names are unique by construction, and there is nothing to collect before it is asked for."""
-        return []
+    families: Iterable[Metric]
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, and one that says which kernel they are of."""
-        from prometheus_client.core import GaugeMetricFamily
-
-        info = GaugeMetricFamily(f"{PREFIX}info", "Which kernel this is.", labels=("exchange_id", "version"))
-        info.add_metric((self._exchange_id, kernel_version()), 1)
-        yield info
-        for family in self._families:
-            yield metric_of(family)
+        """Each metric."""
+        for family in self.families:
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
-def metric_of(family: Family) -> Metric:
-    """A metric as prometheus-client has it."""
-    match family:
-        case Counter():
-            return counter_of(family)
-        case Histogram():
-            return histogram_of(family)
-    assert isinstance(family, Gauge)
-    return gauge_of(family)
-
-
-def counter_of(family: Counter) -> CounterMetricFamily:
-    from prometheus_client.core import CounterMetricFamily
-
-    made = CounterMetricFamily(family.name, family.text, labels=family.label_names)
-    for labels in family.combinations:
-        made.add_metric(labels, family.value(*labels))
-    return made
-
-
-def gauge_of(family: Gauge) -> GaugeMetricFamily:
-    from prometheus_client.core import GaugeMetricFamily
-
-    made = GaugeMetricFamily(family.name, family.text, labels=family.label_names)
-    for labels in family.combinations:
-        made.add_metric(labels, family.value(*labels))
-    return made
-
-
-def histogram_of(family: Histogram) -> HistogramMetricFamily:
-    from prometheus_client.core import HistogramMetricFamily
-
-    made = HistogramMetricFamily(family.name, family.text, labels=family.label_names)
-    for labels in family.combinations:
-        series = family.series(*labels)
-        made.add_metric(labels, list(cumulative(family, labels)), series.sum)
-    return made
-
-
-def cumulative(family: Histogram, labels: Labels) -> Iterator[tuple[str, float]]:
-    """Upper bounds, and how many were not above each."""
-    total = 0
-    for bound, count in zip((*BUCKETS_S, float("inf")), family.series(*labels).counts, strict=True):
-        total += count
-        yield "+Inf" if bound == float("inf") else repr(bound), total
+def text_of(families: Iterable[Metric]) -> str:
+    """What was collected, in Prometheus's text format."""
+    return generate_latest(WithoutCreated(families)).decode()
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
@@ -165,19 +79,12 @@ def nobody(host: str, port: int, reason: str) -> str:
     )
 
 
-async def from_log(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> str:
+async def from_log(kernel: EventSourcedKernel) -> str:
     """What a log alone tells, seen by a kernel beside the one that leads: intents, attempts, findings, conditions."""
-    metrics, now_ns = Metrics(), (clock or SystemClock()).now_ns()
-    await observe_intents(metrics, kernel.state, now_ns=now_ns)
-    observe_position(metrics, kernel.state)
+    state = kernel.state
+    tally = await tally_of(state, now_ns=SystemClock().now_ns())
     found = await health.health(kernel)
-    metrics.conditions.set_all({item["type"]: item["status"] for item in found["conditions"]})
-    metrics.ready.set(found["ready"])
-    told = (
-        metrics.ready, metrics.conditions, metrics.epoch, metrics.position, metrics.live_intents, metrics.differences,
-        metrics.oldest_unsynced, metrics.unknown_attempts, metrics.oldest_unknown, metrics.findings,
-    )  # fmt: skip
-    return exposition(told, kernel.exchange_id).text()
+    return text_of(log_gauges(kernel.exchange_id, tally, found, position=state.position, epoch=state.epoch))
 
 
 # ------------------------------------------------------------------------------------------------------------- printing
@@ -191,10 +98,6 @@ def metrics_as(text: str, form: MetricsFormat) -> str:
 
 def parsed(text: str) -> Iterator[dict[str, Any]]:
     """Every metric: its name, its type, what it means, its series."""
-    try:
-        from prometheus_client.parser import text_string_to_metric_families
-    except ImportError as problem:
-        raise KernelError(NEEDED) from problem
     try:
         for family in text_string_to_metric_families(text):
             series = [
@@ -213,7 +116,11 @@ def finite(value: float) -> float | str:
 def metrics_table(found: list[dict[str, Any]]) -> str:
     """For people: histograms as count and sum, and of what has labels only the series that are not zero."""
     lines = [
-        (item["name"], ",".join(f"{name}={value}" for name, value in item["labels"].items()), shown(item["value"]))
+        (
+            item["name"],
+            ",".join(f"{name}={value}" for name, value in item["labels"].items()),
+            number_text(item["value"]),
+        )
         for family in found
         for item in family["series"]
         if not item["name"].endswith("_bucket") and (item["value"] or not item["labels"])
@@ -221,5 +128,5 @@ def metrics_table(found: list[dict[str, Any]]) -> str:
     return aligned([("NAME", "LABELS", "VALUE"), *lines])
 
 
-def shown(value: float | str) -> str:
+def number_text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from kernel.errors import AlreadyExistsError, NotFoundError, ValidationError, Violation
+from kernel.private_files import FILE_MODE, OTHERS
 from replay.signed_notes import SIGNER_PREFIX, SignerKey, VerifierKey
 
-FILE_MODE = 0o600
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
 KEY_FILE_BYTES_MAX = 100_000
 
 
@@ -74,15 +73,18 @@ def read_key(path: str | Path) -> SignerKey:
     """
     try:
         with Path(path).open("rb") as stream:
-            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            status = os.fstat(stream.fileno())
             data = stream.read(KEY_FILE_BYTES_MAX)
     except FileNotFoundError as problem:
         raise NotFoundError(f"there is no key {path}: `orderctl keys create` makes one") from problem
     except OSError as problem:
         raise ValidationError(f"the key {path} can't be read: {problem.strerror}") from problem
-    if mode & OTHERS:
-        told = Violation("key", "mode", f"{FILE_MODE:o}", f"{mode:o}")
-        raise ValidationError(f"others can read the key {path}: chmod {FILE_MODE:o} it, if nobody has", [told])
+    if status.st_uid not in (0, os.geteuid()):
+        remedy = "`orderctl keys create` makes one of your own"
+        raise ValidationError(f"the key {path} belongs to user {status.st_uid}, who knows it: {remedy}")
+    if status.st_mode & OTHERS:
+        violation = Violation("key", "mode", f"{FILE_MODE:o}", f"{stat.S_IMODE(status.st_mode):o}")
+        raise ValidationError(f"others can read the key {path}: chmod {FILE_MODE:o} it, if nobody has", [violation])
     try:
         return SignerKey.parse(data.decode(errors="replace").strip())
     except ValidationError as problem:

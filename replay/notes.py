@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import NotFoundError, ValidationError
-from replay.signed_notes import NOTE_BYTES_MAX, Checkpoint, SignedNote, VerifierKey
+from replay.signed_notes import NOTE_BYTES_MAX, SignedNote, TreeHead, VerifierKey
 
 SUFFIX = ".note"
 NEAREST = 3
@@ -20,12 +20,12 @@ NEAREST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class StoredTreeHead:
     """One note: where it is, and what it says."""
 
     path: Path
     signed: SignedNote
-    checkpoint: Checkpoint
+    checkpoint: TreeHead
 
     @property
     def origin(self) -> str:
@@ -49,7 +49,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteProblem:
+class TreeHeadProblem:
     """What is wrong with one file."""
 
     path: Path
@@ -60,15 +60,15 @@ class NoteProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteBook:
+class TreeHeadStore:
     """All notes that were found."""
 
-    notes: tuple[Note, ...]
+    notes: tuple[StoredTreeHead, ...]
     """What is good for itself, by size."""
-    problems: tuple[NoteProblem, ...]
+    problems: tuple[TreeHeadProblem, ...]
 
     @classmethod
-    def read(cls, path: str | Path, keys: Iterable[VerifierKey] | None, *, origin: str | None = None) -> NoteBook:
+    def read(cls, path: str | Path, keys: Iterable[VerifierKey] | None, *, origin: str | None = None) -> TreeHeadStore:
         """The notes in a directory, or the one in a file, that these keys have signed.
 
         They are all of one log: of `origin` where it is given, else of that of the shortest. With None for keys no
@@ -76,11 +76,11 @@ class NoteBook:
         """
         notes, problems = [], []
         trusted = None if keys is None else tuple(keys)
-        for file in note_files(path):
+        for file in tree_head_files(path):
             try:
-                notes.append(read_note(file, trusted))
+                notes.append(read_tree_head(file, trusted))
             except ValidationError as problem:
-                problems.append(NoteProblem(file, str(problem)))
+                problems.append(TreeHeadProblem(file, str(problem)))
         notes.sort(key=lambda note: (note.size, note.path))
         problems += _disagreements(notes)
         expected = origin if origin is not None else notes[0].origin if notes else ""
@@ -88,19 +88,19 @@ class NoteBook:
         return cls(tuple(note for note in notes if note.origin == expected), tuple(problems))
 
 
-def note_name(size: int) -> str:
+def tree_head_name(size: int) -> str:
     """The name of the file with the note of a size: in the order of sizes."""
     return f"{size:020d}{SUFFIX}"
 
 
-def newest_file(directory: Path) -> Path | None:
+def newest_tree_head_file(directory: Path) -> Path | None:
     """The note of the largest size by its name; None where there is none."""
     with os.scandir(directory) as entries:
         name = max((entry.name for entry in entries if entry.name.endswith(SUFFIX)), default=None)
     return directory / name if name else None
 
 
-def note_files(path: str | Path) -> list[Path]:
+def tree_head_files(path: str | Path) -> list[Path]:
     """The files at a path that should be notes, in order of their names. Raises `NotFoundError`."""
     path = Path(path)
     if path.is_file():
@@ -111,7 +111,7 @@ def note_files(path: str | Path) -> list[Path]:
         return sorted(path / entry.name for entry in entries if entry.name.endswith(SUFFIX))
 
 
-def read_note(path: Path, keys: Sequence[VerifierKey] | None) -> Note:
+def read_tree_head(path: Path, keys: Sequence[VerifierKey] | None) -> StoredTreeHead:
     """The note in a file. Raises `ValidationError` for what is none, or not signed by one of these keys."""
     try:
         with path.open("rb") as stream:
@@ -121,31 +121,33 @@ def read_note(path: Path, keys: Sequence[VerifierKey] | None) -> Note:
     signed = SignedNote.parse(data)
     if keys is not None:
         signed.signers(keys)
-    note = Note(path, signed, Checkpoint.parse(signed.text))
-    if size_named(path) not in (None, note.size):
+    note = StoredTreeHead(path, signed, TreeHead.parse(signed.text))
+    if size_in_name(path) not in (None, note.size):
         raise ValidationError(f"another note was put in its place: it is of {note.size} events")
     return note
 
 
-def covering_note(path: str | Path, position: int, *, keys: Sequence[VerifierKey] | None, origin: str) -> Note:
+def covering_tree_head(
+    path: str | Path, position: int, *, keys: Sequence[VerifierKey] | None, origin: str
+) -> StoredTreeHead:
     """The good note of the shortest log that has an event. Only notes that may be it are read.
 
     Raises `NotFoundError` where none is so long, `ValidationError` where those that are so long are bad.
     """
-    files = note_files(path)
+    files = tree_head_files(path)
     note = _first_good(files, lambda size: size >= position, keys=keys, origin=origin)
     if note is None:
-        newest = max((size_named(file) or 0 for file in files), default=0)
+        newest = max((size_in_name(file) or 0 for file in files), default=0)
         raise NotFoundError(f"no note covers position {position}: the newest one is of {newest} events")
     return note
 
 
-def note_of(path: str | Path, size: int, *, keys: Sequence[VerifierKey] | None, origin: str) -> Note:
+def tree_head_of(path: str | Path, size: int, *, keys: Sequence[VerifierKey] | None, origin: str) -> StoredTreeHead:
     """The good note of a size. Raises `NotFoundError`, and `ValidationError` where it is bad."""
-    files = note_files(path)
+    files = tree_head_files(path)
     note = _first_good(files, lambda other: other == size, keys=keys, origin=origin)
     if note is None:
-        known = sorted({size_named(file) or 0 for file in files}, key=lambda other: abs(other - size))[:NEAREST]
+        known = sorted({size_in_name(file) or 0 for file in files}, key=lambda other: abs(other - size))[:NEAREST]
         near = f"the nearest are of {', '.join(map(str, sorted(known)))}" if known else "there is none"
         raise NotFoundError(f"there is no note of {size} events: {near}")
     return note
@@ -153,16 +155,16 @@ def note_of(path: str | Path, size: int, *, keys: Sequence[VerifierKey] | None, 
 
 def _first_good(
     files: list[Path], fits: Callable[[int], bool], *, keys: Sequence[VerifierKey] | None, origin: str
-) -> Note | None:
-    problems: list[NoteProblem] = []
+) -> StoredTreeHead | None:
+    problems: list[TreeHeadProblem] = []
     for file in files:
-        named = size_named(file)
+        named = size_in_name(file)
         if named is not None and not fits(named):
             continue
         try:
-            note = read_note(file, keys)
+            note = read_tree_head(file, keys)
         except ValidationError as problem:
-            problems.append(NoteProblem(file, str(problem)))
+            problems.append(TreeHeadProblem(file, str(problem)))
             continue
         if note.origin != origin:
             problems.append(_foreign(note, origin))
@@ -173,19 +175,19 @@ def _first_good(
     return None
 
 
-def size_named(file: Path) -> int | None:
+def size_in_name(file: Path) -> int | None:
     """The size that a note's file is named for; None for a file with another name."""
     return int(file.stem) if file.stem.isascii() and file.stem.isdecimal() else None
 
 
-def _foreign(note: Note, origin: str) -> NoteProblem:
-    return NoteProblem(note.path, f"it is of another log, {note.origin}, not of {origin}")
+def _foreign(note: StoredTreeHead, origin: str) -> TreeHeadProblem:
+    return TreeHeadProblem(note.path, f"it is of another log, {note.origin}, not of {origin}")
 
 
-def _disagreements(notes: list[Note]) -> Iterator[NoteProblem]:
+def _disagreements(notes: list[StoredTreeHead]) -> Iterator[TreeHeadProblem]:
     """Notes of one size that do not say the same: the log was two logs, and both were signed."""
-    first: dict[tuple[str, int], Note] = {}
+    first: dict[tuple[str, int], StoredTreeHead] = {}
     for note in notes:
         other = first.setdefault((note.origin, note.size), note)
         if other.checkpoint != note.checkpoint:
-            yield NoteProblem(note.path, f"it says another thing of the first {note.size} events than {other.path}")
+            yield TreeHeadProblem(note.path, f"it says another thing of the first {note.size} events than {other.path}")

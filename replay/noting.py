@@ -27,10 +27,11 @@ from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow
 from kernel.log.tree import Frontier
 from kernel.metrics import NoteResult
+from kernel.private_files import make_directory
 from kernel.settings import ns
 from replay.new_files import write_whole
-from replay.notes import Note, newest_file, note_name, read_note
-from replay.signed_notes import Checkpoint, SignerKey, origin_of, sign
+from replay.notes import StoredTreeHead, newest_tree_head_file, read_tree_head, tree_head_name
+from replay.signed_notes import SignerKey, TreeHead, origin_of, sign
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ LAST_NOTE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteOptions:
+class TreeHeadOptions:
     """Where notes are written, how often, and who signs them."""
 
     directory: Path
@@ -76,10 +77,10 @@ class Read:
         return Read(tree, chain)
 
 
-class NoteWriter:
+class TreeHeadWriter:
     """Writes the notes of one log into one directory."""
 
-    def __init__(self, log: EventLog, options: NoteOptions) -> None:
+    def __init__(self, log: EventLog, options: TreeHeadOptions) -> None:
         self._log = log
         self._options = options
         self._origin = origin_of(log)
@@ -114,7 +115,7 @@ class NoteWriter:
         self.size = head.position
         return True
 
-    async def _meet(self, newest: Note | None, head: Head) -> None:
+    async def _meet(self, newest: StoredTreeHead | None, head: Head) -> None:
         """Read as far as the newest note, and see that it says what the log holds."""
         if newest is not None:
             if head.position < newest.size:
@@ -139,13 +140,13 @@ class NoteWriter:
         if self._read.tree.size < position:
             raise IntegrityError(f"the log should go on to {position}", position=self._read.tree.size + 1)
 
-    def _newest(self) -> Note | None:
-        self._options.directory.mkdir(parents=True, exist_ok=True)
-        file = newest_file(self._options.directory)
+    def _newest(self) -> StoredTreeHead | None:
+        make_directory(self._options.directory)
+        file = newest_tree_head_file(self._options.directory)
         if file is None:
             return None
         try:
-            newest = read_note(file, None)
+            newest = read_tree_head(file, None)
         except ValidationError as problem:
             raise ValidationError(f"{file}: {problem}") from problem
         if newest.origin != self._origin:
@@ -158,15 +159,15 @@ class NoteWriter:
         try:
             kept = json.loads((directory / FRONTIER).read_text(encoding="utf-8"))
             tree = Frontier(kept["size"], [bytes.fromhex(item) for item in kept["hashes"]])
-            note = read_note(directory / note_name(tree.size), keys)
+            note = read_tree_head(directory / tree_head_name(tree.size), keys)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return Read(tree, note.chain_hash) if (note.origin, note.root) == (self._origin, tree.root()) else None
 
     def _store(self, read: Read) -> None:
         """The note first: a frontier without its note is none, and an old one is only further to go."""
-        checkpoint = Checkpoint(self._origin, read.tree.size, read.tree.root(), read.chain_hash)
-        path = self._options.directory / note_name(read.tree.size)
+        checkpoint = TreeHead(self._origin, read.tree.size, read.tree.root(), read.chain_hash)
+        path = self._options.directory / tree_head_name(read.tree.size)
         kept = {"size": read.tree.size, "hashes": [item.hex() for item in read.tree.hashes]}
         with self._writing:
             if not path.exists():
@@ -180,17 +181,17 @@ def cut_off(size: int, head: Head) -> IntegrityError:
     return IntegrityError(text, position=head.position + 1)
 
 
-class NoteKeeper:
+class TreeHeadSigner:
     """Has a note written whenever one is due, as long as a kernel leads."""
 
-    def __init__(self, kernel: EventSourcedKernel, options: NoteOptions, *, clock: Clock) -> None:
+    def __init__(self, kernel: EventSourcedKernel, options: TreeHeadOptions, *, clock: Clock) -> None:
         self._kernel = kernel
         self._options = options
         self._clock = clock
-        self._writer = NoteWriter(kernel.log, options)
+        self._writer = TreeHeadWriter(kernel.log, options)
         self._epoch = 0
         """Under which it wrote last."""
-        self._told = ""
+        self._last_report = ""
 
     async def run(self) -> None:
         """Until it is cancelled, or the kernel no longer reads its log."""
@@ -235,42 +236,44 @@ class NoteKeeper:
         try:
             written = await self._writer.write()
         except Exception as problem:
-            metrics.notes.add(NoteResult.FAILED)
-            self._tell(problem)
+            metrics.notes.labels(NoteResult.FAILED).inc()
+            self._report_progress(problem)
             return False
-        if self._told:
+        if self._last_report:
             logger.info("notes of the log are written again, the newest of %d events", self._writer.size)
-            self._told = ""
+            self._last_report = ""
         if written:
-            metrics.notes.add(NoteResult.WRITTEN)
+            metrics.notes.labels(NoteResult.WRITTEN).inc()
             logger.info("note written: of %d events", self._writer.size, extra={"position": self._writer.size})
         metrics.note_position.set(self._writer.size)
         return True
 
-    def _tell(self, problem: Exception) -> None:
+    def _report_progress(self, problem: Exception) -> None:
         """Once for each problem: it is tried again, and again."""
-        if str(problem) == self._told:
+        if str(problem) == self._last_report:
             return
-        self._told = str(problem)
+        self._last_report = str(problem)
         expected = isinstance(problem, KernelError | OSError)
         logger.error("no note of the log was written: %s", problem, exc_info=None if expected else problem)
 
 
 @asynccontextmanager
-async def noted(kernel: EventSourcedKernel, options: NoteOptions | None, *, clock: Clock) -> AsyncIterator[None]:
+async def signing_tree_heads(
+    kernel: EventSourcedKernel, options: TreeHeadOptions | None, *, clock: Clock
+) -> AsyncIterator[None]:
     """Notes of what a kernel leads, while the block lasts. Its end stops the kernel: the last note has all that it did."""
     if options is None:
         yield
         return
-    keeper = NoteKeeper(kernel, options, clock=clock)
-    keeping = asyncio.create_task(keeper.run(), name="note-keeper")
+    keeper = TreeHeadSigner(kernel, options, clock=clock)
+    retention = asyncio.create_task(keeper.run(), name="note-keeper")
     try:
         yield
     finally:
         led = kernel.engine.running
         await kernel.stop()
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        retention.cancel()
+        await asyncio.gather(retention, return_exceptions=True)
         if led:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LAST_NOTE_TIMEOUT_S):

@@ -15,7 +15,7 @@ from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderText:
+class OrderInput:
     """An order in a user's words."""
 
     side: str
@@ -29,7 +29,7 @@ class OrderText:
     post_only: bool = False
 
 
-def order_of(kernel: EventSourcedKernel, text: OrderText) -> StandardOrder:
+def order_of(kernel: EventSourcedKernel, text: OrderInput) -> StandardOrder:
     """The order, at its symbol's scales.
 
     Raises `ValidationError` (all problems of the numbers, or an unknown symbol), `NotReadyError` when no market is known,

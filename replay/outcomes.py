@@ -11,7 +11,7 @@ from typing import Any
 
 from kernel.clock import NS_PER_S
 from kernel.models import OrderIntent, Position
-from projections.state import State
+from kernel.state import KernelState
 from replay.decimals import Scales
 from replay.output import Item, Listing
 
@@ -84,7 +84,7 @@ class WhatIf:
 
 
 def outcome_of(
-    state: State, intent_ids: Iterable[str], *, fills: int, prices: Mapping[str, int], refused: Sequence[str] = ()
+    state: KernelState, intent_ids: Iterable[str], *, fills: int, prices: Mapping[str, int], refused: Sequence[str] = ()
 ) -> Outcome:
     """What came of a run, as its state says in the end."""
     known = {intent_id: intent for intent_id in sorted(intent_ids) if (intent := state.intent(intent_id)) is not None}
@@ -98,7 +98,7 @@ def outcome_of(
     )
 
 
-def order_outcome(state: State, intent: OrderIntent) -> OrderOutcome:
+def order_outcome(state: KernelState, intent: OrderIntent) -> OrderOutcome:
     """One order in the end."""
     order, found = intent.order, state.order_state(intent.intent_id)
     return OrderOutcome(

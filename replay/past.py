@@ -17,11 +17,11 @@ from kernel.state import KernelState
 from projections.state import State
 from replay.checkpoints import checkpoint_files, restored_state
 from replay.folding import (
-    few_collections,
     fold,
+    gc_relaxed,
     instant_ns,
     is_position,
-    opened,
+    open_for_reading,
     point,
     point_of,
     recorded_at,
@@ -30,8 +30,8 @@ from replay.output import utc
 from replay.progress import Progress
 
 
-class Source(Protocol):
-    """What is asked: a kernel, which answers for now, or a `Past`."""
+class StateSource(Protocol):
+    """What is asked: a kernel, which answers for now, or a `HistoricState`."""
 
     @property
     def state(self) -> KernelState:
@@ -47,7 +47,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoricState:
     """A log as it was known at a point."""
 
     log: EventLog
@@ -79,9 +79,9 @@ async def as_of(
     are, if not at their usual place. Raises `ValidationError` for a position past the head, `NotFoundError` where there is
     no log, and what `fold` raises.
     """
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
-        with few_collections():
+        with gc_relaxed():
             return await state_at(found, at, checkpoint_dir=checkpoint_dir, progress=progress)
 
 
@@ -93,14 +93,14 @@ async def state_at(
     return await fold(log, state, upto=position, progress=progress)
 
 
-async def past_at(
+async def historic_state_at(
     log: EventLog,
     text: str,
     *,
     clock: Clock | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
-) -> Past:
+) -> HistoricState:
     """A log as it was at a position or an instant, as a person writes it.
 
     Raises `ValidationError` for what is neither, for a position past the head, and for an instant that is yet to come.
@@ -112,4 +112,4 @@ async def past_at(
     if asked_ns > latest_ns:
         raise ValidationError("instant", [Violation("instant", "latest", f"{utc(latest_ns)}, now", text)])
     state = await state_at(log, position, checkpoint_dir=checkpoint_dir, progress=progress)
-    return Past(log, state, recorded_at_ns, asked_ns)
+    return HistoricState(log, state, recorded_at_ns, asked_ns)

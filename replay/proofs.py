@@ -19,8 +19,8 @@ from typing import Any
 from kernel.errors import IntegrityError, ValidationError, Violation
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.tree import Span, SpanRoots, consistency_roots, consistency_spans, inclusion_root, inclusion_spans
-from replay.folding import checked_pages, opened
-from replay.notes import Note, covering_note, note_of
+from replay.folding import checked_pages, open_for_reading
+from replay.notes import StoredTreeHead, covering_tree_head, tree_head_of
 from replay.progress import Progress
 from replay.signed_notes import VerifierKey, origin_of
 
@@ -56,8 +56,8 @@ async def prove(
     """
     if position < 1:
         raise ValidationError("position", [Violation("position", "range", "1 and up", str(position))])
-    async with opened(log, exchange_id) as found:
-        note = covering_note(notes, position, keys=keys, origin=origin_of(found))
+    async with open_for_reading(log, exchange_id) as found:
+        note = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
         spans = inclusion_spans(position - 1, note.size)
         path, row = await read_spans(found, spans, note.size, position=position, progress=progress)
     assert row is not None, "the note covers the position"
@@ -89,8 +89,8 @@ async def prove_consistency(
     """
     if not 1 <= first <= second:
         raise ValidationError("sizes", [Violation("from", "range", f"1 … {second}, the size it grew to", str(first))])
-    async with opened(log, exchange_id) as found:
-        older, newer = (note_of(notes, size, keys=keys, origin=origin_of(found)) for size in (first, second))
+    async with open_for_reading(log, exchange_id) as found:
+        older, newer = (tree_head_of(notes, size, keys=keys, origin=origin_of(found)) for size in (first, second))
         path, _ = await read_spans(found, consistency_spans(first, second), second, progress=progress)
     old_root, new_root = consistency_roots(first, second, older.root, path)
     check(newer, new_root)
@@ -123,7 +123,7 @@ async def read_spans(
     return roots.roots(), found
 
 
-def check(note: Note, root: bytes) -> None:
+def check(note: StoredTreeHead, root: bytes) -> None:
     """The log leads to the note's root. Raises `IntegrityError`."""
     if root != note.root:
         text = f"the log up to here is not what {note.path} says: one of them was rewritten"

@@ -14,7 +14,7 @@ from replay.proofs import prove, prove_consistency
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ProofQuery:
     """What is to be proved: that an event is in the log, or that a log grew from one size to another."""
 
     position: int | None
@@ -27,16 +27,16 @@ class Wanted:
         return f"proves that the log only grew from {self.first} to {self.second} events"
 
 
-def wanted(position: int | None, first: int | None, second: int | None) -> Wanted:
+def proof_query(position: int | None, first: int | None, second: int | None) -> ProofQuery:
     """One of both. Raises `ValidationError`."""
     if position is not None and first is None and second is None:
-        return Wanted(position, 0, 0)
+        return ProofQuery(position, 0, 0)
     if position is None and first is not None and second is not None:
-        return Wanted(None, first, second)
+        return ProofQuery(None, first, second)
     raise ValidationError("what is to be proved? a POSITION, or --from SIZE and --to SIZE")
 
 
-async def proof_text(url: str, exchange_id: str, what: Wanted, *, notes: str, keys: Iterable[str]) -> str:
+async def proof_text(url: str, exchange_id: str, what: ProofQuery, *, notes: str, keys: Iterable[str]) -> str:
     """The proof as it is stored. Raises what `prove` and `verifier_keys` raise."""
     trusted = verifier_keys(keys) or None
     with progress_bar("prove") as progress:

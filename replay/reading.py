@@ -23,7 +23,7 @@ NARROW = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class EventFilter:
     """Which events."""
 
     intent_id: str | None = None
@@ -38,7 +38,7 @@ class Wanted:
         return self.intent_id is None or row.stream_id == events.intent_stream(self.intent_id)
 
 
-async def stored_rows(log: EventLog, wanted: Wanted, *, follow: bool = False) -> AsyncIterator[list[StoredRow]]:
+async def stored_rows(log: EventLog, wanted: EventFilter, *, follow: bool = False) -> AsyncIterator[list[StoredRow]]:
     """Pages of stored rows; with `follow`, then those that come, for ever.
 
     Raises `ValidationError` for an unknown type, `NotFoundError` for an intent that the log has never heard of.
@@ -59,7 +59,7 @@ async def stored_rows(log: EventLog, wanted: Wanted, *, follow: bool = False) ->
         after = max(after, upto)
 
 
-async def _present_rows(log: EventLog, wanted: Wanted, head: int) -> AsyncIterator[list[StoredRow]]:
+async def _present_rows(log: EventLog, wanted: EventFilter, head: int) -> AsyncIterator[list[StoredRow]]:
     """What is there: of one intent by its stream's index, of all page by page."""
     if wanted.intent_id is None:
         async for rows in log.read(wanted.after, head):
@@ -73,7 +73,7 @@ async def _present_rows(log: EventLog, wanted: Wanted, head: int) -> AsyncIterat
 
 
 async def pages(
-    log: EventLog, wanted: Wanted, *, follow: bool = False, clock: Clock | None = None
+    log: EventLog, wanted: EventFilter, *, follow: bool = False, clock: Clock | None = None
 ) -> AsyncIterator[Listing]:
     """`stored_rows` as they are printed, page by page."""
     clock = clock or SystemClock()
@@ -81,7 +81,7 @@ async def pages(
         yield listing_of(rows, clock.now_ns())
 
 
-async def whole(log: EventLog, wanted: Wanted, *, clock: Clock | None = None) -> Listing:
+async def read_listing(log: EventLog, wanted: EventFilter, *, clock: Clock | None = None) -> Listing:
     """All that is there, in one listing: what fits in memory."""
     rows = [row async for page in stored_rows(log, wanted) for row in page]
     return listing_of(rows, (clock or SystemClock()).now_ns())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from replay.folding import opened
+from replay.folding import open_for_reading
 from replay.output import Item, Listing
 from replay.progress import progress_bar
 from replay.rebuilding import Compared, RebuildReport, rebuild, rebuild_tables, roll_back
@@ -65,7 +65,7 @@ async def sync(
     """Bring the tables to the head, and keep them there; says when each version is there for the first time."""
     known: set[int] = set()
 
-    def tell(synced: Synced) -> None:
+    def report_sync(synced: Synced) -> None:
         if synced.version not in known:
             say(f"tables v{synced.version} in {synced.where} are at position {synced.position}")
         known.add(synced.version)
@@ -78,13 +78,13 @@ async def sync(
             follow=follow,
             checkpoint_dir=checkpoint_dir,
             progress=progress,
-            tell=tell,
+            report=report_sync,
         )
 
 
 async def versions(log: str, to: str | None, exchange_id: str) -> Listing:
     """The versions of the tables, and how far each is."""
-    async with opened(log, exchange_id) as found, open_tables(found, to, create=False) as store:
+    async with open_for_reading(log, exchange_id) as found, open_tables(found, to, create=False) as store:
         head = (await found.head()).position
         known = await in_thread(store.versions) if await in_thread(store.exists) else []
         items = [

@@ -20,15 +20,14 @@ from kernel import events
 from kernel.clock import NS_PER_S, Clock, SystemClock
 from kernel.errors import ConflictError, KernelError, NotFoundError
 from kernel.log.base import EventLog
-from projections.checkpoint import folding_code_hash
-from projections.digest import first_field
-from projections.sql import RowDifference, TableStore, Version, compare
+from kernel.version import fold_version
+from projections.sql import RowDifference, TableStore, TablesVersion, compare
 from projections.sql_sqlite import SQLiteTables
 from projections.sql_tables import TABLES
 from projections.state import State
-from replay.folding import chain_at, few_collections, fold, opened
+from replay.folding import chain_at, fold, gc_relaxed, open_for_reading
 from replay.progress import Progress
-from replay.syncing import POSTGRES, Filler, Moved, connect, open_tables
+from replay.syncing import POSTGRES, Filler, TablesMoved, connect, open_tables
 from replay.threads import in_thread
 
 MEETINGS_MAX = 1_000
@@ -36,7 +35,7 @@ MEETINGS_MAX = 1_000
 SWITCHES_MAX = 100
 
 
-class Checkpoint(Protocol):
+class StoredCheckpoint(Protocol):
     """A state that was stored: where it was, and what it came to."""
 
     @property
@@ -110,7 +109,7 @@ async def rebuild(
     tables: str | None = None,
     exchange_id: str | None = None,
     state: State | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: StoredCheckpoint | None = None,
     clock: Clock | None = None,
 ) -> RebuildReport:
     """Fold from position 1, with all hashes checked, and compare.
@@ -120,9 +119,9 @@ async def rebuild(
     position and field. Raises `IntegrityError` and `SchemaError` with the first position that can't be folded, and
     `NotFoundError` for given tables that are not there.
     """
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         work = Rebuild(found, progress, clock or SystemClock())
-        with few_collections():
+        with gc_relaxed():
             if checkpoint is not None:
                 await work.compare_checkpoint(checkpoint)
             async with stored_tables(found, tables) as store:
@@ -148,18 +147,18 @@ async def rebuild_tables(
     keeps the live ones current goes on meanwhile, and then with the new ones. Raises what `rebuild` raises.
     """
     async with (
-        opened(log, exchange_id) as found,
+        open_for_reading(log, exchange_id) as found,
         open_tables(found, target) as store,
         open_tables(found, target) as live,
     ):
         await in_thread(store.set_up)
         check_log(await in_thread(store.active), found, store)
-        made = await in_thread(partial(store.create, code=folding_code_hash(), log_id=found.log_id))
+        made = await in_thread(partial(store.create, code=fold_version(), log_id=found.log_id))
         work = Rebuild(found, progress, clock or SystemClock())
         try:
-            with few_collections():
+            with gc_relaxed():
                 return await work.replace_tables(store, made, live)
-        except (Moved, KernelError) as problem:
+        except (TablesMoved, KernelError) as problem:
             if made.number not in {item.number for item in await in_thread(store.versions)}:
                 raise ConflictError(
                     f"version {made.number} of the tables was taken away by another rebuild"
@@ -169,12 +168,12 @@ async def rebuild_tables(
             await in_thread(partial(store.discard, made.number))
 
 
-async def roll_back(log: EventLog | str, target: str | None = None, *, exchange_id: str | None = None) -> Version:
+async def roll_back(log: EventLog | str, target: str | None = None, *, exchange_id: str | None = None) -> TablesVersion:
     """Make the version before the active one the active one again, as it is: whoever follows brings it to the head.
 
     `NotFoundError` where there is none.
     """
-    async with opened(log, exchange_id) as found, open_tables(found, target, create=False) as store:
+    async with open_for_reading(log, exchange_id) as found, open_tables(found, target, create=False) as store:
         versions = await in_thread(store.versions)
         kept = [item for item in versions if item.was_active and not item.active]
         if not kept:
@@ -213,7 +212,7 @@ def _existing(log: EventLog, target: str | None) -> TableStore:
     return store
 
 
-def check_log(version: Version | None, log: EventLog, store: TableStore) -> None:
+def check_log(version: TablesVersion | None, log: EventLog, store: TableStore) -> None:
     """`ConflictError` for tables of another log."""
     if version is not None and version.log_id != log.log_id:
         raise ConflictError(f"the tables in {store.where} are those of another log: give another target")
@@ -233,15 +232,17 @@ class Rebuild:
 
     async def go_to(self, position: int) -> None:
         """Fold on up to a position."""
-        await fold(self._log, self._state, upto=max(position, self._state.position), progress=await self._told())
+        await fold(
+            self._log, self._state, upto=max(position, self._state.position), progress=await self._report_difference()
+        )
 
-    async def _told(self) -> Progress | None:
+    async def _report_difference(self) -> Progress | None:
         """Progress of the whole, told of by a part of it."""
-        tell, begin = self._progress, self._state.position
-        if tell is None:
+        report, begin = self._progress, self._state.position
+        if report is None:
             return None
         self._end = max(self._end, (await self._log.head()).position)
-        return lambda done, _: tell(begin + done, self._end)
+        return lambda done, _: report(begin + done, self._end)
 
     async def report(self, *, tables_version: int | None = None) -> RebuildReport:
         """What it came to."""
@@ -266,7 +267,7 @@ class Rebuild:
         self._compared.append(found)
 
     # ------------------------------------------------------------------------------------------------------ checkpoints
-    async def compare_checkpoint(self, checkpoint: Checkpoint) -> None:
+    async def compare_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
         """Compare at the checkpoint's position."""
         what, position = "checkpoint", checkpoint.position
         head = (await self._log.head()).position
@@ -297,7 +298,7 @@ class Rebuild:
         if self._state.digest() == given.digest():
             self._note("state", position, None)
             return
-        found = first_field(self._state, given)
+        found = self._state.first_difference(given)
         named = (found.field, found.ours, found.theirs) if found else ("digest", self._state.digest(), given.digest())
         self._note("state", position, named)
 
@@ -309,20 +310,20 @@ class Rebuild:
             scratch = await in_thread(partial(SQLiteTables, Path(directory) / "scratch.db"))
             try:
                 await in_thread(scratch.set_up)
-                made = await in_thread(partial(scratch.create, code=folding_code_hash(), log_id=self._log.log_id))
+                made = await in_thread(partial(scratch.create, code=fold_version(), log_id=self._log.log_id))
                 filler = Filler(self._log, scratch, made)
                 await self._compare_tables(filler, (scratch, made.number), live)
             finally:
                 await in_thread(scratch.close)
 
-    async def replace_tables(self, store: TableStore, made: Version, live: TableStore) -> RebuildReport:
+    async def replace_tables(self, store: TableStore, made: TablesVersion, live: TableStore) -> RebuildReport:
         """Fill a new version, compare it with the live one, and let it take its place."""
         filler = Filler(self._log, store, made)
         if not made.active:
             await self._compare_tables(filler, (store, made.number), live)
         for _ in range(SWITCHES_MAX):
             upto = max((await self._log.head()).position, filler.position)
-            await filler.fill(upto, await self._told())
+            await filler.fill(upto, await self._report_difference())
             if await in_thread(partial(store.switch, made.number)):
                 self._state = filler.state
                 return await self.report(tables_version=made.number)
@@ -339,7 +340,7 @@ class Rebuild:
         if known.position > head:
             self._note(what, head + 1, ("position", f"at most {head}, the log's end", str(known.position)))
             return
-        await filler.fill(known.position, await self._told())
+        await filler.fill(known.position, await self._report_difference())
         self._state = filler.state
         with live.snapshot():
             known = await in_thread(live.active)
@@ -349,10 +350,10 @@ class Rebuild:
         if difference is None:
             self._note(what, known.position, None)
             return
-        position = await self._blamed(difference, known.position)
-        self._note(what, position, _told_difference(difference))
+        position = await self._first_divergence(difference, known.position)
+        self._note(what, position, _difference_text(difference))
 
-    async def _blamed(self, difference: RowDifference, upto: int) -> int:
+    async def _first_divergence(self, difference: RowDifference, upto: int) -> int:
         """The position of the newest event of a row that differs; where that can't be told, of the comparison."""
         row = difference.row
         if isinstance(position := row.get("position"), int):
@@ -372,7 +373,7 @@ def _compare_all(fresh: tuple[TableStore, int], live: tuple[TableStore, int]) ->
     return None
 
 
-def _told_difference(difference: RowDifference) -> tuple[str, str, str]:
+def _difference_text(difference: RowDifference) -> tuple[str, str, str]:
     key = "/".join(map(str, difference.key))
     place = f"{difference.table}[{key}]"
     nothing = "NULL" if difference.field else "no row"

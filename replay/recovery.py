@@ -15,17 +15,17 @@ from pathlib import Path
 from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ValidationError
-from kernel.lease import Lease, lease_for
+from kernel.lease import Lease
 from kernel.log import EventLog, open_log
 from kernel.metrics import Metrics
 from kernel.settings import KernelSettings
 from kernel.venues.base import Venue
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from projections.state import State
 from projections.stores import EventSourcedActualStore, EventSourcedIntentStore
 from replay.checkpoints import CheckpointKeeper, checkpoint_files, restored_state
 from replay.folding import existing_log
-from replay.noting import NoteOptions, noted
+from replay.noting import TreeHeadOptions, signing_tree_heads
 
 CHECKPOINT_EVERY_EVENTS = 10_000
 """How much is folded again at a start, at most: a fraction of a second."""
@@ -45,8 +45,8 @@ async def open_kernel(
     metrics: Metrics | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every_events: int = CHECKPOINT_EVERY_EVENTS,
-    keeping: Keeping | None = None,
-    notes: NoteOptions | None = None,
+    retention: RetentionPolicy | None = None,
+    notes: TreeHeadOptions | None = None,
 ) -> AsyncIterator[EventSourcedKernel]:
     """A kernel over a log: entering opens the log, folds it, and starts; leaving stops.
 
@@ -66,7 +66,7 @@ async def open_kernel(
     opened = opened_log(log, exchange_id, clock=clock, ids=ids)
     try:
         files = checkpoint_files(opened, checkpoint_dir) if checkpoint_every_events else None
-        state = await restored_state(opened, files, keeping=keeping)
+        state = await restored_state(opened, files, retention=retention)
         kernel = build_kernel(
             opened,
             state=state,
@@ -82,9 +82,9 @@ async def open_kernel(
         if files is not None:
             keeper = CheckpointKeeper(opened, state, files, every_events=checkpoint_every_events)
         try:
-            async with noted(kernel, notes, clock=clock):
+            async with signing_tree_heads(kernel, notes, clock=clock):
                 await kernel.start()
-                async with writing(keeper):
+                async with checkpointing(keeper):
                     yield kernel
         finally:
             await kernel.stop()
@@ -117,7 +117,7 @@ def operator() -> str:
 
 
 @asynccontextmanager
-async def writing(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
+async def checkpointing(keeper: CheckpointKeeper | None) -> AsyncIterator[None]:
     """Write checkpoints for as long as the block runs, and at its end if one is due."""
     if keeper is None:
         yield
@@ -155,13 +155,14 @@ def build_kernel(
 ) -> EventSourcedKernel:
     """The kernel and its parts, not started. It folds on from a state that was restored, else from the beginning."""
     state = state or State()
+    metrics = metrics or Metrics()
     if venue is not None and lease is None:
-        lease = lease_for(log, clock=clock)
+        lease = log.lease(clock=clock)
     return EventSourcedKernel(
         log,
         state,
-        EventSourcedIntentStore(log, state, clock=clock, ids=ids, actor=actor),
-        EventSourcedActualStore(log, state, clock=clock, ids=ids, actor=actor),
+        EventSourcedIntentStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
+        EventSourcedActualStore(log, state, clock=clock, ids=ids, metrics=metrics, actor=actor),
         venue=venue,
         lease=lease,
         clock=clock,

@@ -24,7 +24,7 @@ from kernel.models import (
 )
 from kernel.order_spec import StandardOrder, SymbolMetadata
 from kernel.state import KernelState
-from replay.decimals import Scales, plain
+from replay.decimals import Scales, decimal_text
 from replay.groups import GroupState, group_of_finding, group_state
 from replay.output import NONE, age, utc
 
@@ -38,7 +38,7 @@ class Subject(NamedTuple):
     intent_id: str | None = None
 
 
-class Look(NamedTuple):
+class RenderContext(NamedTuple):
     """A state as it is shown: with scales, and with an instant that ages count from."""
 
     state: KernelState
@@ -58,14 +58,14 @@ class Resource:
     columns: tuple[str, ...]
     narrow: int
     subjects: Callable[[KernelState], Iterable[Subject]]
-    lines: Callable[[Look, Any], Lines]
+    lines: Callable[[RenderContext, Any], Lines]
     filters: frozenset[str]
     """Of `owner` and `symbol`: those that make sense for it."""
 
 
-def look_at(state: KernelState, now_ns: int) -> Look:
+def render_context(state: KernelState, now_ns: int) -> RenderContext:
     """A state as it is shown at an instant."""
-    return Look(state, Scales(state.symbol, state.asset), now_ns)
+    return RenderContext(state, Scales(state.symbol, state.asset), now_ns)
 
 
 # ------------------------------------------------------------------------------------------------------------- subjects
@@ -95,40 +95,40 @@ def group_subject(state: KernelState, group: Group) -> Subject:
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
-def terms(look: Look, order: StandardOrder) -> tuple[str, ...]:
+def terms(context: RenderContext, order: StandardOrder) -> tuple[str, ...]:
     """SYMBOL SIDE TYPE QUANTITY PRICE."""
     price = order.price if order.price is not None else order.stop_price
-    quantity = look.scales.quantity(order.symbol_id, order.quantity)
-    return (order.symbol_id, order.side, order.order_type, quantity, look.scales.price(order.symbol_id, price))
+    quantity = context.scales.quantity(order.symbol_id, order.quantity)
+    return (order.symbol_id, order.side, order.order_type, quantity, context.scales.price(order.symbol_id, price))
 
 
-def intent_lines(look: Look, intent: OrderIntent) -> Lines:
-    state = look.state.order_state(intent.intent_id)
-    status = (state.status.ord_status, state.reconciliation_status) if state else ("-", unsent_status(look, intent))
-    cells = (intent.intent_id, *terms(look, intent.order), intent.desired, *status)
+def intent_lines(context: RenderContext, intent: OrderIntent) -> Lines:
+    state = context.state.order_state(intent.intent_id)
+    status = (state.status.ord_status, state.reconciliation_status) if state else ("-", unsent_status(context, intent))
+    cells = (intent.intent_id, *terms(context, intent.order), intent.desired, *status)
     wide = (intent.owner or NONE, str(intent.generation), intent.order.time_in_force, utc(intent.created_at_ns))
-    return [(*cells, age(intent.created_at_ns, look.now_ns), *wide)]
+    return [(*cells, age(intent.created_at_ns, context.now_ns), *wide)]
 
 
-def unsent_status(look: Look, intent: OrderIntent) -> ReconciliationStatus:
+def unsent_status(context: RenderContext, intent: OrderIntent) -> ReconciliationStatus:
     """How far the kernel is with an order of which nothing was sent: what its group holds back is as it should be."""
-    return reconciliation_status(look.state.grouped_record(intent.intent_id))
+    return reconciliation_status(context.state.grouped_record(intent.intent_id))
 
 
-def order_lines(look: Look, order: OrderState) -> Lines:
+def order_lines(context: RenderContext, order: OrderState) -> Lines:
     symbol_id, status = order.status.order.symbol_id, order.status
-    filled = look.scales.quantity(symbol_id, status.cum_qty)
-    average = look.scales.price(symbol_id, status.avg_px)
-    cells = (order.intent_id, *terms(look, status.order), filled, average, status.ord_status)
-    began_ns = order_began_ns(look.state, order)
+    filled = context.scales.quantity(symbol_id, status.cum_qty)
+    average = context.scales.price(symbol_id, status.avg_px)
+    cells = (order.intent_id, *terms(context, status.order), filled, average, status.ord_status)
+    began_ns = order_began_ns(context.state, order)
     wide = (
         order.exchange_order_id or NONE,
         order.client_order_id or NONE,
-        look.scales.quantity(symbol_id, status.leaves_qty),
+        context.scales.quantity(symbol_id, status.leaves_qty),
         str(order.failures),
         utc(int(order.last_sync_at * 10**9)),
     )
-    return [(*cells, order.reconciliation_status, age(began_ns, look.now_ns), *wide)]
+    return [(*cells, order.reconciliation_status, age(began_ns, context.now_ns), *wide)]
 
 
 def order_began_ns(state: KernelState, order: OrderState) -> int | None:
@@ -139,85 +139,88 @@ def order_began_ns(state: KernelState, order: OrderState) -> int | None:
     return order.venue_orders[0].first_seen_ns if order.venue_orders else None
 
 
-def fill_lines(look: Look, fill: events.OrderFilled) -> Lines:
-    quantity = look.scales.quantity(fill.symbol_id, fill.last_qty)
-    price = look.scales.price(fill.symbol_id, fill.last_px)
-    fee = f"{look.scales.amount(fill.fee_asset, fill.fee)} {fill.fee_asset}" if fill.fee_asset and fill.fee else "-"
+def fill_lines(context: RenderContext, fill: events.OrderFilled) -> Lines:
+    quantity = context.scales.quantity(fill.symbol_id, fill.last_qty)
+    price = context.scales.price(fill.symbol_id, fill.last_px)
+    fee = f"{context.scales.amount(fill.fee_asset, fill.fee)} {fill.fee_asset}" if fill.fee_asset and fill.fee else "-"
     cells = (str(fill.position), fill.intent_id, fill.symbol_id, fill.side, quantity, price, fee)
     wide = (fill.fill_key, fill.exchange_order_id or NONE, utc(fill.transact_time_ns))
-    return [(*cells, fill.liquidity or "-", age(fill.recorded_at_ns, look.now_ns), *wide)]
+    return [(*cells, fill.liquidity or "-", age(fill.recorded_at_ns, context.now_ns), *wide)]
 
 
-def position_lines(look: Look, position: Position) -> Lines:
+def position_lines(context: RenderContext, position: Position) -> Lines:
     symbol_id = position.symbol_id
-    fees = ", ".join(f"{look.scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in position.fees.items())
-    cells = (symbol_id, look.scales.quantity(symbol_id, position.quantity) if position.quantity >= 0 else "")
+    fees = ", ".join(f"{context.scales.amount(asset_id, fee)} {asset_id}" for asset_id, fee in position.fees.items())
+    cells = (symbol_id, context.scales.quantity(symbol_id, position.quantity) if position.quantity >= 0 else "")
     if position.quantity < 0:
-        cells = (symbol_id, "-" + look.scales.quantity(symbol_id, -position.quantity))
-    average = look.scales.price(symbol_id, position.avg_px)
-    realized = look.scales.notional(symbol_id, position.realized_pnl)
-    return [(*cells, average, realized, fees or "-", look.scales.notional(symbol_id, position.cost))]
+        cells = (symbol_id, "-" + context.scales.quantity(symbol_id, -position.quantity))
+    average = context.scales.price(symbol_id, position.avg_px)
+    realized = context.scales.notional(symbol_id, position.realized_pnl)
+    return [(*cells, average, realized, fees or "-", context.scales.notional(symbol_id, position.cost))]
 
 
-def account_lines(look: Look, account: AccountState) -> Lines:
+def account_lines(context: RenderContext, account: AccountState) -> Lines:
     observed = (account.evidence or NONE, utc(account.observed_at_ns))
     return [
         (
             balance.asset_id,
-            *(look.scales.amount(balance.asset_id, value) for value in (balance.total, balance.locked, balance.free)),
-            age(account.observed_at_ns, look.now_ns),
+            *(
+                context.scales.amount(balance.asset_id, value)
+                for value in (balance.total, balance.locked, balance.free)
+            ),
+            age(account.observed_at_ns, context.now_ns),
             *observed,
         )
         for balance in account.balances.values()
     ]
 
 
-def symbol_lines(look: Look, symbol: SymbolMetadata) -> Lines:
+def symbol_lines(context: RenderContext, symbol: SymbolMetadata) -> Lines:
     cells = (
         symbol.symbol_id,
         symbol.base_asset,
         symbol.quote_asset,
-        plain(symbol.price_to_decimal(symbol.tick_size)),
-        look.scales.quantity(symbol.symbol_id, symbol.lot_size),
-        look.scales.notional(symbol.symbol_id, symbol.min_notional),
+        decimal_text(symbol.price_to_decimal(symbol.tick_size)),
+        context.scales.quantity(symbol.symbol_id, symbol.lot_size),
+        context.scales.notional(symbol.symbol_id, symbol.min_notional),
         symbol.status,
     )
     decimals = f"{symbol.price_decimals}/{symbol.quantity_decimals}"
     return [(*cells, decimals, ",".join(sorted(symbol.order_types)), ",".join(sorted(symbol.times_in_force)))]
 
 
-def external_lines(look: Look, order: ExternalOrder) -> Lines:
+def external_lines(context: RenderContext, order: ExternalOrder) -> Lines:
     symbol_id = order.symbol_id
     cells = (
         order.exchange_order_id,
         symbol_id,
         order.side or NONE,
-        look.scales.quantity(symbol_id, order.quantity),
-        look.scales.price(symbol_id, order.price),
-        look.scales.quantity(symbol_id, order.cum_qty),
+        context.scales.quantity(symbol_id, order.quantity),
+        context.scales.price(symbol_id, order.price),
+        context.scales.quantity(symbol_id, order.cum_qty),
         order.ord_status or NONE,
         "yes" if order.live else "no",
         order.client_order_id or NONE,
     )
-    return [(*cells, age(order.first_seen_ns, look.now_ns), utc(order.last_seen_ns))]
+    return [(*cells, age(order.first_seen_ns, context.now_ns), utc(order.last_seen_ns))]
 
 
-def finding_lines(look: Look, finding: Finding) -> Lines:
+def finding_lines(context: RenderContext, finding: Finding) -> Lines:
     status = "OPEN" if finding.resolved_at_ns is None else "RESOLVED"
-    since, group = age(finding.raised_at_ns, look.now_ns), group_of_finding(look.state, finding)
+    since, group = age(finding.raised_at_ns, context.now_ns), group_of_finding(context.state, finding)
     about = group.group_id if group is not None else finding.intent_id or finding.symbol_id or NONE
     return [(finding.finding_id, finding.kind, about, status, since, finding.text, finding.resolution or NONE)]
 
 
-def group_lines(look: Look, group: GroupState) -> Lines:
+def group_lines(context: RenderContext, group: GroupState) -> Lines:
     symbol_id = group.symbol_id or ""
-    filled = "/".join(look.scales.quantity(symbol_id, item.cum_qty) for item in group.orders)
-    excess, at_most = (look.scales.quantity(symbol_id, value) for value in (group.excess, group.max_excess))
+    filled = "/".join(context.scales.quantity(symbol_id, item.cum_qty) for item in group.orders)
+    excess, at_most = (context.scales.quantity(symbol_id, value) for value in (group.excess, group.max_excess))
     cells = (group.group_id, group.mode, group.symbol_id or NONE, str(len(group.orders)), filled, excess, at_most)
-    owners = {intent.owner for item in group.orders if (intent := look.state.intent(item.intent_id)) is not None}
+    owners = {intent.owner for item in group.orders if (intent := context.state.intent(item.intent_id)) is not None}
     wide = (",".join(sorted(filter(None, owners))) or NONE, group.first or NONE)
     names = ",".join(item.intent_id for item in group.orders)
-    return [(*cells, age(group.created_at_ns, look.now_ns), *wide, names, utc(group.created_at_ns))]
+    return [(*cells, age(group.created_at_ns, context.now_ns), *wide, names, utc(group.created_at_ns))]
 
 
 # ------------------------------------------------------------------------------------------------------------ resources

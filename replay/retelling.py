@@ -25,14 +25,14 @@ ASKED_BY = ("strategy:", "operator:")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderCommand:
     """An order is to be placed, as it was, or in a group (`group_id`)."""
 
     intent: OrderIntent
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupCommand:
     """Orders that depend on each other are to be placed."""
 
     group_id: str
@@ -41,7 +41,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ModifyCommand:
     """An order is to have other terms: all of them, or those that are named."""
 
     intent_id: str
@@ -50,7 +50,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class CancelCommand:
     """An order is not wanted any more."""
 
     intent_id: str
@@ -58,25 +58,25 @@ class Cancel:
 
 Control = events.IntentDeleted | events.Paused | events.Resumed | events.HeartbeatReceived | events.HeartbeatDisarmed
 """Commands that are given again as they are."""
-Asked = Order | Group | Terms | Cancel | Control
+ReplayedCommand = OrderCommand | GroupCommand | ModifyCommand | CancelCommand | Control
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TimedCommand:
     """One command, and when it is given."""
 
     at_ns: int
-    asked: Asked
+    asked: ReplayedCommand
     position: int | None = None
     """Of the event that has it; None for one that the original did not have."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the original
-class Retelling:
+class CommandExtractor:
     """Makes commands of the events after a fork, one by one, in order."""
 
     def __init__(self) -> None:
-        self.commands: list[Told] = []
+        self.commands: list[TimedCommand] = []
         self._group: events.GroupCreated | None = None
         self._members: list[OrderIntent] = []
 
@@ -89,26 +89,26 @@ class Retelling:
         elif self._group is not None and isinstance(event, events.IntentCreated):
             self._note_member(event, self._group)
         elif (asked := asked_by(event)) is not None:
-            self.commands.append(Told(event.recorded_at_ns, asked, event.position))
+            self.commands.append(TimedCommand(event.recorded_at_ns, asked, event.position))
 
     def _note_member(self, event: events.IntentCreated, group: events.GroupCreated) -> None:
         self._members.append(event.intent)
         if len(self._members) == len(group.intent_ids):
-            asked = Group(group.group_id, group.mode, tuple(self._members))
-            self.commands.append(Told(group.recorded_at_ns, asked, group.position))
+            asked = GroupCommand(group.group_id, group.mode, tuple(self._members))
+            self.commands.append(TimedCommand(group.recorded_at_ns, asked, group.position))
             self._group = None
 
 
-def asked_by(event: events.BaseEvent) -> Asked | None:
+def asked_by(event: events.BaseEvent) -> ReplayedCommand | None:
     """The command that an event has; None where it has none."""
     match event:
         case events.IntentCreated(intent=intent):
-            return Order(intent)
+            return OrderCommand(intent)
         case events.IntentModified(intent=intent):
             wanted = intent.desired is Desired.WORKING
-            return Terms(intent.intent_id, intent.order) if wanted else Cancel(intent.intent_id)
+            return ModifyCommand(intent.intent_id, intent.order) if wanted else CancelCommand(intent.intent_id)
         case events.IntentCancelRequested(intent_id=intent_id):
-            return Cancel(intent_id)
+            return CancelCommand(intent_id)
         case (
             events.IntentDeleted()
             | events.Paused()
@@ -122,14 +122,14 @@ def asked_by(event: events.BaseEvent) -> Asked | None:
 
 # ------------------------------------------------------------------------------------------------------------ the changes
 @dataclass(frozen=True, slots=True)
-class Drop:
+class DropCommands:
     """An order, or a group, is never asked for: nor is anything else about it."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Alter:
+class AlterTerms:
     """An order has other terms from the beginning, or, where it was placed before the fork, from the fork on."""
 
     intent_id: str
@@ -138,44 +138,46 @@ class Alter:
 
 
 @dataclass(frozen=True, slots=True)
-class Add:
+class AddCommand:
     """A command that the original did not have."""
 
     at_ns: int
-    asked: Asked
+    asked: ReplayedCommand
 
 
-Change = Drop | Alter | Add
+CommandChange = DropCommands | AlterTerms | AddCommand
 
 
-def changed(commands: Sequence[Told], changes: Iterable[Change], *, state: KernelState, fork_ns: int) -> list[Told]:
+def with_changes(
+    commands: Sequence[TimedCommand], changes: Iterable[CommandChange], *, state: KernelState, fork_ns: int
+) -> list[TimedCommand]:
     """The commands after a fork, with these changes, in order. `state` is that of the fork.
 
     Raises `ValidationError` for a change that means nothing there.
     """
-    told = [*commands]
+    timed = [*commands]
     for change in changes:
         match change:
-            case Drop(name=name):
-                told = without(told, name, state)
-            case Alter():
-                told = altered(told, change, state, fork_ns)
-            case Add(at_ns=at_ns, asked=asked):
+            case DropCommands(name=name):
+                timed = without(timed, name, state)
+            case AlterTerms():
+                timed = with_altered_terms(timed, change, state, fork_ns)
+            case AddCommand(at_ns=at_ns, asked=asked):
                 if at_ns < fork_ns:
                     raise ValidationError(
                         f"{named(asked)} is asked for {fork_ns - at_ns} ns before the fork: fork earlier"
                     )
-                told.append(Told(at_ns, asked))
-    return sorted(told, key=lambda item: item.at_ns)
+                timed.append(TimedCommand(at_ns, asked))
+    return sorted(timed, key=lambda item: item.at_ns)
 
 
-def without(told: Sequence[Told], name: str, state: KernelState) -> list[Told]:
+def without(timed: Sequence[TimedCommand], name: str, state: KernelState) -> list[TimedCommand]:
     """Commands without all those about an order, or about a group and its orders."""
     if state.intent(name) is not None or state.group(name) is not None:
         raise ValidationError(f"{name} was placed before the fork: fork earlier, or cancel it there")
     members = {name}
-    for item in told:
-        if isinstance(item.asked, Group):
+    for item in timed:
+        if isinstance(item.asked, GroupCommand):
             ids = {intent.intent_id for intent in item.asked.intents}
             if name in ids:
                 group_id = item.asked.group_id
@@ -183,18 +185,20 @@ def without(told: Sequence[Told], name: str, state: KernelState) -> list[Told]:
                     f"{name} is one of the orders of {group_id}: a group is dropped whole, by its own id"
                 )
             members |= ids if item.asked.group_id == name else set()
-    kept = [item for item in told if not members.intersection(names(item.asked))]
-    if len(kept) == len(told):
+    kept = [item for item in timed if not members.intersection(names(item.asked))]
+    if len(kept) == len(timed):
         raise ValidationError(f"nothing is asked for about {name} after the fork, in the time that is played")
     return kept
 
 
-def altered(told: Sequence[Told], change: Alter, state: KernelState, fork_ns: int) -> list[Told]:
+def with_altered_terms(
+    timed: Sequence[TimedCommand], change: AlterTerms, state: KernelState, fork_ns: int
+) -> list[TimedCommand]:
     """Commands in which an order has other terms; later changes of it are asked for as they were."""
     if (intent := state.intent(change.intent_id)) is not None:
         terms = in_units(change.terms, state.symbol(intent.order.symbol_id))
         with_terms(intent.order, terms)
-        return [Told(fork_ns, Terms(change.intent_id, terms=terms)), *told]
+        return [TimedCommand(fork_ns, ModifyCommand(change.intent_id, terms=terms)), *timed]
 
     def with_order(intent: OrderIntent) -> OrderIntent:
         if intent.intent_id != change.intent_id:
@@ -204,12 +208,12 @@ def altered(told: Sequence[Told], change: Alter, state: KernelState, fork_ns: in
 
     found = False
     result = []
-    for item in told:
+    for item in timed:
         asked = item.asked
-        if isinstance(asked, Order | Group) and change.intent_id in names(asked):
+        if isinstance(asked, OrderCommand | GroupCommand) and change.intent_id in names(asked):
             found = True
-            if isinstance(asked, Order):
-                asked = Order(with_order(asked.intent))
+            if isinstance(asked, OrderCommand):
+                asked = OrderCommand(with_order(asked.intent))
             else:
                 asked = replace(asked, intents=tuple(map(with_order, asked.intents)))
         result.append(replace(item, asked=asked))
@@ -245,26 +249,26 @@ def with_terms(order: StandardOrder, terms: Mapping[str, Any]) -> StandardOrder:
         raise ValidationError(f"no such order: {problem}") from problem
 
 
-def names(asked: Asked) -> frozenset[str]:
+def names(asked: ReplayedCommand) -> frozenset[str]:
     """The orders, and the group, that a command is about."""
-    if isinstance(asked, Order):
+    if isinstance(asked, OrderCommand):
         return frozenset({asked.intent.intent_id})
-    if isinstance(asked, Group):
+    if isinstance(asked, GroupCommand):
         return frozenset({asked.group_id, *(intent.intent_id for intent in asked.intents)})
     found = getattr(asked, "intent_id", None)
     return frozenset({found}) if found else frozenset()
 
 
-def named(asked: Asked) -> str:
+def named(asked: ReplayedCommand) -> str:
     """A command in a few words."""
-    return " ".join([type(asked).__name__.lower(), *sorted(names(asked))])
+    return " ".join([type(asked).__name__.lower().removesuffix("command"), *sorted(names(asked))])
 
 
 # ------------------------------------------------------------------------------------------------------------- the telling
-async def give(kernel: EventSourcedKernel, asked: Asked) -> None:
+async def execute(kernel: EventSourcedKernel, asked: ReplayedCommand) -> None:
     """Give a command to a kernel; returns on its commit. Raises what the kernel raises."""
     match asked:
-        case Order(intent=intent):
+        case OrderCommand(intent=intent):
             await kernel.place_order(
                 intent.order,
                 dict(intent.metadata),
@@ -273,7 +277,7 @@ async def give(kernel: EventSourcedKernel, asked: Asked) -> None:
                 on_unsolicited_cancel=intent.on_unsolicited_cancel,
                 wait="recorded",
             )
-        case Group(group_id=group_id, mode=mode, intents=intents):
+        case GroupCommand(group_id=group_id, mode=mode, intents=intents):
             await kernel.place_order_group(
                 StandardOrderGroup(orders=tuple(intent.order for intent in intents), mode=mode),
                 dict(intents[0].metadata),
@@ -283,10 +287,10 @@ async def give(kernel: EventSourcedKernel, asked: Asked) -> None:
                 on_unsolicited_cancel=intents[0].on_unsolicited_cancel,
                 wait="recorded",
             )
-        case Terms(intent_id=intent_id, order=order, terms=terms):
+        case ModifyCommand(intent_id=intent_id, order=order, terms=terms):
             known = order or (await kernel.get_order_intent(intent_id)).order
             await kernel.modify_order(intent_id, with_terms(known, terms), wait="recorded")
-        case Cancel(intent_id=intent_id):
+        case CancelCommand(intent_id=intent_id):
             await kernel.cancel_order(intent_id, wait="recorded")
         case events.IntentDeleted(intent_id=intent_id):
             await kernel.intent_store.delete_intent(intent_id)

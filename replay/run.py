@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from prometheus_client import ProcessCollector
+
 from kernel import EventSourcedKernel
+from kernel.clock import SystemClock
 from kernel.errors import LogUnavailableError, NotReadyError
-from kernel.lease_probe import lease_is_held
 from kernel.metrics import Metrics
 from kernel.readiness import LEASE_HELD
 from kernel.settings import KernelSettings
@@ -23,15 +25,14 @@ from kernel.venues.base import Venue
 from kernel.venues.paper_config import PaperExchangeOptions
 from kernel.venues.paper_server import serve_paper_exchange, speed_of
 from replay.health import leader_of
-from replay.metrics import exposition
-from replay.noting import NoteOptions
+from replay.noting import TreeHeadOptions
 from replay.recovery import open_kernel
 from replay.serving import address_of, serving
 from replay.venue_factory import PaperOptions, paper_config
-from replay.vitals import Vitals
+from replay.vitals import Probes
 
 Say = Callable[[str], None]
-LOOK_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.5
 """How often a running kernel's readiness is looked at, for what it has to say."""
 
 
@@ -66,7 +67,7 @@ async def run_kernel(
     settings: KernelSettings | None = None,
     bound: socket.socket | None = None,
     checkpoint_dir: str | None = None,
-    notes: NoteOptions | None = None,
+    notes: TreeHeadOptions | None = None,
     say: Say,
 ) -> None:
     """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
@@ -75,7 +76,7 @@ async def run_kernel(
     """
     metrics = Metrics()
     async with (
-        vitals_at(bound, metrics, exchange_id, say) as vitals,
+        serving_probes(bound, metrics, exchange_id, say) as probes,
         open_kernel(
             url,
             exchange_id=exchange_id,
@@ -87,51 +88,54 @@ async def run_kernel(
             notes=notes,
         ) as kernel,
     ):
-        vitals.kernel = kernel
+        probes.gauges.kernel = kernel
         try:
             await report_readiness(kernel, say)
         finally:
-            vitals.kernel = None
+            probes.gauges.kernel = None
 
 
 @asynccontextmanager
-async def vitals_at(bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say) -> AsyncIterator[Vitals]:
+async def serving_probes(
+    bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say
+) -> AsyncIterator[Probes]:
     """What a process says of itself, at a socket; without one nobody hears it."""
+    probes = Probes(metrics, exchange_id, clock=SystemClock())
     if bound is None:
-        yield Vitals(metrics, None)
+        yield probes
         return
-    vitals = Vitals(metrics, exposition(metrics.families(), exchange_id, of_process=True))
-    beating = asyncio.create_task(vitals.beat(), name="vitals-beat")
+    ProcessCollector(registry=metrics.registry)
+    beating = asyncio.create_task(probes.beat(), name="vitals-beat")
     try:
-        async with serving(bound, vitals.answer):
+        async with serving(bound, probes.pages()):
             say(f"metrics: http://{address_of(bound)}/metrics")
-            yield vitals
+            yield probes
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
-        await vitals.close()
+        await probes.close()
 
 
 async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
     """Say when a kernel acts, when it does not and why, and when it stands by; for ever."""
-    said = ""
+    last_text = ""
     while True:
         try:
-            await kernel.wait_ready(LOOK_INTERVAL_S)
+            await kernel.wait_ready(POLL_INTERVAL_S)
         except NotReadyError as problem:
-            news = await standing(kernel, problem)
+            news = await standby_reason(kernel, problem)
         else:
             news = f"ready: leads {kernel.exchange_id}, epoch {kernel.state.epoch}"
-            await asyncio.sleep(LOOK_INTERVAL_S if news == said else 0)
-        if news != said:
-            said = news
+            await asyncio.sleep(POLL_INTERVAL_S if news == last_text else 0)
+        if news != last_text:
+            last_text = news
             say(news)
 
 
-async def standing(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
+async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
     """Why a kernel does not act."""
     try:
-        if LEASE_HELD in problem.missing and await lease_is_held(kernel.log):
+        if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)
             return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
     except LogUnavailableError as away:

@@ -255,7 +255,7 @@ def sign(text: str, keys: Sequence[SignerKey]) -> SignedNote:
 
 # ----------------------------------------------------------------------------------------------------------- checkpoints
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TreeHead:
     """What a note says of a log: how long it was, and the hashes over all that was in it."""
 
     origin: str
@@ -268,7 +268,7 @@ class Checkpoint:
     """Chain hash of the last one."""
 
     @classmethod
-    def parse(cls, text: str) -> Checkpoint:
+    def parse(cls, text: str) -> TreeHead:
         """A checkpoint from a note's text. Raises `ValidationError`."""
         try:
             if not text.endswith("\n"):

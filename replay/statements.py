@@ -21,11 +21,11 @@ from kernel.log.base import EventLog
 from kernel.order_spec import Side, SymbolMetadata, from_scaled
 from projections import ledger
 from projections.reference import Reference
-from replay.decimals import plain, trimmed
-from replay.folding import opened, point
+from replay.decimals import decimal_text, trimmed
+from replay.folding import open_for_reading, point
 from replay.output import Item, Listing, escaped
 from replay.progress import Progress
-from replay.trades import Entry, entries
+from replay.trades import BookEntry, entries
 
 COLUMNS = ("DAY", "OWNER", "SYMBOL", "FILLS", "BOUGHT", "SOLD", "REALIZED", "QUOTE", "FEES", "PAID", "RECEIVED",
            "CORRECTIONS", "BUSTS")  # fmt: skip
@@ -82,7 +82,7 @@ async def statement(
     """The statement of a day (2026-01-31; default: every day) and of an owner (default: everyone), up to a position."""
     wanted = None if day is None else day_named(day)
     books = Books()
-    async with opened(log, exchange_id) as found:
+    async with open_for_reading(log, exchange_id) as found:
         end = await point(found, position=upto)
         reference = Reference()
         async for page in entries(found, reference, upto=end, progress=progress):
@@ -123,7 +123,7 @@ class Books:
         self._counted = 0
         """Position of the last event that was counted: one event may be several entries."""
 
-    def book(self, entry: Entry) -> None:
+    def book(self, entry: BookEntry) -> None:
         """Add an entry to its day and to its owner's position."""
         booking = entry.booking
         key = (day_of(entry.at_ns), entry.owner, booking.symbol_id)
@@ -136,7 +136,7 @@ class Books:
         if booking.signed_quantity:
             _trade(line, entry)
 
-    def _count(self, line: Line, entry: Entry) -> None:
+    def _count(self, line: Line, entry: BookEntry) -> None:
         if entry.event.position == self._counted:
             return
         self._counted = entry.event.position
@@ -145,7 +145,7 @@ class Books:
         line.busts += entry.kind == "BUST"
 
 
-def _trade(line: Line, entry: Entry) -> None:
+def _trade(line: Line, entry: BookEntry) -> None:
     notional = entry.quantity * entry.booking.price
     if entry.side is Side.BUY:
         line.bought += entry.quantity
@@ -203,7 +203,7 @@ def _amount(reference: Reference, asset_id: str, value: int) -> Decimal | int:
 
 def _data(figure: Decimal | int) -> str | int:
     """An exact decimal as text; what has no known scale stays an integer."""
-    return plain(figure) if isinstance(figure, Decimal) else figure
+    return decimal_text(figure) if isinstance(figure, Decimal) else figure
 
 
 def _text(figure: Decimal | int) -> str:

@@ -14,16 +14,16 @@ import orjson
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError, Violation
 from kernel.venues.paper_config import PaperExchangeOptions
-from kernel.venues.paper_faults import Fault, FaultKind, Operation
-from replay.folding import opened, point_of, recorded_at
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
+from replay.folding import open_for_reading, point_of, recorded_at
 from replay.forking import what_if
 from replay.outcomes import WhatIf
 from replay.progress import Progress
-from replay.retelling import Add, Alter, Cancel, Change, Drop
+from replay.retelling import AddCommand, AlterTerms, CancelCommand, CommandChange, DropCommands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supposed:
+class ScenarioOptions:
     """What a person supposes, as it was typed."""
 
     at: str
@@ -43,38 +43,41 @@ class Supposed:
     run_for_s: float = field(default=60.0)
 
 
-async def suppose(url: str, exchange_id: str, supposed: Supposed, *, progress: Progress | None = None) -> WhatIf:
+async def run_scenario(
+    url: str, exchange_id: str, options: ScenarioOptions, *, progress: Progress | None = None
+) -> WhatIf:
     """Play what is supposed. Raises what `what_if` raises, and `ValidationError` for words that mean nothing."""
-    async with opened(url, exchange_id) as log:
-        position = await point_of(log, supposed.at)
+    async with open_for_reading(url, exchange_id) as log:
+        position = await point_of(log, options.at)
         if position < 1:
-            raise ValidationError(f"nothing is in the log at {supposed.at}: fork at position 1 or later")
+            raise ValidationError(f"nothing is in the log at {options.at}: fork at position 1 or later")
         fork_ns = await recorded_at(log, position)
-        market = supposed.tape or supposed.symbol
+        market = options.tape or options.symbol
         return await what_if(
             log,
             position=position,
-            changes=changes_of(supposed, fork_ns),
-            settings=dict(pair(text) for text in supposed.setting),
-            venue=PaperExchangeOptions(tape=supposed.tape, symbol=supposed.symbol, seed=supposed.seed)
-            if market
-            else None,
-            faults=[fault_of(kind, operation) for kind, operation in supposed.fault],
-            seed=supposed.seed,
-            run_for_s=supposed.run_for_s,
+            changes=changes_of(options, fork_ns),
+            settings=dict(pair(text) for text in options.setting),
+            venue=PaperExchangeOptions(tape=options.tape, symbol=options.symbol, seed=options.seed) if market else None,
+            faults=[fault_of(kind, operation) for kind, operation in options.fault],
+            seed=options.seed,
+            run_for_s=options.run_for_s,
             progress=progress,
         )
 
 
-def changes_of(supposed: Supposed, fork_ns: int) -> list[Change]:
+def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
     """The changes, in the order of the options."""
     terms: dict[str, dict[str, Any]] = {}
-    for intent_id, text in supposed.terms:
+    for intent_id, text in options.terms:
         terms.setdefault(intent_id, {}).update([pair(text)])
     return [
-        *(Drop(name) for name in supposed.drop),
-        *(Alter(intent_id, fields) for intent_id, fields in terms.items()),
-        *(Add(fork_ns + round(after_s * NS_PER_S), Cancel(intent_id)) for intent_id, after_s in supposed.cancel),
+        *(DropCommands(name) for name in options.drop),
+        *(AlterTerms(intent_id, fields) for intent_id, fields in terms.items()),
+        *(
+            AddCommand(fork_ns + round(after_s * NS_PER_S), CancelCommand(intent_id))
+            for intent_id, after_s in options.cancel
+        ),
     ]
 
 
@@ -92,7 +95,7 @@ def pair(text: str) -> tuple[str, Any]:
 
 def fault_of(kind: str, operation: str) -> Fault:
     """A fault in two words."""
-    kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, Operation))
+    kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, FaultOperation))
     wrong: Iterable[Violation] = [
         Violation(name, "choice", ", ".join(choices), given)
         for name, given, choices in (("kind", kind, kinds), ("operation", operation, operations))
@@ -100,4 +103,4 @@ def fault_of(kind: str, operation: str) -> Fault:
     ]
     if problems := [*wrong]:
         raise ValidationError("no such fault", problems)
-    return Fault(kind=FaultKind(kind), operation=Operation(operation))
+    return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

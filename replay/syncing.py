@@ -2,8 +2,8 @@
 
 Used by `orderctl tables`, by `rebuilding`, and by library users. It works beside running kernels: it reads the log in pages
 and writes to a place of its own, many events in a transaction. It can be ended at any time, in any way, and goes on from
-where the tables are. Promises that tables are never filled from another log than their own, nor by other code than began
-them: then they have to be made anew (`orderctl rebuild --tables`).
+where the tables are. Promises that tables are never filled from another log than their own, nor by code of another fold
+version than began them: then they have to be made anew (`orderctl rebuild --tables`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 from kernel.errors import ConflictError, IntegrityError, ValidationError
 from kernel.log.base import EventLog
 from kernel.log.opening import sqlite_path
-from projections.checkpoint import CheckpointFiles, folding_code_hash
-from projections.sql import NO_CHAIN, TableStore, Version
+from kernel.version import fold_version
+from projections.checkpoint import CheckpointFiles
+from projections.sql import NO_CHAIN, TableStore, TablesVersion
 from projections.sql_rows import RowMaker
 from projections.sql_tables import Changes
 from projections.state import State
 from replay.checkpoints import checkpoint_files, restored_state
-from replay.folding import chain_at, fold, folded_pages, opened
+from replay.folding import chain_at, fold, folded_pages, open_for_reading
 from replay.progress import Progress
 from replay.threads import in_thread
 
@@ -40,7 +41,7 @@ class Synced:
     position: int
 
 
-class Moved(Exception):
+class TablesMoved(Exception):
     """Somebody else wrote to the tables, or another version became the active one: look again."""
 
 
@@ -52,22 +53,22 @@ async def sync_tables(
     follow: bool = False,
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
-    tell: Callable[[Synced], None] | None = None,
+    report: Callable[[Synced], None] | None = None,
 ) -> Synced:
     """Bring the tables to the log's head, from where they are; with `follow`, then keep them there until cancelled.
 
     `target` is the URL of the tables: by default a file beside a SQLite log, a schema beside a PostgreSQL one. Where there
     are none they are made. The fold that goes on from where they are begins with a checkpoint where one can serve
     (`checkpoint_dir`: where those are, if not at their usual place). `tell` hears of each time that the head is reached.
-    Raises `ConflictError` for tables of another log or of other code, `IntegrityError` where they do not follow from the
-    log, and what `fold` raises.
+    Raises `ConflictError` for tables of another log or another fold version, `IntegrityError` where they do not follow
+    from the log, and what `fold` raises.
     """
-    async with opened(log, exchange_id) as found, open_tables(found, target) as store:
+    async with open_for_reading(log, exchange_id) as found, open_tables(found, target) as store:
         await in_thread(store.set_up)
         if await in_thread(store.active) is None:
-            await in_thread(partial(store.create, code=folding_code_hash(), log_id=found.log_id))
+            await in_thread(partial(store.create, code=fold_version(), log_id=found.log_id))
         files = checkpoint_files(found, checkpoint_dir)
-        return await Follower(found, store, files, progress, tell).run(follow=follow)
+        return await Follower(found, store, files, progress, report).run(follow=follow)
 
 
 @asynccontextmanager
@@ -114,13 +115,13 @@ class Filler:
         self,
         log: EventLog,
         store: TableStore,
-        version: Version,
+        version: TablesVersion,
         *,
         if_active: bool = False,
         checkpoints: CheckpointFiles | None = None,
     ) -> None:
-        """`if_active`: stop (`Moved`) as soon as the version is not the active one any more. Without `checkpoints` the log
-        is folded from its first event, and all of it is checked."""
+        """`if_active`: stop (`TablesMoved`) as soon as the version is not the active one any more. Without
+        `checkpoints` the log is folded from its first event, and all of it is checked."""
         self.position = version.position
         """Where the tables are."""
         self.state = State()
@@ -136,7 +137,7 @@ class Filler:
     async def fill(self, upto: int, progress: Progress | None = None) -> None:
         """Go on up to a position of the log: the first time, to where the tables are, without a write.
 
-        Raises `Moved`; `IntegrityError` where the tables are past the log, or do not follow from it.
+        Raises `TablesMoved`; `IntegrityError` where the tables are past the log, or do not follow from it.
         """
         if self._maker is None:
             await self._begin(progress)
@@ -168,7 +169,7 @@ class Filler:
             after=self.position, position=position, chain_hash=self._chain, if_active=self._if_active,
         )  # fmt: skip
         if not await in_thread(write):
-            raise Moved
+            raise TablesMoved
         self.position = position
         self._changes = Changes()
 
@@ -182,13 +183,13 @@ class Follower:
         store: TableStore,
         checkpoints: CheckpointFiles | None,
         progress: Progress | None,
-        tell: Callable[[Synced], None] | None,
+        report: Callable[[Synced], None] | None,
     ) -> None:
         self._log = log
         self._store = store
         self._checkpoints = checkpoints
         self._progress = progress
-        self._tell = tell
+        self._tell = report
 
     async def run(self, *, follow: bool) -> Synced:
         """Fill until the head is reached; with `follow`, until the log is closed. Where another version becomes the active
@@ -201,12 +202,12 @@ class Follower:
             filler = Filler(self._log, self._store, version, if_active=True, checkpoints=self._checkpoints)
             try:
                 return await self._fill(filler, version, follow=follow)
-            except Moved:
+            except TablesMoved:
                 now = await in_thread(self._store.active)
                 if now is not None and now.number == version.number:
                     raise ConflictError(f"somebody else keeps the tables in {self._store.where} current") from None
 
-    async def _fill(self, filler: Filler, version: Version, *, follow: bool) -> Synced:
+    async def _fill(self, filler: Filler, version: TablesVersion, *, follow: bool) -> Synced:
         head = (await self._log.head()).position
         await filler.fill(head, self._progress)
         reached = self._reached(version, filler)
@@ -218,21 +219,21 @@ class Follower:
                 reached = self._reached(version, filler)
         return reached
 
-    def _reached(self, version: Version, filler: Filler) -> Synced:
+    def _reached(self, version: TablesVersion, filler: Filler) -> Synced:
         reached = Synced(self._store.where, version.number, filler.position)
         if self._tell is not None:
             self._tell(reached)
         return reached
 
 
-def check_origin(version: Version, log: EventLog, store: TableStore) -> None:
+def check_origin(version: TablesVersion, log: EventLog, store: TableStore) -> None:
     """`ConflictError` for tables that must not be filled from this log by this code."""
     if version.log_id != log.log_id:
         raise ConflictError(
             f"the tables in {store.where} are those of another log ({version.log_id}): give another target"
         )
-    if version.code_hash != folding_code_hash():
+    if version.code_hash != fold_version():
         raise ConflictError(
-            f"the tables in {store.where} were filled by other code, which may come to other rows: "
+            f"the tables in {store.where} have fold version {version.code_hash!r}, and this code fills {fold_version()!r}: "
             "`orderctl rebuild --tables` makes them anew"
         )

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import IO, Any, Protocol
 
 from kernel.errors import NotFoundError
-from replay.decimals import plain
-from replay.tabulating import Kind, Table
+from replay.decimals import decimal_text
+from replay.tabulating import ExportTable, FieldType
 
 GROUP_ROWS = 50_000
 
@@ -32,7 +32,7 @@ class TableFile(Protocol):
 class CsvFile:
     """Comma-separated values."""
 
-    def __init__(self, table: Table, file: IO[bytes]) -> None:
+    def __init__(self, table: ExportTable, file: IO[bytes]) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self._writer = csv.writer(self._text)
         self._writer.writerow([name for name, _ in table.columns])
@@ -47,13 +47,13 @@ class CsvFile:
 
 
 def _cell(value: Any) -> Any:
-    return plain(value) if isinstance(value, Decimal) else value
+    return decimal_text(value) if isinstance(value, Decimal) else value
 
 
 class ParquetFile:
     """Apache Parquet, by pyarrow."""
 
-    def __init__(self, table: Table, file: IO[bytes]) -> None:
+    def __init__(self, table: ExportTable, file: IO[bytes]) -> None:
         """`NotFoundError` where pyarrow is not installed."""
         self._arrow, parquet = pyarrow("pyarrow"), pyarrow("pyarrow.parquet")
         self._schema = self._arrow.schema([(name, _type(self._arrow, kind)) for name, kind in table.columns])
@@ -84,10 +84,10 @@ class ParquetFile:
         return self._arrow.array(column, kind)
 
 
-def _type(arrow: Any, kind: Kind) -> Any:
-    if kind is Kind.DECIMAL:
+def _type(arrow: Any, kind: FieldType) -> Any:
+    if kind is FieldType.DECIMAL:
         return arrow.decimal128(38, 18)
-    return arrow.decimal128(38, 0) if kind is Kind.WHOLE else getattr(arrow, kind.value)()
+    return arrow.decimal128(38, 0) if kind is FieldType.WHOLE else getattr(arrow, kind.value)()
 
 
 def pyarrow(module: str) -> Any:

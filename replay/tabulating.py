@@ -21,17 +21,17 @@ from kernel.log.records import event_of
 from kernel.models import OrderIntent
 from kernel.order_spec import SymbolMetadata, from_scaled
 from projections.reference import Reference
-from replay.decimals import plain
+from replay.decimals import decimal_text
 from replay.folding import checked_pages
 from replay.output import utc
 from replay.progress import Progress
-from replay.trades import Entry, entries, learn
+from replay.trades import BookEntry, entries, learn
 
 Rows = AsyncIterator[list[tuple[Any, ...]]]
 DELETED = "DELETED"
 
 
-class Kind(Enum):
+class FieldType(Enum):
     """What a column holds. Every one of them may be empty."""
 
     INTEGER = "int64"
@@ -43,41 +43,41 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ExportTable:
     """Columns, and what fills them."""
 
-    columns: tuple[tuple[str, Kind], ...]
+    columns: tuple[tuple[str, FieldType], ...]
     rows: Callable[[EventLog, int, Progress | None], Rows]
     """Of a log, up to a position."""
 
 
-def instant(name: str) -> tuple[tuple[str, Kind], ...]:
+def instant(name: str) -> tuple[tuple[str, FieldType], ...]:
     """An instant's two columns."""
-    return ((f"{name}_ns", Kind.INTEGER), (name, Kind.TEXT))
+    return ((f"{name}_ns", FieldType.INTEGER), (name, FieldType.TEXT))
 
 
-def scaled(name: str, kind: Kind = Kind.UNSIGNED) -> tuple[tuple[str, Kind], ...]:
+def scaled(name: str, kind: FieldType = FieldType.UNSIGNED) -> tuple[tuple[str, FieldType], ...]:
     """A number's two columns: the decimal, and the integer that is stored."""
-    return ((name, Kind.DECIMAL), (f"{name}_scaled", kind))
+    return ((name, FieldType.DECIMAL), (f"{name}_scaled", kind))
 
 
-def texts(*names: str) -> tuple[tuple[str, Kind], ...]:
+def texts(*names: str) -> tuple[tuple[str, FieldType], ...]:
     """Columns of text."""
-    return tuple((name, Kind.TEXT) for name in names)
+    return tuple((name, FieldType.TEXT) for name in names)
 
 
 # --------------------------------------------------------------------------------------------------------------- events
 EVENT_COLUMNS = (
-    ("position", Kind.INTEGER),
+    ("position", FieldType.INTEGER),
     *texts("stream_id"),
-    ("version", Kind.INTEGER),
+    ("version", FieldType.INTEGER),
     *texts("topic"),
-    ("schema_version", Kind.INTEGER),
+    ("schema_version", FieldType.INTEGER),
     *instant("recorded_at"),
     *texts("actor", "evidence", "correlation_id"),
-    ("causation_position", Kind.INTEGER),
+    ("causation_position", FieldType.INTEGER),
     *texts("command_id"),
-    ("command_index", Kind.INTEGER),
+    ("command_index", FieldType.INTEGER),
     *texts("meta", "state", "leaf_hash", "chain_hash"),
 )
 
@@ -100,11 +100,11 @@ def _event_row(row: StoredRow) -> tuple[Any, ...]:
 
 # ---------------------------------------------------------------------------------------------------------------- fills
 FILL_COLUMNS = (
-    ("position", Kind.INTEGER),
+    ("position", FieldType.INTEGER),
     *instant("recorded_at"),
     *instant("transact_time"),
     *texts("kind", "owner", "intent_id", "symbol_id", "side"),
-    *scaled("quantity", Kind.WHOLE),
+    *scaled("quantity", FieldType.WHOLE),
     *scaled("price"),
     *texts("fee", "fee_scaled", "fee_asset", "liquidity"),
     *texts("exchange_order_id", "client_order_id", "fill_key", "ref_fill_key"),
@@ -118,7 +118,7 @@ async def fill_rows(log: EventLog, upto: int, progress: Progress | None) -> Rows
         yield [_fill_row(entry, reference) for entry in page]
 
 
-def _fill_row(entry: Entry, reference: Reference) -> tuple[Any, ...]:
+def _fill_row(entry: BookEntry, reference: Reference) -> tuple[Any, ...]:
     event, booking = entry.event, entry.booking
     symbol = reference.symbol(booking.symbol_id)
     venue_ns: int | None = getattr(event, "transact_time_ns", None)
@@ -132,12 +132,12 @@ def _fill_row(entry: Entry, reference: Reference) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _fee(entry: Entry, reference: Reference) -> tuple[str | None, str | None]:
+def _fee(entry: BookEntry, reference: Reference) -> tuple[str | None, str | None]:
     asset_id, fee = entry.booking.fee_asset, entry.booking.fee
     if asset_id is None:
         return None, None
     asset = reference.asset(asset_id)
-    return None if asset is None else plain(from_scaled(fee, decimals=asset.decimals)), str(fee)
+    return None if asset is None else decimal_text(from_scaled(fee, decimals=asset.decimals)), str(fee)
 
 
 # --------------------------------------------------------------------------------------------------------------- orders
@@ -147,7 +147,7 @@ ORDER_COLUMNS = (
     *scaled("price"),
     *scaled("stop_price"),
     *texts("desired"),
-    ("generation", Kind.INTEGER),
+    ("generation", FieldType.INTEGER),
     *instant("created_at"),
     *instant("updated_at"),
     *texts("ord_status"),
@@ -212,7 +212,7 @@ def _came(record: Record, reference: Reference) -> tuple[Any, ...]:
         return (None,) * 11
     status = state.status
     symbol = reference.symbol(status.order.symbol_id)
-    notional = None if symbol is None else plain(symbol.notional_to_decimal(status.cum_notional))
+    notional = None if symbol is None else decimal_text(symbol.notional_to_decimal(status.cum_notional))
     return (
         status.ord_status.value, _quantity(symbol, status.cum_qty), status.cum_qty,
         _quantity(symbol, status.leaves_qty), status.leaves_qty, _price(symbol, status.avg_px), status.avg_px,
@@ -237,7 +237,7 @@ def _word(value: Any) -> str | None:
 
 
 TABLES = {
-    "events": Table(EVENT_COLUMNS, event_rows),
-    "orders": Table(ORDER_COLUMNS, order_rows),
-    "fills": Table(FILL_COLUMNS, fill_rows),
+    "events": ExportTable(EVENT_COLUMNS, event_rows),
+    "orders": ExportTable(ORDER_COLUMNS, order_rows),
+    "fills": ExportTable(FILL_COLUMNS, fill_rows),
 }

@@ -42,8 +42,8 @@ def on_loop(progress: Progress | None) -> Progress:
     """What a thread tells its progress to, for somebody on the running loop."""
     loop = asyncio.get_running_loop()
 
-    def told(done: int, total: int) -> None:
+    def report_progress(done: int, total: int) -> None:
         if progress is not None:
             loop.call_soon_threadsafe(progress, done, total)
 
-    return told
+    return report_progress

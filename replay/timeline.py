@@ -23,7 +23,8 @@ from kernel.errors import NotFoundError, ValidationError, Violation
 from kernel.models import AttemptKind, AttemptOutcome
 from replay.event_text import order_terms
 from replay.histories import AttemptSpan, History, Part, Step
-from replay.history_text import came_to_text, length_of, message
+from replay.history_text import length_of, message, order_summary_text
+from replay.new_files import write_whole
 from replay.output import escaped, utc
 
 CHAR_W = 7.3
@@ -35,14 +36,14 @@ GAP_H = 11.0
 """How much a step grows with each power of ten of the time that it stands for …"""
 GAP_FROM_NS = 10_000
 """… beginning here."""
-TOLD_FROM_NS = 1_000
+TIMED_FROM_NS = 1_000
 """A pause that is at least as long has its length written beside it."""
 BREAK_NS = 60 * NS_PER_S
 """A pause that is drawn as a break in the axis."""
 MARGIN = 20.0
 TIME_W = 220.0
 LANE_W = 420.0
-CAME_TO_W = 240.0
+SUMMARY_W = 240.0
 BAR_W = 12.0
 BAR_GAP = 6.0
 DOT_R = 5.0
@@ -103,14 +104,14 @@ class Layout:
         return self.bars_x + self.columns * (BAR_W + BAR_GAP) + 2 * BAR_GAP
 
     @property
-    def came_to_x(self) -> float:
+    def summary_x(self) -> float:
         """Where the last column begins."""
         return self.lane_x(Lane.VENUE) + LANE_W
 
     @property
     def width(self) -> float:
         """Width of the picture."""
-        return self.came_to_x + CAME_TO_W + MARGIN
+        return self.summary_x + SUMMARY_W + MARGIN
 
 
 def write(history: History, path: str) -> None:
@@ -124,9 +125,7 @@ def write(history: History, path: str) -> None:
         raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
     if not target.absolute().parent.is_dir():
         raise NotFoundError(f"there is no directory {target.parent}: create it first")
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(page(history), encoding="utf-8")
-    partial.replace(target)
+    write_whole(target, page(history))
 
 
 # --------------------------------------------------------------------------------------------------------------- layout
@@ -159,7 +158,7 @@ def placed(attempts: Sequence[AttemptSpan], at: dict[int, float], height: float)
     """Every attempt as a bar, in the first column that is free; an open one goes on to the end."""
     free_from: list[float] = []
     for span in attempts:
-        top, bottom = at[span.position], height if span.settled_position is None else at[span.settled_position]
+        top, bottom = at[span.position], height if span.resolved_position is None else at[span.resolved_position]
         column = next((place for place, free in enumerate(free_from) if free < top), len(free_from))
         free_from[column : column + 1] = [bottom]
         yield Bar(span, column, top, bottom, None if span.unknown_position is None else at[span.unknown_position])
@@ -194,8 +193,8 @@ are fills, as large as their quantity. Hollow marks are conclusions, squares are
 def summary(history: History) -> str:
     """What the story is about, in a sentence."""
     own = sum(step.part is Part.INTENT for step in history.steps)
-    last = next((step.came_to for step in reversed(history.steps) if step.came_to is not None), None)
-    outcome = came_to_text(history, last) if last is not None else "nothing was sent"
+    last = next((step.summary for step in reversed(history.steps) if step.summary is not None), None)
+    outcome = order_summary_text(history, last) if last is not None else "nothing was sent"
     return (
         f"{own} events of its own and {len(history.steps) - own} beside them, {len(history.attempts)} requests; "
         f"it came to: {outcome}. Log {history.log_id} of {history.exchange_id}, as of position {history.position}."
@@ -223,7 +222,7 @@ def picture(history: History, found: Layout) -> str:
 def heads(found: Layout) -> str:
     """The names of the columns, which stay in sight."""
     places = [(MARGIN, "time (UTC)"), *((found.lane_x(lane), lane.value) for lane in Lane)]
-    places += [(found.bars_x, "sent" if found.columns else ""), (found.came_to_x, "order after it")]
+    places += [(found.bars_x, "sent" if found.columns else ""), (found.summary_x, "order after it")]
     names = "".join(f'<span style="left:{x:.0f}px">{name}</span>' for x, name in places if name)
     return f'<div class="heads" style="width:{found.width:.0f}px">{names}</div>'
 
@@ -241,10 +240,10 @@ def gaps(found: Layout) -> Iterator[str]:
     for before, row in zip(found.rows, found.rows[1:], strict=False):
         since_ns = row.step.since_ns or 0
         middle = (before.y + row.y) / 2
-        if since_ns >= TOLD_FROM_NS:
+        if since_ns >= TIMED_FROM_NS:
             yield text("gap", MARGIN, middle + 4, "+" + length_of(since_ns), TIME_W)
         if since_ns >= BREAK_NS:
-            yield f'<path class="break" d="{zigzag(MARGIN + TIME_W - 12, found.came_to_x - 16, middle)}"/>'
+            yield f'<path class="break" d="{zigzag(MARGIN + TIME_W - 12, found.summary_x - 16, middle)}"/>'
 
 
 def zigzag(begin: float, end: float, y: float) -> str:
@@ -258,14 +257,14 @@ def bar_mark(bar: Bar, found: Layout) -> str:
     """One attempt, with what became of it as its title."""
     x = found.bars_x + bar.column * (BAR_W + BAR_GAP)
     span, outcome = bar.span, outcome_of(bar.span)
-    told = f"{span.kind} number {span.number} as {span.client_order_id}, sent at {span.position}: {outcome.lower()}"
-    if span.settled_position is not None:
-        told += f", settled at position {span.settled_position}"
+    heading = f"{span.kind} number {span.number} as {span.client_order_id}, sent at {span.position}: {outcome.lower()}"
+    if span.resolved_position is not None:
+        heading += f", settled at position {span.resolved_position}"
     known_to = bar.bottom if bar.unknown is None else bar.unknown
     parts = [rect(f"bar {outcome.lower()}", x, bar.top, BAR_W, known_to - bar.top)]
     if bar.unknown is not None:
         parts.append(rect("bar doubt", x, bar.unknown, BAR_W, bar.bottom - bar.unknown))
-    return f"<g><title>{html(told)}</title>{''.join(parts)}</g>"
+    return f"<g><title>{html(heading)}</title>{''.join(parts)}</g>"
 
 
 def outcome_of(span: AttemptSpan) -> str:
@@ -299,10 +298,10 @@ def row_text(history: History, found: Layout, row: Row, *, time: str, largest: i
         text(f"name {step.part.lower()}", words_x, row.y + 4, name, words_w),
         text(step.part.lower(), words_x, row.y + 4 + LINE_H, brief(history, step), words_w),
     ]
-    if step.came_to is not None:
-        status, _, amounts = came_to_text(history, step.came_to).partition(", ")
-        parts.append(text("came-to", found.came_to_x, row.y + 4, status, CAME_TO_W))
-        parts.append(text("came-to", found.came_to_x, row.y + 4 + LINE_H, amounts, CAME_TO_W))
+    if step.summary is not None:
+        status, _, amounts = order_summary_text(history, step.summary).partition(", ")
+        parts.append(text("came-to", found.summary_x, row.y + 4, status, SUMMARY_W))
+        parts.append(text("came-to", found.summary_x, row.y + 4 + LINE_H, amounts, SUMMARY_W))
     return f"<g><title>{title_of(history, step, name)}</title>{''.join(parts)}</g>"
 
 
@@ -318,18 +317,18 @@ def brief(history: History, step: Step) -> str:
 def title_of(history: History, step: Step, name: str) -> str:
     """All about an event, for whoever points at it or has it read out."""
     event = step.event
-    told = [
+    heading = [
         f"position {event.position}, {utc(event.recorded_at_ns)}",
         f"{name}: {message(history, step)}",
         f"by {event.actor}, evidence {event.evidence}" + (", a conclusion" if step.inferred else ""),
     ]
     if step.venue_time_ns:
-        told.append(f"the venue's clock: {utc(step.venue_time_ns)}")
+        heading.append(f"the venue's clock: {utc(step.venue_time_ns)}")
     if event.causation_position is not None:
-        told.append(f"caused by position {event.causation_position}")
-    if step.came_to is not None:
-        told.append(f"the order after it: {came_to_text(history, step.came_to)}")
-    return "\n".join(map(html, told))
+        heading.append(f"caused by position {event.causation_position}")
+    if step.summary is not None:
+        heading.append(f"the order after it: {order_summary_text(history, step.summary)}")
+    return "\n".join(map(html, heading))
 
 
 def mark(step: Step, x: float, y: float, *, largest: int) -> str:

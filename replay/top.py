@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kernel import EventSourcedKernel, events, plan
-from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.actions import ActionKind
+from kernel.clock import NS_PER_S, Clock
 from kernel.errors import LogUnavailableError
-from kernel.lease_probe import lease_is_held
 from kernel.lifecycle import Record
 from kernel.metrics import PREFIX
 from kernel.models import AttemptOutcome
@@ -29,10 +29,17 @@ from kernel.readiness import NOT_PAUSED, PROJECTIONS_AT_HEAD, Condition
 from kernel.state import KernelState
 from kernel.subscriptions import intent_id_of, symbol_id_of
 from replay.decimals import Scales
-from replay.differences import action_text, actual_text, next_try, wanted_text
-from replay.health import Leader, Seen, conditions_of, leader_after, newest_complete_snapshot, open_findings
+from replay.differences import action_text, actual_text, desired_text, next_try
+from replay.health import (
+    HealthInputs,
+    LeaderStatus,
+    conditions_of,
+    leader_after,
+    newest_complete_snapshot,
+    open_findings,
+)
 from replay.output import NONE, age
-from replay.resources import Look
+from replay.resources import RenderContext
 
 BUSY_S = 60
 """The busiest symbols are those of so many seconds."""
@@ -40,7 +47,7 @@ RECENT_EVENTS = 5_000
 """So many events before the first frame are gone through for them."""
 SLICE = 100
 """Intents worked out before the event loop has its turn."""
-SHOWN_MAX = 10
+DERIVED_STATES_MAX = 10
 """Rows of each table."""
 LEADERS_OWN = (
     "projection_lag_events", "projection_lag_seconds", "pending_reconciliations", "workqueue_depth",
@@ -61,11 +68,11 @@ class Gap:
     """An intent whose wanted and actual sides differ."""
 
     intent_id: str
-    kind: plan.DifferenceKind
+    kind: ActionKind
     since_ns: int
 
 
-class Table(NamedTuple):
+class ScreenTable(NamedTuple):
     """Rows under a title."""
 
     title: str
@@ -81,7 +88,7 @@ class Frame:
 
     facts: Rows
     """Label and value."""
-    tables: tuple[Table, ...]
+    tables: tuple[ScreenTable, ...]
     ready: bool
     notes: tuple[str, ...] = ()
     """What is not shown, and why."""
@@ -92,7 +99,7 @@ class Frame:
 class Watched:
     """What is remembered between two frames."""
 
-    leader: Leader = field(default_factory=Leader)
+    leader: LeaderStatus = field(default_factory=LeaderStatus)
     snapshot: events.VenueSnapshotTaken | None = None
     paused_since_ns: int = 0
     """When pausing or going on was last asked for, for all."""
@@ -150,7 +157,7 @@ class Watched:
 
     def _work_out(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
         record = state.record(intent_id)
-        found = plan.difference(state.wish(intent_id), state.exposure(intent_id))
+        found = plan.difference(state.effective_intent(intent_id), state.observed_order(intent_id))
         if found is None:
             self.gaps.pop(intent_id, None)
         else:
@@ -162,17 +169,17 @@ class Watched:
 
 def began_ns(record: Record) -> int:
     """Since when an intent may differ, as far as it tells itself: its oldest open request, else its newest wish."""
-    stamps = [attempt.stamp_ns for attempt in record.unsettled]
+    stamps = [attempt.stamp_ns for attempt in record.unresolved]
     return min(stamps, default=record.intent.updated_at_ns if record.intent is not None else record.last_report_ns)
 
 
 class Top:
     """Follows one log, and makes frames of it."""
 
-    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock | None = None) -> None:
+    def __init__(self, kernel: EventSourcedKernel, *, clock: Clock) -> None:
         """`kernel` folds the log; whether it leads itself makes no difference."""
         self._kernel = kernel
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self.watched = Watched()
         self._began_at = 0
 
@@ -198,7 +205,7 @@ class Top:
     async def frame(self, numbers: Numbers | None = None, *, notes: Sequence[str] = ()) -> Frame:
         """How it all stands now. `numbers` are a leader's metrics, where there are some."""
         await self._work_out()
-        seen, away = await self._look()
+        seen, away = await self._sample()
         return frame(self.watched, self._kernel.state, seen, numbers=numbers, notes=(*away, *notes))
 
     async def _work_out(self) -> None:
@@ -208,13 +215,13 @@ class Top:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
-    async def _look(self) -> tuple[Seen, tuple[str, ...]]:
+    async def _sample(self) -> tuple[HealthInputs, tuple[str, ...]]:
         """What has to be asked for anew: the lease, and where the log ends. A log that is away is told."""
         watched, state = self.watched, self._kernel.state
         held, head = False, state.position
         away: tuple[str, ...] = ()
         try:
-            held = await lease_is_held(self._kernel.log)
+            held = await self._kernel.log.lease_is_held()
             head = (await self._kernel.log.head()).position
         except LogUnavailableError as problem:
             away = (f"the log is away, this is the last that was seen: {problem}",)
@@ -224,16 +231,21 @@ class Top:
             watched.at_head_since_ns = None
         elif watched.at_head_since_ns is None:
             watched.at_head_since_ns = now_ns
-        seen = Seen(watched.leader, held, watched.snapshot, state.position, head, now_ns)
+        seen = HealthInputs(watched.leader, held, watched.snapshot, state.position, head, now_ns)
         return seen, away
 
 
 # -------------------------------------------------------------------------------------------------------------- a frame
 def frame(
-    watched: Watched, state: KernelState, seen: Seen, *, numbers: Numbers | None = None, notes: Sequence[str] = ()
+    watched: Watched,
+    state: KernelState,
+    seen: HealthInputs,
+    *,
+    numbers: Numbers | None = None,
+    notes: Sequence[str] = (),
 ) -> Frame:
     """How it all stands, from what is remembered and what was seen. Changes nothing."""
-    look = Look(state, Scales(state.symbol, state.asset), seen.now_ns)
+    look = RenderContext(state, Scales(state.symbol, state.asset), seen.now_ns)
     conditions = [since(watched, item, seen.now_ns) for item in conditions_of(seen, state)]
     tables = (
         conditions_table(conditions, seen.now_ns),
@@ -253,7 +265,7 @@ def frame(
     return Frame(facts(watched, state, seen, ready=ready), tables, ready, (*notes, *missing))
 
 
-def facts(watched: Watched, state: KernelState, seen: Seen, *, ready: bool) -> Rows:
+def facts(watched: Watched, state: KernelState, seen: HealthInputs, *, ready: bool) -> Rows:
     """The lines at the top."""
     leads = f"epoch {seen.leader.epoch}, {seen.leader.holder}" if seen.held else "nobody"
     lag = seen.head - seen.position
@@ -277,50 +289,50 @@ def since(watched: Watched, condition: Condition, now_ns: int) -> Condition:
     return replace(condition, since_ns=remembered.get(condition.type, known_ns))
 
 
-def conditions_table(conditions: Iterable[Condition], now_ns: int) -> Table:
+def conditions_table(conditions: Iterable[Condition], now_ns: int) -> ScreenTable:
     """Readiness: what holds, and since when."""
     rows = tuple(
         (item.type, "yes" if item.status else "NO", item.reason, age(item.since_ns, now_ns) if item.since_ns else "-",
          item.message)
         for item in conditions
     )  # fmt: skip
-    return Table("Conditions", ("CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE"), rows)
+    return ScreenTable("Conditions", ("CONDITION", "HOLDS", "REASON", "SINCE", "MESSAGE"), rows)
 
 
-def budget_table(numbers: Numbers) -> Table:
+def budget_table(numbers: Numbers) -> ScreenTable:
     """The rate budget, where the leader counts one."""
     rows = tuple((name.removeprefix(PREFIX), f"{value:.6g}") for name, value in numbers.items() if BUDGET in name)
-    return Table("Rate budget", ("METRIC", "VALUE"), rows)
+    return ScreenTable("Rate budget", ("METRIC", "VALUE"), rows)
 
 
-def leader_table(numbers: Numbers) -> Table:
+def leader_table(numbers: Numbers) -> ScreenTable:
     """What only the leader knows of itself."""
     bare = ((name.removeprefix(PREFIX), value) for name, value in numbers.items())
     rows = tuple((name, f"{value:.6g}") for name, value in bare if name.partition("{")[0] in LEADERS_OWN)
-    return Table("Leader", ("METRIC", "VALUE"), rows)
+    return ScreenTable("Leader", ("METRIC", "VALUE"), rows)
 
 
-def gaps_table(watched: Watched, look: Look) -> Table:
+def gaps_table(watched: Watched, look: RenderContext) -> ScreenTable:
     """The intents that have differed for longest: how, and what is tried next."""
-    worst = heapq.nsmallest(SHOWN_MAX, watched.gaps.values(), key=lambda gap: (gap.since_ns, gap.intent_id))
+    worst = heapq.nsmallest(DERIVED_STATES_MAX, watched.gaps.values(), key=lambda gap: (gap.since_ns, gap.intent_id))
     more = f" ({len(worst)} of {len(watched.gaps)})" if len(worst) < len(watched.gaps) else ""
     columns = ("INTENT", "DIFFERENCE", "FOR", "WANTED", "ACTUAL", "NEXT", "WHEN")
     rows = tuple(gap_row(look, gap) for gap in worst)
-    return Table(f"Furthest from agreement{more}", columns, rows, none="wanted and actual agree")
+    return ScreenTable(f"Furthest from agreement{more}", columns, rows, none="wanted and actual agree")
 
 
-def gap_row(look: Look, gap: Gap) -> tuple[str, ...]:
+def gap_row(look: RenderContext, gap: Gap) -> tuple[str, ...]:
     state = look.state
-    intent, order = state.wish(gap.intent_id), state.exposure(gap.intent_id)
+    intent, order = state.effective_intent(gap.intent_id), state.observed_order(gap.intent_id)
     market = intent.order if intent is not None else order.status.order if order is not None else None
     symbol = state.symbol(market.symbol_id) if market is not None else None
-    action = plan.plan(intent, order, symbol=symbol, now_ns=look.now_ns, held=state.is_held(gap.intent_id))
+    action = plan.plan(intent, order, symbol=symbol, now_ns=look.now_ns, held=state.awaits_parent(gap.intent_id))
     then = next_try(look, gap.intent_id, gap.kind)
-    shown = (wanted_text(look, intent), actual_text(look, order), action_text(look, action), then)
+    shown = (desired_text(look, intent), actual_text(look, order), action_text(look, action), then)
     return (gap.intent_id, gap.kind, age(gap.since_ns, look.now_ns), *shown)
 
 
-def unknown_table(watched: Watched, look: Look) -> Table:
+def unknown_table(watched: Watched, look: RenderContext) -> ScreenTable:
     """The requests that may have happened, oldest first."""
     found = [
         (attempt.stamp_ns, intent_id, attempt)
@@ -328,16 +340,16 @@ def unknown_table(watched: Watched, look: Look) -> Table:
         for attempt in look.state.record(intent_id).attempts
         if attempt.outcome is AttemptOutcome.UNKNOWN
     ]
-    oldest = heapq.nsmallest(SHOWN_MAX, found, key=lambda item: item[:2])
+    oldest = heapq.nsmallest(DERIVED_STATES_MAX, found, key=lambda item: item[:2])
     rows = tuple(
         (intent_id, attempt.kind, str(attempt.number), age(stamp_ns, look.now_ns), attempt.client_order_id,
          attempt.text or "-")
         for stamp_ns, intent_id, attempt in oldest
     )  # fmt: skip
-    return Table("Unknown attempts", ("INTENT", "KIND", "NUMBER", "AGE", "CLIENT-ID", "TEXT"), rows, none="none")
+    return ScreenTable("Unknown attempts", ("INTENT", "KIND", "NUMBER", "AGE", "CLIENT-ID", "TEXT"), rows, none="none")
 
 
-def symbols_table(watched: Watched, look: Look) -> Table:
+def symbols_table(watched: Watched, look: RenderContext) -> ScreenTable:
     """The symbols with most events of late."""
     total: Counter[str] = Counter()
     filled: Counter[str] = Counter()
@@ -348,19 +360,19 @@ def symbols_table(watched: Watched, look: Look) -> Table:
     rows = tuple(
         (symbol_id, str(count), str(filled[symbol_id]), str(look.state.open_orders(symbol_id)),
          signed(look, symbol_id, positions.get(symbol_id, 0)))
-        for symbol_id, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_MAX]
+        for symbol_id, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:DERIVED_STATES_MAX]
     )  # fmt: skip
     columns = ("SYMBOL", "EVENTS", "FILLS", "OPEN", "POSITION")
-    return Table(f"Busiest symbols (last {BUSY_S} s)", columns, rows, none="nothing happened")
+    return ScreenTable(f"Busiest symbols (last {BUSY_S} s)", columns, rows, none="nothing happened")
 
 
-def signed(look: Look, symbol_id: str, quantity: int) -> str:
+def signed(look: RenderContext, symbol_id: str, quantity: int) -> str:
     """A position; scales know no sign."""
     text = look.scales.quantity(symbol_id, abs(quantity))
     return f"-{text}" if quantity < 0 else text
 
 
-def heartbeats_table(look: Look) -> Table:
+def heartbeats_table(look: RenderContext) -> ScreenTable:
     """Owners whose silence cancels their orders; there is no table where nobody is one."""
     beats = sorted(look.state.heartbeats.values(), key=lambda beat: (not beat.lapsed, beat.owner))
     rows = tuple(
@@ -369,4 +381,4 @@ def heartbeats_table(look: Look) -> Table:
         for beat in beats
         if beat.ttl_ns is not None
     )  # fmt: skip
-    return Table("Heartbeats", ("OWNER", "TTL", "STATUS", "RECORDED"), rows[:SHOWN_MAX])
+    return ScreenTable("Heartbeats", ("OWNER", "TTL", "STATUS", "RECORDED"), rows[:DERIVED_STATES_MAX])

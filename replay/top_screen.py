@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, TextIO
 from urllib.parse import urlsplit
 
 from kernel import EventSourcedKernel
-from kernel.clock import Clock, SystemClock
+from kernel.clock import SystemClock
 from kernel.errors import NotReadyError, ValidationError, Violation
-from kernel.gauges import observe_kernel
-from kernel.metrics import Counter, Gauge, Metrics
 from replay import top
 from replay.metrics import fetched, parsed
 from replay.output import escaped
-from replay.top import Frame, Numbers, Table, Top
+from replay.top import Frame, Numbers, ScreenTable, Top
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -54,28 +52,18 @@ def address_of(url: str) -> Address:
 
 # --------------------------------------------------------------------------------------------------------------- numbers
 def served_at(address: Address) -> Numbers:
-    """The metrics that a kernel serves. Raises `NotReadyError` when none does, `KernelError` without prometheus-client."""
+    """The metrics that a kernel serves. Raises `NotReadyError` when none does."""
+    return numbers_in(fetched(address.host, address.port))
+
+
+def numbers_in(text: str) -> Numbers:
+    """Every series of metrics in Prometheus's text format."""
     found = {}
-    for family in parsed(fetched(address.host, address.port)):
+    for family in parsed(text):
         for item in family["series"]:
             if isinstance(item["value"], float):
                 found[labeled(item["name"], tuple(item["labels"].items()))] = item["value"]
     return found
-
-
-def counted_by(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> Numbers:
-    """The metrics of a kernel of this process."""
-    observe_kernel(kernel, now_ns=(clock or SystemClock()).now_ns())
-    return dict(series_of(kernel.metrics))
-
-
-def series_of(metrics: Metrics) -> Iterator[tuple[str, float]]:
-    """Every counter and gauge, histograms left out."""
-    for family in metrics.families():
-        if isinstance(family, Counter | Gauge):
-            for values in family.combinations:
-                labels = tuple(zip(family.label_names, values, strict=True))
-                yield labeled(family.name, labels), family.value(*values)
 
 
 def labeled(name: str, labels: tuple[tuple[str, str], ...]) -> str:
@@ -101,7 +89,7 @@ def style_of(frame: Frame, label: str) -> str:
     return "" if label != "Ready:" else "bold green" if frame.ready else "bold red"
 
 
-def draw_table(table: Table) -> Iterator[RenderableType]:
+def draw_table(table: ScreenTable) -> Iterator[RenderableType]:
     """A title and its rows, or what is said without any."""
     from rich.table import Table as Drawn
     from rich.text import Text
@@ -134,7 +122,7 @@ async def show(
 ) -> None:
     """Draw one frame, or one after the other until cancelled. `find` has a leader's metrics."""
     console = console_on(stream)
-    watching = Top(kernel)
+    watching = Top(kernel, clock=SystemClock())
     await watching.begin()
     if once or not stream.isatty():
         await watching.follow(to_the_head=True)
@@ -142,10 +130,10 @@ async def show(
             console.print(draw(await frame_with(watching, find)))
         stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
         return
-    await go_on(watching, console, find, every_s)
+    await run_screen(watching, console, find, every_s)
 
 
-async def go_on(watching: Top, console: Console, find: Find | None, every_s: float) -> None:
+async def run_screen(watching: Top, console: Console, find: Find | None, every_s: float) -> None:
     """A frame each so many seconds, until cancelled. Raises what ends the reading of the log."""
     from rich.live import Live
 

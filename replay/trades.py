@@ -33,7 +33,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BookEntry:
     """One trade, or one trade's fee, in or out of the books."""
 
     event: events.BaseEvent
@@ -70,11 +70,11 @@ async def entries(
     upto: int | None = None,
     progress: Progress | None = None,
     held_max: int = RECORDS_HELD_MAX,
-) -> AsyncIterator[list[Entry]]:
+) -> AsyncIterator[list[BookEntry]]:
     """What each event booked, page by page in the order of the log; `reference` learns the markets on the way."""
     records = IntentRecords(log, held_max=held_max)
     async for rows in checked_pages(log, upto=upto, progress=progress):
-        found: list[Entry] = []
+        found: list[BookEntry] = []
         for row in rows:
             if row.stream_id.startswith(events.INTENT_STREAM_PREFIX):
                 event = event_of(row)
@@ -91,7 +91,7 @@ def learn(reference: Reference, event: events.BaseEvent) -> None:
         reference.apply(event)
 
 
-class Change(NamedTuple):
+class IntentChange(NamedTuple):
     """What an event made of its intent."""
 
     before: Record
@@ -99,13 +99,13 @@ class Change(NamedTuple):
     owner: str
 
 
-def _entries_of(event: events.BaseEvent, change: Change) -> list[Entry]:
+def _entries_of(event: events.BaseEvent, change: IntentChange) -> list[BookEntry]:
     if change.before.orders is change.after.orders:
         return []
     orders = change.after.orders or change.before.orders
     side = orders[0].order.side if orders else Side.BUY
     booked = with_fees(ledger.bookings(change.before.orders, change.after.orders))
-    return [Entry(event, change.after.intent_id, change.owner, side, booking) for booking in booked]
+    return [BookEntry(event, change.after.intent_id, change.owner, side, booking) for booking in booked]
 
 
 def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
@@ -126,16 +126,16 @@ def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
 
 
 @dataclass(slots=True)
-class _Held:
+class _CachedRecord:
     record: Record
     owner: str
 
-    def apply(self, event: events.BaseEvent) -> Change:
+    def apply(self, event: events.BaseEvent) -> IntentChange:
         before = self.record
         self.record = evolve(before, event)
         if self.record.intent is not None:
             self.owner = self.record.intent.owner
-        return Change(before, self.record, self.owner)
+        return IntentChange(before, self.record, self.owner)
 
 
 class IntentRecords:
@@ -144,21 +144,21 @@ class IntentRecords:
     def __init__(self, log: EventLog, *, held_max: int) -> None:
         self._log = log
         self._held_max = held_max
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: OrderedDict[str, _CachedRecord] = OrderedDict()
         """The one met last at the end."""
 
-    async def applied(self, event: events.BaseEvent) -> Change:
+    async def applied(self, event: events.BaseEvent) -> IntentChange:
         """Apply the next event of an intent's stream."""
         intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-        held = self._held.pop(intent_id, None) or await self._recalled(intent_id, event)
+        held = self._held.pop(intent_id, None) or await self._rehydrated(intent_id, event)
         self._held[intent_id] = held
         if len(self._held) > self._held_max:
             self._held.popitem(last=False)
         return held.apply(event)
 
-    async def _recalled(self, intent_id: str, event: events.BaseEvent) -> _Held:
+    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> _CachedRecord:
         """The record as it was before an event."""
-        held = _Held(Record(intent_id), "")
+        held = _CachedRecord(Record(intent_id), "")
         if event.version == 1:
             return held
         for earlier in await self._log.read_stream(event.stream_id):

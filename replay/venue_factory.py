@@ -53,7 +53,7 @@ def paper_config(options: PaperOptions) -> PaperConfig:
     return PaperConfig.model_validate({"symbols": "full"} if options.markets == "full" else {})
 
 
-def venue_past_the_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
+def venue_without_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
     """The venue of a log's orders, without that log. A paper exchange that ran inside `orderctl run` is opened by its
     journal; `ValidationError` where there is none, so that an empty exchange is not taken for the account."""
     path = journal or journal_beside(url, exchange_id)

@@ -18,7 +18,7 @@ from kernel.order_spec import Side
 from projections.state import State
 from replay.problems import ProblemKind, Problems
 
-LOOKS_MAX = 3
+OBSERVATIONS_MAX = 3
 """After how many looks at the account what is off must have been told: the kernel tells it right after each."""
 
 
@@ -199,7 +199,7 @@ class Accounts:
                 self._problems.add(ProblemKind.ACCOUNTING, first, text)
         self._moved.clear()
 
-    def looked(self, position: int) -> None:
+    def account_observed(self, position: int) -> None:
         """The account was looked at, and the state has it: what is off must have been told by the looks that follow."""
         drifts = {finding_id(FindingKind.BALANCE_DRIFT, name): off for name, off in self._state.balance_drift().items()}
         drifts |= {
@@ -212,6 +212,6 @@ class Accounts:
             if self._state.finding(name) is not None:
                 continue
             self._off[name] += 1
-            if self._off[name] == LOOKS_MAX:
+            if self._off[name] == OBSERVATIONS_MAX:
                 text = f"{name}: what the venue has is {off:+d} off what the log comes to, and no finding says so"
                 self._problems.add(ProblemKind.FINDING, position, text)

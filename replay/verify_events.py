@@ -18,19 +18,19 @@ from kernel.lifecycle import Record
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.records import envelope_of, event_of
 from kernel.models import Evidence, FindingKind
-from kernel.recalling import fold_on
+from kernel.recalling import apply_batch
 from kernel.venues.base import Dedupe
 from projections.state import State
 from replay.problems import ProblemKind, Problems
 from replay.verify_accounts import Accounts
-from replay.verify_intents import Book, Surroundings, applied, untold
+from replay.verify_intents import Book, Surroundings, applied, unreported
 from replay.verify_rows import Recent
 
 BOOKS_MAX = 5_000
 """How many intents' books are kept at least; twice as many at most."""
 TOPICS_MAX = 50_000
 """Of how many of the newest events the topics are remembered at least, to know a cause without asking the database."""
-TOLD_WITHIN_NS = 60 * 10**9
+REPORTED_WITHIN_NS = 60 * 10**9
 """How long a leader may act on without telling what it should: it does when it next comes to the intent."""
 UNKNOWN = "?"
 """Instead of the topic of an event whose content is unknown."""
@@ -50,13 +50,13 @@ CAUSES: dict[str, frozenset[str]] = {
 """What may be the cause of which event. Of those that are not here anything earlier may be."""
 
 
-class Foreign(BaseEvent):
+class UnknownEvent(BaseEvent):
     """Stands for an event that this code does not know. It is never recorded, and changes nothing."""
 
     topic = UNKNOWN
 
 
-class Damaged(BaseEvent):
+class UnreadableEvent(BaseEvent):
     """Stands for an event whose content can't be relied on. It is never recorded, and changes nothing."""
 
     topic = UNKNOWN
@@ -72,7 +72,7 @@ class Caused:
 
 
 @dataclass(slots=True)
-class Owed:
+class PendingFinding:
     """Something that should be told by a leader."""
 
     position: int
@@ -80,7 +80,7 @@ class Owed:
     text: str
     since_ns: int | None = None
     """The first look of a leader at its account after that."""
-    told: bool = False
+    reported: bool = False
     """Whether that it was not told is a problem already."""
 
 
@@ -97,7 +97,7 @@ class EventChecks:
         self._created = False
         self._books: Recent[str, Book] = Recent(BOOKS_MAX)
         self._topics: Recent[int, str] = Recent(TOPICS_MAX)
-        self._owed: dict[str, dict[FindingKind, Owed]] = {}
+        self._pending_findings: dict[str, dict[FindingKind, PendingFinding]] = {}
         """By intent: what was not told yet."""
         self._state: State | None = State() if whole else None
         self.accounts = Accounts(problems, self._state) if self._state is not None else None
@@ -132,7 +132,7 @@ class EventChecks:
             self._problems.add(ProblemKind.UNREADABLE, row.position, problem.args[0])
             return damaged(row)
         self.counts["foreign_events"] += 1
-        return placed(Foreign(), envelope)
+        return placed(UnknownEvent(), envelope)
 
     async def _book(self, intent_id: str, event: BaseEvent) -> Book:
         """The book of an intent that an event is about; one that was let go is made again from the stream."""
@@ -170,10 +170,10 @@ class EventChecks:
         elif event.stream_id == events.CONTROL_STREAM:
             self._check_control(event)
         elif isinstance(event, events.VenueSnapshotTaken) and event.complete:
-            self._leader_looked(event.recorded_at_ns)
+            self._leader_queried(event.recorded_at_ns)
 
     def _check_intent(self, book: Book, event: BaseEvent) -> None:
-        book.is_shaken = book.is_shaken or isinstance(event, Damaged)
+        book.is_damaged = book.is_damaged or isinstance(event, UnreadableEvent)
         sums, orders, intent = book.sums, book.record.orders, book.record.intent
         for kind, text in applied(book, event, self._around):
             self._problems.add(kind, event.position, f"{event.topic}: {text}")
@@ -181,9 +181,9 @@ class EventChecks:
         self.counts["sends"] += isinstance(event, events.AttemptStarted)
         if book.sums is not sums and self.accounts is not None:
             self.accounts.moved(sums, book.sums, event.position)
-        told = isinstance(event, events.FindingRaised)
-        if told or book.record.orders is not orders or book.record.intent is not intent:
-            self._note_owed(book, event)
+        reported = isinstance(event, events.FindingRaised)
+        if reported or book.record.orders is not orders or book.record.intent is not intent:
+            self._note_pending_finding(book, event)
 
     def _check_control(self, event: BaseEvent) -> None:
         around = self._around
@@ -197,7 +197,7 @@ class EventChecks:
             case events.KernelStarted() | events.CapabilitiesChanged():
                 dedupe = event.capabilities.get("dedupe")
                 around.dedupe = Dedupe(dedupe) if dedupe in {str(item) for item in Dedupe} else None
-            case Damaged():
+            case UnreadableEvent():
                 around.epoch = None
 
     def _check_created(self, event: events.LogCreated) -> None:
@@ -238,22 +238,24 @@ class EventChecks:
                 self._check_kind(caused, rows[0].topic)
 
     # ------------------------------------------------------------------------------------------------------------ findings
-    def _note_owed(self, book: Book, event: BaseEvent) -> None:
+    def _note_pending_finding(self, book: Book, event: BaseEvent) -> None:
         """What is to be told of an intent, after an event."""
         name = book.record.intent_id
-        missing = {} if book.is_shaken else untold(book)
-        known = self._owed.pop(name, {})
+        missing = {} if book.is_damaged else unreported(book)
+        known = self._pending_findings.pop(name, {})
         if missing:
-            self._owed[name] = {kind: known.get(kind) or Owed(event.position, text) for kind, text in missing.items()}
+            self._pending_findings[name] = {
+                kind: known.get(kind) or PendingFinding(event.position, text) for kind, text in missing.items()
+            }
 
-    def _leader_looked(self, now_ns: int) -> None:
+    def _leader_queried(self, now_ns: int) -> None:
         """A leader acts; what it has not told for long, while it did, it does not tell."""
-        for name, owed in [*self._owed.items()]:
+        for name, owed in [*self._pending_findings.items()]:
             for kind, item in [*owed.items()]:
                 if item.since_ns is None:
                     item.since_ns = now_ns
-                elif now_ns - item.since_ns > TOLD_WITHIN_NS and not item.told:
-                    item.told = True
+                elif now_ns - item.since_ns > REPORTED_WITHIN_NS and not item.reported:
+                    item.reported = True
                     text = f"{kind} of {name} was never told: {item.text}"
                     self._problems.add(ProblemKind.FINDING, item.position, text)
 
@@ -263,7 +265,7 @@ class EventChecks:
         if self._state is None or self.accounts is None:
             return
         try:
-            await fold_on(self._log, self._state, part)
+            await apply_batch(self._log, self._state, part)
         except Exception as problem:
             at = self._state.position + (1 if isinstance(problem, IntegrityError) else 0)
             if not isinstance(problem, IntegrityError):
@@ -273,7 +275,7 @@ class EventChecks:
             return
         self.accounts.compare()
         if isinstance(part[-1], events.BalancesObserved):
-            self.accounts.looked(part[-1].position)
+            self.accounts.account_observed(part[-1].position)
 
 
 def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
@@ -290,7 +292,7 @@ def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
 def damaged(row: StoredRow) -> BaseEvent:
     """What stands for a row whose columns are not what was recorded, or that can't be read."""
     return placed(
-        Damaged(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
+        UnreadableEvent(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
     )
 
 

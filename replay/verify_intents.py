@@ -16,7 +16,7 @@ from kernel.lifecycle import Record, client_order_id, conditions, evolve, findin
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.record import order_under
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -55,18 +55,18 @@ class Book:
     """Client order ids of its attempts."""
     starts: set[int] = field(default_factory=set)
     """Positions of its attempts."""
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     """Findings that were ever raised about it."""
     fills: Fills = field(default_factory=Fills)
     sums: dict[str, Sums] = field(default_factory=dict)
     """What they come to, by symbol."""
-    look: events.VenueSnapshotTaken | None = None
+    newest_snapshot: events.VenueSnapshotTaken | None = None
     """The newest look for it."""
     is_adopted: bool = False
     """Whether it was made for an order that was at the venue already, under whatever id."""
     is_written: bool = False
     """Whether a store wrote its order's state, which may tell of what was sent by others."""
-    is_shaken: bool = False
+    is_damaged: bool = False
     """Whether its stream is not what was recorded."""
 
 
@@ -85,19 +85,19 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     """Fold an event into its book; what is wrong with it."""
     before = book.record
     if event.version != before.version + 1:
-        book.is_shaken = True
-    found = [] if book.is_shaken else [*judged(book, event, around)]
+        book.is_damaged = True
+    found = [] if book.is_damaged else [*check_event(book, event, around)]
     book.record = after = evolve(before, event)
     note(book, event)
     if isinstance(event, FILLS):
         book.fills.apply(event)
         book.sums = book.fills.sums() if book.fills.is_clear else summed(fills_of(after))
-    if book.is_shaken:
+    if book.is_damaged:
         return found
     if isinstance(event, FILLS):
         found += miscounted(book)
     if isinstance(event, events.OrderReport):
-        found += misled(before, after)
+        found += illegal_status_change(before, after)
     return found
 
 
@@ -108,16 +108,16 @@ def note(book: Book, event: events.BaseEvent) -> None:
             book.sent.add(event.client_order_id)
             book.starts.add(event.position)
         case events.FindingRaised():
-            book.told.add(event.finding.finding_id)
+            book.reported.add(event.finding.finding_id)
         case events.VenueSnapshotTaken():
-            book.look = event
+            book.newest_snapshot = event
         case events.IntentCreated():
             book.is_adopted = book.is_adopted or event.evidence is not Evidence.COMMAND
         case events.OrderStateRecorded():
             book.is_written = True
 
 
-def untold(book: Book) -> dict[FindingKind, str]:
+def unreported(book: Book) -> dict[FindingKind, str]:
     """What should not be, is, and was never told of this intent."""
     if not book.record.orders:
         return {}
@@ -126,10 +126,10 @@ def untold(book: Book) -> dict[FindingKind, str]:
     if reused and FindingKind.FILL_KEY_REUSED not in held:
         held[FindingKind.FILL_KEY_REUSED] = f"different trades under one fill key: {', '.join(sorted(reused))}"
     name = book.record.intent_id
-    return {kind: text for kind, text in held.items() if finding_id(kind, name) not in book.told}
+    return {kind: text for kind, text in held.items() if finding_id(kind, name) not in book.reported}
 
 
-def judged(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
+def check_event(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
     """What is wrong with an event, by what was before it."""
     intent_id = named(event)
     if intent_id is not None and intent_id != book.record.intent_id:
@@ -197,7 +197,7 @@ def forgotten_wrong(book: Book, event: events.OrderStateForgotten, around: Surro
         yield LIFECYCLE, "an order state is forgotten, and there is none"
 
 
-def misled(before: Record, after: Record) -> Iterator[Wrong]:
+def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
     """Statuses of orders that cannot follow the ones before, by the facts and the table of the lifecycle."""
     if after.orders is before.orders:
         return
@@ -248,7 +248,7 @@ def unwanted(before: Record, event: events.AttemptStarted) -> Iterator[Wrong]:
 
 def second_order(before: Record, event: events.AttemptStarted, around: Surroundings) -> Iterator[Wrong]:
     """Whether a submit could make a second order, or more than is wanted."""
-    for item in before.unsettled:
+    for item in before.unresolved:
         if item.kind is not AttemptKind.SUBMIT:
             continue
         if item.client_order_id != event.client_order_id:
@@ -281,25 +281,25 @@ def verdict_wrong(
         return
     if event.evidence is Evidence.COMMAND:
         yield EVIDENCE, "the outcome of an attempt by no evidence but a command"
-    if isinstance(event, events.AttemptFailed) and event.outcome in UNSETTLED | {AttemptOutcome.ACCEPTED}:
+    if isinstance(event, events.AttemptFailed) and event.outcome in UNRESOLVED | {AttemptOutcome.ACCEPTED}:
         yield LIFECYCLE, f"an attempt fails as {event.outcome}"
     if isinstance(event, events.AttemptResolved) and event.outcome is AttemptOutcome.DEAD:
-        yield from ruled_out_wrong(book, event)
+        yield from unproven_absence(book, event)
 
 
-def ruled_out_wrong(book: Book, event: events.AttemptResolved) -> Iterator[Wrong]:
+def unproven_absence(book: Book, event: events.AttemptResolved) -> Iterator[Wrong]:
     """Absence needs an admissible look: complete, and begun when no request could arrive any more."""
     if event.evidence in (Evidence.OPERATOR, Evidence.INFERRED):
         return  # somebody vouches for it; or it is marked as a guess
     before = book.record
     meant = next((item for item in before.attempts if item.position == event.attempt_position), None)
-    if meant is None or meant.outcome not in UNSETTLED or meant.kind is AttemptKind.CANCEL:
+    if meant is None or meant.outcome not in UNRESOLVED or meant.kind is AttemptKind.CANCEL:
         return  # it was settled before, and this is ignored; or a cancel, of which an order's end or a new one is proof
     if meant.kind is AttemptKind.AMEND and is_moot(before, meant):
         return
     sends = [
         item
-        for item in before.unsettled
+        for item in before.unresolved
         if item.client_order_id == meant.client_order_id and item.position <= meant.position
     ]
     if any(item.absent_after_ns is None for item in sends):
@@ -309,7 +309,7 @@ def ruled_out_wrong(book: Book, event: events.AttemptResolved) -> Iterator[Wrong
     if (event.began_ns or 0) < until_ns:
         early_ns = until_ns - (event.began_ns or 0)
         yield EVIDENCE, f"{meant.client_order_id} is ruled out by a look that began {early_ns} ns too early"
-    if meant.kind is AttemptKind.SUBMIT and not is_absence(book.look, event):
+    if meant.kind is AttemptKind.SUBMIT and not is_absence(book.newest_snapshot, event):
         yield EVIDENCE, f"{meant.client_order_id} is ruled out, and no complete look without it is in the log"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.tree import Frontier
-from replay.notes import Note, note_files, read_note, size_named
+from replay.notes import StoredTreeHead, read_tree_head, size_in_name, tree_head_files
 from replay.problems import ProblemKind, Problems
 from replay.signed_notes import VerifierKey, origin_of
 
@@ -22,19 +22,19 @@ NO_KEY = "a note says nothing without the key that signed it: give the verifier 
 
 
 @dataclass(frozen=True, slots=True)
-class NotesGiven:
+class TreeHeadInputs:
     """The notes that a log is held against."""
 
     files: tuple[Path, ...]
     keys: tuple[VerifierKey, ...]
     origin: str
-    begin: Note | None = None
+    begin: StoredTreeHead | None = None
     """What was before this one was verified before."""
 
 
-def notes_given(
+def tree_head_inputs(
     log: EventLog, notes: str | Path | None, keys: Iterable[VerifierKey], start: str | Path | None
-) -> NotesGiven:
+) -> TreeHeadInputs:
     """The notes in a directory (by default that of the note to start at). Called before the log's head is read: none of
     them can be of a longer log then.
 
@@ -43,28 +43,28 @@ def notes_given(
     trusted, origin = tuple(keys), origin_of(log)
     if not trusted:
         raise ValidationError(NO_KEY)
-    begin = note_to_start_at(Path(start), trusted, origin) if start is not None else None
-    files = note_files(notes if notes is not None else Path(start or ".").parent)
+    begin = tree_head_to_start_at(Path(start), trusted, origin) if start is not None else None
+    files = tree_head_files(notes if notes is not None else Path(start or ".").parent)
     if begin is not None:
-        later = [file for file in files if (size_named(file) or begin.size) >= begin.size]
+        later = [file for file in files if (size_in_name(file) or begin.size) >= begin.size]
         files = [begin.path, *(file for file in later if file.resolve() != begin.path.resolve())]
-    return NotesGiven(tuple(files), trusted, origin, begin)
+    return TreeHeadInputs(tuple(files), trusted, origin, begin)
 
 
-def notes_for(origin: str, notes: str | Path, keys: Iterable[VerifierKey]) -> NotesGiven:
-    """The notes at a path, for a log that is called so. Raises what `notes_given` raises."""
+def notes_for(origin: str, notes: str | Path, keys: Iterable[VerifierKey]) -> TreeHeadInputs:
+    """The notes at a path, for a log that is called so. Raises what `tree_head_inputs` raises."""
     trusted = tuple(keys)
     if not trusted:
         raise ValidationError(NO_KEY)
-    return NotesGiven(tuple(note_files(notes)), trusted, origin)
+    return TreeHeadInputs(tuple(tree_head_files(notes)), trusted, origin)
 
 
-def note_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> Note:
+def tree_head_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> StoredTreeHead:
     """The note in a file, which must be a good one of this log."""
     if not path.is_file():
         raise NotFoundError(f"there is no note {path} to start at")
     try:
-        note = read_note(path, keys)
+        note = read_tree_head(path, keys)
     except ValidationError as problem:
         raise ValidationError(f"the verification can't start at {path}: {problem}") from problem
     if note.origin != origin:
@@ -72,15 +72,15 @@ def note_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> No
     return note
 
 
-class NoteChecks:
+class TreeHeadChecks:
     """Goes through the leaves of one log, from the first on."""
 
-    def __init__(self, problems: Problems, given: NotesGiven) -> None:
+    def __init__(self, problems: Problems, given: TreeHeadInputs) -> None:
         self._problems = problems
         self._given = given
-        self._files = sorted(given.files, key=lambda file: size_named(file) or 0, reverse=True)
+        self._files = sorted(given.files, key=lambda file: size_in_name(file) or 0, reverse=True)
         """Those to come, the next one last; one that is not named by its size is read first."""
-        self._ahead: list[Note] = []
+        self._ahead: list[StoredTreeHead] = []
         """Good notes that were read and are to come, the next one last."""
         self._frontier = Frontier()
         self.agreed = 0
@@ -88,7 +88,7 @@ class NoteChecks:
         self.compared = 0
         """How many notes agreed."""
         self._good = 0
-        self._parted = False
+        self._diverged = False
         """Whether the newest note did not agree: those after it say nothing new until one does."""
         self._read_next()
 
@@ -107,28 +107,28 @@ class NoteChecks:
 
     def _read_next(self) -> None:
         """Read on until a good note is ahead that no unread one comes before."""
-        while self._files and (not self._ahead or (size_named(self._files[-1]) or 0) <= self._ahead[-1].size):
+        while self._files and (not self._ahead or (size_in_name(self._files[-1]) or 0) <= self._ahead[-1].size):
             file = self._files.pop()
             try:
-                note = read_note(file, self._given.keys)
+                note = read_tree_head(file, self._given.keys)
                 if note.origin != self._given.origin:
                     raise ValidationError(f"it is of another log, {note.origin}, not of {self._given.origin}")
             except ValidationError as problem:
-                self._problems.add(ProblemKind.NOTE, size_named(file), f"{file}: {problem}")
+                self._problems.add(ProblemKind.NOTE, size_in_name(file), f"{file}: {problem}")
                 continue
             self._good += 1
             self._ahead.append(note)
             self._ahead.sort(key=lambda item: item.size, reverse=True)
 
-    def _compare(self, note: Note, row: StoredRow) -> None:
+    def _compare(self, note: StoredTreeHead, row: StoredRow) -> None:
         roots_agree, chains_agree = self._frontier.root() == note.root, row.chain_hash == note.chain_hash
         if roots_agree and chains_agree:
-            self.agreed, self._parted = note.size, False
+            self.agreed, self._diverged = note.size, False
             self.compared += 1
             return
-        if self._parted:
+        if self._diverged:
             return
-        self._parted = True
+        self._diverged = True
         what = "the root of the tree" if not roots_agree else "the chain hash"
         since = f"after {self.agreed}, where the note before it agrees" if self.agreed else "from the first event on"
         text = f"{what} of {note.size} events is not what the note {note.path} has: {since}, something was rewritten"
@@ -136,7 +136,7 @@ class NoteChecks:
 
     def finish(self, head: int) -> None:
         """There are no more events."""
-        longest: Note | None = None
+        longest: StoredTreeHead | None = None
         while self._ahead:
             note = self._ahead.pop()
             longest = note if note.size > head else longest

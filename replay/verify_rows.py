@@ -46,7 +46,7 @@ class Recent(Generic[K, V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Unsure:
+class UncheckedRow:
     """A row whose stream's version before it is to be looked up."""
 
     position: int
@@ -66,7 +66,7 @@ class RowChecks:
         """Streams that began."""
         self.commands = 0
         self.recorded_at_ns = 0
-        self.unsure: list[Unsure] = []
+        self.unsure: list[UncheckedRow] = []
         """To be looked up, and cleared, by who feeds the rows."""
         self._problems = problems
         self._hashes_only = hashes_only
@@ -216,7 +216,7 @@ class RowChecks:
         elif row.version == first_version(row):
             self.streams += 1
         else:
-            self.unsure.append(Unsure(row.position, row.stream_id, row.version))
+            self.unsure.append(UncheckedRow(row.position, row.stream_id, row.version))
 
     def _command(self, row: StoredRow, expected: int) -> None:
         text = (

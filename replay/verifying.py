@@ -4,7 +4,6 @@ Called by library users, by `orderctl verify` and by the demonstration. It reads
 beside a running kernel, up to the head as it is when it begins. It goes on after a problem wherever it can, and tells each
 with its position. Memory is bounded but for the state that is folded.
 
-Where the beginning is archived it is read from the files, and `verify_archived` holds what the log keeps of it to them.
 `verify_rows` holds the rows to their hashes, `verify_events` and `verify_intents` what they tell to what was before it,
 `verify_accounts` the books, `verify_notes` the log to the signed notes of it.
 """
@@ -17,18 +16,17 @@ from typing import TYPE_CHECKING
 
 from kernel.errors import IntegrityError
 from kernel.log import hashing
-from kernel.log.base import Archived, EventLog, Head, StoredRow, StreamHead
-from replay.folding import few_collections, opened
+from kernel.log.base import EventLog, Head, StoredRow, StreamHead
+from replay.folding import gc_relaxed, open_for_reading
 from replay.problems import ProblemKind, Problems, VerifyReport
 from replay.progress import Progress
-from replay.verify_archived import ArchivedRows
-from replay.verify_rows import RowChecks, Unsure
+from replay.verify_rows import RowChecks, UncheckedRow
 
 if TYPE_CHECKING:
-    from replay.notes import Note
+    from replay.notes import StoredTreeHead
     from replay.signed_notes import VerifierKey
     from replay.verify_events import EventChecks
-    from replay.verify_notes import NoteChecks, NotesGiven
+    from replay.verify_notes import TreeHeadChecks, TreeHeadInputs
 
 LAST_POSITION = 2**63 - 1
 
@@ -50,47 +48,41 @@ async def verify(
     on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the log, unless it can't be opened
     at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
     """
-    async with opened(log, exchange_id, check_end=False) as found:
+    async with open_for_reading(log, exchange_id, check_end=False) as found:
         given = None
         if notes is not None or start is not None:
-            from replay.verify_notes import notes_given
+            from replay.verify_notes import tree_head_inputs
 
-            given = notes_given(found, notes, keys, start)
-        with few_collections():
+            given = tree_head_inputs(found, notes, keys, start)
+        with gc_relaxed():
             return await Verification(found, given, content=content, progress=progress).run()
 
 
 class Verification:
     """One verification of one log."""
 
-    def __init__(self, log: EventLog, given: NotesGiven | None, *, content: bool, progress: Progress | None) -> None:
+    def __init__(
+        self, log: EventLog, given: TreeHeadInputs | None, *, content: bool, progress: Progress | None
+    ) -> None:
         self._log = log
         self._begin = begin = given.begin if given is not None else None
         self._progress = progress
         self._problems = Problems()
-        self._notes = note_checks(self._problems, given)
+        self._notes = tree_head_checks(self._problems, given)
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
         self._events = event_checks(self._problems, log, whole=begin is None) if content else None
-        self._archived = ArchivedRows(self._problems)
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
         """Go through all of it."""
-        try:
-            return await self._all()
-        finally:
-            self._archived.close()
-
-    async def _all(self) -> VerifyReport:
         head = await self._log.head()
         try:
             await self._go_through(head)
             await self._check_beyond(head)
             if self._events is not None:
                 await self._check_streams()
-                await self._check_nowhere(head)
         except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
             position = problem.position if problem.position is not None else self._rows.position + 1
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
@@ -112,18 +104,16 @@ class Verification:
             if self._events is not None:
                 await self._events.page(rows, sound)
             self._last = rows[-1]
-            self._tell(rows[-1].position, head.position)
+            self._report_progress(rows[-1].position, head.position)
         self._check_end(head)
 
-    async def _skim(self, begin: Note) -> None:
+    async def _skim(self, begin: StoredTreeHead) -> None:
         """What is before the note to begin at: its leaves, as they are stored, make the tree that was signed."""
         assert self._notes is not None, "a note to begin at is one of the notes"
         async for rows in self._log.read(0, begin.size):
             self._notes.leaves(rows)
-            if self._events is not None:
-                await self._look_into_archive(rows)
             self._last = rows[-1]
-            self._tell(rows[-1].position, begin.size)
+            self._report_progress(rows[-1].position, begin.size)
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
         """What the checks of rows can't tell from memory."""
@@ -133,19 +123,10 @@ class Verification:
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
             text = f"its command id was used at {first} already: a command is recorded once"
             self._problems.add(ProblemKind.REPEATED, position, text)
-        await self._look_into_archive(rows)
 
-    async def _look_into_archive(self, rows: list[StoredRow]) -> None:
-        archived = await self._log.archived(rows[0].position - 1, rows[-1].position)
-        if archived.last_position >= rows[0].position > self._archived.position + 1:
-            await self._learn_more(rows[0].position - 1)
-        self._archived.page(rows, archived)
-
-    async def _check_before(self, unsure: Unsure) -> None:
+    async def _check_before(self, unsure: UncheckedRow) -> None:
         """Whether the stream of a row has the version before, at an earlier position."""
         before = unsure.version - 1
-        if self._archived.version(unsure.stream_id) == before:
-            return
         known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
         if known and known[0].position < unsure.position:
             return
@@ -179,30 +160,12 @@ class Verification:
 
     async def _check_streams(self) -> None:
         """The table of streams against the events: writers go by it."""
-        after, found = "", await self._log.stream_heads("")
-        while True:
-            await self._learn_more((await self._log.archived(0, 0)).last_position)
-            for stream in self._archived.joined(found, after=after):
+        found = await self._log.stream_heads()
+        while found:
+            for stream in found:
                 if stream.version != stream.listed_version:
                     await self._add_stream(stream)
-            if not found:
-                return
-            after = found[-1].stream_id
-            found = await self._log.stream_heads(after)
-
-    async def _learn_more(self, upto: int) -> None:
-        """What was archived since its rows were read is not in the tables any more."""
-        async for rows in self._log.read(self._archived.position, upto):
-            self._archived.page(rows, await self._log.archived(rows[0].position - 1, rows[-1].position))
-
-    async def _check_nowhere(self, head: Head) -> None:
-        """What is kept of archived positions that are none of the log's."""
-        self._archived.nowhere(await self._log.archived(-LAST_POSITION, 0))
-        beyond = await self._log.archived(head.position, LAST_POSITION)
-        now = (await self._log.head()).position
-        commands = [item for item in beyond.commands if item[0] > now]
-        names = [item for item in beyond.names if item[0] > now]
-        self._archived.nowhere(Archived(beyond.last_position, commands, names))
+            found = await self._log.stream_heads(found[-1].stream_id)
 
     async def _add_stream(self, stream: StreamHead) -> None:
         """The table of streams says something else: at the first event that it does not know of, where there is one."""
@@ -220,7 +183,7 @@ class Verification:
         text = f"in the table of streams {stream.stream_id} is {says}, by its events it {there}"
         self._problems.add(ProblemKind.STREAM, position, text)
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report_progress(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(done, total)
 
@@ -243,13 +206,13 @@ class Verification:
         )
 
 
-def note_checks(problems: Problems, given: NotesGiven | None) -> NoteChecks | None:
+def tree_head_checks(problems: Problems, given: TreeHeadInputs | None) -> TreeHeadChecks | None:
     """The checks against notes, where there are any."""
     if given is None:
         return None
-    from replay.verify_notes import NoteChecks
+    from replay.verify_notes import TreeHeadChecks
 
-    return NoteChecks(problems, given)
+    return TreeHeadChecks(problems, given)
 
 
 def event_checks(problems: Problems, log: EventLog, *, whole: bool) -> EventChecks:

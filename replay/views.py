@@ -15,30 +15,30 @@ from kernel import EventSourcedKernel, events
 from kernel.errors import NotFoundError, ValidationError, Violation
 from kernel.fills import fills
 from kernel.groups import Group
-from kernel.recalling import ensure
+from kernel.recalling import ensure_loaded
 from kernel.state import KernelState
 from kernel.subscriptions import intent_id_of
 from replay.output import Item, Listing
-from replay.past import Source
+from replay.past import StateSource
 from replay.resources import (
     FILLS,
     GROUPS,
     INTENTS,
     ORDERS,
     RESOURCES,
-    Look,
+    RenderContext,
     Resource,
     Subject,
     fill_subject,
     group_subject,
     intent_subject,
-    look_at,
     order_subject,
+    render_context,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ResourceQuery:
     """What is asked for."""
 
     resource: Resource
@@ -50,7 +50,7 @@ class Query:
     """Only what is about this symbol."""
 
 
-def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str | None = None) -> Query:
+def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str | None = None) -> ResourceQuery:
     """`TYPE [NAME…]` or `TYPE/NAME…` as a query. `NotFoundError` for an unknown type, `ValidationError` for a mix of
     types or a filter that makes no sense."""
     first, *rest = words
@@ -60,9 +60,9 @@ def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str |
         if any(item is not resources[0] for item in resources) or not all(name for _, name in pairs):
             limit = "TYPE/NAME with one TYPE"
             raise ValidationError("what to get", [Violation("type", "form", limit, " ".join(words))])
-        query = Query(resources[0], tuple(name for _, name in pairs), owner, symbol_id)
+        query = ResourceQuery(resources[0], tuple(name for _, name in pairs), owner, symbol_id)
     else:
-        query = Query(resource_named(first), tuple(rest), owner, symbol_id)
+        query = ResourceQuery(resource_named(first), tuple(rest), owner, symbol_id)
     asked = {name for name, value in (("owner", owner), ("symbol", symbol_id)) if value is not None}
     if wrong := asked - query.resource.filters:
         limit = ", ".join(sorted(query.resource.filters)) or "none"
@@ -78,33 +78,33 @@ def resource_named(word: str) -> Resource:
     raise NotFoundError(f"there is no type {word!r}: one of {', '.join(RESOURCES)}")
 
 
-async def listing(source: Source, query: Query) -> Listing:
+async def listing(source: StateSource, query: ResourceQuery) -> Listing:
     """What a query finds, now or then. Raises `NotFoundError` naming every name that is not there."""
     found, _ = await _listed(source, query)
     return found
 
 
-async def watch(kernel: EventSourcedKernel, query: Query) -> AsyncIterator[Listing]:
+async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterator[Listing]:
     """What a query finds now, then, for ever, what is new or changed in what it finds."""
     first, position = await _listed(kernel, query)
     yield first
     shown = {item.name: item.data for item in first.items}
     async for batch in kernel.log.tail(position):
         await kernel.state.reached(batch[-1].position)
-        look = look_at(kernel.state, kernel.now_ns)
-        touched = _touched(query, look.state, batch)
+        context = render_context(kernel.state, kernel.now_ns)
+        touched = _touched(query, context.state, batch)
         others = await _of_others(kernel, query, touched)
         owned = [subject for subject in touched if subject.intent_id not in others]
-        items = [item for item in _items(query, look, owned) if shown.get(item.name) != item.data]
+        items = [item for item in _items(query, context, owned) if shown.get(item.name) != item.data]
         shown |= {item.name: item.data for item in items}
         if items:
             yield replace(first, items=tuple(items), single=False)
 
 
-async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
+async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, int]:
     """The listing, and the position that it is of."""
     state, position = source.state, source.state.position
-    await ensure(source.log, state, *query.names)
+    await ensure_loaded(source.log, state, *query.names)
     subjects: Iterable[Subject]
     if query.resource is FILLS:
         found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
@@ -114,13 +114,13 @@ async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
     if query.owner is not None:
         subjects = [*subjects]
     others = await _of_others(source, query, subjects)
-    look = look_at(state, source.now_ns)
+    context = render_context(state, source.now_ns)
     known: set[str] = set()
     items = []
     for subject in subjects:  # each is printed while the state has it at hand
         first = query.resource is FILLS or subject.name not in known
         if first and _fits(query, subject) and subject.intent_id not in others:
-            items.append(item_of(query.resource, look, subject))
+            items.append(item_of(query.resource, context, subject))
         known.add(subject.name)
     _check_names(query, known, state)
     resource = query.resource
@@ -128,7 +128,7 @@ async def _listed(source: Source, query: Query) -> tuple[Listing, int]:
     return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
 
 
-def recalled(query: Query, state: KernelState) -> Iterator[Subject]:
+def recalled(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
     """What is asked for by name, held or not. A list has what is held: all that is live, and the newest that is over."""
     for name in query.names:
         if query.resource is INTENTS and (intent := state.intent(name)) is not None:
@@ -139,25 +139,25 @@ def recalled(query: Query, state: KernelState) -> Iterator[Subject]:
             yield group_subject(state, group)
 
 
-def _items(query: Query, look: Look, subjects: Iterable[Subject]) -> list[Item]:
-    return [item_of(query.resource, look, subject) for subject in subjects if _fits(query, subject)]
+def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subject]) -> list[Item]:
+    return [item_of(query.resource, context, subject) for subject in subjects if _fits(query, subject)]
 
 
-def item_of(resource: Resource, look: Look, subject: Subject) -> Item:
+def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:
     """One record as it is printed."""
-    data = look.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
+    data = context.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
     if isinstance(subject.record, events.BaseEvent):
         data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
-    return Item(subject.name, data, tuple(resource.lines(look, subject.record)))
+    return Item(subject.name, data, tuple(resource.lines(context, subject.record)))
 
 
-def _fits(query: Query, subject: Subject) -> bool:
+def _fits(query: ResourceQuery, subject: Subject) -> bool:
     if query.names and not {subject.name, subject.intent_id if query.resource is FILLS else None} & {*query.names}:
         return False
     return query.symbol_id in (None, subject.symbol_id)
 
 
-async def _of_others(source: Source, query: Query, subjects: Iterable[Subject]) -> set[str | None]:
+async def _of_others(source: StateSource, query: ResourceQuery, subjects: Iterable[Subject]) -> set[str | None]:
     """Where an owner is asked for, those of their intents that are another's, or nobody's; what is over may have been let
     go, and counts."""
     if query.owner is None:
@@ -166,7 +166,7 @@ async def _of_others(source: Source, query: Query, subjects: Iterable[Subject]) 
     return {name for name in intent_ids if name is None or await _owner(source, name) != query.owner}
 
 
-async def _owner(source: Source, intent_id: str) -> str | None:
+async def _owner(source: StateSource, intent_id: str) -> str | None:
     """Whose an intent is, or was in the end, where it is deleted; None where there never was one."""
     state, owner = source.state, None
     if (intent := state.intent(intent_id)) is not None:
@@ -177,7 +177,7 @@ async def _owner(source: Source, intent_id: str) -> str | None:
     return owner
 
 
-def _check_names(query: Query, known: set[str], state: KernelState) -> None:
+def _check_names(query: ResourceQuery, known: set[str], state: KernelState) -> None:
     if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
         known |= {name for name in query.names if state.record(name).version}
     if missing := [name for name in query.names if name not in known]:
@@ -185,7 +185,7 @@ def _check_names(query: Query, known: set[str], state: KernelState) -> None:
         raise NotFoundError(f"{query.resource.kind} {', '.join(missing)} not found{hint}")
 
 
-def _touched(query: Query, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
+def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
     """The subjects that a batch may have changed."""
     if query.resource is FILLS:
         return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]

@@ -1,7 +1,7 @@
 """An event loop on virtual time: nothing is waited for, an hour passes as fast as what happens in it.
 
-Used by `forking`, in a thread of its own. Nothing outside of it can be waited for: no files, no sockets, no threads. The
-same tasks take the same steps every time.
+Used by `forking`, in a thread of its own, by `replay.testing`, and by our own simulation. Nothing outside of the loop can
+be waited for: no files, no sockets, no threads. The same tasks take the same steps every time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def select(self, timeout: float | None) -> list[Any]:
         """Nothing is ready but timers: go to the next one."""
-        if timeout is None:
-            raise RuntimeError("everybody waits, and nothing will ever happen")
+        if timeout is None and not self._stopping:  # type: ignore[attr-defined]
+            raise RuntimeError("deadlock: every task waits, and no timer is set that could wake one")
         if timeout:
             self._now_s = max(self._now_s, self._scheduled[0]._when)  # type: ignore[attr-defined]
         return []
@@ -41,6 +41,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end on a loop of its own; to be called where no loop runs."""
+    """Run a coroutine function to its end on a virtual loop of its own.
+
+    Args:
+        main: Called without arguments on the loop.
+
+    Returns:
+        What the coroutine returns.
+
+    Raises:
+        RuntimeError: An event loop runs in this thread already, or every task waits and no timer is set.
+    """
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main())

@@ -1,8 +1,8 @@
 """Whether a running kernel lives and acts, and its metrics as text: what `/healthz`, `/readyz` and `/metrics` say.
 
-Called by `replay.serving` with a path. Lives means: the event loop turns in time and the fold advances. A log that is away
-is no reason to be ended: starting again would not bring it back. Acts means: all readiness conditions hold. Promises:
-however often it is asked, the log is looked at once at a time, and counting takes a tenth of the time at most.
+`replay.running` makes it and has its `pages` served. Lives means: the event loop turns in time and the fold advances. A log
+that is away is no reason to be ended: starting again would not bring it back. Acts means: all readiness conditions hold.
+Promises: however often it is asked, the log is looked at once at a time, and counting takes a tenth of the time at most.
 """
 
 from __future__ import annotations
@@ -11,19 +11,30 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from kernel import EventSourcedKernel
-from kernel.clock import Clock, SystemClock
-from kernel.gauges import observe_health, observe_intents, observe_kernel
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from kernel.clock import Clock
 from kernel.metrics import Metrics
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
-from replay.metrics import Exposition
-from replay.serving import Reply
+from replay.gauges import NOT_RUNNING, KernelGauges, tally_of
+from replay.metrics import text_of
 
 Found = TypeVar("Found")
-NOT_RUNNING: dict[str, Any] = {"conditions": [], "ready": False, "leader": False, "lag_events": None}
-"""The health of a kernel that has not recovered yet, or has stopped: nothing holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer of a page."""
+
+    status: int
+    body: str
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Page = Callable[[], Awaitable[Reply]]
 
 BEAT_S = 0.5
 """How often the event loop is asked whether it is late."""
@@ -43,7 +54,7 @@ REST = 10
 """Counting rests for so many times as long as it took."""
 
 
-class Shared(Generic[Found]):
+class CachedAnswer(Generic[Found]):
     """One answer for all who ask at the same time, and for a moment after."""
 
     def __init__(self, find: Callable[[], Awaitable[Found]], *, rest: int = 1) -> None:
@@ -75,7 +86,7 @@ class Shared(Generic[Found]):
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-class Progress:
+class FoldProgress:
     """Whether the fold advances, from looks at how far it is and how far behind."""
 
     def __init__(self) -> None:
@@ -102,20 +113,20 @@ class Progress:
         return 0.0 if self._stuck_since_s is None else now_s - self._stuck_since_s
 
 
-class Vitals:
+class Probes:
     """What a process that runs a kernel says of itself."""
 
-    def __init__(self, metrics: Metrics, exposition: Exposition | None, *, clock: Clock | None = None) -> None:
-        self.kernel: EventSourcedKernel | None = None
-        """The kernel while it runs: none before it has recovered and once it stops."""
-        self._metrics = metrics
-        self._exposition = exposition
-        self._clock = clock or SystemClock()
-        self._progress = Progress()
+    def __init__(self, metrics: Metrics, exchange_id: str, *, clock: Clock) -> None:
+        self.gauges = KernelGauges(metrics, exchange_id, clock=clock)
+        """What is read when metrics are collected; its `kernel` is the one that all of this is about."""
+        self._registry = metrics.registry
+        self._registry.register(self.gauges)
+        self._clock = clock
+        self._progress = FoldProgress()
         self._beat_s: float | None = None
-        self._health = Shared(self._look)
-        self._count = Shared(self._count_intents, rest=REST)
-        self._text = Shared(self._measure)
+        self._health = CachedAnswer(self._sample)
+        self._count = CachedAnswer(self._count_intents, rest=REST)
+        self._text = CachedAnswer(self._measure)
 
     # ------------------------------------------------------------------------------------------------------- looking
     async def beat(self) -> None:
@@ -124,53 +135,47 @@ class Vitals:
         while True:
             self._beat_s = loop.time()
             await asyncio.sleep(BEAT_S)
-            self._metrics.loop_lag.set(self._late_s())
+            self.gauges.loop_lag_s = self._late_s()
 
     def _late_s(self) -> float:
         now_s = asyncio.get_running_loop().time()
         return 0.0 if self._beat_s is None else max(0.0, now_s - self._beat_s - BEAT_S)
 
-    async def _look(self) -> dict[str, Any] | None:
+    async def _sample(self) -> dict[str, Any] | None:
         """A health check; None when there is no kernel to check."""
-        if self.kernel is None:
+        if self.gauges.kernel is None:
             return None
-        found = await self.kernel.health_check()
+        found = await self.gauges.kernel.health_check()
         if found["lag_events"] is not None:
             self._progress.note(found["position"], found["lag_events"], asyncio.get_running_loop().time())
         return found
 
     async def _count_intents(self) -> None:
-        if self.kernel is not None:
-            await observe_intents(self._metrics, self.kernel.state, now_ns=self._clock.now_ns())
+        if self.gauges.kernel is not None:
+            self.gauges.tally = await tally_of(self.gauges.kernel.state, now_ns=self._clock.now_ns())
 
     async def _measure(self) -> str:
-        assert self._exposition is not None
-        if self.kernel is not None:
-            observe_kernel(self.kernel, now_ns=self._clock.now_ns())
-            with suppress(TimeoutError):
-                await self._count.get(COUNT_S_MAX)
+        gauges = self.gauges
+        with suppress(TimeoutError):
+            await self._count.get(COUNT_S_MAX)
         try:
-            observe_health(self._metrics, await self._health.get(LOG_S_MAX) or NOT_RUNNING)
-        except TimeoutError:  # what else holds is not known, and is left as it was seen last
-            self._metrics.log_reachable.set(0)
-            self._metrics.ready.set(0)
-        self._metrics.lag_seconds.set(self._progress.behind_s(asyncio.get_running_loop().time()))
-        return self._exposition.text()
+            gauges.note_health(await self._health.get(LOG_S_MAX) or NOT_RUNNING)
+        except TimeoutError:
+            gauges.note_health(None)
+        gauges.behind_s = self._progress.behind_s(asyncio.get_running_loop().time())
+        return text_of(self._registry.collect())
 
     # ------------------------------------------------------------------------------------------------------- answering
-    async def answer(self, path: str) -> Reply | None:
-        """What is said at a path; None where there is nothing."""
-        match path:
-            case "/healthz":
-                return await self.live()
-            case "/readyz":
-                return await self.ready()
-            case "/metrics" if self._exposition is not None:
-                try:
-                    return Reply(200, await self._text.get(MEASURE_S_MAX), self._exposition.content_type)
-                except TimeoutError:
-                    return Reply(503, "the metrics could not be measured in time\n")
-        return None
+    def pages(self) -> dict[str, Page]:
+        """What is served at which path."""
+        return {"/metrics": self.metrics, "/healthz": self.live, "/readyz": self.ready}
+
+    async def metrics(self) -> Reply:
+        """200 with all metrics in Prometheus's text format, or 503 where they can't be had in time."""
+        try:
+            return Reply(200, await self._text.get(MEASURE_S_MAX), CONTENT_TYPE_LATEST)
+        except TimeoutError:
+            return Reply(503, "the metrics could not be measured in time\n")
 
     async def live(self) -> Reply:
         """200 while the event loop and the projections advance, else 503 with the reason."""
@@ -202,8 +207,8 @@ class Vitals:
             conditions = found["conditions"] if found is not None else []
             reasons = {item["type"]: item["reason"] for item in conditions if not item["status"]}
             reasons = dict.fromkeys(CONDITIONS, "NotRunning") if found is None else reasons
-        said = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
-        return Reply(503 if reasons else 200, json.dumps(said) + "\n", "application/json")
+        answer = {"ready": not reasons, "missing": list(reasons), "reasons": reasons}
+        return Reply(503 if reasons else 200, json.dumps(answer) + "\n", "application/json")
 
     async def close(self) -> None:
         """Look no further."""

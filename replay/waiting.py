@@ -10,27 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from kernel import EventSourcedKernel
-from kernel.commands import cancel_answered, is_failed, placement_answered, refusal
 from kernel.errors import NotFoundError, ValidationError, Violation, WaitTimeoutError
 from kernel.lifecycle import TERMINAL, Record
-from kernel.lifecycle.record import wants_anything
+from kernel.lifecycle.record import has_desired_order
 from kernel.models import OrdStatus, ReconciliationStatus
 from kernel.plan import difference
-from kernel.recalling import ensure
+from kernel.recalling import ensure_loaded
 from kernel.state import KernelState
+from kernel.waiters import cancel_answered, is_failed, placement_answered, refusal
 from replay.groups import limited_by
 
 Condition = Callable[[KernelState, str], bool]
 
 
-def ended_as(state: KernelState, intent_id: str) -> OrdStatus | None:
+def terminal_status(state: KernelState, intent_id: str) -> OrdStatus | None:
     """The status that an intent's order ended in, when as things stand nothing more will be sent for it: no order that
     its group may release more of has ended, and one that it lets be nothing has."""
     record, order = state.grouped_record(intent_id), state.order_state(intent_id)
-    if record.may_be_live or state.is_held(intent_id):
+    if record.may_be_live or state.awaits_parent(intent_id):
         return None
     if order is None:
-        unwanted = record.deleted or (record.intent is not None and not wants_anything(record.intent))
+        unwanted = record.deleted or (record.intent is not None and not has_desired_order(record.intent))
         return OrdStatus.CANCELED if unwanted else None
     at_rest = order.reconciliation_status in (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
     return order.status.ord_status if at_rest and order.status.ord_status in TERMINAL else None
@@ -38,7 +38,7 @@ def ended_as(state: KernelState, intent_id: str) -> OrdStatus | None:
 
 def has_ended(status: OrdStatus) -> Condition:
     """That an order has ended in a status."""
-    return lambda state, intent_id: ended_as(state, intent_id) is status
+    return lambda state, intent_id: terminal_status(state, intent_id) is status
 
 
 def is_working(state: KernelState, intent_id: str) -> bool:
@@ -50,9 +50,11 @@ def is_synced(state: KernelState, intent_id: str) -> bool:
     """Whether what is at the venue is what is wanted."""
     order = state.order_state(intent_id)
     if order is None:
-        return state.record(intent_id).version > 0 and difference(state.wish(intent_id), None) is None
+        return state.record(intent_id).version > 0 and difference(state.effective_intent(intent_id), None) is None
     synced = order.reconciliation_status is ReconciliationStatus.SYNCED
-    return synced and difference(state.wish(intent_id), order) is None  # a status without a plan looks at no prices
+    return (
+        synced and difference(state.effective_intent(intent_id), order) is None
+    )  # a status without a plan looks at no prices
 
 
 def has_failed(state: KernelState, intent_id: str) -> bool:
@@ -64,10 +66,10 @@ CONDITIONS: Mapping[str, Condition] = {
     "working": is_working,
     "filled": has_ended(OrdStatus.FILLED),
     "canceled": has_ended(OrdStatus.CANCELED),
-    "terminal": lambda state, intent_id: ended_as(state, intent_id) is not None,
+    "terminal": lambda state, intent_id: terminal_status(state, intent_id) is not None,
     "synced": is_synced,
     "rejected": lambda state, intent_id: (
-        ended_as(state, intent_id) is OrdStatus.REJECTED or has_failed(state, intent_id)
+        terminal_status(state, intent_id) is OrdStatus.REJECTED or has_failed(state, intent_id)
     ),
     "expired": has_ended(OrdStatus.EXPIRED),
     "failed": has_failed,
@@ -88,7 +90,7 @@ async def wait_for(
     if unknown := [name for name in names if name not in CONDITIONS]:
         limit = f"one of {', '.join(CONDITIONS)}"
         raise ValidationError("what to wait for", [Violation("condition", "name", limit, name) for name in unknown])
-    await ensure(kernel.log, kernel.state, intent_id)
+    await ensure_loaded(kernel.log, kernel.state, intent_id)
     if kernel.state.record(intent_id).version == 0:
         raise NotFoundError(f"intent {intent_id} not found")
 
@@ -117,7 +119,7 @@ def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
 
 async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Whether the venue answered to an order in time. Raises `ExchangeError` when the answer is a definitive no."""
-    answered = await came_to(kernel, intent_id, is_acknowledged, timeout_s=timeout_s)
+    answered = await holds_in_time(kernel, intent_id, is_acknowledged, timeout_s=timeout_s)
     if (refused := refusal(kernel.state.record(intent_id))) is not None:
         raise refused
     return answered
@@ -125,7 +127,7 @@ async def acknowledged(kernel: EventSourcedKernel, intent_id: str, *, timeout_s:
 
 async def off_the_book(kernel: EventSourcedKernel, intent_id: str, *, timeout_s: float) -> bool:
     """Whether nothing of an intent worked at the venue any more in time."""
-    return await came_to(kernel, intent_id, is_off_the_book, timeout_s=timeout_s)
+    return await holds_in_time(kernel, intent_id, is_off_the_book, timeout_s=timeout_s)
 
 
 def is_acknowledged(state: KernelState, intent_id: str) -> bool:
@@ -138,7 +140,7 @@ def is_off_the_book(state: KernelState, intent_id: str) -> bool:
     return cancel_answered(state.record(intent_id))
 
 
-async def came_to(kernel: EventSourcedKernel, intent_id: str, holds: Condition, *, timeout_s: float) -> bool:
+async def holds_in_time(kernel: EventSourcedKernel, intent_id: str, holds: Condition, *, timeout_s: float) -> bool:
     """Whether something came to hold of an intent in time."""
     try:
         await kernel.wait_until(intent_id, lambda _: holds(kernel.state, intent_id), timeout_s=timeout_s)

@@ -14,8 +14,8 @@ from kernel.log import EventLog, open_log
 from kernel.settings import KernelSettings
 from kernel.venues.base import VenueCapabilities
 from replay import open_kernel
-from tests.exchange import ScriptedExchange
-from tests.venue import ScriptedVenue
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange
 
 CAPABILITIES = VenueCapabilities(validity_window_ns=3_000_000_000)
 

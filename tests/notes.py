@@ -7,9 +7,9 @@ from pathlib import Path
 
 from kernel.log import EventLog, StoredRow, hashing
 from kernel.log.tree import EMPTY_ROOT, Frontier, node
-from replay.notes import NoteBook, note_name
-from replay.noting import FRONTIER, NoteOptions, NoteWriter
-from replay.signed_notes import Checkpoint, SignerKey, sign
+from replay.notes import TreeHeadStore, tree_head_name
+from replay.noting import FRONTIER, TreeHeadOptions, TreeHeadWriter
+from replay.signed_notes import SignerKey, TreeHead, sign
 from tests.commands import an_append
 from tests.contract.backends import Backend
 
@@ -17,14 +17,14 @@ KEY = SignerKey.create("exchange-kernel/test")
 NEW_KEY = SignerKey.create("exchange-kernel/test")
 
 
-def options(directory: Path, *keys: SignerKey) -> NoteOptions:
+def options(directory: Path, *keys: SignerKey) -> TreeHeadOptions:
     """Notes in a directory, signed by `KEY` unless told otherwise."""
-    return NoteOptions(directory=directory, keys=keys or (KEY,))
+    return TreeHeadOptions(directory=directory, keys=keys or (KEY,))
 
 
-def book(directory: Path, *keys: SignerKey) -> NoteBook:
+def book(directory: Path, *keys: SignerKey) -> TreeHeadStore:
     """What is in it."""
-    return NoteBook.read(directory, [key.verifier for key in keys or (KEY,)])
+    return TreeHeadStore.read(directory, [key.verifier for key in keys or (KEY,)])
 
 
 def sizes(directory: Path) -> list[int]:
@@ -34,7 +34,7 @@ def sizes(directory: Path) -> list[int]:
 
 async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
     """Append so many events, one append each, with a note after each of them."""
-    writer = None if into is None else NoteWriter(log, options(into))
+    writer = None if into is None else TreeHeadWriter(log, options(into))
     for count in counts:
         await log.append(an_append("a", count=count))
         if writer is not None:
@@ -44,8 +44,8 @@ async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
 def forge(directory: Path, origin: str, size: int, *, chain_hash: bytes, key: SignerKey = KEY) -> None:
     """A note of a size whose root is that of nothing, signed all the same, and the frontier that leads to it."""
     hashes = [bytes([number]) * 32 for number in range(size.bit_count())]
-    checkpoint = Checkpoint(origin, size, Frontier(size, hashes).root(), chain_hash)
-    (directory / note_name(size)).write_text(str(sign(checkpoint.text(), [key])), encoding="utf-8")
+    checkpoint = TreeHead(origin, size, Frontier(size, hashes).root(), chain_hash)
+    (directory / tree_head_name(size)).write_text(str(sign(checkpoint.text(), [key])), encoding="utf-8")
     kept = {"size": size, "hashes": [item.hex() for item in hashes]}
     (directory / FRONTIER).write_text(json.dumps(kept), encoding="utf-8")
 

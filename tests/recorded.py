@@ -9,7 +9,7 @@ from kernel.clock import SystemClock
 from kernel.events import INTENT_STREAM_PREFIX
 from kernel.log import LogSettings
 from kernel.log.memory import MemoryLog, MemoryRecorder
-from tests.simulation.loop import VirtualLoop, run
+from tests.simulation.loop import SteppedLoop, run
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Player
 
@@ -18,7 +18,7 @@ def played(plan: Plan) -> MemoryRecorder:
     """The rows that a plan's run leaves behind. It has a loop of its own, so it is played outside of any other."""
     players: list[Player] = []
 
-    async def play(loop: VirtualLoop) -> None:
+    async def play(loop: SteppedLoop) -> None:
         players.append(Player(plan, loop, trace=False))
         await players[0].play()
 

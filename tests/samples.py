@@ -238,6 +238,7 @@ ATTEMPTS: tuple[events.BaseEvent, ...] = (
         code="-1003",
         retry_at_ns=AT + 9,
         failures=1,
+        locally_rejected=True,
     ),
     events.AttemptUnknown(intent_id="btc-bid.1", attempt_position=12, text="timeout", code="-1007", duplicate=True),
     events.AttemptResolved(

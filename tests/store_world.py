@@ -16,6 +16,7 @@ from kernel import events
 from kernel.clock import NS_PER_S, SeededIds
 from kernel.lifecycle import decide_report
 from kernel.log import Append, EventLog, Write
+from kernel.metrics import Metrics
 from kernel.models import (
     Attempt,
     AttemptKind,
@@ -88,8 +89,8 @@ async def a_log_world(log: EventLog, clock: HandClock) -> AsyncIterator[LogWorld
     """Event-sourced stores on a log."""
     state = State()
     async with following(log, state):
-        intents = EventSourcedIntentStore(log, state, clock=clock, ids=SeededIds())
-        actual = EventSourcedActualStore(log, state, clock=clock, ids=SeededIds())
+        intents = EventSourcedIntentStore(log, state, clock=clock, ids=SeededIds(), metrics=Metrics())
+        actual = EventSourcedActualStore(log, state, clock=clock, ids=SeededIds(), metrics=Metrics())
         yield LogWorld(intents=intents, actual=actual, clock=clock, log=log, state=state)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kernel.events.base import BaseEvent
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from kernel.events.base import BaseEvent, Upcaster
 from kernel.models import AttemptKind, AttemptOutcome
 from kernel.order_spec import Counter, InstantNs, IntentId, StandardOrder
 
@@ -45,10 +48,22 @@ class AttemptStarted(BaseEvent):
     """When the decision was made."""
 
 
+LOCAL_REJECTION_V1 = "it does not fit the market: "
+"""How the text of a local rejection began in version 1, which had no field for it."""
+
+
+def with_local_rejection(payload: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 to 2: a rejection by the kernel itself is a field, no longer only a text."""
+    local = payload.get("outcome") == AttemptOutcome.REJECTED and payload.get("text", "").startswith(LOCAL_REJECTION_V1)
+    return {**payload, "locally_rejected": True} if local else payload
+
+
 class AttemptFailed(BaseEvent):
-    """A definitive no from the venue, or it was not sent."""
+    """A definitive no from the venue, a local rejection, or it was not sent."""
 
     topic = "AttemptFailed"
+    schema_version = 2
+    upcasters: ClassVar[Mapping[int, Upcaster]] = {1: with_local_rejection}
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter
@@ -63,6 +78,8 @@ class AttemptFailed(BaseEvent):
     """When it may be tried again; none when this generation is over."""
     failures: Counter = 0
     """Failures in a row, this one included."""
+    locally_rejected: bool | None = None
+    """True where the kernel rejected it, by the symbol's constraints: nothing was sent."""
 
 
 class AttemptUnknown(BaseEvent):

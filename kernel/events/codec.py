@@ -9,66 +9,22 @@ from typing import Any
 import orjson
 
 from kernel.errors import SchemaError
-from kernel.events.attempts import AttemptFailed, AttemptResolved, AttemptStarted, AttemptUnknown
+from kernel.events import attempts, control, heartbeats, intents, observations, reports
 from kernel.events.base import ENVELOPE, BaseEvent, Envelope
-from kernel.events.control import (
-    CapabilitiesChanged,
-    FindingRaised,
-    FindingResolved,
-    KernelStarted,
-    KernelStopped,
-    LeaderElected,
-    LogCreated,
-    Paused,
-    Resumed,
-)
-from kernel.events.heartbeats import HeartbeatDisarmed, HeartbeatLapsed, HeartbeatReceived
-from kernel.events.intents import (
-    GroupCreated,
-    GroupUpdated,
-    GroupWorked,
-    IntentCancelRequested,
-    IntentCreated,
-    IntentDeleted,
-    IntentModified,
-)
-from kernel.events.observations import (
-    AssetObserved,
-    BalancesObserved,
-    ExternalOrderObserved,
-    OrderStateForgotten,
-    OrderStateRecorded,
-    PositionObserved,
-    SymbolObserved,
-    TransferObserved,
-    VenueSnapshotTaken,
-)
-from kernel.events.reports import (
-    CancelRejected,
-    FillBusted,
-    FillCorrected,
-    FillInferred,
-    ModifyRejected,
-    OrderAccepted,
-    OrderCanceled,
-    OrderExpired,
-    OrderFilled,
-    OrderModified,
-    OrderRejected,
-    OrderStateObserved,
-    OrderTriggered,
-)
 
 EVENT_TYPES: tuple[type[BaseEvent], ...] = (
-    IntentCreated, IntentModified, IntentCancelRequested, IntentDeleted, GroupCreated, GroupWorked, GroupUpdated,
-    AttemptStarted, AttemptFailed, AttemptUnknown, AttemptResolved,
-    OrderAccepted, OrderRejected, OrderTriggered, OrderFilled, FillInferred, FillCorrected, FillBusted,
-    OrderModified, ModifyRejected, OrderCanceled, CancelRejected, OrderExpired, OrderStateObserved,
-    OrderStateRecorded, OrderStateForgotten,
-    VenueSnapshotTaken, BalancesObserved, PositionObserved, TransferObserved, ExternalOrderObserved,
-    SymbolObserved, AssetObserved,
-    LogCreated, LeaderElected, KernelStarted, CapabilitiesChanged, KernelStopped, Paused, Resumed,
-    FindingRaised, FindingResolved, HeartbeatReceived, HeartbeatLapsed, HeartbeatDisarmed,
+    intents.IntentCreated, intents.IntentModified, intents.IntentCancelRequested, intents.IntentDeleted,
+    intents.GroupCreated, intents.GroupWorked, intents.GroupUpdated, attempts.AttemptStarted, attempts.AttemptFailed,
+    attempts.AttemptUnknown, attempts.AttemptResolved, reports.OrderAccepted, reports.OrderRejected,
+    reports.OrderTriggered, reports.OrderFilled, reports.FillInferred, reports.FillCorrected, reports.FillBusted,
+    reports.OrderModified, reports.ModifyRejected, reports.OrderCanceled, reports.CancelRejected,
+    reports.OrderExpired, reports.OrderStateObserved, observations.OrderStateRecorded,
+    observations.OrderStateForgotten, observations.VenueSnapshotTaken, observations.BalancesObserved,
+    observations.PositionObserved, observations.TransferObserved, observations.ExternalOrderObserved,
+    observations.SymbolObserved, observations.AssetObserved, control.LogCreated, control.LeaderElected,
+    control.KernelStarted, control.CapabilitiesChanged, control.KernelStopped, control.Paused, control.Resumed,
+    control.FindingRaised, control.FindingResolved, heartbeats.HeartbeatReceived, heartbeats.HeartbeatLapsed,
+    heartbeats.HeartbeatDisarmed,
 )  # fmt: skip
 """Every event that can be in a log."""
 

@@ -24,7 +24,7 @@ from kernel.lifecycle.decide import (
     next_intent,
 )
 from kernel.lifecycle.evolve import evolve
-from kernel.lifecycle.findings import conditions, finding_id, raised, untold_findings
+from kernel.lifecycle.findings import conditions, finding_id, raised, unreported_findings
 from kernel.lifecycle.record import (
     Record,
     VenueStatus,
@@ -35,13 +35,41 @@ from kernel.lifecycle.record import (
     venue_status,
 )
 from kernel.lifecycle.report import decide_report
-from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, check_said
-from kernel.lifecycle.table import LIFECYCLE, TERMINAL, ord_status
+from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, require_evidence
+from kernel.lifecycle.table import STATUS_PRECEDENCE, TERMINAL, ord_status
 
 __all__ = [
-    "LIFECYCLE", "TERMINAL", "CancelIntent", "Command", "CreateIntent", "CreateState", "DeleteIntent",
-    "ForgetState", "ModifyIntent", "PauseIntent", "PlaceOrder", "Record", "ResolveAttempt", "ResolveFinding",
-    "ResumeIntent", "UpdateIntent", "UpdateState", "VenueStatus", "check_said", "client_order_id", "conditions",
-    "decide", "decide_report", "evolve", "finding_id", "next_intent", "ord_status", "order_state", "raised",
-    "stops", "untold_findings", "venue_orders_of", "venue_status",
+    "STATUS_PRECEDENCE",
+    "TERMINAL",
+    "CancelIntent",
+    "Command",
+    "CreateIntent",
+    "CreateState",
+    "DeleteIntent",
+    "ForgetState",
+    "ModifyIntent",
+    "PauseIntent",
+    "PlaceOrder",
+    "Record",
+    "ResolveAttempt",
+    "ResolveFinding",
+    "ResumeIntent",
+    "UpdateIntent",
+    "UpdateState",
+    "VenueStatus",
+    "client_order_id",
+    "conditions",
+    "decide",
+    "decide_report",
+    "evolve",
+    "finding_id",
+    "next_intent",
+    "ord_status",
+    "order_state",
+    "raised",
+    "require_evidence",
+    "stops",
+    "unreported_findings",
+    "venue_orders_of",
+    "venue_status",
 ]  # fmt: skip

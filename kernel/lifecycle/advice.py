@@ -10,7 +10,7 @@ from kernel.models import Finding, FindingKind
 
 TO_DO = ". To do: "
 """Stands between the observation and the remedy."""
-ADVICE = {
+REMEDIATION = {
     FindingKind.OVERFILL: Remedy(
         "An order, or all orders of an intent, filled more than the intent's quantity.",
         "`orderctl history {about}`, `orderctl get fills {about}`",
@@ -101,8 +101,8 @@ ADVICE = {
 """In `look` and `do`, {about} is the intent or symbol and {finding_id} the finding."""
 
 
-def advised(finding: Finding) -> Finding:
+def with_remediation(finding: Finding) -> Finding:
     """The finding with its remedy at the end of its text."""
     about = finding.intent_id or finding.symbol_id or ""
-    to_do = ADVICE[finding.kind].do.format(finding_id=finding.finding_id, about=about)
+    to_do = REMEDIATION[finding.kind].do.format(finding_id=finding.finding_id, about=about)
     return finding.model_copy(update={"text": f"{finding.text}{TO_DO}{to_do}"})

@@ -245,16 +245,16 @@ def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEven
 
 
 def pause_intent(record: Record, command: PauseIntent) -> list[events.BaseEvent]:
-    heard_of(record)
+    is_known_to(record)
     return [] if record.paused else [events.Paused(intent_id=record.intent_id, reason=command.reason)]
 
 
 def resume_intent(record: Record, command: ResumeIntent) -> list[events.BaseEvent]:
-    heard_of(record)
+    is_known_to(record)
     return [events.Resumed(intent_id=record.intent_id)] if record.paused else []
 
 
-def heard_of(record: Record) -> None:
+def is_known_to(record: Record) -> None:
     """A deleted intent may still have an order, which can be held too."""
     if record.version == 0:
         raise NotFoundError(f"intent {record.intent_id} not found")

@@ -14,12 +14,12 @@ from kernel import events
 from kernel.lifecycle import facts as order_facts
 from kernel.lifecycle.facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
-from kernel.lifecycle.record import Amend, Record, order_under, reconciliation_status, venue_orders_of
+from kernel.lifecycle.record import Record, SentModify, order_under, reconciliation_status, venue_orders_of
 from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.values import changed, made, put, replace
+from kernel.lifecycle.values import assign_fresh, construct, copy_with, replace
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -42,9 +42,9 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
     envelope = event.envelope
     if after is record:
         after = replace(record)
-    put(after, version=envelope.version)
+    assign_fresh(after, version=envelope.version)
     if type(event) in COMMAND_EVENTS:
-        put(after, correlation_id=envelope.correlation_id, command_position=envelope.position)
+        assign_fresh(after, correlation_id=envelope.correlation_id, command_position=envelope.position)
     return after
 
 
@@ -72,7 +72,7 @@ def with_intent(record: Record, intent: OrderIntent) -> Record:
     if record.recorded is None:
         return wanted
     changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
-    return replace(wanted, recorded=changed(record.recorded, **changes))
+    return replace(wanted, recorded=copy_with(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
@@ -83,7 +83,7 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
         "generation": event.generation,
         "updated_at_ns": event.requested_at_ns,
     }
-    return with_intent(record, changed(record.intent, **changes))
+    return with_intent(record, copy_with(record.intent, **changes))
 
 
 def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
@@ -92,7 +92,7 @@ def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
 
 # --------------------------------------------------------------------------------------------------------- attempts
 def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
-    attempt = made(
+    attempt = construct(
         Attempt,
         number=event.number,
         kind=event.kind,
@@ -134,7 +134,7 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
         link = (event.client_order_id, event.target_client_order_id)
         changes["targets"] = record.targets if link in record.targets else (*record.targets, link)
     if event.kind is AttemptKind.AMEND:
-        sent = Amend(event.client_order_id, event.order, event.generation, bool(event.new_order))
+        sent = SentModify(event.client_order_id, event.order, event.generation, bool(event.new_order))
         changes["amends"] = (*record.amends, sent)
     if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace is meant to end the order that it aims at (H11)
         # The venue's id, where it is known: under one client id there may be a copy, whose end is another matter.
@@ -153,16 +153,16 @@ def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     """Those not settled, the newest submit, and the newest."""
     newest_submit = next((item for item in reversed(attempts) if item.kind is AttemptKind.SUBMIT), None)
     return tuple(
-        [item for item in attempts if item.outcome in UNSETTLED or item is newest_submit or item is attempts[-1]]
+        [item for item in attempts if item.outcome in UNRESOLVED or item is newest_submit or item is attempts[-1]]
     )
 
 
 def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
     attempt = find_attempt(record, event.attempt_position)
-    if attempt is None or attempt.outcome not in UNSETTLED:
+    if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
-    settled = changed(attempt, outcome=event.outcome, text=event.text, code=event.code)
-    failed = replace(with_attempt(record, settled), failures=event.failures, recorded=None)
+    resolved = copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)
+    failed = replace(with_attempt(record, resolved), failures=event.failures, recorded=None)
     if event.retry_at_ns is not None:
         return replace(failed, not_before_ns=event.retry_at_ns)
     if event.outcome is AttemptOutcome.REJECTED and attempt.kind is not AttemptKind.CANCEL:
@@ -180,27 +180,27 @@ def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
         "code": event.code,
         "duplicate": event.duplicate,
     }
-    return replace(with_attempt(record, changed(attempt, **changes)), recorded=None)
+    return replace(with_attempt(record, copy_with(attempt, **changes)), recorded=None)
 
 
 def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     """The attempt named, and every earlier send of its client order id, are settled by one look, or by an operator."""
     named = find_attempt(record, event.attempt_position)
-    if named is None or named.outcome not in UNSETTLED:
+    if named is None or named.outcome not in UNRESOLVED:
         return record
     changes = {"outcome": event.outcome, "text": event.text}
     attempts = tuple(
-        changed(item, **changes)
-        if item.outcome in UNSETTLED
+        copy_with(item, **changes)
+        if item.outcome in UNRESOLVED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
         else item
         for item in record.attempts
     )
-    settled = replace(record, attempts=keep_attempts(attempts), recorded=None)
+    resolved = replace(record, attempts=keep_attempts(attempts), recorded=None)
     if event.outcome is AttemptOutcome.REJECTED and named.kind is not AttemptKind.CANCEL:
-        return replace(settled, failed_generation=named.generation)
-    return settled
+        return replace(resolved, failed_generation=named.generation)
+    return resolved
 
 
 def find_attempt(record: Record, position: int) -> Attempt | None:
@@ -226,14 +226,14 @@ def reported(record: Record, event: events.OrderReport) -> Record:
     if before is None:
         return record
     known = before if type(event) in REQUEST_REFUSALS else named(before, event)
-    unsettled = record.unsettled
+    unresolved = record.unresolved
     facts = ORDER_CHANGES[type(event)](known, event)
-    if record.amends or unsettled:
+    if record.amends or unresolved:
         facts = amended(record, facts, event)
     now_ns = recorded_ns(event)
     if now_ns > facts.last_seen_ns:
         facts = replace(facts) if facts is before else facts
-        put(facts, last_seen_ns=now_ns)
+        assign_fresh(facts, last_seen_ns=now_ns)
     if found is None:
         orders = (*without_replaced(record, event), facts)
     else:
@@ -245,20 +245,20 @@ def reported(record: Record, event: events.OrderReport) -> Record:
         has_order=True,
         last_sync_ns=max(record.last_sync_ns, now_ns),
         last_report_ns=max(record.last_report_ns, now_ns),
-        **settled_by_facts(record, facts, any_open=bool(unsettled)),
+        **resolved_by_facts(record, facts, any_open=bool(unresolved)),
     )
 
 
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
-    sent = record.amend(event.client_order_id or "")
+    sent = record.sent_modify(event.client_order_id or "")
     if sent is not None and not sent.new_order and type(event) not in REQUEST_REFUSALS:
         named_alone = not event.orig_client_order_id  # with another id beside it, it may be the request's alone
         if named_alone and event.exec_type is ExecType.ORDER_STATUS:
             facts = with_client_id(facts, sent.client_order_id)
         if facts.generation and (named_alone or event.exec_type is ExecType.REPLACED):
             facts = replace(facts, generation=max(facts.generation, sent.generation))
-    for attempt in record.unsettled:
+    for attempt in record.unresolved:
         if is_amended(attempt, facts) and facts.generation < attempt.generation:
             facts = replace(facts, generation=attempt.generation)
     return facts
@@ -293,7 +293,7 @@ def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
 def request_refused(record: Record, event: events.OrderReport) -> Record:
     """A refused cancel is no proof of life, nor of death: its attempt stays open until a look has settled it."""
     attempts = tuple(
-        changed(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
+        copy_with(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
         else item
         for item in record.attempts
@@ -315,9 +315,9 @@ def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     return None
 
 
-def replacement(record: Record, event: events.OrderReport) -> Amend | None:
+def replacement(record: Record, event: events.OrderReport) -> SentModify | None:
     """The replace whose new order a report is about. The end of the old one may carry the replace's id too, and its own."""
-    sent = record.amend(event.client_order_id or "")
+    sent = record.sent_modify(event.client_order_id or "")
     if sent is None or not sent.new_order or type(event) in REQUEST_REFUSALS:
         return None
     return None if event.orig_client_order_id and event.exec_type is ExecType.CANCELED else sent
@@ -386,7 +386,7 @@ def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return facts
 
 
-def settled_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> dict[str, Any]:
+def resolved_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> dict[str, Any]:
     """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it: the fields of the
     record that change. `any_open`: whether there is an open attempt at all."""
     changes: dict[str, Any] = {}
@@ -394,24 +394,24 @@ def settled_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> di
         changes["failed_generation"] = facts.generation
     if not any_open:
         return changes
-    attempts = tuple([settled_attempt(item, facts) for item in record.attempts])
-    settled = [new for new, old in zip(attempts, record.attempts, strict=True) if new is not old]
-    if not settled:
+    attempts = tuple([resolved_attempt(item, facts) for item in record.attempts])
+    resolved = [new for new, old in zip(attempts, record.attempts, strict=True) if new is not old]
+    if not resolved:
         return changes
     changes["attempts"] = keep_attempts(attempts)
-    if any(item.outcome is AttemptOutcome.ACCEPTED for item in settled):
+    if any(item.outcome is AttemptOutcome.ACCEPTED for item in resolved):
         changes |= {"failures": 0, "not_before_ns": 0}
     return changes
 
 
-def settled_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
-    if attempt.outcome not in UNSETTLED:
+def resolved_attempt(attempt: Attempt, facts: OrderFacts) -> Attempt:
+    if attempt.outcome not in UNRESOLVED:
         return attempt
-    outcome = outcome_by_facts(attempt, facts)
-    return changed(attempt, outcome=outcome) if outcome is not None else attempt
+    outcome = outcome_from_facts(attempt, facts)
+    return copy_with(attempt, outcome=outcome) if outcome is not None else attempt
 
 
-def outcome_by_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
+def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | None:
     if attempt.kind is AttemptKind.SUBMIT:
         if attempt.client_order_id not in facts.client_order_ids:
             return None
@@ -447,17 +447,17 @@ def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
     """
     told_positions = {item.position for item in event.state.attempts}
     untold_attempts = tuple(
-        item for item in record.unsettled if item.position not in told_positions and was_made(record, item)
+        item for item in record.unresolved if item.position not in told_positions and was_made(record, item)
     )
     state, now_ns = event.state, recorded_ns(event)
-    told = [(item, known_order(record, item)) for item in venue_orders_of(state)]
-    kept = {id(known) for _, known in told}
-    untold = tuple(
+    listed = [(item, known_order(record, item)) for item in venue_orders_of(state)]
+    kept = {id(known) for _, known in listed}
+    unreported = tuple(
         left_behind(facts, now_ns) for facts in record.orders if id(facts) not in kept and (facts.trades or facts.busts)
     )
     return replace(
         record,
-        orders=(*untold, *(recorded_order(item, state, known, now_ns) for item, known in told)),
+        orders=(*unreported, *(recorded_order(item, state, known, now_ns) for item, known in listed)),
         attempts=(*untold_attempts, *state.attempts),
         number=max([record.number, *(item.number for item in state.attempts)]),
         failures=state.failures,
@@ -522,7 +522,7 @@ def state_forgotten(record: Record, event: events.OrderStateForgotten) -> Record
 
 
 # ---------------------------------------------------------------------------------------------------- looks and notes
-def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
+def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """A look for this intent: one that found it confirms it; an admissible list without it is the first of two looks."""
     if event.found:
         now_ns = recorded_ns(event)
@@ -537,8 +537,8 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     if not event.complete or event.found is None:
         return record
     attempts = tuple(
-        changed(item, list_look_ended_ns=event.ended_ns)
-        if item.outcome in UNSETTLED
+        copy_with(item, list_look_ended_ns=event.ended_ns)
+        if item.outcome in UNRESOLVED
         and item.client_order_id == event.client_order_id
         and item.absent_after_ns is not None
         and event.began_ns >= item.absent_after_ns
@@ -551,7 +551,7 @@ def look_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     """A written state that a look found as it is: as written, but confirmed now, or it would be asked for without end."""
-    return changed(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
+    return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
 def finding_raised(record: Record, event: events.FindingRaised) -> Record:
@@ -585,7 +585,7 @@ CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     **dict.fromkeys(ORDER_CHANGES, reported),
     events.OrderStateRecorded: state_recorded,
     events.OrderStateForgotten: state_forgotten,
-    events.VenueSnapshotTaken: look_taken,
+    events.VenueSnapshotTaken: apply_snapshot_taken,
     events.FindingRaised: finding_raised,
     events.FindingResolved: finding_resolved,
     events.Paused: paused,

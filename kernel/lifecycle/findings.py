@@ -7,7 +7,7 @@ once, and resolved when it no longer holds.
 from __future__ import annotations
 
 from kernel import events
-from kernel.lifecycle.advice import advised
+from kernel.lifecycle.advice import with_remediation
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.record import Record
 from kernel.models import Finding, FindingKind
@@ -31,10 +31,12 @@ def duplicate_orders(record: Record) -> str:
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
-    return "; ".join(told_twin(facts, older) for facts, older in twins(record) if facts.live or facts.cum_qty)
+    return "; ".join(
+        duplicate_order_text(facts, older) for facts, older in duplicates(record) if facts.live or facts.cum_qty
+    )
 
 
-def twins(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
+def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
     """Each order under an id that had made another one before it, with that one."""
     first: dict[str, OrderFacts] = {}
     found = []
@@ -47,16 +49,16 @@ def twins(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
     return found
 
 
-def told_twin(facts: OrderFacts, older: OrderFacts) -> str:
+def duplicate_order_text(facts: OrderFacts, older: OrderFacts) -> str:
     what = "works" if facts.live else "traded" if facts.cum_qty else "ended without a trade"
     return f"{name_of(facts)} {what} under the id of {name_of(older)}"
 
 
-def ended_twin(before: Record, after: Record) -> str:
+def ended_duplicate(before: Record, after: Record) -> str:
     """An order under another's id that is heard of only now that it has ended without a trade."""
     known = {name_of(facts) for facts in before.orders}
-    found = [pair for pair in twins(after) if name_of(pair[0]) not in known] if len(after.orders) > 1 else []
-    return "; ".join(told_twin(*pair) for pair in found if not (pair[0].live or pair[0].cum_qty))
+    found = [pair for pair in duplicates(after) if name_of(pair[0]) not in known] if len(after.orders) > 1 else []
+    return "; ".join(duplicate_order_text(*pair) for pair in found if not (pair[0].live or pair[0].cum_qty))
 
 
 def late_accepts(record: Record) -> str:
@@ -120,7 +122,7 @@ def raised(
     finding = Finding(
         finding_id=name, kind=kind, text=text, intent_id=intent_id, symbol_id=symbol_id, raised_at_ns=max(0, now_ns)
     )
-    return events.FindingRaised(finding=advised(finding))
+    return events.FindingRaised(finding=with_remediation(finding))
 
 
 def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events.BaseEvent]:
@@ -128,35 +130,35 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
     if after is before:
         return []
     held = conditions(after)
-    passed = ended_twin(before, after)
+    passed = ended_duplicate(before, after)
     if passed:
         held.setdefault(FindingKind.DUPLICATE_ORDER, passed)
     watched = {finding_id(kind, after.intent_id) for kind in WATCHED}
-    raised = raised_events(after, held, told=before.findings, now_ns=now_ns)
+    raised = raised_events(after, held, already_raised=before.findings, now_ns=now_ns)
     names = {finding_id(kind, after.intent_id) for kind in held}
     resolved = [
         events.FindingResolved(finding_id=name, text="no longer so")
         for name in sorted((before.findings & watched) - names)
     ]
     unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, after.intent_id)
-    if unknown in before.findings and not after.unsettled:
+    if unknown in before.findings and not after.unresolved:
         resolved.append(events.FindingResolved(finding_id=unknown, text="settled by a report"))
     return [*raised, *resolved]
 
 
-def untold_findings(record: Record, *, now_ns: int) -> list[events.BaseEvent]:
+def unreported_findings(record: Record, *, now_ns: int) -> list[events.BaseEvent]:
     """Raise what holds and was not told: two reports that came at once were each decided without the other."""
-    return raised_events(record, conditions(record), told=record.findings, now_ns=now_ns)
+    return raised_events(record, conditions(record), already_raised=record.findings, now_ns=now_ns)
 
 
 def raised_events(
-    record: Record, held: dict[FindingKind, str], *, told: frozenset[str], now_ns: int
+    record: Record, held: dict[FindingKind, str], *, already_raised: frozenset[str], now_ns: int
 ) -> list[events.BaseEvent]:
     symbol_id = record.intent.order.symbol_id if record.intent else None
     return [
         raised(name, kind, text, intent_id=record.intent_id, symbol_id=symbol_id, now_ns=now_ns)
         for kind, text in held.items()
-        if (name := finding_id(kind, record.intent_id)) not in told
+        if (name := finding_id(kind, record.intent_id)) not in already_raised
     ]
 
 

@@ -121,7 +121,7 @@ def observed(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     change = OBSERVED_CHANGES.get(event.exec_type)
     if change is not None:
         return with_totals(change(facts, event), event)
-    return looked_at(facts, event)
+    return confirmed(facts, event)
 
 
 def pending_request(kind: AttemptKind) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
@@ -153,7 +153,7 @@ OBSERVED_CHANGES: dict[ExecType, Callable[[OrderFacts, events.OrderReport], Orde
 }
 
 
-def looked_at(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
+def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
     """The venue was asked. An end it tells is an end; a list that no longer has the order closes it, reason unknown,
     until a later look shows it again."""
     if event.gone:

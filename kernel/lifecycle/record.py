@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.table import TERMINAL, ord_status
-from kernel.lifecycle.values import changed, made
+from kernel.lifecycle.values import construct, copy_with
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -30,7 +30,7 @@ from kernel.models import (
 from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
-class Amend(NamedTuple):
+class SentModify(NamedTuple):
     """A request to change an order, as it was sent."""
 
     client_order_id: str
@@ -67,7 +67,7 @@ class Record:
     """How often each submit's client order id was sent, in order of first use. Remembered for ever."""
     targets: tuple[tuple[str, str], ...] = ()
     """What each cancel and amend aimed at: client order id of the request and of its target. Remembered for ever."""
-    amends: tuple[Amend, ...] = ()
+    amends: tuple[SentModify, ...] = ()
     """Every amend that was started. Remembered for ever: its id may name an order."""
     refused_ids: frozenset[str] = frozenset()
     """Client order ids of cancels and amends that the venue refused before it showed the order they aimed at."""
@@ -94,9 +94,9 @@ class Record:
     paused: bool = False
 
     @property
-    def unsettled(self) -> list[Attempt]:
+    def unresolved(self) -> list[Attempt]:
         """Attempts that may have happened or may still happen, oldest first."""
-        return [attempt for attempt in self.attempts if attempt.outcome in UNSETTLED]
+        return [attempt for attempt in self.attempts if attempt.outcome in UNRESOLVED]
 
     @property
     def submit(self) -> Attempt | None:
@@ -116,7 +116,7 @@ class Record:
     @property
     def may_be_live(self) -> bool:
         """Whether something of it works at the venue, or may."""
-        return bool(self.unsettled) or any(facts.final_cum_qty is None for facts in self.orders)
+        return bool(self.unresolved) or any(facts.final_cum_qty is None for facts in self.orders)
 
     @property
     def cum_qty(self) -> int:
@@ -126,7 +126,7 @@ class Record:
         """What the cancel or amend under a client order id aimed at; None for an id that is no request's."""
         return next((target for request_id, target in self.targets if request_id == client_order_id), None)
 
-    def amend(self, client_order_id: str) -> Amend | None:
+    def sent_modify(self, client_order_id: str) -> SentModify | None:
         """The amend that was sent under a client order id."""
         if not self.amends:
             return None
@@ -186,7 +186,7 @@ def venue_status(record: Record, client_order_id: str) -> VenueStatus:
     if facts is not None:
         amounts = facts.quantities
         return VenueStatus(ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty)
-    sent = [item for item in record.unsettled if item.kind is AttemptKind.SUBMIT]
+    sent = [item for item in record.unresolved if item.kind is AttemptKind.SUBMIT]
     if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
         return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)
     return VenueStatus(OrdStatus.REJECTED, 0, 0)
@@ -216,7 +216,7 @@ def order_state(record: Record) -> OrderState | None:
     status = order_status(record, primary)
     if status is None:
         return None
-    return made(
+    return construct(
         OrderState,
         intent_id=record.intent_id,
         exchange_order_id=(primary.exchange_order_id or None) if primary else None,
@@ -238,7 +238,7 @@ def shown_attempts(record: Record) -> tuple[Attempt, ...]:
     return tuple(
         attempt
         for attempt in record.attempts
-        if attempt.outcome in UNSETTLED or attempt is record.attempts[-1] or attempt is record.submit
+        if attempt.outcome in UNRESOLVED or attempt is record.attempts[-1] or attempt is record.submit
     )
 
 
@@ -258,12 +258,12 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     if primary is None:
         if sent is None:
             return None
-        return made(
+        return construct(
             OrderStatus,
             order=sent,
             ord_status=status_without_order(record, submit),
             cum_qty=0,
-            leaves_qty=sent.quantity if record.unsettled else 0,
+            leaves_qty=sent.quantity if record.unresolved else 0,
             cum_notional=0,
             avg_px=None,
         )
@@ -272,9 +272,9 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
     terms = {"quantity": total} if primary.price is None else {"quantity": total, "price": primary.price}
     traded = sum(facts.traded_qty for facts in record.current_orders)
     notional = sum(facts.quantities.cum_notional for facts in record.current_orders)
-    return made(
+    return construct(
         OrderStatus,
-        order=changed(primary.order, **terms),
+        order=copy_with(primary.order, **terms),
         ord_status=ord_status(primary),
         cum_qty=record.cum_qty,
         leaves_qty=sum(facts.leaves_qty for facts in record.current_orders),
@@ -285,21 +285,21 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
 
 def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
     """Nothing was ever seen at the venue: what the newest submit's outcome says."""
-    if record.unsettled or submit is None:
+    if record.unresolved or submit is None:
         return OrdStatus.PENDING_NEW
     if submit.outcome is AttemptOutcome.REJECTED and submit.generation == record.failed_generation:
         return OrdStatus.REJECTED
-    return OrdStatus.PENDING_NEW if wants_anything(record.intent) else OrdStatus.CANCELED
+    return OrdStatus.PENDING_NEW if has_desired_order(record.intent) else OrdStatus.CANCELED
 
 
-def wants_anything(intent: OrderIntent | None) -> bool:
+def has_desired_order(intent: OrderIntent | None) -> bool:
     """Whether an order is wanted: not canceled, and its group does not let it be nothing at all."""
     return intent is not None and intent.desired is Desired.WORKING and intent.order.quantity > 0
 
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
     """One venue order for people."""
-    return made(
+    return construct(
         VenueOrder,
         exchange_order_id=facts.exchange_order_id,
         client_order_id=facts.client_order_id,
@@ -330,7 +330,7 @@ def reconciliation_status(record: Record) -> ReconciliationStatus:
     """How far the kernel is; without a clock, so a passed backoff still reads BACKING_OFF until something happens."""
     if record.paused:
         return ReconciliationStatus.PAUSED
-    outcomes = {attempt.outcome for attempt in record.unsettled}
+    outcomes = {attempt.outcome for attempt in record.unresolved}
     if AttemptOutcome.UNKNOWN in outcomes:
         return ReconciliationStatus.UNKNOWN
     if outcomes:
@@ -378,7 +378,7 @@ def is_synced(record: Record) -> bool:
     if any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders) or len(live) > 1:
         return False
     intent = record.intent
-    if intent is None or not wants_anything(intent):
+    if intent is None or not has_desired_order(intent):
         return not live
     if live:
         return live[0].quantity + record.cum_qty - live[0].cum_qty == intent.order.quantity

@@ -15,7 +15,7 @@ from kernel.lifecycle.findings import finding_id
 from kernel.lifecycle.record import Record
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
 
-SETTLED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
+RESOLVED_AS = (AttemptOutcome.DEAD, AttemptOutcome.REJECTED)
 """What an operator may say. That something exists is for the venue to show: a look finds it, with its quantities."""
 NS_PER_S = 1_000_000_000
 
@@ -47,7 +47,7 @@ def resolve_attempt(record: Record, command: ResolveAttempt) -> list[events.Base
     """The verdict; with it goes the finding that the attempt is unknown for too long."""
     if record.version == 0:
         raise NotFoundError(f"intent {record.intent_id} not found")
-    check_said(command.text)
+    require_evidence(command.text)
     attempt = open_attempt(record, command.attempt_position)
     check_outcome(attempt, command.outcome)
     refuse_while_evidence_may_come(record, attempt, now_ns=command.now_ns)
@@ -58,7 +58,7 @@ def resolve_attempt(record: Record, command: ResolveAttempt) -> list[events.Base
         text=command.text,
     )
     unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
-    others = [item for item in record.unsettled if item.client_order_id != attempt.client_order_id]
+    others = [item for item in record.unresolved if item.client_order_id != attempt.client_order_id]
     if unknown not in record.findings or others:
         return [verdict]
     return [verdict, events.FindingResolved(finding_id=unknown, text="settled by an operator")]
@@ -66,7 +66,7 @@ def resolve_attempt(record: Record, command: ResolveAttempt) -> list[events.Base
 
 def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:
     """A refused cancel says nothing of its order: of a cancel it can only be said that it came to nothing."""
-    allowed = SETTLED_AS[:1] if attempt.kind is AttemptKind.CANCEL else SETTLED_AS
+    allowed = RESOLVED_AS[:1] if attempt.kind is AttemptKind.CANCEL else RESOLVED_AS
     if outcome not in allowed:
         limit = f"{' or '.join(allowed)} of a {attempt.kind}; what exists is found by asking the venue"
         raise ValidationError("an operator cannot settle it so", [Violation("outcome", "outcome", limit, str(outcome))])
@@ -74,18 +74,18 @@ def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:
 
 def open_attempt(record: Record, position: int | None) -> Attempt:
     """The attempt meant: the newest send of the one request that is open. `ConflictError` for none, or several."""
-    unsettled = [item for item in record.unsettled if position in (None, item.position)]
-    if not unsettled:
+    unresolved = [item for item in record.unresolved if position in (None, item.position)]
+    if not unresolved:
         raise ConflictError(f"nothing about intent {record.intent_id} is unknown: there is nothing to resolve")
-    if len({item.client_order_id for item in unsettled}) > 1:
-        named = ", ".join(f"{item.kind} at {item.position}" for item in unsettled)
+    if len({item.client_order_id for item in unresolved}) > 1:
+        named = ", ".join(f"{item.kind} at {item.position}" for item in unresolved)
         raise ConflictError(f"several requests about intent {record.intent_id} are open: {named}; say which")
-    return unsettled[-1]
+    return unresolved[-1]
 
 
 def refuse_while_evidence_may_come(record: Record, attempt: Attempt, *, now_ns: int) -> None:
     """`ConflictError` while the attempt's own call may report, or a look that is still to begin will settle it."""
-    sends = [item for item in record.unsettled if item.client_order_id == attempt.client_order_id]
+    sends = [item for item in record.unresolved if item.client_order_id == attempt.client_order_id]
     if any(item.outcome is AttemptOutcome.PENDING for item in sends):
         raise ConflictError(
             f"{attempt.kind} at {attempt.position} is PENDING: its call has not ended, or the kernel that made it has;"
@@ -102,13 +102,13 @@ def refuse_while_evidence_may_come(record: Record, attempt: Attempt, *, now_ns: 
 
 def resolve_finding(record: Record, command: ResolveFinding) -> list[events.BaseEvent]:
     """The finding of an intent is resolved in the intent's own stream."""
-    check_said(command.text)
+    require_evidence(command.text)
     if command.finding_id not in record.findings:
         raise ConflictError(f"finding {command.finding_id} does not stand: there is nothing to resolve")
     return [events.FindingResolved(finding_id=command.finding_id, text=command.text)]
 
 
-def check_said(text: str) -> None:
+def require_evidence(text: str) -> None:
     """What an operator vouches for has a reason, for whoever reads the log."""
     if not text.strip():
         raise ValidationError("say how you know", [Violation("evidence", "text", "not empty", repr(text))])

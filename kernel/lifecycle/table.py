@@ -15,29 +15,33 @@ from kernel.lifecycle.facts import OrderFacts
 from kernel.models import AttemptKind, OrdStatus
 
 
-class State(NamedTuple):
+class StatusRule(NamedTuple):
     """A row of the table."""
 
     precedence: int
     """FIX's rank: the highest that holds is shown."""
     status: OrdStatus
     """FIX 39."""
-    holds: Callable[[OrderFacts], bool]
+    is_loaded: Callable[[OrderFacts], bool]
     """Whether the facts put the order in this state."""
 
 
-LIFECYCLE: tuple[State, ...] = (
-    State(12, OrdStatus.PENDING_CANCEL, lambda facts: is_open(facts) and AttemptKind.CANCEL in facts.open_requests),
-    State(11, OrdStatus.PENDING_REPLACE, lambda facts: is_open(facts) and AttemptKind.AMEND in facts.open_requests),
-    State(10, OrdStatus.DONE_FOR_DAY, lambda facts: is_open(facts) and facts.done_for_day),
-    State(8, OrdStatus.FILLED, lambda facts: facts.accepted and facts.filled and facts.cum_qty > 0),
-    State(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.stopped),
-    State(5, OrdStatus.CANCELED, lambda facts: facts.closed is OrdStatus.CANCELED),
-    State(5, OrdStatus.EXPIRED, lambda facts: facts.closed is OrdStatus.EXPIRED),
-    State(4, OrdStatus.PARTIALLY_FILLED, lambda facts: 0 < facts.cum_qty < facts.quantity),
-    State(2, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED),
-    State(2, OrdStatus.NEW, lambda facts: facts.accepted),
-    State(2, OrdStatus.PENDING_NEW, lambda facts: True),
+STATUS_PRECEDENCE: tuple[StatusRule, ...] = (
+    StatusRule(
+        12, OrdStatus.PENDING_CANCEL, lambda facts: is_open(facts) and AttemptKind.CANCEL in facts.open_requests
+    ),
+    StatusRule(
+        11, OrdStatus.PENDING_REPLACE, lambda facts: is_open(facts) and AttemptKind.AMEND in facts.open_requests
+    ),
+    StatusRule(10, OrdStatus.DONE_FOR_DAY, lambda facts: is_open(facts) and facts.done_for_day),
+    StatusRule(8, OrdStatus.FILLED, lambda facts: facts.accepted and facts.filled and facts.cum_qty > 0),
+    StatusRule(7, OrdStatus.STOPPED, lambda facts: is_open(facts) and facts.stopped),
+    StatusRule(5, OrdStatus.CANCELED, lambda facts: facts.closed is OrdStatus.CANCELED),
+    StatusRule(5, OrdStatus.EXPIRED, lambda facts: facts.closed is OrdStatus.EXPIRED),
+    StatusRule(4, OrdStatus.PARTIALLY_FILLED, lambda facts: 0 < facts.cum_qty < facts.quantity),
+    StatusRule(2, OrdStatus.REJECTED, lambda facts: facts.closed is OrdStatus.REJECTED),
+    StatusRule(2, OrdStatus.NEW, lambda facts: facts.accepted),
+    StatusRule(2, OrdStatus.PENDING_NEW, lambda facts: True),
 )
 """Highest precedence first. A reported end outranks pending, stopped and done-for-day reports: it answers them."""
 
@@ -54,4 +58,4 @@ def is_open(facts: OrderFacts) -> bool:
 
 def ord_status(facts: OrderFacts) -> OrdStatus:
     """The status of one venue order, by precedence."""
-    return next(state.status for state in LIFECYCLE if state.holds(facts))
+    return next(state.status for state in STATUS_PRECEDENCE if state.is_loaded(facts))

@@ -1,9 +1,9 @@
 """Changing a frozen value: the same, but for some fields. And making a model of values that are known to be right.
 
-Used throughout the lifecycle, several times for each event that is folded. `replace` does what `dataclasses.replace` does
-for a plain dataclass without slots or `__post_init__`, `changed` and `made` what pydantic's `model_copy(update=…)` and
-`model_construct` do for a model without private attributes, each at a fraction of the cost. Nothing is validated.
-"""
+Used throughout the lifecycle, several times for each event that is folded. `replace` does what `dataclasses.replace`
+does for a plain dataclass without slots or `__post_init__`, `copy_with` and `construct` what pydantic's
+`model_copy(update=…)` and `model_construct` do for a model without private attributes, each at a fraction of the cost.
+Nothing is validated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def replace(value: Value, /, **changes: object) -> Value:
     return copy
 
 
-def put(fresh: object, /, **changes: object) -> None:
+def assign_fresh(fresh: object, /, **changes: object) -> None:
     """Put other values in these fields of a value that `replace` has just made and nobody holds yet: it spares a copy.
     Nothing that is computed from these fields may have been asked for."""
     known = fresh.__dict__
@@ -43,13 +43,13 @@ def cached_names(kind: type[object]) -> tuple[str, ...]:
     return tuple(name for name in dir(kind) if isinstance(getattr(kind, name, None), cached_property))
 
 
-def made(kind: type[AnyModel], /, **fields: Any) -> AnyModel:
+def construct(kind: type[AnyModel], /, **fields: Any) -> AnyModel:
     """A model of these values: every field of it, in the order of its fields."""
     assert len(fields) == len(kind.__pydantic_fields__), "every field is given"
     return with_dict(kind, fields)
 
 
-def changed(model: AnyModel, /, **changes: Any) -> AnyModel:
+def copy_with(model: AnyModel, /, **changes: Any) -> AnyModel:
     """A copy with other values in these fields."""
     known = model.__dict__
     assert changes.keys() <= known.keys(), "only fields can change"

@@ -3,8 +3,8 @@
 `open_log` opens one; everything else goes through `EventLog`. Modules: `base` the contract, `opening` URLs and refusals,
 `records` events to rows and back, `hashing` the format that cannot change, `tree` the Merkle tree over its leaves, `batch`
 the decision inside the transaction, `recorder` what each backend's recorder does (also for the event-sourcing library),
-`memory` `sqlite` `postgres` the backends, `writer` the thread, `threaded` and `stored` what the backends share, `feed` the
-wake-up of tails, `row_files` a log as a file, `segments` and `cutting` what was archived of it.
+`memory` `sqlite` `postgres` the backends, each with its `…_lease`, `writer` the thread, `threaded` and `stored` what the
+backends share, `feed` the wake-up of tails, `row_files` a log as a file.
 
 Promise, how it is kept, and the test that fails when it is broken (in tests/contract/test_log.py unless said):
 
@@ -25,7 +25,7 @@ Promise, how it is kept, and the test that fails when it is broken (in tests/con
 | time | the later of the head's instant and the clock's | `test_time_never_goes_back` |
 | tail | handed over in process, `data_version` or `LISTEN` | `test_a_tail_sees_another_log_objects_commits` |
 | read | keyset pages | `test_read_comes_in_pages` |
-|  | what was archived comes from its file | test_archiving.py: `test_an_archived_log_reads_as_before` |
+| whole | a log of which a part is archived is not opened | test_log_layouts.py: `test_an_archived_log_is_refused` |
 """
 
 from kernel.log.base import Append, Appended, EventLog, Head, LogSettings, StoredRow, StreamHead, Write

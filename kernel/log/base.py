@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from kernel.clock import Clock, IdFactory
 from kernel.events import BaseEvent
+from kernel.lease import Lease
 from kernel.models import Evidence
 
 ANY_VERSION = None
@@ -106,19 +108,6 @@ class StreamHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
-    """What a log keeps, for its writers, of positions that are archived."""
-
-    last_position: int = 0
-    """The last position that is archived; 0 where none is."""
-    commands: list[tuple[int, bytes]] = field(default_factory=list)
-    """Commands that begin at positions that were asked for: position and id. Beyond `last_position` there are some only
-    where a cut was interrupted."""
-    names: list[tuple[int, str, str, str]] = field(default_factory=list)
-    """The same of ids of orders: position, field, value, and the stream that is found by them."""
-
-
-@dataclass(frozen=True, slots=True)
 class LogSettings:
     """Bounds of a log. Times in seconds, sizes in what their name says."""
 
@@ -193,9 +182,17 @@ class EventLog(ABC):
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """Commands that begin after a position, up to another, under an id that began a command before: both positions."""
 
-    async def archived(self, after: int, upto: int) -> Archived:
-        """What is kept of archived positions after one, up to another. Nothing, for a log that is whole."""
-        return Archived()
+    @abstractmethod
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> Lease:
+        """A lease of this log, not held yet: the right to act on its venue."""
+
+    @abstractmethod
+    async def lease_is_held(self) -> bool:
+        """Whether anybody holds a lease of this log now: a look that takes nothing.
+
+        The answer may be over at once: it is for people and for monitoring, never a reason to act at a venue. Raises
+        `LogUnavailableError` when it can't be seen.
+        """
 
     @abstractmethod
     async def head(self) -> Head:

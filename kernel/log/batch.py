@@ -80,7 +80,9 @@ def decide(
     return batch
 
 
-def put_back(pages: Iterable[Sequence[StoredRow]], *, log_id: str, exchange_id: str, head: Head) -> Iterator[Batch]:
+def restored_batches(
+    pages: Iterable[Sequence[StoredRow]], *, log_id: str, exchange_id: str, head: Head
+) -> Iterator[Batch]:
     """Stored rows of another place as they are, a batch for each page, from `head` (an empty log's at first) on.
 
     Raises `IntegrityError` with the first position that does not follow from what comes before it, or where the log is

@@ -34,7 +34,7 @@ class Subscription:
         self._held_rows = 0
         self._woken = asyncio.Event()
 
-    def offer(self, batch: Batch) -> None:
+    def publish(self, batch: Batch) -> None:
         """A batch was committed here."""
         self._batches.append(batch)
         self._held_rows += len(batch.rows)
@@ -42,7 +42,7 @@ class Subscription:
             self._drop()
         self._woken.set()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Something may be there that was not handed over."""
         self.must_read = True
         self._woken.set()
@@ -76,7 +76,7 @@ class Subscription:
         self._woken.clear()
 
 
-class Feed:
+class TailHub:
     """The tails of one log object, on whatever loops they run."""
 
     def __init__(self) -> None:
@@ -107,10 +107,10 @@ class Feed:
         with self._lock:
             return list(self._subscriptions.values())
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Let every tail look at the database; from any thread."""
         for subscription in self.subscriptions():
-            call_on(subscription.loop, subscription.nudge)
+            call_on(subscription.loop, subscription.wake)
 
     def close(self) -> None:
         """End every tail; from any thread."""

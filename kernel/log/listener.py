@@ -32,14 +32,14 @@ class Listener:
         connect: Callable[[], psycopg.Connection[tuple[Any, ...]]],
         listen: Composed,
         is_own: Callable[[int], bool],
-        nudge: Callable[[], None],
+        wake: Callable[[], None],
         fallback_s: float,
         ready_timeout_s: float,
     ) -> None:
         self._connect = connect
         self._listen = listen
         self._is_own = is_own
-        self._nudge = nudge
+        self._wake = wake
         self._fallback_s = fallback_s
         self._ready_timeout_s = ready_timeout_s
         self._lock = threading.Lock()
@@ -78,7 +78,7 @@ class Listener:
             with contextlib.suppress(LogUnavailableError, psycopg.Error, OSError), self._connect() as connection:
                 connection.execute(self._listen)
                 self._listening.set()
-                self._nudge()
+                self._wake()
                 self._serve(connection)
             self._wait(None, RECONNECT_DELAY_S)
 
@@ -87,7 +87,7 @@ class Listener:
         while not self._stopping:
             arrived = self._wait(connection.fileno(), self._fallback_s)
             if not arrived or self._foreign(connection):
-                self._nudge()
+                self._wake()
 
     def _wait(self, descriptor: int | None, timeout_s: float) -> bool:
         """Whether something arrived on the connection; returns at once when stopping."""

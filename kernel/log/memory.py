@@ -7,6 +7,7 @@ virtual clock can drive it. Log objects over one `MemoryRecorder` are like proce
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -14,25 +15,24 @@ from typing import TypeVar
 from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.popo import POPOApplicationRecorder, POPOFactory
 
-from kernel.clock import Clock
+from kernel.clock import Clock, IdFactory
 from kernel.errors import KernelError
 from kernel.events import canonical_json
 from kernel.log.base import Append, Appended, Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, decide, put_back
-from kernel.log.feed import Feed, call_on
+from kernel.log.batch import Batch, decide, restored_batches
+from kernel.log.feed import TailHub, call_on
+from kernel.log.memory_lease import LeasePlace, MemoryLease
 from kernel.log.recorder import (
     EMPTY_HEAD,
     LAYOUT_VERSION,
+    NAMING_TOPICS,
     Identity,
     LogRecorder,
-    Query,
-    Sources,
+    RowQuery,
     check_empty,
-    named_in,
 )
 from kernel.log.records import Command, Row, prepare, this_process
-from kernel.log.segments import Archives
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 
 T = TypeVar("T")
 
@@ -40,18 +40,13 @@ T = TypeVar("T")
 class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
     """The rows, as tuples in a list."""
 
-    def __init__(self, sources: Sources | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.sources = sources or Sources()
-        self.archives = Archives()
         self.writer = this_process()
         self.rows: list[Row] = []
-        self.feeds: list[Feed] = []
+        self.feeds: list[TailHub] = []
         """The feeds of the log objects over this recorder."""
-        self.lease_holder: str | None = None
-        """Who leads: the in-process lease is kept with the rows that it guards."""
-        self.lease_released = asyncio.Event()
-        """Set while nobody leads."""
+        self.lease_place = LeasePlace()
         self._head = EMPTY_HEAD
         self._identity: Identity | None = None
         self._streams: dict[str, list[int]] = {}
@@ -74,7 +69,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         self._versions.update(batch.versions)
         self._head = batch.head
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._database_lock:
             if self._identity is None:
@@ -87,7 +82,9 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         with self._database_lock:
             check_empty(self._identity or Identity("", "", LAYOUT_VERSION), self._head)
             try:
-                for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=EMPTY_HEAD):
+                for batch in restored_batches(
+                    pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=EMPTY_HEAD
+                ):
                     self._store(batch)
             except BaseException:
                 self._clear()
@@ -108,7 +105,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         """The end of the log."""
         return self._head
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         with self._database_lock:
             selected = [row for row in self._candidates(query) if _matches(row, query)]
@@ -116,7 +113,7 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
             selected.reverse()
         return [StoredRow(*row) for row in selected[: query.limit]]
 
-    def _candidates(self, query: Query) -> list[Row]:
+    def _candidates(self, query: RowQuery) -> list[Row]:
         if query.stream_id is not None:
             return [self.rows[position - 1] for position in self._streams.get(query.stream_id, ())]
         start = max(query.after or 0, 0)
@@ -126,10 +123,10 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
 
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """See `LogRecorder.stream_with`."""
-        told = canonical_json(value)
+        text = canonical_json(value)
         with self._database_lock:
             for row in reversed(self.rows[:upto]):
-                if told in row[9] and named_in(field, row[3], row[9]) == value:
+                if text in row[9] and _named(field, row) == value:
                     return row[1]
         return None
 
@@ -155,7 +152,19 @@ class MemoryRecorder(LogRecorder, POPOApplicationRecorder):
         """Nothing to let go of."""
 
 
-def _matches(row: Row, query: Query) -> bool:
+def _named(field: str, row: Row) -> str | None:
+    """The id that an event names in a field of `NAMING_TOPICS`; None where it names none."""
+    if row[3] not in NAMING_TOPICS[field]:
+        return None
+    try:
+        found = json.loads(row[9])
+    except ValueError:  # what a user of the event-sourcing library wrote may be anything
+        return None
+    value = found.get(field) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _matches(row: Row, query: RowQuery) -> bool:
     if query.after is not None and row[0] <= query.after:
         return False
     if query.upto is not None and row[0] > query.upto:
@@ -167,15 +176,15 @@ def _matches(row: Row, query: Query) -> bool:
     return not query.topics or row[3] in query.topics
 
 
-class Factory(POPOFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.memory:Factory`."""
+class MemoryRecorderFactory(POPOFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.memory:MemoryRecorderFactory`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A new recorder in memory."""
         return MemoryRecorder()
 
 
-class MemoryLog(StoredLog):
+class MemoryLog(RecordedLog):
     """A log whose appends are done when the call is."""
 
     _recorder: MemoryRecorder
@@ -183,7 +192,7 @@ class MemoryLog(StoredLog):
     def __init__(self, recorder: MemoryRecorder, identity: Identity, *, clock: Clock, settings: LogSettings) -> None:
         super().__init__(recorder, identity, url="memory://", settings=settings)
         self._clock = clock
-        recorder.feeds.append(self._feed)
+        recorder.feeds.append(self._tail_hub)
 
     async def append(self, append: Append) -> Appended:
         """See `EventLog.append`. No other task runs between the decision and the write, and one may right after."""
@@ -202,9 +211,17 @@ class MemoryLog(StoredLog):
         for feed in self._recorder.feeds:
             for subscription in feed.subscriptions():
                 if subscription.loop is running:
-                    subscription.offer(batch)
+                    subscription.publish(batch)
                 else:
-                    call_on(subscription.loop, partial(subscription.offer, batch))
+                    call_on(subscription.loop, partial(subscription.publish, batch))
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> MemoryLease:
+        """See `EventLog.lease`."""
+        return MemoryLease(self._recorder.lease_place, ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return self._recorder.lease_place.holder is not None
 
     async def _call(self, function: Callable[[], T]) -> T:
         return function()
@@ -214,5 +231,5 @@ class MemoryLog(StoredLog):
         if self._closed:
             return
         self._closed = True
-        self._recorder.feeds.remove(self._feed)
-        self._feed.close()
+        self._recorder.feeds.remove(self._tail_hub)
+        self._tail_hub.close()

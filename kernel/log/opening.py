@@ -27,6 +27,7 @@ from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.records import prepare
 from kernel.models import Evidence
 from kernel.order_spec import EXCHANGE_ID_PATTERN
+from kernel.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
     from kernel.log.memory import MemoryRecorder
@@ -50,19 +51,20 @@ def open_log(
     A log that is not there is created with its first event, unless `create` is off: then `NotFoundError`. With `check_end`
     off a log whose end is not what its head says is opened as well, for whoever is to find out what is wrong. Raises
     `ValidationError` (URL, exchange id), `ConflictError` (it is the log of another exchange id), `SchemaError` (made by
-    newer code), `LogUnavailableError` (it can't be reached or written), `IntegrityError` (its end is not what its head
-    says), `KernelError` (something else is there).
+    newer code, or a part of it is in an archive), `LogUnavailableError` (it can't be reached or written),
+    `IntegrityError` (its end is not what its head says), `UnsafeFileError` (another user of the host can write it),
+    `KernelError` (something else is there).
     """
     _check_exchange_id(exchange_id)
-    opener = Opener(
+    factory = LogFactory(
         exchange_id, clock or SystemClock(), ids or SeededIds(), settings or LogSettings(), create, check_end=check_end
     )
     if url == "memory://":
-        return opener.memory()
+        return factory.memory()
     if url.startswith("sqlite://"):
-        return opener.sqlite(url)
+        return factory.sqlite(url)
     if url.startswith(("postgresql://", "postgres://")):
-        return opener.postgres(url)
+        return factory.postgres(url)
     raise ValidationError(
         "log URL", [Violation("url", "form", "memory://, sqlite:///file.db or postgresql://…", without_password(url))]
     )
@@ -90,13 +92,13 @@ def exchange_at(url: str) -> str:
 
 
 def _exchange_in_file(path: Path) -> list[str]:
-    from kernel.log.sqlite import Datastore, SQLiteRecorder
+    from kernel.log.sqlite import SQLiteLogDatastore, SQLiteRecorder
 
-    opener = Opener("", SystemClock(), SeededIds(), LogSettings(), create=False)
-    opener.check_path(path)
-    recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode=rw"))
+    factory = LogFactory("", SystemClock(), SeededIds(), LogSettings(), create=False)
+    factory.check_path(path)
+    recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode=rw"))
     try:
-        opener.tables(recorder, str(path))
+        factory.tables(recorder, str(path))
         identity = recorder.identity()
     finally:
         recorder.close()
@@ -116,7 +118,7 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1…", shown)
 
 
-class Opener:
+class LogFactory:
     """Opens one log; a method for each backend."""
 
     def __init__(
@@ -141,18 +143,19 @@ class Opener:
         from kernel.log.memory import MemoryLog, MemoryRecorder
 
         recorder = recorder or MemoryRecorder()
-        return MemoryLog(recorder, self.claim(recorder), clock=self._clock, settings=self._settings)
+        return MemoryLog(recorder, self.adopt_identity(recorder), clock=self._clock, settings=self._settings)
 
     def sqlite(self, url: str) -> EventLog:
         """The log in a SQLite file."""
-        from kernel.log.sqlite import Datastore, SQLiteLog, SQLiteRecorder
+        from kernel.log.sqlite import SQLiteLog, SQLiteLogDatastore, SQLiteRecorder
 
         path = sqlite_path(url)
         self.check_path(path)
-        recorder = SQLiteRecorder(Datastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
+        recorder = SQLiteRecorder(SQLiteLogDatastore(f"{path.as_uri()}?mode={'rwc' if self._create else 'rw'}"))
         try:
             self.tables(recorder, str(path))
-            identity = self.claim(recorder)
+            tighten_database(path)
+            identity = self.adopt_identity(recorder)
         except BaseException:
             recorder.close()
             raise
@@ -166,14 +169,19 @@ class Opener:
             raise LogUnavailableError(f"{path} is a directory, a SQLite file is needed")
         if not self._create and not path.exists():
             raise NotFoundError(f"there is no log at {path}")
-        begin = beginning_of(path)
-        if begin and begin != SQLITE_BEGIN:  # SQLite would take a file of one byte for an empty one, and write to it
-            raise IntegrityError(f"{path} is damaged, or no SQLite database: it does not begin as one")
-        if not begin and not self._create:
+        # The file is not opened here: to close it would drop the locks of this process's connections to it.
+        size = path.stat().st_size if path.exists() else 0
+        if 0 < size < SQLITE_BYTES_MIN:  # SQLite would take it for an empty one, and write to it
+            raise IntegrityError(f"{path} is damaged, or no SQLite database: it has {size} bytes")
+        if not size and not self._create:
             raise NotFoundError(f"there is no log in {path}: it is empty")
+        try:
+            check_database(path, create=self._create)
+        except OSError as problem:
+            raise LogUnavailableError(f"{path} can't be opened: {problem.strerror}") from problem
 
     def tables(self, recorder: TableRecorder, where: str) -> None:
-        """Create the tables in an empty database; refuse one that holds something else."""
+        """Create the tables in an empty database; refuse one that holds something else, or only a part of a log."""
         from kernel.log.recorder import missing_tables
 
         tables = recorder.tables()
@@ -183,31 +191,34 @@ class Opener:
             recorder.create_table()
         elif missing := missing_tables(tables):
             raise KernelError(f"{where} holds something else than a log of this software: it lacks {sorted(missing)}")
+        else:
+            recorder.check_whole()
 
     def postgres(self, url: str) -> EventLog:
         """The log in a PostgreSQL schema."""
-        from kernel.log.postgres import Datastore, PostgresLog, PostgresRecorder
+        from kernel.log.postgres import PostgresLog, PostgresRecorder
+        from kernel.log.postgres_datastore import Datastore
 
         recorder = PostgresRecorder(Datastore(url, schema=f"log_{self._exchange_id}"), settings=self._settings)
         try:
             self.tables(recorder, f"schema log_{self._exchange_id}")
-            identity = self.claim(recorder)
+            identity = self.adopt_identity(recorder)
         except BaseException:
             recorder.close()
             raise
         return PostgresLog(recorder, identity, url=without_password(url), clock=self._clock, settings=self._settings)
 
-    def claim(self, recorder: LogRecorder) -> Identity:
+    def adopt_identity(self, recorder: LogRecorder) -> Identity:
         """Whose log it is, after making an empty one ours; refuses another account's, a newer one and a broken end."""
         identity = recorder.identity()
         if identity is None:
-            identity = self._make_ours(recorder)
+            identity = self._write_identity(recorder)
         _check_identity(identity, self._exchange_id)
         if self._check_end:
             _check_end(recorder)
         return identity
 
-    def _make_ours(self, recorder: LogRecorder) -> Identity:
+    def _write_identity(self, recorder: LogRecorder) -> Identity:
         from kernel.log.recorder import LAYOUT_VERSION, Identity
 
         if not self._create:
@@ -218,7 +229,7 @@ class Opener:
         append = Append(
             self._ids.command_id(now_ns), (Write(CONTROL_STREAM, (created,), 0),), KERNEL_ACTOR, Evidence.COMMAND
         )
-        return recorder.claim(identity, prepare(append, recorder.writer), now_ns)
+        return recorder.adopt_identity(identity, prepare(append, recorder.writer), now_ns)
 
     def _clock_ns(self) -> int:
         """The clock's instant; 0 from a clock that follows an event loop, when none is running yet."""
@@ -238,10 +249,10 @@ def sqlite_path(url: str) -> Path:
 
 
 def _check_identity(identity: Identity, exchange_id: str) -> None:
-    from kernel.log.recorder import LAYOUT_VERSION
+    from kernel.log.recorder import LAYOUT_VERSION_MAX
 
-    if identity.layout_version > LAYOUT_VERSION:
-        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION}"
+    if identity.layout_version > LAYOUT_VERSION_MAX:
+        layouts = f"layout {identity.layout_version}, this code knows 1 … {LAYOUT_VERSION_MAX}"
         raise SchemaError(f"the log's tables have {layouts}: upgrade to open it")
     if identity.exchange_id != exchange_id:
         raise ConflictError(f"this is the log of {identity.exchange_id!r}, not of {exchange_id!r}")
@@ -249,13 +260,13 @@ def _check_identity(identity: Identity, exchange_id: str) -> None:
 
 def _check_end(recorder: LogRecorder) -> None:
     """The head row and the last row must agree: a log cut off, or grown past its head, is not opened."""
-    from kernel.log.recorder import Query
+    from kernel.log.recorder import RowQuery
 
-    rows = recorder.select(Query(descending=True, limit=1))
+    rows = recorder.select(RowQuery(descending=True, limit=1))
     head = recorder.head()
     last = rows[0].position if rows else 0
     if last < head.position:  # cut off, or somebody appended between the two looks
-        rows = recorder.select(Query(after=head.position - 1, upto=head.position))
+        rows = recorder.select(RowQuery(after=head.position - 1, upto=head.position))
         last = rows[0].position if rows else last
     if last != head.position:
         text = f"the head says {head.position}, the last event is {last}: the log was cut off, or its head was changed"
@@ -266,10 +277,13 @@ def _check_end(recorder: LogRecorder) -> None:
 
 SQLITE_BEGIN = b"SQLite format 3\0"
 """The first 16 bytes of a database file, see https://www.sqlite.org/fileformat.html."""
+SQLITE_BYTES_MIN = 512
+"""The smallest page: what is shorter is no database."""
 
 
 def beginning_of(path: Path) -> bytes:
-    """The first bytes of a file; none for one that is not there."""
+    """The first bytes of a file; none for one that is not there. Not for a log that this process may have open: to close
+    the file would drop the locks of its connections to it."""
     try:
         with path.open("rb") as file:
             return file.read(len(SQLITE_BEGIN))

@@ -9,121 +9,47 @@ is replaced, and the same batch decided again under the lock: what was committed
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from eventsourcing.persistence import ApplicationRecorder
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresFactory
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresFactory
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import Composed
 
-from kernel.clock import Clock
-from kernel.errors import IntegrityError, KernelError, LogUnavailableError, ValidationError
+from kernel.clock import Clock, IdFactory
+from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import canonical_json
 from kernel.log import postgres_tables
 from kernel.log.base import Appended, Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, Outcome, decide, put_back
+from kernel.log.batch import Batch, Outcome, decide, restored_batches
 from kernel.log.listener import Listener
-from kernel.log.postgres_arrays import Array, ByteaArray, Int8Array, TextArray, register
-from kernel.log.recall import Recall, has_refusals, streams_of
+from kernel.log.postgres_arrays import bytea_array, int8_array, text_array
+from kernel.log.postgres_datastore import Connection, Datastore, translated, with_defaults
+from kernel.log.postgres_lease import AdvisoryLease, is_locked
+from kernel.log.recall import VersionCache, has_refusals, streams_of
 from kernel.log.recorder import (
-    CUT_LAYOUT_VERSION,
     EMPTY_HEAD,
     LAYOUT_VERSION,
+    LAYOUT_VERSION_MAX,
     Identity,
-    Query,
+    RowQuery,
     RowRefused,
-    Sources,
-    Steps,
     TableRecorder,
     check_empty,
 )
 from kernel.log.records import Command, Row, this_process
-from kernel.log.segments import Archives
 from kernel.log.threaded import ThreadedLog
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-T = TypeVar("T")
 
 RETRY_DELAY_S_MIN = 0.02
 RETRY_DELAY_S_MAX = 1.0
-CLOSING_PATIENCE_S = 1.0
-IDLE_CONNECTIONS_MAX = 4
-
-
-class Datastore(PostgresDatastore):
-    """Connections to one schema: a small stack of idle ones for readers, no pool with threads of its own."""
-
-    def __init__(self, conninfo: str, *, schema: str) -> None:
-        super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
-        self.pool.close()
-        self.conninfo = _with_defaults(conninfo)
-        self._idle: list[Connection] = []
-        self._idle_lock = threading.Lock()
-        self._closed = False
-
-    def connect(self) -> Connection:
-        """A new session, durable and in autocommit mode; `LogUnavailableError` when there is none to be had."""
-        with translated():
-            connection = psycopg.connect(self.conninfo, autocommit=True)
-            try:
-                connection.execute(postgres_tables.SET_SESSION)
-                register(connection)
-                _check_encoding(connection)
-            except BaseException:
-                connection.close()
-                raise
-        return connection
-
-    def read(self, function: Callable[[Connection], T]) -> T:
-        """The result of a read on a kept session; once more on a new one when that turns out to be dead."""
-        connection = self._take()
-        try:
-            return self._read_on(connection, function)
-        except LogUnavailableError:
-            if not connection.closed:
-                raise
-        return self._read_on(self.connect(), function)
-
-    def _read_on(self, connection: Connection, function: Callable[[Connection], T]) -> T:
-        try:
-            with translated():
-                return function(connection)
-        finally:
-            self._put(connection)
-
-    def _take(self) -> Connection:
-        with self._idle_lock:
-            if self._closed:
-                raise LogUnavailableError("the log is closed")
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.closed:
-                    return connection
-        return self.connect()
-
-    def _put(self, connection: Connection) -> None:
-        with self._idle_lock:
-            if not self._closed and not connection.closed and len(self._idle) < IDLE_CONNECTIONS_MAX:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def close(self) -> None:
-        """Let go of idle sessions. Idempotent; also called when the constructor failed."""
-        super().close()
-        if not hasattr(self, "_idle_lock"):
-            return
-        with self._idle_lock:
-            self._closed = True
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
+CLOSING_DEADLINE_S = 1.0
 
 
 class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
@@ -131,20 +57,15 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     datastore: Datastore
 
-    def __init__(
-        self, datastore: Datastore, *, settings: LogSettings | None = None, sources: Sources | None = None
-    ) -> None:
+    def __init__(self, datastore: Datastore, *, settings: LogSettings | None = None) -> None:
         # The library's constructors look up composite types in the database, for inserts that are never made here.
         self.datastore = datastore
         self.events_table_name = "log"
         self.channel_name = datastore.schema
         self.sql_create_statements: list[Composed] = []
-        self.sources = sources or Sources()
         self.settings = settings or LogSettings()
-        self.archives = Archives()
         self.sql = postgres_tables.statements(datastore.schema)
-        self.cut = self.sql.cut
-        self._hurry = threading.Event()
+        self._deadline_shortened = threading.Event()
         self._lock = threading.RLock()
         """Guards the writer's connection."""
         self._connection: Connection | None = None
@@ -153,8 +74,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         """The server's process behind the writer's connection: its notifications are our own."""
         self._unsettled: set[bytes] = set()
         """Command ids that a transaction of the running commit inserted, whose end is not known."""
-        self._recall = Recall()
-        self._alone = False
+        self._version_cache = VersionCache()
+        self._sole_writer = False
         """Whether the head was where this writer left it at the last commit."""
         with self._lock, translated():
             self._writer_connection()
@@ -200,49 +121,37 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                     return self._attempt(commands, now_ns)
                 except LogUnavailableError:
                     lost = self._connection is None or self._connection.closed
-                    if not lost or time.monotonic() + delay_s > began_s + self._patience_s():
+                    if not lost or time.monotonic() + delay_s > began_s + self._reconnect_deadline_s():
                         raise
-                if self._hurry.wait(delay_s):
+                if self._deadline_shortened.wait(delay_s):
                     time.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_DELAY_S_MAX)
 
-    def _patience_s(self) -> float:
+    def _reconnect_deadline_s(self) -> float:
         """How long a lost database is waited for."""
-        patience_s = self.settings.reconnect_timeout_s
-        return min(patience_s, CLOSING_PATIENCE_S) if self._hurry.is_set() else patience_s
+        deadline_s = self.settings.reconnect_timeout_s
+        return min(deadline_s, CLOSING_DEADLINE_S) if self._deadline_shortened.is_set() else deadline_s
 
-    def hurry(self) -> None:
-        """See `LogRecorder.hurry`."""
-        self._hurry.set()
+    def shorten_deadline(self) -> None:
+        """See `LogRecorder.shorten_deadline`."""
+        self._deadline_shortened.set()
 
     def _attempt(self, commands: list[Command], now_ns: int) -> Batch:
         """One attempt: at once where nobody else writes and nothing has to be looked up, else under the head's lock."""
-        batch = self._append_at_once(commands, now_ns)
+        batch = self._append_optimistic(commands, now_ns)
         if batch is None:
-            batch = self._append_locked(commands, now_ns)
-            self._alone = batch.previous == self._seen
+            with self._transaction() as connection:
+                batch = self._record(connection, commands, now_ns)
+            self._sole_writer = batch.previous == self._seen
         self._seen = batch.head
-        self._recall.learn(commands, batch)
+        self._version_cache.learn(commands, batch)
         return batch
 
-    def _append_locked(self, commands: list[Command], now_ns: int) -> Batch:
-        """A commit under the head's lock. Once more where the tables turn out to say what was archived by now."""
-        unsettled = set(self._unsettled)
-        try:
-            with self._transaction() as connection:
-                return self._record(connection, commands, now_ns)
-        except RowRefused:
-            if self._can_be_cut or self.layout() < CUT_LAYOUT_VERSION:
-                raise
-        self._unsettled = unsettled  # what was refused is not recorded
-        self._can_be_cut = True
-        return self._append_locked(commands, now_ns)
-
-    def _append_at_once(self, commands: list[Command], now_ns: int) -> Batch | None:
+    def _append_optimistic(self, commands: list[Command], now_ns: int) -> Batch | None:
         """A commit in one round trip, on the head that this writer left; None when that can't be, or is not the head."""
-        recall, head = self._recall, self._seen
+        recall, head = self._version_cache, self._seen
         recall.at(head)
-        if not self._alone or self._unsettled or recall.unknown_streams(commands):
+        if not self._sole_writer or self._unsettled or recall.unknown_streams(commands):
             return None
         batch = decide(commands, head=head, known=recall.commands, versions=recall.versions, now_ns=now_ns)
         if has_refusals(batch) or not batch.rows:
@@ -263,8 +172,8 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
                 row = connection.execute(self.sql.append, values, prepare=True).fetchone()
         except RowRefused:  # an id or a stream was there already, against what was presumed
             row = None
-        self._alone = row is not None and row[0] == 1
-        return self._alone
+        self._sole_writer = row is not None and row[0] == 1
+        return self._sole_writer
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -272,7 +181,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         with translated():
             connection = self._writer_connection()
             try:
-                self._recall.forget()
+                self._version_cache.forget()
                 with connection.pipeline():
                     connection.execute("BEGIN")
                     yield connection
@@ -308,8 +217,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         command_ids = [command.command_id for command in commands]
         stream_ids = streams_of(commands)
         locked = connection.execute(self.sql.lock_head, binary=True, prepare=True)
-        known_ids, times = (self.sql.known_or_cut, 2) if self._can_be_cut else (self.sql.known, 1)
-        found = connection.execute(known_ids, (command_ids,) * times, binary=True, prepare=True)
+        found = connection.execute(self.sql.known, (command_ids,), binary=True, prepare=True)
         streams = connection.execute(self.sql.versions, (stream_ids,), binary=True, prepare=True)
         row = locked.fetchone()
         if row is None:
@@ -324,7 +232,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
         connection.execute(self.sql.update_head, _head_values(batch.head), prepare=True)
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._lock, self._transaction() as connection:
             row = connection.execute(self.sql.lock_identity).fetchone()
@@ -354,7 +262,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         assert locked is not None, "the tables have a head row"
         head = Head(*locked)
         check_empty(Identity(*existing), head)
-        for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+        for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
             connection.execute(self.sql.insert_rows, _columns(batch), prepare=True)
             connection.execute(self.sql.upsert_streams, _streams(batch), prepare=True)
             head = batch.head
@@ -362,25 +270,11 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         connection.execute(self.sql.set_identity, (identity.exchange_id, identity.log_id))
         return head
 
-    def write(self, steps: Steps) -> None:
-        """See `TableRecorder.write`."""
-        with self._lock, translated():
-            connection = self._writer_connection()
-            with connection.transaction(), connection.cursor() as cursor:
-                for statement, values in steps:
-                    if values is None:
-                        cursor.execute(statement)
-                    else:
-                        cursor.executemany(statement, values)
-
     # ------------------------------------------------------------------------------------------------------- reading
-    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """See `TableRecorder.ask`."""
-        return self.datastore.read(lambda c: c.execute(statement, values).fetchall())
-
-    def layout(self) -> int:
-        """See `TableRecorder.layout`."""
-        return int(self.ask(self.sql.layout)[0][0])
+    def newest_archive(self) -> tuple[int, str] | None:
+        """See `TableRecorder.newest_archive`."""
+        found: tuple[int, str] | None = self.datastore.read(lambda c: c.execute(self.sql.archive).fetchone())
+        return found
 
     def tables(self) -> set[str]:
         """See `TableRecorder.tables`."""
@@ -393,8 +287,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
         if row is None:
             raise IntegrityError("the log has no head row")
         identity = Identity(*row)
-        self._can_be_cut = identity.layout_version >= CUT_LAYOUT_VERSION
-        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
+        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
     def head(self) -> Head:
         """See `LogRecorder.head`."""
@@ -403,7 +296,7 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
             raise IntegrityError("the log has no head row")
         return Head(*row)
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         statement, values = postgres_tables.select_rows(self.sql.rows, query)
         rows = self.datastore.read(lambda c: c.execute(statement, values, binary=True, prepare=True).fetchall())
@@ -428,39 +321,36 @@ class PostgresRecorder(TableRecorder, PostgresApplicationRecorder):
 
     def close(self) -> None:
         """See `LogRecorder.close`."""
-        self._hurry.set()
+        self._deadline_shortened.set()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
-        self.archives.close()
         self.datastore.close()
 
 
-def _columns(batch: Batch) -> tuple[Array, ...]:
-    """The rows by column."""
+def _columns(batch: Batch) -> tuple[bytes, ...]:
+    """The rows by column, packed."""
     position, stream_id, version, topic, schema_version, at_ns, command, index, meta, state, leaf, chain = zip(
         *batch.rows, strict=True
     )
-    int8, text, bytea = Int8Array.of, TextArray.of, ByteaArray.of
     return (
-        int8(position),
-        text([each.encode() for each in stream_id]),
-        int8(version),
-        text([each.encode() for each in topic]),
-        int8(schema_version),
-        int8(at_ns),
-        bytea(command),
-        int8(index),
-        text(meta),
-        text(state),
-        bytea(leaf),
-        bytea(chain),
+        int8_array(position),
+        text_array([each.encode() for each in stream_id]),
+        int8_array(version),
+        text_array([each.encode() for each in topic]),
+        int8_array(schema_version),
+        int8_array(at_ns),
+        bytea_array(command),
+        int8_array(index),
+        text_array(meta),
+        text_array(state),
+        bytea_array(leaf),
+        bytea_array(chain),
     )
 
 
-def _streams(batch: Batch) -> tuple[Array, Array]:
-    streams = batch.versions
-    return TextArray.of([each.encode() for each in streams]), Int8Array.of(list(streams.values()))
+def _streams(batch: Batch) -> tuple[bytes, bytes]:
+    return text_array([each.encode() for each in batch.versions]), int8_array([*batch.versions.values()])
 
 
 def _head_values(head: Head) -> tuple[int, bytes, int, int]:
@@ -472,20 +362,6 @@ def _stored_row(row: tuple[Any, ...]) -> StoredRow:
     return StoredRow(*stored)
 
 
-def _with_defaults(conninfo: str) -> str:
-    try:
-        given = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as problem:
-        raise ValidationError(f"the log's URL is not a PostgreSQL URI: {problem}") from problem
-    return make_conninfo("", **{**postgres_tables.CONNECTION_DEFAULTS, **given})
-
-
-def _check_encoding(connection: Connection) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise KernelError(f"the database's encoding is {encoding}: a log needs UTF8, create the database with it")
-
-
 def _rollback(connection: Connection) -> None:
     """Leave the connection out of any transaction, or closed."""
     try:
@@ -494,31 +370,15 @@ def _rollback(connection: Connection) -> None:
         connection.close()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """psycopg's errors as ours: what can pass by itself is unavailability."""
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as problem:
-        raise LogUnavailableError(f"the database can't be used now: {_words(problem)}") from problem
-    except (psycopg.IntegrityError, psycopg.DataError) as problem:
-        raise RowRefused(_words(problem)) from problem
-    except psycopg.Error as problem:
-        raise KernelError(f"the database refuses: {_words(problem)}") from problem
-
-
 def exchanges_at(conninfo: str) -> list[str]:
     """The exchange ids whose logs a database has, in order."""
-    with translated(), psycopg.connect(_with_defaults(conninfo), autocommit=True) as connection:
+    with translated(), psycopg.connect(with_defaults(conninfo), autocommit=True) as connection:
         return [exchange_id for (exchange_id,) in connection.execute(postgres_tables.EXCHANGES).fetchall()]
 
 
-def _words(problem: psycopg.Error) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
-
-
-class Factory(PostgresFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.postgres:Factory` and its `POSTGRES_…`."""
+class PostgresRecorderFactory(PostgresFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.postgres:PostgresRecorderFactory` and its
+    `POSTGRES_…`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A recorder on the schema; its tables are created."""
@@ -532,8 +392,7 @@ class Factory(PostgresFactory):
             password=env.get(self.POSTGRES_PASSWORD),
         )
         recorder = PostgresRecorder(Datastore(conninfo, schema=env.get(self.POSTGRES_SCHEMA) or "log"))
-        recorder.create_table()
-        return recorder
+        return recorder.prepared()
 
 
 class PostgresLog(ThreadedLog):
@@ -550,10 +409,19 @@ class PostgresLog(ThreadedLog):
             connect=recorder.datastore.connect,
             listen=recorder.sql.listen,
             is_own=lambda pid: pid == recorder.backend_pid,
-            nudge=self._feed.nudge,
+            wake=self._tail_hub.wake,
             fallback_s=settings.listen_fallback_s,
             ready_timeout_s=settings.reconnect_timeout_s,
         )
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> AdvisoryLease:
+        """See `EventLog.lease`."""
+        datastore = self._recorder.datastore
+        return AdvisoryLease(datastore.connect, name=datastore.schema, clock=clock, ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return await asyncio.to_thread(is_locked, self._recorder.datastore)
 
     async def _watch(self) -> None:
         await self._call(self._listener.start)

@@ -11,8 +11,7 @@ from typing import Any, Final, LiteralString
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from kernel.log.postgres_cutting import KNOWN_CUT, LAYOUT_2, NAMED, NAMING, cut_statements
-from kernel.log.recorder import NAMING_TOPICS, CutStatements, Query
+from kernel.log.recorder import ARCHIVE_TABLE, NAMING_TOPICS, RowQuery
 from kernel.log.records import COLUMNS
 
 CONNECTION_DEFAULTS: Final[dict[str, Any]] = {
@@ -47,6 +46,15 @@ EXCHANGES = """
 """
 """Exchange ids by the schemas of their logs."""
 
+NAMED: Final[dict[str, str]] = {
+    field: r"""substring(state from '"FIELD":"((?:[^"\\]|\\.)*)"')""".replace("FIELD", field) for field in NAMING_TOPICS
+}
+"""What an event names, as it is written: no JSON is parsed, as what somebody else wrote may be none."""
+NAMING: Final[dict[str, str]] = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ")" for field, topics in NAMING_TOPICS.items()
+}
+"""Which rows may name something; the index and the question must say so alike."""
+
 CREATE: Final[tuple[str, ...]] = (
     "CREATE SCHEMA IF NOT EXISTS {schema}",
     """CREATE TABLE IF NOT EXISTS {schema}.log (
@@ -65,6 +73,10 @@ CREATE: Final[tuple[str, ...]] = (
     )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON {schema}.log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON {schema}.log (command_id) WHERE command_index = 0",
+    *(
+        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON {{schema}}.log (({NAMED[field]})) WHERE {NAMING[field]}"
+        for field in NAMING_TOPICS
+    ),
     """CREATE TABLE IF NOT EXISTS {schema}.log_head (
         id int PRIMARY KEY CHECK (id = 1),
         position bigint NOT NULL,
@@ -81,11 +93,12 @@ CREATE: Final[tuple[str, ...]] = (
     ) WITH (fillfactor = 70)""",
     """CREATE OR REPLACE FUNCTION {schema}.log_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'the log is append-only: no %', lower(TG_OP); END $$""",
+    """CREATE OR REPLACE TRIGGER log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.log
+        FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
     """CREATE OR REPLACE TRIGGER log_head_stays BEFORE DELETE OR TRUNCATE ON {schema}.log_head
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
     """CREATE OR REPLACE TRIGGER log_stream_stays BEFORE DELETE OR TRUNCATE ON {schema}.log_stream
         FOR EACH STATEMENT EXECUTE FUNCTION {schema}.log_refuse()""",
-    *LAYOUT_2,
 )
 
 INSERT_HEAD = "INSERT INTO {schema}.log_head VALUES (1, %s, %s, %s, %s, %s, '', '') ON CONFLICT DO NOTHING"
@@ -164,10 +177,7 @@ class Statements:
     lock_identity: Composed
     set_identity: Composed
     known: Composed
-    known_or_cut: Composed
-    """`known` on a log whose layout has a table of what was cut."""
-    cut: CutStatements
-    layout: Composed
+    archive: Composed
     versions: Composed
     stream_heads: Composed
     repeated_commands: Composed
@@ -195,9 +205,7 @@ def statements(schema: str) -> Statements:
         lock_identity=composed(IDENTITY + " FOR UPDATE"),
         set_identity=composed(SET_IDENTITY),
         known=composed(KNOWN),
-        known_or_cut=composed(KNOWN + KNOWN_CUT),
-        cut=cut_statements(composed),
-        layout=composed("SELECT layout_version FROM {schema}.log_head"),
+        archive=composed(f"SELECT last_position, uri FROM {{schema}}.{ARCHIVE_TABLE} ORDER BY 1 DESC LIMIT 1"),
         versions=composed(VERSIONS),
         stream_heads=composed(STREAM_HEADS),
         repeated_commands=composed(REPEATED_COMMANDS),
@@ -217,7 +225,7 @@ def statements(schema: str) -> Statements:
     )
 
 
-def select_rows(rows: Composed, query: Query) -> tuple[Composed, list[object]]:
+def select_rows(rows: Composed, query: RowQuery) -> tuple[Composed, list[object]]:
     """The statement and the values of a query."""
     conditions = query.conditions()
     wheres: list[Composable] = [SQL(comparison + " %s") for comparison, _ in conditions]

@@ -19,7 +19,7 @@ STREAMS_MAX = 100_000
 COMMANDS_MAX = 20_000
 
 
-class Recall:
+class VersionCache:
     """Streams and commands that a writer has dealt with. Not safe for threads: guarded by the writer's lock."""
 
     def __init__(self) -> None:

@@ -8,31 +8,31 @@ they know no event loop.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 from uuid import UUID
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, NotSupportedError, StoredEvent, Subscription
 from eventsourcing.persistence import IntegrityError as RecordedAlready
 
 from kernel import events
-from kernel.clock import Clock, IdFactory, SeededIds, SystemClock
-from kernel.errors import ConflictError, IntegrityError
+from kernel.clock import SeededIds, SystemClock
+from kernel.errors import ConflictError, IntegrityError, SchemaError
 from kernel.events import canonical_json
 from kernel.log import hashing
-from kernel.log.base import Appended, Archived, Head, StoredRow, StreamHead
+from kernel.log.base import Appended, Head, StoredRow, StreamHead
 from kernel.log.batch import Batch
 from kernel.log.records import Command, PreparedWrite, Writer, check_stream_id, prepare_state
-from kernel.log.segments import Archives, Segment
 from kernel.models import Evidence
 
-LAYOUT_VERSION = 2
-"""Version of the tables. A higher one in the database was made by newer code; a lower one is read and written as well."""
-CUT_LAYOUT_VERSION = 2
-"""The first layout of which something can be archived."""
+LAYOUT_VERSION = 1
+"""Layout of the tables that a new log gets."""
+LAYOUT_VERSION_MAX = 2
+"""Newest layout that can be opened: 2 has tables for archives beside, which nothing uses. Newer code made a higher one."""
+ARCHIVE_TABLE = "log_segment"
+"""In layout 2: a row for each part of the log that version 0.1.0 moved to an archive."""
 LIBRARY_ACTOR = "library"
 EMPTY_HEAD = Head(position=0, chain_hash=hashing.GENESIS, epoch=0, recorded_at_ns=0)
 
@@ -56,18 +56,6 @@ NAMING_TOPICS = {
 """Which events are looked through for an id: those that can be the first to name it."""
 
 
-def named_in(field: str, topic: str, state: bytes) -> str | None:
-    """The id that an event names in a field of `NAMING_TOPICS`; None where it names none."""
-    if topic not in NAMING_TOPICS[field] or field.encode() not in state:
-        return None
-    try:
-        found = json.loads(state)
-    except ValueError:  # what a user of the event-sourcing library wrote may be anything
-        return None
-    value = found.get(field) if isinstance(found, dict) else None
-    return value if isinstance(value, str) and value else None
-
-
 class RowRefused(Exception):
     """The database refused a row that was decided to be fine: the batch is rolled back, and its commands go one by one."""
 
@@ -89,7 +77,7 @@ def check_empty(identity: Identity, head: Head) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class RowQuery:
     """Which rows, in which order, and how many of them."""
 
     after: int | None = None
@@ -118,21 +106,10 @@ class Query:
         return column + (" DESC" if self.descending else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where a recorder takes time and ids from when the library's interface gives none."""
-
-    clock: Clock = field(default_factory=SystemClock)
-    ids: IdFactory = field(default_factory=SeededIds)
-
-
 class LogRecorder(ApplicationRecorder):
     """A recorder of ours: blocking, safe to call from any thread."""
 
-    sources: Sources
     writer: Writer
-    archives: Archives
-    """Reads what was archived."""
     _seen: Head = EMPTY_HEAD
     """The newest head that this recorder has committed."""
 
@@ -156,7 +133,7 @@ class LogRecorder(ApplicationRecorder):
         """
 
     @abstractmethod
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """Whose log it is. An empty log becomes `identity`'s, with `created` as its first event, in one transaction."""
 
     @abstractmethod
@@ -176,17 +153,13 @@ class LogRecorder(ApplicationRecorder):
         """The head row."""
 
     @abstractmethod
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """The rows asked for."""
 
     @abstractmethod
     def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
         """The intent's stream that names a venue order, or that something was sent for under a client order id: `field` is
         `exchange_order_id` or `client_order_id`. Of several the newest, up to a position; None without one."""
-
-    def stream_with_all(self, field: str, value: str, *, upto: int) -> str | None:
-        """`stream_with`, where what names the id may be archived."""
-        return self.stream_with(field, value, upto=upto)
 
     @abstractmethod
     def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
@@ -196,75 +169,18 @@ class LogRecorder(ApplicationRecorder):
     def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """Positions after one, up to another, where a command begins whose id began a command before, and where it did."""
 
-    def repeated_all(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """`repeated_commands`, where the command before may be archived."""
-        return self.repeated_commands(after, upto)
-
-    def archived(self, after: int, upto: int) -> Archived:
-        """See `EventLog.archived`."""
-        return Archived()
-
     @abstractmethod
     def close(self) -> None:
         """Let go of every connection. Idempotent."""
 
-    def hurry(self) -> None:
+    def shorten_deadline(self) -> None:
         """The log is being closed: don't wait long for a database that is away. From any thread."""
-
-    def segments(self) -> list[Segment]:
-        """What was cut off the beginning of the log and archived, in order."""
-        return []
-
-    def has_stream(self, stream_id: str, after_version: int) -> bool:
-        """Whether the table of streams has one, beyond a version."""
-        return False
-
-    def select_all(self, query: Query) -> list[StoredRow]:
-        """The rows asked for, those that were archived too: they are looked for only where rows don't follow on."""
-        rows = self.select(query)
-        if query.descending or query.topics:
-            return rows
-        if query.stream_id is not None:
-            return self._whole_stream(query, query.stream_id, rows)
-        follows = rows[-1].position == (query.after or 0) + len(rows) if rows else query.upto is None
-        segments = [] if follows else self.segments()
-        return self._whole(query, segments) if segments else rows
-
-    def _whole(self, query: Query, segments: list[Segment]) -> list[StoredRow]:
-        """Rows by position: up to the last segment's end from the files, then from the database."""
-        after, last, found = query.after or 0, segments[-1].last_position, list[StoredRow]()
-        while after < last and (query.upto is None or after < query.upto):
-            limit = None if query.limit is None else query.limit - len(found)
-            if limit == 0:
-                return found
-            found += self.archives.page(segments, after=after, upto=query.upto, limit=limit)
-            after = found[-1].position
-        limit = None if query.limit is None else query.limit - len(found)
-        return found + self.select(replace(query, after=after, limit=limit))
-
-    def _whole_stream(self, query: Query, stream_id: str, rows: list[StoredRow]) -> list[StoredRow]:
-        """One stream's rows by version."""
-        after = query.after_version
-        if after is None or (rows and rows[-1].version == after + len(rows)):
-            return rows
-        if not rows and query.upto_version is None and not self.has_stream(stream_id, after):
-            return rows  # who asks up to a version knows that there is one, whatever the table of streams says
-        archived = self.archives.stream(self.segments(), stream_id, after=after, upto=query.upto_version)
-        by_version = {row.version: row for row in (*archived, *rows)}
-        return [by_version[version] for version in sorted(by_version)][: query.limit]
 
     def chain_at(self, position: int) -> bytes | None:
         """The chain hash of one position; None when it is not there."""
         if position == 0:
             return hashing.GENESIS
-        rows = self.select(Query(after=position - 1, upto=position))
-        if rows:
-            return rows[0].chain_hash
-        segments = self.segments()
-        if ends := [segment.last_hash for segment in segments if segment.last_position == position]:
-            return ends[0]
-        if segments and position < segments[-1].last_position:
-            rows = self.select_all(Query(after=position - 1, upto=position))
+        rows = self.select(RowQuery(after=position - 1, upto=position))
         return rows[0].chain_hash if rows else None
 
     # ------------------------------------------------------------------------------ the library's interface
@@ -272,8 +188,8 @@ class LogRecorder(ApplicationRecorder):
         """The library's write: each event lands exactly at the version that it names, or nothing is written."""
         if not stored_events:
             return []
-        now_ns = self.sources.clock.now_ns()
-        command = self._library_command(stored_events, kwargs.get("command_id") or self.sources.ids.command_id(now_ns))
+        now_ns = SystemClock().now_ns()
+        command = self._library_command(stored_events, kwargs.get("command_id") or SeededIds().command_id(now_ns))
         try:
             outcome = self.commit([command], now_ns).outcomes[0]
         except RowRefused as problem:
@@ -308,8 +224,7 @@ class LogRecorder(ApplicationRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """The library's read of one stream."""
-        self._refuse_archived()
-        query = Query(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
+        query = RowQuery(stream_id=str(originator_id), after_version=gt, upto_version=lte, descending=desc, limit=limit)
         return [StoredEvent(row.stream_id, row.version, row.topic, row.state) for row in self.select(query)]
 
     def select_notifications(
@@ -322,18 +237,12 @@ class LogRecorder(ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         """The library's read of the log by position."""
-        self._refuse_archived()
         after = None if start is None else start - 1 if inclusive_of_start else start
-        query = Query(after=after, upto=stop, topics=tuple(topics), limit=limit)
+        query = RowQuery(after=after, upto=stop, topics=tuple(topics), limit=limit)
         return [
             Notification(row.stream_id, row.version, row.topic, row.state, id=row.position)
             for row in self.select(query)
         ]
-
-    def _refuse_archived(self) -> None:
-        """The library's reads know of tables alone: they would leave out what was archived, and not say so."""
-        if self.segments():
-            raise NotSupportedError("the beginning of this log is archived: read it by EventLog")
 
     def max_notification_id(self) -> int | None:
         """The head's position; None when the log is empty, as the library has it."""
@@ -344,115 +253,40 @@ class LogRecorder(ApplicationRecorder):
         raise NotSupportedError("use EventLog.tail to follow the log")
 
 
-@dataclass(frozen=True, slots=True)
-class CutStatements:
-    """The SQL of one database for cutting rows off the beginning of a log: see `cutting`."""
-
-    migrate: tuple[Any, ...]
-    """From layout 1 to the newest; each may be run on what has it already."""
-    segments: Any
-    stream_version: Any
-    add_command: Any
-    """A command id that may be there already, with its first and last position."""
-    add_name: Any
-    """An id that an event names: `field`, `value`, `stream_id`, `position`. Only where the event before it that names it is
-    of another stream, or there is none."""
-    named: Any
-    """The stream of the newest such event up to a position."""
-    add_segment: Any
-    guard: tuple[Any, ...]
-    """From the first cut on, ids and stream versions of new rows are checked against what was cut."""
-    delete_rows: Any
-    """From a position to another."""
-    put_row: Any
-    """A row that may be there already."""
-    repeated: Any
-    """Positions of a part of the log where a command begins whose id is archived, and where that began."""
-    commands: Any
-    """The commands of a part, as they were added."""
-    names: Any
-    """The names of a part: position, field, value, stream."""
-    remove_commands: Any
-    """Those between two positions."""
-    remove_names: Any
-    """Those between two positions."""
-    remove_segment: Any
-    unguard: Any
-
-
-Steps = Sequence[tuple[Any, list[Any] | None]]
-"""Statements, each with the values of every time that it is run; None to run it once, without."""
-
-
 class TableRecorder(LogRecorder):
     """A recorder over tables in a database."""
-
-    cut: CutStatements
-    _can_be_cut = False
-    """Whether the tables were seen that say what was cut off. They never go away again."""
-
-    @abstractmethod
-    def write(self, steps: Steps) -> None:
-        """Run statements in one transaction."""
-
-    @abstractmethod
-    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """What a statement answers."""
-
-    @abstractmethod
-    def layout(self) -> int:
-        """Version of the tables."""
-
-    def migrate(self) -> None:
-        """Bring the tables to the newest layout, in one transaction. Rows are not touched."""
-        if self.layout() < LAYOUT_VERSION:
-            self.write([(statement, None) for statement in self.cut.migrate])
-
-    def segments(self) -> list[Segment]:
-        """See `LogRecorder.segments`."""
-        return [Segment(*row) for row in self.ask(self.cut.segments)] if self.can_be_cut() else []
-
-    def can_be_cut(self) -> bool:
-        """Whether the tables are there that say what was cut off."""
-        self._can_be_cut = self._can_be_cut or self.layout() >= CUT_LAYOUT_VERSION
-        return self._can_be_cut
-
-    def stream_with_all(self, field: str, value: str, *, upto: int) -> str | None:
-        """See `LogRecorder.stream_with_all`. What is archived is older than what is not."""
-        found = self.stream_with(field, value, upto=upto)
-        if found is not None or not self.can_be_cut():
-            return found
-        archived = self.ask(self.cut.named, (field, value, upto))
-        return str(archived[0][0]) if archived else None
-
-    def has_stream(self, stream_id: str, after_version: int) -> bool:
-        """See `LogRecorder.has_stream`."""
-        found = self.ask(self.cut.stream_version, (stream_id,))
-        return bool(found) and found[0][0] > after_version and bool(self.segments())
-
-    def repeated_all(self, after: int, upto: int) -> list[tuple[int, int]]:
-        """See `LogRecorder.repeated_all`."""
-        found = dict(self.ask(self.cut.repeated, (after, upto))) if self.can_be_cut() else {}
-        return sorted({**found, **dict(self.repeated_commands(after, upto))}.items())
-
-    def archived(self, after: int, upto: int) -> Archived:
-        """See `EventLog.archived`. What was read while something was cut off or put back is read again."""
-        while self.can_be_cut():
-            segments = self.segments()
-            last = segments[-1].last_position if segments else 0
-            commands = [(first, command_id) for command_id, first, _ in self.ask(self.cut.commands, (after, upto))]
-            names = [(at, name, value, stream) for at, name, value, stream in self.ask(self.cut.names, (after, upto))]
-            if self.segments() == segments:
-                return Archived(last, commands, names)
-        return Archived()
 
     @abstractmethod
     def tables(self) -> set[str]:
         """Names of the tables that are there."""
 
     @abstractmethod
+    def newest_archive(self) -> tuple[int, str] | None:
+        """Last position and file of the newest archive in `ARCHIVE_TABLE`; None where the whole log is in its tables."""
+
+    def check_whole(self) -> None:
+        """Raise `SchemaError` where version 0.1.0 moved the first events to an archive: the log is not all here."""
+        archive = self.newest_archive() if ARCHIVE_TABLE in self.tables() else None
+        if archive is None:
+            return
+        raise SchemaError(
+            f"positions 1 to {archive[0]} of this log are in archives, which this version does not read: put them back "
+            f"with version 0.1.0, the newest archive first (orderctl archive --restore {archive[1]})"
+        )
+
+    @abstractmethod
     def create_table(self) -> None:
         """Create what is missing, in one transaction (the library's name for it)."""
+
+    def prepared(self) -> Self:
+        """This recorder for the library, on tables that are there and hold a whole log; closed where that is refused."""
+        try:
+            self.create_table()
+            self.check_whole()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
 
 def missing_tables(tables: set[str]) -> set[str]:

@@ -1,10 +1,10 @@
 """The JSONL form of a log: one line that says what it is, then a line for each row with all that is stored.
 
-Written by `replay.exporting`, read by `replay.importing`, and the form of what is archived, which `segments` reads. A row's
-payload and envelope are the stored text itself, ids and hashes are hex, so that the bytes come back as they were. A name
-that ends in `.gz` is compressed; a compressed file is known by its first bytes. Promises that a reader gets only rows whose
-hashes follow from each other, as many as the first line says, to the chain hash that it says; anything else is an error
-with the number of the line. Memory is bounded by the page.
+Written by `replay.exporting`, read by `replay.importing`. A row's payload and envelope are the stored text itself, ids and
+hashes are hex, so that the bytes come back as they were. A name that ends in `.gz` is compressed; a compressed file is
+known by its first bytes. Promises that a reader gets only rows whose hashes follow from each other, as many as the first
+line says, to the chain hash that it says; anything else is an error with the number of the line. Memory is bounded by the
+page.
 
     {"format":"exchange-kernel-log","format_version":1,"exchange_id":…,"log_id":…,"first_position":1,"last_position":N,
      "chain_hash_before":…,"chain_hash":…}
@@ -47,7 +47,7 @@ NOT_WRITTEN_HERE = frozenset({".zst", ".bz2", ".xz", ".zip", ".lz4"})
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class LogFileHeader:
     """The first line: whose rows, which of them, and what they chain from and to."""
 
     exchange_id: str
@@ -60,18 +60,18 @@ class About:
     """Chain hash of the last position."""
 
 
-def about_line(about: About) -> bytes:
+def header_line(header: LogFileHeader) -> bytes:
     """The first line."""
     return orjson.dumps(
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "exchange_id": about.exchange_id,
-            "log_id": about.log_id,
-            "first_position": about.first_position,
-            "last_position": about.last_position,
-            "chain_hash_before": about.chain_hash_before.hex(),
-            "chain_hash": about.chain_hash.hex(),
+            "exchange_id": header.exchange_id,
+            "log_id": header.log_id,
+            "first_position": header.first_position,
+            "last_position": header.last_position,
+            "chain_hash_before": header.chain_hash_before.hex(),
+            "chain_hash": header.chain_hash.hex(),
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )
@@ -107,7 +107,7 @@ def writing(file: IO[bytes], *, compressed: bool) -> Iterator[IO[bytes]]:
 
 
 # --------------------------------------------------------------------------------------------------------------- reading
-class RowFile:
+class LogFile:
     """A file in this form, being read from its beginning to its end."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -115,17 +115,17 @@ class RowFile:
         self._file = file
         self._name = name
         self._line_number = 0
-        self.about = self._about()
+        self.header = self._header()
 
     def pages(self) -> Iterator[list[StoredRow]]:
         """Its rows, checked; `IntegrityError` with the first line that is not as it was written, or is missing."""
-        about = self.about
-        expected, chain = about.first_position, about.chain_hash_before
+        header = self.header
+        expected, chain = header.first_position, header.chain_hash_before
         rows: list[StoredRow] = []
         while line := self._next_line():
             row = self._row(line)
-            if expected > about.last_position:
-                raise self._damaged(f"there is more than the {about.last_position} that the first line says")
+            if expected > header.last_position:
+                raise self._damaged(f"there is more than the {header.last_position} that the first line says")
             chain = self._checked(row, expected, chain)
             expected += 1
             rows.append(row)
@@ -133,9 +133,9 @@ class RowFile:
                 yield rows
                 rows = []
         self._line_number += 1  # the line that is not there
-        if expected <= about.last_position:
-            raise self._damaged(f"the file is cut off: position {expected} to {about.last_position} should follow")
-        if chain != about.chain_hash:
+        if expected <= header.last_position:
+            raise self._damaged(f"the file is cut off: position {expected} to {header.last_position} should follow")
+        if chain != header.chain_hash:
             raise self._damaged("the rows do not end at the chain hash that the first line says")
         if rows:
             yield rows
@@ -158,41 +158,41 @@ class RowFile:
             raise self._damaged(f"it is longer than {LINE_BYTES_MAX} bytes")
         return line
 
-    def _about(self) -> About:
+    def _header(self) -> LogFileHeader:
         not_ours = f"{self._name} is not an export of a log: `orderctl export` writes one"
         try:
-            said = orjson.loads(self._next_line())
+            value = orjson.loads(self._next_line())
         except ValueError as problem:
             raise ValidationError(not_ours) from problem
-        if not isinstance(said, dict) or said.get("format") != FORMAT:
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise ValidationError(not_ours)
-        if said.get("format_version") != FORMAT_VERSION:
-            version = f"version {said.get('format_version')!r} of the format"
+        if value.get("format_version") != FORMAT_VERSION:
+            version = f"version {value.get('format_version')!r} of the format"
             raise SchemaError(f"{self._name} has {version}, this code knows {FORMAT_VERSION}: upgrade to read it")
-        return self._parsed_about(said)
+        return self._parsed_header(value)
 
-    def _parsed_about(self, said: dict[str, Any]) -> About:
+    def _parsed_header(self, value: dict[str, Any]) -> LogFileHeader:
         try:
-            about = About(
-                exchange_id=_text(said["exchange_id"]),
-                log_id=_text(said["log_id"]),
-                first_position=_number(said["first_position"]),
-                last_position=_number(said["last_position"]),
-                chain_hash_before=bytes.fromhex(said["chain_hash_before"]),
-                chain_hash=bytes.fromhex(said["chain_hash"]),
+            header = LogFileHeader(
+                exchange_id=_text(value["exchange_id"]),
+                log_id=_text(value["log_id"]),
+                first_position=_number(value["first_position"]),
+                last_position=_number(value["last_position"]),
+                chain_hash_before=bytes.fromhex(value["chain_hash_before"]),
+                chain_hash=bytes.fromhex(value["chain_hash"]),
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise self._damaged(f"it does not say what the file holds: {problem!r}") from problem
-        if about.first_position < 1 or about.last_position < about.first_position - 1:
-            raise self._damaged(f"positions {about.first_position} to {about.last_position} can't be")
-        return about
+        if header.first_position < 1 or header.last_position < header.first_position - 1:
+            raise self._damaged(f"positions {header.first_position} to {header.last_position} can't be")
+        return header
 
     def _row(self, line: bytes) -> StoredRow:
         try:
-            said = orjson.loads(line)
-            if type(said) is not dict or set(said) != set(COLUMNS):
+            value = orjson.loads(line)
+            if type(value) is not dict or set(value) != set(COLUMNS):
                 raise TypeError(f"a row has {', '.join(COLUMNS)}, each once")
-            return StoredRow(**{column: _value(column, said[column]) for column in COLUMNS})
+            return StoredRow(**{column: _value(column, value[column]) for column in COLUMNS})
         except (ValueError, TypeError) as problem:
             raise self._damaged(f"it is no row: {problem}") from problem
 
@@ -200,37 +200,37 @@ class RowFile:
         return IntegrityError(f"{self._name}, line {self._line_number}: {text}")
 
 
-def _value(column: str, said: Any) -> Any:
+def _value(column: str, value: Any) -> Any:
     """A column's value from what its line says."""
     if column in NUMBERS:
-        return _number(said)
+        return _number(value)
     if column in HEX:
-        return bytes.fromhex(said)
-    return _text(said).encode() if column in STORED_TEXT else _text(said)
+        return bytes.fromhex(value)
+    return _text(value).encode() if column in STORED_TEXT else _text(value)
 
 
-def _number(said: Any) -> int:
-    if type(said) is not int or not 0 <= said <= NUMBER_MAX:
-        raise TypeError(f"{said!r} is no number from 0 to {NUMBER_MAX}")
-    return said
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= NUMBER_MAX:
+        raise TypeError(f"{value!r} is no number from 0 to {NUMBER_MAX}")
+    return value
 
 
-def _text(said: Any) -> str:
-    if type(said) is not str:
-        raise TypeError(f"{said!r} is no text")
-    return said
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 @contextmanager
-def reading(path: str) -> Iterator[RowFile]:
+def reading(path: str) -> Iterator[LogFile]:
     """A file of this form by its path; `-` is the standard input. Raises `NotFoundError` where there is none."""
     if path == STANDARD_STREAM:
-        yield RowFile(_unpacked(sys.stdin.buffer), "standard input")
+        yield LogFile(_unpacked(sys.stdin.buffer), "standard input")
         return
     if not Path(path).exists():
         raise NotFoundError(f"there is no file {path}")
     with Path(path).open("rb") as file:
-        yield RowFile(_unpacked(file), path)
+        yield LogFile(_unpacked(file), path)
 
 
 def _unpacked(file: Any) -> IO[bytes]:

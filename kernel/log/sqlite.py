@@ -7,6 +7,7 @@ by `PRAGMA data_version`, looked at by the writer's own connection, which does n
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -24,36 +25,41 @@ from eventsourcing.sqlite import (
     SQLiteFactory,
 )
 
-from kernel.clock import Clock
+from kernel.clock import Clock, IdFactory
 from kernel.errors import IntegrityError, KernelError, LogUnavailableError
 from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
-from kernel.log.batch import Batch, decide, put_back
-from kernel.log.recall import Recall, has_refusals, streams_of
+from kernel.log.batch import Batch, decide, restored_batches
+from kernel.log.recall import VersionCache, has_refusals, streams_of
 from kernel.log.recorder import (
-    CUT_LAYOUT_VERSION,
+    ARCHIVE_TABLE,
     EMPTY_HEAD,
     LAYOUT_VERSION,
+    LAYOUT_VERSION_MAX,
     NAMING_TOPICS,
     Identity,
-    Query,
+    RowQuery,
     RowRefused,
-    Sources,
-    Steps,
     TableRecorder,
     check_empty,
 )
 from kernel.log.records import COLUMNS, Command, this_process
-from kernel.log.segments import Archives
-from kernel.log.sqlite_cutting import CUT, LAYOUT_2, NAMED, SELECT_CUT_COMMAND
+from kernel.log.sqlite_lease import FileLease, is_locked, lock_file
 from kernel.log.threaded import ThreadedLog
 
 BUSY_TIMEOUT_S = 10
 """How long a commit waits for another process's commit."""
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""The primary result codes that mean: another connection holds it, try again."""
 CACHED_STATEMENTS = 128
 BACKUP_PAGES = 4_096
 """How much of a file is copied before it is asked whether to go on."""
 SYNCHRONOUS_FULL = 2
 
+NAMED = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
+    for field, topics in NAMING_TOPICS.items()
+}
+"""Which rows may name an id; the index and the question must say so alike."""
 CREATE_TABLES = (
     """CREATE TABLE IF NOT EXISTS log (
         position INTEGER PRIMARY KEY,
@@ -71,6 +77,10 @@ CREATE_TABLES = (
     ) STRICT""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON log (stream_id, version)",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON log (command_id) WHERE command_index = 0",
+    *(
+        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON log (json_extract(state, '$.{field}')) WHERE {NAMED[field]}"
+        for field in NAMING_TOPICS
+    ),
     """CREATE TABLE IF NOT EXISTS log_head (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         position INTEGER NOT NULL,
@@ -84,17 +94,18 @@ CREATE_TABLES = (
     "CREATE TABLE IF NOT EXISTS log_stream (stream_id TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TRIGGER IF NOT EXISTS log_no_update BEFORE UPDATE ON log
         BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_no_delete BEFORE DELETE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_head_no_delete BEFORE DELETE ON log_head
         BEGIN SELECT RAISE(ABORT, 'the head of the log stays'); END""",
     """CREATE TRIGGER IF NOT EXISTS log_stream_no_delete BEFORE DELETE ON log_stream
         BEGIN SELECT RAISE(ABORT, 'the streams of the log stay'); END""",
-    *LAYOUT_2,
 )
 INSERT_HEAD = "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, '', '') ON CONFLICT DO NOTHING"
 SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
 UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
 SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
-SELECT_LAYOUT = "SELECT layout_version FROM log_head"
+SELECT_ARCHIVE = f"SELECT last_position, uri FROM {ARCHIVE_TABLE} ORDER BY last_position DESC LIMIT 1"
 UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
 CHUNKS = (64, 16, 4, 1)
 """How many rows one statement takes; there is a prepared one for each size."""
@@ -138,7 +149,7 @@ class ConnectionPool(SQLiteConnectionPool):
                 check_same_thread=False,
                 isolation_level=None,
                 cached_statements=CACHED_STATEMENTS,
-                timeout=self.lock_timeout or BUSY_TIMEOUT_S,
+                timeout=BUSY_TIMEOUT_S,
             )
             try:
                 self._set_up(connection)
@@ -166,38 +177,35 @@ def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return str(mode)
         except sqlite3.OperationalError as problem:
-            if "locked" not in str(problem) or time.monotonic() > deadline_s:
+            if problem.sqlite_errorcode & 0xFF not in BUSY_CODES or time.monotonic() > deadline_s:
                 raise
             time.sleep(0.01)
 
 
-class Datastore(SQLiteDatastore):
+class SQLiteLogDatastore(SQLiteDatastore):
     """The library's datastore over our pool."""
 
     pool: ConnectionPool
 
-    def __init__(self, db_name: str, *, lock_timeout: int | None = None) -> None:
-        super().__init__(db_name, lock_timeout=lock_timeout, originator_id_type="text")
+    def __init__(self, db_name: str) -> None:
+        super().__init__(db_name, originator_id_type="text")
         self.pool.close()
-        self.pool = ConnectionPool(db_name=db_name, lock_timeout=lock_timeout)
+        self.pool = ConnectionPool(db_name=db_name)
 
 
 class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
     """The log's tables in one SQLite file."""
 
-    datastore: Datastore
-    cut = CUT
+    datastore: SQLiteLogDatastore
 
-    def __init__(self, datastore: Datastore, sources: Sources | None = None) -> None:
+    def __init__(self, datastore: SQLiteLogDatastore) -> None:
         super().__init__(datastore, events_table_name="log")
-        self.archives = Archives()
-        self.sources = sources or Sources()
         self.writer = this_process()
         self._lock = threading.RLock()
         """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
         self._connection: sqlite3.Connection | None = None
         self._data_version: int | None = None
-        self._recall = Recall()
+        self._version_cache = VersionCache()
         self._closed = False
 
     def construct_create_table_statements(self) -> list[str]:
@@ -232,7 +240,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                self._recall.forget()
+                self._version_cache.forget()
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -249,7 +257,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._transaction() as connection:
             batch = self._record(connection, commands, now_ns, careful=careful)
         self._seen = batch.head
-        self._recall.learn(commands, batch)
+        self._version_cache.learn(commands, batch)
         return batch
 
     def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
@@ -262,7 +270,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
 
     def _decide(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
         head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
-        recall = self._recall
+        recall = self._version_cache
         if careful:
             recall.forget()
         recall.at(head)
@@ -271,7 +279,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         known = _known(connection, commands, head) if careful else recall.commands
         return decide(commands, head=head, known=known, versions=recall.versions, now_ns=now_ns)
 
-    def claim(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
         """See `LogRecorder.claim`."""
         with self._transaction() as connection:
             existing = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
@@ -286,21 +294,12 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._transaction() as connection:
             head = Head(*connection.execute(SELECT_HEAD).fetchone())
             check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
-            for batch in put_back(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+            for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
                 _insert(connection, batch)
                 head = batch.head
             connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
         self._seen = head
         return head
-
-    def write(self, steps: Steps) -> None:
-        """See `TableRecorder.write`."""
-        with self._transaction() as connection:
-            for statement, values in steps:
-                if values is None:
-                    connection.execute(statement)
-                else:
-                    connection.executemany(statement, values)
 
     def changed_elsewhere(self) -> bool:
         """Whether another connection may have committed since the last time this was asked; the first time it may have."""
@@ -323,20 +322,17 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._reading() as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
-    def ask(self, statement: Any, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """See `TableRecorder.ask`."""
+    def newest_archive(self) -> tuple[int, str] | None:
+        """See `TableRecorder.newest_archive`."""
         with self._reading() as connection:
-            return list(connection.execute(statement, values))
-
-    def layout(self) -> int:
-        """See `TableRecorder.layout`."""
-        return int(self.ask(SELECT_LAYOUT)[0][0])
+            found: tuple[int, str] | None = connection.execute(SELECT_ARCHIVE).fetchone()
+        return found
 
     def identity(self) -> Identity | None:
         """See `LogRecorder.identity`."""
         with self._reading() as connection:
             identity = Identity(*_only(connection.execute(SELECT_IDENTITY)))
-        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION else None
+        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
 
     def max_notification_id(self) -> int:
         """See `LogRecorder.max_notification_id`; the library declares an int here and returns None as well."""
@@ -347,7 +343,7 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
         with self._reading() as connection:
             return Head(*_only(connection.execute(SELECT_HEAD)))
 
-    def select(self, query: Query) -> list[StoredRow]:
+    def select(self, query: RowQuery) -> list[StoredRow]:
         """See `LogRecorder.select`."""
         statement, values = _select_statement(query)
         with self._reading() as connection:
@@ -398,7 +394,6 @@ class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-        self.archives.close()
         self.datastore.close()
 
 
@@ -412,11 +407,7 @@ def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
 
 def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:
     known: dict[bytes, tuple[int, int]] = {}
-    (layout,) = connection.execute(SELECT_LAYOUT).fetchone()
     for command in commands:
-        if layout >= CUT_LAYOUT_VERSION:
-            cut = connection.execute(SELECT_CUT_COMMAND, (command.command_id,)).fetchone()
-            known |= {} if cut is None else {command.command_id: cut}
         found = connection.execute(SELECT_FIRST, (command.command_id,)).fetchone()
         if found is None:
             continue
@@ -455,7 +446,7 @@ def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]
             start += size
 
 
-def _select_statement(query: Query) -> tuple[str, list[object]]:
+def _select_statement(query: RowQuery) -> tuple[str, list[object]]:
     conditions = query.conditions()
     wheres = [f"{comparison} ?" for comparison, _ in conditions]
     values = [value for _, value in conditions]
@@ -480,14 +471,14 @@ def _translated(where: str) -> Iterator[None]:
         raise IntegrityError(f"{where} is damaged, or no SQLite database: {problem}") from problem
 
 
-class Factory(SQLiteFactory):
-    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.sqlite:Factory`, `SQLITE_DBNAME=file`."""
+class SQLiteRecorderFactory(SQLiteFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.sqlite:SQLiteRecorderFactory`,
+    `SQLITE_DBNAME=file`."""
 
     def application_recorder(self) -> ApplicationRecorder:
         """A recorder on the file; its tables are created."""
-        recorder = SQLiteRecorder(Datastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
-        recorder.create_table()
-        return recorder
+        recorder = SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
+        return recorder.prepared()
 
 
 class SQLiteLog(ThreadedLog):
@@ -503,8 +494,16 @@ class SQLiteLog(ThreadedLog):
         """The database file."""
         self._poll_interval_s = settings.poll_interval_s_min
 
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> FileLease:
+        """See `EventLog.lease`."""
+        return FileLease(lock_file(self.path), ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return await asyncio.to_thread(is_locked, lock_file(self.path))
+
     async def _watch(self) -> None:
-        self._writer.nudge()
+        self._writer.wake()
 
     def _release(self) -> None:
         """Readers first: SQLite crashes the process when a connection is closed under a running statement."""
@@ -513,7 +512,7 @@ class SQLiteLog(ThreadedLog):
 
     def _idle(self) -> float | None:
         """Look for commits of others while somebody tails: often at first, less while nothing comes."""
-        if not self._feed:
+        if not self._tail_hub:
             return None
         settings = self.settings
         try:
@@ -521,7 +520,7 @@ class SQLiteLog(ThreadedLog):
         except KernelError:  # whoever reads or writes will hear of it
             return settings.poll_interval_s_max
         if changed:
-            self._feed.nudge()
+            self._tail_hub.wake()
             self._poll_interval_s = settings.poll_interval_s_min
         else:
             self._poll_interval_s = min(self._poll_interval_s * 1.5, settings.poll_interval_s_max)

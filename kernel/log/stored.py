@@ -17,10 +17,10 @@ from typing import TypeVar
 from kernel.errors import IntegrityError, LogUnavailableError
 from kernel.events import INTENT_STREAM_PREFIX, BaseEvent
 from kernel.log import hashing
-from kernel.log.base import Archived, EventLog, Head, LogSettings, StoredRow, StreamHead
+from kernel.log.base import EventLog, Head, LogSettings, StoredRow, StreamHead
 from kernel.log.batch import Batch
-from kernel.log.feed import Feed, Subscription
-from kernel.log.recorder import Identity, LogRecorder, Query
+from kernel.log.feed import Subscription, TailHub
+from kernel.log.recorder import Identity, LogRecorder, RowQuery
 from kernel.log.records import event_of
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ READ_RETRY_DELAY_S = 0.2
 """How often a tail tries a database that is away."""
 
 
-class StoredLog(EventLog):
+class RecordedLog(EventLog):
     """A log over a recorder."""
 
     def __init__(self, recorder: LogRecorder, identity: Identity, *, url: str, settings: LogSettings) -> None:
@@ -40,7 +40,7 @@ class StoredLog(EventLog):
         self.url = url
         self.settings = settings
         self._recorder = recorder
-        self._feed = Feed()
+        self._tail_hub = TailHub()
         self._closed = False
 
     @property
@@ -59,9 +59,9 @@ class StoredLog(EventLog):
         if self._closed:
             raise LogUnavailableError(f"the log {self.url} is closed")
 
-    async def _select(self, query: Query) -> list[StoredRow]:
+    async def _select(self, query: RowQuery) -> list[StoredRow]:
         self._ensure_open()
-        return await self._call(lambda: self._recorder.select_all(query))
+        return await self._call(lambda: self._recorder.select(query))
 
     async def head(self) -> Head:
         """The end of the log now."""
@@ -77,7 +77,7 @@ class StoredLog(EventLog):
         """See `EventLog.read`. Rows come as they are stored, unchecked: checking is `verify`'s work."""
         end = (await self.head()).position if upto is None else upto
         while after < end:
-            rows = await self._select(Query(after=after, upto=end, limit=self.settings.page_rows))
+            rows = await self._select(RowQuery(after=after, upto=end, limit=self.settings.page_rows))
             if not rows:
                 return
             after = rows[-1].position
@@ -90,14 +90,14 @@ class StoredLog(EventLog):
         self._ensure_open()
         for field, value in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
             if value:
-                found = await self._call(partial(self._recorder.stream_with_all, field, value, upto=upto))
+                found = await self._call(partial(self._recorder.stream_with, field, value, upto=upto))
                 if found is not None:
                     return found.removeprefix(INTENT_STREAM_PREFIX)
         return None
 
     async def stream_rows(self, stream_id: str, *, after_version: int = -1, upto_version: int) -> list[StoredRow]:
         """See `EventLog.stream_rows`."""
-        query = Query(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
+        query = RowQuery(stream_id=stream_id, after_version=after_version, upto_version=upto_version)
         rows = await self._select(query)
         return sorted(rows, key=lambda row: row.version)
 
@@ -110,19 +110,14 @@ class StoredLog(EventLog):
     async def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
         """See `EventLog.repeated_commands`."""
         self._ensure_open()
-        return await self._call(lambda: self._recorder.repeated_all(after, upto))
-
-    async def archived(self, after: int, upto: int) -> Archived:
-        """See `EventLog.archived`."""
-        self._ensure_open()
-        return await self._call(lambda: self._recorder.archived(after, upto))
+        return await self._call(lambda: self._recorder.repeated_commands(after, upto))
 
     async def read_stream(self, stream_id: str, after_version: int = 0) -> list[BaseEvent]:
         """See `EventLog.read_stream`. Each row's leaf is checked."""
         events: list[BaseEvent] = []
         page_rows = self.settings.page_rows
         while True:
-            query = Query(stream_id=stream_id, after_version=after_version, limit=page_rows)
+            query = RowQuery(stream_id=stream_id, after_version=after_version, limit=page_rows)
             rows = await self._select(query)
             events.extend(_stream_events(rows, after_version))
             if len(rows) < page_rows:
@@ -144,7 +139,7 @@ def _stream_events(rows: list[StoredRow], after_version: int) -> list[BaseEvent]
 class Tail(AsyncIterator[list[BaseEvent]]):
     """Batches of events from a position on. A wait that is cancelled loses nothing."""
 
-    def __init__(self, log: StoredLog, after: int) -> None:
+    def __init__(self, log: RecordedLog, after: int) -> None:
         self._log = log
         self._after = after
         self._chain: bytes | None = None
@@ -174,13 +169,13 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         """Stop. Idempotent."""
         self._done = True
         if self._subscription is not None:
-            self._log._feed.unsubscribe(self._subscription)
+            self._log._tail_hub.unsubscribe(self._subscription)
             self._subscription = None
 
     async def _next(self) -> list[BaseEvent] | None:
         subscription = self._subscription
         if subscription is None:
-            subscription = self._subscription = self._log._feed.subscribe(asyncio.get_running_loop())
+            subscription = self._subscription = self._log._tail_hub.subscribe(asyncio.get_running_loop())
         if self._chain is None and not await self._begin(subscription):
             return None
         while True:
@@ -199,9 +194,9 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         """Watch first, then look where to begin: what is committed in between is seen either way. False after the end."""
         log = self._log
         try:
-            await self._patiently(log._watch)
-            chain = await self._patiently(partial(log._call, lambda: log._recorder.chain_at(self._after)))
-            head = await self._patiently(log.head) if chain is None else None
+            await self._read_with_retry(log._watch)
+            chain = await self._read_with_retry(partial(log._call, lambda: log._recorder.chain_at(self._after)))
+            head = await self._read_with_retry(log.head) if chain is None else None
         except LogUnavailableError:
             if log._closed or subscription.closed:
                 return False
@@ -232,7 +227,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         subscription.must_read = False
         limit = self._log.settings.page_rows
         try:
-            rows = await self._patiently(partial(self._log._call, lambda: self._page(limit)))
+            rows = await self._read_with_retry(partial(self._log._call, lambda: self._page(limit)))
         except BaseException:
             subscription.must_read = not self._log._closed
             if self._log._closed:  # the end of the log is on its way to the subscription
@@ -247,7 +242,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
         self._after, self._chain = rows[-1].position, chain
         return events
 
-    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+    async def _read_with_retry(self, read: Callable[[], Awaitable[T]]) -> T:
         """The result of a read. A database that is away is waited for until the log is closed: nobody would begin again
         for a reader that gave up, and a kernel without its reader is of no use when the database is back."""
         loop = asyncio.get_running_loop()
@@ -264,7 +259,7 @@ class Tail(AsyncIterator[list[BaseEvent]]):
             await asyncio.sleep(READ_RETRY_DELAY_S)
 
     def _page(self, limit: int) -> list[StoredRow]:
-        rows = self._log._recorder.select_all(Query(after=self._after, limit=limit))
+        rows = self._log._recorder.select(RowQuery(after=self._after, limit=limit))
         if not rows and (head := self._log._recorder.head()).position < self._after:
             raise IntegrityError(
                 f"the log ended at {self._after} and now ends at {head.position}: it was cut off",

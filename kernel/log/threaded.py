@@ -19,15 +19,15 @@ from kernel.log.base import Append, Appended, LogSettings
 from kernel.log.batch import Batch, Outcome
 from kernel.log.recorder import Identity, LogRecorder, RowRefused
 from kernel.log.records import prepare
-from kernel.log.stored import StoredLog
-from kernel.log.writer import Pending, WriterThread, settle
+from kernel.log.stored import RecordedLog
+from kernel.log.writer import Pending, WriterThread, answer_all
 
 T = TypeVar("T")
 
 READ_THREADS_MAX = 4
 
 
-class ThreadedLog(StoredLog):
+class ThreadedLog(RecordedLog):
     """A log with a writer thread."""
 
     def __init__(
@@ -69,9 +69,9 @@ class ThreadedLog(StoredLog):
         except RowRefused as problem:
             self._commit_one_by_one(pending, problem)
         except KernelError as problem:
-            settle(pending, [_own(problem) for _ in pending])
+            answer_all(pending, [_own(problem) for _ in pending])
         except Exception as problem:  # the boundary of the thread: the callers must hear of it
-            settle(pending, [_bug(problem) for _ in pending])
+            answer_all(pending, [_bug(problem) for _ in pending])
         else:
             self._publish(pending, batch)
 
@@ -83,20 +83,20 @@ class ThreadedLog(StoredLog):
             return
         refusal = IntegrityError(f"the database refuses what its head and streams allow: {problem}")
         refusal.__cause__ = problem
-        settle(pending, [refusal])
+        answer_all(pending, [refusal])
 
     def _publish(self, pending: list[Pending], batch: Batch) -> None:
         """Answer the callers and hand the batch to the tails, with one call into each loop."""
         foreign = self._seen_position is not None and batch.previous.position != self._seen_position
         self._seen_position = batch.head.position
         calls: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
-        for subscription in self._feed.subscriptions():
+        for subscription in self._tail_hub.subscriptions():
             if foreign:
-                calls.setdefault(subscription.loop, []).append(subscription.nudge)
+                calls.setdefault(subscription.loop, []).append(subscription.wake)
             if batch.rows:
-                calls.setdefault(subscription.loop, []).append(partial(subscription.offer, batch))
+                calls.setdefault(subscription.loop, []).append(partial(subscription.publish, batch))
         outcomes: list[Outcome] = batch.outcomes
-        settle(pending, outcomes, also=calls)
+        answer_all(pending, outcomes, also=calls)
 
     # ------------------------------------------------------------------------------------------------ on any thread
     async def _call(self, function: Callable[[], T]) -> T:
@@ -115,9 +115,9 @@ class ThreadedLog(StoredLog):
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._recorder.hurry()
+        self._recorder.shorten_deadline()
         await asyncio.to_thread(self._writer.stop)
-        self._feed.close()
+        self._tail_hub.close()
         await asyncio.to_thread(self._release)  # not on a reader's thread: all of them may be waiting for this
 
     def _release(self) -> None:

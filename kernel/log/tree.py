@@ -153,19 +153,3 @@ def consistency_roots(first: int, second: int, first_root: bytes, path: Sequence
         else:
             old, new = node(sibling, old), node(sibling, new)
     return old, new
-
-
-def is_included(leaf: bytes, *, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:
-    """Whether a path proves that a leaf is at an index of the tree with this size and root."""
-    try:
-        return inclusion_root(leaf, index, size, path) == root
-    except ValueError:
-        return False
-
-
-def is_consistent(*, first: int, second: int, first_root: bytes, second_root: bytes, path: Sequence[bytes]) -> bool:
-    """Whether a path proves that the second tree begins with the first."""
-    try:
-        return consistency_roots(first, second, first_root, path) == (first_root, second_root)
-    except ValueError:
-        return False

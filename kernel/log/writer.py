@@ -46,7 +46,7 @@ class WriterThread:
         self._settings = settings
         self._queue: deque[Pending] = deque()
         self._changed = threading.Condition()
-        self._nudged = False
+        self._wake_requested = False
         self._closing = False
         self._started = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -71,10 +71,10 @@ class WriterThread:
             if waiting == 0:
                 self._changed.notify()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Have `idle` called now."""
         with self._changed:
-            self._nudged = True
+            self._wake_requested = True
             if not self._closing:
                 self._start()
             self._changed.notify()
@@ -109,9 +109,9 @@ class WriterThread:
                 return []
         wait_s = self._idle()
         with self._changed:
-            if not self._queue and not self._closing and not self._nudged:
+            if not self._queue and not self._closing and not self._wake_requested:
                 self._changed.wait(wait_s)
-            self._nudged = False
+            self._wake_requested = False
             return self._drain()
 
     def _drain(self) -> list[Pending]:
@@ -125,7 +125,7 @@ class WriterThread:
         return batch
 
 
-def settle(
+def answer_all(
     batch: list[Pending],
     outcomes: list[Outcome],
     *,

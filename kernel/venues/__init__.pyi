@@ -8,5 +8,6 @@ from kernel.venues.base import (
 from kernel.venues.paper import PaperVenue as PaperVenue
 from kernel.venues.paper_config import PaperConfig as PaperConfig, PaperExchangeOptions as PaperExchangeOptions
 from kernel.venues.paper_faults import (
-    Fault as Fault, FaultKind as FaultKind, FaultPlan as FaultPlan, FaultRates as FaultRates, Operation as Operation,
+    Fault as Fault, FaultKind as FaultKind, FaultPlan as FaultPlan, FaultRates as FaultRates,
+    FaultOperation as FaultOperation,
 )  # fmt: skip

@@ -25,11 +25,11 @@ from kernel.venues.base import (
     VenueCapabilities,
     VenueSnapshot,
 )
-from kernel.venues.paper_client import WireLink
+from kernel.venues.paper_client import SocketTransport
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, Speed, TapeSource
 from kernel.venues.paper_exchange import Answer, PaperExchange, Request
-from kernel.venues.paper_faults import Fault, FaultPlan, FaultSource, Operation
-from kernel.venues.paper_link import Link, LocalLink
+from kernel.venues.paper_faults import Fault, FaultOperation, FaultPlan, FaultSource
+from kernel.venues.paper_link import LocalTransport, Transport
 
 
 class PaperVenue:
@@ -56,9 +56,9 @@ class PaperVenue:
         that somebody else starts and stops. `ValidationError` for a tape, symbol or speed that cannot be."""
         self.clock: Clock = exchange.clock if exchange is not None else clock or SystemClock()
         self._timeout_s = timeout_s
-        self._link: Link
+        self._transport: Transport
         if address is not None:
-            self._link = WireLink(address, clock=self.clock, faults=_script(faults))
+            self._transport = SocketTransport(address, clock=self.clock, faults=_script(faults))
             return
         options = PaperExchangeOptions(
             tape=tape,
@@ -70,80 +70,80 @@ class PaperVenue:
             journal=journal,
         )
         own = PaperExchange(options, clock=self.clock, faults=faults) if exchange is None else None
-        self._link = LocalLink(own or exchange, owned=own is not None)
+        self._transport = LocalTransport(own or exchange, owned=own is not None)
 
     @property
     def capabilities(self) -> VenueCapabilities:
         """What this venue can; of an exchange over the wire `NotSent` before the first connect."""
-        return self._link.capabilities
+        return self._transport.capabilities
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
         """The exchange's counters of its rate limits, as its newest answer told them; other clients' calls included."""
-        return self._link.rate_usage
+        return self._transport.rate_usage
 
     @property
     def exchange(self) -> PaperExchange:
         """The exchange in this process; `NotFoundError` when it is another process."""
-        if not isinstance(self._link, LocalLink):
+        if not isinstance(self._transport, LocalTransport):
             raise NotFoundError("the exchange is another process")
-        return self._link.exchange
+        return self._transport.exchange
 
     async def connect(self) -> None:
         """Make a session; an in-process exchange starts. `NotSent` when there is none to reach. A journal that cannot
         be read is an `IntegrityError`: that is no matter of trying again."""
-        await self._link.open()
+        await self._transport.open()
 
     async def close(self) -> None:
         """End the session; an in-process exchange of its own stops. Cancels nothing. Idempotent."""
-        await self._link.close()
+        await self._transport.close()
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
         """Place an order; its NEW report. Trades at once follow on the stream."""
-        return _report(await self._call(Operation.SUBMIT, request))
+        return _report(await self._call(FaultOperation.SUBMIT, request))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
         """Place orders that the exchange works as a group; the first report of each. All or none are taken."""
-        answer = await self._call(Operation.SUBMIT_GROUP, request)
+        answer = await self._call(FaultOperation.SUBMIT_GROUP, request)
         assert isinstance(answer, tuple), "a group is answered by a report for each order"
         return [*answer]
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
         """Change an order; REPLACED, the NEW report of the order that took its place, or CANCELED when what is asked for
         has filled. `OutcomeUnknown` when no such order is open."""
-        return _report(await self._call(Operation.MODIFY, request))
+        return _report(await self._call(FaultOperation.MODIFY, request))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
         """Cancel an order; the report of it. `OutcomeUnknown` when no such order is open."""
-        return _report(await self._call(Operation.CANCEL, request))
+        return _report(await self._call(FaultOperation.CANCEL, request))
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
         """The newest order under a client order id; None when the exchange shows none."""
-        found = await self._call(Operation.ORDER, (symbol_id, client_order_id))
+        found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id))
         return None if found is None else _report(found)
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:
         """Open orders, trades since an instant of the exchange, and balances."""
         began_ns = self.clock.now_ns()
-        found = await self._call(Operation.SNAPSHOT, since_ns)
+        found = await self._call(FaultOperation.SNAPSHOT, since_ns)
         assert isinstance(found, VenueSnapshot), "a snapshot answers a snapshot"
         return found.model_copy(update={"began_ns": began_ns, "ended_ns": self.clock.now_ns()})
 
     async def symbols(self) -> list[SymbolMetadata]:
         """The symbols that can be traded."""
-        return await self._link.symbols(timeout_s=self._timeout_s)
+        return await self._transport.symbols(timeout_s=self._timeout_s)
 
     async def assets(self) -> list[AssetMetadata]:
         """The assets that the account can hold."""
-        return await self._link.assets(timeout_s=self._timeout_s)
+        return await self._transport.assets(timeout_s=self._timeout_s)
 
     def reports(self) -> AsyncIterator[ExecutionReport]:
         """Reports of the present session, from its connect on, for one reader. Ends when the session does."""
-        return self._link.reports.stream()
+        return self._transport.reports.stream()
 
     async def admin(self, op: str, **params: Any) -> Any:
         """An operator's act on the exchange: see `paper_admin`. In both forms the same names, parameters and results."""
-        return await self._link.admin(op, params, timeout_s=self._timeout_s)
+        return await self._transport.admin(op, params, timeout_s=self._timeout_s)
 
     async def inject(self, fault: Fault) -> None:
         """Script one more fault."""
@@ -154,8 +154,8 @@ class PaperVenue:
         found: dict[str, Any] = await self.admin("truth")
         return found
 
-    def _call(self, operation: Operation, request: Request) -> Awaitable[Answer]:
-        return self._link.call(operation, request, timeout_s=self._timeout_s)
+    def _call(self, operation: FaultOperation, request: Request) -> Awaitable[Answer]:
+        return self._transport.call(operation, request, timeout_s=self._timeout_s)
 
 
 def _report(answer: Answer) -> ExecutionReport:

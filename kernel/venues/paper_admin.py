@@ -40,7 +40,7 @@ def administer(exchange: PaperExchange, op: str, params: dict[str, Any]) -> Any:
         raise ValidationError(f"{op} cannot be done", [Violation("params", "form", str(error), str(params))]) from error
 
 
-def _truth(exchange: PaperExchange) -> dict[str, Any]:
+def _oracle_state(exchange: PaperExchange) -> dict[str, Any]:
     return exchange.engine.truth()
 
 
@@ -113,7 +113,7 @@ def _disconnect(exchange: PaperExchange) -> None:
 
 
 ACTS: Mapping[str, Callable[..., Any]] = {
-    "truth": _truth,
+    "truth": _oracle_state,
     "other_order": _other_order,
     "cancel_order": _cancel_order,
     "bust": _bust,

@@ -10,10 +10,10 @@ from kernel.errors import Rejected
 from kernel.models import OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder
 from kernel.venues.base import AmendDialect, AmendQuantity, ModifyRequest
-from kernel.venues.paper_changes import Change
+from kernel.venues.paper_changes import JournalEntry
 from kernel.venues.paper_checks import check_entry, check_means, check_terms
-from kernel.venues.paper_draft import Draft, Membership
-from kernel.venues.paper_groups import allowance, settle
+from kernel.venues.paper_draft import Membership, Transaction
+from kernel.venues.paper_groups import permitted_quantity, settle_groups
 from kernel.venues.paper_orders import PaperOrder
 
 SAME_TERMS = ("order_type", "time_in_force", "post_only", "reduce_only")
@@ -21,65 +21,67 @@ SAME_TERMS = ("order_type", "time_in_force", "post_only", "reduce_only")
 REPLACED_TEXT = "replaced"
 
 
-def amend(draft: Draft, target: PaperOrder, request: ModifyRequest) -> Change:
+def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> JournalEntry:
     """Change an order; the change whose report answers. `Rejected`, and then the draft is to be dropped."""
     if (request.order.symbol_id, request.order.side) != (target.symbol_id, target.side):
         raise Rejected("An amend cannot change symbol or side.", code="-2038")
-    total = asked_total(draft, target, request)
+    total = asked_total(transaction, target, request)
     if total <= target.cum_qty:
-        change: Change = draft.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id)
-    elif draft.config.amend is AmendDialect.IN_PLACE:
-        change = _amend_in_place(draft, target, request, total)
+        change: JournalEntry = transaction.close(
+            target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id
+        )
+    elif transaction.config.amend is AmendDialect.IN_PLACE:
+        change = _amend_in_place(transaction, target, request, total)
     else:
-        change = _replace(draft, target, request, total)
-    settle(draft)
+        change = _replace(transaction, target, request, total)
+    settle_groups(transaction)
     return change
 
 
-def give_up(draft: Draft, target: PaperOrder, request: ModifyRequest) -> None:
+def give_up(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
     """Cancel an order whose successor was refused, where the two are not one act."""
-    draft.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
+    transaction.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
 
 
-def asked_total(draft: Draft, target: PaperOrder, request: ModifyRequest) -> int:
+def asked_total(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> int:
     """The total that a request asks for of an order, by what the exchange takes a quantity for."""
-    if draft.config.amend_quantity is AmendQuantity.TOTAL:
+    if transaction.config.amend_quantity is AmendQuantity.TOTAL:
         return request.order.quantity
     return target.cum_qty + max(request.order.quantity - request.cum_qty, 0)
 
 
-def _amend_in_place(draft: Draft, target: PaperOrder, request: ModifyRequest, total: int) -> Change:
+def _amend_in_place(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
     wanted = _sized(request.order, total)
     for name in SAME_TERMS:
         if getattr(wanted, name) != getattr(target, name):
             raise Rejected(f"An amend in place cannot change {name}.", code="-2038")
-    check_terms(draft, wanted, more_open=-1)
+    check_terms(transaction, wanted, more_open=-1)
     shared = _follows(target) and not target.pending
-    new = draft.amend(
+    new = transaction.amend(
         target,
         request_id=request.client_order_id,
-        quantity=max(allowance(draft, target, asked=total), target.cum_qty) if shared else total,
+        quantity=max(permitted_quantity(transaction, target, asked=total), target.cum_qty) if shared else total,
         asked=total,
         price=wanted.price,
         stop_price=wanted.stop_price,
         display_quantity=wanted.display_quantity,
         expires_ns=target.expires_ns if wanted.expire_at_ns is None else wanted.expire_at_ns,
     )
-    change = draft.changes[-1]
+    change = transaction.changes[-1]
     if new.pending or new.leaves_qty == 0:
         return change
     if new.price != target.price or new.armed:
-        draft.enter(new.order_id, check_entry(draft, new))
+        transaction.enter(new.order_id, check_entry(transaction, new))
     else:
-        check_means(draft, new)
+        check_means(transaction, new)
     return change
 
 
-def _replace(draft: Draft, target: PaperOrder, request: ModifyRequest, total: int) -> Change:
-    give_up(draft, target, request)
+def _replace(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
+    give_up(transaction, target, request)
     rest = _sized(request.order, total - target.cum_qty)
-    check_terms(draft, rest, more_open=-1)
-    new = draft.open(
+    check_terms(transaction, rest, more_open=-1)
+    new = transaction.open(
         rest,
         client_order_id=request.client_order_id,
         orig_client_order_id=target.client_order_id,
@@ -87,9 +89,9 @@ def _replace(draft: Draft, target: PaperOrder, request: ModifyRequest, total: in
         waits=_follows(target),
         asked=total if _follows(target) else None,
     )
-    change = draft.changes[-1]
+    change = transaction.changes[-1]
     if not new.pending:
-        draft.enter(new.order_id, check_entry(draft, new))
+        transaction.enter(new.order_id, check_entry(transaction, new))
     return change
 
 

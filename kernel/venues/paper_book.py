@@ -17,8 +17,8 @@ from kernel.order_spec import Side, SymbolMetadata
 from kernel.venues.paper_changes import (
     AheadChanged,
     Amended,
-    Change,
     Corrected,
+    JournalEntry,
     Opened,
     OrderChange,
     SymbolSet,
@@ -201,7 +201,7 @@ class PaperBook:
         whole = self.quote_amount(symbol, order.cum_notional + price * order.leaves_qty, up=True)
         return symbol.quote_asset, whole - self.quote_amount(symbol, order.cum_notional, up=True)
 
-    def settled(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
+    def balance_changes(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
         """By how much each balance moves when an order becomes another version. Rounding is against the client, once per
         order and not per fill."""
         if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
@@ -214,7 +214,7 @@ class PaperBook:
         return {symbol.base_asset: sign * base, symbol.quote_asset: -sign * (now - before)}
 
     # ------------------------------------------------------------------------------------------------------ changing
-    def apply(self, change: Change) -> None:
+    def apply(self, change: JournalEntry) -> None:
         """Make a change; whatever was decided is taken as it is."""
         match change:
             case Opened():
@@ -306,7 +306,7 @@ class PaperBook:
         self._index(old, new)
         if not new.own:
             return
-        for asset_id, amount in self.settled(old, new).items():
+        for asset_id, amount in self.balance_changes(old, new).items():
             self._move(asset_id, new.updated_ns, total=amount)
         if old is not None:
             filled_qty = new.cum_qty - old.cum_qty

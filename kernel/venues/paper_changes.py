@@ -182,8 +182,8 @@ class SymbolSet(Model):
 
 
 OrderChange = Opened | Traded | Closed | Amended | Released | Triggered
-Change = OrderChange | Corrected | AheadChanged | SymbolSet
-Changes = tuple[Change, ...]
+JournalEntry = OrderChange | Corrected | AheadChanged | SymbolSet
+JournalEntries = tuple[JournalEntry, ...]
 
 
 class JournalHead(Model):
@@ -195,7 +195,7 @@ class JournalHead(Model):
     balances: dict[AssetId, Int]
 
 
-CHANGES: pydantic.TypeAdapter[Changes] = pydantic.TypeAdapter(
-    tuple[Annotated[Change, Field(discriminator="kind")], ...]
+CHANGES: pydantic.TypeAdapter[JournalEntries] = pydantic.TypeAdapter(
+    tuple[Annotated[JournalEntry, Field(discriminator="kind")], ...]
 )
 """Reads and writes the changes of one journal line."""

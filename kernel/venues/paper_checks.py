@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kernel.errors import Rejected, Violation
 from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus
-from kernel.venues.paper_draft import NO_FUNDS, WOULD_ENLARGE, WOULD_TAKE, Draft
+from kernel.venues.paper_draft import NO_FUNDS, WOULD_ENLARGE, WOULD_TAKE, Transaction
 from kernel.venues.paper_orders import PaperOrder
 from kernel.venues.paper_rules import Ending, Match
 
@@ -29,46 +29,46 @@ ICEBERG_PARTS_MAX = 100
 """Parts that an iceberg may have: each is a trade of its own."""
 
 
-def check_terms(draft: Draft, order: StandardOrder, *, more_open: int = 0) -> None:
+def check_terms(transaction: Transaction, order: StandardOrder, *, more_open: int = 0) -> None:
     """The symbol takes such orders now, and the terms pass its filters."""
-    symbol = draft.book.symbols.get(order.symbol_id)
+    symbol = transaction.book.symbols.get(order.symbol_id)
     if symbol is None:
         raise Rejected("Invalid symbol.", code="-1121")
     if symbol.status is SymbolStatus.HALTED:
-        raise Rejected("Market is closed.", code="-2010", retry_after_s=draft.config.halt_retry_after_s)
+        raise Rejected("Market is closed.", code="-2010", retry_after_s=transaction.config.halt_retry_after_s)
     if symbol.status is SymbolStatus.CLOSED:
         raise Rejected("Market is closed.", code="-2010")
-    violations = symbol.violations(order, open_orders=draft.book.open_count(order.symbol_id) + more_open)
+    violations = symbol.violations(order, open_orders=transaction.book.open_count(order.symbol_id) + more_open)
     violations += iceberg_violations(symbol, order)
     if violations:
         raise filter_failure(violations)
-    if order.expire_at_ns is not None and order.expire_at_ns <= draft.stamps.clock.now_ns():
+    if order.expire_at_ns is not None and order.expire_at_ns <= transaction.sequence.clock.now_ns():
         raise Rejected("Order would immediately expire.", code="-2010")
 
 
-def check_entry(draft: Draft, order: PaperOrder) -> Match | None:
+def check_entry(transaction: Transaction, order: PaperOrder) -> Match | None:
     """An order that was just opened, or amended, can do what it is to do; whom it would trade with (none: a stop)."""
     matched: Match | None = None
     if order.armed:
-        if order.reached_by(draft.last_price(order.symbol_id)):
+        if order.reached_by(transaction.last_price(order.symbol_id)):
             raise Rejected("Stop price would trigger immediately.", code="-2010")
     else:
-        matched = draft.match(order)
+        matched = transaction.match(order)
         if matched.ending is Ending.REFUSED:
             raise Rejected(WOULD_TAKE, code="-2010")
     if order.own:
-        check_means(draft, order)
-        cost = draft.cost(order, matched) if order.price is None and matched is not None else 0
-        if cost and cost > draft.free_to_pay(order):
+        check_means(transaction, order)
+        cost = transaction.cost(order, matched) if order.price is None and matched is not None else 0
+        if cost and cost > transaction.free_to_pay(order):
             raise Rejected(NO_FUNDS, code="-2010")
     return matched
 
 
-def check_means(draft: Draft, order: PaperOrder) -> None:
+def check_means(transaction: Transaction, order: PaperOrder) -> None:
     """The client has what its order holds, and the position that it is to reduce."""
-    if draft.would_enlarge(order):
+    if transaction.would_enlarge(order):
         raise Rejected(WOULD_ENLARGE, code="-2022")
-    if draft.lacks_funds(order):
+    if transaction.lacks_funds(order):
         raise Rejected(NO_FUNDS, code="-2010")
 
 

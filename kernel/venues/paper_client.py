@@ -19,7 +19,7 @@ from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueE
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import RateUsage, VenueCapabilities
 from kernel.venues.paper_exchange import Answer, Request
-from kernel.venues.paper_faults import Fault, Operation
+from kernel.venues.paper_faults import Fault, FaultOperation
 from kernel.venues.paper_link import ReportQueue, answer_in_time
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ OPEN_TIMEOUT_S = 10.0
 """How long an exchange may take to say hello."""
 
 
-class WireLink:
+class SocketTransport:
     """The way to an exchange over a socket."""
 
     def __init__(self, address: str, *, clock: Clock, faults: Iterable[Fault] = ()) -> None:
@@ -39,7 +39,7 @@ class WireLink:
         self._clock = clock
         self._faults = list(faults)
         self._capabilities: VenueCapabilities | None = None
-        self._wire: _Wire | None = None
+        self._socket: _SocketConnection | None = None
 
     @property
     def capabilities(self) -> VenueCapabilities:
@@ -49,18 +49,18 @@ class WireLink:
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        return self._wire.rate_usage if self._wire is not None else ()
+        return self._socket.rate_usage if self._socket is not None else ()
 
     async def open(self) -> None:
         await self.close()
         reports = ReportQueue()
         try:
-            wire = _Wire(*await self._connection(), reports=reports, clock=self._clock)
+            wire = _SocketConnection(*await self._connection(), reports=reports, clock=self._clock)
         except OSError as error:
             raise NotSent(f"no exchange at {self._address}: {error}") from error
         try:
-            told = await wire.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
-            self._capabilities = VenueCapabilities.model_validate(told["capabilities"])
+            hello = await wire.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
+            self._capabilities = VenueCapabilities.model_validate(hello["capabilities"])
             await wire.ask("subscribe", {}, timeout_s=OPEN_TIMEOUT_S)
             while self._faults:
                 await wire.ask("fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S)
@@ -70,20 +70,20 @@ class WireLink:
             if isinstance(error, (KernelError, ValueError, KeyError, TypeError)):
                 raise NotSent(f"no paper exchange at {self._address}: {error}") from error
             raise
-        self.reports, self._wire = reports, wire
+        self.reports, self._socket = reports, wire
 
     async def close(self) -> None:
-        wire, self._wire = self._wire, None
+        wire, self._socket = self._socket, None
         if wire is not None:
             await wire.close()
 
-    async def call(self, operation: Operation, request: Request, *, timeout_s: float) -> Answer:
+    async def call(self, operation: FaultOperation, request: Request, *, timeout_s: float) -> Answer:
         result = await self._ask(operation, paper_wire.params_of(operation, request), timeout_s=timeout_s)
         try:
             answer = paper_wire.answer_of(operation, result)
             paper_wire.check_concerns(request, answer)
         except ValueError as error:
-            raise OutcomeUnknown(f"the answer cannot be read: {paper_wire.plain(error)}") from error
+            raise OutcomeUnknown(f"the answer cannot be read: {paper_wire.json_value(error)}") from error
         return answer
 
     async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
@@ -113,10 +113,10 @@ class WireLink:
         except KernelError as error:
             raise Rejected(str(error)) from error
 
-    def _connected(self) -> _Wire:
-        if self._wire is None or not self._wire.alive:
+    def _connected(self) -> _SocketConnection:
+        if self._socket is None or not self._socket.alive:
             raise NotSent(f"not connected to the exchange at {self._address}")
-        return self._wire
+        return self._socket
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         limit = paper_wire.ANSWER_BYTES_MAX
@@ -126,7 +126,7 @@ class WireLink:
         return await asyncio.open_connection(host, port, limit=limit)
 
 
-class _Wire:
+class _SocketConnection:
     """One connection: requests out, answers and reports in."""
 
     def __init__(
@@ -186,7 +186,7 @@ class _Wire:
         if not isinstance(message, dict):
             raise ValueError("a message is a JSON object")
         if "report" in message:
-            self._reports.put(paper_wire.report_of_wire(message["report"]))
+            self._reports.put(paper_wire.decode_report(message["report"]))
             return
         if "usage" in message:
             self.rate_usage = paper_wire.usage_of(message["usage"])

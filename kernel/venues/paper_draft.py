@@ -20,8 +20,8 @@ from kernel.venues.paper_changes import (
     OWN,
     AheadChanged,
     Amended,
-    Change,
     Closed,
+    JournalEntry,
     Opened,
     OrderChange,
     Released,
@@ -32,7 +32,7 @@ from kernel.venues.paper_config import PaperConfig
 from kernel.venues.paper_market import PaperMarket
 from kernel.venues.paper_orders import PaperOrder, after, opened
 from kernel.venues.paper_rules import Ending, Execution, Incoming, Level, Match, Resting, fee_of, match
-from kernel.venues.paper_stamps import Stamps
+from kernel.venues.paper_stamps import IdSequence
 
 NS_PER_DAY = 86_400 * NS_PER_S
 NO_FUNDS = "Account has insufficient balance for requested action."
@@ -49,7 +49,7 @@ class Membership(NamedTuple):
     leads: bool = False
 
 
-class Taken(NamedTuple):
+class DepthTaken(NamedTuple):
     """What a taker took from the ladder."""
 
     symbol_id: str
@@ -58,18 +58,18 @@ class Taken(NamedTuple):
     quantity: int
 
 
-class Draft:
+class Transaction:
     """Changes that are being decided, on top of the book."""
 
     def __init__(
-        self, book: PaperBook, *, config: PaperConfig, markets: Mapping[str, PaperMarket], stamps: Stamps
+        self, book: PaperBook, *, config: PaperConfig, markets: Mapping[str, PaperMarket], sequence: IdSequence
     ) -> None:
         self.book = book
-        self.stamps = stamps.copy()
+        self.sequence = sequence.copy()
         """The engine's, once this is committed."""
-        self.changes: list[Change] = []
+        self.changes: list[JournalEntry] = []
         """All that was decided, in order."""
-        self.taken: list[Taken] = []
+        self.taken: list[DepthTaken] = []
         """All that was taken from ladders."""
         self.due: deque[tuple[int, int]] = deque()
         """Members of groups that traded (how much) or ended (0), whose groups have not answered it yet."""
@@ -130,7 +130,7 @@ class Draft:
                 before = self.book.order(order.order_id)
                 if before is None and order.cum_qty:
                     before = replace(order, cum_qty=0, cum_notional=0)
-                found += self.book.settled(before, order).get(asset_id, 0)
+                found += self.book.balance_changes(before, order).get(asset_id, 0)
         for unit, order in units.items():
             mates = [order] if order.linked is None else [m for m in self.members(order.linked) if not m.leads]
             found += self.book.held_by_unit(unit).get(asset_id, 0) - self.book.held(mates).get(asset_id, 0)
@@ -173,7 +173,7 @@ class Draft:
         asked: int | None = None,
     ) -> PaperOrder:
         """Accept an order. It trades with nobody until it enters."""
-        order_id = self.stamps.order_id()
+        order_id = self.sequence.order_id()
         change = Opened(
             **self.stamp(),
             order_id=order_id,
@@ -205,7 +205,7 @@ class Draft:
     def expires_ns(self, order: StandardOrder) -> int | None:
         """When an order ends by itself: as it says, or at the next midnight UTC."""
         if order.time_in_force is TimeInForce.DAY:
-            return (self.stamps.clock.now_ns() // NS_PER_DAY + 1) * NS_PER_DAY
+            return (self.sequence.clock.now_ns() // NS_PER_DAY + 1) * NS_PER_DAY
         return order.expire_at_ns
 
     def enter(self, order_id: int, matched: Match | None = None) -> None:
@@ -288,21 +288,21 @@ class Draft:
             self.changes.append(AheadChanged(order_id=order_id, ahead=ahead))
             self._orders[order_id] = replace(self.order(order_id), ahead=ahead)
         for execution in matched.executions:
-            trade_id = self.stamps.trade_id()
+            trade_id = self.sequence.trade_id()
             if taker is not None:
                 self._trade(taker.order_id, execution, trade_id=trade_id, liquidity=Liquidity.TAKER)
             if execution.order_id is not None:
                 self._trade(execution.order_id, execution, trade_id=trade_id, liquidity=Liquidity.MAKER)
             elif taker is not None:
-                self.taken.append(Taken(taker.symbol_id, taker.side, execution.price, execution.quantity))
+                self.taken.append(DepthTaken(taker.symbol_id, taker.side, execution.price, execution.quantity))
 
-    def note(self, change: Change) -> None:
+    def note(self, change: JournalEntry) -> None:
         """Add a change that is decided elsewhere and touches no order that this draft reads."""
         self.changes.append(change)
 
     def stamp(self) -> dict[str, int]:
         """Instant and report id of the next change."""
-        return {"at_ns": self.stamps.tick(), "exec_id": self.stamps.exec_id()}
+        return {"at_ns": self.sequence.tick(), "exec_id": self.sequence.exec_id()}
 
     # ----------------------------------------------------------------------------------------------------- the pieces
     def _trade(self, order_id: int, execution: Execution, *, trade_id: int, liquidity: Liquidity) -> None:

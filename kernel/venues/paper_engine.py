@@ -28,19 +28,19 @@ from kernel.venues.base import (
 )
 from kernel.venues.paper_amend import amend, give_up
 from kernel.venues.paper_book import PaperBook
-from kernel.venues.paper_changes import OWN, Change, Corrected, JournalHead, OrderChange, SymbolSet
+from kernel.venues.paper_changes import OWN, Corrected, JournalEntry, JournalHead, OrderChange, SymbolSet
 from kernel.venues.paper_checks import check_entry, check_terms, filter_failure, iceberg_violations
 from kernel.venues.paper_config import PaperConfig, TapeTrade
-from kernel.venues.paper_draft import Draft, fee_on, other
-from kernel.venues.paper_groups import open_group, settle
+from kernel.venues.paper_draft import Transaction, fee_on, other
+from kernel.venues.paper_groups import open_group, settle_groups
 from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_market import PaperMarket
 from kernel.venues.paper_orders import PaperOrder, PaperTrade
 from kernel.venues.paper_rates import PaperRates
-from kernel.venues.paper_reports import order_truth, report_of, status_report, trade_truth
+from kernel.venues.paper_reports import order_oracle_state, report_of, status_report, trade_oracle_state
 from kernel.venues.paper_rules import Execution, Incoming, match
-from kernel.venues.paper_stamps import Stamps
-from kernel.venues.paper_stops import expire, spring
+from kernel.venues.paper_stamps import IdSequence
+from kernel.venues.paper_stops import expire, fire
 
 CLIENT_ORDER_ID = re.compile(r"[a-zA-Z0-9_-]{1,36}")
 STAMP_AHEAD_NS = NS_PER_S
@@ -77,7 +77,7 @@ class PaperEngine:
         }
         self._recover(recorded)
         first = head.first_id
-        self._stamps = Stamps(
+        self._sequence = IdSequence(
             clock=clock,
             order=max(self.book.last_order_id + 1, first),
             trade=max(self.book.last_trade_id + 1, first),
@@ -86,7 +86,7 @@ class PaperEngine:
         )
         self.rates = PaperRates(config.rate_limits)
 
-    def _recover(self, recorded: Iterable[Iterable[Change]]) -> None:
+    def _recover(self, recorded: Iterable[Iterable[JournalEntry]]) -> None:
         """Fold what the journal has; its head is line 1."""
         for number, changes in enumerate(recorded, start=2):
             try:
@@ -106,12 +106,12 @@ class PaperEngine:
         self.expire_due()
         self.check_window(request)
         self._check_id(request.client_order_id)
-        draft = self._draft()
-        check_terms(draft, request.order)
-        order = draft.open(request.order, client_order_id=request.client_order_id)
-        draft.enter(order.order_id, check_entry(draft, order))
-        settle(draft)
-        return self._commit(draft)[0]
+        transaction = self._transaction()
+        check_terms(transaction, request.order)
+        order = transaction.open(request.order, client_order_id=request.client_order_id)
+        transaction.enter(order.order_id, check_entry(transaction, order))
+        settle_groups(transaction)
+        return self._commit(transaction)[0]
 
     def submit_group(self, request: SubmitGroupRequest) -> tuple[ExecutionReport, ...]:
         """Accept orders that work as a group, all or none; the first report of each. Refuses as `submit` does."""
@@ -125,9 +125,9 @@ class PaperEngine:
         for member in request.orders:
             self.check_window(member)
             self._check_id(member.client_order_id)
-        draft = self._draft()
-        openings = open_group(draft, request)
-        reports = self._commit(draft)
+        transaction = self._transaction()
+        openings = open_group(transaction, request)
+        reports = self._commit(transaction)
         return tuple(_answer(reports, opening) for opening in openings)
 
     def cancel(self, request: CancelRequest, *, bare: bool = False) -> ExecutionReport:
@@ -135,10 +135,10 @@ class PaperEngine:
         self.expire_due()
         self.check_window(request)
         order = self._open_target(request)
-        draft = self._draft()
-        change = draft.close(order.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, bare=bare)
-        settle(draft)
-        return _answer(self._commit(draft), change)
+        transaction = self._transaction()
+        change = transaction.close(order.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, bare=bare)
+        settle_groups(transaction)
+        return _answer(self._commit(transaction), change)
 
     def modify(self, request: ModifyRequest) -> ExecutionReport:
         """Change an order as the exchange's dialect has it; the report of the change, or of the order that took its
@@ -149,20 +149,20 @@ class PaperEngine:
             raise Rejected("this venue does not amend orders", code="-1020")
         self._check_id(request.client_order_id)
         target = self._open_target(request)
-        draft = self._draft()
+        transaction = self._transaction()
         try:
-            change = amend(draft, target, request)
+            change = amend(transaction, target, request)
         except Rejected:
             if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
                 self._give_up(target, request)
             raise
-        return _answer(self._commit(draft), change)
+        return _answer(self._commit(transaction), change)
 
     def _give_up(self, target: PaperOrder, request: ModifyRequest) -> None:
-        draft = self._draft()
-        give_up(draft, target, request)
-        settle(draft)
-        self._commit(draft)
+        transaction = self._transaction()
+        give_up(transaction, target, request)
+        settle_groups(transaction)
+        self._commit(transaction)
 
     def order(self, symbol_id: str, client_order_id: str, *, stale_ns: int = 0) -> ExecutionReport | None:
         """The client's newest order under an id as the query shows it now; None when it shows none."""
@@ -217,26 +217,26 @@ class PaperEngine:
         self._markets[symbol_id].observe(trade)
         if self.book.symbols[symbol_id].status is not SymbolStatus.TRADING:
             return
-        draft = self._draft()
+        transaction = self._transaction()
         left = trade.quantity
         for side in (Side.SELL, Side.BUY):
             if left:
                 incoming = Incoming(side, left, trade.price, tape=True)
-                matched = match(incoming, draft.resting(symbol_id, other(side)))
+                matched = match(incoming, transaction.resting(symbol_id, other(side)))
                 left = matched.leaves
-                draft.execute(matched)
-                settle(draft)
-        spring(draft, symbol_id)
-        if draft.changes:
-            self._commit(draft, durable=any(isinstance(change, OrderChange) for change in draft.changes))
+                transaction.execute(matched)
+                settle_groups(transaction)
+        fire(transaction, symbol_id)
+        if transaction.changes:
+            self._commit(transaction, durable=any(isinstance(change, OrderChange) for change in transaction.changes))
 
     def expire_due(self) -> None:
         """End the orders whose time has come."""
         order_ids = self.book.expired(self.clock.now_ns())
         if order_ids:
-            draft = self._draft()
-            expire(draft, order_ids)
-            self._commit(draft)
+            transaction = self._transaction()
+            expire(transaction, order_ids)
+            self._commit(transaction)
 
     def place_other(self, order: StandardOrder, *, account: str = "other") -> str:
         """Another account places an order, outside of filters and funds; its venue id. It meets every account's orders
@@ -248,11 +248,11 @@ class PaperEngine:
         violations = iceberg_violations(symbol, order)
         if violations:
             raise filter_failure(violations)
-        draft = self._draft()
-        opened = draft.open(order, client_order_id="", account=account)
-        draft.enter(opened.order_id, check_entry(draft, opened))
-        settle(draft)
-        self._commit(draft)
+        transaction = self._transaction()
+        opened = transaction.open(order, client_order_id="", account=account)
+        transaction.enter(opened.order_id, check_entry(transaction, opened))
+        settle_groups(transaction)
+        self._commit(transaction)
         return str(opened.order_id)
 
     def cancel_order(
@@ -266,10 +266,10 @@ class PaperEngine:
         )
         if order is None or not order.open:
             raise NotFoundError(f"no open order {exchange_order_id or client_order_id}")
-        draft = self._draft()
-        draft.close(order.order_id, OrdStatus.CANCELED, text=text or "canceled by the exchange")
-        settle(draft)
-        self._commit(draft)
+        transaction = self._transaction()
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=text or "canceled by the exchange")
+        settle_groups(transaction)
+        self._commit(transaction)
 
     def bust(self, trade_id: int | str) -> None:
         """A trade of the client's is void; a filled order that can rest works again."""
@@ -288,11 +288,11 @@ class PaperEngine:
         if not 0 <= cum_qty <= order.quantity or new_quantity < 0:
             limit = f"0 … {order.quantity - order.cum_qty + trade.quantity}"
             raise ValidationError("impossible correction", [Violation("quantity", "range", limit, str(quantity))])
-        draft = self._draft()
+        transaction = self._transaction()
         fee, _ = fee_on(self.book, self.config, order, Execution(None, new_price, new_quantity), trade.liquidity)
-        draft.note(
+        transaction.note(
             Corrected(
-                **draft.stamp(),
+                **transaction.stamp(),
                 trade_id=trade.trade_id,
                 ref_exec_id=trade.last_exec_id,
                 price=new_price,
@@ -301,9 +301,9 @@ class PaperEngine:
             )
         )
         if order.status is OrdStatus.FILLED and new_quantity < trade.quantity and not self._can_rest(order):
-            draft.close(order.order_id, OrdStatus.EXPIRED)
-            settle(draft)
-        self._commit(draft)
+            transaction.close(order.order_id, OrdStatus.EXPIRED)
+            settle_groups(transaction)
+        self._commit(transaction)
 
     def _can_rest(self, order: PaperOrder) -> bool:
         """Whether what is left of an order may stand in the book now."""
@@ -336,14 +336,14 @@ class PaperEngine:
         """What is so, for auditors: every order and trade of the client, and the balances, without lag and as JSON."""
         self.expire_due()
         return {
-            "orders": [order_truth(order) for order in self.book.own_orders()],
-            "trades": [self.trade_truth(trade) for trade in self.book.trades.values()],
+            "orders": [order_oracle_state(order) for order in self.book.own_orders()],
+            "trades": [self.trade_oracle_state(trade) for trade in self.book.trades.values()],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
 
-    def trade_truth(self, trade: PaperTrade) -> dict[str, Any]:
+    def trade_oracle_state(self, trade: PaperTrade) -> dict[str, Any]:
         """What is so of one of the client's trades, as JSON."""
-        return trade_truth(trade, self.book.order_of(trade))
+        return trade_oracle_state(trade, self.book.order_of(trade))
 
     # ------------------------------------------------------------------------------------------------------- checking
     def _check_id(self, client_order_id: str) -> None:
@@ -375,8 +375,8 @@ class PaperEngine:
         return self.book.order(int(exchange_order_id)) if exchange_order_id.isdecimal() else None
 
     # ------------------------------------------------------------------------------------------------------- changing
-    def _draft(self) -> Draft:
-        return Draft(self.book, config=self.config, markets=self._markets, stamps=self._stamps)
+    def _transaction(self) -> Transaction:
+        return Transaction(self.book, config=self.config, markets=self._markets, sequence=self._sequence)
 
     def _set_status(self, symbol_id: str, status: SymbolStatus) -> None:
         if symbol_id not in self.book.symbols:
@@ -385,28 +385,28 @@ class PaperEngine:
             self._set(SymbolSet(symbol_id=symbol_id, status=status))
 
     def _set(self, change: SymbolSet) -> None:
-        draft = self._draft()
-        draft.note(change)
-        self._commit(draft)
+        transaction = self._transaction()
+        transaction.note(change)
+        self._commit(transaction)
 
-    def _commit(self, draft: Draft, *, durable: bool = True) -> list[ExecutionReport]:
+    def _commit(self, transaction: Transaction, *, durable: bool = True) -> list[ExecutionReport]:
         """Journal, apply, report. What the journal refuses did not happen."""
-        assert not draft.due, "every group has answered what happened to its orders"
+        assert not transaction.due, "every group has answered what happened to its orders"
         if self._journal is not None:
             try:
-                self._journal.append(tuple(draft.changes), durable=durable)
+                self._journal.append(tuple(transaction.changes), durable=durable)
             except OSError as error:
                 raise OutcomeUnknown(f"the exchange cannot write its journal: {error}", code="503") from error
-        self._stamps = draft.stamps
-        reports = self._apply(draft.changes)
-        for taken in draft.taken:
+        self._sequence = transaction.sequence
+        reports = self._apply(transaction.changes)
+        for taken in transaction.taken:
             self._markets[taken.symbol_id].take(taken.taker, price=taken.price, quantity=taken.quantity)
         if self._on_report is not None:
             for report in reports:
                 self._on_report(report)
         return reports
 
-    def _apply(self, changes: Iterable[Change]) -> list[ExecutionReport]:
+    def _apply(self, changes: Iterable[JournalEntry]) -> list[ExecutionReport]:
         reports = []
         for change in changes:
             self.book.apply(change)
@@ -422,10 +422,10 @@ class PaperEngine:
         """The instant whose state a query shows; None for now. Changes carry instants that may be ahead of the clock, and
         nothing may be hidden for longer than the lag: so a query shows what is that much newer."""
         behind_ns = max(lag_ns, stale_ns)
-        return self.clock.now_ns() - behind_ns + self._stamps.ratchet_ns if behind_ns else None
+        return self.clock.now_ns() - behind_ns + self._sequence.ratchet_ns if behind_ns else None
 
 
-def _answer(reports: list[ExecutionReport], change: Change) -> ExecutionReport:
+def _answer(reports: list[ExecutionReport], change: JournalEntry) -> ExecutionReport:
     """The report of a change."""
     assert isinstance(change, OrderChange), "an answer is about an order"
     return next(report for report in reports if report.exec_id == str(change.exec_id))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from os import PathLike
 from typing import Any
 
-from kernel.clock import NS_PER_MS, Clock, SystemClock
+from kernel.clock import NS_PER_MS, Clock
 from kernel.errors import NotFoundError, NotSent, OutcomeUnknown, ValidationError, VenueError, Violation
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues import base
@@ -31,7 +31,7 @@ from kernel.venues.base import (
 )
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade
 from kernel.venues.paper_engine import PaperEngine
-from kernel.venues.paper_faults import Fault, FaultKind, FaultPlan, FaultSource, Operation
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation, FaultPlan, FaultSource
 from kernel.venues.paper_journal import Journal
 from kernel.venues.paper_tape import SHIPPED_SYMBOL, SHIPPED_TAPE, pace, play, read_tape, repeated, symbol_of
 
@@ -45,12 +45,12 @@ Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | t
 Answer = ExecutionReport | tuple[ExecutionReport, ...] | VenueSnapshot | None
 
 COUNTED_AS = {
-    Operation.SUBMIT: base.Operation.SUBMIT,
-    Operation.SUBMIT_GROUP: base.Operation.SUBMIT,
-    Operation.MODIFY: base.Operation.AMEND,
-    Operation.CANCEL: base.Operation.CANCEL,
-    Operation.ORDER: base.Operation.ORDER,
-    Operation.SNAPSHOT: base.Operation.SNAPSHOT,
+    FaultOperation.SUBMIT: base.Operation.SUBMIT,
+    FaultOperation.SUBMIT_GROUP: base.Operation.SUBMIT,
+    FaultOperation.MODIFY: base.Operation.AMEND,
+    FaultOperation.CANCEL: base.Operation.CANCEL,
+    FaultOperation.ORDER: base.Operation.ORDER,
+    FaultOperation.SNAPSHOT: base.Operation.SNAPSHOT,
 }
 """As what the rate limits count a request; a group as the orders that it has."""
 
@@ -59,7 +59,7 @@ class NoAnswer(Exception):
     """No answer will come: the request or its answer is lost."""
 
 
-class Session:
+class ClientSession:
     """One client's connection, as the exchange sees it."""
 
     def __init__(self, deliver: Callable[[ExecutionReport], None], lost: Callable[[], None]) -> None:
@@ -79,14 +79,14 @@ class PaperExchange:
 
     def __init__(
         self,
-        options: PaperExchangeOptions | None = None,
+        options: PaperExchangeOptions,
         *,
-        clock: Clock | None = None,
+        clock: Clock,
         faults: FaultSource | None = None,
     ) -> None:
         """Check the options. `ValidationError` for a tape that cannot be read, a symbol or a speed that is not there."""
-        self.options = options or PaperExchangeOptions()
-        self.clock = clock or SystemClock()
+        self.options = options
+        self.clock = clock
         self.faults: FaultSource = FaultPlan() if faults is None else faults
         self.capabilities: VenueCapabilities = self.options.config.capabilities()
         self.tape_symbol = self._find_symbol()
@@ -99,7 +99,7 @@ class PaperExchange:
         self._tape_ns = 0
         self._engine: PaperEngine | None = None
         self._journal: Journal | None = None
-        self._sessions: list[Session] = []
+        self._sessions: list[ClientSession] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[ExecutionReport] = []
         self._random = random.Random(self.options.seed)
@@ -167,11 +167,11 @@ class PaperExchange:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def attach(self, session: Session) -> None:
+    def attach(self, session: ClientSession) -> None:
         """Let a session have every report from now on."""
         self._sessions.append(session)
 
-    def detach(self, session: Session) -> None:
+    def detach(self, session: ClientSession) -> None:
         """Forget a session. Idempotent."""
         if session in self._sessions:
             self._sessions.remove(session)
@@ -188,7 +188,7 @@ class PaperExchange:
             self._journal = None
 
     # ------------------------------------------------------------------------------------------------------- requests
-    def draw(self, operation: Operation, request: Request) -> Fault | None:
+    def draw(self, operation: FaultOperation, request: Request) -> Fault | None:
         """The fault that hits this request; None for none. To be asked once for each request."""
         return self.faults.draw(operation, _concerns(request))
 
@@ -197,32 +197,32 @@ class PaperExchange:
         """Whether requests that no fault hits are answered without waiting."""
         return not (self.options.config.request_latency_ns or self.options.config.answer_latency_ns)
 
-    def carry_out(self, operation: Operation, request: Request, *, fault: Fault | None = None) -> Answer:
+    def carry_out(self, operation: FaultOperation, request: Request, *, fault: Fault | None = None) -> Answer:
         """Do what is asked, now; what the engine answers."""
         try:
             return self._carry_out(operation, request, fault)
         finally:
             self._watch_expiry()
 
-    def _carry_out(self, operation: Operation, request: Request, fault: Fault | None) -> Answer:
+    def _carry_out(self, operation: FaultOperation, request: Request, fault: Fault | None) -> Answer:
         self._charge(operation, request)
         stale_ns = fault.delay_ns if fault is not None and fault.kind is FaultKind.SNAPSHOT_STALE else 0
         match operation, request:
-            case Operation.SUBMIT, SubmitRequest():
+            case FaultOperation.SUBMIT, SubmitRequest():
                 return self.engine.submit(request)
-            case Operation.SUBMIT_GROUP, SubmitGroupRequest():
+            case FaultOperation.SUBMIT_GROUP, SubmitGroupRequest():
                 return self.engine.submit_group(request)
-            case Operation.MODIFY, ModifyRequest():
+            case FaultOperation.MODIFY, ModifyRequest():
                 return self.engine.modify(request)
-            case Operation.CANCEL, CancelRequest():
+            case FaultOperation.CANCEL, CancelRequest():
                 return self.engine.cancel(request, bare=fault is not None and fault.kind is FaultKind.BARE_CANCEL)
-            case Operation.ORDER, (str(symbol_id), str(client_order_id)):
+            case FaultOperation.ORDER, (str(symbol_id), str(client_order_id)):
                 return self.engine.order(symbol_id, client_order_id)
-            case Operation.SNAPSHOT, int(since_ns):
+            case FaultOperation.SNAPSHOT, int(since_ns):
                 return self._snapshot(since_ns, stale_ns=stale_ns, partial=_is(fault, FaultKind.SNAPSHOT_PARTIAL))
         raise OutcomeUnknown(f"the exchange cannot read this {operation} request", code="-1102")
 
-    def _charge(self, operation: Operation, request: Request) -> None:
+    def _charge(self, operation: FaultOperation, request: Request) -> None:
         times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
         self.engine.charge(COUNTED_AS[operation], times=times)
 
@@ -231,7 +231,9 @@ class PaperExchange:
         """The counters of the rate limits."""
         return self.engine.rates.usage(self.clock.now_ns())
 
-    async def call(self, session: Session, operation: Operation, request: Request, fault: Fault | None) -> Answer:
+    async def call(
+        self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault | None
+    ) -> Answer:
         """Carry a request there and its answer back, through latency and the fault that was drawn for it.
 
         Raises what the engine raises, and `NoAnswer`. Run it so that a client's time limit does not cancel it: what was
@@ -253,7 +255,7 @@ class PaperExchange:
             raise refusal
         return answer
 
-    async def _before(self, session: Session, operation: Operation, request: Request, fault: Fault) -> None:
+    async def _before(self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault) -> None:
         """What a fault does to a request on its way there."""
         match fault.kind:
             case FaultKind.NOT_SENT:
@@ -270,7 +272,7 @@ class PaperExchange:
                 raise OutcomeUnknown("Internal error; unable to process your request. Please try again.", code="503")
 
     async def _after(
-        self, session: Session, operation: Operation, request: Request, fault: Fault, *, refused: bool
+        self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault, *, refused: bool
     ) -> None:
         """What a fault does once the request was carried out, or refused."""
         match fault.kind:
@@ -297,7 +299,7 @@ class PaperExchange:
             self.engine.check_window(request)
         await self._pause(latency_ns)
 
-    async def _again(self, operation: Operation, request: Request, delay_ns: int) -> None:
+    async def _again(self, operation: FaultOperation, request: Request, delay_ns: int) -> None:
         """A copy of a request arrives late, and nobody hears its answer."""
         await self._pause(delay_ns)
         try:
@@ -335,7 +337,7 @@ class PaperExchange:
         if delay_ns:
             await self.clock.sleep_until(self.clock.now_ns() + delay_ns)
 
-    def _break(self, session: Session) -> None:
+    def _break(self, session: ClientSession) -> None:
         self.detach(session)
         session.drop()
 
@@ -380,7 +382,7 @@ class PaperExchange:
     def _report(self, report: ExecutionReport) -> None:
         """One report of the engine on its way to every session."""
         client_order_id = report.orig_client_order_id or report.client_order_id
-        fault = self.faults.draw(Operation.REPORT, client_order_id)
+        fault = self.faults.draw(FaultOperation.REPORT, client_order_id)
         kind = fault.kind if fault is not None else None
         if fault is None or kind is FaultKind.REPORT_DOUBLED:
             self._deliver(report)

@@ -18,7 +18,7 @@ from kernel.errors import ValidationError, Violation
 from kernel.order_spec import InstantNs, Model
 
 
-class Operation(StrEnum):
+class FaultOperation(StrEnum):
     """What a fault can hit."""
 
     SUBMIT = "submit"
@@ -73,22 +73,22 @@ class FaultKind(StrEnum):
     """It comes after the delay."""
 
 
-_ANY_REQUEST = frozenset(Operation) - {Operation.REPORT}
-_APPLIES: Mapping[FaultKind, frozenset[Operation]] = {
-    FaultKind.DUPLICATE_REFUSAL: frozenset({Operation.SUBMIT, Operation.SUBMIT_GROUP, Operation.MODIFY}),
-    FaultKind.UNSOLICITED_CANCEL: frozenset({Operation.SUBMIT}),
-    FaultKind.BARE_CANCEL: frozenset({Operation.CANCEL}),
-    FaultKind.SNAPSHOT_STALE: frozenset({Operation.SNAPSHOT}),
-    FaultKind.SNAPSHOT_PARTIAL: frozenset({Operation.SNAPSHOT}),
-    FaultKind.SNAPSHOT_FAILED: frozenset({Operation.SNAPSHOT}),
-    FaultKind.REPORT_LOST: frozenset({Operation.REPORT}),
-    FaultKind.REPORT_DOUBLED: frozenset({Operation.REPORT}),
-    FaultKind.REPORT_REORDERED: frozenset({Operation.REPORT}),
-    FaultKind.REPORT_LATE: frozenset({Operation.REPORT}),
+_ANY_REQUEST = frozenset(FaultOperation) - {FaultOperation.REPORT}
+_APPLIES: Mapping[FaultKind, frozenset[FaultOperation]] = {
+    FaultKind.DUPLICATE_REFUSAL: frozenset({FaultOperation.SUBMIT, FaultOperation.SUBMIT_GROUP, FaultOperation.MODIFY}),
+    FaultKind.UNSOLICITED_CANCEL: frozenset({FaultOperation.SUBMIT}),
+    FaultKind.BARE_CANCEL: frozenset({FaultOperation.CANCEL}),
+    FaultKind.SNAPSHOT_STALE: frozenset({FaultOperation.SNAPSHOT}),
+    FaultKind.SNAPSHOT_PARTIAL: frozenset({FaultOperation.SNAPSHOT}),
+    FaultKind.SNAPSHOT_FAILED: frozenset({FaultOperation.SNAPSHOT}),
+    FaultKind.REPORT_LOST: frozenset({FaultOperation.REPORT}),
+    FaultKind.REPORT_DOUBLED: frozenset({FaultOperation.REPORT}),
+    FaultKind.REPORT_REORDERED: frozenset({FaultOperation.REPORT}),
+    FaultKind.REPORT_LATE: frozenset({FaultOperation.REPORT}),
 }
 
 
-def operations_of(kind: FaultKind) -> frozenset[Operation]:
+def operations_of(kind: FaultKind) -> frozenset[FaultOperation]:
     """What a kind of fault can hit."""
     return _APPLIES.get(kind, _ANY_REQUEST)
 
@@ -98,7 +98,7 @@ class Fault(Model):
 
     kind: FaultKind
     """What goes wrong."""
-    operation: Operation
+    operation: FaultOperation
     """What it hits: the next one."""
     delay_ns: InstantNs = 0
     """How late, where the kind speaks of a delay."""
@@ -115,7 +115,7 @@ class Fault(Model):
 class FaultSource(Protocol):
     """Where the exchange gets its faults from."""
 
-    def draw(self, operation: Operation, client_order_id: str | None) -> Fault | None:
+    def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
         """The fault that hits this one; None for none."""
 
 
@@ -125,7 +125,7 @@ class FaultRates:
     def __init__(
         self,
         seed: int,
-        rates: Mapping[tuple[Operation | str, FaultKind | str], float],
+        rates: Mapping[tuple[FaultOperation | str, FaultKind | str], float],
         *,
         delay_ns_min: int = NS_PER_MS,
         delay_ns_max: int = 2 * NS_PER_S,
@@ -133,12 +133,12 @@ class FaultRates:
         """`rates` maps (operation, kind) to a probability; delays are drawn between the two bounds."""
         self._random = random.Random(seed)
         self._delays = (delay_ns_min, delay_ns_max)
-        self._rates: dict[Operation, list[tuple[FaultKind, float]]] = {}
+        self._rates: dict[FaultOperation, list[tuple[FaultKind, float]]] = {}
         for (operation, kind), rate in rates.items():
-            fault = Fault(kind=FaultKind(kind), operation=Operation(operation))
+            fault = Fault(kind=FaultKind(kind), operation=FaultOperation(operation))
             self._rates.setdefault(fault.operation, []).append((fault.kind, _probability(fault, rate)))
 
-    def draw(self, operation: Operation, client_order_id: str | None) -> Fault | None:
+    def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
         """The fault that chance has for this one. One number is drawn for each operation that has rates."""
         rates = self._rates.get(operation)
         if not rates:
@@ -164,7 +164,7 @@ class FaultPlan:
         """Script one more fault, behind the others."""
         self.pending.append(fault)
 
-    def draw(self, operation: Operation, client_order_id: str | None) -> Fault | None:
+    def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
         """The first scripted fault that fits, taken off the script; else what chance has."""
         for index, fault in enumerate(self.pending):
             if fault.operation is operation and fault.client_order_id in (None, client_order_id):
@@ -172,9 +172,9 @@ class FaultPlan:
         return self.rates.draw(operation, client_order_id) if self.rates else None
 
 
-def fault(kind: FaultKind | str, operation: Operation | str, *, delay_s: float = 0) -> Fault:
+def fault(kind: FaultKind | str, operation: FaultOperation | str, *, delay_s: float = 0) -> Fault:
     """A fault in few words, as in `fault("answer_lost", "submit")`."""
-    return Fault(kind=FaultKind(kind), operation=Operation(operation), delay_ns=round(delay_s * NS_PER_S))
+    return Fault(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * NS_PER_S))
 
 
 def _probability(fault: Fault, rate: float) -> float:

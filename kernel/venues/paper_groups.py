@@ -1,7 +1,7 @@
 """Groups that the paper exchange works by itself: what a fill or an end of one order does to the others.
 
-Called by `paper_engine` on a draft, before it commits: `open_group` for a request, `settle` for whatever happened. The
-order of events is that of the draft, so one history has one outcome.
+Called by `paper_engine` on a draft, before it commits: `open_group` for a request, `settle_groups` for whatever
+happened. The order of events is that of the draft, so one history has one outcome.
 
 - ONE_CANCELS_OTHER: a fill of one, even in part, cancels the others.
 - ONE_UPDATES_OTHER: a fill of one shrinks the others by as much; at nothing left they are canceled.
@@ -19,112 +19,112 @@ from kernel.order_spec import OcoMode
 from kernel.venues.base import SubmitGroupRequest
 from kernel.venues.paper_changes import Opened
 from kernel.venues.paper_checks import check_entry, check_terms
-from kernel.venues.paper_draft import NO_FUNDS, WOULD_ENLARGE, Draft, Membership
+from kernel.venues.paper_draft import NO_FUNDS, WOULD_ENLARGE, Membership, Transaction
 from kernel.venues.paper_orders import PaperOrder
 
 OCO_TEXT, OUO_TEXT, OTO_TEXT = "OCO", "OUO", "OTO"
 
 
-def open_group(draft: Draft, request: SubmitGroupRequest) -> list[Opened]:
+def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Opened]:
     """Accept all orders of a group, then let each that does not wait trade; their openings. `Rejected` for all of them
     when one is refused."""
     symbols = {member.order.symbol_id for member in request.orders}
     if len(symbols) > 1 and request.mode is not OcoMode.ONE_CANCELS_OTHER:
         raise Rejected("The orders of such a group are of one symbol.", code="-1102")
-    begin = len(draft.changes)
-    group_id = draft.stamps.order
+    begin = len(transaction.changes)
+    group_id = transaction.sequence.order
     triggers = request.mode is OcoMode.ONE_TRIGGERS_OTHER
     orders: list[PaperOrder] = []
     for number, member in enumerate(request.orders):
-        check_terms(draft, member.order, more_open=number)
+        check_terms(transaction, member.order, more_open=number)
         leads = triggers and number == 0
         membership = Membership(group_id, request.group_client_id, request.mode, leads)
         orders.append(
-            draft.open(
+            transaction.open(
                 member.order,
                 client_order_id=member.client_order_id,
                 membership=membership,
                 waits=triggers and not leads,
             )
         )
-    openings = [change for change in draft.changes[begin:] if isinstance(change, Opened)]
-    entries = [(order, check_entry(draft, order)) for order in orders if not order.pending]
+    openings = [change for change in transaction.changes[begin:] if isinstance(change, Opened)]
+    entries = [(order, check_entry(transaction, order)) for order in orders if not order.pending]
     for order, _ in entries:
-        if draft.order(order.order_id).open:
-            draft.enter(order.order_id)
-            settle(draft)
+        if transaction.order(order.order_id).open:
+            transaction.enter(order.order_id)
+            settle_groups(transaction)
     return openings
 
 
-def settle(draft: Draft) -> None:
+def settle_groups(transaction: Transaction) -> None:
     """Let every group answer what happened to its orders, until nothing more follows."""
-    while draft.due:
-        order_id, traded = draft.due.popleft()
-        order = draft.order(order_id)
+    while transaction.due:
+        order_id, traded = transaction.due.popleft()
+        order = transaction.order(order_id)
         assert order.group_id is not None, "only members of groups are due"
         match order.group_mode:
             case OcoMode.ONE_CANCELS_OTHER if traded:
-                for sibling in _siblings(draft, order):
-                    draft.close(sibling.order_id, OrdStatus.CANCELED, text=OCO_TEXT)
+                for sibling in _siblings(transaction, order):
+                    transaction.close(sibling.order_id, OrdStatus.CANCELED, text=OCO_TEXT)
             case OcoMode.ONE_UPDATES_OTHER if traded:
-                for sibling in _siblings(draft, order):
-                    _shrink(draft, sibling, traded)
+                for sibling in _siblings(transaction, order):
+                    _shrink(transaction, sibling, traded)
             case OcoMode.ONE_TRIGGERS_OTHER:
-                _share_out(draft, order.group_id)
+                _share_out(transaction, order.group_id)
 
 
-def allowance(draft: Draft, order: PaperOrder, *, asked: int) -> int:
+def permitted_quantity(transaction: Transaction, order: PaperOrder, *, asked: int) -> int:
     """What a follower may be in all, if it asks for so much: what the first has filled, less what its siblings have."""
     assert order.group_id is not None, "a follower is in a group"
-    members = draft.members(order.group_id)
+    members = transaction.members(order.group_id)
     filled = sum(member.cum_qty for member in members if member.leads)
     by_others = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
     return max(min(asked, filled) - by_others, 0)
 
 
-def _siblings(draft: Draft, order: PaperOrder) -> list[PaperOrder]:
+def _siblings(transaction: Transaction, order: PaperOrder) -> list[PaperOrder]:
     assert order.group_id is not None, "a sibling is in a group"
-    return [each for each in draft.members(order.group_id) if each.open and each.order_id != order.order_id]
+    return [each for each in transaction.members(order.group_id) if each.open and each.order_id != order.order_id]
 
 
-def _shrink(draft: Draft, order: PaperOrder, by: int) -> None:
+def _shrink(transaction: Transaction, order: PaperOrder, by: int) -> None:
     if order.quantity - by <= order.cum_qty:
-        draft.close(order.order_id, OrdStatus.CANCELED, text=OUO_TEXT)
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=OUO_TEXT)
     else:
-        draft.amend(order, quantity=order.quantity - by, asked=order.quantity - by, text=OUO_TEXT)
+        transaction.amend(order, quantity=order.quantity - by, asked=order.quantity - by, text=OUO_TEXT)
 
 
-def _share_out(draft: Draft, group_id: int) -> None:
+def _share_out(transaction: Transaction, group_id: int) -> None:
     """Give each follower what the first's fills allow it."""
-    members = draft.members(group_id)
+    members = transaction.members(group_id)
     ended = not any(member.open for member in members if member.leads)
     for member in members:
-        follower = draft.order(member.order_id)
+        follower = transaction.order(member.order_id)
         if follower.open and not follower.leads:
-            _allow(draft, follower, ended=ended)
+            _allow(transaction, follower, ended=ended)
 
 
-def _allow(draft: Draft, order: PaperOrder, *, ended: bool) -> None:
-    total = allowance(draft, order, asked=order.asked)
+def _allow(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
+    total = permitted_quantity(transaction, order, asked=order.asked)
     if ended and (total < order.cum_qty or total == 0):
-        draft.close(order.order_id, OrdStatus.CANCELED, text=OTO_TEXT)
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=OTO_TEXT)
         return
     total = max(total, order.cum_qty)
     if order.pending:
         if total:
-            new = draft.release(order, quantity=total, grows=not ended)
-            _begin(draft, new, enters=True)
+            new = transaction.release(order, quantity=total, grows=not ended)
+            _begin(transaction, new, enters=True)
     elif total != order.quantity or order.grows != (not ended):
         stood_still = order.price is None or order.leaves_qty == 0
-        new = draft.amend(order, quantity=total, grows=not ended, text=OTO_TEXT)
-        _begin(draft, new, enters=stood_still and new.leaves_qty > 0)
+        new = transaction.amend(order, quantity=total, grows=not ended, text=OTO_TEXT)
+        _begin(transaction, new, enters=stood_still and new.leaves_qty > 0)
 
 
-def _begin(draft: Draft, order: PaperOrder, *, enters: bool) -> None:
+def _begin(transaction: Transaction, order: PaperOrder, *, enters: bool) -> None:
     """Let a follower work with what it was given, if it may and can."""
-    if draft.would_enlarge(order):
-        draft.close(order.order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
-    elif draft.lacks_funds(order):
-        draft.close(order.order_id, OrdStatus.CANCELED, text=NO_FUNDS)
+    if transaction.would_enlarge(order):
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+    elif transaction.lacks_funds(order):
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=NO_FUNDS)
     elif enters:
-        draft.enter(order.order_id)
+        transaction.enter(order.order_id)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pydantic
 
 from kernel.errors import IntegrityError, LogUnavailableError
-from kernel.venues.paper_changes import CHANGES, Changes, JournalHead
+from kernel.private_files import open_private
+from kernel.venues.paper_changes import CHANGES, JournalEntries, JournalHead
 
 LINE_BYTES_MAX = 16 * 2**20
 CHECKSUM_BYTES = len(" 0123abcd\n")
@@ -28,10 +29,13 @@ class Journal:
     """An append-only file of changes. Blocking, because its caller may not answer before it is durable."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open or create the file and take its lock; `LogUnavailableError` when another process has it."""
+        """Open or create the file and take its lock.
+
+        Raises `LogUnavailableError` when another process has it, `UnsafeFileError` when another user could have written it.
+        """
         self.path = Path(path)
         try:
-            self._file = self.path.open("a+b", buffering=0)
+            self._file = os.fdopen(open_private(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b", buffering=0)
         except OSError as error:
             raise LogUnavailableError(f"cannot open the journal {self.path}: {error}") from error
         try:
@@ -44,7 +48,7 @@ class Journal:
         """Over all lines so far."""
         self._broken = False
 
-    def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[Changes]]:
+    def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[JournalEntries]]:
         """The head it was begun with (`head`, if it is new), and its changes, oldest first; read them to the end before
         the first append."""
         self._drop_torn_line()
@@ -59,7 +63,7 @@ class Journal:
             raise self._bad(number, error) from error
         return found, self._read(lines)
 
-    def append(self, changes: Changes, *, durable: bool = True) -> None:
+    def append(self, changes: JournalEntries, *, durable: bool = True) -> None:
         """Add one line. When it returns the line is on disk (`durable`), or on its way there with the next that is.
 
         An `OSError` leaves the file as it was; if even that fails, every later append fails too.
@@ -110,7 +114,7 @@ class Journal:
         with self.path.open("rb") as reader:
             yield from enumerate(iter(lambda: reader.readline(LINE_BYTES_MAX), b""), start=1)
 
-    def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[Changes]:
+    def _read(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[JournalEntries]:
         for number, line in lines:
             try:
                 yield CHANGES.validate_json(self._checked(line))

@@ -1,9 +1,8 @@
 """How a `PaperVenue` reaches its exchange, and the way within one process.
 
-`Link` is what `paper` needs of a way; `LocalLink` is the way to an exchange in the same process, `paper_client` has the
-way over a socket. Made and called by `PaperVenue` alone. Every way raises `VenueError`s only, and ends its stream of
-reports when its session ends.
-"""
+`Transport` is what `paper` needs of a way; `LocalTransport` is the way to an exchange in the same process,
+`paper_client` has the way over a socket. Made and called by `PaperVenue` alone. Every way raises `VenueError`s only,
+and ends its stream of reports when its session ends."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from kernel.errors import NotSent, OutcomeUnknown
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import ExecutionReport, RateUsage, VenueCapabilities
 from kernel.venues.paper_admin import administer
-from kernel.venues.paper_exchange import Answer, NoAnswer, PaperExchange, Request, Session
-from kernel.venues.paper_faults import Fault, Operation
+from kernel.venues.paper_exchange import Answer, ClientSession, NoAnswer, PaperExchange, Request
+from kernel.venues.paper_faults import Fault, FaultOperation
 
 T = TypeVar("T")
 REPORTS_MAX = 100_000
@@ -52,7 +51,7 @@ class ReportQueue:
         self._queue.put_nowait(None)  # whoever asks again finds the end again
 
 
-class Link(Protocol):
+class Transport(Protocol):
     """How a `PaperVenue` reaches its exchange. Raises only `VenueError`s."""
 
     @property
@@ -73,7 +72,7 @@ class Link(Protocol):
     async def close(self) -> None:
         """End the session."""
 
-    async def call(self, operation: Operation, request: Request, *, timeout_s: float) -> Answer:
+    async def call(self, operation: FaultOperation, request: Request, *, timeout_s: float) -> Answer:
         """Ask for an operation and await its answer."""
 
     async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
@@ -86,7 +85,7 @@ class Link(Protocol):
         """An operator's act on the exchange itself."""
 
 
-class LocalLink:
+class LocalTransport:
     """The way to an exchange in the same process."""
 
     def __init__(self, exchange: PaperExchange | None, *, owned: bool) -> None:
@@ -95,7 +94,7 @@ class LocalLink:
         self.reports = ReportQueue()
         self.reports.end()
         self._owned = owned
-        self._session: Session | None = None
+        self._session: ClientSession | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self.rate_usage: tuple[RateUsage, ...] = ()
 
@@ -116,7 +115,7 @@ class LocalLink:
             queue.end()
             lost.set()
 
-        self._session = Session(queue.put, ended)
+        self._session = ClientSession(queue.put, ended)
         self.exchange.attach(self._session)
 
     async def close(self) -> None:
@@ -124,7 +123,7 @@ class LocalLink:
         if self._owned:
             await self.exchange.stop()
 
-    async def call(self, operation: Operation, request: Request, *, timeout_s: float) -> Answer:
+    async def call(self, operation: FaultOperation, request: Request, *, timeout_s: float) -> Answer:
         session = self._connected()
         fault = self.exchange.draw(operation, request)
         if fault is None and self.exchange.immediate:
@@ -159,7 +158,7 @@ class LocalLink:
     async def admin(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
         return administer(self.exchange, op, params)
 
-    def _connected(self) -> Session:
+    def _connected(self) -> ClientSession:
         if self._session is None or not self._session.alive:
             raise NotSent("not connected to the exchange")
         return self._session
@@ -172,8 +171,8 @@ class LocalLink:
 
     async def _carry(
         self,
-        session: Session,
-        operation: Operation,
+        session: ClientSession,
+        operation: FaultOperation,
         request: Request,
         fault: Fault | None,
         answer: asyncio.Future[Answer],

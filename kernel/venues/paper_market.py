@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kernel.clock import NS_PER_S
 from kernel.order_spec import Side, SymbolMetadata
 from kernel.venues.paper_config import TapeTrade
-from kernel.venues.paper_rules import Level, ladder
+from kernel.venues.paper_rules import Level, synthetic_depth
 
 AHEAD_WINDOW_NS = 60 * NS_PER_S
 """An order stands behind what the tape traded at its price in this time before it came, in the tape's own time."""
@@ -28,13 +28,13 @@ class PaperMarket:
         self._seen = 0
         self._recent: deque[TapeTrade] = deque()
         self._volume: dict[int, int] = {}
-        self._ladder: dict[Side, list[Level]] = {}
+        self._depth: dict[Side, list[Level]] = {}
 
     def observe(self, trade: TapeTrade) -> None:
         """The tape has moved: a new last price, a new ladder. Without a quantity it is the price alone that is known."""
         self._seen += 1
         self.last_price = trade.price
-        self._ladder.clear()
+        self._depth.clear()
         if trade.quantity:
             self._recent.append(trade)
             self._volume[trade.price] = self._volume.get(trade.price, 0) + trade.quantity
@@ -47,9 +47,9 @@ class PaperMarket:
 
     def offers(self, taker: Side) -> Sequence[Level]:
         """What a taker of a side meets on the ladder, best first, less what was taken since the tape last moved."""
-        if taker not in self._ladder:
-            self._ladder[taker] = list(
-                ladder(
+        if taker not in self._depth:
+            self._depth[taker] = list(
+                synthetic_depth(
                     self._metadata,
                     side=Side.SELL if taker is Side.BUY else Side.BUY,
                     last_price=self.last_price,
@@ -57,11 +57,11 @@ class PaperMarket:
                     seed=f"{self._seed}/{self._seen}",
                 )
             )
-        return self._ladder[taker]
+        return self._depth[taker]
 
     def take(self, taker: Side, *, price: int, quantity: int) -> None:
         """Somebody took a quantity from the ladder."""
-        self._ladder[taker] = [
+        self._depth[taker] = [
             Level(level.price, level.quantity - quantity if level.price == price else level.quantity)
             for level in self.offers(taker)
             if level.price != price or level.quantity > quantity

@@ -20,7 +20,7 @@ REFUSALS = {
 """What a refusal says, and its code; Binance's."""
 
 
-class Counted:
+class LimitUsage:
     """What one limit has counted."""
 
     def __init__(self, limit: RateLimit) -> None:
@@ -58,7 +58,7 @@ class PaperRates:
     """All limits of the account."""
 
     def __init__(self, limits: Iterable[RateLimit]) -> None:
-        self._counted = [Counted(limit) for limit in limits]
+        self._counted = [LimitUsage(limit) for limit in limits]
 
     def charge(self, operation: Operation, times: int, *, now_ns: int) -> None:
         """Count a call, or so many at once. `Rejected`, and nothing counted, where that is over a limit."""

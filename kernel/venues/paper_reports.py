@@ -14,9 +14,9 @@ from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_book import PaperBook
 from kernel.venues.paper_changes import (
     Amended,
-    Change,
     Closed,
     Corrected,
+    JournalEntry,
     Opened,
     OrderChange,
     Released,
@@ -26,7 +26,7 @@ from kernel.venues.paper_changes import (
 from kernel.venues.paper_orders import PaperOrder, PaperTrade
 
 
-def report_of(change: Change, book: PaperBook) -> ExecutionReport | None:
+def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
     """The report of a change that was just applied; None when it concerns no order of the client."""
     match change:
         case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
@@ -63,25 +63,27 @@ def current_key(order: PaperOrder, trade: PaperTrade) -> str:
 
 
 def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
-    told: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
+    common_fields: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
     match change:
         case Opened():
-            told |= {"orig_client_order_id": change.orig_client_order_id, "order": _terms(order)}
-            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | told)
+            common_fields |= {"orig_client_order_id": change.orig_client_order_id, "order": _terms(order)}
+            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | common_fields)
         case Released():
-            return _sealed(_fields(order, ExecType.NEW) | told)
+            return _sealed(_fields(order, ExecType.NEW) | common_fields)
         case Triggered():
-            return _sealed(_fields(order, ExecType.TRIGGERED) | told)
+            return _sealed(_fields(order, ExecType.TRIGGERED) | common_fields)
         case Amended():
-            told |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
-            return _sealed(_fields(order, ExecType.RESTATED if change.request_id is None else ExecType.REPLACED) | told)
+            common_fields |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
+            return _sealed(
+                _fields(order, ExecType.RESTATED if change.request_id is None else ExecType.REPLACED) | common_fields
+            )
         case Closed():
-            return _closing_report(change, order, told)
+            return _closing_report(change, order, common_fields)
         case Traded():
-            return _trade_report(change, order, told)
+            return _trade_report(change, order, common_fields)
 
 
-def _trade_report(change: Traded, order: PaperOrder, told: dict[str, Any]) -> ExecutionReport:
+def _trade_report(change: Traded, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
     trade = {
         "fill_key": fill_key(order, change.trade_id),
         "last_qty": change.quantity,
@@ -90,12 +92,12 @@ def _trade_report(change: Traded, order: PaperOrder, told: dict[str, Any]) -> Ex
         "fee_asset": change.fee_asset,
         "liquidity": change.liquidity,
     }
-    return _sealed(_fields(order, ExecType.TRADE) | told | trade)
+    return _sealed(_fields(order, ExecType.TRADE) | common_fields | trade)
 
 
-def _closing_report(change: Closed, order: PaperOrder, told: dict[str, Any]) -> ExecutionReport:
+def _closing_report(change: Closed, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
     exec_type = ExecType.CANCELED if change.status is OrdStatus.CANCELED else ExecType.EXPIRED
-    fields = _fields(order, exec_type) | told | {"text": change.text}
+    fields = _fields(order, exec_type) | common_fields | {"text": change.text}
     if change.request_id is not None:
         fields |= {"client_order_id": change.request_id, "orig_client_order_id": order.client_order_id}
     if change.bare:
@@ -104,16 +106,16 @@ def _closing_report(change: Closed, order: PaperOrder, told: dict[str, Any]) -> 
 
 
 def _correction_report(change: Corrected, order: PaperOrder, trade: PaperTrade) -> ExecutionReport:
-    told = {
+    common_fields = {
         "exec_id": str(change.exec_id),
         "transact_time_ns": change.at_ns,
         "fill_key": current_key(order, trade),
         "ref_fill_key": _ref_key(change, order),
     }
     if change.quantity == 0:
-        return _sealed(_fields(order, ExecType.TRADE_CANCEL) | told)
+        return _sealed(_fields(order, ExecType.TRADE_CANCEL) | common_fields)
     terms = {"last_qty": change.quantity, "last_px": change.price, "fee": change.fee, "fee_asset": trade.fee_asset}
-    return _sealed(_fields(order, ExecType.TRADE_CORRECT) | told | terms | {"liquidity": trade.liquidity})
+    return _sealed(_fields(order, ExecType.TRADE_CORRECT) | common_fields | terms | {"liquidity": trade.liquidity})
 
 
 def _ref_key(change: Corrected, order: PaperOrder) -> str:
@@ -164,7 +166,7 @@ def sealed(report: ExecutionReport) -> ExecutionReport:
     return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})
 
 
-def order_truth(order: PaperOrder) -> dict[str, Any]:
+def order_oracle_state(order: PaperOrder) -> dict[str, Any]:
     """What is so of an order, as JSON."""
     return {
         "client_order_id": order.client_order_id,
@@ -188,7 +190,7 @@ def order_truth(order: PaperOrder) -> dict[str, Any]:
     }
 
 
-def trade_truth(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
+def trade_oracle_state(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
     """What is so of one of the client's trades, as JSON."""
     return {
         "trade_id": str(trade.trade_id),

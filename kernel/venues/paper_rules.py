@@ -121,7 +121,7 @@ def match(incoming: Incoming, resting: Iterable[Resting], ladder: Iterable[Level
     if incoming.tape:
         return _match_tape(incoming, resting)
     executions: list[Execution] = []
-    leaves, taken = incoming.quantity, _Taken()
+    leaves, taken = incoming.quantity, _DepthTaken()
     for order, price, quantity in _offers(resting, ladder, taken):
         if leaves == 0:
             break
@@ -138,7 +138,7 @@ def match(incoming: Incoming, resting: Iterable[Resting], ladder: Iterable[Level
     return Match(tuple(executions), leaves, _ending(incoming, leaves))
 
 
-class _Taken:
+class _DepthTaken:
     """What was traded in this match, by order and by group."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class _Taken:
         return min(first if own == 0 else order.refill or order.leaves, self.left(order))
 
 
-def _queue(resting: Iterable[Resting], taken: _Taken) -> Iterator[tuple[Resting, int]]:
+def _queue(resting: Iterable[Resting], taken: _DepthTaken) -> Iterator[tuple[Resting, int]]:
     """Orders with what each offers, in the order of service: an iceberg comes again behind the others at its price."""
     for _, level in groupby(resting, key=lambda order: order.price):
         waiting = deque(level)
@@ -186,7 +186,7 @@ def crosses(incoming: Incoming, price: int) -> bool:
 
 
 def _offers(
-    resting: Iterable[Resting], ladder: Iterable[Level], taken: _Taken
+    resting: Iterable[Resting], ladder: Iterable[Level], taken: _DepthTaken
 ) -> Iterator[tuple[Resting | None, int, int]]:
     for order, part in _queue(resting, taken):
         yield order, order.price, part
@@ -206,7 +206,7 @@ def _match_tape(trade: Incoming, resting: Iterable[Resting]) -> Match:
     several places: what was taken ahead of the first is no longer ahead of the second."""
     executions: list[Execution] = []
     ahead: dict[int, int] = {}
-    leaves, passed, taken, met = trade.quantity, 0, _Taken(), set[int]()
+    leaves, passed, taken, met = trade.quantity, 0, _DepthTaken(), set[int]()
     for order, part in _queue(resting, taken):
         if not crosses(trade, order.price):
             break
@@ -242,7 +242,9 @@ def fee_of(received: int, *, bps: int) -> int:
     return received * bps // BPS
 
 
-def ladder(metadata: SymbolMetadata, *, side: Side, last_price: int, levels: int, seed: str) -> Sequence[Level]:
+def synthetic_depth(
+    metadata: SymbolMetadata, *, side: Side, last_price: int, levels: int, seed: str
+) -> Sequence[Level]:
     """The market's offers on one side (SELL: what a buyer meets) around the last trade price, best first."""
     chance = random.Random(f"{seed}/{metadata.symbol_id}/{side}")
     tick, lot = max(metadata.tick_size, 1), max(metadata.lot_size, 1)

@@ -25,8 +25,8 @@ from kernel.errors import KernelError, LogUnavailableError, OutcomeUnknown, Vali
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_admin import administer
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, Speed
-from kernel.venues.paper_exchange import NoAnswer, PaperExchange, Request, Session
-from kernel.venues.paper_faults import Fault, FaultSource, Operation
+from kernel.venues.paper_exchange import ClientSession, NoAnswer, PaperExchange, Request
+from kernel.venues.paper_faults import Fault, FaultOperation, FaultSource
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ async def serve_paper_exchange(
     `announce` is called once with the address that it is bound to. `ValidationError` for bad options,
     `LogUnavailableError` for an address or a journal that is taken, `IntegrityError` for a journal that cannot be read.
     """
-    server = PaperServer(PaperExchange(options, clock=clock, faults=faults))
+    exchange = PaperExchange(options or PaperExchangeOptions(), clock=clock or SystemClock(), faults=faults)
+    server = PaperServer(exchange)
     address = await server.start(listen)
     try:
         if announce is not None:
@@ -130,7 +131,7 @@ class Connection:
         self._exchange = exchange
         self._reader = reader
         self._writer = writer
-        self._session = Session(self._push, writer.transport.abort)
+        self._session = ClientSession(self._push, writer.transport.abort)
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
@@ -179,7 +180,7 @@ class Connection:
 
     def _dispatch(self, request_id: Any, op: str, params: dict[str, Any]) -> None:
         if op in paper_wire.REQUESTS:
-            self._request(request_id, Operation(op), paper_wire.request_of(Operation(op), params))
+            self._request(request_id, FaultOperation(op), paper_wire.request_of(FaultOperation(op), params))
         else:
             self._send({"id": request_id, "result": self._plain(op, params)})
 
@@ -199,7 +200,7 @@ class Connection:
             case _:
                 return administer(self._exchange, op, params)
 
-    def _request(self, request_id: Any, operation: Operation, request: Request) -> None:
+    def _request(self, request_id: Any, operation: FaultOperation, request: Request) -> None:
         fault = self._exchange.draw(operation, request)
         if fault is None and self._exchange.immediate:
             answer = self._exchange.carry_out(operation, request)
@@ -209,7 +210,7 @@ class Connection:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    async def _carry(self, request_id: Any, operation: Operation, request: Request, fault: Fault | None) -> None:
+    async def _carry(self, request_id: Any, operation: FaultOperation, request: Request, fault: Fault | None) -> None:
         """Carry a request out, whatever becomes of the connection meanwhile."""
         try:
             answer = await self._exchange.call(self._session, operation, request, fault)

@@ -11,7 +11,7 @@ from kernel.clock import Clock
 
 
 @dataclass(slots=True)
-class Stamps:
+class IdSequence:
     """The next ids, and the last instant."""
 
     clock: Clock
@@ -22,9 +22,9 @@ class Stamps:
     ratchet_ns: int = 0
     """How far instants were ahead of the clock at most."""
 
-    def copy(self) -> Stamps:
+    def copy(self) -> IdSequence:
         """Another that begins where this one is."""
-        return Stamps(self.clock, self.order, self.trade, self.exec, self.last_ns, self.ratchet_ns)
+        return IdSequence(self.clock, self.order, self.trade, self.exec, self.last_ns, self.ratchet_ns)
 
     def tick(self) -> int:
         """The next instant of the exchange: the clock's, or one later than the last."""

@@ -1,30 +1,30 @@
 """Stop orders and ends by time: what the market's last price, and the exchange's clock, set off.
 
-Called by `paper_engine` on a draft: `spring` after each trade of the market, `expire` before whatever the exchange does.
+Called by `paper_engine` on a draft: `fire` after each trade of the market, `expire` before whatever the exchange does.
 The price that stops look at is that of the tape's last trade; trades between accounts, or with the ladder, are none.
 """
 
 from __future__ import annotations
 
 from kernel.models import OrdStatus
-from kernel.venues.paper_draft import Draft
-from kernel.venues.paper_groups import settle
+from kernel.venues.paper_draft import Transaction
+from kernel.venues.paper_groups import settle_groups
 
 
-def spring(draft: Draft, symbol_id: str) -> None:
+def fire(transaction: Transaction, symbol_id: str) -> None:
     """Trigger every stop that the market has reached, oldest first; each trades before the next is triggered."""
-    last_price = draft.last_price(symbol_id)
-    reached = [order for order in draft.book.armed(symbol_id) if order.reached_by(last_price)]
+    last_price = transaction.last_price(symbol_id)
+    reached = [order for order in transaction.book.armed(symbol_id) if order.reached_by(last_price)]
     for order in sorted(reached, key=lambda order: order.rank):
-        now = draft.order(order.order_id)
+        now = transaction.order(order.order_id)
         if now.open and now.armed:
-            draft.trigger(now.order_id)
-            settle(draft)
+            transaction.trigger(now.order_id)
+            settle_groups(transaction)
 
 
-def expire(draft: Draft, order_ids: list[int]) -> None:
+def expire(transaction: Transaction, order_ids: list[int]) -> None:
     """End orders whose time has come."""
     for order_id in order_ids:
-        if draft.order(order_id).open:
-            draft.close(order_id, OrdStatus.EXPIRED)
-            settle(draft)
+        if transaction.order(order_id).open:
+            transaction.close(order_id, OrdStatus.EXPIRED)
+            settle_groups(transaction)

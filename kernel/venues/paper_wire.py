@@ -33,7 +33,7 @@ from kernel.venues.base import (
     VenueSnapshot,
 )
 from kernel.venues.paper_exchange import Answer, Request
-from kernel.venues.paper_faults import Operation
+from kernel.venues.paper_faults import FaultOperation
 from kernel.venues.paper_reports import sealed
 
 REQUEST_BYTES_MAX = 2**20
@@ -43,13 +43,13 @@ ANSWER_BYTES_MAX = 2**28
 RETRY_AFTER_S_MAX = 7 * 86_400.0
 """Longest wait that a refusal may name; more is no answer."""
 PROTOCOL_VERSION = 1
-MODELS: dict[Operation, type[SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest]] = {
-    Operation.SUBMIT: SubmitRequest,
-    Operation.SUBMIT_GROUP: SubmitGroupRequest,
-    Operation.CANCEL: CancelRequest,
-    Operation.MODIFY: ModifyRequest,
+MODELS: dict[FaultOperation, type[SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest]] = {
+    FaultOperation.SUBMIT: SubmitRequest,
+    FaultOperation.SUBMIT_GROUP: SubmitGroupRequest,
+    FaultOperation.CANCEL: CancelRequest,
+    FaultOperation.MODIFY: ModifyRequest,
 }
-REQUESTS = {*MODELS, Operation.ORDER, Operation.SNAPSHOT}
+REQUESTS = {*MODELS, FaultOperation.ORDER, FaultOperation.SNAPSHOT}
 """The operations of the port that faults can hit."""
 _NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
 
@@ -75,7 +75,7 @@ def report_line(report: ExecutionReport) -> bytes:
     return b'{"report":' + report.raw.encode() + b"}\n"
 
 
-def params_of(operation: Operation, request: Request) -> dict[str, Any]:
+def params_of(operation: FaultOperation, request: Request) -> dict[str, Any]:
     """A request as parameters."""
     match request:
         case int():
@@ -86,11 +86,11 @@ def params_of(operation: Operation, request: Request) -> dict[str, Any]:
             return request.model_dump(mode="json", exclude_none=True)
 
 
-def request_of(operation: Operation, params: dict[str, Any]) -> Request:
+def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
     """Parameters as the request; `ValueError` when they are not one."""
     if operation in MODELS:
         return MODELS[operation].model_validate(params)
-    if operation is Operation.ORDER:
+    if operation is FaultOperation.ORDER:
         return text_of(params, "symbol_id"), text_of(params, "client_order_id")
     since_ns = params.get("since_ns", 0)
     if not isinstance(since_ns, int) or isinstance(since_ns, bool):
@@ -119,9 +119,9 @@ def result_of(answer: Answer) -> Any:
             return None
 
 
-def answer_of(operation: Operation, result: Any) -> Answer:
+def answer_of(operation: FaultOperation, result: Any) -> Answer:
     """A JSON value as the answer to an operation; `ValueError` when it is not one."""
-    if operation is Operation.SNAPSHOT:
+    if operation is FaultOperation.SNAPSHOT:
         snapshot = VenueSnapshot.model_validate(result)
         return snapshot.model_copy(
             update={
@@ -129,13 +129,13 @@ def answer_of(operation: Operation, result: Any) -> Answer:
                 "fills": tuple(map(sealed, snapshot.fills)),
             }
         )
-    if result is None and operation is Operation.ORDER:
+    if result is None and operation is FaultOperation.ORDER:
         return None
-    if operation is Operation.SUBMIT_GROUP:
+    if operation is FaultOperation.SUBMIT_GROUP:
         if not isinstance(result, list):
             raise ValueError("the answer to a group is a list of reports")
-        return tuple(map(report_of_wire, result))
-    return report_of_wire(result)
+        return tuple(map(decode_report, result))
+    return decode_report(result)
 
 
 def check_concerns(request: Request, answer: Answer) -> None:
@@ -143,20 +143,20 @@ def check_concerns(request: Request, answer: Answer) -> None:
     match request, answer:
         case SubmitGroupRequest(), tuple():
             asked = [(member.order.symbol_id, member.client_order_id) for member in request.orders]
-            told = [(report.symbol_id, report.client_order_id) for report in answer]
+            answered_ids = [(report.symbol_id, report.client_order_id) for report in answer]
         case SubmitRequest(), ExecutionReport():
             asked = [(request.order.symbol_id, request.client_order_id)]
-            told = [(answer.symbol_id, answer.client_order_id)]
+            answered_ids = [(answer.symbol_id, answer.client_order_id)]
         case CancelRequest(), ExecutionReport():
             asked = [(request.symbol_id, request.client_order_id)]
-            told = [(answer.symbol_id, answer.client_order_id)]
+            answered_ids = [(answer.symbol_id, answer.client_order_id)]
         case (str(symbol_id), str(client_order_id)), ExecutionReport():
             asked = [(symbol_id, client_order_id)]
-            told = [(answer.symbol_id, _asked_for(answer, client_order_id))]
+            answered_ids = [(answer.symbol_id, _asked_for(answer, client_order_id))]
         case _:
             return
-    if told != asked:
-        raise ValueError(f"it is about {told}, not about {asked}")
+    if answered_ids != asked:
+        raise ValueError(f"it is about {answered_ids}, not about {asked}")
 
 
 def _asked_for(answer: ExecutionReport, client_order_id: str) -> str | None:
@@ -165,7 +165,7 @@ def _asked_for(answer: ExecutionReport, client_order_id: str) -> str | None:
     return answer.orig_client_order_id if renamed else answer.client_order_id
 
 
-def report_of_wire(value: Any) -> ExecutionReport:
+def decode_report(value: Any) -> ExecutionReport:
     """A JSON value as a report, its text put back."""
     return sealed(ExecutionReport.model_validate(value))
 
@@ -185,12 +185,12 @@ def error_value(error: KernelError) -> dict[str, Any]:
 def error_of(value: Any) -> KernelError:
     """A JSON value as the error; what cannot be read settles nothing."""
     fields = value if isinstance(value, dict) else {}
-    text, code = plain(fields.get("text", value)), fields.get("code")
-    code = None if code is None else plain(code)
+    text, code = json_value(fields.get("text", value)), fields.get("code")
+    code = None if code is None else json_value(code)
     match fields.get("type"):
         case "Rejected" if is_wait(fields.get("retry_after_s")):
             limit = fields.get("rate_limit")
-            rate_limit = None if limit is None else plain(limit)
+            rate_limit = None if limit is None else json_value(limit)
             return Rejected(text, code=code, retry_after_s=fields.get("retry_after_s"), rate_limit=rate_limit)
         case "NotSent":
             return NotSent(text, code=code)
@@ -214,7 +214,7 @@ def usage_of(value: Any) -> tuple[RateUsage, ...]:
     return tuple(map(RateUsage.model_validate, value))
 
 
-def plain(value: Any) -> str:
+def json_value(value: Any) -> str:
     """A JSON value as a text that UTF-8 can hold."""
     return str(value).encode(errors="backslashreplace").decode()
 

@@ -94,7 +94,7 @@ def counted(number: int, what: str = "order") -> str:
 
 # -------------------------------------------------------------------------------------------------------- shared options
 @dataclass(frozen=True)
-class Target:
+class LogTarget:
     """Which log."""
 
     log: str
@@ -132,7 +132,7 @@ def target_options(function: Callable[..., T]) -> Callable[..., T]:
             help="Where checkpoints of the state are kept. Default: beside the log.")  # fmt: skip
     @functools.wraps(function)
     def with_target(*args: Any, log_url: str, exchange: str, checkpoint_dir: str | None, **given: Any) -> T:
-        return function(*args, target=Target(log_url, exchange, checkpoint_dir), **given)
+        return function(*args, target=LogTarget(log_url, exchange, checkpoint_dir), **given)
 
     return with_target
 

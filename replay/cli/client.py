@@ -13,16 +13,16 @@ import click
 
 from kernel import EventSourcedKernel
 from replay import clearing, output
-from replay.cli.base import Target, echo_err
-from replay.folding import opened
-from replay.past import Source, past_at
+from replay.cli.base import LogTarget, echo_err
+from replay.folding import open_for_reading
+from replay.past import StateSource, historic_state_at
 from replay.progress import progress_bar
 from replay.recovery import open_client
 
 T = TypeVar("T")
 
 
-def run_with_client(target: Target, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
+def run_with_client(target: LogTarget, work: Callable[[EventSourcedKernel], Awaitable[T]]) -> T:
     """Do something with a kernel beside the leader."""
 
     async def connected() -> T:
@@ -32,15 +32,15 @@ def run_with_client(target: Target, work: Callable[[EventSourcedKernel], Awaitab
     return asyncio.run(connected())
 
 
-def run_with_source(target: Target, as_of: str | None, work: Callable[[Source], Awaitable[T]]) -> T:
+def run_with_source(target: LogTarget, as_of: str | None, work: Callable[[StateSource], Awaitable[T]]) -> T:
     """Do something with a kernel beside the leader, or with the state as of a point of the log (`--as-of`)."""
     if as_of is None:
         return run_with_client(target, work)
 
     async def looked_back() -> T:
-        async with opened(target.log, target.exchange) as log:
+        async with open_for_reading(target.log, target.exchange) as log:
             with progress_bar("folding the log") as progress:
-                found = await past_at(log, as_of, checkpoint_dir=target.checkpoint_dir, progress=progress)
+                found = await historic_state_at(log, as_of, checkpoint_dir=target.checkpoint_dir, progress=progress)
             echo_err(found.title)
             return await work(found)
 

@@ -6,7 +6,7 @@ import click
 
 from replay import views
 from replay.cli.base import (
-    Target,
+    LogTarget,
     as_of_option,
     complete,
     echo_listing,
@@ -16,7 +16,7 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
-from replay.past import Source
+from replay.past import StateSource
 
 
 @click.command()
@@ -28,7 +28,7 @@ from replay.past import Source
 @output_option
 @target_options
 def get(
-    target: Target, words: tuple[str, ...], watch: bool, as_of: str | None, form: str, **filters: str | None
+    target: LogTarget, words: tuple[str, ...], watch: bool, as_of: str | None, form: str, **filters: str | None
 ) -> None:
     """List intents, orders, fills, positions and other resources.
 
@@ -47,7 +47,7 @@ def get(
         raise click.UsageError("what was known at a point does not change: -w and --as-of exclude each other")
     query = views.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
 
-    async def listed(source: Source) -> None:
+    async def listed(source: StateSource) -> None:
         echo_listing(await views.listing(source, query), form)
 
     if watch:

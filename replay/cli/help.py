@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from kernel.errors import Remedy
-from kernel.lifecycle.advice import ADVICE
+from kernel.lifecycle.advice import REMEDIATION
 from kernel.readiness import REMEDIES as CONDITIONS
 from replay.cli.base import echo
 from replay.output import aligned
@@ -30,7 +30,7 @@ PROGRAM = "check-proof"
 PROGRAM_TITLE = "a program that checks proofs, and uses nothing of this project"
 RUNBOOK: dict[str, Mapping[str, Remedy]] = {
     "@@CONDITIONS@@": CONDITIONS,
-    "@@FINDINGS@@": {str(kind): remedy for kind, remedy in ADVICE.items()},
+    "@@FINDINGS@@": {str(kind): remedy for kind, remedy in REMEDIATION.items()},
     "@@PROBLEMS@@": {str(kind): remedy for kind, remedy in PROBLEMS.items()},
 }
 """Marks in the topic `runbook`, and the entries that replace them."""

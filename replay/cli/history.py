@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from replay import histories, history_text, timeline
-from replay.cli.base import Target, echo, echo_err, intent_argument, option, output_option, target_options
+from replay.cli.base import LogTarget, echo, echo_err, intent_argument, option, output_option, target_options
 from replay.output import Format
 
 
@@ -18,7 +18,7 @@ from replay.output import Format
         help="Write a page with a timeline, which opens offline, and print nothing.")  # fmt: skip
 @output_option
 @target_options
-def history(target: Target, intent_id: str, raw: bool, picture: str | None, form: str) -> None:
+def history(target: LogTarget, intent_id: str, raw: bool, picture: str | None, form: str) -> None:
     """Show an order's history: each event and its cause.
 
     Each event is marked as evidence or as a conclusion. SINCE is the time since the previous line, CAUSE the event that

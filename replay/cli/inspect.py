@@ -17,7 +17,7 @@ from replay import health as checks
 from replay import metrics as exposition
 from replay.cli.base import (
     Duration,
-    Target,
+    LogTarget,
     as_of_option,
     complete,
     echo,
@@ -39,7 +39,7 @@ from replay.output import Format
         help="How many of the last events to show.")  # fmt: skip
 @as_of_option
 @target_options
-def describe(target: Target, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
+def describe(target: LogTarget, words: tuple[str, ...], events_max: int, as_of: str | None) -> None:
     """Show the details of an intent, a group or an external order.
 
     Of an intent: the desired order, the quantity that its group permits, the actual order, attempts, venue orders,
@@ -69,7 +69,9 @@ async def show_page(text: Awaitable[str]) -> None:
 @option("-w", "--watch", is_flag=True, help="Keep printing events as they are appended.")
 @output_option
 @target_options
-def events(target: Target, intent_id: str | None, after: int, topics: tuple[str, ...], watch: bool, form: str) -> None:
+def events(
+    target: LogTarget, intent_id: str | None, after: int, topics: tuple[str, ...], watch: bool, form: str
+) -> None:
     """Show the events of the log as stored.
 
     Scaled integers, the whole envelope, hashes.
@@ -79,14 +81,14 @@ def events(target: Target, intent_id: str | None, after: int, topics: tuple[str,
       orderctl events --for $ID
       orderctl events --type OrderFilled --after 1200 -w -o jsonl
     """
-    wanted = reading.Wanted(intent_id, frozenset(topics), after)
+    wanted = reading.EventFilter(intent_id, frozenset(topics), after)
 
     async def work() -> None:
         async with folding.existing_log(target.log, target.exchange) as log:
             if watch or form not in ("json", "yaml"):
                 await echo_watch(reading.pages(log, wanted, follow=watch), form)
             else:
-                echo_listing(await reading.whole(log, wanted), form)
+                echo_listing(await reading.read_listing(log, wanted), form)
 
     asyncio.run(work())
 
@@ -94,7 +96,7 @@ def events(target: Target, intent_id: str | None, after: int, topics: tuple[str,
 @click.command()
 @output_option
 @target_options
-def health(target: Target, form: str) -> int:
+def health(target: LogTarget, form: str) -> int:
     """Check whether a kernel is acting on the log (exit code 0) or not (6).
 
     Seen from outside: the lease, the leader's events, the newest complete snapshot, pauses, findings, unknown attempts.
@@ -117,7 +119,7 @@ def health(target: Target, form: str) -> int:
         default="table", show_default=True, help="Output format; the table leaves out buckets and zeros.")  # fmt: skip
 @metrics_options
 @target_options
-def metrics(target: Target, metrics_host: str, metrics_port: int | None, form: str) -> None:
+def metrics(target: LogTarget, metrics_host: str, metrics_port: int | None, form: str) -> None:
     """Show the metrics of a running kernel, or of the log.
 
     With --metrics-port the kernel that serves there is asked (`orderctl run --metrics-port N`), and --log is not used.
@@ -141,7 +143,7 @@ def metrics(target: Target, metrics_host: str, metrics_port: int | None, form: s
 @option("--once", is_flag=True, help="Print one frame and exit. The default when stdout is no terminal.")
 @option("--every", type=Duration(), default="1s", show_default=True, help="Time between two frames.")
 @target_options
-def top(target: Target, metrics_url: str | None, once: bool, every: float) -> None:
+def top(target: LogTarget, metrics_url: str | None, once: bool, every: float) -> None:
     """Show a live dashboard until Ctrl-C.
 
     Readiness and since when, lag, the rate limit, unknown attempts, the busiest symbols, and the intents furthest from

@@ -20,7 +20,7 @@ from replay import demo as demonstration
 from replay import run as processes
 from replay.cli.base import (
     Duration,
-    Target,
+    LogTarget,
     complete,
     counted,
     echo_err,
@@ -66,7 +66,7 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def log_options(function: Callable[..., T]) -> Callable[..., T]:
-    """How a process that runs for long logs, handed over as `told`."""
+    """How a process that runs for long logs, handed over as `process_log`."""
 
     @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
             show_default=True, help="The process's own log on stderr: text or JSON lines.")  # fmt: skip
@@ -74,7 +74,7 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
             default="info", show_default=True, help="The log's level; info has a line for each decision.")  # fmt: skip
     @functools.wraps(function)
     def with_log(*args: Any, log_format: str, log_level: str, **given: Any) -> T:
-        return function(*args, told=ProcessLog(log_format, log_level), **given)
+        return function(*args, process_log=ProcessLog(log_format, log_level), **given)
 
     return with_log
 
@@ -87,7 +87,7 @@ def secret_words(ctx: click.Context, param: click.Parameter, value: tuple[str, .
     return value
 
 
-def note_options(function: Callable[..., T]) -> Callable[..., T]:
+def tree_head_options(function: Callable[..., T]) -> Callable[..., T]:
     """Where signed notes of the log go and which keys sign them, handed over as `notes`."""
 
     @option("--notes", "notes_directory", envvar="ORDERCTL_NOTES", metavar="DIR",
@@ -128,14 +128,16 @@ def venue_config(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 # ------------------------------------------------------------------------------------------------------------- processes
-def run_until_signal(told: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]) -> int:
+def run_until_signal(
+    process_log: ProcessLog, work: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
+) -> int:
     """Run until SIGTERM (0) or SIGINT (130). The work gets a function that writes a line to the process's log."""
-    level = "debug" if click.get_current_context().ensure_object(Session).debug else told.level
-    with logs.process_log(sys.stderr, form=logs.LogFormat(told.form), level=level) as tell:
+    level = "debug" if click.get_current_context().ensure_object(Session).debug else process_log.level
+    with logs.process_log(sys.stderr, form=logs.LogFormat(process_log.form), level=level) as echo:
         try:
-            return ended_by(asyncio.run(processes.until_signal(work(tell))))
+            return ended_by(asyncio.run(processes.until_signal(work(echo))))
         except Exception as problem:
-            if told.form == "text":
+            if process_log.form == "text":
                 raise
             code, lines = failure(problem)
             logs.RUNNING.error("; ".join(map(str.strip, lines)), extra={"exit_code": code})
@@ -159,12 +161,12 @@ def ended_by(number: int | None) -> int:
         help="Orders of this account without an intent: ignore (record only), adopt, or cancel.")  # fmt: skip
 @paper_options
 @metrics_options
-@note_options
+@tree_head_options
 @log_options
 @target_options
 def run(
-    target: Target, venue: str, address: str | None, external_orders: str | None, paper: dict[str, Any],
-    told: ProcessLog, metrics_host: str, metrics_port: int | None, notes: dict[str, Any], **given: Any,
+    target: LogTarget, venue: str, address: str | None, external_orders: str | None, paper: dict[str, Any],
+    process_log: ProcessLog, metrics_host: str, metrics_port: int | None, notes: dict[str, Any], **given: Any,
 ) -> int:  # fmt: skip
     """Run the kernel until SIGTERM or SIGINT.
 
@@ -205,7 +207,7 @@ def run(
             checkpoint_dir=target.checkpoint_dir,
             notes=config.notes_of(**notes),
         )
-        return run_until_signal(told, lambda tell: work(say=tell))
+        return run_until_signal(process_log, lambda echo: work(say=echo))
 
 
 @click.command("paper-exchange")
@@ -213,7 +215,7 @@ def run(
         help="HOST:PORT (port 0: any), or the path of a socket.")  # fmt: skip
 @paper_options
 @log_options
-def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
+def paper_exchange(listen: str, paper: dict[str, Any], process_log: ProcessLog) -> int:
     """Run a paper exchange as a separate process. Prints the address that it listens at.
 
     \b
@@ -221,7 +223,9 @@ def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
       orderctl paper-exchange --listen 127.0.0.1:7000 --journal exchange.journal
     """
     options = PaperOptions(**paper)
-    return run_until_signal(told, lambda tell: processes.run_paper_exchange(listen, options, announce=click.echo))
+    return run_until_signal(
+        process_log, lambda echo: processes.run_paper_exchange(listen, options, announce=click.echo)
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- control
@@ -229,7 +233,7 @@ def paper_exchange(listen: str, paper: dict[str, Any], told: ProcessLog) -> int:
 @maybe_intent_argument
 @option("--reason", default="", metavar="TEXT", help="The reason; it is recorded with your name.")
 @target_options
-def pause(target: Target, intent_id: str | None, reason: str) -> None:
+def pause(target: LogTarget, intent_id: str | None, reason: str) -> None:
     """Stop sending requests, for one intent or for all.
 
     Cancels are not sent either: commands are recorded and carried out after resume. Orders that are open stay open, and
@@ -249,7 +253,7 @@ def pause(target: Target, intent_id: str | None, reason: str) -> None:
 @maybe_intent_argument
 @option("--symbol", shell_complete=complete("symbol_ids"), help="A symbol that was halted by itself.")
 @target_options
-def resume(target: Target, intent_id: str | None, symbol: str | None) -> None:
+def resume(target: LogTarget, intent_id: str | None, symbol: str | None) -> None:
     """Resume sending after a pause or a halt, for an intent, a symbol or all.
 
     Intents and symbols that were paused or halted on their own stay so when all are resumed.
@@ -280,7 +284,7 @@ def resume(target: Target, intent_id: str | None, symbol: str | None) -> None:
 @option("--config", envvar="ORDERCTL_CONFIG", is_eager=True, expose_value=False, callback=venue_config,
         metavar="FILE.toml", help="The configuration file of `orderctl run`.")  # fmt: skip
 @target_options
-def halt(target: Target, symbol: str | None, yes: bool, break_glass: bool, **given: Any) -> int:
+def halt(target: LogTarget, symbol: str | None, yes: bool, break_glass: bool, **given: Any) -> int:
     """Cancel all orders and place none until resume.
 
     The halt and every cancel are recorded, with your name and the reason. The running kernel sends the cancels, even while
@@ -301,14 +305,16 @@ def halt(target: Target, symbol: str | None, yes: bool, break_glass: bool, **giv
     if not yes:
         require_terminal()
     if break_glass:
-        return halt_past_the_log(target, symbol, yes, given)
+        return halt_without_log(target, symbol, yes, given)
     with halting.break_glass_offered():
         if not yes and not run_with_client(target, lambda kernel: agree_to_halt(kernel, symbol)):
             return 1
-        told = run_with_client(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
+        process_log = run_with_client(
+            target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"])
+        )
     click.echo(f"{f'symbol/{symbol}' if symbol else f'exchange/{target.exchange}'} halted")
-    echo_err(told.line)
-    return told.exit_code
+    echo_err(process_log.line)
+    return process_log.exit_code
 
 
 async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
@@ -317,19 +323,19 @@ async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
     return click.confirm(f"Halt {symbol or 'everything'} and cancel {counted(len(intent_ids))}?", err=True)
 
 
-def halt_past_the_log(target: Target, symbol: str | None, yes: bool, given: dict[str, Any]) -> int:
+def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: dict[str, Any]) -> int:
     """Cancel what the venue lists; the exit code."""
     what = f"every open order of {target.exchange}" + (f" in {symbol}" if symbol else "")
     if not yes and not click.confirm(f"Cancel {what} at the venue, past the log?", err=True):
         return 1
-    venue = venue_factory.venue_past_the_log(
+    venue = venue_factory.venue_without_log(
         given["venue"], given["address"], given["journal"], target.log, target.exchange
     )
-    told = break_glass.BrokenGlass(show=lambda line: click.echo(output.escaped(line)))
-    asyncio.run(break_glass.take_down(venue, told, symbol_id=symbol, timeout_s=given["timeout"]))
-    echo_err(told.line)
+    process_log = break_glass.EmergencyCancelReport(show=lambda line: click.echo(output.escaped(line)))
+    asyncio.run(break_glass.emergency_cancel(venue, process_log, symbol_id=symbol, timeout_s=given["timeout"]))
+    echo_err(process_log.line)
     echo_err(break_glass.NOT_LOGGED)
-    return 0 if told.done else 1
+    return 0 if process_log.done else 1
 
 
 @click.command()
@@ -343,7 +349,7 @@ def halt_past_the_log(target: Target, symbol: str | None, yes: bool, given: dict
 @option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @target_options
 def resolve(
-    target: Target, intent_id: str | None, outcome: str | None, finding: str | None, evidence: str, **given: Any
+    target: LogTarget, intent_id: str | None, outcome: str | None, finding: str | None, evidence: str, **given: Any
 ) -> int:
     """Resolve an unknown attempt or a finding by hand.
 
@@ -370,7 +376,7 @@ def resolve(
     return resolve_attempt(target, intent_id, outcome, evidence, given)
 
 
-def resolve_attempt(target: Target, intent_id: str, outcome: str, evidence: str, given: dict[str, Any]) -> int:
+def resolve_attempt(target: LogTarget, intent_id: str, outcome: str, evidence: str, given: dict[str, Any]) -> int:
     """Resolve an attempt as dead or rejected, after asking; the exit code."""
     if not given["yes"]:
         require_terminal()
@@ -389,7 +395,7 @@ def resolve_attempt(target: Target, intent_id: str, outcome: str, evidence: str,
 @option("--every", type=Duration(), help="Send a heartbeat this often, at most half of --ttl, until SIGTERM or SIGINT.")
 @option("--disarm", is_flag=True, help="Stop watching the strategy: now, or with --every when it ends in order.")
 @target_options
-def heartbeat(target: Target, owner: str, ttl: float, every: float | None, disarm: bool) -> int:
+def heartbeat(target: LogTarget, owner: str, ttl: float, every: float | None, disarm: bool) -> int:
     """Send heartbeats that keep a strategy's orders alive.
 
     If the strategy then misses its heartbeat for --ttl, its orders are canceled: those with this --owner, also orders
@@ -405,8 +411,8 @@ def heartbeat(target: Target, owner: str, ttl: float, every: float | None, disar
     if every is None:
         click.echo(run_with_client(target, lambda kernel: beating.once(kernel, owner, ttl, disarm=disarm)))
         return 0
-    rhythm = beating.Rhythm(owner, ttl_s=ttl, every_s=every, disarm=disarm)
-    work = beating.go_on(target.log, target.exchange, rhythm, show=click.echo, say=echo_err)
+    schedule = beating.HeartbeatSchedule(owner, ttl_s=ttl, every_s=every, disarm=disarm)
+    work = beating.run(target.log, target.exchange, schedule, show=click.echo, say=echo_err)
     return ended_by(asyncio.run(processes.until_signal(work)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from replay import note_keys, proving, signed_notes
-from replay.cli.base import Target, echo, echo_err, option, target_options
+from replay.cli.base import LogTarget, echo, echo_err, option, target_options
 
 
 @click.command()
@@ -22,7 +22,7 @@ from replay.cli.base import Target, echo, echo_err, option, target_options
 @option("-o", "--output", metavar="FILE", help="Where to write the proof. Default: stdout.")
 @target_options
 def prove(
-    target: Target, position: int | None, first: int | None, second: int | None, notes: str, keys: tuple[str, ...],
+    target: LogTarget, position: int | None, first: int | None, second: int | None, notes: str, keys: tuple[str, ...],
     output: str | None,
 ) -> None:  # fmt: skip
     """Prove that an event is in the log, or that the log only grew.
@@ -36,7 +36,7 @@ def prove(
       orderctl prove 17 --notes notes -o event-17.json
       orderctl prove --from 1000 --to 2000 --notes notes -o growth.json
     """
-    wanted = proving.wanted(position, first, second)
+    wanted = proving.proof_query(position, first, second)
     text = asyncio.run(proving.proof_text(target.log, target.exchange, wanted, notes=notes, keys=keys))
     if output is None:
         echo(text)

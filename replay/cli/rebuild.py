@@ -9,7 +9,7 @@ import click
 
 from replay import rebuild_listing
 from replay import run as processes
-from replay.cli.base import Target, echo_err, echo_listing, option, output_option, target_options
+from replay.cli.base import LogTarget, echo_err, echo_listing, option, output_option, target_options
 from replay.cli.group import INTERRUPTED
 
 to_option = option("--to", "to", metavar="URL", help="Where the tables are. Default: beside the log.")
@@ -21,7 +21,7 @@ to_option = option("--to", "to", metavar="URL", help="Where the tables are. Defa
 @to_option
 @output_option
 @target_options
-def rebuild(target: Target, anew: bool, rollback: bool, to: str | None, form: str) -> int:
+def rebuild(target: LogTarget, anew: bool, rollback: bool, to: str | None, form: str) -> int:
     """Rebuild the state from the log and compare it with the tables.
 
     Folds the log from its first event, checking every hash. Exit code 0: everything is equal. 1: there is a difference, and
@@ -51,7 +51,7 @@ def rebuild(target: Target, anew: bool, rollback: bool, to: str | None, form: st
 @to_option
 @output_option
 @target_options
-def tables(target: Target, action: str, follow: bool, to: str | None, form: str) -> int:
+def tables(target: LogTarget, action: str, follow: bool, to: str | None, form: str) -> int:
     """Keep SQL tables of the state current, or list their versions.
 
     The tables hold intents, orders, fills, positions, balances, findings and groups. sync brings them to the log's head;

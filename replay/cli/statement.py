@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from replay import statements
-from replay.cli.base import FORMATS, Target, complete, echo, echo_listing, option, target_options
+from replay.cli.base import FORMATS, LogTarget, complete, echo, echo_listing, option, target_options
 from replay.progress import progress_bar
 
 
@@ -17,7 +17,7 @@ from replay.progress import progress_bar
 @option("-o", "--output", "form", envvar="ORDERCTL_OUTPUT", type=click.Choice([*FORMATS, "csv"]), default="table",
         show_default=True, help="Output format.")  # fmt: skip
 @target_options
-def statement(target: Target, day: str | None, owner: str | None, form: str) -> None:
+def statement(target: LogTarget, day: str | None, owner: str | None, form: str) -> None:
     """Show fills, fees and realized profit by day, owner and symbol.
 
     A trade counts on the UTC day of its transact time, by the venue's clock (the log's if the venue gave none); a bust or a

@@ -12,7 +12,7 @@ from kernel import EventSourcedKernel
 from replay import applying, clearing, comparing, differing, ordering, output, waiting
 from replay.cli.base import (
     Duration,
-    Target,
+    LogTarget,
     complete,
     counted,
     echo,
@@ -53,7 +53,7 @@ manifest_option = option("-f", "--filename", "files", multiple=True, metavar="FI
         help="Return once the venue has answered, the log has the intent, or the order is filled.")  # fmt: skip
 @timeout_option
 @target_options
-def place(target: Target, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any) -> int:
+def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeout: float, **words: Any) -> int:
     """Place an order. Prints the intent id and nothing else.
 
     Quantity and prices are decimals and taken exactly. The intent id is printed once the intent is durable in the log. If
@@ -64,7 +64,7 @@ def place(target: Target, intent_id: str | None, owner: str, wait: str, timeout:
     Example:
       orderctl place BUY 0.001 BTCUSDT --wait filled --timeout 1m
     """
-    text = ordering.OrderText(
+    text = ordering.OrderInput(
         side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],
         stop=words["stop"], time_in_force=words["tif"], post_only=words["post_only"],
     )  # fmt: skip
@@ -111,7 +111,7 @@ async def wait_condition(
         help="Return once the venue has answered, or once the log has the changes.")  # fmt: skip
 @timeout_option
 @target_options
-def apply(target: Target, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
+def apply(target: LogTarget, files: tuple[str, ...], dry_run: str, wait: str, timeout: float) -> int:
     """Create or update orders and groups from manifests. Applying the same files again changes nothing.
 
     Prints a result for each manifest: created, configured or unchanged. Intent ids are the manifests' names. Orders that
@@ -172,7 +172,7 @@ async def wait_applied(kernel: EventSourcedKernel, steps: Sequence[applying.Step
 @option("--to", "end", metavar="POINT", help="… with this one. Default: now.")
 @output_option
 @target_options
-def diff(target: Target, files: tuple[str, ...], begin: str | None, end: str | None, form: str) -> int:
+def diff(target: LogTarget, files: tuple[str, ...], begin: str | None, end: str | None, form: str) -> int:
     """Show differences between manifests, intents, orders or points. Exit code 0: none, 1: some, 2: an error.
 
     With -f: a unified diff of what apply would change. Without options: the intents that differ from their actual orders,
@@ -194,7 +194,7 @@ def diff(target: Target, files: tuple[str, ...], begin: str | None, end: str | N
         return run_with_client(target, work) if begin is None else show_point_diff(target, begin, end, form)
 
 
-def show_point_diff(target: Target, begin: str, end: str | None, form: str) -> int:
+def show_point_diff(target: LogTarget, begin: str, end: str | None, form: str) -> int:
     """Compare two points of the log; 1 when they differ."""
     with progress_bar("folding the log") as progress:
         where = {"exchange_id": target.exchange, "checkpoint_dir": target.checkpoint_dir}
@@ -231,7 +231,7 @@ def show_differences(kernel: EventSourcedKernel, form: str) -> int:
         help="Return once the venue has no open order, or once the log has the request.")  # fmt: skip
 @timeout_option
 @target_options
-def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
+def cancel(target: LogTarget, intent_id: str, wait: str, timeout: float) -> None:
     """Cancel an order.
 
     Canceling a canceled order is no error. A filled, expired or rejected order cannot be canceled: exit code 5.
@@ -258,7 +258,7 @@ def cancel(target: Target, intent_id: str, wait: str, timeout: float) -> None:
 @option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @option("--dry-run", is_flag=True, help="Show what would be canceled, and cancel nothing.")
 @target_options
-def cancel_all(target: Target, symbol: str | None, owner: str | None, yes: bool, dry_run: bool) -> int:
+def cancel_all(target: LogTarget, symbol: str | None, owner: str | None, yes: bool, dry_run: bool) -> int:
     """Cancel all live orders, or those of one symbol or owner.
 
     Shows the orders on stderr and asks for confirmation. Only the orders shown are canceled: orders that arrive meanwhile
@@ -309,7 +309,7 @@ async def cancel_orders(
         help="Return once the venue has answered, or once the log has the change.")  # fmt: skip
 @timeout_option
 @target_options
-def modify(target: Target, intent_id: str, wait: str, timeout: float, **numbers: str | None) -> None:
+def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbers: str | None) -> None:
     """Change an order's quantity, limit price or stop price.
 
     A total quantity at or below what has filled cancels the rest. A filled, expired or canceled order cannot be changed,
@@ -345,7 +345,7 @@ def conditions(ctx: click.Context, param: click.Parameter, value: tuple[str, ...
         help="Conditions that end the wait with exit code 1.")  # fmt: skip
 @option("--timeout", type=Duration(), default="30s", show_default=True, help="How long at most; 0 checks once.")
 @target_options
-def wait(target: Target, intent_id: str, condition: str, or_fail_on: tuple[str, ...], timeout: float) -> int:
+def wait(target: LogTarget, intent_id: str, condition: str, or_fail_on: tuple[str, ...], timeout: float) -> int:
     """Wait for a condition on an order (exit code 0) or a timeout (3).
 
     \b

@@ -10,10 +10,10 @@ import click
 
 from kernel.log.base import Head
 from replay.backups import backup_log, restore_log
-from replay.cli.base import Target, echo_err, option, target_options
+from replay.cli.base import LogTarget, echo_err, option, target_options
 from replay.exporting import export_log
-from replay.folding import opened, point_of
-from replay.holding import HeldAgainst
+from replay.folding import open_for_reading, point_of
+from replay.holding import TreeHeadGuard
 from replay.importing import import_log
 from replay.note_keys import verifier_keys
 from replay.progress import progress_bar
@@ -30,14 +30,14 @@ def notes_options(function: Callable[..., T]) -> Callable[..., T]:
     return notes(key(function))
 
 
-def held_against(notes: str | None, keys: tuple[str, ...]) -> HeldAgainst | None:
+def tree_head_guard(notes: str | None, keys: tuple[str, ...]) -> TreeHeadGuard | None:
     """What a log is checked against before it is put in place, if anything."""
     if notes is None:
         return None
-    return HeldAgainst(notes, verifier_keys(keys))
+    return TreeHeadGuard(notes, verifier_keys(keys))
 
 
-def say_end(exchange_id: str, head: Head, held: HeldAgainst | None) -> None:
+def say_end(exchange_id: str, head: Head, held: TreeHeadGuard | None) -> None:
     """Report where an imported log ends, and what it lacks by its notes."""
     echo_err(f"{exchange_id} up to position {head.position}, chain hash {head.chain_hash.hex()}")
     if held is not None:
@@ -52,7 +52,7 @@ def say_end(exchange_id: str, head: Head, held: HeldAgainst | None) -> None:
         help="orders and fills are tables: csv or parquet.")  # fmt: skip
 @option("--upto", metavar="POINT", help="A position, or an instant as 2026-01-31T12:00:00Z. Default: the head now.")
 @target_options
-def export(target: Target, file: str, form: str, what: str, upto: str | None) -> None:
+def export(target: LogTarget, file: str, form: str, what: str, upto: str | None) -> None:
     """Write a log to a file, from its first event; - is stdout.
 
     Every row's hashes are checked, and a running kernel is not blocked. A file whose name ends in .gz is compressed. The
@@ -66,7 +66,7 @@ def export(target: Target, file: str, form: str, what: str, upto: str | None) ->
     """
 
     async def work() -> None:
-        async with opened(target.log, target.exchange) as found:
+        async with open_for_reading(target.log, target.exchange) as found:
             end = None if upto is None else await point_of(found, upto)
             with progress_bar("export") as progress:
                 done = await export_log(found, file, format=form, what=what, upto=end, progress=progress)
@@ -79,7 +79,7 @@ def export(target: Target, file: str, form: str, what: str, upto: str | None) ->
 @click.argument("file")
 @target_options
 @notes_options
-def import_(target: Target, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
+def import_(target: LogTarget, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
     """Read an export (jsonl) into a new log; - is stdin.
 
     The bytes and the hash at every position are those of the exported log, on SQLite and PostgreSQL alike. The import is
@@ -91,7 +91,7 @@ def import_(target: Target, file: str, notes: str | None, keys: tuple[str, ...])
       orderctl import paper.jsonl.gz --log postgresql://localhost/orders
       orderctl export - | orderctl import - --log sqlite:///copy.db
     """
-    held = held_against(notes, keys)
+    held = tree_head_guard(notes, keys)
     with progress_bar("import") as progress:
         work = import_log(file, target.log, exchange_id=target.exchange, progress=progress, notes=held)
         head = asyncio.run(work)
@@ -101,7 +101,7 @@ def import_(target: Target, file: str, notes: str | None, keys: tuple[str, ...])
 @click.command("backup")
 @click.argument("file")
 @target_options
-def backup(target: Target, file: str) -> None:
+def backup(target: LogTarget, file: str) -> None:
     """Back up a log to a file while a kernel runs.
 
     The backup of a SQLite log is a SQLite file, that of a PostgreSQL log an export (jsonl; .gz is compressed). The copy is
@@ -120,7 +120,7 @@ def backup(target: Target, file: str) -> None:
 @click.argument("file")
 @target_options
 @notes_options
-def restore(target: Target, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
+def restore(target: LogTarget, file: str, notes: str | None, keys: tuple[str, ...]) -> None:
     """Restore a log from a backup, where there is no log.
 
     Every hash is checked first; an existing log is never replaced. Events recorded after the backup are missing, and the
@@ -131,7 +131,7 @@ def restore(target: Target, file: str, notes: str | None, keys: tuple[str, ...])
     Example:
       orderctl restore paper-2026-01-31.db --log sqlite:///kernel.db --notes notes --key trusted.keys
     """
-    held = held_against(notes, keys)
+    held = tree_head_guard(notes, keys)
     with progress_bar("restore") as progress:
         work = restore_log(file, target.log, exchange_id=target.exchange, progress=progress, notes=held)
         head = asyncio.run(work)

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from replay import verifying
-from replay.cli.base import Target, echo, option, target_options
+from replay.cli.base import LogTarget, echo, option, target_options
 from replay.note_keys import verifier_keys
 from replay.progress import progress_bar
 from replay.verify_text import report_text
@@ -24,7 +24,7 @@ from replay.verify_text import report_text
         default="table", show_default=True, help="jsonl: a line for each problem, then one for the whole.")  # fmt: skip
 @target_options
 def verify(
-    target: Target, notes: str | None, keys: tuple[str, ...], start: str | None,
+    target: LogTarget, notes: str | None, keys: tuple[str, ...], start: str | None,
     hashes_only: bool, form: str,
 ) -> int:  # fmt: skip
     """Verify that a log is intact, complete and consistent.

@@ -8,19 +8,19 @@ from typing import Any
 import click
 
 from replay import deciding, outcomes, supposing
-from replay.cli.base import Duration, Target, echo_err, echo_listing, option, output_option, target_options
+from replay.cli.base import Duration, LogTarget, echo_err, echo_listing, option, output_option, target_options
 from replay.progress import progress_bar
 
 
 @click.command()
 @output_option
 @target_options
-def decisions(target: Target, form: str) -> int:
+def decisions(target: LogTarget, form: str) -> int:
     """Replay the kernel's decisions and report differences.
 
     Every attempt is decided again by the installed version of the reconciler, on the state, the settings and the instant
-    recorded in the log; so is every verdict that a request never arrived, and every decision to wait. Nothing is written
-    or sent. Exit code 0: no difference, 1: differences.
+    recorded in the log; so is every verdict that a request never arrived. Nothing is written or sent.
+    Exit code 0: no difference, 1: differences.
 
     \b
     Example:
@@ -55,7 +55,7 @@ def decisions(target: Target, form: str) -> int:
 @option("--for", "run_for_s", type=Duration(), default="60s", show_default=True, help="How long to simulate.")
 @output_option
 @target_options
-def what_if(target: Target, form: str, **supposed: Any) -> None:
+def what_if(target: LogTarget, form: str, **supposed: Any) -> None:
     """Fork the log in memory and simulate a change. Nothing is written or sent.
 
     The kernel runs on virtual time at a paper exchange that begins with the orders, balances and rules recorded in the log.
@@ -68,7 +68,9 @@ def what_if(target: Target, form: str, **supposed: Any) -> None:
       orderctl what-if --at 2026-01-31T12:00:00Z --set btc-bid-1 price=61000 --for 5m -o json
     """
     with progress_bar("what-if") as progress:
-        work = supposing.suppose(target.log, target.exchange, supposing.Supposed(**supposed), progress=progress)
+        work = supposing.run_scenario(
+            target.log, target.exchange, supposing.ScenarioOptions(**supposed), progress=progress
+        )
         found = asyncio.run(work)
     echo_listing(outcomes.listing(found), form)
     echo_err(outcomes.summary(found))

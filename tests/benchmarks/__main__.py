@@ -1,7 +1,8 @@
-"""`python -m tests.benchmarks [--json] [--quick]`: the budget's rows, each beside its floor, from one run.
+"""`python -m tests.benchmarks`: the rows of the performance budget, each beside its floor, from one run.
 
-Prints a table, or JSON with `--json`. Exits 0 whatever the figures are: a benchmark informs, it does not judge. With
-`--history 1000000` it measures instead what each operation on a log of so many events takes, on both databases.
+Prints each row as soon as it is measured: as a line of a table, or with `--json` as one JSON object per line (JSON Lines),
+of which the first describes the environment. Exits 0 whatever the figures are: a benchmark informs, it does not judge.
+With `--history 1000000` it measures instead what each operation on a log of that many events takes, on both databases.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import os
 import platform
 import tempfile
-from dataclasses import asdict
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.benchmarks import history, long_log, memory, rows
@@ -21,52 +23,90 @@ from tests.benchmarks.measure import Figure, note
 from tests.postgres import running_postgres
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    rounds: int
+    commands: int
+    batches: int
+    orders: int
+    """Orders that go from intent to venue one by one."""
+    hashed: int
+    """Events that are verified by their hashes alone."""
+    refolded: int
+    """Events that are rebuilt and decoded."""
+    made: int
+    """Events of the log on which a kernel starts."""
+    made_live: int
+    live: int
+    """Live intents while a wake-up is timed."""
+    folded: tuple[int, int]
+    """Numbers of live intents between which memory is measured."""
+    leader: bool
+    """Whether a leading process is measured too, which takes minutes."""
+
+
+FULL = Sizes(5, 3_200, 20, 500, 100_000, 200_000, 200_000, 10_000, 1_000_000, memory.FOLDED, leader=True)
+QUICK = Sizes(1, 320, 2, 30, 2_000, 3_000, 4_000, 200, 3_000, (500, 1_500), leader=False)
+
+
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds and 20,000 instead of 1,000,000 live intents"
-    )
-    parser.add_argument("--history", type=int, metavar="N", help="measure what reads and copies a log of N events")
-    parser.add_argument(
-        "--live", type=int, default=10_000, help="orders on their way at a time, at most (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only", choices=["sqlite", "postgresql"], help="of that history, the log in this database alone"
-    )
-    options = parser.parse_args()
+    options = parser().parse_args()
     if options.history is not None:
         print_history(options)
         return
+    print_environment(as_json=options.json)
     with tempfile.TemporaryDirectory(prefix="kernel-bench-") as directory, running_postgres() as postgres:
-        urls = [f"sqlite:///{directory}", postgres]
-        figures = asyncio.run(measure(urls, Path(directory), quick=options.quick))
-    if options.json:
-        print(json.dumps({"environment": environment(), "figures": [item.as_dict() for item in figures]}, indent=2))
-        return
-    print(headline())
-    for item in figures:
-        print(line(item))
+        urls = [url for url in (f"sqlite:///{directory}", postgres) if url.startswith(options.only or "")]
+        asyncio.run(print_figures(urls, Path(directory), QUICK if options.quick else FULL, as_json=options.json))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--json", action="store_true", help="print JSON Lines: the environment, then one object per row, when measured"
+    )
+    made.add_argument(
+        "--quick", action="store_true", help="small sizes: half a minute that shows that all of it works, no figures"
+    )
+    made.add_argument("--history", type=int, metavar="N", help="measure what reads and copies a log of N events")
+    made.add_argument(
+        "--live", type=int, default=10_000, help="with --history: orders open at a time, at most (default: %(default)s)"
+    )
+    made.add_argument("--only", choices=["sqlite", "postgresql"], help="measure the log in this database alone")
+    return made
+
+
+def print_environment(*, as_json: bool) -> None:
+    """Where the rows that follow are measured."""
+    text = headline() if not as_json else json.dumps({"environment": environment()})
+    print(text, flush=True)
+
+
+async def print_figures(urls: list[str], directory: Path, sizes: Sizes, *, as_json: bool) -> None:
+    """Measure, and print each row when it is there."""
+    async for item in measured(urls, directory, sizes):
+        print(json.dumps(item.as_dict()) if as_json else line(item), flush=True)
 
 
 def print_history(options: argparse.Namespace) -> None:
-    """Measure what reads and copies a long log, and print each row when it is there, or all as JSON."""
-    found = []
+    """Measure what reads and copies a long log, and print each row when it is there."""
+    print_environment(as_json=options.json)
+    if not options.json:
+        print(f"{options.history:,} events, up to {options.live:,} orders live", flush=True)
     with tempfile.TemporaryDirectory(prefix="kernel-bench-") as name, running_postgres() as postgres:
         sqlite = f"sqlite:///{name}/{rows.new_exchange_id()}.db"
-        if not options.json:
-            print(f"{options.history:,} events, up to {options.live:,} orders live; {headline()}", flush=True)
         for url, other in ((sqlite, postgres), (postgres, sqlite)):
             if not url.startswith(options.only or ""):
                 continue
             log = long_log.LongLog(url, other, Path(name), options.history, options.live)
             for row in long_log.rows_of(log):
-                found.append(row)
-                if not options.json:
-                    print(row.line, flush=True)
-    if options.json:
-        print(json.dumps({"environment": environment(), "rows": [asdict(row) for row in found]}, indent=2))
+                print(json.dumps(asdict(row)) if options.json else row.line, flush=True)
 
 
 def environment() -> dict[str, object]:
@@ -80,32 +120,39 @@ def headline() -> str:
     return f"{known['cores']} cores, Python {known['python']}, {known['machine']}"
 
 
-async def measure(urls: list[str], directory: Path, *, quick: bool) -> list[Figure]:
-    """Every row, with progress on stderr."""
-    rounds, commands, batches, orders = (3, 640, 5, 100) if quick else (5, 3_200, 20, 500)
-    figures: list[Figure] = []
+async def measured(urls: list[str], directory: Path, sizes: Sizes) -> AsyncIterator[Figure]:
+    """Every row as soon as it is measured, with progress on stderr."""
     for url in urls:
-        note(f"durable commands, {rows.backend_of(url)} …")
-        figures.append(await rows.durable_commands(url, directory, rounds=rounds, commands=commands))
-        note(f"append at batch 100, {rows.backend_of(url)} …")
-        figures.append(await rows.batch_append(url, directory, rounds=rounds, batches=batches))
-        note(f"hashing, {rows.backend_of(url)} …")
-        figures.append(await rows.hashing_cost(url, directory, rounds=rounds, batches=batches))
-        note(f"verify: hashes alone, {rows.backend_of(url)} …")
-        figures.append(await rows.verify_hashes(url, directory, rounds=rounds, count=10_000 if quick else 100_000))
-        note(f"intent to venue, {rows.backend_of(url)} …")
-        figures.extend(await rows.intent_to_venue(url, directory, orders=orders))
-        note(f"rebuild, {rows.backend_of(url)} …")
-        figures.extend(await history.refold(url, directory, events=20_000 if quick else 200_000, rounds=min(rounds, 3)))
-        note(f"start, and memory of a rebuild, {rows.backend_of(url)} …")
-        events, live = (20_000, 1_000) if quick else (200_000, 10_000)
-        sized = functools.partial(long_log.budget_rows, url, directory, events=events, live=live)
-        figures.extend(await asyncio.to_thread(sized))
+        async for item in measured_on(url, directory, sizes):
+            yield item
     note("wake-up …")
-    figures.append(await rows.wake_up(live=20_000 if quick else 1_000_000, few=1_000, rounds=500))
+    yield await rows.wake_up(live=sizes.live, few=1_000, rounds=500)
     note("memory per live intent …")
-    figures.extend(await memory.live_intents(directory, leader=not quick))
-    return figures
+    for item in await memory.live_intents(directory, folded=sizes.folded, leader=sizes.leader):
+        yield item
+
+
+async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[Figure]:
+    """The rows about one database."""
+    backend, rounds = rows.backend_of(url), sizes.rounds
+    note(f"durable commands, {backend} …")
+    yield await rows.durable_commands(url, directory, rounds=rounds, commands=sizes.commands)
+    note(f"append at batch 100, {backend} …")
+    yield await rows.batch_append(url, directory, rounds=rounds, batches=sizes.batches)
+    note(f"hashing, {backend} …")
+    yield await rows.hashing_cost(url, directory, rounds=rounds, batches=sizes.batches)
+    note(f"verify: hashes alone, {backend} …")
+    yield await rows.verify_hashes(url, directory, rounds=rounds, count=sizes.hashed)
+    note(f"intent to venue, {backend} …")
+    for item in await rows.intent_to_venue(url, directory, orders=sizes.orders):
+        yield item
+    note(f"rebuild, {backend} …")
+    for item in await history.refold(url, directory, events=sizes.refolded, rounds=min(rounds, 3)):
+        yield item
+    note(f"start, and memory of a rebuild, {backend} …")
+    sized = functools.partial(long_log.budget_rows, url, directory, events=sizes.made, live=sizes.made_live)
+    for item in await asyncio.to_thread(sized):
+        yield item
 
 
 def line(item: Figure) -> str:

@@ -147,7 +147,7 @@ class Run:
             )
         self._figures["wanted_s"] = round(time.perf_counter() - began_s, 2)
         await until(lambda: self._desk.state.open_orders("BTCUSDT") >= upto)
-        await until(lambda: not any(self._desk.state.record(name).unsettled for name in wanted))
+        await until(lambda: not any(self._desk.state.record(name).unresolved for name in wanted))
         self._figures["open_s"] = round(time.perf_counter() - began_s, 2)
 
     async def _verb(self, figure: str, *words: str) -> None:

@@ -17,7 +17,7 @@ from eventsourcing.domain import Aggregate, event
 
 from kernel.log import EventLog, open_log
 from kernel.log.records import event_of
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 from replay.rebuilding import rebuild
 from tests.benchmarks.floors import library_application
 from tests.benchmarks.made_log import make_log
@@ -47,7 +47,7 @@ class LibraryOrder(Aggregate):
 async def refold(url: str, directory: Path, *, events: int, rounds: int) -> list[Figure]:
     """A rebuild from position 1 against decoding the same rows, and against the library's own replay."""
     async with open_log(fresh_url(url, directory), exchange_id=new_exchange_id()) as log:
-        assert isinstance(log, StoredLog)
+        assert isinstance(log, RecordedLog)
         count = await make_log(log, count=events)
         ours_s, floor_s = await interleaved(rounds, in_cpu_s(lambda: rebuild(log)), in_cpu_s(lambda: decoded(log)))
     library = library_application(url, directory, f"library-{uuid.uuid4().hex[:8]}")

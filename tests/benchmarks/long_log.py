@@ -181,7 +181,7 @@ def starts(log: LongLog) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]
 
 def budget_rows(url: str, directory: Path, *, events: int, live: int) -> list[Figure]:
     """The budget's rows about starting, and about memory, on a log of so many events."""
-    log = LongLog(url, url, directory, events, live)
+    log = LongLog(fresh_url(url, directory), url, directory, events, live)
     log.run("make", events=events, live=live)
     held_mb = log.run("look_back", position=events - log.behind, with_checkpoint=False)["held_bytes"] / MB
     peak_mb = log.run("refold")["peak_bytes"] / MB

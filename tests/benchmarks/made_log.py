@@ -18,7 +18,7 @@ from kernel import events
 from kernel.lifecycle.record import client_order_id
 from kernel.log import Append, Write
 from kernel.log.records import prepare
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 from kernel.models import (
     AttemptKind,
     Balance,
@@ -54,12 +54,12 @@ Step = tuple[str, events.BaseEvent, int | None]
 """Who records it, what, and the position of its cause."""
 
 
-async def make_log(log: StoredLog, *, count: int, live: int = 300, seed: int = 1) -> int:
+async def make_log(log: RecordedLog, *, count: int, live: int = 300, seed: int = 1) -> int:
     """Record at least so many events; how many the log has then. At most `live` orders are open at a time."""
     return await asyncio.to_thread(fill, log, count, live, random.Random(seed))
 
 
-def fill(log: StoredLog, count: int, live: int, draw: random.Random) -> int:
+def fill(log: RecordedLog, count: int, live: int, draw: random.Random) -> int:
     """The same, in the caller's thread."""
     position = log.recorder.head().position
     made = Maker(log, draw, position)
@@ -99,7 +99,7 @@ def reference() -> Iterator[events.BaseEvent]:
 class Maker:
     """Draws events; counts ids and time up."""
 
-    def __init__(self, log: StoredLog, draw: random.Random, position: int) -> None:
+    def __init__(self, log: RecordedLog, draw: random.Random, position: int) -> None:
         self.draw = draw
         self.orders = 0
         self.steps = 0

@@ -37,16 +37,16 @@ RELIST_INTERVAL_S = 10
 BEGAN_NS = 1_790_000_000_000_000_000
 
 FOLDED, LED = (12_000, 22_000), (1_000, 3_000)
-"""Numbers of intents between which is measured: more than are held for quick use (`Keeping.unpacked_max`); of the fold,
-where the tables that hold it have just doubled, so that it counts for the most it can."""
+"""Numbers of intents between which is measured: more than are held for quick use (`RetentionPolicy.unpacked_max`); of
+the fold, where the tables that hold it have just doubled, so that it counts for the most it can."""
 
 Step = tuple[str, Evidence, events.BaseEvent]
 """Who records it, from what evidence, and what."""
 
 
-async def live_intents(directory: Path, *, leader: bool) -> list[Figure]:
+async def live_intents(directory: Path, *, folded: tuple[int, int], leader: bool) -> list[Figure]:
     """The row; with `leader`, which takes minutes, also of one."""
-    sizes = [("the fold", FOLDED, await bytes_of_fold(*FOLDED))]
+    sizes = [("the fold", folded, await bytes_of_fold(*folded))]
     if leader:
         sizes.append(("a leader", LED, await bytes_of_leader(directory, *LED)))
     return [

@@ -28,11 +28,11 @@ from kernel.clock import SystemClock
 from kernel.errors import NotSent
 from kernel.lifecycle import Record
 from kernel.log import open_log
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 from kernel.models import ExecType
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from projections import checkpoint
-from projections.parts import Parts
+from projections.parts import StateSnapshot
 from projections.state import State
 from replay import open_kernel, rebuild, verify
 from replay.checkpoints import checkpoint_files
@@ -59,10 +59,10 @@ class Place:
     checkpoints: str
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[StoredLog]:
+    async def opened(self) -> AsyncIterator[RecordedLog]:
         """The log, for as long as the block runs."""
         async with open_log(self.url, exchange_id=self.exchange_id) as log:
-            assert isinstance(log, StoredLog)
+            assert isinstance(log, RecordedLog)
             yield log
 
 
@@ -286,7 +286,7 @@ async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
 def decode_checkpoint(content: bytes) -> None:
     """The floor of a start: the file's lines as the values that they are of."""
     _, parts, *records, _, _ = content.split(b"\n")
-    TypeAdapter(Parts).validate_json(parts)
+    TypeAdapter(StateSnapshot).validate_json(parts)
     record = TypeAdapter(Record)
     kept = [record.validate_json(line) for line in records]
     assert kept

@@ -10,15 +10,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from kernel import events
 from kernel.clock import SeededIds, SystemClock
 from kernel.log import Append, EventLog, Write, hashing, open_log
+from kernel.metrics import Metrics
 from kernel.models import AttemptKind, Balance, Evidence, ExecType, OrderIntent, OrdStatus
 from kernel.order_spec import AssetMetadata, OrderType, Side, StandardOrder, SymbolMetadata
-from kernel.reconciler import ReconciliationEngine
 from kernel.settings import KernelSettings
+from kernel.venue_reconciler import VenueReconciler
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -257,22 +259,24 @@ async def wake_up_seconds(live: int, rounds: int) -> float:
     async with open_log("memory://", exchange_id="bench") as log:
         state = State()
         ids = SeededIds(1)
-        engine = ReconciliationEngine(
-            EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids),
-            EventSourcedActualStore(log, state, clock=CLOCK, ids=ids),
-        )
-        engine._state = state  # the feed alone is measured: no venue, no workers
-        engine.running = True
+        unused: Any = None  # the feed alone is measured: no venue, no workers
+        reconciler = VenueReconciler(
+            EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
+            EventSourcedActualStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
+            state, log, unused, unused,
+            clock=CLOCK, ids=ids, settings=KernelSettings(), metrics=Metrics(), missing=tuple,
+        )  # fmt: skip
+        reconciler.running = True
         fill_state(state, live)
         taken = []
         for number in range(rounds):
             batch = [recorded(state, events.IntentCreated(intent=intent(f"wake-{number}")), f"wake-{number}")]
             began = time.perf_counter()
             applied = state.apply(batch)
-            engine.feed(applied.differing)
-            key = await engine._queue.get()
+            reconciler.on_diff(applied.differing)
+            key = await reconciler._queue.get()
             taken.append(time.perf_counter() - began)
-            engine._queue.done(key)
+            reconciler._queue.done(key)
     return percentile(taken, 0.5)
 
 

@@ -59,7 +59,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     world = World(f"sqlite:///{tmp_path / 'kernel.db'}")
     journal = str(tmp_path / "exchange.journal")
     with world.child("paper-exchange", "--journal", journal, "--speed", "step") as exchange:
-        address = exchange.out.get(timeout=20)
+        address = exchange.out.get(timeout=120)
         assert address is not None
         with world.leader("--address", address) as kernel:
             yield Desk(world, kernel, address)

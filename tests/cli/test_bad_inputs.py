@@ -180,8 +180,12 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, text: str, words: str) -
     ],
 )
 def test_a_line_for_each_problem_of_a_model(idle: World, words: tuple[str, ...], lines: list[str]) -> None:
-    """What pydantic refuses is told like everything else, without its links and types."""
-    assert idle.call(*PLACE, *words).stderr.splitlines() == lines
+    """What pydantic refuses is told like everything else, without its links and types; `…` stands for its own words."""
+    told = idle.call(*PLACE, *words).stderr.splitlines()
+
+    for line, expected in zip(told, lines, strict=True):
+        begin, _, end = expected.partition("…")
+        assert line == expected or ("…" in expected and line.startswith(begin) and line.endswith(end))
 
 
 def test_the_unexpected_is_one_line(idle: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from cli import cli
 from replay.clearing import AT_ONCE, chosen, clear
-from replay.ordering import OrderText, order_of
+from replay.ordering import OrderInput, order_of
 from replay.recovery import open_client
 from tests.cli.world import World, clean_environment
 
@@ -60,7 +60,7 @@ def test_a_real_terminal_is_asked_on(idle: World) -> None:
         words = [sys.executable, "-m", "cli", "cancel-all"]
         environment = clean_environment(**idle.environment)
         done = subprocess.run(
-            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=60, check=False
+            words, stdin=theirs, capture_output=True, text=True, env=environment, timeout=240, check=False
         )
     finally:
         os.close(ours)
@@ -143,7 +143,7 @@ def test_many_are_taken_down_in_groups(idle: World) -> None:
 
     async def prepare() -> None:
         async with open_client(idle.url, "paper") as kernel:
-            order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="500"))
+            order = order_of(kernel, OrderInput(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="500"))
             await asyncio.gather(*(kernel.place_order(order, intent_id=name, wait="recorded") for name in names))
 
     asyncio.run(prepare())

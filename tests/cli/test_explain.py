@@ -130,7 +130,7 @@ def by_the_shell(world: World, line: str) -> list[str]:
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", "from cli import cli; cli(prog_name='orderctl')"],
-        capture_output=True, text=True, check=True, env=clean_environment(**environment), timeout=60,
+        capture_output=True, text=True, check=True, env=clean_environment(**environment), timeout=240,
     )  # fmt: skip
     assert done.stderr == ""
     return [item.partition(",")[2] for item in done.stdout.splitlines() if item]

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from kernel.log import sqlite as sqlite_log
 from kernel.models import UnsolicitedCancelPolicy
-from replay.ordering import OrderText, order_of
+from replay.ordering import OrderInput, order_of
 from replay.recovery import open_client
 from tests.cli.test_cancel_all import place
 from tests.cli.world import Desk, World
@@ -99,17 +100,18 @@ def wanted(world: World, name: str, policy: UnsolicitedCancelPolicy) -> None:
 
     async def session() -> None:
         async with open_client(world.url, "paper") as kernel:
-            order = order_of(kernel, OrderText(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="40000"))
+            order = order_of(kernel, OrderInput(side="BUY", quantity="0.01", symbol_id="BTCUSDT", limit="40000"))
             await kernel.place_order(order, intent_id=name, on_unsolicited_cancel=policy)
 
     asyncio.run(session())
 
 
-def test_the_log_is_locked_and_the_orders_must_go(desk: Desk) -> None:
+def test_the_log_is_locked_and_the_orders_must_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """`halt` says that the log can't be written, and what can be done; that takes down all that the account has open, tells
     of each, and says that nothing was logged. Once the log is back, the kernel finds it: an intent that says STOP has
     ended, one that says RECREATE is placed again."""
     world = desk.world
+    monkeypatch.setattr(sqlite_log, "BUSY_TIMEOUT_S", 0.5)
     wanted(world, "stop", UnsolicitedCancelPolicy.STOP)
     wanted(world, "again", UnsolicitedCancelPolicy.RECREATE)
     desk.place_by_hand("web-1")

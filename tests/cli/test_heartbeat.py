@@ -13,7 +13,7 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.errors import LogUnavailableError
 from kernel.log import open_log
 from replay import open_kernel
-from replay.beating import Rhythm, beat_on
+from replay.beating import HeartbeatSchedule, send_forever
 from tests.cli.world import World
 
 BID = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--owner", "mm-1", "--id")
@@ -100,7 +100,9 @@ async def test_a_log_that_is_away_does_not_end_it(monkeypatch: pytest.MonkeyPatc
             return await honest(owner, ttl_s)
 
         monkeypatch.setattr(kernel, "heartbeat", away_twice)
-        beating = asyncio.create_task(beat_on(kernel, Rhythm("mm-1", 9, 3), say=said.append, clock=clock))
+        beating = asyncio.create_task(
+            send_forever(kernel, HeartbeatSchedule("mm-1", 9, 3), say=said.append, clock=clock)
+        )
         await asyncio.sleep(10)
         beating.cancel()
         assert said == ["mm-1 is not heard: the database is down; again in 3 s"] * 2

@@ -80,7 +80,7 @@ def test_wrong_usage_is_code_2(words: list[str]) -> None:
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "Usage:" in result.stderr
+    assert "orderctl" in result.stderr
 
 
 def test_version_is_one_line() -> None:

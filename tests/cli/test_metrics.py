@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cli.world import Child, World
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -116,7 +118,7 @@ def test_readiness_turns_and_life_goes_on(world: World, tmp_path: Path) -> None:
         assert asked(port, "/metrics", "POST")[0] == 405
         assert asked(port, "/healthz", "HEAD") == (200, "")
         assert kernel.end() == 0
-    with pytest.raises(OSError, match=r"refused|reset"):
+    with pytest.raises(ConnectionError):
         asked(port, "/healthz")
 
 
@@ -139,7 +141,7 @@ def test_a_port_in_use_is_told_before_anything_starts(world: World, tmp_path: Pa
         result = world.call("run", "--metrics-port", str(held.getsockname()[1]))
 
     assert result.exit_code == 2
-    assert "Address already in use" in result.stderr
+    assert os.strerror(errno.EADDRINUSE) in result.stderr
     assert result.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernel.log import open_log
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 from tests.benchmarks.made_log import make_log
 from tests.cli.world import World
 
@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> World:
 
     async def fill() -> None:
         async with open_log(made.url, exchange_id="paper") as log:
-            assert isinstance(log, StoredLog)
+            assert isinstance(log, RecordedLog)
             await make_log(log, count=EVENTS)
 
     asyncio.run(fill())

@@ -176,7 +176,7 @@ def test_output_that_nobody_reads_ends_quietly(world: World) -> None:
             process.stdout.readline()
             process.stdout.close()
             world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=120) == 0
             assert process.stderr.read() == b""
 
 

@@ -80,7 +80,7 @@ def test_a_terminal_gets_a_screen_that_is_given_back(live: World) -> None:
         process.send_signal(signal.SIGINT)
         while b"\x1b[?1049l" not in seen:
             seen += os.read(ours, 65_536)
-        assert process.wait(timeout=20) == 130
+        assert process.wait(timeout=120) == 130
         assert process.stderr is not None
         assert process.stderr.read().strip() == b""
     os.close(ours)

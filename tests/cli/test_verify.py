@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kernel.log import open_log
-from replay.noting import NoteOptions, NoteWriter
+from replay.noting import TreeHeadOptions, TreeHeadWriter
 from replay.signed_notes import SignerKey
 from tests.cli.world import World
 from tests.stories import STORY_LENGTH, Story
@@ -61,7 +61,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         async with open_log(f"sqlite:///{directory}/x.db", exchange_id="paper") as log:
             await Story(log).tell()
             key = SignerKey.create("exchange-kernel/paper")
-            await NoteWriter(log, NoteOptions(directory=directory / "notes", keys=(key,))).write()
+            await TreeHeadWriter(log, TreeHeadOptions(directory=directory / "notes", keys=(key,))).write()
             (directory / "trusted.keys").write_text(f"{key.verifier}\n")
 
     asyncio.run(record())

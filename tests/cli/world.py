@@ -24,7 +24,11 @@ from kernel.venues import PaperVenue
 from tests.paper_world import limit, submit
 
 PROJECT = Path(__file__).resolve().parents[2]
-LINE_TIMEOUT_S = 20.0
+LINE_TIMEOUT_S = 120.0
+PATIENT = {
+    f"ORDERCTL_{verb}_TIMEOUT": "2m" for verb in ("PLACE", "APPLY", "CANCEL", "MODIFY", "WAIT", "HALT", "CANCEL_ALL")
+}
+"""Where a kernel answers, its answer is waited for: a busy machine must not decide a test."""
 COMMANDS = {name: cli.get_command(click.Context(cli), name) for name in cli.list_commands(click.Context(cli))}
 """Every command, imported."""
 
@@ -137,7 +141,11 @@ class World:
         """A kernel that is ready. Its market stands still at the end of the tape."""
         with self.child("run", "--speed", "max", *words) as process:
             process.expect("ready: leads", err=True)
-            yield process
+            self.environment |= PATIENT
+            try:
+                yield process
+            finally:
+                self.environment = {name: value for name, value in self.environment.items() if name not in PATIENT}
 
 
 @dataclass

@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Identifier
 from kernel.clock import Clock, SeededIds, SystemClock
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.log.opening import Opener
+from kernel.log.opening import LogFactory
 from kernel.log.records import COLUMNS
 
 
@@ -74,7 +74,7 @@ class MemoryBackend(Backend):
         exchange_id: str | None = None,
         check_end: bool = True,
     ) -> EventLog:
-        opener = Opener(
+        opener = LogFactory(
             exchange_id or self.exchange_id,
             clock or SystemClock(),
             SeededIds(),

@@ -22,7 +22,7 @@ from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, AmendQuantity
 from kernel.venues.paper_config import PaperConfig
 from kernel.venues.paper_faults import FaultPlan
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from replay import open_kernel
 
 LOT = 10_000
@@ -79,7 +79,7 @@ async def a_bench(
     dialect: str = "in place",
     *,
     settings: KernelSettings | None = None,
-    keeping: Keeping | None = None,
+    keeping: RetentionPolicy | None = None,
     **config: Any,
 ) -> AsyncIterator[Bench]:
     """A kernel that is ready, at an exchange with this dialect."""
@@ -88,7 +88,7 @@ async def a_bench(
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(**paper), clock=clock, faults=faults)
     async with (
         open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
-        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), settings=settings, keeping=keeping) as kernel,
+        open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), settings=settings, retention=keeping) as kernel,
     ):
         await kernel.wait_ready(10)
         yield Bench(kernel, log, venue, faults)

@@ -31,12 +31,11 @@ asyncio.run(main(*sys.argv[1:]))
 HOLD_LEASE = """
 import asyncio, sys
 from kernel.clock import SystemClock
-from kernel.lease import lease_for
 from kernel.log import open_log
 
 async def main(url, exchange_id):
     async with open_log(url, exchange_id=exchange_id) as log:
-        lease = lease_for(log, clock=SystemClock())
+        lease = log.lease(clock=SystemClock())
         await lease.acquire()
         print(lease.holder, flush=True)
         await asyncio.Event().wait()
@@ -76,4 +75,4 @@ async def running(program: str, *arguments: str) -> AsyncIterator[asyncio.subpro
 async def read_line(process: asyncio.subprocess.Process) -> str:
     """The next line of a process's output."""
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()

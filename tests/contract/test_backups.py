@@ -11,9 +11,9 @@ import pytest
 
 from kernel.errors import AlreadyExistsError, ConflictError, IntegrityError, NotFoundError, ValidationError
 from kernel.log import EventLog, StoredRow, open_log
-from replay import archive_log, backup_log, restore_log
-from replay.holding import HeldAgainst
-from replay.notes import note_name
+from replay import backup_log, restore_log
+from replay.holding import TreeHeadGuard
+from replay.notes import tree_head_name
 from tests.commands import an_append
 from tests.contract.backends import PostgresBackend, SQLiteBackend
 from tests.notes import KEY, NEW_KEY, grow, rewrite
@@ -162,14 +162,14 @@ async def noted(database: Database, tmp_path: Path) -> tuple[int, int]:
 async def test_a_backup_older_than_the_newest_note_is_told(database: Database, tmp_path: Path) -> None:
     """It is put back, as it is the log that was signed, and what it lacks is said; one that lacks nothing says so."""
     backup, end = await noted(database, tmp_path)
-    held = HeldAgainst(tmp_path / "notes", [KEY.verifier])
+    held = TreeHeadGuard(tmp_path / "notes", [KEY.verifier])
     url = f"sqlite:///{tmp_path}/back.db"
     head = await restore_log(tmp_path / "backup", url, exchange_id=database.exchange_id, notes=held)
     assert head.position == backup
     assert held.lacks is not None
     assert (held.lacks.position, held.lacks.last_position) == (backup + 1, end)
-    (tmp_path / "notes" / note_name(end)).unlink()
-    again = HeldAgainst(tmp_path / "notes", [KEY.verifier])
+    (tmp_path / "notes" / tree_head_name(end)).unlink()
+    again = TreeHeadGuard(tmp_path / "notes", [KEY.verifier])
     url = f"sqlite:///{tmp_path}/again.db"
     await restore_log(tmp_path / "backup", url, exchange_id=database.exchange_id, notes=again)
     assert again.lacks is None
@@ -183,7 +183,7 @@ async def test_a_backup_of_another_log_than_was_signed_is_refused(database: Data
     async with database.open() as log:
         await backup_log(log, tmp_path / "backup")
     for key, message in ((KEY, "something was rewritten"), (NEW_KEY, "agree with the notes")):
-        held = HeldAgainst(tmp_path / "notes", [key.verifier])
+        held = TreeHeadGuard(tmp_path / "notes", [key.verifier])
         with pytest.raises(IntegrityError, match=message):
             await restore_log(
                 tmp_path / "backup", f"sqlite:///{tmp_path}/back.db", exchange_id=database.exchange_id, notes=held
@@ -193,18 +193,6 @@ async def test_a_backup_of_another_log_than_was_signed_is_refused(database: Data
             tmp_path / "backup",
             f"sqlite:///{tmp_path}/back.db",
             exchange_id=database.exchange_id,
-            notes=HeldAgainst(tmp_path / "notes", []),
+            notes=TreeHeadGuard(tmp_path / "notes", []),
         )
     assert not (tmp_path / "back.db").exists()
-
-
-async def test_a_backup_of_a_cut_log_is_held_against_notes_from_its_beginning(tmp_path: Path) -> None:
-    """The archived rows count too."""
-    database = SQLiteBackend("x", tmp_path / "log.db")
-    async with await a_log(database) as log:
-        await grow(log, 1, into=tmp_path / "notes")
-        await archive_log(log, tmp_path / "1.gz", upto=5)
-        await backup_log(log, tmp_path / "backup")
-    held = HeldAgainst(tmp_path / "notes", [KEY.verifier])
-    await restore_log(tmp_path / "backup", f"sqlite:///{tmp_path}/back.db", exchange_id="x", notes=held)
-    assert held.lacks is None

@@ -49,7 +49,7 @@ def leading(path: Path) -> BlockingKernel:
     """A kernel that acts, with an exchange that remembers."""
     venue = PaperVenue(seed=1, speed="max", journal=str(path / "exchange.journal"))
     kernel = connect(f"sqlite:///{path / 'kernel.db'}", exchange_id="paper", venue=venue)
-    kernel.wait_ready(20)
+    kernel.wait_ready(120)
     return kernel
 
 

@@ -70,7 +70,7 @@ async def test_a_start_from_a_checkpoint_is_like_any_other(database: Database, t
 
 @pytest.mark.parametrize("wrong", ["chain_hash", "code_hash", "log_id", "position", "records"])
 async def test_a_wrong_checkpoint_is_passed_over(database: Database, tmp_path: Path, wrong: str) -> None:
-    """One of another history, of other code, of another log, or that was changed: the log is folded instead."""
+    """One of another history, of another fold version, of another log, or that was changed: the log is folded instead."""
     files = await grown(database, tmp_path)
     (path,) = files.paths()
     first, rest = path.read_bytes().split(b"\n", 1)

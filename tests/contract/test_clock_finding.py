@@ -33,7 +33,7 @@ async def test_a_clock_behind_the_head_is_a_finding(ahead_s: int, told: int) -> 
             appended = await log.append(an_append(f"s-{number}"))
             await kernel.state.reached(appended.last_position)
         if told:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 async for event in kernel.events({"event_type": "FindingRaised"}, after=0):
                     assert isinstance(event, FindingRaised)
                     assert "behind the log's head" in event.finding.text

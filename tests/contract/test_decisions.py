@@ -17,8 +17,6 @@ from kernel.errors import ExchangeError, Violation
 from kernel.log import Append, Write, open_log
 from kernel.log.records import event_of
 from kernel.models import Evidence, OrderIntent, OrderState
-from kernel.reconciler import ReconciliationEngine
-from kernel.runs import Done, Outcome
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.venues.paper_faults import fault
@@ -27,7 +25,7 @@ from replay.deciding import DecisionReport, recorded_settings
 from replay.exporting import export_log
 from replay.importing import import_log
 from tests.commands import fresh_command_id
-from tests.contract.bench import Bench, a_bench, bid, virtual_time
+from tests.contract.bench import a_bench, bid, virtual_time
 from tests.recorded import log_of, played
 from tests.simulation.mutants import planted
 from tests.simulation.plan import from_seed
@@ -77,7 +75,7 @@ async def test_a_refusal_here_and_a_send_are_not_the_same(monkeypatch: pytest.Mo
     """What was sent and would be refused today differs, and the other way round, though both record the same attempt."""
 
     def refuses(intent: OrderIntent, order: OrderState | None, **given: Any) -> planning.Action:
-        return planning.Refuse(intent.order, (Violation("price", "tick_size", "a multiple of 7", "1"),))
+        return planning.RejectLocally(intent.order, (Violation("price", "tick_size", "a multiple of 7", "1"),))
 
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(1), intent_id="sent")
@@ -89,52 +87,6 @@ async def test_a_refusal_here_and_a_send_are_not_the_same(monkeypatch: pytest.Mo
         found = (await replay_decisions(bench.log)).differences
     assert [(item.intent_id, item.recorded) for item in strict.differences] == [("sent", "sent")]
     assert [(item.intent_id, item.today) for item in found] == [("refused", "sent")]
-
-
-QUICK = KernelSettings(query_timeout_s=1, request_timeout_s=1, settle_backoff_s_max=1, send_budget_s=0.5)
-
-
-async def served_for_a_minute(bench: Bench) -> None:
-    """Orders that come and are served, one every two seconds."""
-    for number in range(30):
-        await bench.kernel.place_order(bid(1), intent_id=f"other{number}")
-        await asyncio.sleep(2)
-
-
-@virtual_time
-async def test_what_was_left_undone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An order that nothing was done for, while later ones were served again and again, is a difference."""
-    honest = ReconciliationEngine.reconcile
-
-    async def forgetful(self: ReconciliationEngine, intent_id: str) -> Outcome:
-        return Done() if intent_id == "left" else await honest(self, intent_id)
-
-    async with a_bench(settings=QUICK) as bench:
-        with monkeypatch.context() as otherwise:
-            otherwise.setattr(ReconciliationEngine, "reconcile", forgetful)
-            await bench.kernel.place_order(bid(1), intent_id="left", wait="recorded")
-            await served_for_a_minute(bench)
-        report = await replay_decisions(bench.log)
-    assert report.difference_count == 1
-    assert report.first is not None
-    assert (report.first.intent_id, report.first.today) == ("left", "SUBMIT 1")
-
-
-@virtual_time
-@pytest.mark.parametrize("held_by", ["a pause of its own", "a market that is halted", "nothing, but it comes late"])
-async def test_what_was_held_back_was_not_left_undone(held_by: str) -> None:
-    """An order that waits for a reason is none that was passed over."""
-    async with a_bench(settings=QUICK) as bench:
-        if held_by == "a market that is halted":
-            await bench.kernel.halt("ETHUSDT")
-        order = bid(1).model_copy(update={"symbol_id": "ETHUSDT", "quantity": 1_000_000, "price": 300_000})
-        if held_by == "a pause of its own":
-            await bench.kernel.place_order(order, intent_id="held")
-            await bench.kernel.pause("held")
-            await bench.kernel.cancel_order("held", wait="recorded")
-        await served_for_a_minute(bench)
-        await bench.kernel.place_order(order, intent_id="late", wait="recorded")
-        assert (await replay_decisions(bench.log)).same
 
 
 @virtual_time
@@ -153,7 +105,7 @@ async def test_an_order_that_was_forced_is_no_difference() -> None:
 def test_a_verdict_without_proof_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was taken for dead on a look that proves nothing is told."""
     with monkeypatch.context() as otherwise:
-        otherwise.setattr(settlement, "conclude", lambda *given, **more: settlement.Dead("it was not found"))
+        otherwise.setattr(settlement, "conclude", lambda *given, **more: settlement.ProvenAbsent("it was not found"))
         recorder = played(from_seed(4))
     report = asyncio.run(replay_decisions(log_of(recorder)))
     assert any("is DEAD: it was not found" in item.recorded for item in report.differences)
@@ -198,7 +150,7 @@ def unreadable(recorded: Any) -> VenueCapabilities:
 async def test_capabilities_that_changed_are_gone_by() -> None:
     """From where a leader recorded that its venue is another, today's code decides with what it is."""
     async with open_log("memory://", exchange_id="x") as log:
-        trial = deciding.Trial(log)
+        trial = deciding.DecisionReplayer(log)
         known = VenueCapabilities().model_dump(mode="json")
         told = [
             events.KernelStarted(kernel_version="1", code_hash="0", epoch=0, settings={}, capabilities=known),
@@ -209,7 +161,7 @@ async def test_capabilities_that_changed_are_gone_by() -> None:
         async for rows in log.read():
             for row in rows:
                 await trial.apply(event_of(row))
-                found.append(trial._engine.capabilities.dedupe if trial._engine is not None else None)
+                found.append(trial._context.capabilities.dedupe if trial._context is not None else None)
     assert found == [None, VenueCapabilities().dedupe, Dedupe.FOR_EVER]
 
 

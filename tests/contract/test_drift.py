@@ -9,10 +9,10 @@ import pytest
 
 from kernel.models import FindingKind
 from kernel.venues.base import SubmitRequest, VenueSnapshot
+from replay.testing import ScriptedVenue
 from tests.contract.test_resolving import deposit, standing
 from tests.desk import Desk, a_desk
-from tests.exchange import buy
-from tests.venue import ScriptedVenue
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 Held = dict[str, int]

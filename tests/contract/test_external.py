@@ -16,7 +16,7 @@ import pytest
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import LoopClock, SeededIds
-from kernel.external import adopted_id, looks_like_a_kernels
+from kernel.external import adopted_id, is_kernel_client_id
 from kernel.lifecycle import client_order_id
 from kernel.log import EventLog, open_log
 from kernel.log.records import event_of
@@ -37,10 +37,10 @@ from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, ExecutionReport, SubmitRequest, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
-from kernel.writer import Source
+from kernel.writer import ReportSource
 from replay import open_kernel
 from tests.desk import CAPABILITIES, Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 from tests.paper_world import LAST, LOT, SELL, SYMBOL, limit, market, submit
 
 virtual_time = pytest.mark.looptime
@@ -314,10 +314,13 @@ async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
         await account.trade(4)
         await account.human.admin("cancel_order", exchange_order_id=order_id)
         trade, end = told[-2:]
-        assert kernel._session is not None, "it leads"
+        leader = kernel._runtime.leader
+        assert leader is not None
         await asyncio.gather(
-            kernel._session.ingest([trade], Source("venue:paper", Evidence.STREAM)),
-            kernel._session.ingest([trade if second == "the same" else end], Source("venue:paper", Evidence.QUERY)),
+            leader.session.ingest([trade], ReportSource("venue:paper", Evidence.STREAM)),
+            leader.session.ingest(
+                [trade if second == "the same" else end], ReportSource("venue:paper", Evidence.QUERY)
+            ),
         )
         assert await account.events("ExternalOrderObserved") == []
         status = (await kernel.get_order_state(f"ext-{order_id}")).status
@@ -435,8 +438,8 @@ def test_ids_of_adopted_orders_are_the_venues_where_they_fit() -> None:
 @pytest.mark.parametrize("length", [12, 20, 26, 36])
 def test_a_kernels_ids_are_told_from_others(length: int) -> None:
     """By their form, at any length that a venue allows; a person's and other software's are not of it."""
-    assert looks_like_a_kernels(client_order_id("0" * 16, "bid", 1, max_length=length))
-    assert not any(map(looks_like_a_kernels, ["web-1", "", None, "x-TKT5PX2F" + "a" * 10, "0190c3a1e2b47c9a8d3e"]))
+    assert is_kernel_client_id(client_order_id("0" * 16, "bid", 1, max_length=length))
+    assert not any(map(is_kernel_client_id, ["web-1", "", None, "x-TKT5PX2F" + "a" * 10, "0190c3a1e2b47c9a8d3e"]))
 
 
 # ------------------------------------------------------------------------------------------------- what is told without ids

@@ -13,7 +13,7 @@ from kernel.clock import NS_PER_S
 from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
 from kernel.log import LogSettings, open_log
 from projections import State
-from replay.folding import checked_pages, few_collections, fold, instant_ns, opened, point, point_of, position_at
+from replay.folding import checked_pages, fold, gc_relaxed, instant_ns, open_for_reading, point, point_of, position_at
 from tests.commands import an_append
 from tests.contract.backends import Backend
 
@@ -123,7 +123,7 @@ async def test_a_url_with_one_log_needs_no_exchange_id(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     async with open_log(url, exchange_id="mine") as log:
         await log.append(an_append("a"))
-    async with opened(url) as found:
+    async with open_for_reading(url) as found:
         assert (found.exchange_id, (await found.head()).position) == ("mine", 2)
 
 
@@ -132,9 +132,9 @@ async def test_several_logs_of_a_server_have_to_be_told_apart(postgres_url: str)
     for exchange_id in ("told-a", "told-b"):
         await open_log(postgres_url, exchange_id=exchange_id).close()
     with pytest.raises(ValidationError, match=r"told-a, .*told-b.*exchange_id"):
-        async with opened(postgres_url):
+        async with open_for_reading(postgres_url):
             pass
-    async with opened(postgres_url, "told-b") as found:
+    async with open_for_reading(postgres_url, "told-b") as found:
         assert found.exchange_id == "told-b"
 
 
@@ -144,7 +144,7 @@ def test_a_log_that_is_not_there_is_not_made(url: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
 
     async def look() -> None:
-        async with opened(url):
+        async with open_for_reading(url):
             raise AssertionError("there is none")
 
     with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|empty log"):
@@ -158,7 +158,7 @@ def test_garbage_is_looked_for_as_before_once_all_folds_are_over(first_out: int)
     before = gc.get_threshold()
     blocks = [ExitStack(), ExitStack()]
     for block in blocks:
-        block.enter_context(few_collections())
+        block.enter_context(gc_relaxed())
         assert gc.get_threshold() > before
     blocks[first_out].close()
     blocks[1 - first_out].close()

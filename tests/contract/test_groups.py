@@ -12,11 +12,10 @@ import pytest
 from kernel import events
 from kernel.errors import AlreadyExistsError, ExchangeError, NotFoundError, Rejected, ValidationError
 from kernel.groups import MEMBERS_MAX
-from kernel.limits import LimitSettings
 from kernel.log.records import event_of
 from kernel.models import FindingKind, ReconciliationStatus
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, LimitSettings
 from kernel.venues.base import ExecutionReport, ModifyRequest
 from kernel.venues.paper_faults import fault
 from projections import State

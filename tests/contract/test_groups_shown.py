@@ -11,14 +11,13 @@ import pytest
 
 from kernel.clock import LoopClock
 from kernel.errors import NotFoundError, WaitTimeoutError
-from kernel.gauges import observe_intents
 from kernel.limit_gate import LimitGate
-from kernel.limits import Limits, LimitSettings
 from kernel.models import AttemptKind
 from kernel.order_spec import OcoMode, StandardOrderGroup
-from kernel.plan import DifferenceKind
+from kernel.settings import Limits, LimitSettings
 from replay.describe import page
 from replay.differences import differences
+from replay.gauges import tally_of
 from replay.views import listing, query_of, watch
 from replay.waiting import CONDITIONS, now_is, wait_for
 from tests.contract.bench import LAST, Bench, a_bench, ask, bid, virtual_time
@@ -50,11 +49,10 @@ async def test_what_is_held_back_is_as_it_should_be() -> None:
     async with a_bench() as bench:
         await placed(bench, bracket())
         await bench.kernel.force_reconciliation()
-        await observe_intents(bench.kernel.metrics, bench.kernel.state, now_ns=2**62)
+        tally = await tally_of(bench.kernel.state, now_ns=2**62)
 
         assert differences(bench.kernel).items == ()
-        assert [bench.kernel.metrics.differences.value(kind) for kind in DifferenceKind] == [0] * len(DifferenceKind)
-        assert bench.kernel.metrics.oldest_unsynced.value() == 0
+        assert (tally.differences.total(), tally.oldest_unsynced_ns) == (0, None)
         assert holding(bench, CHILD) == {"synced"}
         assert now_is(bench.kernel, CHILD) == "held back: waits for fills of entry.1"
         text = await page(bench.kernel, (CHILD,))

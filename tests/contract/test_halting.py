@@ -17,7 +17,7 @@ from kernel.models import Desired, OrdStatus
 from replay import open_kernel
 from tests.contract.test_pausing import statuses
 from tests.desk import a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 
@@ -219,6 +219,9 @@ async def test_a_cancel_that_could_not_be_recorded_is_told(monkeypatch: pytest.M
         monkeypatch.setattr(desk.log, "append", failing)
         with pytest.raises(LogUnavailableError, match="away"):
             await desk.kernel.cancel_all_orders()
-        assert [desk.kernel.state.wish(name).desired for name in ("a", "b")] == [Desired.WORKING, Desired.CANCELED]
+        assert [desk.kernel.state.effective_intent(name).desired for name in ("a", "b")] == [
+            Desired.WORKING,
+            Desired.CANCELED,
+        ]
         with pytest.raises(LogUnavailableError, match="away"):
             await desk.kernel.halt()

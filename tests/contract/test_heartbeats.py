@@ -20,9 +20,9 @@ from kernel.log.base import Append, Appended, Head, Write
 from kernel.log.records import event_of
 from kernel.models import Desired, Evidence, OrdStatus, UnsolicitedCancelPolicy
 from replay import open_kernel
+from replay.testing import ScriptedVenue
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
-from tests.venue import ScriptedVenue
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 TTL_S = 9.0

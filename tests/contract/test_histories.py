@@ -16,12 +16,12 @@ from kernel.log.memory import MemoryRecorder
 from kernel.models import AttemptKind, AttemptOutcome, Evidence, ExecType, Finding, FindingKind, OrdStatus
 from kernel.order_spec import OcoMode, StandardOrderGroup
 from replay import as_of, history
-from replay.histories import History, Part, Step, in_force, is_inferred, matters
+from replay.histories import History, Part, Step, active_controls, is_inferred, is_relevant
 from replay.history_text import document, length_of, text
 from replay.output import Format
 from tests.desk import a_desk
-from tests.exchange import buy
 from tests.folding import an_attempt, an_intent, an_order
+from tests.orders import buy
 from tests.recorded import intents_in, log_of, simulated
 
 virtual_time = pytest.mark.looptime
@@ -70,15 +70,15 @@ async def test_what_it_came_to_is_what_the_state_says(recorded: MemoryRecorder) 
         for intent_id in intents_in(recorded):
             found, record = await history(log, intent_id), state.record(intent_id)
             order = state.order_state(intent_id)
-            last = steps(found)[-1].came_to
+            last = steps(found)[-1].summary
             assert (order is None) == (last is None)
             if order is not None and last is not None:
                 status = order.status
                 assert (last.ord_status, last.cum_qty, last.leaves_qty) == (
                     status.ord_status, status.cum_qty, status.leaves_qty,
                 )  # fmt: skip
-            open_spans = {span.position for span in found.attempts if span.settled_position is None}
-            assert open_spans == {attempt.position for attempt in record.unsettled}
+            open_spans = {span.position for span in found.attempts if span.resolved_position is None}
+            assert open_spans == {attempt.position for attempt in record.unresolved}
 
 
 @virtual_time
@@ -96,11 +96,11 @@ async def test_an_order_that_is_filled() -> None:
     assert (created.attempt_position, accepted.attempt_position, filled.attempt_position) == (
         None, sent.event.position, sent.event.position,
     )  # fmt: skip
-    assert (created.came_to, filled.came_to and filled.came_to.ord_status) == (None, OrdStatus.FILLED)
+    assert (created.summary, filled.summary and filled.summary.ord_status) == (None, OrdStatus.FILLED)
     assert filled.venue_time_ns is not None
     assert not any(step.inferred for step in found.steps)
     (span,) = found.attempts
-    assert (span.kind, span.outcome, span.settled_position) == (
+    assert (span.kind, span.outcome, span.resolved_position) == (
         AttemptKind.SUBMIT, AttemptOutcome.ACCEPTED, accepted.event.position,
     )  # fmt: skip
 
@@ -202,7 +202,7 @@ async def test_an_id_that_was_deleted_and_used_again_has_one_story() -> None:
 
     assert topics(found).count("IntentCreated") == 2
     assert [step.event.topic for step in found.steps if step.inferred] == ["OrderStateObserved"]
-    assert found.steps[-1].came_to is None
+    assert found.steps[-1].summary is None
 
 
 async def test_an_unknown_id_is_not_found() -> None:
@@ -237,7 +237,7 @@ async def test_a_long_story_is_told_whole() -> None:
             await put(log, "i", a_fill(number), *[look] * 49)
         found = await history(log, "i")
 
-    last = found.steps[-1].came_to
+    last = found.steps[-1].summary
     assert len(found.steps) == 10_002
     assert last is not None
     assert (last.ord_status, last.cum_qty) == (OrdStatus.FILLED, 200)
@@ -257,7 +257,7 @@ async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
     (span,) = found.attempts
     unknown, settled = (
         next(step.event for step in found.steps if step.event.position == position)
-        for position in (span.unknown_position, span.settled_position)
+        for position in (span.unknown_position, span.resolved_position)
     )
     assert isinstance(unknown, events.AttemptUnknown)
     assert isinstance(settled, events.OrderReport)
@@ -304,9 +304,9 @@ def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id
     finding = Finding(finding_id=f"{kind}:{symbol_id}", kind=kind, symbol_id=symbol_id, text="…", raised_at_ns=1)
     raised, resolved = events.FindingRaised(finding=finding), events.FindingResolved(finding_id=finding.finding_id)
     is_storm = (kind, symbol_id) == (FindingKind.STORM, "S")
-    assert [matters(raised, {"S"}), matters(resolved, {"S"})] == [is_storm, is_storm]
+    assert [is_relevant(raised, {"S"}), is_relevant(resolved, {"S"})] == [is_storm, is_storm]
     paused, resumed = events.Paused(symbol_id=symbol_id), events.Resumed(symbol_id=symbol_id)
-    assert [matters(paused, {"S"}), matters(resumed, {"S"})] == [symbol_id != "T"] * 2
+    assert [is_relevant(paused, {"S"}), is_relevant(resumed, {"S"})] == [symbol_id != "T"] * 2
 
 
 def test_what_is_over_is_in_force_no_more() -> None:
@@ -325,5 +325,5 @@ def test_what_is_over_is_in_force_no_more() -> None:
         at(6, events.LeaderElected(epoch=2, holder="b")),
         at(7, events.FindingResolved(finding_id="STORM:S")),
     ]
-    assert [event.position for event in in_force(told)] == [3, 6]
-    assert [event.position for event in in_force(told[:4])] == [1, 2, 3, 4]
+    assert [event.position for event in active_controls(told)] == [3, 6]
+    assert [event.position for event in active_controls(told[:4])] == [1, 2, 3, 4]

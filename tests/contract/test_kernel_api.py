@@ -20,7 +20,7 @@ from kernel.errors import (
 )
 from kernel.models import Desired, OrdStatus, ReconciliationStatus, UnsolicitedCancelPolicy
 from tests.desk import a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 
@@ -135,14 +135,13 @@ async def test_every_violated_constraint_is_told_and_nothing_recorded() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"intent_id": "no spaces"},
-        {"intent_id": "x" * 65},
-        {"owner": "x" * 200},
-        {"metadata": {"x": float("nan")}},
-        {"metadata": {"x": object()}},
-        {"wait": "filled"},
+        pytest.param({"intent_id": "no spaces"}, id="intent id with a space"),
+        pytest.param({"intent_id": "x" * 65}, id="intent id too long"),
+        pytest.param({"owner": "x" * 200}, id="owner too long"),
+        pytest.param({"metadata": {"x": float("nan")}}, id="metadata with NaN"),
+        pytest.param({"metadata": {"x": object()}}, id="metadata with an object"),
+        pytest.param({"wait": "filled"}, id="unknown wait"),
     ],
-    ids=str,
 )
 async def test_what_is_no_command_is_refused(given: dict[str, Any]) -> None:
     """A bad id, owner, metadata or wait is a `ValidationError`, and nothing is recorded."""

@@ -29,10 +29,11 @@ from kernel.order_spec import StandardOrder
 from kernel.plan import Nothing, Submit
 from projections import InMemoryActualStateStore, InMemoryIntentStore, State
 from replay import open_kernel
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange
 from tests.contract.backends import MemoryBackend
 from tests.desk import a_desk, settled
-from tests.exchange import ScriptedExchange, buy
-from tests.venue import ScriptedVenue
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 
@@ -339,7 +340,7 @@ async def test_a_kernel_that_no_longer_reads_says_so() -> None:
         open_kernel(log, venue=ScriptedVenue(ScriptedExchange(clock)), clock=clock) as kernel,
     ):
         await kernel.wait_ready(10)
-        kernel._fail(IntegrityError("a row was changed", position=3))
+        kernel._runtime.fail(IntegrityError("a row was changed", position=3))
         with pytest.raises(IntegrityError, match="position 3"):
             await kernel.place_order(buy())
         await settled()

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.errors import ExchangeError, Rejected
-from kernel.gauges import observe_health, observe_intents, observe_kernel
 from kernel.metrics import (
     QUEUE,
     AppendResult,
@@ -19,26 +19,22 @@ from kernel.metrics import (
     RunResult,
 )
 from kernel.models import AttemptKind, AttemptOutcome, LookScope, ReconciliationStatus
-from kernel.plan import DifferenceKind
+from kernel.readiness import CONDITIONS
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
+from tests.readings import Samples, count, gauges_of, samples, samples_of, total_s, value
 
 pytestmark = pytest.mark.looptime
 
 
-async def seen(desk: Desk) -> Metrics:
-    """The kernel's metrics, everything measured anew."""
-    metrics, kernel = desk.kernel.metrics, desk.kernel
-    now_ns = desk.exchange.clock.now_ns()
-    observe_kernel(kernel, now_ns=now_ns)
-    await observe_intents(metrics, kernel.state, now_ns=now_ns)
-    observe_health(metrics, await kernel.health_check())
-    return metrics
+async def seen(desk: Desk) -> Samples:
+    """The kernel's gauges, read anew."""
+    return await gauges_of(desk.kernel, desk.exchange.clock)
 
 
-def attempts(metrics: Metrics) -> dict[tuple[str, ...], int]:
+def attempts(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Attempts by kind and outcome, of those that happened."""
-    return {labels: count for labels in metrics.attempts.combinations if (count := metrics.attempts.value(*labels))}
+    return {labels: times for labels, times in samples_of(metrics.attempts, suffix="_total").items() if times}
 
 
 async def test_an_order_that_works_and_is_canceled() -> None:
@@ -47,19 +43,19 @@ async def test_an_order_that_works_and_is_canceled() -> None:
         await desk.kernel.place_order(buy(), intent_id="a")
         await desk.kernel.cancel_order("a")
         await asyncio.sleep(10)
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
 
     accepted = AttemptOutcome.ACCEPTED
     assert attempts(metrics) == {(AttemptKind.SUBMIT, accepted): 1, (AttemptKind.CANCEL, accepted): 1}
     for kind in (AttemptKind.SUBMIT, AttemptKind.CANCEL):
-        assert metrics.attempts_started.value(kind) == 1
-        assert metrics.venue_requests.value(kind, CallResult.ANSWERED) == 1
-        assert metrics.venue_duration.series(kind).count == 1
-        assert metrics.intent_to_venue.series(kind).count == 1
-    assert metrics.reconciles.value(RunResult.DONE) == metrics.reconcile_duration.series().count > 0
-    assert metrics.appends.value(AppendResult.RECORDED) == metrics.append_duration.series().count
-    assert metrics.work_duration.series(QUEUE).count == metrics.adds.value(QUEUE) > 0
-    assert (metrics.depth.value(QUEUE), metrics.pending_reconciliations.value()) == (0, 0)
+        assert value(metrics.attempts_started, kind) == 1
+        assert value(metrics.venue_requests, kind, CallResult.ANSWERED) == 1
+        assert count(metrics.venue_duration, kind) == 1
+        assert count(metrics.intent_to_venue, kind) == 1
+    assert value(metrics.reconciles, RunResult.DONE) == count(metrics.reconcile_duration) > 0
+    assert value(metrics.appends, AppendResult.RECORDED) == count(metrics.append_duration)
+    assert count(metrics.work_duration, QUEUE) == value(metrics.adds, QUEUE) > 0
+    assert (gauges["workqueue_depth", QUEUE], gauges["pending_reconciliations",]) == (0, 0)
 
 
 async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
@@ -68,25 +64,25 @@ async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
         desk.exchange.script.held |= {"submit-answer", "reports"}
         desk.exchange.script.failing["order"] = "503"
         await desk.kernel.place_order(buy(), intent_id="a", ack_timeout_s=3)
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
         assert attempts(metrics) == {(AttemptKind.SUBMIT, AttemptOutcome.UNKNOWN): 1}
-        assert metrics.venue_requests.value(Operation.SUBMIT, CallResult.UNKNOWN) == 1
-        assert metrics.venue_duration.series(Operation.SUBMIT).sum == pytest.approx(1, abs=0.01)
-        assert metrics.unknown_attempts.value() == 1
-        assert metrics.oldest_unknown.value() == pytest.approx(3, abs=0.1)
-        assert metrics.oldest_unsynced.value() == pytest.approx(3, abs=0.1)
-        assert metrics.live_intents.value(ReconciliationStatus.UNKNOWN) == 1
-        assert metrics.differences.value(DifferenceKind.SETTLE) == 1
-        assert metrics.looks.value(LookScope.ORDER, LookResult.FAILED) > 0
+        assert value(metrics.venue_requests, Operation.SUBMIT, CallResult.UNKNOWN) == 1
+        assert total_s(metrics.venue_duration, Operation.SUBMIT) == pytest.approx(1, abs=0.01)
+        assert gauges["unknown_attempts",] == 1
+        assert gauges["oldest_unknown_attempt_seconds",] == pytest.approx(3, abs=0.1)
+        assert gauges["oldest_unsynced_intent_seconds",] == pytest.approx(3, abs=0.1)
+        assert gauges["live_intents", ReconciliationStatus.UNKNOWN] == 1
+        assert gauges["intent_actual_diff", ActionKind.RESOLVE] == 1
+        assert value(metrics.looks, LookScope.ORDER, LookResult.FAILED) > 0
         desk.exchange.script.failing.clear()
         await asyncio.sleep(10)
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
 
-    assert metrics.looks.value(LookScope.ORDER, LookResult.FOUND) == 1
-    assert (metrics.unknown_attempts.value(), metrics.oldest_unknown.value()) == (0, 0)
-    assert metrics.oldest_unsynced.value() == 0
-    assert metrics.live_intents.value(ReconciliationStatus.SYNCED) == 1
-    assert metrics.intent_to_venue.series(AttemptKind.SUBMIT).count == 1
+    assert value(metrics.looks, LookScope.ORDER, LookResult.FOUND) == 1
+    assert (gauges["unknown_attempts",], gauges["oldest_unknown_attempt_seconds",]) == (0, 0)
+    assert gauges["oldest_unsynced_intent_seconds",] == 0
+    assert gauges["live_intents", ReconciliationStatus.SYNCED] == 1
+    assert count(metrics.intent_to_venue, AttemptKind.SUBMIT) == 1
 
 
 async def test_a_refusal_is_one() -> None:
@@ -95,11 +91,11 @@ async def test_a_refusal_is_one() -> None:
         desk.exchange.script.refusal = Rejected("no money", code="BALANCE")
         with pytest.raises(ExchangeError):
             await desk.kernel.place_order(buy(), intent_id="a")
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
 
     assert attempts(metrics) == {(AttemptKind.SUBMIT, AttemptOutcome.REJECTED): 1}
-    assert metrics.venue_requests.value(Operation.SUBMIT, CallResult.REJECTED) == 1
-    assert metrics.oldest_unsynced.value() == 0
+    assert value(metrics.venue_requests, Operation.SUBMIT, CallResult.REJECTED) == 1
+    assert gauges["oldest_unsynced_intent_seconds",] == 0
 
 
 async def test_what_never_left_is_dead_and_tried_again() -> None:
@@ -107,13 +103,13 @@ async def test_what_never_left_is_dead_and_tried_again() -> None:
     async with a_desk() as desk:
         desk.exchange.script.unsendable = True
         await desk.kernel.place_order(buy(), intent_id="a", ack_timeout_s=2)
-        metrics = await seen(desk)
-        dead = metrics.attempts.value(AttemptKind.SUBMIT, AttemptOutcome.DEAD)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
+        dead = value(metrics.attempts, AttemptKind.SUBMIT, AttemptOutcome.DEAD)
         assert dead > 1
-        assert metrics.venue_requests.value(Operation.SUBMIT, CallResult.NOT_SENT) == dead
-        assert metrics.retries.value(QUEUE) > 0
-        assert metrics.live_intents.value(ReconciliationStatus.BACKING_OFF) == 1
-        assert metrics.intent_to_venue.series(AttemptKind.SUBMIT).count == 1
+        assert value(metrics.venue_requests, Operation.SUBMIT, CallResult.NOT_SENT) == dead
+        assert value(metrics.retries, QUEUE) > 0
+        assert gauges["live_intents", ReconciliationStatus.BACKING_OFF] == 1
+        assert count(metrics.intent_to_venue, AttemptKind.SUBMIT) == 1
 
 
 async def test_fills_reports_and_connections() -> None:
@@ -122,33 +118,45 @@ async def test_fills_reports_and_connections() -> None:
         await desk.kernel.place_order(buy(), intent_id="a")
         desk.exchange.fill("#0", 1)
         await settled()
-        metrics = await seen(desk)
-        assert (metrics.fills.value(), metrics.connects.value(), metrics.reconnects.value()) == (1, 1, 0)
-        assert metrics.reports.value() > 0
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
+        assert (value(metrics.fills), value(metrics.connects), value(metrics.reconnects)) == (1, 1, 0)
+        assert value(metrics.reports) > 0
         await asyncio.sleep(7)
-        metrics = await seen(desk)
-        assert metrics.heard_age.value() == pytest.approx(7, abs=0.1)
-        relists = metrics.relists.value(RelistResult.COMPLETE)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
+        assert gauges["venue_stream_last_report_age_seconds",] == pytest.approx(7, abs=0.1)
+        relists = value(metrics.relists, RelistResult.COMPLETE)
         desk.exchange.disconnect()
         await asyncio.sleep(2)
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
 
-    assert (metrics.fills.value(), metrics.connects.value(), metrics.reconnects.value()) == (1, 2, 1)
-    assert metrics.relists.value(RelistResult.COMPLETE) == relists + 1
-    assert metrics.relist_age.value() < 2
+    assert (value(metrics.fills), value(metrics.connects), value(metrics.reconnects)) == (1, 2, 1)
+    assert value(metrics.relists, RelistResult.COMPLETE) == relists + 1
+    assert gauges["relist_age_seconds",] < 2
 
 
 async def test_what_stands() -> None:
     """It leads epoch 1, every condition holds, nothing is behind; stopped, it leads no more."""
     async with a_desk() as desk:
-        metrics = await seen(desk)
-        assert (metrics.leader.value(QUEUE), metrics.epoch.value(), metrics.ready.value()) == (1, 1, 1)
-        assert {metrics.conditions.value(*labels) for labels in metrics.conditions.combinations} == {1}
-        assert metrics.position.value() == (await desk.log.head()).position
-        assert (metrics.lag_events.value(), metrics.log_reachable.value(), metrics.running.value()) == (0, 1, 1)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
+        assert (gauges["leader_election_master_status", QUEUE], gauges["epoch",], gauges["ready",]) == (1, 1, 1)
+        assert {gauges["condition", name] for name in CONDITIONS} == {1}
+        assert gauges["projection_position",] == (await desk.log.head()).position
+        assert (gauges["projection_lag_events",], gauges["log_reachable",], gauges["running",]) == (0, 1, 1)
         await desk.kernel.stop()
-        metrics = await seen(desk)
+        metrics, gauges = desk.kernel.metrics, await seen(desk)
 
-    assert (metrics.leader.value(QUEUE), metrics.ready.value(), metrics.running.value()) == (0, 0, 0)
-    assert metrics.relist_age.value() == 0
-    assert desk.kernel.get_reconciliation_metrics()["error_count"] == metrics.error_count.value() == 0
+    assert (gauges["leader_election_master_status", QUEUE], gauges["ready",], gauges["running",]) == (0, 0, 0)
+    assert gauges["relist_age_seconds",] == 0
+    assert desk.kernel.get_reconciliation_metrics()["error_count"] == value(metrics.error_count) == 0
+
+
+async def test_no_series_is_made_by_what_happens() -> None:
+    """The series after orders, fills and a lost answer are those of a kernel that has done nothing."""
+    async with a_desk() as desk:
+        desk.exchange.script.failing["order"] = "503"
+        await desk.kernel.place_order(buy(), intent_id="a")
+        desk.exchange.fill("#0", 1)
+        await desk.kernel.cancel_order("a")
+        await asyncio.sleep(10)
+
+    assert samples(desk.kernel.metrics.registry).keys() == samples(Metrics().registry).keys()

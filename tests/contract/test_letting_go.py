@@ -17,19 +17,19 @@ from kernel.models import AttemptKind, Evidence, ExecType, FindingKind, OrdStatu
 from kernel.order_spec import OcoMode, Side, StandardOrderGroup
 from kernel.venues.base import ExecutionReport
 from kernel.venues.paper_faults import fault
-from kernel.writer import Source
+from kernel.writer import ReportSource
 from projections import State
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from replay import comparing, describe, diff, views, waiting
-from replay.comparing import Change
+from replay.comparing import ChangeKind
 from replay.folding import fold
-from replay.past import Past
+from replay.past import HistoricState
 from tests.commands import fresh_command_id
 from tests.contract.bench import LAST, LOT, Bench, a_bench, ask, bid, virtual_time
 from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import log_of, simulated
 
-SHORT = Keeping(intents_max=3, every_positions=10)
+SHORT = RetentionPolicy(intents_max=3, every_positions=10)
 ODD = 'a"b\\c{%s}\u2028é'
 
 
@@ -149,10 +149,10 @@ async def test_a_fill_that_comes_long_after_is_its_own(by: str) -> None:
         trade = told(
             bench, exec_type=ExecType.TRADE, side=Side.BUY, fill_key="late", last_qty=LOT, last_px=LAST, **named
         )
-        session = bench.kernel._session
-        assert session is not None
+        leader = bench.kernel._runtime.leader
+        assert leader is not None
         for _ in range(2):
-            await session.ingest([trade], Source("venue:paper", Evidence.STREAM))
+            await leader.session.ingest([trade], ReportSource("venue:paper", Evidence.STREAM))
         fills = [event for event in await bench.log.read_stream(intent_stream("old")) if isinstance(event, OrderFilled)]
         assert [event.fill_key for event in fills] == ["late"]
         assert [item.quantity for item in await bench.kernel.get_positions()] == [LOT]
@@ -186,7 +186,7 @@ async def test_what_is_unknown_is_never_let_go() -> None:
         await bench.venue.inject(fault("request_lost", "submit"))
         await bench.kernel.place_order(bid(7), intent_id="unknown", wait="recorded")
         await grown(bench, orders=20)
-        assert bench.kernel.state.record("unknown").unsettled
+        assert bench.kernel.state.record("unknown").unresolved
         assert "unknown" in {intent.intent_id for intent in await bench.kernel.get_all_intents()}
 
 
@@ -228,16 +228,16 @@ async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
     await twenty_filled(log)
     await record(log, "n5", events.IntentDeleted(intent_id="n5"))
     state = await fold(log, State(SHORT))
-    assert state.let_go
+    assert state.evicted_count
     assert state.intent("n1") is None
-    past = Past(log, state, 0, 0)
+    past = HistoricState(log, state, 0, 0)
     found = await views.listing(past, views.query_of(["fills"], owner="mm-1"))
     assert [item.name for item in found.items] == [f"t{number}" for number in range(1, 20, 2)]
 
 
-@pytest.mark.parametrize("keeping", [Keeping(), SHORT], ids=["held", "let go"])
+@pytest.mark.parametrize("keeping", [RetentionPolicy(), SHORT], ids=["held", "let go"])
 async def test_what_was_let_go_before_both_points_is_not_new(
-    log: EventLog, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+    log: EventLog, keeping: RetentionPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What happens to it between them is a change of what there was: a late fill, and that it goes."""
 
@@ -251,7 +251,7 @@ async def test_what_was_let_go_before_both_points_is_not_new(
     await record(log, "n2", events.IntentDeleted(intent_id="n2"))
     found = (await diff(log, before)).changes
     told = {(item.kind, item.name): item.change for item in found if item.kind in ("intent", "order")}
-    assert told == {("order", "n1"): Change.CHANGED, ("intent", "n2"): Change.WENT}
+    assert told == {("order", "n1"): ChangeKind.CHANGED, ("intent", "n2"): ChangeKind.WENT}
 
 
 @pytest.mark.parametrize("seed", [3, 7_100_001])
@@ -260,7 +260,7 @@ def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
     what became of it, as it does where nothing is ever let go."""
     recorded = simulated(seed)
 
-    async def told(keeping: Keeping, a: int, b: int) -> dict[tuple[str, str], Change]:
+    async def told(keeping: RetentionPolicy, a: int, b: int) -> dict[tuple[str, str], ChangeKind]:
         async def state_at(log: EventLog, position: int, **given: Any) -> State:
             return await fold(log, State(keeping), upto=position)
 
@@ -273,7 +273,7 @@ def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
     recalled = {name.partition(":")[2] for name in {row[1] for row in recorded.rows}}
     for a, b in [(head // 3, 2 * head // 3), (0, head), (head, head // 2)]:
         touched = {row[1].partition(":")[2] for row in recorded.rows[min(a, b) : max(a, b)]}
-        whole = asyncio.run(told(Keeping(), a, b))
+        whole = asyncio.run(told(RetentionPolicy(), a, b))
         tight = asyncio.run(told(SHORT, a, b))
         assert {key: tight.get(key) for key in whole if key[1] in touched} == {
             key: change for key, change in whole.items() if key[1] in touched

@@ -18,7 +18,7 @@ from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 
 from kernel.log.hashing import GENESIS, verify_rows
-from kernel.log.recorder import LogRecorder, Query
+from kernel.log.recorder import LogRecorder, RowQuery
 
 
 class Recorders(TestCase):
@@ -41,7 +41,7 @@ class Recorders(TestCase):
     @staticmethod
     def check(recorder: LogRecorder) -> None:
         """What the library wrote is gapless and hashed like everything else."""
-        rows = recorder.select(Query())
+        rows = recorder.select(RowQuery())
         assert verify_rows(rows, after=0, chain=GENESIS) == recorder.head().chain_hash
         assert len(rows) == recorder.head().position
         recorder.close()
@@ -51,7 +51,7 @@ class MemoryRecorders(Recorders):
     """In memory."""
 
     def setUp(self) -> None:
-        self.environment = {"PERSISTENCE_MODULE": "kernel.log.memory:Factory"}
+        self.environment = {"PERSISTENCE_MODULE": "kernel.log.memory:MemoryRecorderFactory"}
 
 
 class SQLiteRecorders(Recorders):
@@ -61,7 +61,7 @@ class SQLiteRecorders(Recorders):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         name = str(Path(directory.name) / "log.db")
-        self.environment = {"PERSISTENCE_MODULE": "kernel.log.sqlite:Factory", "SQLITE_DBNAME": name}
+        self.environment = {"PERSISTENCE_MODULE": "kernel.log.sqlite:SQLiteRecorderFactory", "SQLITE_DBNAME": name}
 
 
 class PostgresRecorders(Recorders):
@@ -71,7 +71,7 @@ class PostgresRecorders(Recorders):
     def _server(self, postgres_url: str) -> None:
         server = conninfo_to_dict(postgres_url)
         self.environment = {
-            "PERSISTENCE_MODULE": "kernel.log.postgres:Factory",
+            "PERSISTENCE_MODULE": "kernel.log.postgres:PostgresRecorderFactory",
             "POSTGRES_DBNAME": str(server.get("dbname") or "postgres"),
             "POSTGRES_HOST": str(server.get("host") or ""),
             "POSTGRES_PORT": str(server.get("port") or "5432"),

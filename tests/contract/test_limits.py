@@ -14,16 +14,16 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.errors import BusyError, ValidationError
 from kernel.lifecycle import PlaceOrder, Record
 from kernel.limit_gate import LimitGate
-from kernel.limits import Limits, LimitSettings
 from kernel.log import open_log
 from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
+from replay.testing.scripted_exchange import SYMBOL
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import SYMBOL, buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

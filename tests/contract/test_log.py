@@ -388,7 +388,7 @@ async def test_a_tail_sees_another_log_objects_commits(backend: Backend) -> None
             waiting = asyncio.ensure_future(anext(aiter(tail)))
             await asyncio.wait([waiting], timeout=0.02)  # so that it waits, and nothing but the commit can wake it
             await log.append(an_append("a"))
-            (event,) = await asyncio.wait_for(waiting, 10)
+            (event,) = await asyncio.wait_for(waiting, 60)
             assert event.position == position
 
 

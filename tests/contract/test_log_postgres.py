@@ -107,7 +107,7 @@ async def test_a_lost_listener_is_replaced(schema: PostgresBackend) -> None:
             await asyncio.wait([waiting], timeout=0.02)
             _end_listeners(schema)
             await other.append(an_append("a"))
-            (event,) = await asyncio.wait_for(waiting, 10)
+            (event,) = await asyncio.wait_for(waiting, 60)
             assert event.position == position
 
 
@@ -125,7 +125,7 @@ async def test_a_lost_notification_costs_a_moment(schema: PostgresBackend) -> No
         waiting = asyncio.ensure_future(anext(aiter(tail)))
         await asyncio.wait([waiting], timeout=0.02)
         await other.append(an_append("a"))
-        (event,) = await asyncio.wait_for(waiting, 10)
+        (event,) = await asyncio.wait_for(waiting, 60)
         assert event.position == 2
 
 

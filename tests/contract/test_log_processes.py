@@ -31,7 +31,7 @@ async def test_a_tail_sees_another_processes_commits(database: SQLiteBackend | P
         waiting = asyncio.ensure_future(anext(aiter(tail)))
         async with running(APPEND_ONCE, database.url, database.exchange_id, "x") as process:
             assert await read_line(process) == "2"
-            (event,) = await asyncio.wait_for(waiting, 10)
+            (event,) = await asyncio.wait_for(waiting, 60)
         assert (event.position, event.stream_id) == (2, "intent:x")
         assert event.envelope.pid == process.pid
 

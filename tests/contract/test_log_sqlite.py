@@ -33,6 +33,15 @@ def writer_connection(log: EventLog) -> sqlite3.Connection:
     return log._recorder._writer_connection()
 
 
+def sqlite_code(problem: BaseException) -> int:
+    """SQLite's primary result code behind one of our errors."""
+    cause = problem.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF
+    assert cause is not None, "SQLite had no part in it"
+    return sqlite_code(cause)
+
+
 def checked(path: Path) -> subprocess.CompletedProcess[str]:
     """The stand-alone checker's word on a file."""
     return subprocess.run([sys.executable, "-I", str(CHECKER), str(path)], capture_output=True, text=True, check=False)
@@ -145,8 +154,9 @@ async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(file: SQLiteB
         connection = writer_connection(log)
         connection.execute("PRAGMA max_page_count = 1")  # as many pages as there are: no new ones
         large = Write(CONTROL_STREAM, (a_pause("x" * 100_000),))
-        with pytest.raises(LogUnavailableError, match="full"):
+        with pytest.raises(LogUnavailableError) as refused:
             await log.append(an_append(writes=(large,)))
+        assert sqlite_code(refused.value) == sqlite3.SQLITE_FULL
         assert (await log.head()).position == 2
         connection.execute("PRAGMA max_page_count = 1000000")
         assert await log.append(an_append(writes=(large,))) == Appended(3, 3)
@@ -156,8 +166,9 @@ async def test_a_read_only_file_is_refused(file: SQLiteBackend) -> None:
     """A log whose file takes no writes refuses appends as unavailable, and can be read."""
     async with file.open() as log:
         writer_connection(log).execute("PRAGMA query_only = ON")
-        with pytest.raises(LogUnavailableError, match="readonly"):
+        with pytest.raises(LogUnavailableError) as refused:
             await log.append(an_append())
+        assert sqlite_code(refused.value) == sqlite3.SQLITE_READONLY
         assert (await log.head()).position == 1
 
 
@@ -208,3 +219,27 @@ async def test_the_checker_verifies_the_file(file: SQLiteBackend) -> None:
     file.update(6, "state", b'{"generation":3,"intent_id":"b","requested_at_ns":5}')
     bad = checked(file.path)
     assert (bad.returncode, bad.stderr.strip()) == (1, "bad: position 6")
+
+
+async def test_opening_a_log_once_more_keeps_the_locks_of_the_first(file: SQLiteBackend) -> None:
+    """Another process that comes and goes does not take the WAL away from a log that this process has open, however often
+    it was opened here: what is committed then is read by everybody."""
+    async with file.open() as log:
+        await log.append(an_append("a"))
+        async with file.open():
+            pass
+        for position in (2, 3):
+            assert await asyncio.to_thread(last_position, file.path) == position
+            await log.append(an_append(f"b{position}"))
+
+
+def last_position(path: Path) -> int:
+    """What a process of its own reads, which opens the database and closes it."""
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "print(*c.execute('SELECT max(position) FROM log').fetchone()); c.close()"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(shown.stdout)

@@ -337,7 +337,7 @@ async def test_a_forgotten_order_still_counts(logged: LogWorld) -> None:
     await logged.append("i1", a_submit())
     await logged.actual.delete_order_state("i1")
     assert (logged.state.order_state("i1"), await state_ids(logged)) == (None, [])
-    exposure = logged.state.exposure("i1")
+    exposure = logged.state.observed_order("i1")
     assert exposure is not None
     assert [item.client_order_id for item in exposure.attempts] == ["c1"]
     assert (logged.state.live_intent_ids(), logged.state.open_orders("BTCUSDT")) == (["i1"], 1)

@@ -23,7 +23,7 @@ async def rows_of(log: EventLog) -> list[StoredRow]:
 
 
 async def _all(tail: Any) -> list[int]:
-    async with asyncio.timeout(10):  # a tail that finds nothing wrong would wait for more
+    async with asyncio.timeout(60):  # a tail that finds nothing wrong would wait for more
         return [event.position async for batch in tail for event in batch]
 
 
@@ -123,7 +123,7 @@ async def test_a_consistent_cut_is_found_by_who_knows_a_later_position(backend: 
         backend.set_head(4, rows[3].chain_hash)
         if not isinstance(backend, MemoryBackend):
             with pytest.raises(IntegrityError) as caught:
-                await asyncio.wait_for(waiting, 20)
+                await asyncio.wait_for(waiting, 60)
             assert caught.value.position == 5
     async with backend.open() as log:
         with pytest.raises(IntegrityError) as caught:

@@ -21,6 +21,7 @@ from kernel.clock import SeededIds, SystemClock
 from kernel.errors import (
     AlreadyExistsError,
     ConflictError,
+    FencedError,
     IntegrityError,
     KernelError,
     NotFoundError,
@@ -30,12 +31,12 @@ from kernel.errors import (
 from kernel.events import CONTROL_STREAM, LeaderElected
 from kernel.log import Append, EventLog, LogSettings, StoredRow, Write, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.log.opening import Opener
+from kernel.log.opening import LogFactory
 from kernel.log.recorder import Identity
 from kernel.log.row_files import reading
 from kernel.models import Evidence
 from replay.exporting import export_log
-from replay.importing import import_log, put_back
+from replay.importing import import_log, restore_rows
 from tests.commands import a_pause, an_append, fresh_command_id
 from tests.contract.backends import Backend, PostgresBackend, SQLiteBackend
 from tests.contract.processes import read_line, running
@@ -63,8 +64,8 @@ async def memory_copy(path: Path) -> EventLog:
     """An export as a log in memory."""
     recorder = MemoryRecorder()
     with reading(str(path)) as file:
-        put_back(recorder, Identity(file.about.exchange_id, file.about.log_id, 1), file.pages())
-        opener = Opener(file.about.exchange_id, SystemClock(), SeededIds(), LogSettings(), False)
+        restore_rows(recorder, Identity(file.header.exchange_id, file.header.log_id, 1), file.pages())
+        opener = LogFactory(file.header.exchange_id, SystemClock(), SeededIds(), LogSettings(), False)
     return opener.memory(recorder)
 
 
@@ -117,7 +118,7 @@ async def test_an_imported_log_is_appended_to_like_any_other(
         assert (await log.append(known)).duplicate
         with pytest.raises(ConflictError, match="at version 3"):
             await log.append(an_append("a", expected=1))
-        with pytest.raises(ConflictError, match="epoch 1"):
+        with pytest.raises(FencedError, match="epoch 1"):
             await log.append(an_append("a", epoch=2))
         appended = await log.append(an_append("a", expected=3, epoch=1))
         assert appended.first_position == 6
@@ -284,7 +285,7 @@ async def test_a_compressed_file_whose_bytes_were_changed_is_refused(tmp_path: P
         (b"[1]\n", ValidationError),
         (b'{"format":"something"}\n', ValidationError),
         (b"\x1f\x8bnot really", IntegrityError),
-        (gzip.compress(b"nonsense"), ValidationError),
+        (gzip.compress(b"nonsense", mtime=0), ValidationError),
         (b'{"format":"exchange-kernel-log","format_version":2}\n', SchemaError),
     ],
 )
@@ -293,6 +294,19 @@ async def test_what_is_no_export_is_refused(content: bytes, kind: type[KernelErr
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(kind, match=r"x\.jsonl"):
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/y.db", exchange_id="x")
+
+
+async def test_a_part_of_a_log_is_not_imported(tmp_path: Path) -> None:
+    """A file that does not begin with the first event is refused as what it is, and nothing is there."""
+    path = tmp_path / "x.jsonl"
+    async with open_log("memory://", exchange_id="x") as log:
+        await log.append(an_append("a", count=4))
+        await export_log(log, path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([changed(1, lambda said: said.update(first_position=3))(lines)[0], *lines[3:]]))
+    with pytest.raises(ValidationError, match="positions 3 to 5: a log is imported from position 1 on"):
+        await import_log(path, f"sqlite:///{tmp_path}/part.db", exchange_id="x")
+    assert names_in(tmp_path) == {"x.jsonl"}
 
 
 async def test_rows_go_into_an_empty_log_only(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
@@ -314,13 +328,13 @@ async def test_rows_go_into_an_empty_memory_only(tmp_path: Path) -> None:
         await export_log(log, path)
     recorder = MemoryRecorder()
     with reading(str(path)) as file, pytest.raises(IntegrityError, match="it begins log"):
-        put_back(recorder, Identity("x", "0" * 16, 1), file.pages())
+        restore_rows(recorder, Identity("x", "0" * 16, 1), file.pages())
     assert (recorder.rows, recorder.head().position, recorder.identity()) == ([], 0, None)
     with reading(str(path)) as file:
-        about = file.about
-        put_back(recorder, Identity("x", about.log_id, 1), file.pages())
+        about = file.header
+        restore_rows(recorder, Identity("x", about.log_id, 1), file.pages())
     with reading(str(path)) as file, pytest.raises(ConflictError, match="2 events"):
-        put_back(recorder, Identity("x", about.log_id, 1), file.pages())
+        restore_rows(recorder, Identity("x", about.log_id, 1), file.pages())
 
 
 async def test_another_exchange_id_is_refused(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ async def test_a_group_is_taken_over_when_nothing_of_it_may_come_to_be(monkeypat
         with suppress(ExchangeError):
             await bench.kernel.cancel_order(ids[0])
         await asyncio.sleep(20)
-        assert bench.kernel.state.record(ids[1]).unsettled == []
+        assert bench.kernel.state.record(ids[1]).unresolved == []
         assert (await worked_by(bench, "exit"), await open_lots(bench)) == ([True], [])
         monkeypatch.undo()
         await asyncio.sleep(60)

@@ -22,11 +22,12 @@ from kernel.metrics import NoteResult
 from kernel.venues import PaperVenue
 from kernel.venues.paper_config import PaperConfig
 from replay import open_kernel
-from replay.noting import NoteOptions
+from replay.noting import TreeHeadOptions
 from replay.signed_notes import origin_of
 from tests.commands import an_append
 from tests.contract.bench import bid, virtual_time
 from tests.notes import KEY, book, forge, root_of, rows_of, sizes
+from tests.readings import value
 
 DUE_S = 10.0
 LOOK_S = 0.1
@@ -55,7 +56,7 @@ async def leading(log: EventLog, directory: Path, *, every_events: int = 1_000) 
     """A kernel that leads and has notes written."""
     clock = LoopClock()
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(ladder_levels=0), clock=clock)
-    notes = NoteOptions(directory=directory, keys=(KEY,), every_events=every_events, every_s=DUE_S)
+    notes = TreeHeadOptions(directory=directory, keys=(KEY,), every_events=every_events, every_s=DUE_S)
     async with open_kernel(log, venue=venue, clock=clock, ids=SeededIds(2), notes=notes) as kernel:
         await kernel.wait_ready(10)
         yield kernel
@@ -64,9 +65,9 @@ async def leading(log: EventLog, directory: Path, *, every_events: int = 1_000) 
 async def counted(kernel: EventSourcedKernel, result: NoteResult, *, above: int = 0) -> int:
     """How many notes were written, or were not, once they are more."""
     async with asyncio.timeout(100 * DUE_S):
-        while kernel.metrics.notes.value(result) <= above:
+        while value(kernel.metrics.notes, result) <= above:
             await asyncio.sleep(LOOK_S)
-    return kernel.metrics.notes.value(result)
+    return value(kernel.metrics.notes, result)
 
 
 @virtual_time
@@ -78,7 +79,7 @@ async def test_a_note_is_due_after_some_seconds(tmp_path: Path) -> None:
         assert await counted(kernel, NoteResult.WRITTEN) == 1
         assert asyncio.get_running_loop().time() - began_s < DUE_S + 2 * LOOK_S
         assert sizes(tmp_path) == [(await log.head()).position]
-        assert kernel.metrics.note_position.value() == (await log.head()).position
+        assert value(kernel.metrics.note_position) == (await log.head()).position
 
 
 @virtual_time
@@ -122,17 +123,17 @@ async def test_who_leads_again_looks_at_what_came_meanwhile(tmp_path: Path) -> N
     """A note of a longer log than there is was signed under another leader: the log was cut off since."""
     async with a_log() as log, leading(log, tmp_path) as kernel:
         written = await counted(kernel, NoteResult.WRITTEN)
-        assert kernel._leadership is not None
-        kernel._leadership.lose()
+        assert kernel._runtime.leader is not None
+        kernel._runtime.leader.leadership.lose()
         forge(tmp_path, origin_of(log), 1_000_000, chain_hash=bytes(32))
         await counted(kernel, NoteResult.FAILED)
-        assert (kernel.state.epoch, kernel.metrics.notes.value(NoteResult.WRITTEN)) == (2, written)
+        assert (kernel.state.epoch, value(kernel.metrics.notes, NoteResult.WRITTEN)) == (2, written)
 
 
 @virtual_time
 async def test_who_does_not_lead_writes_none(tmp_path: Path) -> None:
     """Neither while it looks on nor when it ends."""
-    notes = NoteOptions(directory=tmp_path, keys=(KEY,), every_events=1, every_s=DUE_S)
+    notes = TreeHeadOptions(directory=tmp_path, keys=(KEY,), every_events=1, every_s=DUE_S)
     async with a_log() as log, open_kernel(log, clock=LoopClock(), ids=SeededIds(2), notes=notes):
         await log.append(an_append("a", count=5))
         await asyncio.sleep(3 * DUE_S)
@@ -149,7 +150,7 @@ async def test_a_directory_that_fails_holds_nothing_up(tmp_path: Path, caplog: p
         failed = await counted(kernel, NoteResult.FAILED)
         await kernel.place_order(bid(), intent_id="a")
         await counted(kernel, NoteResult.FAILED, above=failed + 2)
-        assert kernel.metrics.notes.value(NoteResult.WRITTEN) == 0
+        assert value(kernel.metrics.notes, NoteResult.WRITTEN) == 0
         assert len([item for item in caplog.records if "no note of the log was written" in item.message]) == 1
         assert (await kernel.health_check())["ready"]
         directory.unlink()
@@ -176,6 +177,6 @@ async def test_a_kernel_that_fails_takes_its_notes_along(tmp_path: Path) -> None
     """Once the log can't be read any more nobody waits for a note, and leaving raises nothing."""
     async with a_log() as log, leading(log, tmp_path, every_events=5) as kernel:
         await counted(kernel, NoteResult.WRITTEN)
-        kernel._fail(IntegrityError("a hole", position=3))
+        kernel._runtime.fail(IntegrityError("a hole", position=3))
         await asyncio.sleep(2 * DUE_S)
         assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "note-keeper"] == []

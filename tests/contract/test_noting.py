@@ -8,8 +8,8 @@ import pytest
 
 from kernel.errors import IntegrityError, ValidationError
 from kernel.log import LogSettings
-from replay.notes import note_files, note_name
-from replay.noting import FRONTIER, NoteOptions, NoteWriter
+from replay.notes import tree_head_files, tree_head_name
+from replay.noting import FRONTIER, TreeHeadOptions, TreeHeadWriter
 from replay.signed_notes import origin_of
 from tests.contract.backends import Backend
 from tests.notes import KEY, NEW_KEY, book, cut, forge, grow, options, rewrite, root_of, rows_of, sizes
@@ -27,7 +27,7 @@ def start_anew(directory: Path, *, kept: bool) -> None:
 async def test_a_note_says_what_the_log_holds(backend: Backend, tmp_path: Path) -> None:
     """Origin, size, root and chain hash are the log's at that size; without news there is no other note."""
     async with backend.open(settings=PAGE) as log:
-        writer = NoteWriter(log, options(tmp_path))
+        writer = TreeHeadWriter(log, options(tmp_path))
         for count in (1, 4, 7):
             await grow(log, count)
             assert await writer.write()
@@ -92,7 +92,7 @@ async def test_killed_between_note_and_frontier(backend: Backend, tmp_path: Path
         old = (tmp_path / FRONTIER).read_text()
         await grow(log, 4, into=tmp_path)
         (tmp_path / FRONTIER).write_text(old)
-        (tmp_path / f".{note_name(9)}.draft").write_text("exchange-ker")
+        (tmp_path / f".{tree_head_name(9)}.draft").write_text("exchange-ker")
         await grow(log, 1, into=tmp_path)
     assert sizes(tmp_path) == [4, 8, 9]
 
@@ -108,11 +108,11 @@ async def test_a_log_that_was_cut_off_gets_no_note(backend: Backend, tmp_path: P
         with pytest.raises(
             IntegrityError, match="had 8 events when it was read for a note, and now ends at 5"
         ) as caught:
-            await NoteWriter(log, options(tmp_path)).write()
+            await TreeHeadWriter(log, options(tmp_path)).write()
         assert caught.value.position == 6
         await grow(log, 6)
         with pytest.raises(IntegrityError, match="rewritten"):
-            await NoteWriter(log, options(tmp_path)).write()
+            await TreeHeadWriter(log, options(tmp_path)).write()
     assert sizes(tmp_path) == [4, 8]
 
 
@@ -125,7 +125,7 @@ async def test_a_log_that_was_rewritten_gets_no_note(backend: Backend, tmp_path:
     start_anew(tmp_path, kept=kept)
     async with backend.open() as log:
         await grow(log, 2)
-        writer = NoteWriter(log, options(tmp_path))
+        writer = TreeHeadWriter(log, options(tmp_path))
         for _ in range(2):
             with pytest.raises(IntegrityError, match=r"position 8: .*rewritten, and gets no new note"):
                 await writer.write()
@@ -135,7 +135,7 @@ async def test_a_log_that_was_rewritten_gets_no_note(backend: Backend, tmp_path:
 async def test_a_log_rewritten_under_its_leader_gets_no_note(backend: Backend, tmp_path: Path) -> None:
     """Who has written the last note knows its chain hash, and sees that the next event does not follow."""
     async with backend.open() as log:
-        writer = NoteWriter(log, options(tmp_path))
+        writer = TreeHeadWriter(log, options(tmp_path))
         await grow(log, 3)
         await writer.write()
         await rewrite(backend, log, 3)
@@ -150,11 +150,11 @@ async def test_a_log_rewritten_under_its_leader_gets_no_note(backend: Backend, t
 async def test_a_log_cut_off_under_its_leader_gets_no_note(backend: Backend, tmp_path: Path) -> None:
     """Also where its notes were taken away: what was read once is known."""
     async with backend.open() as log:
-        writer = NoteWriter(log, options(tmp_path))
+        writer = TreeHeadWriter(log, options(tmp_path))
         await grow(log, 7)
         await writer.write()
         await cut(backend, log, 5)
-    for note in note_files(tmp_path):
+    for note in tree_head_files(tmp_path):
         note.unlink()
     async with backend.open() as log:
         writer._log = log
@@ -167,12 +167,12 @@ async def test_a_log_cut_off_under_its_leader_gets_no_note(backend: Backend, tmp
 async def test_a_note_is_not_written_over(backend: Backend, tmp_path: Path) -> None:
     """One of the same size that another leader wrote stays as it is."""
     async with backend.open() as log:
-        late = NoteWriter(log, options(tmp_path, NEW_KEY))
+        late = TreeHeadWriter(log, options(tmp_path, NEW_KEY))
         await late.write()
         await grow(log, 3, into=tmp_path)
-        before = (tmp_path / note_name(4)).read_bytes()
+        before = (tmp_path / tree_head_name(4)).read_bytes()
         await late.write()
-    assert (tmp_path / note_name(4)).read_bytes() == before
+    assert (tmp_path / tree_head_name(4)).read_bytes() == before
 
 
 async def test_a_forged_note_is_not_gone_on_from(backend: Backend, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_forged_note_is_not_gone_on_from(backend: Backend, tmp_path: Pat
         forge(tmp_path, origin_of(log), head.position, chain_hash=head.chain_hash, key=NEW_KEY)
         await grow(log, 1)
         with pytest.raises(IntegrityError, match=r"position 8: .* is not what"):
-            await NoteWriter(log, options(tmp_path)).write()
+            await TreeHeadWriter(log, options(tmp_path)).write()
     assert [note.size for note in book(tmp_path, KEY).notes] == [4]
 
 
@@ -193,13 +193,13 @@ async def test_keys_change_and_old_notes_stay_known(backend: Backend, tmp_path: 
     async with backend.open() as log:
         for keys in ((KEY,), (KEY, NEW_KEY), (NEW_KEY,)):
             await grow(log, 2)
-            await NoteWriter(log, options(tmp_path, *keys)).write()
+            await TreeHeadWriter(log, options(tmp_path, *keys)).write()
         assert sizes(tmp_path) == [3, 5, 7]
         assert [note.size for note in book(tmp_path, KEY).notes] == [3, 5]
         assert [note.size for note in book(tmp_path, NEW_KEY).notes] == [5, 7]
         (tmp_path / FRONTIER).unlink()
         await grow(log, 1)
-        await NoteWriter(log, options(tmp_path, NEW_KEY)).write()
+        await TreeHeadWriter(log, options(tmp_path, NEW_KEY)).write()
     assert sizes(tmp_path) == [3, 5, 7, 8]
 
 
@@ -207,18 +207,18 @@ async def test_the_notes_of_another_log_are_not_gone_on_from(backend: Backend, t
     """A directory belongs to one log; what is in it is told, also a file that is no note."""
     async with backend.open() as log:
         await grow(log, 3, into=tmp_path)
-        note = (tmp_path / note_name(4)).read_text()
-        (tmp_path / note_name(4)).write_text(note.replace(log.log_id, "0" * 16))
+        note = (tmp_path / tree_head_name(4)).read_text()
+        (tmp_path / tree_head_name(4)).write_text(note.replace(log.log_id, "0" * 16))
         with pytest.raises(ValidationError, match=f"another log, .*{'0' * 16}, not of .*{log.log_id}"):
-            await NoteWriter(log, options(tmp_path)).write()
-        (tmp_path / note_name(4)).write_text("half a no")
+            await TreeHeadWriter(log, options(tmp_path)).write()
+        (tmp_path / tree_head_name(4)).write_text("half a no")
         with pytest.raises(ValidationError, match=r"0004\.note: this is no signed note"):
-            await NoteWriter(log, options(tmp_path)).write()
-    assert [path.name for path in note_files(tmp_path)] == [note_name(4)]
+            await TreeHeadWriter(log, options(tmp_path)).write()
+    assert [path.name for path in tree_head_files(tmp_path)] == [tree_head_name(4)]
 
 
 @pytest.mark.parametrize("given", [{"keys": ()}, {"every_events": 0}, {"every_s": 0.0}])
 def test_impossible_options_are_refused(tmp_path: Path, given: dict[str, object]) -> None:
     """Before anything runs: no key, no events, no time."""
     with pytest.raises(ValidationError, match=r"need a key|how often"):
-        NoteOptions(**{"directory": tmp_path, "keys": (KEY,), **given})  # type: ignore[arg-type]  # bad ones on purpose
+        TreeHeadOptions(**{"directory": tmp_path, "keys": (KEY,), **given})  # type: ignore[arg-type]  # bad ones on purpose

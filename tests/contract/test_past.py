@@ -15,9 +15,9 @@ from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from projections import State
 from replay import as_of, diff, history
-from replay.comparing import Change, StateDiff, field_changes, listing
+from replay.comparing import ChangeKind, StateDiff, field_changes, listing
 from replay.describe import page
-from replay.past import past_at
+from replay.past import historic_state_at
 from replay.views import listing as listed
 from replay.views import query_of
 from tests.commands import an_append
@@ -74,7 +74,11 @@ async def test_nothing_differs_from_itself(log: EventLog) -> None:
 
 def mirrored(found: StateDiff) -> set[tuple[str, str, str, tuple[tuple[str, str, str], ...]]]:
     """What differs, seen from the other side."""
-    turned = {Change.APPEARED: Change.WENT, Change.WENT: Change.APPEARED, Change.CHANGED: Change.CHANGED}
+    turned = {
+        ChangeKind.APPEARED: ChangeKind.WENT,
+        ChangeKind.WENT: ChangeKind.APPEARED,
+        ChangeKind.CHANGED: ChangeKind.CHANGED,
+    }
     return {(item.kind, item.name, turned[item.change], fields_of(item.fields, turned=True)) for item in found.changes}
 
 
@@ -107,7 +111,7 @@ async def test_a_comparison_names_each_record_that_differs(log: EventLog) -> Non
     named = {item.name: item.change for item in found.changes if item.kind == "intent"}
     known = {intent.intent_id: intent for intent in before.intents()}
     assert named == {
-        intent.intent_id: Change.CHANGED if intent.intent_id in known else Change.APPEARED
+        intent.intent_id: ChangeKind.CHANGED if intent.intent_id in known else ChangeKind.APPEARED
         for intent in after.intents()
         if known.get(intent.intent_id) != intent
     }
@@ -162,7 +166,7 @@ async def test_a_past_is_asked_like_a_live_kernel() -> None:
         await bench.kernel.cancel_order("mine")
         await bench.kernel.place_order(bid(), intent_id="later")
 
-        past = await past_at(bench.log, str(then), clock=LoopClock())
+        past = await historic_state_at(bench.log, str(then), clock=LoopClock())
         assert past.now_ns <= instant_ns
         assert [await listed(past, query_of((kind,))) for kind in ("orders", "fills", "account", "symbols")] == shown
         assert await page(past, ("mine",)) == text
@@ -182,8 +186,8 @@ async def test_a_point_that_is_not_there_is_refused() -> None:
             ("2999-01-01T00:00:00Z", "latest"),
         ):
             with pytest.raises(ValidationError, match=problem):
-                await past_at(bench.log, text, clock=LoopClock())
-        nothing = await past_at(bench.log, "1999-01-01T00:00:00Z", clock=LoopClock())
+                await historic_state_at(bench.log, text, clock=LoopClock())
+        nothing = await historic_state_at(bench.log, "1999-01-01T00:00:00Z", clock=LoopClock())
         assert nothing.title == "as of position 0, before the first event"
         assert (await listed(nothing, query_of(("account",)))).items == ()
 

@@ -13,7 +13,7 @@ from kernel.log.records import event_of
 from kernel.models import OrdStatus, ReconciliationStatus
 from replay import open_kernel
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 

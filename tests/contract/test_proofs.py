@@ -13,7 +13,7 @@ import pytest
 from kernel.errors import IntegrityError, NotFoundError, ValidationError
 from kernel.log import EventLog, LogSettings
 from replay import prove, prove_consistency
-from replay.notes import note_name
+from replay.notes import tree_head_name
 from replay.proofs import Proof
 from replay.signed_notes import origin_of
 from tests.check_proof import PROGRAM, Checker
@@ -47,7 +47,7 @@ async def test_every_position_is_proved_by_every_note(backend: Backend, notes: P
         rows = [row async for page in log.read() for row in page]
         for size in SIZES:
             for row in rows[:size]:
-                proof = await prove(log, row.position, notes=notes / note_name(size), keys=[KEY.verifier])
+                proof = await prove(log, row.position, notes=notes / tree_head_name(size), keys=[KEY.verifier])
                 told = checker.proves(proof.text())
                 assert told.startswith(f"event {row.position} of the {size} in exchange-kernel/{log.exchange_id}/")
                 shown = json.loads(told.partition("\n")[2])
@@ -147,7 +147,7 @@ def test_the_program_runs_by_itself(both: list[str], tmp_path: Path) -> None:
         proof.write_bytes(text.encode())
         done = subprocess.run(
             [sys.executable, "-I", str(program), str(proof), TRUSTED],
-            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
         assert (done.returncode, (done.stdout + done.stderr).startswith(told)) == (code, True), done
         assert "Traceback" not in done.stderr
@@ -176,11 +176,11 @@ async def test_no_proof_of_growth_from_a_false_note(backend: Backend, notes: Pat
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
         for false, first, second in ((5, 5, 13), (6, 5, 6), (2, 2, 5)):
-            good = (notes / note_name(false)).read_bytes()
+            good = (notes / tree_head_name(false)).read_bytes()
             forge(notes, origin_of(log), false, chain_hash=bytes(32))
             with pytest.raises(IntegrityError, match="is not what"):
                 await prove_consistency(log, first, second, notes=notes)
-            (notes / note_name(false)).write_bytes(good)
+            (notes / tree_head_name(false)).write_bytes(good)
 
 
 async def test_what_no_note_covers_is_told(backend: Backend, notes: Path) -> None:

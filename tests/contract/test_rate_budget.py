@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from kernel import EventSourcedKernel, events
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, LoopClock, SeededIds
-from kernel.gauges import observe_kernel
 from kernel.log import EventLog, open_log
 from kernel.metrics import CallResult, RateWindow, RelistResult
 from kernel.models import AttemptKind, ReconciliationStatus
@@ -25,9 +25,9 @@ from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, Operation, RateLimit, RateLimitKind, VenueCapabilities
 from kernel.venues.paper_config import PaperConfig, built_in_symbols
 from kernel.venues.paper_faults import FaultPlan, fault
-from kernel.workqueue import Priority
 from replay import open_kernel
-from replay.break_glass import BrokenGlass, take_down
+from replay.break_glass import EmergencyCancelReport, emergency_cancel
+from tests.readings import gauges_of, value
 
 pytestmark = pytest.mark.looptime
 LOT = 10_000
@@ -74,7 +74,7 @@ class Bench:
 
     def refused(self) -> int:
         """How many calls the exchange has refused."""
-        return sum(self.kernel.metrics.venue_requests.value(name, CallResult.REJECTED) for name in Operation)
+        return sum(value(self.kernel.metrics.venue_requests, name, CallResult.REJECTED) for name in Operation)
 
 
 @asynccontextmanager
@@ -158,7 +158,7 @@ async def test_nothing_starves_behind_cancels() -> None:
     async with a_bench(TIGHT, budget_ageing_s=5, relist_interval_s=10, order_age_s_max=1_000) as bench:
         await place(bench, 240, "old")
         await bench.until_open(240)
-        relists = bench.kernel.metrics.relists.value(RelistResult.COMPLETE)
+        relists = value(bench.kernel.metrics.relists, RelistResult.COMPLETE)
         began = bench.kernel.state.position
         await bench.kernel.cancel_all_orders()
         await place(bench, 1, "new")
@@ -167,7 +167,7 @@ async def test_nothing_starves_behind_cancels() -> None:
         before = next(number for number, event in enumerate(attempts) if event.kind is AttemptKind.SUBMIT)
         assert 10 <= before <= 60
         assert [event.kind for event in attempts].count(AttemptKind.CANCEL) == 240
-        assert bench.kernel.metrics.relists.value(RelistResult.COMPLETE) > relists
+        assert value(bench.kernel.metrics.relists, RelistResult.COMPLETE) > relists
         assert bench.refused() == 0
 
 
@@ -177,15 +177,15 @@ async def test_a_worker_is_not_held_and_the_wait_is_told() -> None:
         await place(bench, 60, "a")
         await asyncio.sleep(1)
         metrics = bench.kernel.metrics
-        observe_kernel(bench.kernel, now_ns=bench.clock.now_ns())
-        assert metrics.active_workers.value() == 0
-        assert metrics.pending_reconciliations.value() > 20
+        gauges = await gauges_of(bench.kernel, bench.clock)
+        assert gauges["active_workers",] == 0
+        assert gauges["pending_reconciliations",] > 20
         labels = (WEIGHT, RateWindow.SECOND)
-        assert metrics.budget_limit.value(*labels) == 40
-        assert metrics.budget_reserved.value(*labels) == 8
-        assert metrics.budget_used.value(*labels) == 32
-        assert metrics.budget_waits.value(*labels, Priority.SUBMIT.name) > 0
-        assert metrics.budget_waits.value(*labels, Priority.CANCEL.name) == 0
+        assert gauges["budget_limit", *labels] == 40
+        assert gauges["budget_reserved", *labels] == 8
+        assert gauges["budget_used", *labels] == 32
+        assert value(metrics.budget_waits, *labels, Priority.SUBMIT.name) > 0
+        assert value(metrics.budget_waits, *labels, Priority.CANCEL.name) == 0
         await bench.kernel.cancel_order("a0")  # the venue has answered when this returns
         assert await bench.open_orders() < 60
 
@@ -238,7 +238,7 @@ async def test_looks_spend_the_same_budget() -> None:
         await asyncio.sleep(60)
         states = [await bench.kernel.get_order_state(f"a{number}") for number in range(90)]
         assert {state.reconciliation_status for state in states} == {ReconciliationStatus.SYNCED}
-        assert bench.kernel.metrics.venue_requests.value(Operation.ORDER, CallResult.ANSWERED) > 0
+        assert value(bench.kernel.metrics.venue_requests, Operation.ORDER, CallResult.ANSWERED) > 0
         assert bench.refused() == 0
 
 
@@ -259,8 +259,8 @@ async def test_what_goes_past_the_log_keeps_to_the_limits_too() -> None:
         await bench.until_open(100)
         await bench.kernel.stop()
         lines: list[str] = []
-        told = BrokenGlass(show=lines.append)
-        await take_down(bench.venue, told, clock=bench.clock)
+        told = EmergencyCancelReport(show=lines.append)
+        await emergency_cancel(bench.venue, told, clock=bench.clock)
         assert told.done
         assert [line.split()[-1] for line in lines] == ["canceled"] * 100
         assert await bench.open_orders() == 0

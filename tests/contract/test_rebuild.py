@@ -20,8 +20,7 @@ from kernel.lifecycle import Record, evolve
 from kernel.lifecycle.values import replace
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.models import Balance
-from projections import State
-from projections import state as state_module
+from projections import State, state_fold
 from projections.digest import first_field
 from replay.folding import chain_at, fold
 from replay.parting import first_difference
@@ -132,7 +131,7 @@ async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> N
         following = asyncio.create_task(fold(log, state))
         assert (await rebuild(log, state=state)).ok
         await following
-        state._records["o0000004"] = replace(state.record("o0000004"), failures=3)
+        state.records()["o0000004"] = replace(state.record("o0000004"), failures=3)
         report = await rebuild(log, state=state)
         assert report.first is not None
         assert (report.first.position, report.first.field) == (EVENTS, "records['o0000004'].failures")
@@ -166,7 +165,7 @@ class Buggy(State):
 
     def apply(self, batch: Any, recalled: Any = ()) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state_module, "evolve", buggy)
+            patch.setattr(state_fold, "evolve", buggy)
             return super().apply(batch, recalled)
 
 

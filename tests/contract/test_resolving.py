@@ -15,9 +15,10 @@ from kernel.log.records import event_of
 from kernel.models import AttemptOutcome, Evidence, FindingKind, OrdStatus, ReconciliationStatus
 from kernel.venues.base import Dedupe, VenueCapabilities
 from replay import open_kernel
+from replay.testing.scripted_exchange import Answer
 from tests.contract.test_pausing import statuses
 from tests.desk import Desk, a_desk
-from tests.exchange import Answer, buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 ENDLESS = VenueCapabilities(dedupe=Dedupe.NONE)

@@ -15,12 +15,12 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.errors import ConflictError, IntegrityError, KernelError, NotFoundError, ValidationError
 from kernel.log import Append, EventLog, LogSettings, Write, open_log
 from kernel.log.memory import MemoryRecorder
-from kernel.log.opening import Opener
-from kernel.log.stored import StoredLog
+from kernel.log.opening import LogFactory
+from kernel.log.stored import RecordedLog
 from kernel.models import Evidence, ExecType
 from kernel.order_spec import UINT64_MAX, Side
 from projections.checkpoint import image
-from projections.sql import Version
+from projections.sql import TablesVersion
 from projections.sql_tables import FILLS, INTENTS, ORDERS, POSITIONS, TABLES, Changes, Row
 from projections.state import State
 from replay.checkpoints import checkpoint_files
@@ -34,14 +34,16 @@ from tests.folding import an_intent, an_order
 from tests.simulation import player, world
 from tests.simulation.plan import from_seed
 
+pytestmark = pytest.mark.xdist_group("tables")  # these share what is costly to make
+
 Database = SQLiteBackend | PostgresBackend
 SEEDS = (3, 8, 21, 34)
 EVENTS = 400
 
 
-def made(log: EventLog) -> StoredLog:
+def made(log: EventLog) -> RecordedLog:
     """A log that can be filled past its writer."""
-    assert isinstance(log, StoredLog)
+    assert isinstance(log, RecordedLog)
     return log
 
 
@@ -53,7 +55,7 @@ async def all_rows(log: EventLog, target: str | None = None) -> dict[str, list[R
         return {table.name: list(store.rows(table, active.number)) for table in TABLES}
 
 
-async def versions(log: EventLog, target: str | None = None) -> list[Version]:
+async def versions(log: EventLog, target: str | None = None) -> list[TablesVersion]:
     """Every version of the tables."""
     async with open_tables(log, target, create=False) as store:
         return store.versions()
@@ -90,7 +92,7 @@ def simulated(request: pytest.FixtureRequest) -> MemoryRecorder:
 
 def memory_log(recorder: MemoryRecorder, page_rows: int) -> EventLog:
     """A log over rows in memory, read in pages of a size."""
-    return Opener("paper", LoopClock(), SeededIds(), LogSettings(page_rows=page_rows), True).memory(recorder)
+    return LogFactory("paper", LoopClock(), SeededIds(), LogSettings(page_rows=page_rows), True).memory(recorder)
 
 
 async def test_rows_do_not_depend_on_how_the_log_was_cut(simulated: MemoryRecorder, tmp_path: Path) -> None:
@@ -185,12 +187,12 @@ async def test_followers_go_on_with_new_tables(database: Database) -> None:
     async with database.open() as log:
         await make_log(made(log), count=EVENTS)
         told: asyncio.Queue[Synced] = asyncio.Queue()
-        following = asyncio.create_task(sync_tables(log, follow=True, tell=told.put_nowait))
+        following = asyncio.create_task(sync_tables(log, follow=True, report=told.put_nowait))
         assert (await told.get()).version == 1
         await rebuild_tables(log)
         await record(log, "intent:i", events.IntentCreated(intent=an_intent()))
         head = (await log.head()).position
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (synced := await told.get()).position < head or synced.version == 1:
                 pass
         following.cancel()
@@ -234,12 +236,11 @@ async def test_tables_of_another_log_are_left_alone(tmp_path: Path) -> None:
                     await work(log, target)
 
 
-async def test_tables_of_other_code_have_to_be_made_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two versions of the code are never mixed: going on is refused, and a rebuild makes it possible again."""
+async def test_tables_of_another_fold_have_to_be_made_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of two fold versions are never mixed: going on is refused, and a rebuild makes it possible again."""
     async with database.open() as log:
         await sync_tables(log)
-        monkeypatch.setattr("replay.syncing.folding_code_hash", lambda: "other")
-        monkeypatch.setattr("replay.rebuilding.folding_code_hash", lambda: "other")
+        monkeypatch.setattr("kernel.version.FOLD_VERSION", 999)
         with pytest.raises(ConflictError, match="rebuild --tables"):
             await sync_tables(log)
         await rebuild_tables(log)

@@ -194,7 +194,7 @@ def test_entries_sum_to_the_positions(acts: list[tuple[Any, ...]], held_max: int
             for entry in found:
                 position = ledger.booked(position, entry.booking)
             if found:
-                shown = ledger.shown("BTCUSDT", position)
+                shown = ledger.position_of_holding("BTCUSDT", position)
                 assert (shown, {**shown.fees}) == (expected["BTCUSDT"], {**expected["BTCUSDT"].fees})
             bought: Counter[str] = Counter()
             for entry in found:

@@ -12,7 +12,7 @@ from kernel.models import FindingKind, OrdStatus, ReconciliationStatus
 from replay import open_kernel
 from tests.contract.test_pausing import statuses
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 NO_FUNDS = Rejected("insufficient balance of 3.2", code="FUNDS")
@@ -112,7 +112,7 @@ async def test_it_outlives_the_leader() -> None:
         await refused(desk, 3)
         await desk.kernel.stop()
         async with open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9)) as other:
-            assert "S" in other.state.gates.storms
+            assert "S" in other.state.trading_status.storms
         await desk.kernel.start()
         await desk.kernel.wait_ready(60)
         assert await waits(desk)

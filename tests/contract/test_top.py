@@ -13,13 +13,15 @@ from kernel.clock import LoopClock
 from kernel.errors import LogUnavailableError
 from kernel.log.base import Head
 from kernel.models import OrderState
+from replay.gauges import KernelGauges
+from replay.metrics import text_of
 from replay.output import UNSAFE
-from replay.top import BUSY_S, Frame, Table, Top
-from replay.top_screen import console_on, counted_by, draw
+from replay.top import BUSY_S, Frame, ScreenTable, Top
+from replay.top_screen import console_on, draw, numbers_in
 from tests.contract.bench import LAST, a_bench
 from tests.contract.test_groups import at_rest, bracket, traded
 from tests.desk import Desk, a_desk, settled
-from tests.exchange import buy
+from tests.orders import buy
 
 virtual_time = pytest.mark.looptime
 
@@ -104,7 +106,7 @@ async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.M
             await desk.kernel.place_order(buy(), intent_id=f"n{number}")
         async with watching(desk) as top:
             await top.frame()
-            honest, asked = desk.kernel.state.exposure, set[str]()
+            honest, asked = desk.kernel.state.observed_order, set[str]()
 
             def exposure(intent_id: str) -> OrderState | None:
                 asked.add(intent_id)
@@ -112,7 +114,7 @@ async def test_a_frame_costs_what_changed_not_what_is_live(monkeypatch: pytest.M
 
             desk.exchange.fill("#7", 1)
             await settled()
-            monkeypatch.setattr(desk.kernel.state, "exposure", exposure)
+            monkeypatch.setattr(desk.kernel.state, "observed_order", exposure)
             frame = await top.frame()
             assert asked == {"n7"}
             assert fact(frame, "Open orders:") == "200"
@@ -171,10 +173,12 @@ async def test_a_log_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @virtual_time
-async def test_a_kernel_of_this_process_tells_more() -> None:
+async def test_a_leaders_metrics_tell_more() -> None:
     """Its own queue and lag are shown; a rate budget where one is counted, and no table of it where none is."""
     async with a_desk() as desk, watching(desk) as top:
-        numbers = dict(counted_by(desk.kernel, clock=LoopClock()))
+        gauges = KernelGauges(desk.kernel.metrics, desk.kernel.exchange_id, clock=LoopClock())
+        gauges.kernel = desk.kernel
+        numbers = dict(numbers_in(text_of(gauges.collect())))
         shown = {row[0] for row in rows(await top.frame(numbers), "Leader")}
         assert {"projection_lag_events", 'workqueue_depth{name="reconciler"}'} <= shown
         without = {name: value for name, value in numbers.items() if "budget" not in name}
@@ -189,7 +193,7 @@ def test_no_text_moves_the_cursor() -> None:
     hostile = "\x1b[2J[red]row\u202e\r\nNEXT"
     frame = Frame(
         facts=(("Leader:", hostile),),
-        tables=(Table("Unknown attempts", ("TEXT",), ((hostile,),)),),
+        tables=(ScreenTable("Unknown attempts", ("TEXT",), ((hostile,),)),),
         ready=False,
         notes=(hostile,),
     )

@@ -17,10 +17,10 @@ from kernel.venues import (
     Dedupe,
     ExecutionReport,
     FaultKind,
+    FaultOperation,
     FaultPlan,
     FaultRates,
     ModifyRequest,
-    Operation,
     PaperConfig,
     PaperVenue,
     ReadLag,
@@ -470,7 +470,7 @@ async def test_any_request_can_be_hit(world: PaperWorld, operation: str, kind: s
 async def test_a_fault_for_one_order_waits_for_it(world: PaperWorld) -> None:
     """A fault that names a client order id leaves the others alone."""
     venue = await world.venue()
-    await venue.inject(Fault(kind=FaultKind.SERVER_ERROR, operation=Operation.SUBMIT, client_order_id="b"))
+    await venue.inject(Fault(kind=FaultKind.SERVER_ERROR, operation=FaultOperation.SUBMIT, client_order_id="b"))
     await place(venue, "a")
     with pytest.raises(OutcomeUnknown):
         await place(venue, "b")

@@ -13,8 +13,8 @@ import pytest
 from kernel.errors import NotFoundError, ValidationError
 from kernel.log import StoredRow
 from replay import ProblemKind, VerifyReport, verify
-from replay.notes import note_name, read_note
-from replay.noting import NoteOptions, NoteWriter
+from replay.notes import read_tree_head, tree_head_name
+from replay.noting import TreeHeadOptions, TreeHeadWriter
 from replay.signed_notes import SignerKey, VerifierKey, sign
 from tests.contract.backends import Backend
 from tests.contract.test_verifying import found, put, rewritten
@@ -47,7 +47,7 @@ class Notary:
     async def record(self) -> None:
         """Tell the story, and a bit more after each note."""
         async with self.backend.open(clock=StillClock()) as log:
-            writer = NoteWriter(log, NoteOptions(directory=self.directory, keys=(self.key,)))
+            writer = TreeHeadWriter(log, TreeHeadOptions(directory=self.directory, keys=(self.key,)))
             story = Story(log)
             await story.tell()
             for name in ("c", "d", None):
@@ -59,7 +59,7 @@ class Notary:
 
     def note(self, size: int) -> Path:
         """The file of a note."""
-        return self.directory / note_name(size)
+        return self.directory / tree_head_name(size)
 
     async def verified(self, *, key: VerifierKey | None = None, **given: Any) -> VerifyReport:
         """What a verification says, by the notes."""
@@ -132,7 +132,7 @@ async def test_notes_of_another_log_are_told(notary: Notary, tmp_path: Path) -> 
 
     async with open_log("memory://", exchange_id=notary.backend.exchange_id) as other:
         await Story(other).want("x")
-        await NoteWriter(other, NoteOptions(directory=tmp_path / "other", keys=(notary.key,))).write()
+        await TreeHeadWriter(other, TreeHeadOptions(directory=tmp_path / "other", keys=(notary.key,))).write()
     foreign = next((tmp_path / "other").glob("*.note"))
     (notary.directory / foreign.name).write_bytes(foreign.read_bytes())
     assert found(await notary.verified()) == [(ProblemKind.NOTE, 2)]
@@ -142,7 +142,7 @@ async def test_notes_of_another_log_are_told(notary: Notary, tmp_path: Path) -> 
 
 async def test_a_note_with_another_chain_hash_is_told(notary: Notary) -> None:
     """Both hashes that a note has are compared: the root of the tree, and the chain hash of the last event."""
-    note = read_note(notary.note(SECOND), None)
+    note = read_tree_head(notary.note(SECOND), None)
     said = replace(note.checkpoint, chain_hash=bytes(32))
     notary.note(SECOND).write_text(str(sign(said.text(), [notary.key])), encoding="utf-8")
     (problem,) = (await notary.verified()).problems

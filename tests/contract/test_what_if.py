@@ -25,12 +25,14 @@ from projections import State
 from replay import import_log, what_if
 from replay.deciding import recorded_settings
 from replay.folding import fold
-from replay.forking import Run, forked
+from replay.forking import SimulationRun, forked
 from replay.outcomes import WhatIf
-from replay.retelling import Add, Alter, Cancel, Change, Drop
+from replay.retelling import AddCommand, AlterTerms, CancelCommand, CommandChange, DropCommands
 from tests.golden.test_histories import FOLDER, restored
 from tests.recorded import log_of, played
 from tests.simulation.plan import Plan, from_seed
+
+pytestmark = pytest.mark.xdist_group("what if")  # these share what is costly to make
 
 WORLD = (
     "world seed=1 dedupe=WHILE_OPEN dedupe-for=0 window=2 lookup=closed lag=0 lagging=all amend=IN_PLACE skew=0"
@@ -62,7 +64,7 @@ def at_second(recorder: MemoryRecorder, second: float) -> int:
     return max(row[0] for row in recorder.rows if row[5] <= limit_ns)
 
 
-def supposed(recorder: MemoryRecorder, second: float, *changes: Change, **more: Any) -> WhatIf:
+def supposed(recorder: MemoryRecorder, second: float, *changes: CommandChange, **more: Any) -> WhatIf:
     more = {"run_for_s": 16.0} | more
     return asyncio.run(what_if(log_of(recorder), position=at_second(recorder, second), changes=changes, **more))
 
@@ -91,7 +93,7 @@ def test_what_was_filled_before_the_fork_stays_filled(recorder: MemoryRecorder) 
 
 def test_an_order_is_never_placed(recorder: MemoryRecorder) -> None:
     """Without it there is neither the order nor its fills; the others are as they were."""
-    found = supposed(recorder, 5, Drop("more"))
+    found = supposed(recorder, 5, DropCommands("more"))
     assert "more" in found.unchanged.orders
     assert "more" not in found.changed.orders
     assert found.changed.orders["ask"] == found.unchanged.orders["ask"]
@@ -99,39 +101,39 @@ def test_an_order_is_never_placed(recorder: MemoryRecorder) -> None:
 
 def test_a_group_is_dropped_whole(recorder: MemoryRecorder) -> None:
     """By its own id all its orders go; by the id of one of them nothing can be dropped."""
-    found = supposed(recorder, 5, Drop("pair"))
+    found = supposed(recorder, 5, DropCommands("pair"))
     assert {"one", "two"} <= found.unchanged.orders.keys()
     assert found.changed.orders.keys().isdisjoint({"one", "two"})
     with pytest.raises(ValidationError, match="dropped whole"):
-        supposed(recorder, 5, Drop("one"))
+        supposed(recorder, 5, DropCommands("one"))
 
 
 @pytest.mark.parametrize("price", [9_960, "99.60"], ids=["integer", "decimal"])
 def test_an_order_has_another_price(recorder: MemoryRecorder, price: int | str) -> None:
     """Placed elsewhere, it is not filled by the trades that filled it; a price may be a decimal in text."""
-    found = supposed(recorder, 9, Alter("more", {"price": price}))
+    found = supposed(recorder, 9, AlterTerms("more", {"price": price}))
     assert found.changed.orders["more"].price == 9_960
     assert found.changed.orders["more"].ord_status == "NEW"
 
 
 def test_an_order_from_before_the_fork_is_changed_there(recorder: MemoryRecorder) -> None:
     """What works already gets its other terms at the fork."""
-    found = supposed(recorder, 5, Alter("ask", {"quantity": 1}), run_for_s=4.0)
+    found = supposed(recorder, 5, AlterTerms("ask", {"quantity": 1}), run_for_s=4.0)
     assert (found.unchanged.orders["ask"].quantity, found.changed.orders["ask"].quantity) == (4, 1)
 
 
 def test_an_order_of_a_group_is_altered(recorder: MemoryRecorder) -> None:
     """Its siblings stay as they were."""
-    orders = supposed(recorder, 17, Alter("two", {"price": 10_080})).changed.orders
+    orders = supposed(recorder, 17, AlterTerms("two", {"price": 10_080})).changed.orders
     assert (orders["one"].price, orders["two"].price) == (9_950, 10_080)
 
 
 def test_an_order_is_canceled_earlier(recorder: MemoryRecorder) -> None:
     """A command that the original did not have is given at its instant; what follows finds it canceled."""
     fork_ns = recorder.rows[at_second(recorder, 5) - 1][5]
-    found = supposed(recorder, 5, Add(fork_ns + NS_PER_S, Cancel("bid")))
+    found = supposed(recorder, 5, AddCommand(fork_ns + NS_PER_S, CancelCommand("bid")))
     assert (found.changed.orders["bid"].ord_status, found.changed.orders["bid"].cum_qty) == ("CANCELED", 2)
-    assert any("terms bid" in text for text in found.changed.refused)
+    assert any("modify bid" in text for text in found.changed.refused)
 
 
 def test_a_fault_befalls_the_changed_run_alone(recorder: MemoryRecorder) -> None:
@@ -175,14 +177,14 @@ def test_any_history_can_be_played_on(path: Path) -> None:
     """From the middle of each golden history: its rows are kept byte for byte, and the kernel goes on."""
     kept: list[list[Any]] = []
 
-    def note(self: Run, kernel: Any, recorder: MemoryRecorder, exchange: Any) -> Any:
+    def note(self: SimulationRun, kernel: Any, recorder: MemoryRecorder, exchange: Any) -> Any:
         kept.append(recorder.rows)
         return outcome(self, kernel, recorder, exchange)
 
-    outcome, recorder = Run._outcome, restored(path)
+    outcome, recorder = SimulationRun._outcome, restored(path)
     middle = between_appends(recorder, len(recorder.rows) // 2)
     with pytest.MonkeyPatch.context() as watched:
-        watched.setattr(Run, "_outcome", note)
+        watched.setattr(SimulationRun, "_outcome", note)
         found = asyncio.run(what_if(log_of(recorder), position=middle, run_for_s=30))
     assert [rows[:middle] for rows in kept] == [recorder.rows[:middle]] * 2
     assert found.unchanged.position > middle
@@ -201,13 +203,13 @@ def test_the_fork_is_what_the_log_says(recorder: MemoryRecorder) -> None:
     position = at_second(recorder, 5)
     found: list[Any] = []
 
-    def note(self: Run, kernel: Any, forked: MemoryRecorder, exchange: Any) -> Any:
+    def note(self: SimulationRun, kernel: Any, forked: MemoryRecorder, exchange: Any) -> Any:
         found.append((forked.identity(), [event_of(StoredRow(*row)) for row in forked.rows[:position]]))
         return outcome(self, kernel, forked, exchange)
 
-    outcome = Run._outcome
+    outcome = SimulationRun._outcome
     with pytest.MonkeyPatch.context() as watched:
-        watched.setattr(Run, "_outcome", note)
+        watched.setattr(SimulationRun, "_outcome", note)
         supposed(recorder, 5, run_for_s=1.0)
     state = State()
     state.apply(found[0][1])
@@ -226,12 +228,12 @@ def test_a_fork_goes_by_the_settings_that_were_recorded(recorder: MemoryRecorder
 
 
 BAD: dict[str, Callable[[MemoryRecorder], WhatIf]] = {
-    "dropped, and placed before": lambda rows: supposed(rows, 5, Drop("bid")),
-    "dropped, and never placed": lambda rows: supposed(rows, 5, Drop("nobody")),
-    "altered, and never placed": lambda rows: supposed(rows, 5, Alter("nobody", {"price": 1})),
-    "no such term": lambda rows: supposed(rows, 5, Alter("more", {"colour": "red"})),
-    "no such price": lambda rows: supposed(rows, 5, Alter("more", {"price": "99.601"})),
-    "before the fork": lambda rows: supposed(rows, 5, Add(0, Cancel("bid"))),
+    "dropped, and placed before": lambda rows: supposed(rows, 5, DropCommands("bid")),
+    "dropped, and never placed": lambda rows: supposed(rows, 5, DropCommands("nobody")),
+    "altered, and never placed": lambda rows: supposed(rows, 5, AlterTerms("nobody", {"price": 1})),
+    "no such term": lambda rows: supposed(rows, 5, AlterTerms("more", {"colour": "red"})),
+    "no such price": lambda rows: supposed(rows, 5, AlterTerms("more", {"price": "99.601"})),
+    "before the fork": lambda rows: supposed(rows, 5, AddCommand(0, CancelCommand("bid"))),
     "no such setting": lambda rows: supposed(rows, 5, settings={"speed": 1}),
     "no time": lambda rows: supposed(rows, 5, run_for_s=0),
     "beyond the head": lambda rows: asyncio.run(what_if(log_of(rows), position=10_000)),

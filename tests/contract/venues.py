@@ -11,7 +11,7 @@ from kernel.venues import ExecutionReport, PaperVenue
 from tests.paper_world import PaperWorld
 
 CLOCK = SystemClock()
-SHORT_S = 0.15
+SHORT_S = 0.3
 """Time limit of calls that never get an answer."""
 MakeWorld = Callable[..., Awaitable[PaperWorld]]
 
@@ -19,12 +19,12 @@ MakeWorld = Callable[..., Awaitable[PaperWorld]]
 async def take(venue: PaperVenue, count: int) -> list[ExecutionReport]:
     """The next reports of a venue's present session."""
     stream = venue.reports()
-    return [await asyncio.wait_for(anext(stream), 10) for _ in range(count)]
+    return [await asyncio.wait_for(anext(stream), 60) for _ in range(count)]
 
 
 async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
     """Ask again until it is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await look():
             await asyncio.sleep(0.005)
 

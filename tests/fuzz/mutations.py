@@ -1,6 +1,7 @@
 """Damaged inputs, for all fuzz tests: JSON values of every kind, one change to a JSON value, damage to bytes.
 
-`fuzzed(n)` is the decorator that says how many examples a test looks at.
+`fuzzed(n)` is the decorator that says how many examples a test looks at. `KERNEL_FUZZ_EXAMPLES=1000` gives every test as
+many as that: `.ci/run` looks at more than a developer's run does.
 """
 
 from __future__ import annotations

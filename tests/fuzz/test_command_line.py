@@ -29,6 +29,8 @@ from replay.config import RUN_KEYS, read_config, settings_over
 from tests.cli.world import COMMANDS, World
 from tests.fuzz.mutations import ODD_NUMBERS, ODD_TEXTS, damaged, fuzzed
 
+pytestmark = pytest.mark.xdist_group("fuzzed command line")  # these share what is costly to make
+
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 130}
 SAID_NO = {2, 4, 5, 6}
 """Codes after which nothing may have been written; 1 and 3 may come after an order was recorded."""
@@ -48,7 +50,7 @@ READING = {
     "get": ["orders"], "describe": ["a"], "events": [], "health": [], "place": ["BUY", "1", "BTCUSDT"], "cancel": ["a"],
     "wait": ["a", "--for", "filled"], "history": ["a"], "verify": [], "prove": ["1", "--notes", "."], "rebuild": [],
     "export": ["-"], "backup": ["copy.db"], "statement": [], "decisions": [],
-    "tables": ["list"], "log": ["migrate"], "what-if": ["--at", "1"],
+    "tables": ["list"], "what-if": ["--at", "1"],
 }  # fmt: skip
 """Verbs that need a log, with arguments that they take."""
 
@@ -143,7 +145,7 @@ def value_of(param: click.Parameter) -> st.SearchStrategy[str]:
     )
 
 
-@fuzzed(350)
+@fuzzed(87)
 @given(calls())
 @example(["place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--owner", "\udcff"])
 @example(["get", "orders", "--owner", "\udcff"])
@@ -188,7 +190,7 @@ def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
         assert rows(url) == before, (words, "said no, and wrote")
 
 
-@fuzzed(150)
+@fuzzed(50)
 @given(st.lists(WORDS, max_size=5))
 @pytest.mark.usefixtures("unstarted")
 def test_any_words(url: str, words: list[str]) -> None:
@@ -196,7 +198,7 @@ def test_any_words(url: str, words: list[str]) -> None:
     call(url, words)
 
 
-@fuzzed(100)
+@fuzzed(50)
 @given(calls())
 @pytest.mark.usefixtures("unstarted")
 def test_a_log_that_is_not_there(url: str, words: list[str]) -> None:
@@ -209,7 +211,7 @@ def test_a_log_that_is_not_there(url: str, words: list[str]) -> None:
             assert not path.exists(), words
 
 
-@fuzzed(100)
+@fuzzed(50)
 @given(
     st.binary(min_size=2, max_size=200),
     st.sampled_from(sorted(READING)),
@@ -257,7 +259,7 @@ VALUES = st.sampled_from((
 ))  # fmt: skip
 
 
-@fuzzed(250)
+@fuzzed(62)
 @given(
     st.lists(st.tuples(st.sampled_from(KEYS), VALUES), max_size=3).map(
         lambda items: "\n".join(f"{key} = {value}" for key, value in items).encode()

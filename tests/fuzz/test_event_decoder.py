@@ -75,7 +75,7 @@ def has(kept: Any, said: Any) -> bool:
     return bool(said == kept)
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(TOPICS, st.binary(max_size=200))
 @example("Paused", b"")
 @example("Paused", deep(100_000).encode())
@@ -86,21 +86,21 @@ def test_any_bytes(topic: str, state: bytes) -> None:
     check(topic, state)
 
 
-@fuzzed(400)
+@fuzzed(100)
 @given(TOPICS, json_values)
 def test_any_json(topic: str, value: Any) -> None:
     """Whatever JSON a row holds, it is read whole or refused."""
     check(topic, text_of(value).encode())
 
 
-@fuzzed(2_000)
+@fuzzed(500)
 @given(st.data(), TOPICS)
 def test_changed_events(data: st.DataObject, topic: str) -> None:
     """A stored event with fields dropped, renamed, swapped or of other types says what it says, or is refused."""
     check(topic, text_of(data.draw(changed(PAYLOADS[topic]))).encode())
 
 
-@fuzzed(800)
+@fuzzed(200)
 @given(st.data(), TOPICS)
 def test_damaged_events(data: st.DataObject, topic: str) -> None:
     """A stored event with damaged bytes says what it says, or is refused."""
@@ -126,7 +126,7 @@ def test_nothing_is_taken_for_something_else(topic: str, state: bytes) -> None:
         decode(topic, REGISTRY[topic].schema_version, state)
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(st.text(max_size=20) | TOPICS, st.integers())
 def test_any_topic_and_version(topic: str, schema_version: int) -> None:
     """An unknown topic, or a version that this code does not know, is a `SchemaError`."""
@@ -137,14 +137,14 @@ def test_any_topic_and_version(topic: str, schema_version: int) -> None:
         decode(topic, schema_version, b"{}")
 
 
-@fuzzed(1_500)
+@fuzzed(375)
 @given(changed(META) | json_values)
 def test_any_envelope(meta: Any) -> None:
     """An envelope is read with the types it has, or refused with an `IntegrityError`."""
     check_meta(text_of(meta).encode())
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(damaged(canonical_json(META)) | st.binary(max_size=60))
 @example(deep(100_000).encode())
 @example(b'{"actor":"a","actor":"b","evidence":"COMMAND"}')

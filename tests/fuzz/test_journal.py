@@ -72,14 +72,14 @@ def check(content: bytes) -> None:
     assert left in prefixes, "a journal that is not what was written was taken"
 
 
-@fuzzed(1_500)
+@fuzzed(375)
 @given(damaged(a_journal()))
 def test_damage_anywhere(content: bytes) -> None:
     """Flips, cuts, insertions and repetitions are noticed, wherever they are."""
     check(content)
 
 
-@fuzzed(200)
+@fuzzed(50)
 @given(st.binary(max_size=100))
 def test_any_bytes(content: bytes) -> None:
     """A file that never was a journal is refused, but for one without a whole line: that is a new journal."""

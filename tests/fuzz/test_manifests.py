@@ -22,6 +22,8 @@ from tests.cli.conftest import observe_markets
 from tests.cli.world import World
 from tests.fuzz.mutations import ODD_TEXTS, changed, damaged, deep, fuzzed, json_values, text_of
 
+pytestmark = pytest.mark.xdist_group("fuzzed manifests")  # these share what is costly to make
+
 SYMBOLS = {symbol.symbol_id: symbol for symbol in built_in_symbols()}
 ORDER: dict[str, Any] = {
     "apiVersion": "exchange-kernel/v1",
@@ -80,7 +82,7 @@ def test_the_samples_are_good() -> None:
     assert len(read((json.dumps(ORDER) + json.dumps(GROUP)).encode())) == 2
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(st.binary(max_size=300), st.sampled_from(("f.yaml", "f.json", "stdin")))
 @example(deep(50_000).encode(), "f.yaml")
 @example(deep(50_000, of="{}").encode(), "f.json")
@@ -93,21 +95,21 @@ def test_any_bytes(content: bytes, name: str) -> None:
     read(content, name)
 
 
-@fuzzed(600)
+@fuzzed(150)
 @given(damaged(AS_YAML))
 def test_damaged_yaml(content: bytes) -> None:
     """Good manifests with damaged bytes."""
     read(content)
 
 
-@fuzzed(500)
+@fuzzed(125)
 @given(changed(ORDER) | changed(GROUP) | json_values, st.sampled_from(("f.yaml", "f.json")))
 def test_changed_values(value: Any, name: str) -> None:
     """Good manifests with fields dropped, renamed, repeated, or replaced by anything."""
     read(text_of(value).encode(), name)
 
 
-@fuzzed(400)
+@fuzzed(100)
 @given(st.lists(st.tuples(st.integers(0, 60), WORDS), min_size=1, max_size=3))
 def test_changed_words(changes: list[tuple[int, str]]) -> None:
     """Good YAML with words replaced by what means something in YAML."""
@@ -117,7 +119,7 @@ def test_changed_words(changes: list[tuple[int, str]]) -> None:
     read(" ".join(words).encode(errors="surrogatepass"))
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(st.decimals(allow_nan=False, allow_infinity=False) | st.floats() | st.integers())
 def test_no_number_is_taken_for_another(number: Any) -> None:
     """An unquoted number is refused, or is exactly the integer that stands there."""
@@ -150,7 +152,7 @@ SIMPLE = {**ORDER, "spec": {name: ORDER["spec"][name] for name in TAKEN}}
 TWO = yaml.safe_dump_all([SIMPLE, {**SIMPLE, "metadata": {"name": "b"}}]).encode()
 
 
-@fuzzed(150)
+@fuzzed(50)
 @given(damaged(TWO) | changed(SIMPLE).map(lambda value: text_of(value).encode()))
 @example(TWO)
 def test_what_is_applied_is_applied_whole(idle: World, content: bytes) -> None:

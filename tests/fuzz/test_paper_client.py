@@ -139,7 +139,7 @@ def test_a_good_answer_is_heard(operation: str) -> None:
     assert not isinstance(heard(operation, text_of(ANSWERS[operation]).encode()), Exception)
 
 
-@fuzzed(250)
+@fuzzed(62)
 @given(st.sampled_from(sorted(OPERATIONS)), st.binary(max_size=80) | json_values.map(text_of).map(str.encode))
 @example("submit", b"[]")
 @example("submit", b"1")
@@ -160,28 +160,28 @@ def test_any_line(operation: str, line: bytes) -> None:
     check(operation, line)
 
 
-@fuzzed(600)
+@fuzzed(150)
 @given(st.data(), st.sampled_from(sorted(OPERATIONS)))
 def test_changed_answers(data: st.DataObject, operation: str) -> None:
     """An answer with fields dropped, renamed, swapped or of other types."""
     check(operation, text_of(data.draw(changed(ANSWERS[operation]))).encode())
 
 
-@fuzzed(200)
+@fuzzed(50)
 @given(st.data(), st.sampled_from(sorted(OPERATIONS)))
 def test_damaged_answers(data: st.DataObject, operation: str) -> None:
     """An answer with damaged bytes."""
     check(operation, data.draw(damaged(text_of(ANSWERS[operation]).encode())))
 
 
-@fuzzed(400)
+@fuzzed(100)
 @given(st.data(), st.sampled_from(ERRORS), st.sampled_from(("submit", "order")))
 def test_changed_errors(data: st.DataObject, error: dict[str, Any], operation: str) -> None:
     """An error with fields of other types can still be recorded."""
     check(operation, text_of({"id": REQUEST_ID, "error": data.draw(changed(error))}).encode())
 
 
-@fuzzed(250)
+@fuzzed(62)
 @given(st.data())
 def test_changed_reports(data: st.DataObject) -> None:
     """A report that can't be read ends the session, so that everything is asked for again; one that can is a report."""

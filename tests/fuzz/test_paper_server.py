@@ -16,7 +16,7 @@ from kernel.order_spec import OcoMode
 from kernel.venues import AmendDialect
 from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade, full_symbols
 from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper_server import PaperServer
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.paper_world import COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, group, limit, submit
@@ -51,7 +51,7 @@ REQUESTS: tuple[dict[str, Any], ...] = (
     {"id": 16, "op": "trade", "params": {"symbol_id": SYMBOL, "price": LAST, "quantity": LOT}},
     {"id": 17, "op": "last_price", "params": {"symbol_id": SYMBOL}},
     {"id": 18, "op": "fault", "params": {"fault": Fault(
-        kind=FaultKind.ANSWER_LATE, operation=Operation.ORDER, delay_ns=1).model_dump(mode="json")}},
+        kind=FaultKind.ANSWER_LATE, operation=FaultOperation.ORDER, delay_ns=1).model_dump(mode="json")}},
     {"id": 19, "op": "disconnect"},
 )  # fmt: skip
 PROBE = b'{"id":"probe","op":"symbols"}\n'
@@ -94,7 +94,7 @@ async def _told(address: str, data: bytes) -> list[Any]:
     reader, writer = await asyncio.open_unix_connection(address, limit=2**26)
     answers: list[Any] = []
     writer.write(data + PROBE)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while line := await reader.readline():
             answers.append(json.loads(line))
             if answers[-1].get("id") == "probe":
@@ -103,7 +103,7 @@ async def _told(address: str, data: bytes) -> list[Any]:
     return answers
 
 
-@fuzzed(150)
+@fuzzed(50)
 @given(st.lists(st.binary(max_size=80) | json_values.map(text_of).map(str.encode), max_size=3))
 @example([deep(100_000).encode()])
 @example([b'{"id":' + deep(900).encode() + b',"op":"hello"}'])
@@ -116,14 +116,14 @@ def test_any_lines(lines: list[bytes]) -> None:
     assert answers[-1]["id"] == "probe"
 
 
-@fuzzed(500)
+@fuzzed(125)
 @given(st.data(), st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=2))
 def test_changed_requests(data: st.DataObject, requests: list[dict[str, Any]]) -> None:
     """Requests with fields dropped, renamed, swapped or of other types; the journal holds what they came to."""
     heard([text_of(data.draw(changed(request))).encode() for request in requests])
 
 
-@fuzzed(150)
+@fuzzed(50)
 @given(st.data(), st.sampled_from(REQUESTS))
 def test_damaged_requests(data: st.DataObject, request: dict[str, Any]) -> None:
     """A request with damaged bytes."""

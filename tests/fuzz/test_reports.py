@@ -60,7 +60,7 @@ def told(journal: Journal, step: ExecutionReport | BaseEvent, **given: Any) -> l
         return []
 
 
-@fuzzed(800)
+@fuzzed(200)
 @given(st.booleans(), STEPS, INSTANTS, st.sampled_from((None, 1, 2, 77)))
 def test_any_reports(known: bool, steps: list[Any], began_ns: int | None, position: int | None) -> None:
     """Reports in any order and with any content make events that are stored, read and folded; nothing else comes out."""
@@ -78,7 +78,7 @@ def test_any_reports(known: bool, steps: list[Any], began_ns: int | None, positi
     assert list(folded.order_states()) == [state for state in [order_state(journal.record())] if state is not None]
 
 
-@fuzzed(400)
+@fuzzed(100)
 @given(STEPS)
 def test_a_report_told_twice_is_told_once(steps: list[Any]) -> None:
     """Whatever was told, telling the last report again adds no trade and no quantity."""

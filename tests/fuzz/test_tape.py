@@ -56,7 +56,7 @@ def read(content: bytes, suffix: str) -> list[TapeTrade]:
     return found
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(st.binary(max_size=300), st.sampled_from((".csv", ".csv.gz", ".zip", "")))
 @example(b"1,2,3\x00", ".csv")
 @example(b'"' + b"x" * 200_000, ".csv")
@@ -65,28 +65,28 @@ def test_any_bytes(content: bytes, suffix: str) -> None:
     read(content, suffix)
 
 
-@fuzzed(300)
+@fuzzed(75)
 @given(damaged(PLAIN))
 def test_damaged_text(content: bytes) -> None:
     """A tape with damaged bytes."""
     read(content, ".csv")
 
 
-@fuzzed(500)
+@fuzzed(125)
 @given(damaged(PACKED))
 def test_damaged_gzip(content: bytes) -> None:
     """A damaged .gz never shows a trade that the tape does not have in that place, as far as its checks reach."""
     read(content, ".csv.gz")
 
 
-@fuzzed(800)
+@fuzzed(200)
 @given(st.data(), st.sampled_from(ZIPS))
 def test_damaged_zip(data: st.DataObject, archive: bytes) -> None:
     """A damaged .zip, of each compression that Python knows."""
     read(data.draw(damaged(archive)), ".zip")
 
 
-@fuzzed(500)
+@fuzzed(125)
 @given(st.lists(st.tuples(st.integers(0, 8), CELLS), min_size=1, max_size=3), st.integers(0, 4), st.booleans())
 @example([(0, "9" * 5_000)], 1, True)
 def test_changed_cells(changes: list[tuple[int, str]], line: int, with_header: bool) -> None:

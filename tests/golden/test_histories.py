@@ -76,7 +76,7 @@ def restored(path: Path) -> MemoryRecorder:
     """The rows of a file, each checked by its hashes."""
     with reading(str(path)) as file:
         recorder = MemoryRecorder()
-        recorder.restore(Identity(file.about.exchange_id, file.about.log_id, LAYOUT_VERSION), file.pages())
+        recorder.restore(Identity(file.header.exchange_id, file.header.log_id, LAYOUT_VERSION), file.pages())
     return recorder
 
 

@@ -72,7 +72,7 @@ async def killed_at(
     """Kill the kernel as soon as the log has an event that the block brings about."""
     after = strategy.state.position
     yield
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         async for event in strategy.events(after=after):
             if holds(event):
                 break
@@ -99,7 +99,7 @@ async def goes_on(world: World, strategy: EventSourcedKernel, *, filled: int) ->
 def works_for(strategy: EventSourcedKernel, intent_id: str, quantity: int) -> bool:
     """Whether one order of an intent works for so much, and nothing about it is open."""
     record = strategy.state.record(intent_id)
-    return not record.unsettled and [facts.quantity for facts in record.live_orders] == [quantity]
+    return not record.unresolved and [facts.quantity for facts in record.live_orders] == [quantity]
 
 
 async def children_at_venue(world: World) -> tuple[int, int]:

@@ -16,9 +16,11 @@ from tests.drill.rows import Rows
 from tests.drill.witness import Witness
 from tests.simulation.auditor import Auditor
 
+pytestmark = pytest.mark.xdist_group("processes that are killed")
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.nightly
 async def test_a_minute_of_everything() -> None:
     """Whatever is killed, frozen, cut off or stopped on PostgreSQL: every promise holds, and each kind of act happened."""
     report = await drill(Plan(seconds=60, seed=7, freeze_s_max=6))
@@ -32,7 +34,7 @@ async def test_a_minute_of_everything() -> None:
 
 async def test_a_short_one_on_sqlite() -> None:
     """The same with a log in a file, which is never away."""
-    report = await drill(Plan(seconds=15, seed=5, log="sqlite", freeze_s_max=2))
+    report = await drill(Plan(seconds=6, seed=5, log="sqlite", freeze_s_max=2))
     print("\n".join(report.lines()))
     assert report.problems == []
     assert set(report.acts) == set(kinds_for("sqlite"))

@@ -80,7 +80,7 @@ async def converged(strategy: EventSourcedKernel, intent_ids: list[str]) -> None
 
 def is_converged(strategy: EventSourcedKernel, intent_id: str) -> bool:
     record = strategy.state.record(intent_id)
-    if record.intent is None or record.unsettled:
+    if record.intent is None or record.unresolved:
         return False
     if any(facts.final_cum_qty is None and not facts.live for facts in record.orders):
         return False

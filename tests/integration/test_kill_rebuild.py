@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from kernel.log import open_log
-from kernel.log.stored import StoredLog
+from kernel.log.stored import RecordedLog
 from projections.sql import TableStore
 from projections.sql_tables import TABLES, Row
 from replay.rebuilding import rebuild, rebuild_tables
@@ -33,7 +33,7 @@ async def test_a_killed_rebuild_leaves_the_live_tables(log_url: str, exchange_id
     """
     chance = random.Random(5)
     async with open_log(log_url, exchange_id=exchange_id) as log:
-        assert isinstance(log, StoredLog)
+        assert isinstance(log, RecordedLog)
         await make_log(log, count=EVENTS)
         await sync_tables(log)
         async with open_tables(log) as store:

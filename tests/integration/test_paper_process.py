@@ -19,6 +19,7 @@ from kernel.models import ExecType
 from kernel.order_spec import OcoMode, OrderType
 from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperConfig, PaperVenue
 from kernel.venues.paper_faults import fault
+from replay.new_files import write_whole
 from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, group, limit, market, modify, submit
 
 CLOCK = SystemClock()
@@ -211,7 +212,7 @@ async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> N
         writer.close()
 
     address = tmp_path / "silent.sock"
-    async with asyncio.timeout(30), await asyncio.start_unix_server(silent, address):
+    async with asyncio.timeout(60), await asyncio.start_unix_server(silent, address):
         connecting = asyncio.ensure_future(PaperVenue(str(address)).connect())
         await asked.wait()
         connecting.cancel()
@@ -222,7 +223,7 @@ async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> N
 
 async def test_bad_options_say_what_is_wrong(tmp_path: Path) -> None:
     """A tape that is not there, a bad journal, a taken address: one line, and an exit code that tells them apart."""
-    (tmp_path / "journal").write_text("nonsense\n")
+    write_whole(tmp_path / "journal", "nonsense\n")
     async with running() as other:
         for arguments, code, word in (
             (["--tape", str(tmp_path / "BTCUSDT-no.csv")], 5, "BTCUSDT-no.csv"),

@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 from kernel.venues import PaperVenue
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 
 
 class Process:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.exchange import TrueOrder
+from replay.testing.scripted_exchange import TrueOrder
 from tests.scenarios.runner import World
 
 Lines = list[str]

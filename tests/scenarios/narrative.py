@@ -15,7 +15,7 @@ from kernel.lifecycle.advice import TO_DO
 from kernel.log.base import StoredRow
 from kernel.log.records import event_of
 from kernel.models import AttemptKind, LookScope
-from tests.exchange import terms_of
+from replay.testing.scripted_exchange import terms_of
 
 UNTOLD = (
     events.KernelStarted,

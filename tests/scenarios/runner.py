@@ -29,7 +29,7 @@ from typing import Any
 
 from kernel.clock import LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
-from kernel.errors import ConflictError, KernelError, LogUnavailableError, Rejected
+from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
 from kernel.events import BaseEvent, intent_stream
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.lifecycle import UpdateIntent, decide, order_state
@@ -37,14 +37,14 @@ from kernel.log import LogSettings, open_log
 from kernel.log.base import Append, Appended, StoredRow, Write
 from kernel.log.batch import Batch
 from kernel.log.memory import MemoryLog, MemoryRecorder
-from kernel.models import UNSETTLED, Evidence, UnsolicitedCancelPolicy
+from kernel.models import UNRESOLVED, Evidence, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from replay.recovery import build_kernel
-from tests.exchange import ScriptedExchange, seconds, told
+from replay.testing import ScriptedVenue
+from replay.testing.scripted_exchange import ScriptedExchange, seconds, told
 from tests.scenarios.narrative import Names, Narrator
-from tests.venue import ScriptedVenue
 
 SEPARATOR = "----"
 TIME_WIDTH = 8
@@ -101,7 +101,7 @@ class WatchedLog(MemoryLog):
             raise LogUnavailableError("the process is gone")
         try:
             appended = await super().append(append)
-        except ConflictError as problem:
+        except (ConflictError, FencedError) as problem:
             process.world.tell("log", f"refuses {process.name}'s {topics(append)}: {problem}")
             raise
         process.after_append(append)
@@ -387,9 +387,9 @@ class Script:
 
     async def do_relist(self, name: str) -> None:
         """The kernel asks for everything anew."""
-        session = self.world.processes[name].kernel._session
-        assert session is not None
-        session.relist_now()
+        leader = self.world.processes[name].kernel._runtime.leader
+        assert leader is not None
+        leader.session.relist_now()
 
     async def do_time(self, how_long: str) -> None:
         await asyncio.sleep(seconds(how_long.removeprefix("+")) / 1e9)
@@ -407,7 +407,7 @@ class Script:
                 open_attempts = [
                     f"{world.names(item.client_order_id)} {item.outcome}"
                     for item in shown.attempts
-                    if item.outcome in UNSETTLED
+                    if item.outcome in UNRESOLVED
                 ]
                 text += "".join(f"; {item}" for item in open_attempts)
             world.lines.append(f"        log   {intent.intent_id} {intent.desired} {intent.order.quantity}: {text}")
@@ -475,8 +475,8 @@ def differences(world: World) -> list[str]:
             found.append(f"{intent.intent_id}: the venue filled {filled}, the log has {record.cum_qty}")
         if live != known:
             found.append(f"{intent.intent_id}: at the venue {live} work, in the log {known}")
-        if record.unsettled:
-            found.append(f"{intent.intent_id}: unsettled {[world.names(a.client_order_id) for a in record.unsettled]}")
+        if record.unresolved:
+            found.append(f"{intent.intent_id}: unsettled {[world.names(a.client_order_id) for a in record.unresolved]}")
     return found
 
 

@@ -15,12 +15,12 @@ from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, Ord
 from kernel.settlement import (
     ClosedUnfilled,
     Conclusion,
-    Dead,
-    FirstLook,
-    LookAgain,
-    Resend,
+    FirstQuery,
+    MayResend,
+    ProvenAbsent,
+    QueryAgain,
     conclude,
-    next_look_ns,
+    next_query_ns,
     repeats_unseen,
 )
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
@@ -113,7 +113,7 @@ def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conc
 def test_no_look_begun_too_early_proves_absence(row: Row, wanted: bool) -> None:
     """A look begun before the last instant at which the request could be accepted, plus lag, never concludes absence."""
     found = not_found(row, wanted=wanted, began_ns=ABSENT_NS - 1)
-    expected = Resend if wanted and row.wanted == "resend" else LookAgain
+    expected = MayResend if wanted and row.wanted == "resend" else QueryAgain
     assert isinstance(found, expected)
 
 
@@ -124,18 +124,18 @@ def test_an_admissible_look_concludes_what_the_table_says(row: Row, wanted: bool
     found = not_found(row, wanted=wanted, began_ns=ABSENT_NS)
     becomes = row.wanted if wanted else row.canceled
     if becomes == "dead" and not row.lookup:
-        assert found == FirstLook(ABSENT_NS + LAG_NS)
+        assert found == FirstQuery(ABSENT_NS + LAG_NS)
         found = not_found(row, wanted=wanted, began_ns=ABSENT_NS + LAG_NS, list_look_ended_ns=ABSENT_NS)
-    expected = {"dead": Dead, "resend": Resend, "unknown": LookAgain}[becomes]
+    expected = {"dead": ProvenAbsent, "resend": MayResend, "unknown": QueryAgain}[becomes]
     assert isinstance(found, expected)
-    assert not (isinstance(found, Dead) and found.inferred)
+    assert not (isinstance(found, ProvenAbsent) and found.inferred)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.values[0].lookup and row.values[0].window])  # type: ignore[union-attr]  # a Row
 def test_the_second_look_waits_for_the_trades(row: Row) -> None:
     """Without look-up, trades asked for before a lag has passed since the list ended prove nothing (H15b)."""
     found = not_found(row, wanted=False, began_ns=ABSENT_NS + LAG_NS - 1, list_look_ended_ns=ABSENT_NS)
-    assert found == LookAgain(ABSENT_NS + LAG_NS, "the trades may not show it yet")
+    assert found == QueryAgain(ABSENT_NS + LAG_NS, "the trades may not show it yet")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.values[0].wanted == "unknown"])  # type: ignore[union-attr]  # a Row
@@ -143,8 +143,8 @@ def test_an_assumed_delay_is_marked_as_inferred(row: Row) -> None:
     """Without a window only an operator's assumption ends the question, and it says that it is one (H5c)."""
     early = not_found(row, wanted=True, began_ns=21 * NS_PER_S - 1, assumed_max_delay_ns=20 * NS_PER_S)
     late = not_found(row, wanted=True, began_ns=21 * NS_PER_S, assumed_max_delay_ns=20 * NS_PER_S)
-    assert isinstance(early, LookAgain)
-    assert isinstance(late, Dead)
+    assert isinstance(early, QueryAgain)
+    assert isinstance(late, ProvenAbsent)
     assert late.inferred
 
 
@@ -155,7 +155,7 @@ def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
     assert row.dedupe is Dedupe.FOR_EVER
     early = not_found(row, wanted=True, began_ns=2 * NS_PER_S - 1, duplicate=True)
     late = not_found(row, wanted=True, began_ns=2 * NS_PER_S, duplicate=True)
-    assert isinstance(early, LookAgain)
+    assert isinstance(early, QueryAgain)
     assert isinstance(late, ClosedUnfilled)
 
 
@@ -163,7 +163,7 @@ def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
 def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
     """A look at once, at a quarter and at half of the time to absence, then an admissible one."""
     attempt, instants, last = an_attempt(row), [], None
-    while (last := next_look_ns(attempt, row.capabilities, last_look_ns=last)) is not None:
+    while (last := next_query_ns(attempt, row.capabilities, last_query_ns=last)) is not None:
         instants.append(last)
     assert instants == [0, ABSENT_NS // 4, ABSENT_NS // 2, ABSENT_NS]
 
@@ -172,7 +172,7 @@ def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
 def test_what_no_look_can_prove_is_asked_ever_more_rarely(row: Row) -> None:
     """Each look is later by half of what has passed; where a resend settles it, backoff alone spaces them."""
     attempt = an_attempt(row)
-    later = next_look_ns(attempt, row.capabilities, last_look_ns=attempt.stamp_ns + 8 * NS_PER_S)
+    later = next_query_ns(attempt, row.capabilities, last_query_ns=attempt.stamp_ns + 8 * NS_PER_S)
     assert later == (None if row.dedupe is Dedupe.FOR_EVER else attempt.stamp_ns + 12 * NS_PER_S)
 
 
@@ -185,7 +185,7 @@ def test_what_may_be_sent_again_at_any_time_is_not_looked_for_each_time(row: Row
 
     def repeats(attempt: Attempt = attempt, *, after_s: float = 0, looked: bool = True, wanted: bool = True) -> bool:
         return repeats_unseen(
-            attempt, row.capabilities, wanted=wanted, last_look_ns=last_ns if looked else None,
+            attempt, row.capabilities, wanted=wanted, last_query_ns=last_ns if looked else None,
             now_ns=last_ns + int(after_s * NS_PER_S),
         )  # fmt: skip
 

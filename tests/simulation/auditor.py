@@ -414,7 +414,9 @@ class Auditor(BystanderAudit):
             generations = [item.generation for item in made] + [1] * (order.exchange_order_id in self._adopted)
             if order.open or not order.closed_as & {"CANCELED", "EXPIRED"} or intent.generation not in generations:
                 continue
-            if order.exchange_order_id not in self._heard and not (by_id and order.client_order_id in self._reported):
+            if order.exchange_order_id not in self._last_position and not (
+                by_id and order.client_order_id in self._reported
+            ):
                 continue
             solicited = bool(intent.aimed(order, *self.ending))
             once = intent.order.get("time_in_force") in ONE_SHOT or intent.order.get("order_type") == "MARKET"

@@ -192,7 +192,7 @@ class BystanderAudit(LogAudit):
         beats.lapsed = True
         self._silences[position] = owner
 
-    def _is_withdrawn(self, intent: Intent) -> bool:
+    def _is_revoked(self, intent: Intent) -> bool:
         """Whether its owner fell silent after it was wanted."""
         beats = self._beats.get(intent.owner) if intent.owner else None
         return beats is not None and (beats.lapsed or intent.wished < beats.upto)
@@ -204,7 +204,7 @@ class BystanderAudit(LogAudit):
             self.problem(11, f"{intent.intent_id} is canceled by {self.actor}, and the reason is {event.get('reason')}")
         if told and (told[1] != intent.owner or self._silences.get(int(told[2])) != intent.owner):
             self.problem(11, f"{intent.intent_id} of {intent.owner} is canceled as {told[0]}, which is not in the log")
-        if by_itself and not self._is_withdrawn(intent):
+        if by_itself and not self._is_revoked(intent):
             self.problem(11, f"{intent.intent_id} is canceled, though {intent.owner} was heard before it was wanted")
         super()._on_IntentCancelRequested(intent, event, *rest)
 
@@ -217,7 +217,7 @@ class BystanderAudit(LogAudit):
             if silent_ns > SILENCES * beats.ttl_ns + DEAF_NS:
                 self.problem(11, f"{owner} is silent for {silent_ns / 1e9:.0f} s, and nobody said so")
         for intent in self.intents.values():
-            if intent.desired == "CANCELED" or not self._is_withdrawn(intent):
+            if intent.desired == "CANCELED" or not self._is_revoked(intent):
                 continue
             works = [order for order in self._by_intent[intent.intent_id] if order.open and not order.reopened]
             if works or not (intent.sends or intent.group):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, controller, external, heartbeats, silence
-from kernel.gates import Gates
+from kernel import controller, decide_run, external, heartbeats, silence
+from kernel.gates import TradingStatus
 from kernel.lifecycle import resolving
 from kernel.models import AttemptKind, AttemptOutcome, ExternalOrderPolicy
 from kernel.readiness import NOT_PAUSED
@@ -23,13 +23,13 @@ Patch = tuple[object, str, object]
 # ----------------------------------------------------------------------------------------------------------------- halts
 def a_halt_lets_new_orders_pass() -> list[Patch]:
     """Under a halt nothing is placed."""
-    return [(Gates, "missing", held_for(lambda kind: kind is AttemptKind.SUBMIT))]
+    return [(TradingStatus, "missing", held_for(lambda kind: kind is AttemptKind.SUBMIT))]
 
 
 def held_for(passes: Callable[[AttemptKind], bool]) -> Callable[..., tuple[str, ...]]:
-    honest = Gates.missing
+    honest = TradingStatus.missing
 
-    def missing(self: Gates, conditions: Any, *, kind: AttemptKind, **about: Any) -> tuple[str, ...]:
+    def missing(self: TradingStatus, conditions: Any, *, kind: AttemptKind, **about: Any) -> tuple[str, ...]:
         if not passes(kind):
             return honest(self, conditions, kind=kind, **about)
         free = replace(self, every=None, symbols={})
@@ -66,13 +66,13 @@ def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy)
 
 def orders_of_other_kernels_are_taken() -> list[Patch]:
     """Two kernels on an account do not take each other's orders over."""
-    return [(external, "looks_like_a_kernels", lambda client_order_id: False)]
+    return [(external, "is_kernel_client_id", lambda client_order_id: False)]
 
 
 def a_list_shows_nothing_to_adopt() -> list[Patch]:
     """Level, not edge: an order whose reports were lost is adopted by the list that shows it."""
-    reports = external.SHOWS_ORDER - {external.ExecType.ORDER_STATUS}
-    return [(external, "SHOWS_ORDER", reports)]
+    reports = external.ORDER_EVIDENCE - {external.ExecType.ORDER_STATUS}
+    return [(external, "ORDER_EVIDENCE", reports)]
 
 
 def an_adopted_trade_counts_twice() -> list[Patch]:
@@ -88,7 +88,7 @@ def what_others_trade_is_not_told() -> list[Patch]:
 # ------------------------------------------------------------------------------------------------------------ heartbeats
 def silence_counts_from_the_first_beat() -> list[Patch]:
     """Silence counts from the newest beat."""
-    honest = silence.listened
+    honest = silence.observe
 
     def listened(ears: Any, beats: Any, **when: Any) -> Any:
         found = honest(ears, beats, **when)
@@ -96,45 +96,45 @@ def silence_counts_from_the_first_beat() -> list[Patch]:
             owner: replace(ear, since_ns=ears[owner].since_ns) if owner in ears else ear for owner, ear in found.items()
         }
 
-    return [(silence, "listened", listened)]
+    return [(silence, "observe", listened)]
 
 
 def silence_takes_what_others_want() -> list[Patch]:
     """Who is heard keeps its orders, whoever else is silent."""
-    honest = heartbeats.SilenceWatch._wishes
+    honest = heartbeats.DeadManSwitch._revoked_intents
 
-    def wishes(self: heartbeats.SilenceWatch, owner: str) -> list[str]:
+    def wishes(self: heartbeats.DeadManSwitch, owner: str) -> list[str]:
         others = [item.intent_id for item in self._state.intents() if item.owner and item.desired == "WORKING"]
         return [*honest(self, owner), *others]
 
     def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
         return beat is not None
 
-    return [(heartbeats.SilenceWatch, "_wishes", wishes), (silence, "is_withdrawn", is_withdrawn)]
+    return [(heartbeats.DeadManSwitch, "_revoked_intents", wishes), (silence, "is_revoked", is_withdrawn)]
 
 
 def a_beat_is_not_waited_for() -> list[Patch]:
     """A verdict is recorded under the version of the beats that it was judged by."""
-    honest = heartbeats.SilenceWatch._lapse
+    honest = heartbeats.DeadManSwitch._lapse
 
-    async def lapse(self: heartbeats.SilenceWatch, beat: Any, epoch: int, *, silent_ns: int) -> None:
+    async def lapse(self: heartbeats.DeadManSwitch, beat: Any, epoch: int, *, silent_ns: int) -> None:
         await honest(self, replace(beat, version=None), epoch, silent_ns=silent_ns)
 
     def silent(ears: Any, beats: Any, *, now_ns: int) -> list[Any]:
         armed = [beat for beat in beats.values() if beat.ttl_ns is not None and not beat.lapsed and beat.owner in ears]
         return [beat for beat in armed if now_ns - ears[beat.owner].since_ns >= beat.ttl_ns // 3]
 
-    return [(heartbeats.SilenceWatch, "_lapse", lapse), (silence, "silent", silent)]
+    return [(heartbeats.DeadManSwitch, "_lapse", lapse), (silence, "newly_silent", silent)]
 
 
 def what_the_silent_place_stays() -> list[Patch]:
     """What an owner wants while it is silent is withdrawn as well."""
-    honest = silence.is_withdrawn
+    honest = silence.is_revoked
 
     def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
         return honest(beat, wished_position) and (wished_position or 0) < beat.lapsed_position
 
-    return [(silence, "is_withdrawn", is_withdrawn)]
+    return [(silence, "is_revoked", is_withdrawn)]
 
 
 # ------------------------------------------------------------------------------------------------------ operators' words
@@ -145,14 +145,14 @@ def a_word_comes_before_the_evidence() -> list[Patch]:
 
 def dead_by_a_word_spends_the_id() -> list[Patch]:
     """What never arrived is sent again under its id."""
-    honest = attempts.next_submit_number
+    honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:
         last = known.submit
         said = last is not None and last.outcome is AttemptOutcome.DEAD and last.text == "seen at the venue"
         return known.number + 1 if said else honest(known)
 
-    return [(attempts, "next_submit_number", next_number)]
+    return [(decide_run, "next_submit_number", next_number)]
 
 
 BUGS: tuple[Callable[[], list[Patch]], ...] = (

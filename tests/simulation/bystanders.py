@@ -94,7 +94,7 @@ class Bystanders:
 
     def _lasting(self, process: Process, intent_id: str) -> list[Attempt]:
         """Requests of an intent that are unknown, long after they could be under way, and that the venue never took."""
-        sends = process.kernel.state.record(intent_id).unsettled
+        sends = process.kernel.state.record(intent_id).unresolved
         newest = {item.client_order_id: item for item in sends}
         return [
             item
@@ -121,7 +121,7 @@ class Bystanders:
         """An operator who cannot wait for evidence that is still to come, and does not know."""
         now_ns = process.clock.now_ns()
         for intent_id in process.kernel.state.live_intent_ids():
-            for attempt in process.kernel.state.record(intent_id).unsettled:
+            for attempt in process.kernel.state.record(intent_id).unresolved:
                 if (attempt.absent_after_ns or 0) > now_ns + SOON_NS:
                     await process.kernel.resolve_attempt(
                         intent_id, AttemptOutcome.DEAD, evidence="a guess", attempt_position=attempt.position

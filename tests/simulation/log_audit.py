@@ -79,7 +79,7 @@ class LogAudit:
         self._told: set[str] = set()
         self._reported: set[str] = set()
         """Client order ids that a report in the log names."""
-        self._heard: set[str] = set()
+        self._last_position: set[str] = set()
         """Venue ids that a report in the log names."""
         self._working: set[str] = set()
         """Venue ids of orders that work, by the log."""
@@ -352,14 +352,14 @@ class LogAudit:
         if not self.immediate or client_order_id in self.doubled:
             return
         for order in self._by_intent[intent.intent_id]:
-            there = (order.open or order.cum_qty) and order.exchange_order_id not in self._heard
+            there = (order.open or order.cum_qty) and order.exchange_order_id not in self._last_position
             if order.client_order_id == client_order_id and there:
                 self.problem(7, f"{client_order_id} is {verdict} in the log, and at the venue it is {order.status}")
 
     def _left_a_trace(self, order: Order) -> bool:
         """Whether the log can know of an order: of one that ended without a trade, and all of whose reports were lost,
         nothing is left."""
-        return order.open or order.cum_qty > 0 or order.exchange_order_id in self._heard
+        return order.open or order.cum_qty > 0 or order.exchange_order_id in self._last_position
 
     def _send_at(self, intent: Intent, position: int) -> Send | None:
         found = next((item for item in intent.sends if item.position == position), None)
@@ -413,7 +413,7 @@ class LogAudit:
             if send.kind == "AMEND" and (event.get("order_qty"), event.get("price")) == asked:
                 self._moot.add(send.position)
         if venue_id := event.get("exchange_order_id"):
-            self._heard.add(venue_id)
+            self._last_position.add(venue_id)
             if what == "closed" or event.get("ord_status") == "FILLED":
                 self._over.add(venue_id)
             (self._working.discard if venue_id in self._over else self._working.add)(venue_id)

@@ -1,9 +1,8 @@
 """An event loop on virtual time, whose processes can be stopped and ended between any two of their steps.
 
-Made by the player, one for each run. Time passes only when nothing is left to do, and then at once to the next timer, so
-that a run is as fast as its code and the same on every machine. What a task schedules belongs to the process that it was
-started for: a process that stands still takes no step, its timers and its messages wait, and when it goes on they come in
-their order; one that is dead never takes a step again, not even to clean up.
+Made by the player, one for each run; time passes as in `replay.virtual_time`. What a task schedules belongs to the process
+that it was started for: a process that stands still takes no step, its timers and its messages wait, and when it goes on
+they come in their order; one that is dead never takes a step again, not even to clean up.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from replay.virtual_time import VirtualLoop
 
 PROCESS: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("PROCESS", default=None)
 """Whose code runs."""
@@ -50,13 +51,11 @@ class Steps:
         return context
 
 
-class VirtualLoop(asyncio.BaseEventLoop):
-    """The loop. Nothing outside of it is waited for: no files, no sockets, no threads."""
+class SteppedLoop(VirtualLoop):
+    """A virtual loop that counts steps, each of which belongs to a process."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._now_s = 0.0
-        self._selector = self
         self.steps = 0
         self.ending = False
         """Whether only the last steps of what is left are to be taken."""
@@ -67,24 +66,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _note(self, _: Any, context: dict[str, Any]) -> None:
         problem = context.get("exception")
         self.errors.append("".join(traceback.format_exception(problem)) if problem else str(context["message"]))
-
-    def time(self) -> float:
-        """Seconds since the loop began."""
-        return self._now_s
-
-    def select(self, timeout: float | None) -> list[Any]:
-        """Nothing is ready but timers: go to the next one."""
-        if timeout is None and not self._stopping:  # type: ignore[attr-defined]
-            raise RuntimeError("everybody waits, and nothing will ever happen")
-        if timeout:
-            self._now_s = max(self._now_s, self._scheduled[0]._when)  # type: ignore[attr-defined]
-        return []
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        pass
-
-    def _write_to_self(self) -> None:
-        pass
 
     # ------------------------------------------------------------------------------------------------------- processes
     def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
@@ -143,9 +124,9 @@ def _unless_cancelled(handle: asyncio.Handle, callback: Callable[..., object], a
         callback(*args)
 
 
-def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]]) -> Any:
+def run(main: Callable[[SteppedLoop], Coroutine[Any, Any, Any]]) -> Any:
     """Run a coroutine to its end on a loop of its own. Raises `Endless`."""
-    loop = VirtualLoop()
+    loop = SteppedLoop()
     try:
         return loop.run_until_complete(main(loop))
     except RuntimeError as problem:

@@ -12,20 +12,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kernel import attempts, commands, events, limit_gate, looks, pacing, plan, session, settlement, writer
-from kernel.attempts import AttemptSender, Target
+from kernel import (
+    attempts,
+    commands,
+    decide_run,
+    events,
+    groups,
+    limit_gate,
+    looks,
+    pacing,
+    plan,
+    session,
+    settlement,
+    venue_reconciler,
+    writer,
+)  # fmt: skip
+from kernel.actions import Priority
+from kernel.attempts import OrderSender
 from kernel.clock import NS_PER_S
 from kernel.errors import LogUnavailableError, Rejected
 from kernel.lifecycle import facts as fact_rules
 from kernel.lifecycle import record
 from kernel.log import batch
-from kernel.models import UNSETTLED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
+from kernel.models import UNRESOLVED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
-from kernel.reconciler import ReconciliationEngine
-from kernel.workqueue import Priority, WorkQueue
-from kernel.writer import EventWriter, Source
-from projections import folded
+from kernel.workqueue import WorkQueue
+from kernel.writer import EventWriter, ReportSource
 from projections import state as states
+from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
 
 Patch = tuple[object, str, object]
@@ -34,18 +48,18 @@ Patch = tuple[object, str, object]
 
 def number_goes_on_after_absence() -> list[Patch]:
     """H5: after absence the same id is sent again."""
-    return [(attempts, "next_submit_number", lambda known: known.number + 1)]
+    return [(decide_run, "next_submit_number", lambda known: known.number + 1)]
 
 
 def a_refusal_spends_the_id() -> list[Patch]:
     """H7: a refused resend is taken to answer the first send as well."""
-    honest = attempts.next_submit_number
+    honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:
         refused = known.submit is not None and known.submit.outcome is AttemptOutcome.REJECTED
         return known.number + 1 if refused else honest(known)
 
-    return [(attempts, "next_submit_number", next_number)]
+    return [(decide_run, "next_submit_number", next_number)]
 
 
 def grace_is_forgotten() -> list[Patch]:
@@ -59,13 +73,13 @@ def grace_without_read_lag() -> list[Patch]:
 
 
 def with_absent_after(of: Callable[[Any], int | None]) -> Patch:
-    honest = AttemptSender._started_event
+    honest = decide_run.started_event
 
-    def started_event(self: AttemptSender, *given: Any) -> events.AttemptStarted:
-        event = honest(self, *given)
+    def started_event(*given: Any, **more: Any) -> events.AttemptStarted:
+        event = honest(*given, **more)
         return event if event.absent_after_ns is None else event.model_copy(update={"absent_after_ns": of(event)})
 
-    return (AttemptSender, "_started_event", started_event)
+    return (decide_run, "started_event", started_event)
 
 
 def sent_whenever() -> list[Patch]:
@@ -79,13 +93,13 @@ def sent_without_the_lease() -> list[Patch]:
 
 
 def without_objection(text: str) -> Patch:
-    honest = AttemptSender._objection
+    honest = OrderSender.objection
 
-    def objection(self: AttemptSender, *given: Any) -> str | None:
+    def objection(self: OrderSender, *given: Any) -> str | None:
         found = honest(self, *given)
         return None if found is not None and found.startswith(text) else found
 
-    return (AttemptSender, "_objection", objection)
+    return (OrderSender, "objection", objection)
 
 
 def older_epochs_may_write() -> list[Patch]:
@@ -96,25 +110,15 @@ def older_epochs_may_write() -> list[Patch]:
 
 def recorded_after_the_send() -> list[Patch]:
     """Law 2: the venue hears of it first."""
-    honest = AttemptSender._start
+    honest = OrderSender._start
 
-    async def start(
-        self: AttemptSender, intent_id: str, generation: int, target: Target, *, version: int
-    ) -> int | None:
-        if target.kind is AttemptKind.SUBMIT:
-            event = self._started_event(intent_id, generation, target)
+    async def start(self: OrderSender, sent: Any) -> int | None:
+        if sent.started.kind is AttemptKind.SUBMIT:
             with contextlib.suppress(Exception):
-                await self._venue.submit(
-                    attempts.SubmitRequest(
-                        client_order_id=event.client_order_id,
-                        order=target.order,
-                        stamp_ns=event.stamp_ns,
-                        valid_until_ns=event.valid_until_ns,
-                    )
-                )
-        return await honest(self, intent_id, generation, target, version=version)
+                await self._venue.submit(attempts.submit_request(sent.started))
+        return await honest(self, sent)
 
-    return [(AttemptSender, "_start", start)]
+    return [(OrderSender, "_start", start)]
 
 
 def refusal_for_duplicate() -> list[Patch]:
@@ -133,10 +137,10 @@ def server_error_is_no() -> list[Patch]:
 
 
 def with_unknown(no: Callable[[str | None, bool], bool], kind: AttemptKind) -> Patch:
-    honest = AttemptSender._unknown
+    honest = OrderSender._unknown
 
     async def unknown(
-        self: AttemptSender,
+        self: OrderSender,
         intent_id: str,
         attempt: Any,
         text: str,
@@ -149,14 +153,14 @@ def with_unknown(no: Callable[[str | None, bool], bool], kind: AttemptKind) -> P
             return
         await honest(self, intent_id, attempt, text, code=code, duplicate=duplicate)
 
-    return (AttemptSender, "_unknown", unknown)
+    return (OrderSender, "_unknown", unknown)
 
 
 def refused_cancel_is_death() -> list[Patch]:
     """H12: "unknown order" on a cancel closes the order."""
-    honest = AttemptSender._unknown
+    honest = OrderSender._unknown
 
-    async def unknown(self: AttemptSender, intent_id: str, attempt: Any, text: str, **more: Any) -> None:
+    async def unknown(self: OrderSender, intent_id: str, attempt: Any, text: str, **more: Any) -> None:
         if attempt.kind is AttemptKind.CANCEL and more.get("code") == "-2011":
             facts = next(iter(self._state.record(intent_id).live_orders), None)
             if facts is not None:
@@ -164,7 +168,7 @@ def refused_cancel_is_death() -> list[Patch]:
                     intent_id=intent_id, symbol_id=facts.order.symbol_id, client_order_id=facts.client_order_id,
                     exchange_order_id=facts.exchange_order_id, exec_type="CANCELED", cum_qty=facts.traded_qty,
                 )  # fmt: skip
-                source = Source("venue:paper", Evidence.STREAM)
+                source = ReportSource("venue:paper", Evidence.STREAM)
                 await self._writer.append(
                     events.intent_stream(intent_id),
                     [closed],
@@ -174,7 +178,7 @@ def refused_cancel_is_death() -> list[Patch]:
                 )
         await honest(self, intent_id, attempt, text, **more)
 
-    return [(AttemptSender, "_unknown", unknown)]
+    return [(OrderSender, "_unknown", unknown)]
 
 
 def acts_on_what_is_not_folded() -> list[Patch]:
@@ -200,7 +204,8 @@ def unfolded_append() -> Callable[..., Any]:
     async def append(self: EventWriter, stream_id: str, made: Any, **given: Any) -> Any:
         if not isinstance(made[0], events.OrderReport):
             return await honest(self, stream_id, made, **given)
-        hurried = EventWriter(self._log, Hurried(self._state), clock=self._clock, ids=self._ids)  # type: ignore[arg-type]
+        state: Any = Hurried(self._state)
+        hurried = EventWriter(self._log, state, clock=self._clock, ids=self._ids, metrics=self._metrics)
         return await honest(hurried, stream_id, made, **given)
 
     return append
@@ -264,14 +269,14 @@ def watermark_by_the_stream() -> list[Patch]:
 
 def a_partial_list_is_believed() -> list[Patch]:
     """Law 6: an incomplete look is taken for a complete one."""
-    return [(looks, "look_of", looks.look_of), (looks.VenueLooker, "_snapshot_look", believing_look)]
+    return [(looks, "answer_of", looks.answer_of), (looks.StatusQuerier, "_query_lists", believing_query)]
 
 
-async def believing_look(
-    self: looks.VenueLooker, client_order_id: str, exchange_order_id: str | None, since_ns: int
+async def believing_query(
+    self: looks.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
     snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
-    return looks.look_of(snapshot, client_order_id, exchange_order_id)
+    return looks.answer_of(snapshot, client_order_id, exchange_order_id)
 
 
 def missing_is_closed() -> list[Patch]:
@@ -289,7 +294,7 @@ def missing_is_closed() -> list[Patch]:
 
 def absence_without_a_window() -> list[Patch]:
     """H5: where a request may arrive at any time, not finding it rules it out."""
-    return [(settlement, "without_window", lambda attempt, **when: settlement.Dead("not found"))]
+    return [(settlement, "without_window", lambda attempt, **when: settlement.ProvenAbsent("not found"))]
 
 
 def late_orders_are_ignored() -> list[Patch]:
@@ -326,12 +331,13 @@ def amend_grace_is_forgotten() -> list[Patch]:
     def patched(attempt: Any) -> Any:
         return attempt.model_copy(update={"absent_after_ns": attempt.stamp_ns})
 
-    honest = looks.VenueLooker.settle_amend
+    honest = looks.StatusQuerier.check_terms
 
-    async def settle_amend(self: looks.VenueLooker, order: Any, attempt: Any) -> Any:
-        return await honest(self, order, patched(attempt) if attempt.absent_after_ns is not None else attempt)
+    async def check_terms(self: looks.StatusQuerier, attempt: Any, *more: Any, **named: Any) -> Any:
+        early = patched(attempt) if attempt.absent_after_ns is not None else attempt
+        return await honest(self, early, *more, **named)
 
-    return [(looks.VenueLooker, "settle_amend", settle_amend)]
+    return [(looks.StatusQuerier, "check_terms", check_terms)]
 
 
 def an_ended_order_ends_its_replace() -> list[Patch]:
@@ -343,7 +349,7 @@ def an_ended_order_ends_its_replace() -> list[Patch]:
         ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
         return AttemptOutcome.DEAD if ended else honest(attempt, facts)
 
-    return [(evolving, "outcome_by_facts", outcome)]
+    return [(evolving, "outcome_from_facts", outcome)]
 
 
 def a_refused_change_ends_the_order() -> list[Patch]:
@@ -359,7 +365,7 @@ def an_amend_keeps_the_old_generation() -> list[Patch]:
 
 def questions_without_a_pause() -> list[Patch]:
     """What settled nothing is tried again at once."""
-    return [(pacing.Pacing, "slow_down", lambda self, key: self._clock.now_ns() + 1)]
+    return [(pacing.KeyBackoff, "record_failure", lambda self, key: self._clock.now_ns() + 1)]
 
 
 def canceled_means_gone() -> list[Patch]:
@@ -373,7 +379,7 @@ def canceled_means_gone() -> list[Patch]:
         status = found.status.model_copy(update={"ord_status": OrdStatus.CANCELED})
         return found.model_copy(update={"status": status})
 
-    return [(folded, "order_state", order_state)]
+    return [(states, "order_state", order_state)]
 
 
 def acknowledged_before_the_commit() -> list[Patch]:
@@ -389,16 +395,14 @@ def acknowledged_before_the_commit() -> list[Patch]:
 
 def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
     """Protocol, step 3: what an older incarnation left pending is taken for a running call."""
-    honest = ReconciliationEngine._settle
+    honest = decide_run.resolve
 
-    async def settle(self: ReconciliationEngine, intent: Any, order: Any, attempt: Any, *more: Any) -> Any:
+    def resolve(inputs: Any, order: Any, attempt: Any) -> Any:
         if attempt.outcome is AttemptOutcome.PENDING:
-            from kernel.runs import Done
+            return plan.WaitUntil(None, "its call will report")
+        return honest(inputs, order, attempt)
 
-            return Done("its call will report")
-        return await honest(self, intent, order, attempt, *more)
-
-    return [(ReconciliationEngine, "_settle", settle)]
+    return [(decide_run, "resolve", resolve)]
 
 
 def unknown_is_no_obstacle() -> list[Patch]:
@@ -408,7 +412,7 @@ def unknown_is_no_obstacle() -> list[Patch]:
     def difference(intent: Any, order: Any) -> Any:
         if order is None or not any(item.outcome is AttemptOutcome.UNKNOWN for item in order.attempts):
             return honest(intent, order)
-        settled = tuple(item for item in order.attempts if item.outcome not in UNSETTLED)
+        settled = tuple(item for item in order.attempts if item.outcome not in UNRESOLVED)
         return honest(intent, order.model_copy(update={"attempts": settled}))
 
     return [(plan, "difference", difference)]
@@ -416,19 +420,19 @@ def unknown_is_no_obstacle() -> list[Patch]:
 
 def a_batch_is_folded_once() -> list[Patch]:
     """Law 9: what is folded depends on how the log was cut into batches."""
-    honest_apply, honest_book = states.State.apply, states.State._book
+    honest_apply, honest_book = states.State.apply, Fold._book
     booked: set[str] = set()
 
     def apply(self: states.State, batch: Any, recalled: Any = ()) -> Any:
         booked.clear()
         return honest_apply(self, batch, recalled)
 
-    def book(self: states.State, before: Any, after: Any, event: Any) -> None:
+    def book(self: Fold, before: Any, after: Any, event: Any) -> None:
         if after.intent_id not in booked:
             booked.add(after.intent_id)
             honest_book(self, before, after, event)
 
-    return [(states.State, "apply", apply), (states.State, "_book", book)]
+    return [(states.State, "apply", apply), (Fold, "_book", book)]
 
 
 def the_other_leg_stays() -> list[Patch]:
@@ -460,12 +464,12 @@ def siblings_do_not_shrink() -> list[Patch]:
 
 
 def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, int], int]) -> Patch:
-    honest = folded.allowance
+    honest = groups.permitted_quantity
 
     def allowance(group: Any, name: str, wanted: int) -> int:
         return instead(group, name, wanted) if where(group) else honest(group, name, wanted)
 
-    return (folded, "allowance", allowance)
+    return (states, "permitted_quantity", allowance)
 
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
@@ -476,10 +480,12 @@ def a_sibling_is_sent_all_the_same() -> list[Patch]:
 def an_excess_is_not_told() -> list[Patch]:
     """A fill that was faster than the cancel of its sibling raises no finding."""
 
-    async def tell_excess(self: looks.VenueLooker, intent_id: str) -> bool:
-        return False
+    honest = venue_reconciler.gather_inputs
 
-    return [(looks.VenueLooker, "tell_excess", tell_excess)]
+    def gather(*given: Any, **more: Any) -> Any:
+        return replace(honest(*given, **more), overfilled=None)
+
+    return [(venue_reconciler, "gather_inputs", gather)]
 
 
 def a_group_in_two_appends() -> list[Patch]:
@@ -497,17 +503,17 @@ def a_group_in_two_appends() -> list[Patch]:
 
 def who_lacks_room_waits_for_ever() -> list[Patch]:
     """Section 7: what waits for the rate budget goes on when there is room."""
-    honest = WorkQueue.hold
+    honest = WorkQueue.park
 
-    def hold(self: WorkQueue, key: str, priority: Priority, until_ns: int) -> None:
+    def park(self: WorkQueue, key: str, priority: Priority, until_ns: int) -> None:
         honest(self, key, priority, until_ns + 3_600 * NS_PER_S)
 
-    return [(WorkQueue, "hold", hold)]
+    return [(WorkQueue, "park", park)]
 
 
 def each_order_is_weighed_alone() -> list[Patch]:
     """Pre-trade limits: what is at stake already counts for nothing."""
-    return [(limit_gate.Holds, "over", lambda self, exposure, symbol_id, *, but: limit_gate.NOTHING)]
+    return [(limit_gate.Reservations, "over", lambda self, exposure, symbol_id, *, but: limit_gate.NOTHING)]
 
 
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {

@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kernel.venues.paper_faults import Fault, FaultKind, Operation, operations_of
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation, operations_of
 
 COMMANDS = 200
 LENGTH_S = 60.0
@@ -122,7 +122,7 @@ class Plan:
 
 
 def made(operation: str, kind: str, delay_s: float) -> Fault:
-    return Fault(kind=FaultKind(kind), operation=Operation(operation), delay_ns=round(delay_s * 1e9))
+    return Fault(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * 1e9))
 
 
 DELAYS_S = (0.01, 0.1, 0.5, 1.0, 2.5, 6.0)
@@ -131,7 +131,8 @@ UNLUCKY_SHARE = 0.15
 """How many intents have much against them at once: lost answers whose reports are lost too, and looks that fail."""
 UNLUCKY_RATE = 0.5
 KINDS: dict[str, tuple[FaultKind, ...]] = {
-    operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind)) for operation in Operation
+    operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind))
+    for operation in FaultOperation
 }
 
 

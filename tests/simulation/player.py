@@ -21,12 +21,12 @@ from kernel.log.memory import MemoryRecorder
 from kernel.log.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
-from kernel.recalling import ensure, fold_on
+from kernel.recalling import apply_batch, ensure_loaded
 from kernel.venues.paper_faults import Fault
 from projections import State
 from tests.simulation.account import Problem
 from tests.simulation.bystanders import Bystanders
-from tests.simulation.loop import Endless, VirtualLoop, run
+from tests.simulation.loop import Endless, SteppedLoop, run
 from tests.simulation.market import order_of
 from tests.simulation.plan import NOBODY, Op, Plan
 from tests.simulation.world import Process, World
@@ -68,7 +68,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 
     players: list[Player] = []
 
-    async def _play(loop: VirtualLoop) -> Outcome:
+    async def _play(loop: SteppedLoop) -> Outcome:
         players.append(Player(plan, loop, trace=trace))
         return await players[0].play()
 
@@ -87,7 +87,7 @@ def play(plan: Plan, *, trace: bool = True) -> Outcome:
 class Player(Bystanders):
     """One run."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool) -> None:
         self.world = World(plan, loop, trace=trace)
         self.plan = plan
         self.loop = loop
@@ -321,8 +321,8 @@ class Player(Bystanders):
 
     def _do_relist(self, name: str) -> None:
         process = self.world.process(name)
-        if process is not None and process.kernel._session is not None:
-            process.kernel._session.relist_now()
+        if process is not None and (leader := process.kernel._runtime.leader) is not None:
+            leader.session.relist_now()
 
     # ------------------------------------------------------------------------------------------------------------ the end
     async def _quiet(self) -> None:
@@ -360,7 +360,7 @@ class Player(Bystanders):
     def _heal(self) -> None:
         """A supervisor: a kernel that gave up is started again."""
         for process in self.world.alive:
-            if process.kernel._problem is not None:
+            if process.kernel._runtime.problem is not None:
                 self.counts["gave up"] += 1
                 process.kill()
         for op in self.plan.ops:
@@ -387,10 +387,10 @@ class Player(Bystanders):
         found = []
         for intent in state.intents():
             order = state.order_state(intent.intent_id)
-            wish = state.wish(intent.intent_id)
+            wish = state.effective_intent(intent.intent_id)
             if order is None and wish is not None and wish.order.quantity == 0:
                 continue  # its group lets it be nothing
-            if state.gates.halted(intent.order.symbol_id) and not state.record(intent.intent_id).may_be_live:
+            if state.trading_status.halted(intent.order.symbol_id) and not state.record(intent.intent_id).may_be_live:
                 continue  # it waits for the halt's end
             if order is None or order.reconciliation_status not in AT_REST:
                 found.append(f"{intent.intent_id} {order.reconciliation_status if order else 'PENDING'}")
@@ -405,14 +405,14 @@ class Player(Bystanders):
             return
         state, known = leader.kernel.state, world.audit.intents
         for intent_id in known:
-            await ensure(leader.log, state, intent_id)
+            await ensure_loaded(leader.log, state, intent_id)
         read = [shown(intent_id, order) for intent_id in known
                 if state.intent(intent_id) is not None and (order := state.order_state(intent_id)) is not None]  # fmt: skip
         world.audit.now_ns = world.clock.now_ns()
         world.audit.finish(world.exchange.engine.truth(), read)
         world.audit.positions({item.symbol_id: item.quantity for item in state.positions()})
         rebuilt = State(world.keeping)
-        await fold_on(leader.log, rebuilt, [event_of(StoredRow(*row)) for row in world.recorder.rows])
+        await apply_batch(leader.log, rebuilt, [event_of(StoredRow(*row)) for row in world.recorder.rows])
         alive = {item.label: item.kernel.state.digest() for item in world.alive}
         world.audit.digests({"rebuilt": rebuilt.digest(), **alive})
         for watcher in self._watchers():

@@ -21,16 +21,15 @@ from kernel.controller import EventSourcedKernel
 from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
-from kernel.limits import Limits, LimitSettings
 from kernel.log import LogSettings
 from kernel.log.base import Append, Appended
 from kernel.log.batch import Batch
 from kernel.log.memory import MemoryLog, MemoryRecorder
-from kernel.log.opening import Opener
+from kernel.log.opening import LogFactory
 from kernel.log.records import Writer
 from kernel.models import ExternalOrderPolicy
 from kernel.order_spec import StandardOrder
-from kernel.settings import KernelSettings
+from kernel.settings import KernelSettings, Limits, LimitSettings
 from kernel.venues.base import (
     AmendDialect,
     AmendQuantity,
@@ -44,15 +43,15 @@ from kernel.venues.base import (
 from kernel.venues.paper import PaperVenue
 from kernel.venues.paper_checks import check_entry, check_terms
 from kernel.venues.paper_config import PaperExchangeOptions
-from kernel.venues.paper_engine import order_truth
+from kernel.venues.paper_engine import order_oracle_state
 from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import Fault, FaultKind, Operation
-from kernel.venues.paper_groups import settle
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
+from kernel.venues.paper_groups import settle_groups
 from projections import State
-from projections.ended import Keeping
+from projections.ended import RetentionPolicy
 from replay.recovery import build_kernel
 from tests.simulation.auditor import Auditor
-from tests.simulation.loop import Steps, VirtualLoop
+from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds
 from tests.simulation.plan import SYMBOLS, Plan, drawn_fault
 
@@ -171,8 +170,8 @@ class SimLog(MemoryLog):
         super()._publish(batch)
 
 
-SUBMITS = (Operation.SUBMIT, Operation.SUBMIT_GROUP)
-PLACES = (*SUBMITS, Operation.MODIFY)
+SUBMITS = (FaultOperation.SUBMIT, FaultOperation.SUBMIT_GROUP)
+PLACES = (*SUBMITS, FaultOperation.MODIFY)
 
 
 class SimVenue(PaperVenue):
@@ -299,7 +298,7 @@ class SimExchange(PaperExchange):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def carry_out(self, operation: Operation, request: Any, *, fault: Fault | None = None) -> Any:
+    def carry_out(self, operation: FaultOperation, request: Any, *, fault: Fault | None = None) -> Any:
         try:
             return super().carry_out(operation, request, fault=fault)
         except Rejected:
@@ -312,11 +311,11 @@ class SimExchange(PaperExchange):
         """Somebody places an order on our account, past every kernel; its venue id. Raises the venue's refusal."""
         engine = self.engine
         engine.expire_due()
-        draft = engine._draft()
+        draft = engine._transaction()
         check_terms(draft, order)
         opened = draft.open(order, client_order_id=client_order_id)
         draft.enter(opened.order_id, check_entry(draft, opened))
-        settle(draft)  # it is taken, and has its id
+        settle_groups(draft)  # it is taken, and has its id
         self._world.audit.foreign.add(str(opened.order_id))
         engine._commit(draft)
         return str(opened.order_id)
@@ -325,12 +324,12 @@ class SimExchange(PaperExchange):
         audit, book = self._world.audit, self.engine.book
         for number, trade in enumerate(book.trades.values()):
             if number >= self._known_trades:
-                audit.venue_trade(self.engine.trade_truth(trade))
+                audit.venue_trade(self.engine.trade_oracle_state(trade))
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:
             self.named.add(order.client_order_id)
-            audit.venue_order(order_truth(order))
+            audit.venue_order(order_oracle_state(order))
             told = f"{report.exec_type} {report.exchange_order_id} {order.status} {order.cum_qty}/{order.quantity}"
             self._world.tell("venue", f"{told} ({order.client_order_id})")
         super()._report(report)
@@ -393,7 +392,7 @@ class Process:
         self.world.tell(self.label, "is killed")
         if self.world.lease_holder is self.lease:
             self.world.lease_holder = None
-        self.venue._link._drop()  # type: ignore[attr-defined]
+        self.venue._transport._drop()  # type: ignore[attr-defined]
 
     def pause(self, seconds: float) -> None:
         """It stands still for a while."""
@@ -413,13 +412,13 @@ class Process:
 class World:
     """Everything around the kernels of one run. It is also where the exchange draws its faults from."""
 
-    def __init__(self, plan: Plan, loop: VirtualLoop, *, trace: bool = True) -> None:
+    def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool = True) -> None:
         self.plan = plan
         self.loop = loop
         self.clock = LoopClock()
         self.began_ns = self.clock.now_ns()
         self.chance = random.Random(f"{plan.seed}/world")
-        self.keeping = SHORT_MEMORY if plan.seed % 3 == 0 else Keeping()
+        self.keeping = SHORT_MEMORY if plan.seed % 3 == 0 else RetentionPolicy()
         """How much of what is over the kernels hold: in a third of the worlds next to nothing."""
         self.lines: list[str] = []
         self._trace = trace
@@ -450,7 +449,7 @@ class World:
             self.exchange.capabilities = told
         self.recorder = MemoryRecorder()
         self.recorder.writer = Writer(os_user="sim", host="sim", pid=1)
-        Opener("paper", self.clock, SeededIds(plan.seed), LogSettings(), True).memory(self.recorder)
+        LogFactory("paper", self.clock, SeededIds(plan.seed), LogSettings(), True).memory(self.recorder)
         self._told_rows = 0
         self.settings = settings_of(plan)
         self._drawn: dict[tuple[str, str], int] = {}
@@ -485,7 +484,7 @@ class World:
         self.loop.call_later(delay_s, act, context=self.exchange._context.copy())
 
     # ---------------------------------------------------------------------------------------------------------- faults
-    def draw(self, operation: Operation, client_order_id: str | None) -> Fault | None:
+    def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
         """The fault that the plan has for this request or report."""
         subject = self.audit.owner(client_order_id) if client_order_id is not None else ""
         number = self._drawn[operation, subject] = self._drawn.get((operation, subject), 0) + 1
@@ -497,7 +496,7 @@ class World:
         self.happened[operation.value, subject, number] = fault
         if fault.kind is FaultKind.REQUEST_DOUBLED and client_order_id is not None and operation in SUBMITS:
             self.audit.doubled |= self.audit.ids_under(client_order_id)
-        if fault.kind is FaultKind.REQUEST_DOUBLED and operation is Operation.MODIFY:
+        if fault.kind is FaultKind.REQUEST_DOUBLED and operation is FaultOperation.MODIFY:
             self.audit.doubled_changes.add(subject)
         self.tell("fault", f"{operation} {subject} {number}: {fault.kind} {fault.delay_ns / NS_PER_S:g}")
         return fault
@@ -568,5 +567,5 @@ def settings_of(plan: Plan) -> KernelSettings:
     )
 
 
-SHORT_MEMORY = Keeping(intents_max=3, every_positions=10, unpacked_max=1)
+SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=1)
 """So little that most of what a run is about is let go again and again, and read back."""

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 
 from kernel import EventSourcedKernel
 from kernel.venues import PaperVenue
-from kernel.venues.paper_client import WireLink
+from kernel.venues.paper_client import SocketTransport
 
 FAR_AHEAD = 1_000
 """Events: nothing that is under way waits for so many."""
@@ -94,23 +94,24 @@ def _process(prefix: str, process: psutil.Process) -> dict[str, int]:
 
 
 def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
-    engine, log, state = kernel.engine, _any(kernel.log), _any(kernel.state)
-    sender, looker, queue = _any(engine._sender), _any(engine._looker), engine._queue
-    tails = log._feed.subscriptions()
+    at_venue, log, state = _any(kernel.engine.at_venue), _any(kernel.log), _any(kernel.state)
+    queue = at_venue._queue
+    runtime, tails = kernel._runtime, log._tail_hub.subscriptions()
+    waiters = runtime.waiters
     return {
         "queue_pending": queue.pending,
         "queue_again": len(queue._again),
-        "queue_heaps": sum(map(len, queue._lines.values())) + len(queue._delayed),
-        "pacing_keys": len(engine._pacing._keys),
-        "looked_attempts": len(looker._looked_ns),
-        "doubted": len(engine._doubted),
-        "forced": len(engine._forced),
-        "calls_out": len(sender.calls),
-        "intent_waiters": sum(map(len, kernel._waiters._waiting.values())) + len(kernel._waiters._all),
+        "queue_heaps": sum(map(len, queue._lanes.values())) + len(queue._delayed),
+        "pacing_keys": len(at_venue._backoff._keys),
+        "looked_attempts": len(at_venue._querier._last_queries),
+        "doubted": len(at_venue._suspects),
+        "forced": len(at_venue._forced),
+        "calls_out": len(at_venue._sender.calls),
+        "intent_waiters": sum(map(len, waiters._waiting.values())) + len(waiters._all),
         # Who writes checkpoints waits for a position far ahead.
-        "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters),
-        "subscriptions": len(kernel._subscriptions._tasks),
-        "kernel_tasks": len(kernel._tasks),
+        "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters.waiting),
+        "subscriptions": len(runtime.subscriptions._tasks),
+        "kernel_tasks": len(runtime._monitor.tasks),
         "writer_queue": len(log._writer._queue),
         "feed_tails": len(tails),
         "feed_batches": sum(len(tail._batches) for tail in tails),
@@ -118,10 +119,10 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
 
 
 def _wire(venue: PaperVenue) -> dict[str, int]:
-    link = venue._link
-    assert isinstance(link, WireLink), "the exchange is another process"
+    link = venue._transport
+    assert isinstance(link, SocketTransport), "the exchange is another process"
     return {
-        "wire_waiting": len(link._wire._waiting) if link._wire is not None else 0,
+        "wire_waiting": len(link._socket._waiting) if link._socket is not None else 0,
         "wire_reports": link.reports._queue.qsize(),
     }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel import EventSourcedKernel
+from kernel.log.threaded import READ_THREADS_MAX
 from kernel.venues import PaperVenue
 from replay import open_kernel
 from tests.soak import verdict
@@ -20,7 +21,8 @@ from tests.soak.gauges import EMPTY_AT_REST, Sample, sample
 from tests.soak.world import DRAIN_TIMEOUT_S, ROOT, SETTINGS, Load, at_rest, exchange_process
 
 EXCHANGE_ID = "soak"
-SETTLE_S = 5.0
+POOL_ROUNDS = 5
+SETTLE_S = 60.0
 """How long what is on its way out may take to be gone, at rest."""
 
 
@@ -55,6 +57,7 @@ class Soak:
                 await kernel.wait_ready(DRAIN_TIMEOUT_S)
                 watched = Watched(kernel, venue, exchange_pid)
                 await self._load(watched, address, self._plan.warm_up_s)
+                await fill_pools(kernel)
                 before = await self._rest(watched)
                 under_load = await self._load(watched, address, self._plan.load_s)
                 after = await self._rest(watched)
@@ -107,6 +110,17 @@ class Soak:
         out, _ = await child.communicate()
         before, after = json.loads(out)
         return verdict.Growth(after["objects"] - before["objects"], after["rss_bytes"] - before["rss_bytes"])
+
+
+async def fill_pools(kernel: EventSourcedKernel) -> None:
+    """Have every thread that reads the log, and its connection, in place: how many the load needs at once is chance."""
+
+    async def read_all() -> None:
+        async for _ in kernel.log.read():
+            pass
+
+    for _ in range(POOL_ROUNDS):
+        await asyncio.gather(*(read_all() for _ in range(2 * READ_THREADS_MAX)))
 
 
 @dataclass(frozen=True, slots=True)

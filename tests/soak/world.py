@@ -19,11 +19,11 @@ from kernel.errors import KernelError, VenueError
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
-from kernel.venues.paper_faults import Fault, FaultKind, Operation
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60
-DRAIN_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
+DRAIN_TIMEOUT_S = 180
 STRATEGIES = 10
 SUBSCRIPTION_PERIOD_S = 0.5
 FAULT_PERIOD_S = 1.0
@@ -38,13 +38,13 @@ TAKING = (
 )
 """They trade at once, in turn, so that the position stays where it is."""
 FAULTS: tuple[Fault | None, ...] = (
-    Fault(kind=FaultKind.ANSWER_LOST, operation=Operation.SUBMIT),
-    Fault(kind=FaultKind.REPORT_LOST, operation=Operation.REPORT),
-    Fault(kind=FaultKind.ANSWER_LOST, operation=Operation.CANCEL),
-    Fault(kind=FaultKind.REQUEST_LOST, operation=Operation.SUBMIT),
-    Fault(kind=FaultKind.DISCONNECT_AFTER, operation=Operation.SUBMIT),
-    Fault(kind=FaultKind.ANSWER_LATE, operation=Operation.SUBMIT, delay_ns=1_500 * NS_PER_MS),
-    Fault(kind=FaultKind.SNAPSHOT_PARTIAL, operation=Operation.SNAPSHOT),
+    Fault(kind=FaultKind.ANSWER_LOST, operation=FaultOperation.SUBMIT),
+    Fault(kind=FaultKind.REPORT_LOST, operation=FaultOperation.REPORT),
+    Fault(kind=FaultKind.ANSWER_LOST, operation=FaultOperation.CANCEL),
+    Fault(kind=FaultKind.REQUEST_LOST, operation=FaultOperation.SUBMIT),
+    Fault(kind=FaultKind.DISCONNECT_AFTER, operation=FaultOperation.SUBMIT),
+    Fault(kind=FaultKind.ANSWER_LATE, operation=FaultOperation.SUBMIT, delay_ns=1_500 * NS_PER_MS),
+    Fault(kind=FaultKind.SNAPSHOT_PARTIAL, operation=FaultOperation.SNAPSHOT),
     None,
 )
 """What goes wrong, in turn; None breaks every session."""

@@ -7,17 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kernel.budget import RESOLUTION, BudgetSpent, Grant, RateBudget, Wait, Window
+from kernel.actions import Priority
+from kernel.budget import RESOLUTION, LimitWindow, Permit, RateLimiter, RateLimitExceeded, RateLimitWait
 from kernel.clock import NS_PER_MS, NS_PER_S
 from kernel.venues.base import Operation, RateLimit, RateLimitKind, RateUsage, VenueCapabilities
 from kernel.venues.paper_rates import PaperRates
-from kernel.workqueue import Priority
 
 START_NS = 1_700_000_000 * NS_PER_S
 WEIGHT, ORDERS = RateLimitKind.REQUEST_WEIGHT, RateLimitKind.ORDERS
 CALLS = {
     Priority.CANCEL: Operation.CANCEL,
-    Priority.SETTLE: Operation.ORDER,
+    Priority.RESOLVE: Operation.ORDER,
     Priority.MODIFY: Operation.AMEND,
     Priority.SUBMIT: Operation.SUBMIT,
     Priority.RESYNC: Operation.SNAPSHOT,
@@ -44,25 +44,25 @@ def a_limit(limit: int = 10, window_s: int = 10, **weights: int) -> RateLimit:
     return RateLimit(kind=WEIGHT, window_ns=window_s * NS_PER_S, limit=limit, **given)
 
 
-def a_budget(*limits: RateLimit, share: float = 0.2, ageing_s: int = 30) -> RateBudget:
+def a_budget(*limits: RateLimit, share: float = 0.2, ageing_s: int = 30) -> RateLimiter:
     """A budget that keeps to these limits."""
-    budget = RateBudget(share, ageing_s * NS_PER_S)
+    budget = RateLimiter(share, ageing_s * NS_PER_S)
     budget.declare(limits)
     return budget
 
 
-def spend(budget: RateBudget, priority: Priority, now_ns: int, call: Operation | None = None) -> bool:
+def spend(budget: RateLimiter, priority: Priority, now_ns: int, call: Operation | None = None) -> bool:
     """Make a call that takes no time. Whether there was room."""
     try:
-        grant = budget.take(priority, call or CALLS[priority], now_ns)
-    except BudgetSpent:
+        permit = budget.take(priority, call or CALLS[priority], now_ns)
+    except RateLimitExceeded:
         return False
-    grant.sent = True
-    budget.settle(grant, now_ns)
+    permit.sent = True
+    budget.finish(permit, now_ns)
     return True
 
 
-def spent_at_once(budget: RateBudget, priority: Priority, now_ns: int) -> int:
+def spent_at_once(budget: RateLimiter, priority: Priority, now_ns: int) -> int:
     """How many calls fit in one instant."""
     count = 0
     while spend(budget, priority, now_ns):
@@ -70,7 +70,7 @@ def spent_at_once(budget: RateBudget, priority: Priority, now_ns: int) -> int:
     return count
 
 
-def waits(budget: RateBudget, priority: Priority, now_ns: int) -> Wait:
+def waits(budget: RateLimiter, priority: Priority, now_ns: int) -> RateLimitWait:
     """It has to wait, so long."""
     wait = budget.wait(priority, (CALLS[priority],), now_ns)
     assert wait is not None
@@ -91,25 +91,25 @@ def test_a_venue_that_counts_never_refuses(
 ) -> None:
     """Whatever is asked for and however long calls take, a venue that counts each at any instant of its way, by a clock
     that is off by up to the skew, never has more than a limit in any window, sliding or aligned."""
-    budget, venue = RateBudget(), PaperRates(limits)
+    budget, venue = RateLimiter(), PaperRates(limits)
     budget.declare(limits, skew_ns=200 * NS_PER_MS)
     now_ns = START_NS
     arrivals: list[tuple[int, Operation]] = []
-    under_way: list[tuple[int, Grant]] = []
+    under_way: list[tuple[int, Permit]] = []
     late: list[int] = []
     for pause_ms, priority, length_ms, way in calls:
         now_ns += pause_ms * NS_PER_MS
-        for end_ns, grant in sorted(under_way, key=lambda item: item[0]):
+        for end_ns, permit in sorted(under_way, key=lambda item: item[0]):
             if end_ns <= now_ns:
-                budget.settle(grant, end_ns)
+                budget.finish(permit, end_ns)
         under_way = [item for item in under_way if item[0] > now_ns]
         try:
-            grant = budget.take(priority, CALLS[priority], now_ns)
-        except BudgetSpent as spent:
+            permit = budget.take(priority, CALLS[priority], now_ns)
+        except RateLimitExceeded as spent:
             late.append(spent.wait.until_ns - now_ns)
             continue
-        grant.sent = True
-        under_way.append((now_ns + length_ms * NS_PER_MS, grant))
+        permit.sent = True
+        under_way.append((now_ns + length_ms * NS_PER_MS, permit))
         arrivals.append((now_ns + round(length_ms * way) * NS_PER_MS, CALLS[priority]))
     for arrived_ns, call in sorted(arrivals):
         venue.charge(call, 1, now_ns=arrived_ns + ahead_ms * NS_PER_MS)  # raises where it refuses
@@ -130,7 +130,7 @@ def test_cancels_have_their_share_at_any_moment(limit: int, share: float, others
         spent_at_once(budget, priority, now_ns)
     reserved = max(1, int(limit * share))
     half = (min(limit - 1, reserved) + 1) // 2
-    only_lower = all(priority < Priority.SETTLE for _, priority in others)
+    only_lower = all(priority < Priority.RESOLVE for _, priority in others)
     # Who went before them by age was served by now, and lets go of its turn.
     assert spent_at_once(budget, Priority.CANCEL, now_ns + NS_PER_S) >= (
         min(limit - 1, reserved) if only_lower else half
@@ -159,7 +159,7 @@ def test_nothing_starves(limit: int, window_s: int, order: list[Priority]) -> No
 def test_a_window_is_never_shorter_than_it_is(calls: list[tuple[int, int]], window_s: int) -> None:
     """What is summed up as one counts for a window from its newest part on, and a thousandth of a window longer at most;
     what is kept is bounded by that."""
-    window = Window(window_s * NS_PER_S, 10**9)
+    window = LimitWindow(window_s * NS_PER_S, 10**9)
     done: list[tuple[int, int]] = []
     now_ns = START_NS
     for pause_ns, weight in calls:
@@ -212,7 +212,7 @@ def test_who_lacks_its_own_share_keeps_no_cancel_waiting() -> None:
 def test_questions_without_end_leave_half_to_others() -> None:
     """However much is unknown, half of a limit is left, and is not kept waiting."""
     budget = a_budget(a_limit(20))
-    assert spent_at_once(budget, Priority.SETTLE, START_NS) == 10
+    assert spent_at_once(budget, Priority.RESOLVE, START_NS) == 10
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 8
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 2
 
@@ -230,9 +230,9 @@ def test_the_venues_own_counter_is_believed_where_it_has_more() -> None:
     """What another process spent is spent for us too, for a whole window; a smaller counter changes nothing."""
     budget = a_budget(a_limit(10, 10))
     assert spend(budget, Priority.CANCEL, START_NS)
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 1
-    budget.tell([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=0)], began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 9 * NS_PER_S) == 0
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 11 * NS_PER_S) == 10
 
@@ -244,14 +244,14 @@ def test_an_aligned_window_ends_when_the_venues_does() -> None:
     orders = RateLimit(kind=ORDERS, window_ns=day_ns, limit=10, weights={Operation.SUBMIT: 1}, aligned=True)
     budget = a_budget(orders)
     usage = [RateUsage(kind=ORDERS, window_ns=day_ns, used=9)]
-    budget.tell(usage, began_ns=START_NS, now_ns=START_NS)
+    budget.adopt_usage(usage, began_ns=START_NS, now_ns=START_NS)
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 1
     assert waits(budget, Priority.SUBMIT, START_NS).until_ns == midnight_ns
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns) == 10
-    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns)
+    budget.adopt_usage(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns)
     assert waits(budget, Priority.SUBMIT, midnight_ns).until_ns == midnight_ns + day_ns
     budget = a_budget(orders)
-    budget.tell(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
+    budget.adopt_usage(usage, began_ns=midnight_ns - 1, now_ns=midnight_ns + NS_PER_S)
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns + NS_PER_S) == 10
 
 
@@ -270,9 +270,9 @@ def test_a_refusal_for_rate_closes_what_its_limit_counts() -> None:
 def test_what_was_not_sent_is_free_again() -> None:
     """A call that never left counts nothing, once that is known."""
     budget = a_budget(a_limit(1))
-    grant = budget.take(Priority.CANCEL, Operation.CANCEL, START_NS)
+    permit = budget.take(Priority.CANCEL, Operation.CANCEL, START_NS)
     assert not spend(budget, Priority.CANCEL, START_NS)
-    budget.settle(grant, START_NS)
+    budget.finish(permit, START_NS)
     assert spend(budget, Priority.CANCEL, START_NS)
 
 

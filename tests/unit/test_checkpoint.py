@@ -10,12 +10,15 @@ import pytest
 
 from kernel.events import BaseEvent
 from kernel.log.memory import MemoryRecorder
-from kernel.log.recorder import Query
+from kernel.log.recorder import RowQuery
 from kernel.log.records import event_of
+from kernel.version import fold_version
 from projections import State, checkpoint
 from projections.checkpoint import CheckpointError, CheckpointFiles
-from tests.recorded import played
+from tests.recorded import played, simulated
 from tests.simulation.plan import from_seed
+
+pytestmark = pytest.mark.xdist_group("checkpoint")  # these share what is costly to make
 
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
 CHAIN = bytes(range(32))
@@ -25,7 +28,7 @@ CHAIN = bytes(range(32))
 def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
     """The events of a simulated run: groups, lost answers, busts, crashes, others' orders."""
     recorder: MemoryRecorder = played(from_seed(request.param))
-    return [event_of(row) for row in recorder.select(Query())]
+    return [event_of(row) for row in recorder.select(RowQuery())]
 
 
 def folded(history: list[BaseEvent], state: State | None = None) -> State:
@@ -42,10 +45,11 @@ def shown(state: State) -> list[object]:
     symbols = [symbol.symbol_id for symbol in state.symbols()]
     return [
         ids, [item.intent_id for item in state.order_states()], state.live_intent_ids(), [*state.groups()],
-        [(state.wish(name), state.order_state(name), state.exposure(name), state.group_of(name)) for name in ids],
+        [(state.effective_intent(name), state.order_state(name), state.observed_order(name), state.group_of(name))
+         for name in ids],
         [(state.symbol_exposure(name), state.open_orders(name)) for name in symbols],
         [[item.intent_id for item in state.intents_of_symbol(name)] for name in symbols],
-        [*state.findings()], [*state.positions()], state.account(), [*state.external_orders()], state.gates,
+        [*state.findings()], [*state.positions()], state.account(), [*state.external_orders()], state.trading_status,
     ]  # fmt: skip
 
 
@@ -91,8 +95,8 @@ def test_what_is_written_is_the_state_when_it_was_asked(history: list[BaseEvent]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A good checkpoint of a small state."""
-    recorder = played(from_seed(3))
-    state = folded([event_of(row) for row in recorder.select(Query(upto=60))])
+    recorder = simulated(3)
+    state = folded([event_of(row) for row in recorder.select(RowQuery(upto=60))])
     checkpoint.write(checkpoint.image(state, CHAIN), tmp_path / "good")
     return tmp_path / "good"
 
@@ -119,8 +123,8 @@ def test_no_damaged_file_is_believed(how: tuple[str, Callable[[bytes], bytes]], 
         checkpoint.read(path)
 
 
-def test_files_of_other_logs_other_code_and_later_positions_are_passed_over(tmp_path: Path) -> None:
-    """Of what is in a directory, only this log's checkpoints count, folded by this code, not beyond the position."""
+def test_files_of_other_logs_fold_versions_and_later_positions_are_passed_over(tmp_path: Path) -> None:
+    """Of what is in a directory, only this log's checkpoints count, of this fold version, not beyond the position."""
     files, state = CheckpointFiles(tmp_path, "0" * 16), State()
     path = files.write(checkpoint.image(state, CHAIN))
     assert [*files.usable(upto=0)] == []  # its log id is not the one of its name
@@ -128,7 +132,7 @@ def test_files_of_other_logs_other_code_and_later_positions_are_passed_over(tmp_
     path.write_bytes(data.replace(b'"log_id":""', b'"log_id":"' + b"0" * 16 + b'"', 1))
     assert [found for found, _ in files.usable(upto=0)] == [path]
     assert [*files.usable(upto=-1)] == []
-    path.write_bytes(path.read_bytes().replace(checkpoint.folding_code_hash().encode(), b"0" * 64))
+    path.write_bytes(path.read_bytes().replace(fold_version().encode(), b"fold-0"))
     assert [*files.usable(upto=0)] == []
     assert [*CheckpointFiles(tmp_path / "nowhere", "0" * 16).usable(upto=9)] == []
 
@@ -136,7 +140,7 @@ def test_files_of_other_logs_other_code_and_later_positions_are_passed_over(tmp_
 def test_only_the_newest_two_are_kept_and_nobody_else_reads_them(tmp_path: Path) -> None:
     """Older files go when a newer one is whole; they are the owner's alone."""
     files = CheckpointFiles(tmp_path / "made", "0" * 16)
-    history = [event_of(row) for row in played(from_seed(3)).select(Query(upto=30))]
+    history = [event_of(row) for row in played(from_seed(3)).select(RowQuery(upto=30))]
     state = State()
     for event in history:
         state.apply([event])

@@ -310,7 +310,7 @@ def test_a_resolution_settles_earlier_sends_of_the_id() -> None:
     third = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     journal.append("i", AttemptResolved(intent_id="i", attempt_position=second, outcome=AttemptOutcome.DEAD))
     assert attempts_of(journal)[third] is AttemptOutcome.PENDING
-    assert [attempt.position for attempt in journal.record().unsettled] == [third]
+    assert [attempt.position for attempt in journal.record().unresolved] == [third]
 
 
 def test_failures_and_backoff_are_in_the_log_until_a_new_generation() -> None:
@@ -360,7 +360,7 @@ def test_facts_settle_every_send_of_the_id() -> None:
     journal.append("i", AttemptUnknown(intent_id="i", attempt_position=SUBMIT_POSITION))
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     journal.hear("i", a_report(ExecType.NEW, at=1))
-    assert journal.record().unsettled == []
+    assert journal.record().unresolved == []
     assert set(attempts_of(journal).values()) == {AttemptOutcome.ACCEPTED}
 
 
@@ -369,7 +369,7 @@ def test_a_seen_order_settles_no_submit_of_another_id() -> None:
     journal = a_submitted_journal()
     second = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c2", an_order(), number=2))
     journal.hear("i", a_report(ExecType.NEW, at=1))
-    assert [attempt.position for attempt in journal.record().unsettled] == [second]
+    assert [attempt.position for attempt in journal.record().unresolved] == [second]
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_an_ambiguous_refusal_settles_nothing() -> None:
     journal = a_submitted_journal()
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     assert journal.hear("i", a_report(ExecType.REJECTED, at=1)) == []
-    assert len(journal.record().unsettled) == 2
+    assert len(journal.record().unresolved) == 2
 
 
 @pytest.mark.parametrize("outcome", [AttemptOutcome.DEAD, AttemptOutcome.REJECTED])

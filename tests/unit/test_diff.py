@@ -33,10 +33,12 @@ async def test_what_differs_is_what_the_comparison_says(recorded: MemoryRecorder
         for row in rows:
             for intent_id in state.apply([event_of(row)]).touched:
                 record = state.grouped_record(intent_id)
-                differs = plan.difference(state.wish(intent_id), state.exposure(intent_id)) is not None
+                differs = (
+                    plan.difference(state.effective_intent(intent_id), state.observed_order(intent_id)) is not None
+                )
                 assert diff.differs(state, intent_id) == differs
                 if not differs:
-                    plain[bool(record.live_orders), diff.plainly_differs(record) is False] += 1
+                    plain[bool(record.live_orders), diff.differs_in_terms(record) is False] += 1
     assert plain[True, True] > plain[True, False], "most that work are plain"
     assert plain[False, True] > plain[False, False], "most that are over are plain"
 
@@ -69,6 +71,6 @@ DIFFERENT = {
 @pytest.mark.parametrize("record", DIFFERENT.values(), ids=DIFFERENT.keys())
 def test_what_differs_is_never_plain(record: Record) -> None:
     """One thing amiss about an order that is plain otherwise, and the record alone never says that they agree."""
-    assert diff.plainly_differs(working()) is False
+    assert diff.differs_in_terms(working()) is False
     assert plan.difference(record.intent, order_state(record)) is not None
-    assert diff.plainly_differs(record) is not False
+    assert diff.differs_in_terms(record) is not False

@@ -15,6 +15,8 @@ from projections.digest import canonical
 from projections.state import State
 from tests.recorded import log_of, simulated
 
+pytestmark = pytest.mark.xdist_group("digest")  # these share what is costly to make
+
 
 def defined(value: Any) -> str:
     """What the text of a value is: mappings and sets sorted, fields as a mapping, models as they dump themselves."""
@@ -47,7 +49,7 @@ async def test_a_state_has_the_text_that_is_defined(recorded: MemoryRecorder) ->
     for intent_id, record in state.records().items():
         for value in (record, state.order_state(intent_id)):
             assert canonical(value) == defined(value)
-    parts = state.parts()
+    parts = state.snapshot()
     assert parts.symbols, "the run has markets"
     assert canonical(parts) == defined(parts)
 

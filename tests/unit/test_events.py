@@ -93,8 +93,9 @@ def test_canonical_json_is_what_it_says() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
 def test_what_json_does_not_have_can_not_come_in(value: Any) -> None:
     """A strategy's own data must be JSON: no NaN, no infinity, no object."""
-    with pytest.raises(pydantic.ValidationError, match="metadata"):
+    with pytest.raises(pydantic.ValidationError) as raised:
         OrderIntent(intent_id="a", exchange_id="paper", order=ORDER, metadata={"mine": [value]})
+    assert {error["loc"][0] for error in raised.value.errors()} == {"metadata"}
 
 
 def test_large_integers_are_exact() -> None:
@@ -125,7 +126,7 @@ def changed(topic: str, **changes: Any) -> bytes:
         ("OrderFilled", 1, changed("OrderFilled", intent_id="no spaces"), "intent_id"),
         ("OrderFilled", 1, changed("OrderFilled", exec_type="TELEPORTED"), "exec_type"),
         ("LogCreated", 1, changed("LogCreated", log_id="xyz"), "log_id"),
-        ("LogCreated", 1, b"{}", "Field required"),
+        ("LogCreated", 1, b"{}", "log_id"),
         ("LogCreated", 1, b"{", "LogCreated is not of its schema"),
         ("LogCreated", 1, b"\xff", "LogCreated is not of its schema"),
     ],
@@ -147,8 +148,9 @@ def test_no_event_is_made_with_a_number_that_is_none(field: str, value: Any) -> 
 
 def test_events_are_frozen() -> None:
     """Nothing changes an event."""
-    with pytest.raises(pydantic.ValidationError, match="frozen"):
+    with pytest.raises(pydantic.ValidationError) as raised:
         SAMPLES["Paused"].reason = "other"  # type: ignore[attr-defined] # the refusal is what is tested
+    assert raised.value.errors()[0]["type"] == "frozen_instance"
 
 
 def test_an_event_has_no_envelope_before_it_is_recorded() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kernel.lifecycle import raised
-from kernel.lifecycle.advice import ADVICE, TO_DO
+from kernel.lifecycle.advice import REMEDIATION, TO_DO
 from kernel.models import FindingKind
 
 KERNEL = Path(__file__).parents[2] / "kernel"
@@ -20,7 +20,7 @@ def test_every_kind_ends_with_what_to_do(kind: FindingKind) -> None:
     event = raised(f"{kind}:x{{}}", kind, "seen {this}", intent_id="mine", symbol_id="S", now_ns=1)
     seen, _, to_do = event.finding.text.partition(TO_DO)
     assert seen == "seen {this}"
-    assert to_do == ADVICE[kind].do.format(finding_id=f"{kind}:x{{}}", about="mine")
+    assert to_do == REMEDIATION[kind].do.format(finding_id=f"{kind}:x{{}}", about="mine")
 
 
 def test_nobody_raises_a_finding_past_it() -> None:

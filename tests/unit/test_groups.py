@@ -1,4 +1,4 @@
-"""What a group lets its members be: `allowance`, `excess` and the bound `max_excess`."""
+"""What a group lets its members be: `permitted_quantity`, `excess` and the bound `max_excess`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.grouping import at_stake
-from kernel.groups import Group, allowance, excess, group_max_excess, group_violations, held_at_stake, max_excess
+from kernel.grouping import quantities_at_risk
+from kernel.groups import (
+    Group,
+    excess,
+    group_max_excess,
+    group_violations,
+    max_excess,
+    permitted_quantity,
+    quantity_at_risk,
+)
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
 
 OCO, OUO, OTO = OcoMode.ONE_CANCELS_OTHER, OcoMode.ONE_UPDATES_OTHER, OcoMode.ONE_TRIGGERS_OTHER
@@ -50,13 +58,13 @@ def test_what_each_member_may_be(mode: OcoMode, filled: dict[str, int], allowed:
     group = a_group(mode, len(allowed))
     for name, quantity in filled.items():
         group = group.with_fill(name, quantity)
-    assert {name: allowance(group, name, 5) for name in allowed} == allowed
+    assert {name: permitted_quantity(group, name, 5) for name in allowed} == allowed
 
 
 def test_a_bust_does_not_bring_the_other_leg_back() -> None:
     """The first fill has canceled the others, also when it is busted later."""
     group = a_group(OCO).with_fill("a", 2).with_fill("a", 0)
-    assert allowance(group, "b", 5) == 0
+    assert permitted_quantity(group, "b", 5) == 0
     assert excess(group.with_fill("b", 1), {}) == 1
 
 
@@ -71,11 +79,11 @@ def test_nothing_exceeds_where_each_fill_is_within_what_was_allowed(
     for index, quantity in fills:
         name = group.intent_ids[index % len(quantities)]
         filled = group.filled.get(name, 0)
-        most = allowance(group, name, wanted[name])
+        most = permitted_quantity(group, name, wanted[name])
         group = group.with_fill(name, min(most, filled + quantity))
         assert excess(group, wanted) == 0
         for other in group.intent_ids:
-            assert group.filled.get(other, 0) <= allowance(group, other, wanted[other]) <= wanted[other]
+            assert group.filled.get(other, 0) <= permitted_quantity(group, other, wanted[other]) <= wanted[other]
 
 
 @given(MODES, QUANTITIES, st.integers(1, 20), CHOICES)
@@ -88,7 +96,7 @@ def test_no_race_exceeds_the_bound(
     works = dict(wanted)
     if mode is OTO:  # the leader fills so much and ends, then its followers work for that, and race
         group = group.with_fill("a", min(led, wanted["a"]))
-        works = {name: allowance(group, name, wanted[name]) for name in wanted} | {"a": group.filled["a"]}
+        works = {name: permitted_quantity(group, name, wanted[name]) for name in wanted} | {"a": group.filled["a"]}
     for index, quantity in fills:
         name = group.intent_ids[index % len(quantities)]
         group = group.with_fill(name, min(works[name], group.filled.get(name, 0) + quantity))
@@ -99,7 +107,7 @@ def test_no_race_exceeds_the_bound(
 def test_what_is_at_stake_is_the_wish_and_its_excess(mode: OcoMode, quantities: list[int]) -> None:
     """A leader's followers count for their excess alone; all others count in full."""
     orders = [an_order(quantity=quantity) for quantity in quantities]
-    counted = at_stake(mode, orders)
+    counted = quantities_at_risk(mode, orders)
     bound = group_max_excess(StandardOrderGroup(orders=tuple(orders), mode=mode))
     assert sum(counted) == (quantities[0] + bound if mode is OTO else sum(quantities))
 
@@ -110,13 +118,15 @@ def test_what_is_held_back_is_at_stake_as_when_it_was_placed(quantities: list[in
     for nothing beyond what they may be."""
     group = a_group(OTO, len(quantities))
     wanted = dict(zip(group.intent_ids, quantities, strict=True))
-    counted = [held_at_stake(group, name, wanted, leader_left=quantities[0]) for name in group.intent_ids]
-    assert [quantities[0], *counted[1:]] == at_stake(OTO, [an_order(quantity=quantity) for quantity in quantities])
+    counted = [quantity_at_risk(group, name, wanted, parent_left=quantities[0]) for name in group.intent_ids]
+    assert [quantities[0], *counted[1:]] == quantities_at_risk(
+        OTO, [an_order(quantity=quantity) for quantity in quantities]
+    )
     whole = group.with_fill("a", quantities[0])
-    assert not any(held_at_stake(whole, name, wanted, leader_left=0) for name in group.intent_ids)
+    assert not any(quantity_at_risk(whole, name, wanted, parent_left=0) for name in group.intent_ids)
     part = group.with_fill("a", min(filled, quantities[0]))
     left = quantities[0] - part.filled["a"]
-    most = sum(allowance(part, name, wanted[name]) + held_at_stake(part, name, wanted, leader_left=left)
+    most = sum(permitted_quantity(part, name, wanted[name]) + quantity_at_risk(part, name, wanted, parent_left=left)
                for name in group.intent_ids[1:])  # fmt: skip
     assert most - part.filled["a"] <= max(0, sum(counted[1:]))  # what may still go beyond what the leader has done
 

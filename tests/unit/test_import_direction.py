@@ -18,10 +18,13 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("kernel", "projections", "replay", "cli")
 """Each may import those before it, and itself."""
 LINES_MAX = 600
-CLI_LINES_MAX = 1300
-PURE = ("kernel.lifecycle", "kernel.plan", "kernel.settlement", "kernel.limits", "kernel.silence")
+CLI_LINES_MAX = 120
+PURE = (
+    "kernel.lifecycle", "kernel.actions", "kernel.plan", "kernel.run_inputs", "kernel.decide_run", "kernel.decision",
+    "kernel.settlement", "kernel.limits", "kernel.silence",
+)  # fmt: skip
 IMPURE = frozenset({"kernel.clock", "asyncio", "datetime", "logging", "os", "random", "secrets", "time", "uuid"})
-HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich")
+HEAVY = ("psycopg", "psycopg_pool", "eventsourcing.postgres", "ccxt", "click", "rich", "starlette", "uvicorn")
 
 
 @functools.cache
@@ -69,10 +72,9 @@ def room(name: str) -> int:
     return ROOMS.index(name.partition(".")[0])
 
 
-@pytest.mark.parametrize("name", modules())
-def test_imports_run_one_way(name: str) -> None:
+def test_imports_run_one_way() -> None:
     """cli → replay → projections → kernel, never back."""
-    assert [target for target in edges(name) if room(target) > room(name)] == []
+    assert [(name, target) for name in modules() for target in edges(name) if room(target) > room(name)] == []
 
 
 def test_there_is_no_import_cycle() -> None:
@@ -103,17 +105,19 @@ def walk(name: str, path: list[str], done: set[str]) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("name", modules())
-def test_modules_stay_small(name: str) -> None:
+def test_modules_stay_small() -> None:
     """A module that grows past its limit is two modules."""
-    lines = len(modules()[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= (CLI_LINES_MAX if name == "cli" else LINES_MAX)
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    assert {name: count for name, count in lines.items() if count > lines_max(name)} == {}
 
 
-@pytest.mark.parametrize("name", modules())
-def test_modules_open_with_what_they_are(name: str) -> None:
+def lines_max(name: str) -> int:
+    return CLI_LINES_MAX if name == "cli" else LINES_MAX
+
+
+def test_modules_open_with_what_they_are() -> None:
     """Every file begins with a docstring."""
-    assert ast.get_docstring(ast.parse(modules()[name].read_text(encoding="utf-8")))
+    assert [name for name, path in modules().items() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))] == []
 
 
 def pure_modules() -> list[str]:
@@ -135,6 +139,6 @@ def test_importing_the_kernel_is_cheap() -> None:
     """`import kernel` loads no database driver, no exchange library and no terminal toolkit."""
     program = f"import sys, kernel; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=240
     )
     assert done.stdout.split() == []

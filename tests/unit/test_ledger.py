@@ -14,7 +14,7 @@ from kernel.lifecycle.trades import TradeEntry, Trades
 from kernel.models import Balance
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
 from kernel.venues.paper_rules import rescale
-from projections.ledger import Booking, Ledger, OpenPosition, booked, bookings, shown
+from projections.ledger import Booking, Ledger, OpenPosition, booked, bookings, position_of_holding
 
 SIDES = st.sampled_from(Side)
 PRICES = st.integers(0, 10**7)
@@ -51,10 +51,10 @@ def test_cost_belongs_to_what_is_open(trades: list[Booking]) -> None:
     position = after(trades)
     if position.quantity == 0:
         assert position.cost == 0
-        assert shown("S", position).avg_px is None
+        assert position_of_holding("S", position).avg_px is None
         return
     assert position.cost * position.quantity >= 0
-    average = shown("S", position).avg_px
+    average = position_of_holding("S", position).avg_px
     assert average == abs(position.cost) // abs(position.quantity)
 
 
@@ -117,7 +117,7 @@ def test_fees_are_kept_by_asset() -> None:
         Booking("S", 1, 10),
         Booking("S", 1, 10, -1, "BNB"),
     ]
-    position = shown("S", after(trades))
+    position = position_of_holding("S", after(trades))
     assert (position.fees, position.realized_pnl) == ({"BNB": 2, "USDT": 2}, 0)
 
 
@@ -325,8 +325,8 @@ def test_others_trades_at_the_opening_open_the_books_anew(had: bool) -> None:
     assert books.ledger.opening is not None
     traded_ns = books.now + 2
     books.now += 10
-    books.ledger.book_foreign(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=books.now)
-    books.ledger.doubt_opening(traded_ns)
+    books.ledger.book_external(Booking("S", 5, 0), SYMBOL, DECIMALS, at_ns=books.now)
+    books.ledger.mark_opening_provisional(traded_ns)
     books.now += 10
     assert books.observe(BTC=5) == {}
     assert books.observe(BTC=6) == {"BTC": 1}
@@ -337,7 +337,7 @@ def test_others_trades_after_the_opening_are_no_doubt() -> None:
     books = Books()
     books.now, books.ledger.lag_ns = 100, 3
     books.observe(BTC=5)
-    books.ledger.doubt_opening(books.now + 3)
+    books.ledger.mark_opening_provisional(books.now + 3)
     assert books.observe(BTC=6) == {"BTC": 1}
 
 
@@ -349,7 +349,7 @@ def test_books_that_are_opened_anew_know_nothing_of_before() -> None:
     books.trade(1, 1)  # of which the venue rounds the quote
     books.trade(1, 0, fee=1, asset="XYZ")
     books.trade(1, 0, symbol=None)
-    books.ledger.doubt_opening(0)
+    books.ledger.mark_opening_provisional(0)
     assert books.observe(BTC=8, USDT=8, XYZ=4) == {}
     assert books.observe(BTC=8, USDT=9, XYZ=5) == {"USDT": 1, "XYZ": 1}
 

@@ -11,14 +11,16 @@ from kernel.events import BaseEvent
 from kernel.lifecycle import Record
 from kernel.log.memory import MemoryLog
 from kernel.log.records import event_of
-from kernel.recalling import ensure, fold_on, owner
+from kernel.recalling import apply_batch, ensure_loaded, owner
 from projections import State, checkpoint
-from projections.ended import Ended, Keeping
+from projections.ended import RetentionPolicy, TerminalIndex
 from projections.indexes import client_ids, venue_ids
 from tests.recorded import log_of, played
 from tests.simulation.plan import from_seed
 
-TIGHT = Keeping(intents_max=3, every_positions=10)
+pytestmark = pytest.mark.xdist_group("letting go")  # these share what is costly to make
+
+TIGHT = RetentionPolicy(intents_max=3, every_positions=10)
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004, 7_100_007)
 
 
@@ -33,12 +35,14 @@ async def events_of(log: MemoryLog) -> list[BaseEvent]:
     return [event_of(row) async for rows in log.read() for row in rows]
 
 
-async def folded(log: MemoryLog, events: list[BaseEvent], sizes: random.Random | None, keeping: Keeping) -> State:
+async def folded(
+    log: MemoryLog, events: list[BaseEvent], sizes: random.Random | None, keeping: RetentionPolicy
+) -> State:
     """All events folded in batches of random sizes; without `sizes` one by one."""
     state = State(keeping)
     while state.position < len(events):
         size = 1 if sizes is None else sizes.choice([1, 2, 7, 60, 500])
-        await fold_on(log, state, events[state.position : state.position + size])
+        await apply_batch(log, state, events[state.position : state.position + size])
     return state
 
 
@@ -46,7 +50,7 @@ async def test_what_is_let_go_does_not_depend_on_the_batches(log: MemoryLog) -> 
     """However a log is cut, the fold holds the same, and has let go of the same."""
     events = await events_of(log)
     one_by_one = await folded(log, events, None, TIGHT)
-    assert one_by_one.let_go > 0
+    assert one_by_one.evicted_count > 0
     for seed in range(5):
         in_batches = await folded(log, events, random.Random(seed), TIGHT)
         assert in_batches.digest() == one_by_one.digest()
@@ -56,13 +60,13 @@ async def test_nothing_is_lost_that_was_let_go(log: MemoryLog) -> None:
     """What is known of each intent and group is what a fold that keeps all knows; so are positions, balances, findings, and
     what is live."""
     events = await events_of(log)
-    whole, tight = await folded(log, events, None, Keeping()), await folded(log, events, None, TIGHT)
+    whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
     assert tight.live_intent_ids() == whole.live_intent_ids()
     assert [*tight.positions()] == [*whole.positions()]
     assert [*tight.findings()] == [*whole.findings()]
     assert (tight.account(), tight.balance_drift()) == (whole.account(), whole.balance_drift())
     for intent_id in whole.records():
-        await ensure(log, tight, intent_id)
+        await ensure_loaded(log, tight, intent_id)
         assert tight.record(intent_id) == whole.record(intent_id)
         assert tight.order_state(intent_id) == whole.order_state(intent_id)
         assert tight.group_of(intent_id) == whole.group_of(intent_id)
@@ -74,7 +78,7 @@ async def test_nothing_is_lost_that_was_let_go(log: MemoryLog) -> None:
 async def test_an_order_that_was_let_go_is_found_by_its_ids(log: MemoryLog) -> None:
     """By the client order id of each request, and by the venue's id of each order, the log names the intent."""
     events = await events_of(log)
-    whole, tight = await folded(log, events, None, Keeping()), await folded(log, events, None, TIGHT)
+    whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
     gone: list[Record] = [record for name, record in whole.records().items() if name not in tight.records()]
     assert gone
     for record in gone:
@@ -94,7 +98,7 @@ async def test_a_checkpoint_has_what_was_let_go_too(log: MemoryLog) -> None:
     restored = checkpoint.restored(parts, records)
     assert restored.digest() == half.digest()
     while restored.position < len(events):
-        await fold_on(log, restored, events[restored.position : restored.position + 7])
+        await apply_batch(log, restored, events[restored.position : restored.position + 7])
     assert restored.digest() == whole.digest()
 
 
@@ -108,13 +112,13 @@ async def test_what_was_let_go_is_never_guessed(log: MemoryLog) -> None:
             with pytest.raises(IntegrityError, match="was let go"):
                 state.apply([event])
             refused += 1
-        await fold_on(log, state, [event])
+        await apply_batch(log, state, [event])
     assert state.position == len(events)
 
 
 def test_the_oldest_goes_first_and_stale_entries_do_not_count() -> None:
     """What was heard of again is as young as its newest event; what is live again is not there."""
-    ended = Ended()
+    ended = TerminalIndex()
     for position, name in enumerate("abcde", start=1):
         ended.note(name, position)
     ended.note("a", 9)

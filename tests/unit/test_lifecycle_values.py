@@ -9,7 +9,7 @@ import pytest
 from kernel.lifecycle import Record
 from kernel.lifecycle.facts import OrderFacts
 from kernel.lifecycle.trades import TradeEntry, Trades
-from kernel.lifecycle.values import changed, made, put, replace
+from kernel.lifecycle.values import assign_fresh, construct, copy_with, replace
 from kernel.models import Attempt, AttemptKind, AttemptOutcome
 from tests.folding import an_order
 
@@ -20,33 +20,33 @@ FIELDS = {name: field.default for name, field in Attempt.__pydantic_fields__.ite
 
 def test_a_model_that_was_made_is_like_a_validated_one() -> None:
     """It equals the validated one, and dumps, copies and hashes like it; a field left out is a mistake in the code."""
-    attempt, validated = made(Attempt, **FIELDS), Attempt(**FIELDS)
+    attempt, validated = construct(Attempt, **FIELDS), Attempt(**FIELDS)
     assert attempt == validated
     assert attempt.model_dump_json() == validated.model_dump_json()
     assert attempt.model_copy(update={"number": 2}) == validated.model_copy(update={"number": 2})
     assert attempt.model_fields_set == validated.model_fields_set
     with pytest.raises(AssertionError):
-        made(Attempt, number=1)
+        construct(Attempt, number=1)
 
 
 def test_a_changed_model_leaves_the_original() -> None:
     """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
     attempt = Attempt(**FIELDS)
-    copy = changed(attempt, text="no", outcome=AttemptOutcome.REJECTED)
+    copy = copy_with(attempt, text="no", outcome=AttemptOutcome.REJECTED)
     assert copy == attempt.model_copy(update={"text": "no", "outcome": AttemptOutcome.REJECTED})
     assert (attempt.text, attempt.outcome) == ("", AttemptOutcome.PENDING)
     with pytest.raises(AssertionError):
-        changed(attempt, words="no")
+        copy_with(attempt, words="no")
 
 
 def test_what_is_put_in_a_fresh_copy_stays_out_of_the_original() -> None:
     """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
     record = Record("i")
     fresh = replace(record)
-    put(fresh, version=7)
+    assign_fresh(fresh, version=7)
     assert (fresh, record.version) == (Record("i", version=7), 0)
     with pytest.raises(AssertionError):
-        put(fresh, name="x")
+        assign_fresh(fresh, name="x")
 
 
 def test_what_was_computed_from_the_old_fields_is_not_carried_over() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel import events
-from kernel.limits import Change, Claim, Exposure, Limits, LimitSettings, claim_of, claims, violations
+from kernel.limits import Exposure, OpenRisk, RiskChange, open_risk_of, open_risks, violations
 from kernel.models import AttemptKind
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.settings import Limits, LimitSettings
 from tests.folding import Journal, a_submitted_journal, a_trade, an_attempt, an_intent, an_order
 
 SYMBOL = SymbolMetadata(
@@ -67,7 +68,7 @@ def test_each_limit_holds_to_the_unit(exposure: Exposure, quantity: int, price: 
         if figure + off < 0:
             continue
         limit = figure + off if decimals == 0 else scaled(figure + off, decimals)
-        found = violations(Limits(**{name: limit}), exposure, Change(an_order_of(quantity, price, side)), SYMBOL)
+        found = violations(Limits(**{name: limit}), exposure, RiskChange(an_order_of(quantity, price, side)), SYMBOL)
         assert names(found) == ({name} if off < 0 else set())
 
 
@@ -84,12 +85,12 @@ def test_limits_are_monotone(exposure: Exposure, quantity: int, price: int, side
         open_notional_max=limit,
         position_max=scaled(limit, 3),
     )
-    small = names(violations(limits, exposure, Change(an_order_of(quantity, price, side)), SYMBOL))
-    large = names(violations(limits, exposure, Change(an_order_of(quantity + more, price, side)), SYMBOL))
-    fuller = exposure.plus(claim_of(an_order_of(quantity, price, side), more))
+    small = names(violations(limits, exposure, RiskChange(an_order_of(quantity, price, side)), SYMBOL))
+    large = names(violations(limits, exposure, RiskChange(an_order_of(quantity + more, price, side)), SYMBOL))
+    fuller = exposure.plus(open_risk_of(an_order_of(quantity, price, side), more))
 
     assert small <= large
-    assert small <= names(violations(limits, fuller, Change(an_order_of(quantity, price, side)), SYMBOL))
+    assert small <= names(violations(limits, fuller, RiskChange(an_order_of(quantity, price, side)), SYMBOL))
 
 
 @given(exposure=exposures, quantity=quantities, less=quantities, price=prices, side=sides, filled=quantities)
@@ -102,10 +103,10 @@ def test_what_reduces_is_never_refused(
         price_collar_percent=0,
     )  # fmt: skip
     known = an_order_of(quantity + less, price, side)
-    claim = claim_of(known, known.quantity)
+    claim = open_risk_of(known, known.quantity)
 
-    assert violations(limits, exposure, Change(an_order_of(quantity, price, side), 0, known, claim), SYMBOL) == []
-    ends = Change(an_order_of(min(filled, quantity), price + 1, side), filled, known, claim)
+    assert violations(limits, exposure, RiskChange(an_order_of(quantity, price, side), 0, known, claim), SYMBOL) == []
+    ends = RiskChange(an_order_of(min(filled, quantity), price + 1, side), filled, known, claim)
     assert violations(limits, exposure, ends, SYMBOL) == []
 
 
@@ -114,14 +115,14 @@ def test_the_collar_is_exact(last: int, price: int, percent: int) -> None:
     """A price is refused exactly where it is further from the last one than so many hundredths of a percent of it."""
     limits = Limits(price_collar_percent=scaled(percent, 2))
 
-    found = violations(limits, Exposure(last_price=last), Change(an_order_of(1, price)), SYMBOL)
+    found = violations(limits, Exposure(last_price=last), RiskChange(an_order_of(1, price)), SYMBOL)
 
     assert bool(found) == (abs(price - last) * 10_000 > percent * last)
 
 
 def test_without_a_last_price_there_is_no_collar() -> None:
     """Nothing is checked until a fill or a reference price says where the market is."""
-    change = Change(an_order_of(1, 10_000))
+    change = RiskChange(an_order_of(1, 10_000))
 
     assert violations(Limits(price_collar_percent=1), Exposure(), change, SYMBOL) == []
     assert violations(Limits(price_collar_percent=1, reference_price=50), Exposure(), change, SYMBOL) != []
@@ -132,10 +133,10 @@ def test_without_a_last_price_there_is_no_collar() -> None:
 def test_a_change_towards_the_market_passes_the_collar() -> None:
     """An order that is too far away may come nearer, though not as near as the collar asks; it may not go further."""
     limits, exposure, known = Limits(price_collar_percent=1), Exposure(last_price=10_000), an_order_of(5, 5_000)
-    claim = claim_of(known, 5)
+    claim = open_risk_of(known, 5)
 
-    assert violations(limits, exposure, Change(an_order_of(5, 6_000), 0, known, claim), SYMBOL) == []
-    assert names(violations(limits, exposure, Change(an_order_of(5, 4_000), 0, known, claim), SYMBOL)) == {
+    assert violations(limits, exposure, RiskChange(an_order_of(5, 6_000), 0, known, claim), SYMBOL) == []
+    assert names(violations(limits, exposure, RiskChange(an_order_of(5, 4_000), 0, known, claim), SYMBOL)) == {
         "price_collar_percent"
     }
 
@@ -143,7 +144,7 @@ def test_a_change_towards_the_market_passes_the_collar() -> None:
 @pytest.mark.parametrize("name", ["order_notional_max", "open_notional_max"])
 def test_a_market_order_is_valued_at_the_last_price(name: str) -> None:
     """At the newest fill's; without one it is refused, saying why, rather than let pass unvalued."""
-    limits, change = Limits(**{name: 20}), Change(an_order_of(2_000, None))
+    limits, change = Limits(**{name: 20}), RiskChange(an_order_of(2_000, None))
 
     assert violations(limits, Exposure(last_price=1_000), change, SYMBOL) == []
     assert names(violations(limits, Exposure(last_price=1_001), change, SYMBOL)) == {name}
@@ -181,7 +182,7 @@ def test_a_reference_price_is_one_symbols() -> None:
 
 # -------------------------------------------------------------------------------------------------------------- claims
 def of(record: Any) -> list[tuple[Side, int, int]]:
-    return [(claim.side, claim.quantity, claim.notional) for claim in claims(record)]
+    return [(claim.side, claim.quantity, claim.notional) for claim in open_risks(record)]
 
 
 def test_what_is_wanted_counts_before_it_is_sent() -> None:
@@ -220,7 +221,7 @@ def test_an_amend_that_is_unknown_counts_with_the_larger_terms() -> None:
 
 def test_claims_sum_up_and_take_out() -> None:
     """A claim in and out of a sum leaves nothing."""
-    claim = Claim("S", Side.SELL, 5, 50, 2)
+    claim = OpenRisk("S", Side.SELL, 5, 50, 2)
 
     assert Exposure().plus(claim).plus(claim.negative(), orders=-1) == Exposure()
     assert Exposure(position=3).plus(claim).worst(Side.SELL) == 2

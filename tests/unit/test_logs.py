@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from replay import logs
 from replay.logs import JsonLine, LineWriter, LogFormat, TextLine, process_log
 
 HOSTILE = "a\x1b[2J\nb"
@@ -93,6 +94,19 @@ def test_a_reader_that_stands_still_holds_nobody_up() -> None:
     writer.close()
     assert stream.getvalue().count("decided") == 4
     assert "7 lines of this log were dropped" in stream.getvalue()
+
+
+def test_a_process_ends_though_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end waits for a moment, not for the reader."""
+    monkeypatch.setattr(logs, "CLOSE_TIMEOUT_S", 0.05)
+    stream = Stuck()
+    writer = LineWriter(stream, TextLine())
+    writer.handle(record())
+    assert stream.entered.wait(5)
+
+    writer.close()
+    assert stream.getvalue() == ""
+    stream.let_go.set()
 
 
 def test_the_process_log_is_there_for_a_block() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from kernel.errors import AlreadyExistsError, NotFoundError, ValidationError
 from replay.note_keys import create_key, read_key, signer_keys, verifier_keys
-from replay.notes import NoteBook, covering_note, note_name, note_of
-from replay.signed_notes import Checkpoint, SignerKey, sign
+from replay.notes import TreeHeadStore, covering_tree_head, tree_head_name, tree_head_of
+from replay.signed_notes import SignerKey, TreeHead, sign
 
 KEY = SignerKey.create("exchange-kernel/paper")
 OTHER = SignerKey.create("exchange-kernel/paper")
@@ -20,15 +20,15 @@ def put(
     directory: Path, size: int, *, key: SignerKey = KEY, root: int = 0, origin: str = ORIGIN, name: str = ""
 ) -> Path:
     """A note of a size in a directory."""
-    text = Checkpoint(origin, size, bytes([root]) * 32, bytes([size % 256]) * 32).text()
-    path = directory / (name or note_name(size))
+    text = TreeHead(origin, size, bytes([root]) * 32, bytes([size % 256]) * 32).text()
+    path = directory / (name or tree_head_name(size))
     path.write_text(str(sign(text, [key])), encoding="utf-8")
     return path
 
 
-def read(path: Path, *keys: SignerKey, origin: str | None = None) -> NoteBook:
+def read(path: Path, *keys: SignerKey, origin: str | None = None) -> TreeHeadStore:
     """What is found with these keys trusted."""
-    return NoteBook.read(path, [key.verifier for key in keys or (KEY,)], origin=origin)
+    return TreeHeadStore.read(path, [key.verifier for key in keys or (KEY,)], origin=origin)
 
 
 def test_good_notes_are_read_in_order(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_each_bad_note_is_told_and_the_good_ones_are_kept(tmp_path: Path) -> Non
         put(tmp_path, 3): "bad signature",
         put(tmp_path, 4): "no signed note",
         put(tmp_path, 5, origin="exchange-kernel/paper/9999"): "another log",
-        put(tmp_path, 6, name=note_name(7)): "it is of 6 events",
+        put(tmp_path, 6, name=tree_head_name(7)): "it is of 6 events",
         put(tmp_path, 8): "no checkpoint",
-        tmp_path / note_name(9): "can't be read",
+        tmp_path / tree_head_name(9): "can't be read",
     }
     _, changed, half, *_, odd, directory = bad
     changed.write_text(changed.read_text().replace("\n3\n", "\n30\n"))
@@ -99,13 +99,13 @@ def test_the_shortest_log_that_covers_a_position(tmp_path: Path) -> None:
     for size in (10, 20):
         put(tmp_path, size)
     trusted = {"keys": (KEY.verifier,), "origin": ORIGIN}
-    sizes = [covering_note(tmp_path, position, **trusted).size for position in (1, 10, 11, 20)]
+    sizes = [covering_tree_head(tmp_path, position, **trusted).size for position in (1, 10, 11, 20)]
     assert sizes == [10, 10, 20, 20]
     with pytest.raises(NotFoundError, match="position 21: the newest one is of 20 events"):
-        covering_note(tmp_path, 21, **trusted)
-    assert note_of(tmp_path, 20, **trusted).size == 20
+        covering_tree_head(tmp_path, 21, **trusted)
+    assert tree_head_of(tmp_path, 20, **trusted).size == 20
     with pytest.raises(NotFoundError, match="no note of 15 events: the nearest are of 10, 20"):
-        note_of(tmp_path, 15, **trusted)
+        tree_head_of(tmp_path, 15, **trusted)
 
 
 def test_a_bad_note_covers_nothing(tmp_path: Path) -> None:
@@ -114,11 +114,11 @@ def test_a_bad_note_covers_nothing(tmp_path: Path) -> None:
     put(tmp_path, 15, origin="exchange-kernel/other/1")
     trusted = {"keys": (KEY.verifier,), "origin": ORIGIN}
     with pytest.raises(ValidationError, match=r"no note is good: .*unknown key.*another log"):
-        covering_note(tmp_path, 1, **trusted)
+        covering_tree_head(tmp_path, 1, **trusted)
     good = put(tmp_path, 20)
-    assert covering_note(tmp_path, 1, **trusted).path == good
+    assert covering_tree_head(tmp_path, 1, **trusted).path == good
     with pytest.raises(ValidationError, match=r"no note is good: .*unknown key"):
-        note_of(tmp_path, 10, **trusted)
+        tree_head_of(tmp_path, 10, **trusted)
 
 
 def test_no_notes_are_not_found(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def an_order(**given: Any) -> StandardOrder:
     return StandardOrder(**{**fields, **given})
 
 
+def named(problem: pydantic.ValidationError) -> str:
+    """The fields that a refusal is about, and what our own checks say: none of pydantic's words."""
+    return " ".join(
+        ".".join(map(str, error["loc"])) + f" {error.get('ctx', {}).get('error', '')}" for error in problem.errors()
+    )
+
+
 def constraints(order: StandardOrder, *, open_orders: int = 0, market: SymbolMetadata = BTC) -> set[tuple[str, str]]:
     return {(item.field, item.constraint) for item in market.violations(order, open_orders=open_orders)}
 
@@ -83,8 +90,9 @@ def constraints(order: StandardOrder, *, open_orders: int = 0, market: SymbolMet
 )
 def test_an_order_that_contradicts_itself_is_refused(given: dict[str, Any], word: str) -> None:
     """Whatever its market, the order is refused and the field is named."""
-    with pytest.raises(pydantic.ValidationError, match=word):
+    with pytest.raises(pydantic.ValidationError) as raised:
         an_order(**given)
+    assert word in named(raised.value)
 
 
 def test_every_contradiction_is_named() -> None:
@@ -92,15 +100,16 @@ def test_every_contradiction_is_named() -> None:
     with pytest.raises(pydantic.ValidationError) as raised:
         an_order(quantity=0, price=None, expire_at_ns=5, display_quantity=1)
     for word in ("quantity", "price", "expire_at_ns", "display_quantity"):
-        assert word in str(raised.value)
+        assert word in named(raised.value)
 
 
 @pytest.mark.parametrize("value", [1.0, True, "1", Decimal(1), -1, UINT64_MAX + 1])
 @pytest.mark.parametrize("field", ["quantity", "price"])
 def test_numbers_are_integers_in_range(field: str, value: Any) -> None:
     """No float, boolean, string, negative number or one above 2^64−1 is a price or a quantity."""
-    with pytest.raises(pydantic.ValidationError, match=field):
+    with pytest.raises(pydantic.ValidationError) as raised:
         an_order(**{field: value})
+    assert field in named(raised.value)
 
 
 def test_the_largest_number_is_taken() -> None:
@@ -111,14 +120,16 @@ def test_the_largest_number_is_taken() -> None:
 
 def test_orders_are_frozen() -> None:
     """An order can't be changed in place."""
-    with pytest.raises(pydantic.ValidationError, match="frozen"):
+    with pytest.raises(pydantic.ValidationError) as raised:
         an_order().quantity = 1  # type: ignore[misc] # the refusal is what is tested
+    assert raised.value.errors()[0]["type"] == "frozen_instance"
 
 
 def test_a_group_has_members() -> None:
     """A group without orders is refused; with some it keeps their order."""
-    with pytest.raises(pydantic.ValidationError, match="orders"):
+    with pytest.raises(pydantic.ValidationError) as raised:
         StandardOrderGroup(orders=())
+    assert "orders" in named(raised.value)
     group = StandardOrderGroup(orders=(an_order(), an_order(price=5)), mode=OcoMode.ONE_CANCELS_OTHER)
     assert [order.price for order in group.orders] == [6_170_000, 5]
 
@@ -142,8 +153,9 @@ def test_intent_ids(intent_id: str, good: bool) -> None:
     if good:
         assert OrderIntent(intent_id=intent_id, exchange_id="paper", order=an_order()).intent_id == intent_id
         return
-    with pytest.raises(pydantic.ValidationError, match="intent_id"):
+    with pytest.raises(pydantic.ValidationError) as raised:
         OrderIntent(intent_id=intent_id, exchange_id="paper", order=an_order())
+    assert "intent_id" in named(raised.value)
 
 
 # ------------------------------------------------------------------------------------------------------------- markets

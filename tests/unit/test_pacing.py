@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kernel.actions import ActionKind
 from kernel.clock import NS_PER_S, SeededIds
-from kernel.pacing import Pacing
+from kernel.pacing import KeyBackoff
 from kernel.settings import KernelSettings
 from tests.paper_world import HandClock
 
@@ -24,64 +25,64 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def pacing(clock: HandClock) -> Pacing:
+def pacing(clock: HandClock) -> KeyBackoff:
     """Paces from 0.1 s to 5 s."""
-    return Pacing(clock, HalfIds(1), KernelSettings())
+    return KeyBackoff(clock, HalfIds(1), KernelSettings())
 
 
-def delay_s(pacing: Pacing, clock: HandClock) -> float:
+def delay_s(pacing: KeyBackoff, clock: HandClock) -> float:
     """How long the key has to wait from now."""
-    return (pacing.slow_down("a") - clock.now_ns()) / NS_PER_S
+    return (pacing.record_failure("a") - clock.now_ns()) / NS_PER_S
 
 
-def test_pauses_double_up_to_a_bound(pacing: Pacing, clock: HandClock) -> None:
+def test_pauses_double_up_to_a_bound(pacing: KeyBackoff, clock: HandClock) -> None:
     """0.1 s, then twice as long each time, half of it drawn; never above the bound."""
-    pacing.begin("a", "look")
+    pacing.begin("a", ActionKind.ASK)
     delays = [delay_s(pacing, clock) for _ in range(9)]
     assert delays[:4] == [0.1, 0.15, 0.25, 0.45]
     assert max(delays) == delays[-1] == 2.55
 
 
-def test_each_kind_of_action_has_its_own_pace(pacing: Pacing) -> None:
+def test_each_kind_of_action_has_its_own_pace(pacing: KeyBackoff) -> None:
     """A question asked a moment ago does not delay a cancel."""
-    pacing.begin("a", "look")
-    held_ns = pacing.slow_down("a")
-    assert pacing.begin("a", "cancel") == 0
-    assert pacing.begin("a", "look") == held_ns
+    pacing.begin("a", ActionKind.ASK)
+    held_ns = pacing.record_failure("a")
+    assert pacing.begin("a", ActionKind.CANCEL) == 0
+    assert pacing.begin("a", ActionKind.ASK) == held_ns
 
 
-def test_what_is_settled_starts_anew(pacing: Pacing, clock: HandClock) -> None:
+def test_what_is_settled_starts_anew(pacing: KeyBackoff, clock: HandClock) -> None:
     """After it settled something, the kind that ran is quick again, and others keep their pace."""
-    pacing.begin("a", "cancel")
-    canceled_ns = pacing.slow_down("a")
-    pacing.begin("a", "look")
-    pacing.slow_down("a")
-    pacing.settled("a")
-    assert pacing.begin("a", "look") == 0
+    pacing.begin("a", ActionKind.CANCEL)
+    canceled_ns = pacing.record_failure("a")
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
+    pacing.record_success("a")
+    assert pacing.begin("a", ActionKind.ASK) == 0
     assert delay_s(pacing, clock) == 0.1
-    assert pacing.begin("a", "cancel") == canceled_ns
+    assert pacing.begin("a", ActionKind.CANCEL) == canceled_ns
 
 
-def test_a_key_that_converged_is_forgotten(pacing: Pacing) -> None:
+def test_a_key_that_converged_is_forgotten(pacing: KeyBackoff) -> None:
     """Nothing is kept of it."""
-    pacing.begin("a", "look")
-    pacing.slow_down("a")
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
     pacing.forget("a")
     pacing.forget("a")
-    assert pacing.begin("a", "look") == 0
+    assert pacing.begin("a", ActionKind.ASK) == 0
 
 
-def test_keys_do_not_know_of_each_other(pacing: Pacing) -> None:
+def test_keys_do_not_know_of_each_other(pacing: KeyBackoff) -> None:
     """A slow key slows no other."""
-    pacing.begin("a", "look")
-    pacing.slow_down("a")
-    assert pacing.begin("b", "look") == 0
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
+    assert pacing.begin("b", ActionKind.ASK) == 0
 
 
-def test_only_what_is_kept_keeps_its_pace(pacing: Pacing, clock: HandClock) -> None:
+def test_only_what_is_kept_keeps_its_pace(pacing: KeyBackoff, clock: HandClock) -> None:
     """A key that converged without a run of its own is forgotten with the others that are not named."""
     for key in ("a", "b"):
-        pacing.begin(key, "look")
-        pacing.slow_down(key)
-    pacing.keep(frozenset({"b"}))
-    assert (pacing.begin("a", "look"), pacing.begin("b", "look") > clock.now_ns()) == (0, True)
+        pacing.begin(key, ActionKind.ASK)
+        pacing.record_failure(key)
+    pacing.retain_only(frozenset({"b"}))
+    assert (pacing.begin("a", ActionKind.ASK), pacing.begin("b", ActionKind.ASK) > clock.now_ns()) == (0, True)

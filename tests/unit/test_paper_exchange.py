@@ -15,7 +15,7 @@ from kernel.errors import IntegrityError, NotSent, OutcomeUnknown, Rejected, Val
 from kernel.models import ExecType, OrdStatus
 from kernel.venues import FaultPlan, FaultRates, PaperConfig, PaperVenue
 from kernel.venues.paper_config import TapeTrade
-from kernel.venues.paper_faults import Fault, FaultKind, Operation, fault, operations_of
+from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation, fault, operations_of
 from kernel.venues.paper_link import REPORTS_MAX, ReportQueue
 from tests.paper_world import BUY, LAST, LOT, SYMBOL, cancel, limit, market, submit
 
@@ -231,7 +231,7 @@ def test_options_that_cannot_be(options: dict[str, Any]) -> None:
 def test_faults_know_what_they_can_hit() -> None:
     """A snapshot cannot be canceled bare; each kind hits something; probabilities are probabilities."""
     with pytest.raises(ValueError, match="cannot hit"):
-        Fault(kind=FaultKind.BARE_CANCEL, operation=Operation.SNAPSHOT)
+        Fault(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
     assert all(operations_of(kind) for kind in FaultKind)
     with pytest.raises(ValidationError):
         FaultRates(1, {("submit", "answer_lost"): 1.5})

@@ -20,9 +20,9 @@ from kernel.venues.paper_rules import (
     Resting,
     crosses,
     fee_of,
-    ladder,
     match,
     rescale,
+    synthetic_depth,
 )
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -205,8 +205,8 @@ def test_fees_are_rounded_down() -> None:
 def test_the_ladder_is_seeded_and_within_the_filters(seed: int, last_price: int, side: Side) -> None:
     """The same seed gives the same 20 levels, best first, on ticks and lots, away from the last price."""
     symbol = built_in_symbols()[0]
-    levels = list(ladder(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
-    assert levels == list(ladder(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
+    levels = list(synthetic_depth(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
+    assert levels == list(synthetic_depth(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
     assert len(levels) == 20
     away = [level.price - last_price if side is SELL else last_price - level.price for level in levels]
     assert away == sorted(set(away))
@@ -217,7 +217,7 @@ def test_the_ladder_is_seeded_and_within_the_filters(seed: int, last_price: int,
 def test_the_ladder_never_offers_a_price_that_is_none() -> None:
     """Near zero the bids end with the price range."""
     symbol = built_in_symbols()[0]
-    assert [level.price for level in ladder(symbol, side=BUY, last_price=4, levels=20, seed="0")] == [3, 2, 1]
+    assert [level.price for level in synthetic_depth(symbol, side=BUY, last_price=4, levels=20, seed="0")] == [3, 2, 1]
 
 
 # --------------------------------------------------------------------------------------------------- icebergs and groups

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.actions import ActionKind
 from kernel.models import (
-    UNSETTLED,
+    UNRESOLVED,
     Attempt,
     AttemptKind,
     AttemptOutcome,
@@ -23,15 +24,14 @@ from kernel.models import (
 )
 from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
 from kernel.plan import (
-    Amend,
     Ask,
     Cancel,
-    DifferenceKind,
+    Modify,
     Nothing,
-    Refuse,
-    Settle,
+    RejectLocally,
+    Resolve,
     Submit,
-    Wait,
+    WaitUntil,
     difference,
     live_orders,
     open_question,
@@ -39,7 +39,8 @@ from kernel.plan import (
     remainder,
 )
 from kernel.venues.base import AmendDialect
-from tests.exchange import SYMBOL, buy
+from replay.testing.scripted_exchange import SYMBOL
+from tests.orders import buy
 
 FULL_SYMBOL = SYMBOL.model_copy(
     update={"iceberg": True, "reduce_only": True, "times_in_force": frozenset(TimeInForce)},
@@ -112,11 +113,11 @@ def test_a_working_order_with_the_wanted_terms_needs_nothing() -> None:
     assert isinstance(step(an_intent(), a_state(an_order())), Nothing)
 
 
-@pytest.mark.parametrize("outcome", sorted(UNSETTLED))
+@pytest.mark.parametrize("outcome", sorted(UNRESOLVED))
 def test_settling_comes_before_everything(outcome: AttemptOutcome) -> None:
     """An attempt that may have happened is settled first, even when the intent is canceled or two orders work."""
     state = a_state(an_order(0), an_order(1), attempts=(an_attempt(outcome),))
-    assert isinstance(step(an_intent(desired=Desired.CANCELED), state), Settle)
+    assert isinstance(step(an_intent(desired=Desired.CANCELED), state), Resolve)
 
 
 def test_a_cancel_goes_to_the_youngest_of_several() -> None:
@@ -209,13 +210,13 @@ IN_PLACE: dict[str, Any] = {"symbol": SYMBOL, "amend": AmendDialect.IN_PLACE}
 def test_what_its_group_takes_from_an_order_does_not_wait() -> None:
     """Three work and two may: changed in place, and canceled where it can't be changed now; a strategy's own wish waits."""
     less, works = an_intent(2), an_order()
-    assert isinstance(plan(less, a_state(works), now_ns=0, **IN_PLACE), Amend)
+    assert isinstance(plan(less, a_state(works), now_ns=0, **IN_PLACE), Modify)
     waiting = a_state(works, not_before_ns=10, failures=1)
     assert isinstance(plan(less, waiting, now_ns=0, **IN_PLACE), Cancel)
-    assert isinstance(plan(an_intent(2, generation=2), waiting, now_ns=0, **IN_PLACE), Wait)
+    assert isinstance(plan(an_intent(2, generation=2), waiting, now_ns=0, **IN_PLACE), WaitUntil)
     too_small = {**IN_PLACE, "symbol": SYMBOL.model_copy(update={"min_quantity": 3})}
     assert isinstance(plan(less, a_state(works), now_ns=0, held=True, **too_small), Cancel)
-    assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, held=True, **IN_PLACE), Amend)
+    assert isinstance(plan(an_intent(4), a_state(works), now_ns=10, held=True, **IN_PLACE), Modify)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +234,8 @@ def test_only_what_is_too_small_waits_for_its_group(changed: dict[str, int], wai
     """What a larger quantity would mend waits while the group may release more; anything else is refused at once."""
     market = SYMBOL.model_copy(update=changed)
     action = plan(an_intent(2), None, now_ns=0, held=True, symbol=market)
-    assert isinstance(action, Wait if waits else Refuse)
-    assert isinstance(plan(an_intent(2), None, now_ns=0, symbol=market), Refuse)
+    assert isinstance(action, WaitUntil if waits else RejectLocally)
+    assert isinstance(plan(an_intent(2), None, now_ns=0, symbol=market), RejectLocally)
 
 
 def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
@@ -242,7 +243,7 @@ def test_a_change_for_the_group_that_was_refused_is_made_by_a_cancel() -> None:
     refused = an_attempt(AttemptOutcome.REJECTED, AttemptKind.AMEND).model_copy(update={"generation": 1})
     backing_off = a_state(an_order(), attempts=(refused,), not_before_ns=10, failures=1)
     assert isinstance(plan(an_intent(2), backing_off, now_ns=0, **IN_PLACE), Cancel)
-    assert isinstance(plan(an_intent(4), backing_off, now_ns=0, **IN_PLACE), Wait)
+    assert isinstance(plan(an_intent(4), backing_off, now_ns=0, **IN_PLACE), WaitUntil)
     assert isinstance(plan(an_intent(4), backing_off, now_ns=10, **IN_PLACE), Cancel)
 
 
@@ -270,7 +271,7 @@ def test_a_refused_generation_sends_nothing_and_keeps_nothing() -> None:
 def test_backoff_holds_back_a_submit_and_nothing_else() -> None:
     """Before `not_before_ns` a submit waits, a cancel does not."""
     waiting = a_state(attempts=(an_attempt(AttemptOutcome.DEAD),), not_before_ns=10, failures=1)
-    assert step(an_intent(), waiting, now_ns=9) == Wait(10, "backing off after 1 failures")
+    assert step(an_intent(), waiting, now_ns=9) == WaitUntil(10, "backing off after 1 failures")
     assert step(an_intent(), waiting, now_ns=10) == Submit(buy(3))
     canceled = an_intent(desired=Desired.CANCELED)
     assert isinstance(step(canceled, a_state(an_order(), not_before_ns=10), now_ns=9), Cancel)
@@ -278,16 +279,16 @@ def test_backoff_holds_back_a_submit_and_nothing_else() -> None:
 
 def test_an_unknown_or_halted_market_waits() -> None:
     """Without a market, or while it is halted, nothing is submitted; nothing is refused either."""
-    assert isinstance(step(an_intent(), None, symbol=None), Wait)
+    assert isinstance(step(an_intent(), None, symbol=None), WaitUntil)
     halted = SYMBOL.model_copy(update={"status": SymbolStatus.HALTED})
-    assert isinstance(step(an_intent(), None, symbol=halted), Wait)
+    assert isinstance(step(an_intent(), None, symbol=halted), WaitUntil)
 
 
 def test_what_does_not_fit_the_market_is_refused() -> None:
     """What is left is checked again before it is sent."""
     symbol = SYMBOL.model_copy(update={"min_quantity": 2})
     action = step(an_intent(), a_state(an_order(filled=2, live=False, solicited=True)), symbol=symbol)
-    assert isinstance(action, Refuse)
+    assert isinstance(action, RejectLocally)
     assert [item.constraint for item in action.violations] == ["quantity range"]
 
 
@@ -357,7 +358,7 @@ def test_a_submit_adds_to_nothing_that_works_or_may(
         assert action.order == intent.order
         return
     assert not live_orders(order)
-    assert not any(attempt.outcome in UNSETTLED for attempt in order.attempts)
+    assert not any(attempt.outcome in UNRESOLVED for attempt in order.attempts)
     assert open_question(order) is None
     filled = sum(max(item.final_cum_qty or 0, item.cum_qty) for item in order.venue_orders)
     assert 0 < action.order.quantity == intent.order.quantity - filled == remainder(intent, order)
@@ -370,12 +371,12 @@ def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: Or
     assert (found is None) == isinstance(action, Nothing)
     if found is None:
         return
-    expected: dict[DifferenceKind, tuple[type, ...]] = {
-        DifferenceKind.SETTLE: (Settle,),
-        DifferenceKind.ASK: (Ask,),
-        DifferenceKind.CANCEL: (Cancel,),
-        DifferenceKind.MODIFY: (Cancel, Wait, Refuse),
-        DifferenceKind.SUBMIT: (Submit, Wait, Refuse),
+    expected: dict[ActionKind, tuple[type, ...]] = {
+        ActionKind.RESOLVE: (Resolve,),
+        ActionKind.ASK: (Ask,),
+        ActionKind.CANCEL: (Cancel,),
+        ActionKind.MODIFY: (Cancel, WaitUntil, RejectLocally),
+        ActionKind.SUBMIT: (Submit, WaitUntil, RejectLocally),
     }
     assert isinstance(action, expected[found.kind])
 
@@ -384,7 +385,7 @@ def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: Or
 def test_more_than_one_live_order_is_never_left_alone(intent: OrderIntent, order: OrderState) -> None:
     """While several orders work, the next step settles an attempt or cancels one of them."""
     if len(live_orders(order)) > 1:
-        assert isinstance(step(intent, order), Settle | Cancel)
+        assert isinstance(step(intent, order), Resolve | Cancel)
 
 
 @given(intent=INTENTS, order=STATES)
@@ -400,4 +401,4 @@ def test_what_is_canceled_ends_with_nothing_live(intent: OrderIntent, order: Ord
 def test_a_plan_does_not_depend_on_the_clock_but_for_waiting(intent: OrderIntent, order: OrderState) -> None:
     """Two plans of one state differ at most in that one of them waits for backoff."""
     early, late = step(intent, order, now_ns=0), step(intent, order, now_ns=10)
-    assert early == late or isinstance(early, Wait)
+    assert early == late or isinstance(early, WaitUntil)

@@ -1,36 +1,49 @@
-"""The tiny HTTP server: what is no request gets nothing of it, and no more is taken than there is room for."""
+"""The HTTP server: pages by GET alone, a bounded time for each connection, and a bounded number of connections."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kernel.errors import KernelError
-from replay import serving
-from replay.serving import Reply, Server, listening
+from replay import http_server
+from replay.serving import address_of, listening, serving
+from replay.vitals import Page, Reply
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
-async def answer(path: str) -> Reply | None:
-    """One page, and one that goes wrong."""
-    if path == "/wrong":
-        raise RuntimeError("wrong")
-    return Reply(200, "page\n") if path == "/page" else None
+async def page() -> Reply:
+    """A page that is there."""
+    return Reply(200, "page\n")
+
+
+async def wrong() -> Reply:
+    """A page that goes wrong."""
+    raise RuntimeError("wrong")
+
+
+async def slow() -> Reply:
+    """A page that is never found."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+PAGES: dict[str, Page] = {"/page": page, "/wrong": wrong, "/slow": slow}
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """Where the page is served."""
+    """Where the pages are served."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
-        async with serving.serving(bound, answer):
+        async with serving(bound, PAGES):
             yield bound.getsockname()[1]
 
 
@@ -60,15 +73,8 @@ def status(reply: bytes) -> int:
         (b"GET /wrong HTTP/1.1", 500),
         (b"POST /page HTTP/1.1", 405),
         (b"DELETE /page HTTP/1.1", 405),
-        (b"GET page HTTP/1.1", 400),
-        (b"GET http://other/page HTTP/1.1", 400),
-        (b"GET /page HTTP/2.0", 400),
         (b"GET /page", 400),
-        (b"GET  /page HTTP/1.1", 400),
-        (b"GET /p\xffge HTTP/1.1", 400),
-        (b"GET /" + b"a" * 2000 + b" HTTP/1.1", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
-        (b"", 400),
     ],
 )
 async def test_each_request_has_its_status(port: int, request_line: bytes, expected: int) -> None:
@@ -77,81 +83,93 @@ async def test_each_request_has_its_status(port: int, request_line: bytes, expec
 
     assert status(reply) == expected
     assert (b"page\n" in reply.partition(b"\r\n\r\n")[2]) == (expected == 200)
-    assert b"Connection: close" in reply
+    assert b"connection: close" in reply.lower()
 
 
 async def test_a_head_has_no_body(port: int) -> None:
     """HEAD says how long the page is, and not what it says."""
-    reply = await said(port, b"HEAD /page HTTP/1.1\r\n\r\n")
+    reply = await said(port, b"HEAD /page HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert status(reply) == 200
-    assert b"Content-Length: 5" in reply
+    assert b"content-length: 5" in reply.lower()
     assert reply.endswith(b"\r\n\r\n")
 
 
 async def test_a_request_without_end_is_cut_off(port: int) -> None:
-    """Headers beyond the limit are not read, however many come."""
+    """Headers beyond the limit are not read, however many come; others are answered."""
     try:
         reply = await said(port, b"GET /page HTTP/1.1\r\n" + b"X: y\r\n" * 100_000)
     except ConnectionError:
         reply = b""
 
-    assert reply == b"" or status(reply) == 431
-    assert status(await said(port, b"GET /page HTTP/1.1\r\n\r\n")) == 200
+    assert reply == b"" or status(reply) in (400, 431)
+    assert status(await said(port, GOOD)) == 200
 
 
-async def test_who_says_nothing_is_let_go(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is slow to ask is closed without an answer; others are answered meanwhile."""
-    monkeypatch.setattr(serving, "READ_S_MAX", 0.2)
-    slow = asyncio.create_task(said(port, b"GET /page HT"))
+GOOD = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    assert status(await said(port, b"GET /page HTTP/1.1\r\n\r\n")) == 200
-    assert await slow == b""
+
+@pytest.mark.parametrize("request_bytes", [b"", b"GET /page HT", SLOW])
+async def test_a_connection_has_its_time(port: int, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes) -> None:
+    """A connection that is slow to ask, or to be answered, is closed; others are answered meanwhile."""
+    monkeypatch.setattr(http_server, "EXCHANGE_S_MAX", 0.3)
+    waiting = asyncio.create_task(said(port, request_bytes))
+    await asyncio.sleep(0.05)
+
+    assert status(await said(port, GOOD)) == 200
+    with contextlib.suppress(ConnectionError):
+        assert await waiting == b""
 
 
 async def test_there_are_only_so_many_at_once(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     """One more than there may be is closed unheard; as soon as one is through, the next is answered."""
-    monkeypatch.setattr(serving, "CONNECTIONS_MAX", 2)
-    monkeypatch.setattr(serving, "READ_S_MAX", 0.3)
-    slow = [asyncio.create_task(said(port, b"GET")) for _ in range(2)]
+    monkeypatch.setattr(http_server, "CONNECTIONS_MAX", 2)
+    open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
     await asyncio.sleep(0.1)
     try:
-        refused = await said(port, b"GET /page HTTP/1.1\r\n\r\n")
+        refused = await said(port, GOOD)
     except ConnectionError:
         refused = b""
-    await asyncio.gather(*slow)
+    for _, writer in open_ones:
+        writer.close()
+    await asyncio.sleep(0.1)
 
     assert refused == b""
-    assert status(await said(port, b"GET /page HTTP/1.1\r\n\r\n")) == 200
+    assert status(await said(port, GOOD)) == 200
 
 
 async def test_it_stops_with_requests_under_way() -> None:
-    """Leaving the block ends what is half asked, at once, and nothing is served any more."""
+    """Leaving the block ends what is half asked and half answered, and nothing is served any more."""
     with listening("127.0.0.1", 0) as bound:
         assert bound is not None
         port = bound.getsockname()[1]
-        async with serving.serving(bound, answer):
-            slow = asyncio.create_task(said(port, b"GET"))
-            await asyncio.sleep(0.1)
-        async with asyncio.timeout(1):
-            with contextlib.suppress(ConnectionError):
-                assert await slow == b""
-    with pytest.raises(OSError, match=r"refused|failed"):
-        await said(port, b"GET /page HTTP/1.1\r\n\r\n")
+        async with serving(bound, PAGES):
+            under_way = [asyncio.create_task(said(port, request)) for request in (b"GET", SLOW)]
+            await asyncio.sleep(0.2)
+        await asyncio.wait(under_way, timeout=PATIENCE_S)
+        assert all(task.done() for task in under_way)
+        await asyncio.gather(*under_way, return_exceptions=True)
+    with pytest.raises(ConnectionError):
+        await said(port, GOOD)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=400))
-def test_any_bytes_are_survived(head: bytes) -> None:
-    """Whatever comes, the answer is a whole reply or none."""
+async def test_signals_stay_those_of_the_process() -> None:
+    """SIGTERM and SIGINT end a kernel in order: the server installs no handlers."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
+    with listening("127.0.0.1", 0) as bound:
+        assert bound is not None
+        async with serving(bound, PAGES):
+            assert status(await said(bound.getsockname()[1], GOOD)) == 200
+            assert [signal.getsignal(number) for number in numbers] == before
 
-    async def exchange() -> bytes:
-        reader = asyncio.StreamReader(limit=serving.HEAD_BYTES_MAX)
-        reader.feed_data(head + b"\r\n\r\n")
-        reader.feed_eof()
-        return await Server(answer)._reply(reader)
 
-    assert status(asyncio.run(exchange())) in (200, 400, 404, 405, 500)
+def test_any_free_port_is_told() -> None:
+    """Port 0 binds a free one, and the address has its number."""
+    with listening("127.0.0.1", 0) as bound:
+        assert bound is not None
+        assert address_of(bound) == f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 def test_an_address_in_use_is_an_error_with_code_2() -> None:
@@ -167,3 +185,11 @@ def test_without_a_port_nothing_is_bound() -> None:
     """No port, no socket."""
     with listening("127.0.0.1", None) as bound:
         assert bound is None
+
+
+def test_without_the_extra_it_is_said_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is bound, and the error names the extra."""
+    monkeypatch.delitem(sys.modules, "replay.http_server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(KernelError, match=r"exchange-kernel\[server\]"), listening("127.0.0.1", 0):
+        pass

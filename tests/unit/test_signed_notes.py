@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.errors import KernelError, ValidationError
-from replay.signed_notes import Checkpoint, SignedNote, SignerKey, VerifierKey, sign
+from replay.signed_notes import SignedNote, SignerKey, TreeHead, VerifierKey, sign
 
 # -------------------------------------------------------------------------- vectors of golang.org/x/mod/sumdb/note and C2SP
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
@@ -173,16 +173,16 @@ def test_keys_made_are_different_and_work() -> None:
 @given(st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_checkpoints_come_out_as_written(size: int, root: bytes, chain: bytes) -> None:
     """Origin, size and both hashes are read as they were written."""
-    made = Checkpoint("exchange-kernel/paper/0123", size, root, chain)
-    assert Checkpoint.parse(made.text()) == made
+    made = TreeHead("exchange-kernel/paper/0123", size, root, chain)
+    assert TreeHead.parse(made.text()) == made
 
 
-GOOD = Checkpoint("o", 7, bytes(32), bytes(32)).text()
+GOOD = TreeHead("o", 7, bytes(32), bytes(32)).text()
 
 
 def test_lines_of_others_are_passed_over() -> None:
     """A checkpoint may have extension lines that mean something to somebody else."""
-    assert Checkpoint.parse(GOOD + "witnessed by x\n") == Checkpoint.parse(GOOD)
+    assert TreeHead.parse(GOOD + "witnessed by x\n") == TreeHead.parse(GOOD)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_lines_of_others_are_passed_over() -> None:
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     """Each line has one form only."""
     with pytest.raises(ValidationError, match="no checkpoint"):
-        Checkpoint.parse(text)
+        TreeHead.parse(text)
 
 
 @given(st.one_of(st.binary(), st.text(alphabet="o7\n A=—+chain ").map(str.encode)))
@@ -216,7 +216,7 @@ def test_anything_is_read_or_refused(data: bytes) -> None:
     text = data.decode(errors="surrogateescape")
     readers: tuple[Callable[[], object], ...] = (
         lambda: SignedNote.parse(data),
-        lambda: Checkpoint.parse(text),
+        lambda: TreeHead.parse(text),
         lambda: VerifierKey.parse(text),
         lambda: SignerKey.parse("PRIVATE+KEY+" + text),
     )

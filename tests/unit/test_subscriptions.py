@@ -14,7 +14,7 @@ from kernel.log import EventLog, open_log
 from kernel.subscriptions import Subscriptions, event_predicate
 from tests.commands import an_append
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_bars_stand_beside_each_other(recorded: MemoryRecorder) -> None:
         at = {row.step.event.position: row.y for row in found.rows}
         for bar in found.bars:
             assert bar.top == at[bar.span.position]
-            assert bar.bottom == (at[bar.span.settled_position] if bar.span.settled_position else found.height)
+            assert bar.bottom == (at[bar.span.resolved_position] if bar.span.resolved_position else found.height)
         for one, other in ((one, other) for one in found.bars for other in found.bars if one is not other):
             assert one.column != other.column or one.bottom < other.top or other.bottom < one.top
 

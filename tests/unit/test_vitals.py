@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kernel.clock import SystemClock
 from kernel.errors import KernelError
-from kernel.metrics import QUEUE, Metrics
+from kernel.metrics import EngineReading, Metrics, observe_ns
 from kernel.readiness import CONDITIONS, PROJECTIONS_AT_HEAD
 from replay import vitals as module
-from replay.metrics import MetricsFormat, exposition, metrics_as
-from replay.serving import Reply
-from replay.vitals import Progress, Shared, Vitals
+from replay.gauges import KernelGauges, Tally
+from replay.metrics import MetricsFormat, metrics_as, text_of
+from replay.vitals import CachedAnswer, FoldProgress, Probes, Reply
 
 pytestmark = pytest.mark.looptime
 
@@ -29,6 +30,8 @@ class KernelStub:
         self.away = False
         self.missing: dict[str, str] = {}
         self.looks = 0
+        self.state = SimpleNamespace(position=10, epoch=1)
+        self.engine = SimpleNamespace(running=True, reading=EngineReading, at_venue=None)
 
     async def health_check(self) -> dict[str, Any]:
         self.looks += 1
@@ -52,21 +55,20 @@ class KernelStub:
         }
 
 
-def vitals_of(kernel: KernelStub | None) -> Vitals:
-    made = Vitals(Metrics(), None)
-    made.kernel = kernel  # type: ignore[assignment]
+def vitals_of(kernel: KernelStub | None) -> Probes:
+    made = Probes(Metrics(), "paper", clock=SystemClock())
+    made.gauges.kernel = kernel  # type: ignore[assignment]
     return made
 
 
 async def test_it_lives_before_there_is_a_kernel() -> None:
-    """While it recovers it lives and does not act; metrics without an exposition are not there."""
+    """While it recovers it lives and does not act."""
     vitals = vitals_of(None)
 
     assert (await vitals.live()).status == 200
     reply = await vitals.ready()
     assert (reply.status, json.loads(reply.body)["missing"]) == (503, list(CONDITIONS))
-    assert await vitals.answer("/metrics") is None
-    assert await vitals.answer("/") is None
+    assert vitals.pages().keys() == {"/metrics", "/healthz", "/readyz"}
 
 
 async def test_a_fold_that_does_not_move_is_no_life() -> None:
@@ -129,7 +131,7 @@ async def test_a_late_loop_is_no_life() -> None:
     beating = asyncio.create_task(vitals.beat())
     await asyncio.sleep(3)
     assert (await vitals.live()).status == 200
-    assert vitals._metrics.loop_lag.value() < 0.1
+    assert vitals.gauges.loop_lag_s < 0.1
     beating.cancel()
     await asyncio.sleep(module.LATE_S_MAX + 2)
 
@@ -146,7 +148,7 @@ async def test_many_who_ask_share_one_look() -> None:
         await asyncio.sleep(2)
         return len(looks)
 
-    shared = Shared(find, rest=10)
+    shared = CachedAnswer(find, rest=10)
     assert await asyncio.gather(*(shared.get(5) for _ in range(100))) == [1] * 100
     await asyncio.sleep(15)
     assert await shared.get(5) == 1
@@ -165,7 +167,7 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
             raise KernelError("away")
         return len(looks)
 
-    shared = Shared(find)
+    shared = CachedAnswer(find)
     with pytest.raises(TimeoutError):
         await shared.get(1)
     assert await shared.get(5) == 1
@@ -177,12 +179,10 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
 
 async def test_without_a_kernel_nothing_holds() -> None:
     """Without a kernel it neither leads nor acts, whatever was seen before."""
-    metrics = Metrics()
-    metrics.leader.set(1, QUEUE)
-    vitals = Vitals(metrics, exposition(metrics.families(), "paper"))
-    reply = await vitals.answer("/metrics")
+    vitals = vitals_of(None)
+    vitals.gauges.note_health(await KernelStub().health_check())
+    reply = await vitals.metrics()
 
-    assert reply is not None
     assert 'leader_election_master_status{name="reconciler"} 0.0' in reply.body
     assert 'condition{type="LEASE_HELD"} 0.0' in reply.body
 
@@ -190,35 +190,31 @@ async def test_without_a_kernel_nothing_holds() -> None:
 async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     """With very many live intents a scrape tells the newest count there is, after a second, and all else as it is."""
 
-    async def count(metrics: Metrics, *given: Any, **more: Any) -> None:
+    async def count(*given: Any, **more: Any) -> Tally:
         await asyncio.sleep(30)
-        metrics.unknown_attempts.set(3)
+        return Tally(unknown=3)
 
-    monkeypatch.setattr(module, "observe_intents", count)
-    monkeypatch.setattr(module, "observe_kernel", lambda *given, **more: None)
+    monkeypatch.setattr(module, "tally_of", count)
     metrics = Metrics()
-    vitals = Vitals(metrics, exposition(metrics.families(), "paper"))
-    vitals.kernel = KernelStub()  # type: ignore[assignment]
-    vitals.kernel.state = None  # type: ignore[union-attr, assignment]
+    vitals = Probes(metrics, "paper", clock=SystemClock())
+    vitals.gauges.kernel = KernelStub()  # type: ignore[assignment]
     began_s = asyncio.get_running_loop().time()
     for counter, unknown in ((1, 0), (2, 0)):
-        metrics.fills.add()
-        reply = await vitals.answer("/metrics")
-        assert reply is not None
+        metrics.fills.inc()
+        reply = await vitals.metrics()
         assert f"fills_recorded_total {counter}.0" in reply.body
         assert f"unknown_attempts {unknown}.0" in reply.body
         await asyncio.sleep(2)
     assert asyncio.get_running_loop().time() - began_s < 8
     await asyncio.sleep(30)
-    reply = await vitals.answer("/metrics")
-    assert reply is not None
+    reply = await vitals.metrics()
     assert "unknown_attempts 3.0" in reply.body
     await vitals.close()
 
 
 def test_progress_is_counted_from_being_behind() -> None:
     """At the head nothing counts; behind counts until the head, stuck until a move."""
-    progress = Progress()
+    progress = FoldProgress()
     progress.note(5, 0, 0)
     progress.note(5, 3, 100)
     assert (progress.behind_s(104), progress.stuck_s(104)) == (4, 4)
@@ -229,21 +225,14 @@ def test_progress_is_counted_from_being_behind() -> None:
     assert (progress.behind_s(120), progress.stuck_s(120)) == (0, 0)
 
 
-def test_without_the_library_it_is_said_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra is optional: its absence is an error with a remedy, not a traceback."""
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-
-    with pytest.raises(KernelError, match=r"exchange-kernel\[metrics\]"):
-        exposition(Metrics().families(), "paper")
-
-
 def test_the_text_is_what_was_counted() -> None:
     """Counts, sums and cumulative buckets come out as they went in; unsafe text comes out escaped."""
     metrics = Metrics()
-    metrics.fills.add(by=7)
+    metrics.fills.inc(7)
     for milliseconds in (1, 1, 30, 90_000):
-        metrics.append_duration.observe_ns(milliseconds * 1_000_000)
-    text = exposition(metrics.families(), "pa\x1bper").text()
+        observe_ns(metrics.append_duration, milliseconds * 1_000_000)
+    metrics.registry.register(KernelGauges(metrics, "pa\x1bper", clock=SystemClock()))
+    text = text_of(metrics.registry.collect())
     found = {
         (item["name"], tuple(item["labels"].values())): item["value"]
         for family in json.loads(metrics_as(text, MetricsFormat.JSON))
@@ -254,6 +243,7 @@ def test_the_text_is_what_was_counted() -> None:
     name = "exchange_kernel_log_append_duration_seconds"
     assert [found[f"{name}_bucket", (le,)] for le in ("0.0005", "0.001", "0.05", "60.0", "+Inf")] == [0, 2, 3, 3, 4]
     assert found[f"{name}_sum", ()] == pytest.approx(90.032)
+    assert "_created" not in text
     assert "\x1b" not in metrics_as(text, MetricsFormat.PROMETHEUS) + metrics_as(text, MetricsFormat.TABLE)
     with pytest.raises(KernelError, match="no metrics"):
         metrics_as("<html>\n", MetricsFormat.JSON)

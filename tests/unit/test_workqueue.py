@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from kernel.actions import Priority
 from kernel.clock import NS_PER_S, LoopClock
-from kernel.workqueue import HEAD_START_NS, Priority, WorkQueue
+from kernel.metrics import Metrics
+from kernel.workqueue import HEAD_START_NS, WorkQueue
 from tests.paper_world import HandClock
 
 pytestmark = pytest.mark.looptime
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.looptime
 @pytest.fixture
 async def queue() -> WorkQueue:
     """A queue on the loop's own time."""
-    return WorkQueue(LoopClock())
+    return WorkQueue(LoopClock(), metrics=Metrics())
 
 
 async def take(queue: WorkQueue) -> str:
@@ -56,7 +58,7 @@ async def test_keys_of_one_priority_come_in_order(queue: WorkQueue) -> None:
 async def test_a_higher_priority_comes_first(queue: WorkQueue) -> None:
     """Cancels overtake settling, settling submits, submits the resync."""
     for priority in Priority:
-        queue.add(priority.name, priority)
+        queue.add(priority.label, priority)
     taken = [await take(queue) for _ in Priority]
     assert taken == ["CANCEL", "SETTLE", "MODIFY", "SUBMIT", "RESYNC"]
 
@@ -186,7 +188,7 @@ async def test_what_has_to_wait_holds_its_line(queue: WorkQueue) -> None:
         queue.add(key, Priority.SUBMIT)
     assert await take(queue) == "s1"
     until_ns = clock.now_ns() + 20 * NS_PER_S
-    queue.hold("s1", Priority.SUBMIT, until_ns)
+    queue.park("s1", Priority.SUBMIT, until_ns)
     queue.done("s1")
     queue.add("c", Priority.CANCEL)
     assert await take(queue) == "c"
@@ -202,7 +204,7 @@ async def test_a_held_key_is_free_where_it_stands_higher(queue: WorkQueue) -> No
     """An order that waits to be placed and is to be canceled goes to the cancels' line, which is not held."""
     queue.add("a", Priority.SUBMIT)
     await take(queue)
-    queue.hold("a", Priority.SUBMIT, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.park("a", Priority.SUBMIT, LoopClock().now_ns() + 60 * NS_PER_S)
     queue.done("a")
     assert await is_empty(queue)
     queue.add("a", Priority.CANCEL)
@@ -218,7 +220,7 @@ async def test_several_that_have_to_wait_keep_their_order(queue: WorkQueue) -> N
         taken = [await take(queue) for _ in range(3)]
         queue.add("b", Priority.RESYNC)
         for key in reversed(taken):
-            queue.hold(key, Priority.SUBMIT, until_ns)
+            queue.park(key, Priority.SUBMIT, until_ns)
             queue.done(key)
         await asyncio.sleep(1.1)
         queue.add("d", Priority.SUBMIT)
@@ -229,7 +231,7 @@ async def test_room_before_its_time_is_used(queue: WorkQueue) -> None:
     """Released, what was held is handed out at once."""
     queue.add("a", Priority.CANCEL)
     await take(queue)
-    queue.hold("a", Priority.CANCEL, LoopClock().now_ns() + 60 * NS_PER_S)
+    queue.park("a", Priority.CANCEL, LoopClock().now_ns() + 60 * NS_PER_S)
     queue.done("a")
     waiting = asyncio.create_task(queue.get())
     await asyncio.sleep(1)
@@ -262,7 +264,7 @@ class QueueModel(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = HandClock()
-        self.queue = WorkQueue(self.clock)
+        self.queue = WorkQueue(self.clock, metrics=Metrics())
         self.ready: set[str] = set()
         self.working: set[str] = set()
         self.again: set[str] = set()
@@ -286,7 +288,7 @@ class QueueModel(RuleBasedStateMachine):
         self.again.add(key)
 
     async def _hold(self, key: str, priority: Priority) -> None:
-        self.queue.hold(key, priority, self.clock.now_ns())
+        self.queue.park(key, priority, self.clock.now_ns())
 
     @rule()
     def time_passes(self) -> None:
@@ -328,7 +330,7 @@ class QueueModel(RuleBasedStateMachine):
 def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
     """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
     clock, loop = HandClock(), asyncio.new_event_loop()
-    queue = WorkQueue(clock)
+    queue = WorkQueue(clock, metrics=Metrics())
     came_ns: dict[str, tuple[int, Priority]] = {}
 
     def take_one() -> None:

@@ -1,6 +1,6 @@
 """One kernel's port to the scripted exchange: an implementation of `kernel.venues.Venue`, and what a test can do to it.
 
-See `tests.exchange` for the exchange itself. A port can stand still with its process, at any point, and be killed with it.
+See `scripted_exchange` for the exchange itself. A port can be paused with its process, at any point, and be killed with it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from kernel.clock import Clock
 from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import (
@@ -18,14 +19,30 @@ from kernel.venues.base import (
     VenueCapabilities,
     VenueSnapshot,
 )
-from tests.exchange import OPENING, Answer, Message, ScriptedExchange, terms_of
+from replay.testing.scripted_exchange import OPENING, Answer, Message, ScriptedExchange, terms_of
+from replay.testing.virtual_clock import VirtualClock
 
 
 class ScriptedVenue:
     """One kernel's port to the exchange; implements `kernel.venues.Venue`."""
 
-    def __init__(self, exchange: ScriptedExchange, label: str = "") -> None:
-        self.exchange = exchange
+    def __init__(
+        self,
+        exchange: ScriptedExchange | None = None,
+        label: str = "",
+        *,
+        clock: Clock | None = None,
+        capabilities: VenueCapabilities | None = None,
+    ) -> None:
+        """A port.
+
+        Args:
+            exchange: The exchange, where several kernels share one; by default a new one.
+            label: The kernel's name in the exchange's trace.
+            clock: The clock of a new exchange; by default a `VirtualClock`.
+            capabilities: What a new exchange can do; by default what `VenueCapabilities()` says.
+        """
+        self.exchange = exchange or ScriptedExchange(clock or VirtualClock(), capabilities)
         self.label = label
         self.dead = False
         self.before_write: Callable[[str], None] = lambda operation: None
@@ -145,13 +162,12 @@ class ScriptedVenue:
         self.audit(request.client_order_id)
         exchange = self.exchange
         shown = f"{exchange.name(request.client_order_id)} {terms_of(request.order)}"
-        report = await self._call(
+        report: ExecutionReport = await self._call(
             "submit",
             shown,
             lambda until_ns: exchange.do_submit(request, until_ns),
             valid_until_ns=request.valid_until_ns,
         )
-        assert isinstance(report, ExecutionReport)
         return report
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
@@ -163,23 +179,22 @@ class ScriptedVenue:
         self.audit(request.client_order_id)
         exchange = self.exchange
         target = request.target_exchange_order_id or exchange.name(request.target_client_order_id)
-        report = await self._call(
+        report: ExecutionReport = await self._call(
             "cancel",
             f"{target} by {exchange.name(request.client_order_id)}",
             lambda until_ns: exchange.do_cancel(request, until_ns),
             valid_until_ns=request.valid_until_ns,
         )
-        assert isinstance(report, ExecutionReport)
         return report
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
         """See `Venue.order`."""
-        assert self.capabilities.lookup, "asked a venue for what it can't do"
+        if not self.capabilities.lookup:
+            raise AssertionError("the kernel asked for an order at a venue without lookup")
         exchange = self.exchange
-        report = await self._call(
+        report: ExecutionReport | None = await self._call(
             "order", exchange.name(client_order_id), lambda _: exchange.do_order(client_order_id, self.label)
         )
-        assert report is None or isinstance(report, ExecutionReport)
         return report
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:

@@ -1,6 +1,6 @@
-"""An exchange that does what a script says, step by step: for transcripts and for tests of the whole kernel.
+"""An exchange that does what a script says, step by step: for tests of a strategy, of an adapter, and of the whole kernel.
 
-`ScriptedExchange` is the exchange with its own truth; `tests.venue.ScriptedVenue` is one kernel's port to it. Each
+`ScriptedExchange` is the exchange with its own truth; `ScriptedVenue` is one kernel's port to it. Each
 request has two legs, out and back, and each can be held, delivered, lost or doubled; so can each report of the stream.
 Queries can answer as of an earlier instant. Everything else goes through at once. It promises that nothing happens here
 that the test did not ask for; it has no matching rules, no prices and no randomness.
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
-from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
+from kernel.order_spec import Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
 from kernel.venues.base import (
     CancelRequest,
     Dedupe,
@@ -40,12 +40,6 @@ OPENING = {"X": 1_000_000, "Y": 1_000_000_000}
 QUERIES = ("order", "snapshot")
 """Operations that change nothing: told once, with their answer."""
 OPEN = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
-
-
-def buy(quantity: int = 2, price: int = 100, **terms: Any) -> StandardOrder:
-    """A LIMIT order to buy in the one symbol."""
-    fields: dict[str, Any] = {"symbol_id": "S", "side": Side.BUY, "order_type": OrderType.LIMIT}
-    return StandardOrder(**{**fields, "quantity": quantity, "price": price, **terms})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""The value that a reconciler run decides on: what the run will do, with the exact `AttemptStarted` that it appends.
+
+Made by `decide_run`, performed by the reconciler, compared with recorded attempts by `orderctl decisions`. Of the planned
+actions, `Nothing`, `WaitUntil` and `Ask` are decisions as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import ClassVar
+
+from kernel import events
+from kernel import plan as planning
+from kernel.actions import ActionKind
+from kernel.errors import Violation
+from kernel.groups import Group
+from kernel.models import Attempt, OrderState, VenueOrder
+
+
+@dataclass(frozen=True, slots=True)
+class BackOff:
+    """Run again after a backoff of this kind of action."""
+
+    label: ClassVar[str] = planning.WaitUntil.label
+    kind: ActionKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFindings:
+    """Append findings, then run again at once."""
+
+    stream_id: str
+    events: tuple[events.BaseEvent, ...]
+    expected_version: int
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """What it appends."""
+        return "first " + ", ".join(event.topic for event in self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverGroup:
+    """Manage a group in the kernel, order by order: the venue was to, and has none of its orders."""
+
+    label: ClassVar[str] = f"first {events.GroupWorked.topic}"
+    group: Group
+    reason: str
+
+
+class ResolutionMethod(Enum):
+    """How to find out what became of an attempt."""
+
+    MOOT = auto()
+    """Without a query: the order that it aims at no longer works."""
+    FIND_ORDER = auto()
+    """A submit: look for an order under its client order id."""
+    CHECK_CANCEL = auto()
+    """A cancel: query its target; one that is still open is canceled again."""
+    CHECK_TERMS = auto()
+    """A change in place: query its target, and compare the terms."""
+    FIND_REPLACEMENT = auto()
+    """A cancel/replace: look for the new order, then query the old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResolution:
+    """Find out what became of an attempt."""
+
+    kind: ClassVar[ActionKind] = ActionKind.RESOLVE
+    label: ClassVar[str] = planning.Resolve.label
+    reason: ClassVar[str] = ""
+    how: ResolutionMethod
+    attempt: Attempt
+    order: OrderState
+    target: VenueOrder | None = None
+    """The order that a cancel or a change aims at."""
+    may_resend: bool = False
+    """Whether the intent still wants it sent: where ids are taken once, the same id may then be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendOrder:
+    """Append an attempt, then make its one venue call."""
+
+    kind: ActionKind
+    started: events.AttemptStarted
+    expected_version: int
+    """Version of the intent's stream that the decision was made on."""
+    target: VenueOrder | None = None
+    """The order that a cancel or a change aims at."""
+    group: Group | None = None
+    """For what adds to an order of a group: the group as it was decided on; a fill in it stops the send (H19)."""
+    resend: bool = False
+    """Whether it repeats an unresolved submit under the same id."""
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """The attempt that it makes."""
+        return self.started.kind.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class SendGroup:
+    """Append the attempts of all orders of a group, then place them in one venue call."""
+
+    kind: ClassVar[ActionKind] = ActionKind.SUBMIT
+    label: ClassVar[str] = planning.Submit.label
+    reason: ClassVar[str] = ""
+    group: Group
+    group_client_id: str
+    started: tuple[events.AttemptStarted, ...]
+    expected_versions: tuple[int, ...]
+    """Version of each intent's stream, in the order of the attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRejection:
+    """Append an attempt and its rejection: the symbol does not take these terms, so nothing is sent."""
+
+    label: ClassVar[str] = planning.RejectLocally.label
+    reason: ClassVar[str] = ""
+    kind: ActionKind
+    started: events.AttemptStarted
+    expected_version: int
+    violations: tuple[Violation, ...]
+
+    @property
+    def text(self) -> str:
+        """Which constraints are violated."""
+        return "; ".join(map(str, self.violations))
+
+
+VenueStep = AttemptResolution | planning.Ask | SendOrder | SendGroup | LocalRejection
+"""The decisions that pass backoff and rate limits before they are performed."""
+Decision = planning.Nothing | planning.WaitUntil | BackOff | ReportFindings | TakeOverGroup | VenueStep
+
+
+def attempt_of(decision: Decision, intent_id: str) -> events.AttemptStarted | None:
+    """The attempt that a decision starts for an intent."""
+    match decision:
+        case SendOrder(started=started) | LocalRejection(started=started):
+            return started
+        case SendGroup(started=members):
+            return next((started for started in members if started.intent_id == intent_id), None)
+    return None

@@ -1,0 +1,211 @@
+"""How each event changes a state: the write side of `StatusRule`.
+
+Synchronous, and never looks at a clock; the same events give the same state, today and in ten years. What a batch costs
+depends on the batch, never on how much is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kernel import events, silence
+from kernel.errors import IntegrityError
+from kernel.groups import Group
+from kernel.lifecycle import Record, evolve
+from kernel.models import Evidence, FindingKind, LookScope
+from kernel.silence import HeartbeatEvent
+from projections import ledger
+from projections.external import reversal
+from projections.state_data import StateData
+
+
+class Fold:
+    """Changes the data of one state."""
+
+    def __init__(self, data: StateData) -> None:
+        self._data = data
+
+    def apply(self, part: Sequence[events.BaseEvent]) -> dict[str, None]:
+        """Fold events that follow `position`; the intents that they touch, in order. Raises `IntegrityError`."""
+        data = self._data
+        if missing := data.missing(part):
+            raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
+        touched: dict[str, None] = {}
+        for event in part:
+            envelope = event.envelope
+            if envelope.position != data.position + 1:
+                raise IntegrityError(f"an event of position {envelope.position} came", position=data.position + 1)
+            self.fold(event, envelope, touched)
+            data.position = envelope.position
+        return touched
+
+    def fold(self, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]) -> None:
+        """Fold one event; `touched` gets the intents that it changes."""
+        stream_id = envelope.stream_id
+        if stream_id.startswith(events.INTENT_STREAM_PREFIX):
+            intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+            self._apply_to_intent(intent_id, event, envelope.position, touched)
+        elif stream_id.startswith(events.GROUP_STREAM_PREFIX):
+            self._apply_to_group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX), event, touched)
+        elif (fold := FOLDS.get(type(event))) is not None:
+            fold(self, event)
+
+    def _apply_to_intent(
+        self, intent_id: str, event: events.BaseEvent, position: int, touched: dict[str, None]
+    ) -> None:
+        data = self._data
+        before = data.record(intent_id)
+        after = evolve(before, event)
+        data.records[intent_id] = after
+        data.heard[intent_id] = position
+        data.shown.pop(intent_id, None)
+        touched[intent_id] = None
+        data.indexes.note(before, after, event, position)
+        if (storm := data.storms.note(before, event)) is not None:
+            data.gates = data.gates.stormy(*storm)
+        if after.orders is not before.orders:
+            if data.externals.entries:
+                self._adopt(after, event)
+            self._book(before, after, event)
+            if data.groups.of(intent_id) is not None and after.cum_qty != before.cum_qty:
+                self._touch_group(data.groups.note_fill(intent_id, after.cum_qty), touched)
+        if isinstance(event, events.IntentCreated):
+            data.groups.note_created(event)
+        elif after.intent is not before.intent and (group := data.groups.of(intent_id)) is not None:
+            self._touch_group(group, touched)
+        if isinstance(event, (events.FindingRaised, events.FindingResolved)):  # a union would be made anew each time
+            self._finding(event)
+
+    def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
+        self._data.groups.apply(group_id, event)
+        if isinstance(event, events.FindingRaised | events.FindingResolved):
+            self._data.findings.apply(event)
+        if (group := self._data.groups.by_id.get(group_id)) is None:
+            return
+        if isinstance(event, events.FindingResolved) and event.evidence is Evidence.OPERATOR:
+            self._data.groups.accept(group, self._data.group_excess(group))
+        self._touch_group(group, touched)
+
+    def _touch_group(self, group: Group, touched: dict[str, None]) -> None:
+        for intent_id in group.intent_ids:
+            touched[intent_id] = None
+            self._data.shown.pop(intent_id, None)
+
+    def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
+        if isinstance(event, events.OrderFilled):
+            self._data.exposures.last_prices[event.symbol_id] = event.last_px
+        for booking in ledger.bookings(before.orders, after.orders):
+            symbol = self._data.reference.symbol(booking.symbol_id)
+            self._data.ledger.book(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
+            if not after.sends and isinstance(event, events.OrderReport):
+                self._data.ledger.mark_opening_provisional(event.transact_time_ns)
+
+    def _adopt(self, after: Record, event: events.BaseEvent) -> None:
+        """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
+        for facts in after.orders:
+            entry = self._data.externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
+            for booking in entry.trades.values() if entry is not None else ():
+                self._book_external(reversal(booking), event)
+
+    def _book_external(self, booking: ledger.Booking, event: events.BaseEvent) -> None:
+        symbol = self._data.reference.symbol(booking.symbol_id)
+        self._data.ledger.book_external(booking, symbol, self._data.reference.decimals, at_ns=event.recorded_at_ns)
+
+    def _external_observed(self, event: events.ExternalOrderObserved) -> None:
+        for booking in self._data.externals.apply(event):
+            self._book_external(booking, event)
+            self._data.ledger.mark_opening_provisional(event.transact_time_ns)
+
+    def _log_created(self, event: events.LogCreated) -> None:
+        self._data.log_id = event.log_id
+        self._data.exchange_id = event.exchange_id
+        self._data.created_at_ns = event.recorded_at_ns
+
+    def _leader_elected(self, event: events.LeaderElected) -> None:
+        self._data.epoch = event.epoch
+
+    def _kernel_started(self, event: events.KernelStarted) -> None:
+        self._data.recorded_limits = event.settings.get("limits") or {}
+        self._data.storms.start(event.settings)
+        self._data.ledger.lag_ns = account_lag_ns(event.capabilities)
+
+    def _capabilities_changed(self, event: events.CapabilitiesChanged) -> None:
+        self._data.ledger.lag_ns = account_lag_ns(event.capabilities)
+
+    def _all_paused(self, event: events.Paused) -> None:
+        if event.intent_id is None:
+            self._data.gates = self._data.gates.paused(event)
+
+    def _all_resumed(self, event: events.Resumed) -> None:
+        if event.intent_id is None:
+            self._data.gates = self._data.gates.resumed(event)
+
+    def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
+        if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
+            self._data.trades_cursor_ns = max(self._data.trades_cursor_ns or 0, event.trades_cursor_ns)
+        if LookScope.OPEN_ORDERS in event.scopes and event.began_ns > self._data.confirmed[0]:
+            self._data.confirmed = (event.began_ns, event.ended_ns)
+
+    def _balances_observed(self, event: events.BalancesObserved) -> None:
+        self._data.balances_at_ns = event.ended_ns
+        self._data.ledger.observe(event.balances, began_ns=event.began_ns, ended_ns=event.ended_ns)
+
+    def _position_observed(self, event: events.PositionObserved) -> None:
+        self._data.ledger.observe_position(event.symbol_id, event.quantity, began_ns=event.observed_at_ns)
+
+    def _transfer_observed(self, event: events.TransferObserved) -> None:
+        if event.transfer_key in self._data.transfer_keys:
+            return
+        self._data.transfer_keys.add(event.transfer_key)
+        self._data.ledger.transfer(
+            event.asset_id, event.amount, self._data.reference.decimals, at_ns=event.recorded_at_ns
+        )
+
+    def _reference_observed(self, event: events.SymbolObserved | events.AssetObserved) -> None:
+        self._data.reference.apply(event)
+
+    def _heartbeat(self, event: HeartbeatEvent) -> None:
+        self._data.heartbeats[event.owner] = silence.apply_heartbeat_event(
+            self._data.heartbeats.get(event.owner), event
+        )
+
+    def _finding(self, event: events.FindingRaised | events.FindingResolved) -> None:
+        self._data.findings.apply(event)
+        kind, _, symbol_id = (
+            event.finding_id.partition(":") if isinstance(event, events.FindingResolved) else ("", "", "")
+        )
+        if kind == FindingKind.STORM:
+            self._data.storms.resolve(symbol_id)
+            self._data.gates = self._data.gates.calm(symbol_id)
+        if kind == FindingKind.POSITION_DRIFT and event.evidence is Evidence.OPERATOR:
+            self._data.ledger.accept_position(symbol_id)
+
+
+def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
+    """How long after a change a venue may still show the account as it was, the clocks' differences included."""
+    lags = capabilities.get("read_lag") or {}
+    return int(max(lags.values(), default=0) + 2 * capabilities.get("clock_skew_ns", 0))
+
+
+FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
+    events.LogCreated: Fold._log_created,
+    events.LeaderElected: Fold._leader_elected,
+    events.KernelStarted: Fold._kernel_started,
+    events.CapabilitiesChanged: Fold._capabilities_changed,
+    events.Paused: Fold._all_paused,
+    events.Resumed: Fold._all_resumed,
+    events.VenueSnapshotTaken: Fold._snapshot_taken,
+    events.BalancesObserved: Fold._balances_observed,
+    events.PositionObserved: Fold._position_observed,
+    events.TransferObserved: Fold._transfer_observed,
+    events.ExternalOrderObserved: Fold._external_observed,
+    events.SymbolObserved: Fold._reference_observed,
+    events.AssetObserved: Fold._reference_observed,
+    events.FindingRaised: Fold._finding,
+    events.FindingResolved: Fold._finding,
+    events.HeartbeatReceived: Fold._heartbeat,
+    events.HeartbeatLapsed: Fold._heartbeat,
+    events.HeartbeatDisarmed: Fold._heartbeat,
+}
+"""How the events of the other streams are folded; those of an intent's stream go through `evolve`."""

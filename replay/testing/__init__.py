@@ -1,0 +1,39 @@
+"""For tests of strategies and adapters: a venue that a script controls, and virtual time.
+
+A whole kernel runs on virtual time in one process, in milliseconds, and takes the same steps every time::
+
+    from kernel.order_spec import OrderType, Side, StandardOrder
+    from replay import open_kernel
+    from replay.testing import ScriptedVenue, VirtualClock, run_virtually
+
+
+    async def a_lost_answer() -> str:
+        clock = VirtualClock()
+        venue = ScriptedVenue(clock=clock)
+        async with open_kernel("memory://", exchange_id="test", venue=venue, clock=clock) as kernel:
+            await kernel.wait_ready()
+            venue.exchange.hold("submit-answer")  # the order arrives, its answer does not
+            bid = StandardOrder(symbol_id="S", side=Side.BUY, order_type=OrderType.LIMIT, quantity=2, price=100)
+            intent_id = await kernel.place_order(bid, ack_timeout_s=1)
+            venue.exchange.flow()
+            venue.exchange.fill("#0", 2)
+            await clock.advance(60)
+            assert len(venue.exchange.orders) == 1  # found by its id, and not sent again
+            return (await kernel.get_order_state(intent_id)).status.ord_status
+
+
+    assert run_virtually(a_lost_answer) == "FILLED"
+
+`scripted_exchange`: the exchange and its script: `hold` and `flow` (legs of requests: `submit`, `submit-answer`, `cancel`,
+`cancel-answer`, `order-answer`, `snapshot-answer`, `reports`), `deliver` and `lose` (what is held), `fill`, `cancel`,
+`expire`, `bust`, `disconnect`, `halt`, and `script.refusal`. `scripted_venue`: a kernel's port to it. `virtual_clock`: the
+clock. `replay.virtual_time`: the loop. Nothing outside of a virtual loop can be waited for: the log is `memory://`, and
+callbacks of subscriptions are `async def`.
+"""
+
+from replay.testing.scripted_exchange import ScriptedExchange
+from replay.testing.scripted_venue import ScriptedVenue
+from replay.testing.virtual_clock import VirtualClock
+from replay.virtual_time import VirtualLoop, run_virtually
+
+__all__ = ["ScriptedExchange", "ScriptedVenue", "VirtualClock", "VirtualLoop", "run_virtually"]
