@@ -69,7 +69,7 @@ SECTIONS = {
 def show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     """`--version`."""
     if value and not ctx.resilient_parsing:
-        click.echo(f"orderctl {load('kernel.version:kernel_version')()}")
+        click.echo(f"orderctl {load('kernel.platform.version:kernel_version')()}")
         ctx.exit()
 
 

@@ -13,6 +13,6 @@ answers them) `gates` (what holds requests back) `operator_commands` `heartbeats
 (what is counted) `settings` `clock` `version` `private_files`. Adapters: `venues`.
 """
 
-from kernel.lazy_exports import lazy_exports
+from kernel.platform.lazy_exports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

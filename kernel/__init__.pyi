@@ -5,9 +5,8 @@ from kernel.errors import (
     ExchangeError as ExchangeError, FencedError as FencedError, IntegrityError as IntegrityError,
     KernelError as KernelError, LogUnavailableError as LogUnavailableError, NotFoundError as NotFoundError,
     NotReadyError as NotReadyError, NotSent as NotSent, OutcomeUnknown as OutcomeUnknown, Rejected as Rejected,
-    SchemaError as SchemaError, UnsafeFileError as UnsafeFileError,
-    ValidationError as ValidationError, VenueError as VenueError, Violation as Violation,
-    WaitTimeoutError as WaitTimeoutError,
+    SchemaError as SchemaError, UnsafeFileError as UnsafeFileError, ValidationError as ValidationError,
+    VenueError as VenueError, Violation as Violation, WaitTimeoutError as WaitTimeoutError,
 )  # fmt: skip
 from kernel.log import open_log as open_log
 from kernel.models import (
@@ -29,5 +28,7 @@ from kernel.order_spec import (
     UINT64_MAX as UINT64_MAX, Uint64 as Uint64, from_scaled as from_scaled, one_of as one_of,
     order_inconsistencies as order_inconsistencies, to_scaled as to_scaled,
 )  # fmt: skip
-from kernel.reconciler import ReconciliationEngine as ReconciliationEngine
-from kernel.settings import KernelSettings as KernelSettings, Limits as Limits, LimitSettings as LimitSettings, ns as ns
+from kernel.reconciler.engine import ReconciliationEngine as ReconciliationEngine
+from kernel.settings import (
+    KernelSettings as KernelSettings, LimitSettings as LimitSettings, Limits as Limits, ns as ns,
+)  # fmt: skip

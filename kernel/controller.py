@@ -13,17 +13,26 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from kernel import events, operator_commands
+from kernel import events
 from kernel.api import EventCallback, ExchangeKernel
 from kernel.clock import NS_PER_S, Clock, IdFactory, SeededIds, SystemClock
-from kernel.composition import compose
+from kernel.commands import operator
+from kernel.commands.limit_gate import ProposedOrder
+from kernel.commands.place_group import PlaceGroup, check_changeable, new_members, symbols_of
+from kernel.commands.validation import check_type, new_intent, validated
+from kernel.commands.waiters import (
+    awaited_symbol,
+    cancel_answered,
+    check_wait,
+    member_answered,
+    modify_answered,
+    placement_answered,
+    refusal,
+    too_late,
+)
 from kernel.errors import ExchangeError, NotFoundError, Violation, WaitTimeoutError
-from kernel.fills import fills
-from kernel.given import check_type, new_intent, validated
-from kernel.grouping import PlaceGroup, check_changeable, new_members, symbols_of
 from kernel.lease import Lease
 from kernel.lifecycle import CancelIntent, ModifyIntent, PlaceOrder, ResolveAttempt
-from kernel.limit_gate import ProposedOrder
 from kernel.log.base import EventLog
 from kernel.metrics import Metrics
 from kernel.models import (
@@ -38,21 +47,13 @@ from kernel.models import (
     UnsolicitedCancelPolicy,
 )
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
-from kernel.recalling import ensure_loaded
+from kernel.runtime.composition import compose
 from kernel.settings import KernelSettings, ns
 from kernel.state import KernelState
 from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.streams.fills import fills
+from kernel.streams.rehydration import ensure_loaded
 from kernel.venues.base import Venue
-from kernel.waiters import (
-    awaited_symbol,
-    cancel_answered,
-    check_wait,
-    member_answered,
-    modify_answered,
-    placement_answered,
-    refusal,
-    too_late,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -368,8 +369,8 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         command: Any = {"reason": reason, "actor": actor or self._actor}
         if intent_id is None:
-            return await operator_commands.pause_all(self._writer, self.state, **command)
-        return await operator_commands.pause_one(self._commands, intent_id, paused=True, **command)
+            return await operator.pause_all(self._writer, self.state, **command)
+        return await operator.pause_one(self._commands, intent_id, paused=True, **command)
 
     async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
         """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `operator_commands`.
@@ -382,7 +383,7 @@ class EventSourcedKernel(ExchangeKernel):
         if symbol_id is not None:
             await self.get_symbol_metadata(symbol_id)
         actor = actor or self._actor
-        await operator_commands.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
+        await operator.halt(self._writer, self.state, symbol_id=symbol_id, reason=reason, actor=actor)
         return await self._cancel_all(symbol_id, actor)
 
     async def resume(
@@ -395,8 +396,8 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         actor = actor or self._actor
         if intent_id is None:
-            return await operator_commands.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
-        return await operator_commands.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
+            return await operator.resume_all(self._writer, self.state, symbol_id=symbol_id, actor=actor)
+        return await operator.pause_one(self._commands, intent_id, paused=False, reason="", actor=actor)
 
     async def resolve_attempt(
         self,
@@ -431,9 +432,7 @@ class EventSourcedKernel(ExchangeKernel):
         """
         self._runtime.check()
         actor = actor or self._actor
-        await operator_commands.resolve_finding(
-            self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor
-        )
+        await operator.resolve_finding(self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor)
 
     async def heartbeat(self, owner: str, ttl_s: float) -> bool:
         """Say that a strategy is alive. Once nothing was heard of it for `ttl_s`, whoever leads cancels all that it wants.

@@ -17,7 +17,7 @@ from decimal import Decimal
 
 from kernel.errors import Violation
 from kernel.lifecycle import Record
-from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import order_under
 from kernel.models import AttemptKind, Desired
 from kernel.order_spec import OrderType, Side, StandardOrder, SymbolMetadata

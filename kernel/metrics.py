@@ -1,9 +1,11 @@
-"""The kernel's counters and histograms: metrics of prometheus-client in one registry for each kernel, never the global one.
+"""The kernel's counters and histograms: metrics of prometheus-client in one registry for each kernel, never the global
+one.
 
-The composition root makes one `Metrics` and passes it to the queue, the engine, the sender, the looker, the session and the
-writer. `replay.metrics` renders the registry; `replay.gauges` adds what is read when the registry is collected. Promises:
-every series exists from the beginning, at zero, so that a rate is right from the first event on; label values are closed
-sets, never the name of an order, an intent or a symbol, so that the number of series never grows.
+The composition root makes one `Metrics` and passes it to the queue, the engine, the sender, the looker, the session and
+the writer. `replay.views.metrics` renders the registry; `replay.views.gauges` adds what is read when the registry is
+collected. Promises: every series exists from the beginning, at zero, so that a rate is right from the first event on;
+label values are closed sets, never the name of an order, an intent or a symbol, so that the number of series never
+grows.
 """
 
 from __future__ import annotations

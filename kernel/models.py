@@ -334,7 +334,7 @@ class ExternalOrder(Model):
 
 
 class Position(Model):
-    """What fills in one symbol come to. Integer arithmetic; see `projections.ledger`."""
+    """What fills in one symbol come to. Integer arithmetic; see `projections.folds.ledger`."""
 
     symbol_id: SymbolId
     """The symbol."""

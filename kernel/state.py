@@ -1,4 +1,5 @@
-"""The state that the kernel reads: a contract, implemented by `projections.StatusRule`, passed in by the composition root.
+"""The state that the kernel reads: a contract, implemented by `projections.StatusRule`, passed in by the composition
+root.
 
 Used by the reconciler, the controller and the event-sourced stores. State is a fold of the log: one reader applies
 batches to it, in order; everybody else only reads. It never looks at a clock and never suspends, but in `reached`.
@@ -11,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kernel.events import BaseEvent
-from kernel.gates import TradingStatus
 from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
-from kernel.silence import Heartbeat
+from kernel.safety.heartbeat import Heartbeat
+from kernel.safety.trading_halts import TradingStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class KernelState(Protocol):
         """Every trade up to this venue instant is in the log; None before the first complete trades query."""
 
     def apply(self, batch: Sequence[BaseEvent], rehydrated: Sequence[BaseEvent] = ()) -> Applied:
-        """Fold a batch whose first position follows `position`, after what of it was let go (see `kernel.recalling`)."""
+        """Fold a batch whose first position follows `position`, after the evicted records that it needs."""
 
     def parts_of(self, batch: Sequence[BaseEvent]) -> Iterable[Sequence[BaseEvent]]:
         """A batch, cut where something may be let go."""

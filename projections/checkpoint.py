@@ -3,7 +3,7 @@
 Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
 it is whole, is of this log (its id, and the chain hash at its position), and has this code's fold version; any other is
 passed over, and the log is folded from an older one, or from position 1. Nobody else can read or write one: where another
-user could have put one, none is read or written (`kernel.private_files`).
+user could have put one, none is read or written (`kernel.platform.private_files`).
 
 A file has lines of JSON: what it is; the state's parts; a line for each record; the SHA-256 of all lines before.
 """
@@ -26,9 +26,9 @@ import pydantic
 
 from kernel.errors import KernelError, UnsafeFileError
 from kernel.lifecycle import Record
-from kernel.private_files import check_directory, make_directory, open_private, replacing
-from kernel.version import fold_version
-from projections.parts import StateSnapshot
+from kernel.platform.private_files import check_directory, make_directory, open_private, replacing
+from kernel.platform.version import fold_version
+from projections.snapshot import StateSnapshot
 from projections.state import State
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Header:
     chain_hash: str
     """At that position, in hex."""
     code_hash: str
-    """The fold version of the code that folded it (`kernel.version`)."""
+    """The fold version of the code that folded it (`kernel.platform.version`)."""
     records: int
     format: str = FORMAT
 

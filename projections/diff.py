@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kernel import plan
 from kernel.lifecycle import Record
-from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.models import Desired, OrderIntent, OrderState
 
 

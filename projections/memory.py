@@ -6,8 +6,8 @@ They keep the same contract as the event-sourced ones, by one test suite; nothin
 from __future__ import annotations
 
 from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.commands.validation import validated
 from kernel.errors import AlreadyExistsError, NotFoundError
-from kernel.given import validated
 from kernel.lifecycle import next_intent
 from kernel.models import OrderIntent, OrderState, ReconciliationStatus
 from kernel.stores import ActualStateStore, IntentStateStore

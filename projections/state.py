@@ -14,11 +14,10 @@ from itertools import count
 from typing import Any
 
 from kernel import events
-from kernel.gates import TradingStatus
-from kernel.grouping import venue_managed_quantity
+from kernel.commands.place_group import venue_managed_quantity
 from kernel.groups import Group, permitted_quantity, quantity_at_risk
 from kernel.lifecycle import Record, finding_id, order_state
-from kernel.lifecycle.values import replace
+from kernel.lifecycle.immutable import replace
 from kernel.limits import Exposure, OpenRisk
 from kernel.models import (
     AccountState,
@@ -32,13 +31,15 @@ from kernel.models import (
     Position,
 )
 from kernel.order_spec import AssetMetadata, StandardOrder, SymbolMetadata
-from kernel.silence import Heartbeat
+from kernel.safety.heartbeat import Heartbeat
+from kernel.safety.trading_halts import TradingStatus
 from kernel.state import Applied, joined
-from projections import diff, ledger
+from projections import diff
 from projections.digest import FieldDifference, first_field
-from projections.ended import RetentionPolicy
-from projections.parts import StateSnapshot
-from projections.records import Records
+from projections.folds import ledger
+from projections.retention.policy import RetentionPolicy
+from projections.retention.record_cache import Records
+from projections.snapshot import StateSnapshot
 from projections.state_data import StateData
 from projections.state_fold import Fold
 

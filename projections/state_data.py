@@ -11,24 +11,24 @@ from copy import deepcopy
 from typing import Any
 
 from kernel import events
-from kernel.gates import TradingStatus
 from kernel.groups import Group, excess
 from kernel.lifecycle import Record
-from kernel.lifecycle.values import replace
+from kernel.lifecycle.immutable import replace
 from kernel.models import OrderState
-from kernel.silence import Heartbeat
-from projections import ledger
+from kernel.safety.heartbeat import Heartbeat
+from kernel.safety.trading_halts import TradingStatus
 from projections.digest import canonical
-from projections.ended import RetentionPolicy, TerminalIndex
-from projections.exposure import Exposures
-from projections.external import Externals
-from projections.findings import Findings
-from projections.groups import Groups
-from projections.indexes import Indexes
-from projections.parts import Evicted, IndexSnapshot, StateSnapshot
-from projections.records import Records
-from projections.reference import Reference
-from projections.storms import Storms
+from projections.folds import ledger
+from projections.folds.exposure import Exposures
+from projections.folds.external_orders import Externals
+from projections.folds.findings import Findings
+from projections.folds.groups import Groups
+from projections.folds.indexes import Indexes
+from projections.folds.reference import Reference
+from projections.folds.rejection_storms import Storms
+from projections.retention.policy import RetentionPolicy, TerminalIndex
+from projections.retention.record_cache import Records
+from projections.snapshot import Evicted, IndexSnapshot, StateSnapshot
 
 PAST_MAX = 1_000
 """Intents that were let go and can be told of, at most."""

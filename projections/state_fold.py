@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kernel import events, silence
+from kernel import events
 from kernel.errors import IntegrityError
 from kernel.groups import Group
 from kernel.lifecycle import Record, evolve
 from kernel.models import Evidence, FindingKind, LookScope
-from kernel.silence import HeartbeatEvent
-from projections import ledger
-from projections.external import reversal
+from kernel.safety import heartbeat
+from kernel.safety.heartbeat import HeartbeatEvent
+from projections.folds import ledger
+from projections.folds.external_orders import reversal
 from projections.state_data import StateData
 
 
@@ -166,7 +167,7 @@ class Fold:
         self._data.reference.apply(event)
 
     def _heartbeat(self, event: HeartbeatEvent) -> None:
-        self._data.heartbeats[event.owner] = silence.apply_heartbeat_event(
+        self._data.heartbeats[event.owner] = heartbeat.apply_heartbeat_event(
             self._data.heartbeats.get(event.owner), event
         )
 

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from kernel.clock import NS_PER_S, Clock, IdFactory
-from kernel.commands import CommandHandler
+from kernel.commands.handler import CommandHandler
+from kernel.commands.validation import validated
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
-from kernel.given import validated
 from kernel.lifecycle import (
     Command,
     CreateIntent,
@@ -27,8 +27,8 @@ from kernel.lifecycle import (
 from kernel.log import EventLog
 from kernel.metrics import Metrics
 from kernel.models import Evidence, OrderIntent, OrderState, ReconciliationStatus
-from kernel.recalling import apply_batch, ensure_loaded, owner
 from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.streams.rehydration import apply_batch, ensure_loaded, owner
 from projections.state import State
 
 

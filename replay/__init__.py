@@ -25,6 +25,6 @@ so over HTTP) `logs` (what they log) `failures` (exit codes and their words) `be
 `demo` with `demo_stage` and `demo_checks`. `cli`: the commands themselves.
 """
 
-from kernel.lazy_exports import lazy_exports
+from kernel.platform.lazy_exports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kernel.events import AttemptStarted, BaseEvent, Envelope, IntentCreated, intent_stream
 from kernel.lifecycle import Record, decide_report, evolve
-from kernel.lifecycle.report import event_of
+from kernel.lifecycle.decide_report import event_of
 from kernel.models import AttemptKind, Evidence, ExecType, OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport

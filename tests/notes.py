@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from kernel.log import EventLog, StoredRow, hashing
-from kernel.log.tree import EMPTY_ROOT, Frontier, node
-from replay.notes import TreeHeadStore, tree_head_name
-from replay.noting import FRONTIER, TreeHeadOptions, TreeHeadWriter
-from replay.signed_notes import SignerKey, TreeHead, sign
+from kernel.log.merkle import EMPTY_ROOT, Frontier, node
+from replay.transparency.signed_note import SignerKey, TreeHead, sign
+from replay.transparency.tree_head_signer import FRONTIER, TreeHeadOptions, TreeHeadWriter
+from replay.transparency.tree_head_store import TreeHeadStore, tree_head_name
 from tests.commands import an_append
 from tests.contract.backends import Backend
 

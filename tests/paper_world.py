@@ -18,12 +18,12 @@ from kernel.venues import (
     SubmitGroupRequest,
     SubmitRequest,
 )
-from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade
-from kernel.venues.paper_engine import PaperEngine
-from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import FaultSource
-from kernel.venues.paper_journal import Journal
-from kernel.venues.paper_server import PaperServer
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.faults import FaultSource
+from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOptions, TapeTrade
+from kernel.venues.paper.matching.engine import PaperEngine
+from kernel.venues.paper.matching.journal import Journal
+from kernel.venues.paper.server import PaperServer
 
 SYMBOL = "BTCUSDT"
 LAST = 6_180_000

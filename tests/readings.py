@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from kernel import EventSourcedKernel
 from kernel.clock import Clock
 from kernel.metrics import PREFIX, value_of
-from replay.gauges import KernelGauges, tally_of
+from replay.views.gauges import KernelGauges, tally_of
 
 Samples = dict[tuple[str, ...], float]
 """By name, without the kernel's prefix, and label values."""

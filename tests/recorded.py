@@ -8,7 +8,7 @@ import logging
 from kernel.clock import SystemClock
 from kernel.events import INTENT_STREAM_PREFIX
 from kernel.log import LogSettings
-from kernel.log.memory import MemoryLog, MemoryRecorder
+from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from tests.simulation.loop import SteppedLoop, run
 from tests.simulation.plan import Plan, from_seed
 from tests.simulation.player import Player

@@ -12,8 +12,8 @@ from kernel import events
 from kernel.log import Append, EventLog, Write
 from kernel.models import AttemptKind, Evidence, ExecType, Liquidity
 from kernel.order_spec import OrderType, Side, StandardOrder
-from kernel.venues.paper_config import built_in_assets, built_in_symbols
-from replay.folding import instant_ns
+from kernel.venues.paper.matching.config import built_in_assets, built_in_symbols
+from replay.log_access.log_reader import instant_ns
 from tests.commands import fresh_command_id
 from tests.folding import an_attempt, an_intent
 

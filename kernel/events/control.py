@@ -38,7 +38,7 @@ class KernelStarted(BaseEvent):
     kernel_version: str
     """Version of the software."""
     code_hash: str
-    """SHA-256 of the source files of the build that runs (`kernel.version.build_hash`)."""
+    """SHA-256 of the source files of the build that runs (`kernel.platform.version.build_hash`)."""
     epoch: Counter
     """Its epoch."""
     settings: JsonObject

@@ -1,7 +1,7 @@
 """Events about owners that want their orders canceled when they fall silent. Each owner has a stream of its own.
 
 Written by commands (`HeartbeatReceived`, `HeartbeatDisarmed`) and by the leader (`HeartbeatLapsed`); what they come to is
-in `kernel.silence`.
+in `kernel.safety.heartbeat`.
 """
 
 from __future__ import annotations

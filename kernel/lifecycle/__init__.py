@@ -23,8 +23,11 @@ from kernel.lifecycle.decide import (
     decide,
     next_intent,
 )
+from kernel.lifecycle.decide_report import decide_report
+from kernel.lifecycle.decide_resolution import ResolveAttempt, ResolveFinding, require_evidence
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import conditions, finding_id, raised, unreported_findings
+from kernel.lifecycle.order_status import STATUS_PRECEDENCE, TERMINAL, ord_status
 from kernel.lifecycle.record import (
     Record,
     VenueStatus,
@@ -34,9 +37,6 @@ from kernel.lifecycle.record import (
     venue_orders_of,
     venue_status,
 )
-from kernel.lifecycle.report import decide_report
-from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, require_evidence
-from kernel.lifecycle.table import STATUS_PRECEDENCE, TERMINAL, ord_status
 
 __all__ = [
     "STATUS_PRECEDENCE",

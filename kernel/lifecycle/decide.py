@@ -18,10 +18,10 @@ from kernel.errors import (
     ValidationError,
     Violation,
 )
+from kernel.lifecycle.decide_resolution import ResolveAttempt, ResolveFinding, resolve_attempt, resolve_finding
 from kernel.lifecycle.evolve import evolve
 from kernel.lifecycle.findings import finding_events
 from kernel.lifecycle.record import Record, is_over, order_state
-from kernel.lifecycle.resolving import ResolveAttempt, ResolveFinding, resolve_attempt, resolve_finding
 from kernel.models import Desired, OrderIntent, OrderState, OrdStatus
 from kernel.order_spec import StandardOrder, SymbolMetadata
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kernel import events
-from kernel.lifecycle import facts as order_facts
-from kernel.lifecycle.facts import CumEvidence, OrderFacts
-from kernel.lifecycle.order_changes import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle import order_facts
+from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
+from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
+from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.record import Record, SentModify, order_under, reconciliation_status, venue_orders_of
-from kernel.lifecycle.table import ENDS
 from kernel.lifecycle.trades import NO_TRADES
-from kernel.lifecycle.values import assign_fresh, construct, copy_with, replace
 from kernel.models import (
     UNRESOLVED,
     Attempt,

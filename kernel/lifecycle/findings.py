@@ -7,9 +7,9 @@ once, and resolved when it no longer holds.
 from __future__ import annotations
 
 from kernel import events
-from kernel.lifecycle.advice import with_remediation
-from kernel.lifecycle.facts import OrderFacts
+from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import Record
+from kernel.lifecycle.remediation import with_remediation
 from kernel.models import Finding, FindingKind
 
 

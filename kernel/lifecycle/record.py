@@ -10,9 +10,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kernel.lifecycle.facts import OrderFacts
-from kernel.lifecycle.table import TERMINAL, ord_status
-from kernel.lifecycle.values import construct, copy_with
+from kernel.lifecycle.immutable import construct, copy_with
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.lifecycle.order_status import TERMINAL, ord_status
 from kernel.models import (
     UNRESOLVED,
     Attempt,

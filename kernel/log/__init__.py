@@ -29,6 +29,6 @@ Promise, how it is kept, and the test that fails when it is broken (in tests/con
 """
 
 from kernel.log.base import Append, Appended, EventLog, Head, LogSettings, StoredRow, StreamHead, Write
-from kernel.log.opening import open_log
+from kernel.log.factory import open_log
 
 __all__ = ["Append", "Appended", "EventLog", "Head", "LogSettings", "StoredRow", "StreamHead", "Write", "open_log"]

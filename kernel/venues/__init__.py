@@ -8,6 +8,6 @@ to), `paper_reports`, `paper_journal`, `paper_engine` (decides), `paper_exchange
 `paper_client` and `paper_link` (the ways to it).
 """
 
-from kernel.lazy_exports import lazy_exports
+from kernel.platform.lazy_exports import lazy_exports
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

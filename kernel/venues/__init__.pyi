@@ -5,9 +5,11 @@ from kernel.venues.base import (
     SubmitGroupRequest as SubmitGroupRequest, SubmitRequest as SubmitRequest, Venue as Venue,
     VenueCapabilities as VenueCapabilities, VenueSnapshot as VenueSnapshot,
 )  # fmt: skip
-from kernel.venues.paper import PaperVenue as PaperVenue
-from kernel.venues.paper_config import PaperConfig as PaperConfig, PaperExchangeOptions as PaperExchangeOptions
-from kernel.venues.paper_faults import (
-    Fault as Fault, FaultKind as FaultKind, FaultPlan as FaultPlan, FaultRates as FaultRates,
-    FaultOperation as FaultOperation,
+from kernel.venues.paper.faults import (
+    Fault as Fault, FaultKind as FaultKind, FaultOperation as FaultOperation, FaultPlan as FaultPlan,
+    FaultRates as FaultRates,
 )  # fmt: skip
+from kernel.venues.paper.matching.config import (
+    PaperConfig as PaperConfig, PaperExchangeOptions as PaperExchangeOptions,
+)  # fmt: skip
+from kernel.venues.paper.venue import PaperVenue as PaperVenue

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import click
 
 from replay.cli.group import Session, load
-from replay.failures import failure
-from replay.output import Format, Listing, WatchPrinter, escaped, render
+from replay.formatting.errors import failure
+from replay.formatting.output import Format, Listing, WatchPrinter, escaped, render
 
 T = TypeVar("T")
 FORMATS = ("table", "wide", "json", "yaml", "name", "jsonl")

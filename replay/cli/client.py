@@ -12,12 +12,13 @@ from typing import TypeVar
 import click
 
 from kernel import EventSourcedKernel
-from replay import clearing, output
 from replay.cli.base import LogTarget, echo_err
-from replay.folding import open_for_reading
-from replay.past import StateSource, historic_state_at
-from replay.progress import progress_bar
-from replay.recovery import open_client
+from replay.formatting import output
+from replay.formatting.progress_bar import progress_bar
+from replay.host.bootstrap import open_client
+from replay.log_access.as_of import StateSource, historic_state_at
+from replay.log_access.log_reader import open_for_reading
+from replay.operations import bulk_cancel
 
 T = TypeVar("T")
 
@@ -49,8 +50,8 @@ def run_with_source(target: LogTarget, as_of: str | None, work: Callable[[StateS
 
 async def show_chosen(kernel: EventSourcedKernel, symbol: str | None, owner: str | None, *, err: bool) -> list[str]:
     """Show what would be canceled; the intent ids."""
-    intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
-    click.echo(output.render(clearing.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
+    intent_ids = bulk_cancel.chosen(kernel, symbol_id=symbol, owner=owner)
+    click.echo(output.render(bulk_cancel.preview(kernel, intent_ids), output.Format.TABLE), nl=False, err=err)
     if not intent_ids:
         echo_err("there is nothing to cancel")
     return intent_ids

@@ -17,9 +17,10 @@ from enum import Enum
 import click
 
 from kernel.state import KernelState
-from replay import explaining, folding, views
-from replay.recovery import open_client
-from replay.resources import RESOURCES
+from replay.host.bootstrap import open_client
+from replay.log_access import log_reader
+from replay.views import explain, listing
+from replay.views.resources import RESOURCES
 
 Names = Callable[[KernelState], Iterable[str]]
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -106,7 +107,7 @@ def from_log(url: str, exchange_id: str, names: Names, begun: str) -> list[str]:
 
 
 async def _from_log(url: str, exchange_id: str, names: Names, begun: str) -> list[str]:
-    async with folding.existing_log(url, exchange_id) as log:
+    async with log_reader.existing_log(url, exchange_id) as log:
         if (await log.head()).position > POSITIONS_MAX:
             return []
     async with open_client(url, exchange_id) as kernel:
@@ -117,7 +118,7 @@ def names_of(word: str) -> Names:
     """The names of a type's things; none for what is no type."""
 
     def names(state: KernelState) -> Iterable[str]:
-        return (subject.name for subject in views.resource_named(word).subjects(state))
+        return (subject.name for subject in listing.resource_named(word).subjects(state))
 
     return names
 
@@ -126,7 +127,7 @@ def paths(begun: str) -> list[str]:
     """What `explain` could go on with."""
     above, _, word = begun.rpartition(".")
     try:
-        words = list(dict(explaining.roots())) if not above else words_below(above)
+        words = list(dict(explain.roots())) if not above else words_below(above)
     except Exception:
         return []
     prefix = f"{above}." if above else ""
@@ -135,7 +136,7 @@ def paths(begun: str) -> list[str]:
 
 def words_below(path: str) -> list[str]:
     """The fields, or the values, that a path leads to."""
-    place = explaining.place_of(path)
+    place = explain.place_of(path)
     if place is None:
         return []
     return [str(item.value) for item in place] if issubclass(place, Enum) else list(place.model_fields)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from replay import views
 from replay.cli.base import (
     LogTarget,
     as_of_option,
@@ -16,7 +15,8 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
-from replay.past import StateSource
+from replay.log_access.as_of import StateSource
+from replay.views import listing
 
 
 @click.command()
@@ -45,12 +45,12 @@ def get(
     """
     if watch and as_of is not None:
         raise click.UsageError("what was known at a point does not change: -w and --as-of exclude each other")
-    query = views.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
+    query = listing.query_of(words, owner=filters["owner"], symbol_id=filters["symbol"])
 
     async def listed(source: StateSource) -> None:
-        echo_listing(await views.listing(source, query), form)
+        echo_listing(await listing.listing(source, query), form)
 
     if watch:
-        run_with_client(target, lambda kernel: echo_watch(views.watch(kernel, query), form))
+        run_with_client(target, lambda kernel: echo_watch(listing.watch(kernel, query), form))
     else:
         run_with_source(target, as_of, listed)

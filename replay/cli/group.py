@@ -105,8 +105,8 @@ class OneLine(logging.Formatter):
     """Log records as one line each, without tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `replay.failures.log_line`, which is imported with the first record."""
-        text: str = load("replay.failures:log_line")(record)
+        """See `replay.formatting.errors.log_line`, which is imported with the first record."""
+        text: str = load("replay.formatting.errors:log_line")(record)
         return text
 
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from kernel.errors import Remedy
-from kernel.lifecycle.advice import REMEDIATION
-from kernel.readiness import REMEDIES as CONDITIONS
+from kernel.lifecycle.remediation import REMEDIATION
+from kernel.safety.readiness import REMEDIES as CONDITIONS
 from replay.cli.base import echo
-from replay.output import aligned
-from replay.problems import REMEDIES as PROBLEMS
+from replay.formatting.output import aligned
+from replay.formatting.problems import REMEDIES as PROBLEMS
 
 FOLDER = files("replay.cli") / "topics"
 TOPICS = (

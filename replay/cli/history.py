@@ -6,9 +6,9 @@ import asyncio
 
 import click
 
-from replay import histories, history_text, timeline
 from replay.cli.base import LogTarget, echo, echo_err, intent_argument, option, output_option, target_options
-from replay.output import Format
+from replay.formatting.output import Format
+from replay.histories import order_history, order_history_text, timeline_html
 
 
 @click.command()
@@ -32,9 +32,9 @@ def history(target: LogTarget, intent_id: str, raw: bool, picture: str | None, f
       orderctl history $ID --raw -o json
       orderctl history $ID --picture story.html
     """
-    found = asyncio.run(histories.history(target.log, intent_id, exchange_id=target.exchange))
+    found = asyncio.run(order_history.history(target.log, intent_id, exchange_id=target.exchange))
     if picture is None:
-        echo(history_text.text(found, Format(form), raw=raw))
+        echo(order_history_text.text(found, Format(form), raw=raw))
         return
-    timeline.write(found, picture)
+    timeline_html.write(found, picture)
     echo_err(f"{picture}: {len(found.steps)} events")

@@ -11,10 +11,6 @@ import click
 from click.shell_completion import ShellComplete, get_completion_class
 
 from kernel import EventSourcedKernel
-from replay import describe as pages
-from replay import explaining, folding, reading, top_screen
-from replay import health as checks
-from replay import metrics as exposition
 from replay.cli.base import (
     Duration,
     LogTarget,
@@ -30,7 +26,14 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, run_with_source
-from replay.output import Format
+from replay.formatting.output import Format
+from replay.log_access import log_reader
+from replay.views import describe as pages
+from replay.views import events as reading
+from replay.views import explain as explaining
+from replay.views import health as checks
+from replay.views import metrics as exposition
+from replay.views import top_screen
 
 
 @click.command()
@@ -84,7 +87,7 @@ def events(
     wanted = reading.EventFilter(intent_id, frozenset(topics), after)
 
     async def work() -> None:
-        async with folding.existing_log(target.log, target.exchange) as log:
+        async with log_reader.existing_log(target.log, target.exchange) as log:
             if watch or form not in ("json", "yaml"):
                 await echo_watch(reading.pages(log, wanted, follow=watch), form)
             else:

@@ -15,9 +15,6 @@ import click
 
 from kernel import EventSourcedKernel
 from kernel.models import AttemptOutcome
-from replay import beating, break_glass, config, halting, logs, output, serving, venue_factory
-from replay import demo as demonstration
-from replay import run as processes
 from replay.cli.base import (
     Duration,
     LogTarget,
@@ -32,8 +29,15 @@ from replay.cli.base import (
 )
 from replay.cli.client import run_with_client, show_chosen
 from replay.cli.group import INTERRUPTED, Session
-from replay.failures import failure
-from replay.venue_factory import PaperOptions
+from replay.demo import scenario as demonstration
+from replay.formatting import output
+from replay.formatting.errors import failure
+from replay.host import config, serving, venue_factory
+from replay.host import process_log as logs
+from replay.host import run as processes
+from replay.host.venue_factory import PaperOptions
+from replay.operations import emergency_cancel, heartbeat_loop
+from replay.operations import halt as halting
 
 T = TypeVar("T")
 
@@ -309,12 +313,10 @@ def halt(target: LogTarget, symbol: str | None, yes: bool, break_glass: bool, **
     with halting.break_glass_offered():
         if not yes and not run_with_client(target, lambda kernel: agree_to_halt(kernel, symbol)):
             return 1
-        process_log = run_with_client(
-            target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"])
-        )
+        result = run_with_client(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
     click.echo(f"{f'symbol/{symbol}' if symbol else f'exchange/{target.exchange}'} halted")
-    echo_err(process_log.line)
-    return process_log.exit_code
+    echo_err(result.line)
+    return result.exit_code
 
 
 async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
@@ -331,11 +333,11 @@ def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: di
     venue = venue_factory.venue_without_log(
         given["venue"], given["address"], given["journal"], target.log, target.exchange
     )
-    process_log = break_glass.EmergencyCancelReport(show=lambda line: click.echo(output.escaped(line)))
-    asyncio.run(break_glass.emergency_cancel(venue, process_log, symbol_id=symbol, timeout_s=given["timeout"]))
-    echo_err(process_log.line)
-    echo_err(break_glass.NOT_LOGGED)
-    return 0 if process_log.done else 1
+    report = emergency_cancel.EmergencyCancelReport(show=lambda line: click.echo(output.escaped(line)))
+    asyncio.run(emergency_cancel.emergency_cancel(venue, report, symbol_id=symbol, timeout_s=given["timeout"]))
+    echo_err(report.line)
+    echo_err(emergency_cancel.NOT_LOGGED)
+    return 0 if report.done else 1
 
 
 @click.command()
@@ -409,10 +411,10 @@ def heartbeat(target: LogTarget, owner: str, ttl: float, every: float | None, di
       orderctl heartbeat mm-1 --disarm
     """
     if every is None:
-        click.echo(run_with_client(target, lambda kernel: beating.once(kernel, owner, ttl, disarm=disarm)))
+        click.echo(run_with_client(target, lambda kernel: heartbeat_loop.once(kernel, owner, ttl, disarm=disarm)))
         return 0
-    schedule = beating.HeartbeatSchedule(owner, ttl_s=ttl, every_s=every, disarm=disarm)
-    work = beating.run(target.log, target.exchange, schedule, show=click.echo, say=echo_err)
+    schedule = heartbeat_loop.HeartbeatSchedule(owner, ttl_s=ttl, every_s=every, disarm=disarm)
+    work = heartbeat_loop.run(target.log, target.exchange, schedule, show=click.echo, say=echo_err)
     return ended_by(asyncio.run(processes.until_signal(work)))
 
 

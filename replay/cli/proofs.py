@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from replay import note_keys, proving, signed_notes
 from replay.cli.base import LogTarget, echo, echo_err, option, target_options
+from replay.transparency import keys as note_keys
+from replay.transparency import proof_files, signed_note
 
 
 @click.command()
@@ -36,12 +37,12 @@ def prove(
       orderctl prove 17 --notes notes -o event-17.json
       orderctl prove --from 1000 --to 2000 --notes notes -o growth.json
     """
-    wanted = proving.proof_query(position, first, second)
-    text = asyncio.run(proving.proof_text(target.log, target.exchange, wanted, notes=notes, keys=keys))
+    wanted = proof_files.proof_query(position, first, second)
+    text = asyncio.run(proof_files.proof_text(target.log, target.exchange, wanted, notes=notes, keys=keys))
     if output is None:
         echo(text)
     else:
-        proving.save(Path(output), text)
+        proof_files.save(Path(output), text)
         echo_err(f"{output}: {wanted}")
 
 
@@ -66,4 +67,4 @@ def keys(action: str, file: str, exchange: str, trust: str | None) -> None:
     if action == "show":
         click.echo(note_keys.read_key(file).verifier)
     else:
-        click.echo(note_keys.create_key(file, signed_notes.key_name(exchange), trust=trust))
+        click.echo(note_keys.create_key(file, signed_note.key_name(exchange), trust=trust))

@@ -7,10 +7,10 @@ import signal
 
 import click
 
-from replay import rebuild_listing
-from replay import run as processes
 from replay.cli.base import LogTarget, echo_err, echo_listing, option, output_option, target_options
 from replay.cli.group import INTERRUPTED
+from replay.host import run as processes
+from replay.readmodel import report as rebuild_listing
 
 to_option = option("--to", "to", metavar="URL", help="Where the tables are. Default: beside the log.")
 

@@ -6,9 +6,9 @@ import asyncio
 
 import click
 
-from replay import statements
 from replay.cli.base import FORMATS, LogTarget, complete, echo, echo_listing, option, target_options
-from replay.progress import progress_bar
+from replay.formatting.progress_bar import progress_bar
+from replay.histories import statement as statements
 
 
 @click.command("statement")

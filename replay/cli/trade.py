@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from kernel import EventSourcedKernel
-from replay import applying, clearing, comparing, differing, ordering, output, waiting
 from replay.cli.base import (
     Duration,
     LogTarget,
@@ -27,10 +26,16 @@ from replay.cli.base import (
     target_options,
 )
 from replay.cli.client import run_with_client, show_chosen
-from replay.differences import differences
-from replay.failures import REFUSED
-from replay.manifests import Manifest, read_manifests
-from replay.progress import progress_bar
+from replay.formatting import order_input, output
+from replay.formatting.errors import REFUSED
+from replay.formatting.progress_bar import progress_bar
+from replay.histories import state_diff
+from replay.manifests import apply as applying
+from replay.manifests import diff as differing
+from replay.manifests.schema import Manifest, read_manifests
+from replay.operations import bulk_cancel
+from replay.views import conditions as waiting
+from replay.views.differences import differences
 
 CONDITIONS = ("working", "filled", "canceled", "terminal", "synced", "rejected", "expired", "failed")
 timeout_option = option("--timeout", type=Duration(), default="5s", show_default=True, help="How long to wait at most.")
@@ -64,13 +69,13 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
     Example:
       orderctl place BUY 0.001 BTCUSDT --wait filled --timeout 1m
     """
-    text = ordering.OrderInput(
+    text = order_input.OrderInput(
         side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],
         stop=words["stop"], time_in_force=words["tif"], post_only=words["post_only"],
     )  # fmt: skip
 
     async def work(kernel: EventSourcedKernel) -> int:
-        order = ordering.order_of(kernel, text)
+        order = order_input.order_of(kernel, text)
         placed = await kernel.place_order(order, intent_id=intent_id, owner=owner, wait="recorded")
         click.echo(placed)
         return await wait_placed(kernel, placed, wait, timeout)
@@ -198,9 +203,9 @@ def show_point_diff(target: LogTarget, begin: str, end: str | None, form: str) -
     """Compare two points of the log; 1 when they differ."""
     with progress_bar("folding the log") as progress:
         where = {"exchange_id": target.exchange, "checkpoint_dir": target.checkpoint_dir}
-        found = asyncio.run(comparing.diff(target.log, begin, end, **where, progress=progress))
+        found = asyncio.run(state_diff.diff(target.log, begin, end, **where, progress=progress))
     echo_err(f"from position {found.a} to {found.b}")
-    echo(output.render(comparing.listing(found), output.Format(form)))
+    echo(output.render(state_diff.listing(found), output.Format(form)))
     return 1 if found.changes else 0
 
 
@@ -288,9 +293,9 @@ async def cancel_orders(
 ) -> int:
     """Cancel the intents given, or without them the live ones; the exit code."""
     if intent_ids is None:
-        intent_ids = clearing.chosen(kernel, symbol_id=symbol, owner=owner)
+        intent_ids = bulk_cancel.chosen(kernel, symbol_id=symbol, owner=owner)
     requested = 0
-    async for cleared in clearing.clear(kernel, intent_ids):
+    async for cleared in bulk_cancel.clear(kernel, intent_ids):
         if cleared.problem:
             echo_err(cleared.line)
         else:
@@ -323,7 +328,7 @@ def modify(target: LogTarget, intent_id: str, wait: str, timeout: float, **numbe
 
     async def work(kernel: EventSourcedKernel) -> None:
         known = await kernel.get_order_intent(intent_id)
-        order = ordering.modified_order(kernel, known.order, **numbers)
+        order = order_input.modified_order(kernel, known.order, **numbers)
         await kernel.modify_order(intent_id, order, wait="ack" if wait == "ack" else "recorded", ack_timeout_s=timeout)
         state = "unchanged" if order == known.order else "modified"
         click.echo(f"intent/{intent_id} {state}")

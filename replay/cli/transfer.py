@@ -9,14 +9,14 @@ from typing import TypeVar
 import click
 
 from kernel.log.base import Head
-from replay.backups import backup_log, restore_log
 from replay.cli.base import LogTarget, echo_err, option, target_options
-from replay.exporting import export_log
-from replay.folding import open_for_reading, point_of
-from replay.holding import TreeHeadGuard
-from replay.importing import import_log
-from replay.note_keys import verifier_keys
-from replay.progress import progress_bar
+from replay.formatting.progress_bar import progress_bar
+from replay.log_access.log_reader import open_for_reading, point_of
+from replay.transfer.backup import backup_log, restore_log
+from replay.transfer.exporter import export_log
+from replay.transfer.importer import import_log
+from replay.transparency.import_guard import TreeHeadGuard
+from replay.transparency.keys import verifier_keys
 
 T = TypeVar("T")
 

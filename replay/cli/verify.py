@@ -6,11 +6,11 @@ import asyncio
 
 import click
 
-from replay import verifying
+from replay.audit import verify as verifying
+from replay.audit.report import report_text
 from replay.cli.base import LogTarget, echo, option, target_options
-from replay.note_keys import verifier_keys
-from replay.progress import progress_bar
-from replay.verify_text import report_text
+from replay.formatting.progress_bar import progress_bar
+from replay.transparency.keys import verifier_keys
 
 
 @click.command()

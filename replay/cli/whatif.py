@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from replay import deciding, outcomes, supposing
 from replay.cli.base import Duration, LogTarget, echo_err, echo_listing, option, output_option, target_options
-from replay.progress import progress_bar
+from replay.decisions import decision_replay
+from replay.formatting.progress_bar import progress_bar
+from replay.whatif import outcomes, scenario_options
 
 
 @click.command()
@@ -28,11 +29,11 @@ def decisions(target: LogTarget, form: str) -> int:
       orderctl decisions --log postgresql://db/kernel --exchange binance-1 -o json
     """
     with progress_bar("decisions") as progress:
-        work = deciding.replay_decisions(target.log, progress=progress, exchange_id=target.exchange)
+        work = decision_replay.replay_decisions(target.log, progress=progress, exchange_id=target.exchange)
         report = asyncio.run(work)
     if not report.same or form not in ("table", "wide"):
-        echo_listing(deciding.listing(report), form)
-    echo_err(deciding.summary(report))
+        echo_listing(decision_replay.listing(report), form)
+    echo_err(decision_replay.summary(report))
     return 0 if report.same else 1
 
 
@@ -68,8 +69,8 @@ def what_if(target: LogTarget, form: str, **supposed: Any) -> None:
       orderctl what-if --at 2026-01-31T12:00:00Z --set btc-bid-1 price=61000 --for 5m -o json
     """
     with progress_bar("what-if") as progress:
-        work = supposing.run_scenario(
-            target.log, target.exchange, supposing.ScenarioOptions(**supposed), progress=progress
+        work = scenario_options.run_scenario(
+            target.log, target.exchange, scenario_options.ScenarioOptions(**supposed), progress=progress
         )
         found = asyncio.run(work)
     echo_listing(outcomes.listing(found), form)

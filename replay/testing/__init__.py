@@ -24,16 +24,16 @@ A whole kernel runs on virtual time in one process, in milliseconds, and takes t
 
     assert run_virtually(a_lost_answer) == "FILLED"
 
-`scripted_exchange`: the exchange and its script: `hold` and `flow` (legs of requests: `submit`, `submit-answer`, `cancel`,
-`cancel-answer`, `order-answer`, `snapshot-answer`, `reports`), `deliver` and `lose` (what is held), `fill`, `cancel`,
-`expire`, `bust`, `disconnect`, `halt`, and `script.refusal`. `scripted_venue`: a kernel's port to it. `virtual_clock`: the
-clock. `replay.virtual_time`: the loop. Nothing outside of a virtual loop can be waited for: the log is `memory://`, and
-callbacks of subscriptions are `async def`.
+`scripted_exchange`: the exchange and its script: `hold` and `flow` (legs of requests: `submit`, `submit-answer`,
+`cancel`, `cancel-answer`, `order-answer`, `snapshot-answer`, `reports`), `deliver` and `lose` (what is held), `fill`,
+`cancel`, `expire`, `bust`, `disconnect`, `halt`, and `script.refusal`. `scripted_venue`: a kernel's port to it.
+`virtual_clock`: the clock. `replay.whatif.virtual_loop`: the loop. Nothing outside of a virtual loop can be waited for:
+the log is `memory://`, and callbacks of subscriptions are `async def`.
 """
 
 from replay.testing.scripted_exchange import ScriptedExchange
 from replay.testing.scripted_venue import ScriptedVenue
 from replay.testing.virtual_clock import VirtualClock
-from replay.virtual_time import VirtualLoop, run_virtually
+from replay.whatif.virtual_loop import VirtualLoop, run_virtually
 
 __all__ = ["ScriptedExchange", "ScriptedVenue", "VirtualClock", "VirtualLoop", "run_virtually"]

@@ -23,7 +23,7 @@ from kernel.clock import NS_PER_S
 from kernel.models import AttemptKind, AttemptOutcome, OrdStatus
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues.base import Operation, RateLimit, RateLimitKind
-from kernel.venues.paper_config import PaperConfig, built_in_symbols
+from kernel.venues.paper.matching.config import PaperConfig, built_in_symbols
 from replay import open_kernel
 from tests.benchmarks.measure import note
 from tests.integration.world import ROOT, Process
@@ -69,7 +69,7 @@ async def desk_of(
     (directory / "exchange.json").write_text(exchange_config(orders, weight).model_dump_json())
     address = str(directory / "exchange.sock")
     exchange = Process(
-        "kernel.venues.paper_server",
+        "kernel.venues.paper.server",
         "--listen", address, "--config", str(directory / "exchange.json"),
         "--journal", str(directory / "exchange.journal"), "--speed", "step",
     )  # fmt: skip

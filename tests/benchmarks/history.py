@@ -16,9 +16,9 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 
 from kernel.log import EventLog, open_log
-from kernel.log.records import event_of
-from kernel.log.stored import RecordedLog
-from replay.rebuilding import rebuild
+from kernel.log.engine.recorded_log import RecordedLog
+from kernel.log.engine.records import event_of
+from replay.readmodel.rebuild import rebuild
 from tests.benchmarks.floors import library_application
 from tests.benchmarks.made_log import make_log
 from tests.benchmarks.measure import Figure, interleaved

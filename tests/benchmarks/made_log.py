@@ -17,8 +17,8 @@ from dataclasses import replace
 from kernel import events
 from kernel.lifecycle.record import client_order_id
 from kernel.log import Append, Write
-from kernel.log.records import prepare
-from kernel.log.stored import RecordedLog
+from kernel.log.engine.recorded_log import RecordedLog
+from kernel.log.engine.records import prepare
 from kernel.models import (
     AttemptKind,
     Balance,

@@ -28,19 +28,19 @@ from kernel.clock import SystemClock
 from kernel.errors import NotSent
 from kernel.lifecycle import Record
 from kernel.log import open_log
-from kernel.log.stored import RecordedLog
+from kernel.log.engine.recorded_log import RecordedLog
 from kernel.models import ExecType
 from kernel.venues.base import ExecutionReport, VenueSnapshot
 from projections import checkpoint
-from projections.parts import StateSnapshot
+from projections.snapshot import StateSnapshot
 from projections.state import State
 from replay import open_kernel, rebuild, verify
-from replay.checkpoints import checkpoint_files
 from replay.cli.group import Session
-from replay.exporting import export_log
-from replay.folding import chain_at
-from replay.importing import import_log
-from replay.past import state_at
+from replay.log_access.as_of import state_at
+from replay.log_access.checkpoints import checkpoint_files
+from replay.log_access.log_reader import chain_at
+from replay.transfer.exporter import export_log
+from replay.transfer.importer import import_log
 from tests.benchmarks import floors, made_log
 from tests.benchmarks.history import decoded
 from tests.benchmarks.measure import seconds

@@ -19,8 +19,8 @@ from kernel.log import Append, EventLog, Write, hashing, open_log
 from kernel.metrics import Metrics
 from kernel.models import AttemptKind, Balance, Evidence, ExecType, OrderIntent, OrdStatus
 from kernel.order_spec import AssetMetadata, OrderType, Side, StandardOrder, SymbolMetadata
+from kernel.reconciler.venue_reconciler import VenueReconciler
 from kernel.settings import KernelSettings
-from kernel.venue_reconciler import VenueReconciler
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,

@@ -12,7 +12,7 @@ from kernel import events, open_log
 from kernel.clock import SeededIds
 from kernel.log import Append, Write
 from kernel.models import Evidence
-from kernel.venues.paper_config import built_in_assets, built_in_symbols
+from kernel.venues.paper.matching.config import built_in_assets, built_in_symbols
 from tests.cli.world import Desk, World
 
 

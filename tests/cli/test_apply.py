@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from kernel.errors import ConflictError
-from replay import applying
-from replay.manifests import parse_manifests, read_manifests
-from replay.recovery import open_client
+from replay.host.bootstrap import open_client
+from replay.manifests import apply
+from replay.manifests.schema import parse_manifests, read_manifests
 from tests.cli.world import World
 
 Terms = dict[str, Any]
@@ -199,14 +199,14 @@ async def test_somebody_in_between_is_a_conflict(idle: World) -> None:
     """What was compared and what is written are one record: a change between the two is not overwritten."""
     text = yaml.safe_dump(manifest("a"))
     async with open_client(idle.url, "paper") as kernel:
-        (first,) = applying.steps_for(kernel, parse_manifests([("f", text.encode())]))
-        assert [item.line async for item in applying.apply(kernel, [first])] == ["order/a created"]
+        (first,) = apply.steps_for(kernel, parse_manifests([("f", text.encode())]))
+        assert [item.line async for item in apply.apply(kernel, [first])] == ["order/a created"]
         other = parse_manifests([("f", text.replace("50000", "50001").encode())])
-        (late,) = applying.steps_for(kernel, other)
+        (late,) = apply.steps_for(kernel, other)
         await kernel.cancel_order("a", wait="recorded")
 
         with pytest.raises(ConflictError, match="read it again"):
-            async for _ in applying.apply(kernel, [late]):
+            async for _ in apply.apply(kernel, [late]):
                 pass
 
 

@@ -194,7 +194,7 @@ def test_the_unexpected_is_one_line(idle: World, monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise RuntimeError("a\nbug")
 
-    monkeypatch.setattr("replay.views.listing", broken)
+    monkeypatch.setattr("replay.views.listing.listing", broken)
 
     assert idle.call("get", "orders").stderr == "error: unexpected RuntimeError: a bug (--debug shows where)\n"
     assert idle.call("get", "orders").exit_code == 2

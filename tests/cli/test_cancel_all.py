@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import cli
-from replay.clearing import AT_ONCE, chosen, clear
-from replay.ordering import OrderInput, order_of
-from replay.recovery import open_client
+from replay.formatting.order_input import OrderInput, order_of
+from replay.host.bootstrap import open_client
+from replay.operations.bulk_cancel import AT_ONCE, chosen, clear
 from tests.cli.world import World, clean_environment
 
 

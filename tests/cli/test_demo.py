@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from replay import demo, demo_stage
+from replay.demo import processes, scenario
 from tests.cli.world import World
 
 UNHURRIED_S = 240.0
@@ -16,7 +16,7 @@ UNHURRIED_S = 240.0
 
 def test_the_demo_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 0, every claim with a yes; what it keeps can be looked at."""
-    for module, name in ((demo, "DEADLINE_S"), (demo, "STEP_TIMEOUT_S"), (demo_stage, "START_TIMEOUT_S")):
+    for module, name in ((scenario, "DEADLINE_S"), (scenario, "STEP_TIMEOUT_S"), (processes, "START_TIMEOUT_S")):
         monkeypatch.setattr(module, name, UNHURRIED_S)
     words = ["demo", "--keep", str(tmp_path / "kept")]
     if (tape := os.environ.get("KERNEL_TAPE")) is not None:

@@ -7,7 +7,7 @@ import uuid
 
 from kernel.clock import NS_PER_S, SystemClock
 from kernel.models import OrderState, OrderStatus, ReconciliationStatus
-from replay.recovery import open_client
+from replay.host.bootstrap import open_client
 from tests.cli.world import World
 
 PLACE = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")

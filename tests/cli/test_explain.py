@@ -16,7 +16,7 @@ from click.shell_completion import ShellComplete
 from cli import cli
 from kernel.errors import NotFoundError
 from replay.cli.completion import paths
-from replay.explaining import below, explain, roots
+from replay.views.explain import below, explain, roots
 from tests.cli.world import World, clean_environment
 
 MODELS = dict(roots())

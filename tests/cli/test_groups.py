@@ -16,9 +16,9 @@ import yaml
 from kernel.models import OrderIntent
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.venues import PaperVenue
-from replay.applying import steps_for
-from replay.manifests import parse_manifests
-from replay.recovery import open_client
+from replay.host.bootstrap import open_client
+from replay.manifests.apply import steps_for
+from replay.manifests.schema import parse_manifests
 from tests.cli.test_apply import Terms, manifest, written
 from tests.cli.test_explain import completed
 from tests.cli.world import Child, World

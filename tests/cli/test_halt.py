@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from kernel.log import sqlite as sqlite_log
+from kernel.log.backends import sqlite as sqlite_log
 from kernel.models import UnsolicitedCancelPolicy
-from replay.ordering import OrderInput, order_of
-from replay.recovery import open_client
+from replay.formatting.order_input import OrderInput, order_of
+from replay.host.bootstrap import open_client
 from tests.cli.test_cancel_all import place
 from tests.cli.world import Desk, World
 

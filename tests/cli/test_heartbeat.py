@@ -13,7 +13,7 @@ from kernel.clock import LoopClock, SeededIds
 from kernel.errors import LogUnavailableError
 from kernel.log import open_log
 from replay import open_kernel
-from replay.beating import HeartbeatSchedule, send_forever
+from replay.operations.heartbeat_loop import HeartbeatSchedule, send_forever
 from tests.cli.world import World
 
 BID = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--owner", "mm-1", "--id")

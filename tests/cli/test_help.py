@@ -69,7 +69,7 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
     )
 
-    light = {"kernel", "kernel.lazy_exports", "replay", "replay.cli", "replay.cli.group"}
+    light = {"kernel", "kernel.platform", "kernel.platform.lazy_exports", "replay", "replay.cli", "replay.cli.group"}
     assert set(done.stdout.split()) == light
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.venues.paper_config import built_in_assets, built_in_symbols
-from replay.decimals import Scales
-from replay.output import (
+from kernel.venues.paper.matching.config import built_in_assets, built_in_symbols
+from replay.formatting.decimals import Scales
+from replay.formatting.output import (
     UNSAFE,
     Format,
     Item,

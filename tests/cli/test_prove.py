@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from kernel import open_log
-from replay.note_keys import read_key, verifier_keys
-from replay.notes import TreeHeadStore
+from replay.transparency.keys import read_key, verifier_keys
+from replay.transparency.tree_head_store import TreeHeadStore
 from tests.check_proof import PROGRAM
 from tests.cli.world import World
 from tests.notes import KEY, grow

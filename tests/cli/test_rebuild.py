@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernel.log import open_log
-from kernel.log.stored import RecordedLog
+from kernel.log.engine.recorded_log import RecordedLog
 from tests.benchmarks.made_log import make_log
 from tests.cli.world import World
 

@@ -15,7 +15,7 @@ from kernel.lifecycle import raised
 from kernel.log import Append, Write
 from kernel.models import AttemptKind, Evidence, FindingKind
 from kernel.order_spec import OrderType, Side, StandardOrder
-from replay.folding import existing_log
+from replay.log_access.log_reader import existing_log
 from tests.cli.test_cancel_all import place
 from tests.cli.world import World
 from tests.commands import fresh_command_id

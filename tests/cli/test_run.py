@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernel.settings import KernelSettings
-from replay.config import settings_over
+from replay.host.config import settings_over
 from tests.cli.test_tour import LADDER
 from tests.cli.world import Child, World, clean_environment
 

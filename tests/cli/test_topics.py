@@ -14,16 +14,16 @@ from click.testing import CliRunner
 from cli import cli
 from kernel import EventSourcedKernel, errors
 from kernel.errors import KernelError
-from kernel.lifecycle.advice import REMEDIATION
+from kernel.lifecycle.remediation import REMEDIATION
 from kernel.limits import Limits
 from kernel.models import FindingKind
-from kernel.readiness import CONDITIONS
+from kernel.safety.readiness import CONDITIONS
 from kernel.subscriptions import FIELDS
 from replay import connect, open_kernel
-from replay.blocking import BlockingKernel
 from replay.cli.help import FOLDER, PROGRAM, TOPICS, topic_text
-from replay.manifests import parse_manifests
-from replay.problems import ProblemKind
+from replay.formatting.problems import ProblemKind
+from replay.host.blocking import BlockingKernel
+from replay.manifests.schema import parse_manifests
 from tests.cli.documents import fenced
 from tests.cli.test_metrics import port_of
 from tests.cli.test_tour import TOUR

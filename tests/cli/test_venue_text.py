@@ -11,7 +11,7 @@ from kernel import events, open_log
 from kernel.clock import SeededIds
 from kernel.log import Append, Write
 from kernel.models import Evidence, Finding, FindingKind
-from replay.output import UNSAFE
+from replay.formatting.output import UNSAFE
 from tests.cli.world import World
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jre\u202everse\r\x9b31m"

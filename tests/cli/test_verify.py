@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kernel.log import open_log
-from replay.noting import TreeHeadOptions, TreeHeadWriter
-from replay.signed_notes import SignerKey
+from replay.transparency.signed_note import SignerKey
+from replay.transparency.tree_head_signer import TreeHeadOptions, TreeHeadWriter
 from tests.cli.world import World
 from tests.stories import STORY_LENGTH, Story
 

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from replay.recovery import open_client
-from replay.waiting import CONDITIONS
+from replay.host.bootstrap import open_client
+from replay.views.conditions import CONDITIONS
 from tests.cli.world import World
 
 RESTING = ("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")

@@ -116,7 +116,11 @@ def steps() -> Iterator[tuple[str, list[str]]]:
 def test_the_walk_is_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command prints what the topic shows, on a log that the demonstration has just made."""
     monkeypatch.chdir(tmp_path)
-    for name in ("replay.demo.DEADLINE_S", "replay.demo.STEP_TIMEOUT_S", "replay.demo_stage.START_TIMEOUT_S"):
+    for name in (
+        "replay.demo.scenario.DEADLINE_S",
+        "replay.demo.scenario.STEP_TIMEOUT_S",
+        "replay.demo.processes.START_TIMEOUT_S",
+    ):
         monkeypatch.setattr(name, UNHURRIED_S)
     walk = Walk()
     commands = []

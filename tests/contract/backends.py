@@ -16,9 +16,9 @@ from psycopg.sql import SQL, Identifier
 
 from kernel.clock import Clock, SeededIds, SystemClock
 from kernel.log import EventLog, LogSettings, open_log
-from kernel.log.memory import MemoryRecorder
-from kernel.log.opening import LogFactory
-from kernel.log.records import COLUMNS
+from kernel.log.backends.memory import MemoryRecorder
+from kernel.log.engine.records import COLUMNS
+from kernel.log.factory import LogFactory
 
 
 class Backend(ABC):

@@ -20,9 +20,9 @@ from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.base import AmendDialect, AmendQuantity
-from kernel.venues.paper_config import PaperConfig
-from kernel.venues.paper_faults import FaultPlan
-from projections.ended import RetentionPolicy
+from kernel.venues.paper.faults import FaultPlan
+from kernel.venues.paper.matching.config import PaperConfig
+from projections.retention.policy import RetentionPolicy
 from replay import open_kernel
 
 LOT = 10_000

@@ -12,7 +12,7 @@ import pytest
 from kernel.log import EventLog
 from kernel.venues import PaperConfig, PaperVenue
 from tests.contract.backends import Backend, MemoryBackend, PostgresBackend, SQLiteBackend
-from tests.contract.venues import CLOCK, MakeWorld
+from tests.contract.venue_worlds import CLOCK, MakeWorld
 from tests.paper_world import PaperWorld
 
 

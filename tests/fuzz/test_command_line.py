@@ -25,7 +25,7 @@ from cli import cli
 from kernel.errors import ValidationError
 from kernel.order_spec import to_scaled
 from kernel.settings import KernelSettings
-from replay.config import RUN_KEYS, read_config, settings_over
+from replay.host.config import RUN_KEYS, read_config, settings_over
 from tests.cli.world import COMMANDS, World
 from tests.fuzz.mutations import ODD_NUMBERS, ODD_TEXTS, damaged, fuzzed
 
@@ -80,8 +80,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def unstarted() -> Iterator[None]:
     """Verbs that run for long end where they would begin."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("replay.run.until_signal", never_begun)
-        patch.setattr("replay.demo.demo", no_demo)
+        patch.setattr("replay.host.run.until_signal", never_begun)
+        patch.setattr("replay.demo.scenario.demo", no_demo)
         yield
 
 

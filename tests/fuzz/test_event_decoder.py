@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel.errors import IntegrityError, SchemaError
 from kernel.events import REGISTRY, BaseEvent, canonical_json, decode, encode
 from kernel.log.base import StoredRow
-from kernel.log.records import event_of
+from kernel.log.engine.records import event_of
 from kernel.models import Evidence
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.samples import SAMPLES

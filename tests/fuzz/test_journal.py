@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from kernel.errors import IntegrityError
 from kernel.order_spec import OcoMode
 from kernel.venues import AmendDialect
-from kernel.venues.paper_config import PaperConfig, TapeTrade, full_symbols
-from kernel.venues.paper_engine import PaperEngine
-from kernel.venues.paper_journal import Journal
+from kernel.venues.paper.matching.config import PaperConfig, TapeTrade, full_symbols
+from kernel.venues.paper.matching.engine import PaperEngine
+from kernel.venues.paper.matching.journal import Journal
 from tests.fuzz.mutations import damaged, fuzzed
 from tests.paper_world import COIN, LAST, SELL, SYMBOL, HandClock, cancel, group, limit, market, modify, submit
 

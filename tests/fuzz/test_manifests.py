@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernel.errors import ValidationError
-from kernel.venues.paper_config import built_in_symbols
-from replay.manifests import Manifest, orders_of, parse_manifests, standard_order
+from kernel.venues.paper.matching.config import built_in_symbols
+from replay.manifests.schema import Manifest, orders_of, parse_manifests, standard_order
 from tests.cli.conftest import observe_markets
 from tests.cli.world import World
 from tests.fuzz.mutations import ODD_TEXTS, changed, damaged, deep, fuzzed, json_values, text_of

@@ -20,8 +20,8 @@ from kernel.models import AttemptOutcome
 from kernel.order_spec import OcoMode
 from kernel.settings import ns
 from kernel.venues import ExecutionReport, PaperVenue
-from kernel.venues.paper_config import PaperConfig
-from kernel.venues.paper_wire import hello
+from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.protocol import hello
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.paper_world import SYMBOL, HandClock, cancel, group, limit, modify, submit
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from kernel.clock import NS_PER_S
 from kernel.order_spec import OcoMode
 from kernel.venues import AmendDialect
-from kernel.venues.paper_config import PaperConfig, PaperExchangeOptions, TapeTrade, full_symbols
-from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
-from kernel.venues.paper_server import PaperServer
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
+from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOptions, TapeTrade, full_symbols
+from kernel.venues.paper.server import PaperServer
 from tests.fuzz.mutations import changed, damaged, deep, fuzzed, json_values, text_of
 from tests.paper_world import COIN, LAST, LOT, SELL, SYMBOL, HandClock, cancel, group, limit, submit
 

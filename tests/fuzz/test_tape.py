@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernel.errors import ValidationError
-from kernel.venues.paper_config import TapeTrade, built_in_symbols
-from kernel.venues.paper_tape import read_tape
+from kernel.venues.paper.matching.config import TapeTrade, built_in_symbols
+from kernel.venues.paper.tape import read_tape
 from tests.fuzz.mutations import ODD_TEXTS, damaged, fuzzed
 
 BTC = built_in_symbols()[0]

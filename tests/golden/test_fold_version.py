@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from kernel.log.memory import MemoryLog
-from kernel.version import FOLD_VERSION, fold_version
+from kernel.log.backends.memory import MemoryLog
+from kernel.platform.version import FOLD_VERSION, fold_version
 from projections import State, checkpoint
-from projections.ended import RetentionPolicy
-from projections.sql_tables import TABLES
-from replay.folding import fold
-from replay.syncing import open_tables, sync_tables
+from projections.retention.policy import RetentionPolicy
+from projections.sql.schema import TABLES
+from replay.log_access.log_reader import fold
+from replay.readmodel.sync import open_tables, sync_tables
 from tests.golden.test_histories import named, restored
 from tests.recorded import log_of
 
@@ -101,5 +101,5 @@ def test_a_changed_fold_has_a_new_version(digests: Digests) -> None:
 def test_the_stored_name_follows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints and tables name the version; no hash of earlier releases is one."""
     assert fold_version() == f"fold-{FOLD_VERSION}"
-    monkeypatch.setattr("kernel.version.FOLD_VERSION", FOLD_VERSION + 1)
+    monkeypatch.setattr("kernel.platform.version.FOLD_VERSION", FOLD_VERSION + 1)
     assert fold_version() == f"fold-{FOLD_VERSION + 1}"

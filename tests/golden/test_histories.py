@@ -1,10 +1,10 @@
 """Whole logs as files that must be read, verified, folded and decided for ever.
 
-A history is two files: `NAME.jsonl`, an export of the log with every stored column, and `NAME.json`, what it comes to: the
-intents, orders, positions, balances, groups, findings and others' orders as they are shown, and how many attempts and
-verdicts are decided in it. The effects of events are stored, not a digest of the state: fields that models gain later are
-not compared, a value that was there must stay what it is. So neither file ever changes; a change of the code that changes
-one of them reads old logs otherwise than they were meant.
+A history is two files: `NAME.jsonl`, an export of the log with every stored column, and `NAME.json`, what it comes to:
+the intents, orders, positions, balances, groups, findings and others' orders as they are shown, and how many attempts
+and verdicts are decided in it. The effects of events are stored, not a digest of the state: fields that models gain
+later are not compared, a value that was there must stay what it is. So neither file ever changes; a change of the code
+that changes one of them reads old logs otherwise than they were meant.
 
 `KERNEL_WRITE_GOLDEN=1 pytest tests/golden/test_histories.py` writes those of `SOURCES` that are missing, from simulated
 runs, and never touches what is there.
@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from kernel.log.memory import MemoryRecorder
-from kernel.log.recorder import LAYOUT_VERSION, Identity
-from kernel.log.row_files import reading
+from kernel.log.backends.memory import MemoryRecorder
+from kernel.log.engine.jsonl_file import reading
+from kernel.log.engine.recorder import LAYOUT_VERSION, Identity
 from projections import State
 from replay import export_log, replay_decisions
-from replay.folding import fold
+from replay.log_access.log_reader import fold
 from tests.golden.test_events import restricted
 from tests.recorded import log_of, played
 from tests.simulation.plan import Plan, from_seed

@@ -6,11 +6,11 @@ import asyncio
 import random
 
 from kernel.log import open_log
-from kernel.log.stored import RecordedLog
-from projections.sql import TableStore
-from projections.sql_tables import TABLES, Row
-from replay.rebuilding import rebuild, rebuild_tables
-from replay.syncing import open_tables, sync_tables
+from kernel.log.engine.recorded_log import RecordedLog
+from projections.sql.schema import TABLES, Row
+from projections.sql.store import TableStore
+from replay.readmodel.rebuild import rebuild, rebuild_tables
+from replay.readmodel.sync import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
 from tests.integration.world import Process
 

@@ -18,18 +18,18 @@ from kernel.clock import SeededIds, SystemClock
 from kernel.controller import EventSourcedKernel
 from kernel.errors import KernelError, LogUnavailableError
 from kernel.events import BaseEvent
-from kernel.leadership import Leadership
 from kernel.log import EventLog, LogSettings, open_log
 from kernel.metrics import Metrics
 from kernel.order_spec import OrderType, Side, StandardOrder
-from kernel.readiness import LEASE_HELD, Readiness
+from kernel.runtime.election import Leadership
+from kernel.safety.readiness import LEASE_HELD, Readiness
 from kernel.settings import KernelSettings
+from kernel.streams.event_writer import EventWriter
 from kernel.venues import CancelRequest, ExecutionReport, PaperVenue, SubmitRequest
-from kernel.writer import EventWriter
 from projections import State
 from projections.stores import following
 from replay import open_kernel
-from replay.run import run_kernel
+from replay.host.run import run_kernel
 from tests.postgres import OwnPostgres, own_postgres
 
 SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)

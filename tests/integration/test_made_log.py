@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from kernel.log import open_log
-from kernel.log.stored import RecordedLog
+from kernel.log.engine.recorded_log import RecordedLog
 from projections.state import State
 from replay import verify
-from replay.folding import fold
+from replay.log_access.log_reader import fold
 from tests.benchmarks.made_log import make_log
 
 

@@ -18,8 +18,8 @@ from kernel.errors import NotSent, OutcomeUnknown
 from kernel.models import ExecType
 from kernel.order_spec import OcoMode, OrderType
 from kernel.venues import ExecutionReport, FaultPlan, FaultRates, PaperConfig, PaperVenue
-from kernel.venues.paper_faults import fault
-from replay.new_files import write_whole
+from kernel.venues.paper.faults import fault
+from replay.log_access.atomic_files import write_whole
 from tests.paper_world import BUY, LAST, LOT, SELL, SYMBOL, cancel, group, limit, market, modify, submit
 
 CLOCK = SystemClock()
@@ -37,7 +37,7 @@ class ExchangeProcess:
     async def start(cls, *arguments: str) -> ExchangeProcess:
         """Start it; returns when it listens."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kernel.venues.paper_server", *arguments,
+            sys.executable, "-m", "kernel.venues.paper.server", *arguments,
             cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None

@@ -8,7 +8,7 @@ import pytest
 
 from kernel.actions import ActionKind
 from kernel.clock import SeededIds, SystemClock
-from kernel.pacing import KeyBackoff
+from kernel.reconciler.requeue_backoff import KeyBackoff
 from kernel.settings import KernelSettings
 from tests.soak.soak import Plan, Soak
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.lifecycle.advice import TO_DO
+from kernel.lifecycle.remediation import TO_DO
 from kernel.log.base import StoredRow
-from kernel.log.records import event_of
+from kernel.log.engine.records import event_of
 from kernel.models import AttemptKind, LookScope
 from replay.testing.scripted_exchange import terms_of
 

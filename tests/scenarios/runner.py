@@ -34,14 +34,14 @@ from kernel.events import BaseEvent, intent_stream
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.lifecycle import UpdateIntent, decide, order_state
 from kernel.log import LogSettings, open_log
+from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from kernel.log.base import Append, Appended, StoredRow, Write
-from kernel.log.batch import Batch
-from kernel.log.memory import MemoryLog, MemoryRecorder
+from kernel.log.engine.batch import Batch
 from kernel.models import UNRESOLVED, Evidence, UnsolicitedCancelPolicy
 from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
 from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
-from replay.recovery import build_kernel
+from replay.host.bootstrap import build_kernel
 from replay.testing import ScriptedVenue
 from replay.testing.scripted_exchange import ScriptedExchange, seconds, told
 from tests.scenarios.narrative import Names, Narrator

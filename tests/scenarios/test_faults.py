@@ -23,8 +23,8 @@ from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
 from kernel.venues.base import Dedupe
-from kernel.venues.paper_config import PaperConfig
-from kernel.venues.paper_faults import Fault, FaultPlan, fault
+from kernel.venues.paper.faults import Fault, FaultPlan, fault
+from kernel.venues.paper.matching.config import PaperConfig
 from replay import open_kernel
 
 REST = StandardOrder(

@@ -14,7 +14,7 @@ import pytest
 
 from kernel.events import BaseEvent, OrderReport
 from kernel.lifecycle import Record, evolve
-from kernel.lifecycle.facts import CumEvidence, OrderFacts
+from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
 from kernel.lifecycle.trades import NO_TRADES
 from tests.scenarios import fix_matrix
 from tests.scenarios.fix_matrix import Options, Scenario

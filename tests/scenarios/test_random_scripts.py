@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from kernel.log.base import StoredRow
-from kernel.log.records import event_of
+from kernel.log.engine.records import event_of
 from kernel.models import Desired, FindingKind, ReconciliationStatus
 from projections import State
 from tests.scenarios.author import Author

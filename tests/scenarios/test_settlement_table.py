@@ -1,7 +1,8 @@
 """Every row of the protocol's settlement table: what becomes of a submit whose outcome is not known.
 
-Each row is a kind of venue (look-up, dedupe, window), and is tried with the order wanted or canceled, found or not found,
-through the pure `kernel.settlement` and through the whole kernel against the scripted exchange.
+Each row is a kind of venue (look-up, dedupe, window), and is tried with the order wanted or canceled, found or not
+found, through the pure `kernel.reconciler.attempt_resolution` and through the whole kernel against the scripted
+exchange.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 
 from kernel.clock import NS_PER_S
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind, OrdStatus, ReconciliationStatus
-from kernel.settlement import (
+from kernel.reconciler.attempt_resolution import (
     ClosedUnfilled,
     Conclusion,
     FirstQuery,

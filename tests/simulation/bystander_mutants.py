@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kernel import controller, decide_run, external, heartbeats, silence
-from kernel.gates import TradingStatus
-from kernel.lifecycle import resolving
+from kernel import controller
+from kernel.lifecycle import decide_resolution
 from kernel.models import AttemptKind, AttemptOutcome, ExternalOrderPolicy
-from kernel.readiness import NOT_PAUSED
+from kernel.reconciler import decide_run
+from kernel.runtime import dead_man_switch, external_orders
+from kernel.safety import heartbeat
+from kernel.safety.readiness import NOT_PAUSED
+from kernel.safety.trading_halts import TradingStatus
 from projections.state import State
 
 Patch = tuple[object, str, object]
@@ -54,25 +57,25 @@ def ignored_orders_are_canceled() -> list[Patch]:
 
 
 def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy) -> Patch:
-    honest = external.ExternalOrders.__init__
+    honest = external_orders.ExternalOrders.__init__
 
-    def init(self: external.ExternalOrders, *given: Any, settings: Any, **more: Any) -> None:
+    def init(self: external_orders.ExternalOrders, *given: Any, settings: Any, **more: Any) -> None:
         swapped = settings.external_orders is instead_of
         settings = settings.model_copy(update={"external_orders": policy}) if swapped else settings
         honest(self, *given, settings=settings, **more)
 
-    return (external.ExternalOrders, "__init__", init)
+    return (external_orders.ExternalOrders, "__init__", init)
 
 
 def orders_of_other_kernels_are_taken() -> list[Patch]:
     """Two kernels on an account do not take each other's orders over."""
-    return [(external, "is_kernel_client_id", lambda client_order_id: False)]
+    return [(external_orders, "is_kernel_client_id", lambda client_order_id: False)]
 
 
 def a_list_shows_nothing_to_adopt() -> list[Patch]:
     """Level, not edge: an order whose reports were lost is adopted by the list that shows it."""
-    reports = external.ORDER_EVIDENCE - {external.ExecType.ORDER_STATUS}
-    return [(external, "ORDER_EVIDENCE", reports)]
+    reports = external_orders.ORDER_EVIDENCE - {external_orders.ExecType.ORDER_STATUS}
+    return [(external_orders, "ORDER_EVIDENCE", reports)]
 
 
 def an_adopted_trade_counts_twice() -> list[Patch]:
@@ -82,13 +85,13 @@ def an_adopted_trade_counts_twice() -> list[Patch]:
 
 def what_others_trade_is_not_told() -> list[Patch]:
     """A trade of nobody's order is a finding."""
-    return [(external.ExternalOrders, "_unexpected", lambda self, report: [])]
+    return [(external_orders.ExternalOrders, "_unexpected", lambda self, report: [])]
 
 
 # ------------------------------------------------------------------------------------------------------------ heartbeats
 def silence_counts_from_the_first_beat() -> list[Patch]:
     """Silence counts from the newest beat."""
-    honest = silence.observe
+    honest = heartbeat.observe
 
     def listened(ears: Any, beats: Any, **when: Any) -> Any:
         found = honest(ears, beats, **when)
@@ -96,51 +99,51 @@ def silence_counts_from_the_first_beat() -> list[Patch]:
             owner: replace(ear, since_ns=ears[owner].since_ns) if owner in ears else ear for owner, ear in found.items()
         }
 
-    return [(silence, "observe", listened)]
+    return [(heartbeat, "observe", listened)]
 
 
 def silence_takes_what_others_want() -> list[Patch]:
     """Who is heard keeps its orders, whoever else is silent."""
-    honest = heartbeats.DeadManSwitch._revoked_intents
+    honest = dead_man_switch.DeadManSwitch._revoked_intents
 
-    def wishes(self: heartbeats.DeadManSwitch, owner: str) -> list[str]:
+    def wishes(self: dead_man_switch.DeadManSwitch, owner: str) -> list[str]:
         others = [item.intent_id for item in self._state.intents() if item.owner and item.desired == "WORKING"]
         return [*honest(self, owner), *others]
 
     def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
         return beat is not None
 
-    return [(heartbeats.DeadManSwitch, "_revoked_intents", wishes), (silence, "is_revoked", is_withdrawn)]
+    return [(dead_man_switch.DeadManSwitch, "_revoked_intents", wishes), (heartbeat, "is_revoked", is_withdrawn)]
 
 
 def a_beat_is_not_waited_for() -> list[Patch]:
     """A verdict is recorded under the version of the beats that it was judged by."""
-    honest = heartbeats.DeadManSwitch._lapse
+    honest = dead_man_switch.DeadManSwitch._lapse
 
-    async def lapse(self: heartbeats.DeadManSwitch, beat: Any, epoch: int, *, silent_ns: int) -> None:
+    async def lapse(self: dead_man_switch.DeadManSwitch, beat: Any, epoch: int, *, silent_ns: int) -> None:
         await honest(self, replace(beat, version=None), epoch, silent_ns=silent_ns)
 
     def silent(ears: Any, beats: Any, *, now_ns: int) -> list[Any]:
         armed = [beat for beat in beats.values() if beat.ttl_ns is not None and not beat.lapsed and beat.owner in ears]
         return [beat for beat in armed if now_ns - ears[beat.owner].since_ns >= beat.ttl_ns // 3]
 
-    return [(heartbeats.DeadManSwitch, "_lapse", lapse), (silence, "newly_silent", silent)]
+    return [(dead_man_switch.DeadManSwitch, "_lapse", lapse), (heartbeat, "newly_silent", silent)]
 
 
 def what_the_silent_place_stays() -> list[Patch]:
     """What an owner wants while it is silent is withdrawn as well."""
-    honest = silence.is_revoked
+    honest = heartbeat.is_revoked
 
     def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
         return honest(beat, wished_position) and (wished_position or 0) < beat.lapsed_position
 
-    return [(silence, "is_revoked", is_withdrawn)]
+    return [(heartbeat, "is_revoked", is_withdrawn)]
 
 
 # ------------------------------------------------------------------------------------------------------ operators' words
 def a_word_comes_before_the_evidence() -> list[Patch]:
     """Nobody may guess while a look will tell."""
-    return [(resolving, "refuse_while_evidence_may_come", lambda record, attempt, now_ns: None)]
+    return [(decide_resolution, "refuse_while_evidence_may_come", lambda record, attempt, now_ns: None)]
 
 
 def dead_by_a_word_spends_the_id() -> list[Patch]:

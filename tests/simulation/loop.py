@@ -1,8 +1,8 @@
 """An event loop on virtual time, whose processes can be stopped and ended between any two of their steps.
 
-Made by the player, one for each run; time passes as in `replay.virtual_time`. What a task schedules belongs to the process
-that it was started for: a process that stands still takes no step, its timers and its messages wait, and when it goes on
-they come in their order; one that is dead never takes a step again, not even to clean up.
+Made by the player, one for each run; time passes as in `replay.whatif.virtual_loop`. What a task schedules belongs to
+the process that it was started for: a process that stands still takes no step, its timers and its messages wait, and
+when it goes on they come in their order; one that is dead never takes a step again, not even to clean up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from replay.virtual_time import VirtualLoop
+from replay.whatif.virtual_loop import VirtualLoop
 
 PROCESS: contextvars.ContextVar[Steps | None] = contextvars.ContextVar("PROCESS", default=None)
 """Whose code runs."""

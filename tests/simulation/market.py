@@ -9,7 +9,7 @@ from kernel.clock import NS_PER_S
 from kernel.order_spec import AssetMetadata, OcoMode, OrderType, Side, StandardOrder, SymbolMetadata, TimeInForce
 from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, RateLimitKind, ReadLag
 from kernel.venues.base import Operation as Counted
-from kernel.venues.paper_config import PaperConfig
+from kernel.venues.paper.matching.config import PaperConfig
 from tests.simulation.plan import PRICE, SYMBOLS, Plan
 
 FUNDS = {

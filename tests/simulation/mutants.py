@@ -12,32 +12,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kernel import (
-    attempts,
-    commands,
-    decide_run,
-    events,
-    groups,
-    limit_gate,
-    looks,
-    pacing,
-    plan,
-    session,
-    settlement,
-    venue_reconciler,
-    writer,
-)  # fmt: skip
+from kernel import events, groups, plan
 from kernel.actions import Priority
-from kernel.attempts import OrderSender
 from kernel.clock import NS_PER_S
+from kernel.commands import handler, limit_gate
 from kernel.errors import LogUnavailableError, Rejected
-from kernel.lifecycle import facts as fact_rules
+from kernel.lifecycle import order_facts as fact_rules
 from kernel.lifecycle import record
-from kernel.log import batch
+from kernel.log.engine import batch
 from kernel.models import UNRESOLVED, AttemptKind, AttemptOutcome, Evidence, OrdStatus
 from kernel.order_spec import OcoMode
+from kernel.reconciler import (
+    attempt_resolution,
+    decide_run,
+    order_sender,
+    requeue_backoff,
+    status_query,
+    venue_reconciler,
+)
+from kernel.reconciler.order_sender import OrderSender
+from kernel.runtime import venue_session
+from kernel.streams import event_writer  # fmt: skip
+from kernel.streams.event_writer import EventWriter, ReportSource
 from kernel.workqueue import WorkQueue
-from kernel.writer import EventWriter, ReportSource
 from projections import state as states
 from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
@@ -115,7 +112,7 @@ def recorded_after_the_send() -> list[Patch]:
     async def start(self: OrderSender, sent: Any) -> int | None:
         if sent.started.kind is AttemptKind.SUBMIT:
             with contextlib.suppress(Exception):
-                await self._venue.submit(attempts.submit_request(sent.started))
+                await self._venue.submit(order_sender.submit_request(sent.started))
         return await honest(self, sent)
 
     return [(OrderSender, "_start", start)]
@@ -229,7 +226,7 @@ def fills_count_each_time() -> list[Patch]:
         fresh = entry._replace(fill_key=f"{entry.fill_key}#{copies}") if copies else entry
         return replace(facts, trades=facts.trades.plus(fresh), accepted=True)
 
-    return [(fact_rules, "with_trade", with_trade), (writer, "report_command_id", lambda intent_id, report: None)]
+    return [(fact_rules, "with_trade", with_trade), (event_writer, "report_command_id", lambda intent_id, report: None)]
 
 
 def totals_are_added() -> list[Patch]:
@@ -259,42 +256,47 @@ def the_rest_from_trades_alone() -> list[Patch]:
 def watermark_by_the_stream() -> list[Patch]:
     """H16: the trades cursor follows whatever was heard last."""
 
-    def since(self: session.VenueSession) -> int:
+    def since(self: venue_session.VenueSession) -> int:
         trades = (entry for intent in self._state.intents() for facts in self._state.record(intent.intent_id).orders
                   for entry in facts.trades)  # fmt: skip
         return max((entry.time_ns + 1 for entry in trades), default=self._state.created_at_ns)
 
-    return [(session.VenueSession, "_trades_since_ns", since)]
+    return [(venue_session.VenueSession, "_trades_since_ns", since)]
 
 
 def a_partial_list_is_believed() -> list[Patch]:
     """Law 6: an incomplete look is taken for a complete one."""
-    return [(looks, "answer_of", looks.answer_of), (looks.StatusQuerier, "_query_lists", believing_query)]
+    return [
+        (status_query, "answer_of", status_query.answer_of),
+        (status_query.StatusQuerier, "_query_lists", believing_query),
+    ]
 
 
 async def believing_query(
-    self: looks.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
+    self: status_query.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
     snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
-    return looks.answer_of(snapshot, client_order_id, exchange_order_id)
+    return status_query.answer_of(snapshot, client_order_id, exchange_order_id)
 
 
 def missing_is_closed() -> list[Patch]:
     """H15: what a list does not show is closed at once, lag or not."""
 
-    async def close_missing(self: session.VenueSession, snapshot: Any) -> None:
+    async def close_missing(self: venue_session.VenueSession, snapshot: Any) -> None:
         listed = {report.exchange_order_id for report in snapshot.open_orders}
         for intent_id in self._state.live_intent_ids():
             for facts in self._state.record(intent_id).live_orders:
                 if facts.exchange_order_id not in listed:
                     await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
 
-    return [(session.VenueSession, "_close_missing", close_missing)]
+    return [(venue_session.VenueSession, "_close_missing", close_missing)]
 
 
 def absence_without_a_window() -> list[Patch]:
     """H5: where a request may arrive at any time, not finding it rules it out."""
-    return [(settlement, "without_window", lambda attempt, **when: settlement.ProvenAbsent("not found"))]
+    return [
+        (attempt_resolution, "without_window", lambda attempt, **when: attempt_resolution.ProvenAbsent("not found"))
+    ]
 
 
 def late_orders_are_ignored() -> list[Patch]:
@@ -331,13 +333,13 @@ def amend_grace_is_forgotten() -> list[Patch]:
     def patched(attempt: Any) -> Any:
         return attempt.model_copy(update={"absent_after_ns": attempt.stamp_ns})
 
-    honest = looks.StatusQuerier.check_terms
+    honest = status_query.StatusQuerier.check_terms
 
-    async def check_terms(self: looks.StatusQuerier, attempt: Any, *more: Any, **named: Any) -> Any:
+    async def check_terms(self: status_query.StatusQuerier, attempt: Any, *more: Any, **named: Any) -> Any:
         early = patched(attempt) if attempt.absent_after_ns is not None else attempt
         return await honest(self, early, *more, **named)
 
-    return [(looks.StatusQuerier, "check_terms", check_terms)]
+    return [(status_query.StatusQuerier, "check_terms", check_terms)]
 
 
 def an_ended_order_ends_its_replace() -> list[Patch]:
@@ -365,7 +367,7 @@ def an_amend_keeps_the_old_generation() -> list[Patch]:
 
 def questions_without_a_pause() -> list[Patch]:
     """What settled nothing is tried again at once."""
-    return [(pacing.KeyBackoff, "record_failure", lambda self, key: self._clock.now_ns() + 1)]
+    return [(requeue_backoff.KeyBackoff, "record_failure", lambda self, key: self._clock.now_ns() + 1)]
 
 
 def canceled_means_gone() -> list[Patch]:
@@ -384,13 +386,13 @@ def canceled_means_gone() -> list[Patch]:
 
 def acknowledged_before_the_commit() -> list[Patch]:
     """Invariant 5: a command whose commit failed is answered all the same."""
-    honest = commands.CommandHandler._append
+    honest = handler.CommandHandler._append
 
-    async def append(self: commands.CommandHandler, *given: Any, **more: Any) -> None:
+    async def append(self: handler.CommandHandler, *given: Any, **more: Any) -> None:
         with contextlib.suppress(LogUnavailableError):
             await honest(self, *given, **more)
 
-    return [(commands.CommandHandler, "_append", append)]
+    return [(handler.CommandHandler, "_append", append)]
 
 
 def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
@@ -474,7 +476,7 @@ def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, in
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
     """H19: what filled since the decision does not stop an order that was decided on without it."""
-    return [(attempts, "with_group", lambda group, **how: ()), without_objection("what filled in the group")]
+    return [(order_sender, "with_group", lambda group, **how: ()), without_objection("what filled in the group")]
 
 
 def an_excess_is_not_told() -> list[Patch]:
@@ -490,15 +492,15 @@ def an_excess_is_not_told() -> list[Patch]:
 
 def a_group_in_two_appends() -> list[Patch]:
     """The members of a group are recorded before what binds them."""
-    honest = commands.CommandHandler._append
+    honest = handler.CommandHandler._append
 
-    async def append(self: commands.CommandHandler, writes: Any, command_id: bytes, **more: Any) -> None:
+    async def append(self: handler.CommandHandler, writes: Any, command_id: bytes, **more: Any) -> None:
         binds = len(writes) > 2
         await honest(self, writes[1:] if binds else writes, command_id, **more)
         if binds:
             await honest(self, writes[:1], command_id[::-1], **more)
 
-    return [(commands.CommandHandler, "_append", append)]
+    return [(handler.CommandHandler, "_append", append)]
 
 
 def who_lacks_room_waits_for_ever() -> list[Patch]:

@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation, operations_of
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation, operations_of
 
 COMMANDS = 200
 LENGTH_S = 60.0

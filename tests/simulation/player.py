@@ -16,13 +16,13 @@ from typing import Any
 
 from kernel.errors import ExchangeError, KernelError, VenueError
 from kernel.events import BaseEvent
+from kernel.log.backends.memory import MemoryRecorder
 from kernel.log.base import StoredRow
-from kernel.log.memory import MemoryRecorder
-from kernel.log.records import event_of
+from kernel.log.engine.records import event_of
 from kernel.models import ReconciliationStatus, UnsolicitedCancelPolicy
 from kernel.order_spec import OcoMode, OrderType, StandardOrderGroup
-from kernel.recalling import apply_batch, ensure_loaded
-from kernel.venues.paper_faults import Fault
+from kernel.streams.rehydration import apply_batch, ensure_loaded
+from kernel.venues.paper.faults import Fault
 from projections import State
 from tests.simulation.account import Problem
 from tests.simulation.bystanders import Bystanders

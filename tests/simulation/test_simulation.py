@@ -16,7 +16,7 @@ import pytest
 
 from kernel.clock import SeededIds, SystemClock
 from kernel.log import LogSettings
-from kernel.log.opening import LogFactory
+from kernel.log.factory import LogFactory
 from replay import VerifyReport, verify
 from tests.simulation import loop
 from tests.simulation.hunt import runs

@@ -22,11 +22,11 @@ from kernel.errors import LogUnavailableError, NotSent, Rejected
 from kernel.events import BaseEvent
 from kernel.lease import FAR_FUTURE_NS, Lease
 from kernel.log import LogSettings
+from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from kernel.log.base import Append, Appended
-from kernel.log.batch import Batch
-from kernel.log.memory import MemoryLog, MemoryRecorder
-from kernel.log.opening import LogFactory
-from kernel.log.records import Writer
+from kernel.log.engine.batch import Batch
+from kernel.log.engine.records import Writer
+from kernel.log.factory import LogFactory
 from kernel.models import ExternalOrderPolicy
 from kernel.order_spec import StandardOrder
 from kernel.settings import KernelSettings, Limits, LimitSettings
@@ -40,16 +40,16 @@ from kernel.venues.base import (
     SubmitRequest,
     VenueSnapshot,
 )
-from kernel.venues.paper import PaperVenue
-from kernel.venues.paper_checks import check_entry, check_terms
-from kernel.venues.paper_config import PaperExchangeOptions
-from kernel.venues.paper_engine import order_oracle_state
-from kernel.venues.paper_exchange import PaperExchange
-from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
-from kernel.venues.paper_groups import settle_groups
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
+from kernel.venues.paper.matching.config import PaperExchangeOptions
+from kernel.venues.paper.matching.contingent import settle_groups
+from kernel.venues.paper.matching.engine import order_oracle_state
+from kernel.venues.paper.matching.order_checks import check_entry, check_terms
+from kernel.venues.paper.venue import PaperVenue
 from projections import State
-from projections.ended import RetentionPolicy
-from replay.recovery import build_kernel
+from projections.retention.policy import RetentionPolicy
+from replay.host.bootstrap import build_kernel
 from tests.simulation.auditor import Auditor
 from tests.simulation.loop import SteppedLoop, Steps
 from tests.simulation.market import paper_config, seconds

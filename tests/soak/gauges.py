@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]
 
 from kernel import EventSourcedKernel
 from kernel.venues import PaperVenue
-from kernel.venues.paper_client import SocketTransport
+from kernel.venues.paper.client import SocketTransport
 
 FAR_AHEAD = 1_000
 """Events: nothing that is under way waits for so many."""

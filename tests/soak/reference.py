@@ -14,7 +14,7 @@ import sys
 import psutil  # type: ignore[import-untyped]
 
 from kernel.log import open_log
-from kernel.log.records import event_of
+from kernel.log.engine.records import event_of
 from projections import State
 
 

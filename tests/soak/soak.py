@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel import EventSourcedKernel
-from kernel.log.threaded import READ_THREADS_MAX
+from kernel.log.engine.threaded_log import READ_THREADS_MAX
 from kernel.venues import PaperVenue
 from replay import open_kernel
 from tests.soak import verdict

@@ -19,7 +19,7 @@ from kernel.errors import KernelError, VenueError
 from kernel.order_spec import OrderType, Side, StandardOrder
 from kernel.settings import KernelSettings
 from kernel.venues import PaperVenue
-from kernel.venues.paper_faults import Fault, FaultKind, FaultOperation
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 180
@@ -54,7 +54,7 @@ FAULTS: tuple[Fault | None, ...] = (
 async def exchange_process(directory: Path) -> AsyncIterator[tuple[str, int]]:
     """A paper exchange with a journal, playing the project's tape: its address and its process id."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kernel.venues.paper_server",
+        sys.executable, "-m", "kernel.venues.paper.server",
         "--listen", str(directory / "exchange.sock"), "--journal", str(directory / "exchange.journal"),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -1,0 +1,109 @@
+"""How a command becomes events.
+
+Used by the controller, and by the event-sourced stores for their writes. A command is decided on what is folded, appended
+under the version that it was decided on, and decided again when somebody wrote in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kernel import events
+from kernel.clock import Clock, IdFactory
+from kernel.commands.limit_gate import LimitGate
+from kernel.commands.place_group import PlaceGroup, decide_group
+from kernel.errors import ConflictError
+from kernel.lifecycle import Command, PlaceOrder, Record, decide
+from kernel.log.base import Append, EventLog, Write
+from kernel.metrics import Metrics
+from kernel.models import Evidence
+from kernel.settings import LimitSettings
+from kernel.state import KernelState
+from kernel.streams.event_writer import group_writes
+from kernel.streams.rehydration import ensure_loaded
+
+TRIES_MAX = 100
+"""How often a command is decided again because somebody wrote in between."""
+
+
+class CommandHandler:
+    """Decides and records commands about intents."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: KernelState,
+        *,
+        clock: Clock,
+        ids: IdFactory,
+        limits: LimitSettings | None = None,
+        metrics: Metrics,
+    ) -> None:
+        self.gate = LimitGate(state, clock=clock, own=limits)
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._ids = ids
+        self._metrics = metrics
+
+    async def handle(
+        self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND
+    ) -> bool:
+        """Decide a command on what is folded, and record what it comes to; whether it came to anything.
+
+        Raises what `decide`, the pre-trade limits and `log.append` raise.
+        """
+        command_id = self._ids.command_id(self._clock.now_ns())
+        if not isinstance(command, PlaceOrder):  # a new one is in no log, and the append finds out where that is not so
+            await ensure_loaded(self._log, self._state, intent_id)
+        for _ in range(TRIES_MAX):
+            record = self._state.record(intent_id)
+            made = decide(record, command)
+            if not made:
+                return False
+            try:
+                with self.gate.admitted(record, command):
+                    await self._append(self._writes(record, made), command_id, actor=actor, evidence=evidence)
+            except ConflictError:
+                await self._catch_up([intent_id])
+                continue
+            return True
+        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
+
+    async def _catch_up(self, intent_ids: Iterable[str]) -> None:
+        """Somebody wrote in between, or wrote something that was let go: what is decided on next has it."""
+        head = await self._log.head()
+        await self._state.reached(head.position)
+        await ensure_loaded(self._log, self._state, *intent_ids, anew=True)
+
+    def _writes(self, record: Record, made: list[events.BaseEvent]) -> tuple[Write, ...]:
+        stream_id = events.intent_stream(record.intent_id)
+        return (Write(stream_id, tuple(made), record.version), *group_writes(self._state, stream_id, made))
+
+    async def place_group(self, command: PlaceGroup, *, actor: str) -> None:
+        """Decide a group on what is folded, and record it whole, or nothing of it.
+
+        Raises what `decide_group`, the pre-trade limits and `log.append` raise.
+        """
+        command_id = self._ids.command_id(self._clock.now_ns())
+        for _ in range(TRIES_MAX):
+            records = {intent.intent_id: self._state.record(intent.intent_id) for intent in command.intents}
+            writes = decide_group(self._state.group(command.group_id), records, command)
+            if not writes:
+                return
+            try:
+                with self.gate.admitted_group(command):
+                    await self._append(writes, command_id, actor=actor, evidence=Evidence.COMMAND)
+            except ConflictError:
+                await self._catch_up(records)
+                continue
+            return
+        raise ConflictError(f"group {command.group_id} changed {TRIES_MAX} times while it was decided")
+
+    async def _append(self, writes: tuple[Write, ...], command_id: bytes, *, actor: str, evidence: Evidence) -> None:
+        command = Append(
+            command_id=command_id, writes=writes, actor=actor, evidence=evidence, correlation_id=command_id.hex()
+        )
+        with self._metrics.appending(self._clock):
+            appended = await self._log.append(command)
+        await self._state.reached(appended.last_position)

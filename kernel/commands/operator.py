@@ -1,0 +1,106 @@
+"""What an operator commands: pause, halt and resume, and that a finding was dealt with.
+
+Used by the controller. A pause is an event with who and why, so it holds for whoever leads, now and after a restart. Not
+even cancels are sent while it stands; asking the venue goes on. A halt is a pause of all, or of a symbol, that lets cancels
+out, also of what is paused otherwise: nothing is placed or changed, and what works can go. What had passed the reconciler's
+check when all were paused still goes out; of an intent that is paused by itself nothing does that is not in the log yet as
+an attempt.
+
+Whether there is anything to change is decided on all that is in the log: what another kernel has just resumed is not taken
+to be held, nor the other way round.
+
+A finding about an intent is resolved in the intent's stream, through `lifecycle.decide`; one about a group in the group's;
+one about neither in the control stream. A balance that nothing explained is explained by a transfer that the operator
+vouches for.
+"""
+
+from __future__ import annotations
+
+from kernel import events
+from kernel.commands.handler import CommandHandler
+from kernel.errors import ConflictError, NotFoundError
+from kernel.lifecycle import PauseIntent, ResolveFinding, ResumeIntent, require_evidence
+from kernel.models import Evidence, Finding, FindingKind
+from kernel.state import KernelState
+from kernel.streams.event_writer import EventWriter
+
+
+async def pause_one(commands: CommandHandler, intent_id: str, *, paused: bool, reason: str, actor: str) -> bool:
+    """Pause or resume one intent; whether that changed anything. Raises `NotFoundError`."""
+    command = PauseIntent(intent_id, reason) if paused else ResumeIntent(intent_id)
+    return await commands.handle(intent_id, command, actor=actor)
+
+
+async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, actor: str) -> bool:
+    """Pause all intents together; whether that changed anything. What is halted stays halted."""
+    await writer.caught_up()
+    if state.paused:
+        return False
+    await _control(writer, events.Paused(reason=reason), actor=actor)
+    return True
+
+
+async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None, reason: str, actor: str) -> bool:
+    """Let nothing but cancels out, of all intents or of a symbol; whether that changed anything."""
+    await writer.caught_up()
+    held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
+    if held is not None and held.cancels:
+        return False
+    await _control(writer, events.Paused(reason=reason, symbol_id=symbol_id, cancels=True), actor=actor)
+    return True
+
+
+async def resume_all(writer: EventWriter, state: KernelState, *, symbol_id: str | None, actor: str) -> bool:
+    """End a pause or a halt of all, or of a symbol; whether that changed anything. What is paused by itself stays so."""
+    await writer.caught_up()
+    held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
+    if held is None:
+        return False
+    await _control(writer, events.Resumed(symbol_id=symbol_id), actor=actor)
+    return True
+
+
+async def _control(writer: EventWriter, event: events.BaseEvent, *, actor: str) -> None:
+    await writer.append(events.CONTROL_STREAM, [event], actor=actor, evidence=Evidence.COMMAND)
+
+
+async def resolve_finding(
+    commands: CommandHandler, writer: EventWriter, state: KernelState, finding_id: str, *, text: str, actor: str
+) -> None:
+    """Resolve a finding. `NotFoundError` for one never raised, `ConflictError` for one that does not stand."""
+    require_evidence(text)
+    finding = state.finding(finding_id)
+    if finding is None:
+        raise NotFoundError(f"finding {finding_id} not found: `orderctl get findings` lists them")
+    if finding.resolved_at_ns is not None:
+        raise ConflictError(f"finding {finding_id} is resolved already: {finding.resolution}")
+    intent_id = finding.intent_id
+    if intent_id is not None and finding_id in state.record(intent_id).findings:
+        command = ResolveFinding(finding_id, text)
+        await commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
+        return
+    resolved = events.FindingResolved(finding_id=finding_id, text=text)
+    made = [*explanations(finding, state), resolved]
+    await writer.append(stream_of(finding), made, actor=actor, evidence=Evidence.OPERATOR)
+
+
+def stream_of(finding: Finding) -> str:
+    """Where it is recorded that a finding about no intent was dealt with."""
+    match finding.kind:
+        case FindingKind.BALANCE_DRIFT:
+            return events.VENUE_STREAM
+        case FindingKind.GROUP_OVERFILL:
+            return events.group_stream(finding.finding_id.removeprefix(f"{finding.kind}:"))
+    return events.CONTROL_STREAM
+
+
+def explanations(finding: Finding, state: KernelState) -> list[events.BaseEvent]:
+    """What makes a balance come out right again: without it, the next look would raise the finding anew."""
+    if finding.kind is not FindingKind.BALANCE_DRIFT:
+        return []
+    asset_id = finding.finding_id.removeprefix(f"{finding.kind}:")
+    amount = state.balance_drift().get(asset_id)
+    if not amount:
+        return []
+    key = f"{finding.finding_id}:{state.position}"
+    return [events.TransferObserved(transfer_key=key, asset_id=asset_id, amount=amount)]

@@ -1,0 +1,217 @@
+"""How each report changes what is known of one venue order.
+
+Used by `evolve`, through `ORDER_CHANGES` alone. Each function takes the order's facts and an event and returns the facts
+after it; none looks at the order's status (law 5), and each can be applied again without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kernel import events
+from kernel.lifecycle import order_facts
+from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.order_facts import OrderFacts, PendingRequest
+from kernel.lifecycle.order_status import ENDS
+from kernel.lifecycle.trades import TradeEntry
+from kernel.models import AttemptKind, ExecType, OrdStatus
+
+OrderChange = Callable[[OrderFacts, events.OrderReport], OrderFacts]
+
+
+def recorded_ns(event: events.BaseEvent) -> int:
+    """When it was recorded; 0 for an event that is only being tried out."""
+    return event.envelope.recorded_at_ns if event.recorded else 0
+
+
+def venue_ns(event: events.OrderReport) -> int:
+    """The venue's time of a report: the ratchet. Without one, everything is equally old."""
+    return event.transact_time_ns if event.transact_time_ns is not None else 0
+
+
+def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    known = with_totals(with_terms(replace(facts, accepted=True), event), event)
+    return known if event.order_qty == facts.order.quantity else with_size(known, event)
+
+
+def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """The quantity that the venue gave the order at an instant, whatever it is now."""
+    if event.order_qty is None:
+        return facts
+    return replace(facts, sizes=facts.sizes | {(venue_ns(event), event.order_qty)})
+
+
+def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Quantity and price at the venue, each unless something newer is known. A report under an id that a replace has left
+    behind counts only if it is newer by the venue's time: then a copy of an earlier request came after a later one (H9)."""
+    time_ns = venue_ns(event)
+    since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
+    changes: dict[str, int] = {}
+    if event.order_qty is not None and since_ns >= facts.quantity_ns:
+        changes |= {"quantity": event.order_qty, "quantity_ns": time_ns}
+    if event.price is not None and since_ns >= facts.price_ns:
+        changes |= {"price": event.price, "price_ns": time_ns}
+    return replace(facts, **changes) if changes else facts
+
+
+def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    if event.cum_qty is None:
+        return facts
+    return order_facts.with_evidence(facts, venue_ns(event), event.cum_qty)
+
+
+def filled(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    assert isinstance(event, events.OrderFilled)
+    entry = TradeEntry(event.fill_key, event.last_qty, event.last_px, venue_ns(event), None, event.fee, event.fee_asset)
+    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
+
+
+def corrected(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    assert isinstance(event, events.FillCorrected)
+    entry = TradeEntry(
+        event.fill_key, event.last_qty, event.last_px, venue_ns(event), event.ref_fill_key, event.fee, event.fee_asset
+    )
+    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
+
+
+def busted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    assert isinstance(event, events.FillBusted)
+    return with_totals(order_facts.with_bust(facts, event.ref_fill_key, venue_ns(event)), event)
+
+
+def ended_with(status: OrdStatus) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
+    def ended(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+        known = with_totals(facts, event) if status is not OrdStatus.REJECTED else facts
+        cum_qty = 0 if status is OrdStatus.REJECTED and event.cum_qty is None else event.cum_qty
+        answered = answers(known, event)
+        return order_facts.with_end(
+            answered, status, now_ns=recorded_ns(event), time_ns=venue_ns(event), cum_qty=cum_qty
+        )
+
+    return ended
+
+
+def answers(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """The request that a report carries as its client order id is answered."""
+    if event.client_order_id is None or event.client_order_id in facts.answered_ids:
+        return facts
+    return replace(facts, answered_ids=facts.answered_ids | {event.client_order_id})
+
+
+def modified(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """Replaced: a new client order id and new terms. Restated: new terms, or a new day."""
+    changed = with_size(accepted(facts, event), event)
+    if isinstance(event, events.OrderModified) and event.corporate_action:
+        changed = replace(changed, splits_ns=changed.splits_ns | {venue_ns(event)})
+    changed = replace(changed, restated_ns=max(changed.restated_ns, venue_ns(event)))
+    client_id, orig_id = event.client_order_id, event.orig_client_order_id
+    if event.exec_type is not ExecType.REPLACED or client_id is None or orig_id is None:
+        return changed
+    changed = replace(answers(changed, event), superseded_ids=changed.superseded_ids | {orig_id})
+    if client_id in changed.client_order_ids:
+        return changed
+    last = client_id not in changed.superseded_ids
+    ids = (*changed.client_order_ids, client_id) if last else (client_id, *changed.client_order_ids)
+    return replace(changed, client_order_ids=ids)
+
+
+def observed(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    """FIX's pending, stopped and done-for-day reports, and the venue's answers to our questions."""
+    assert isinstance(event, events.OrderStateObserved)
+    change = OBSERVED_CHANGES.get(event.exec_type)
+    if change is not None:
+        return with_totals(change(facts, event), event)
+    return confirmed(facts, event)
+
+
+def pending_request(kind: AttemptKind) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
+    def pending(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+        item = PendingRequest(event.client_order_id or "", kind, venue_ns(event))
+        return facts if item in facts.pending else replace(facts, pending=(*facts.pending, item))
+
+    return pending
+
+
+def stopped(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return replace(facts, stopped=True, accepted=True)
+
+
+def done_for_day(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return replace(facts, done_for_day_ns=max(facts.done_for_day_ns or 0, venue_ns(event)), accepted=True)
+
+
+def pending_new(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return facts
+
+
+OBSERVED_CHANGES: dict[ExecType, Callable[[OrderFacts, events.OrderReport], OrderFacts]] = {
+    ExecType.PENDING_NEW: pending_new,
+    ExecType.PENDING_CANCEL: pending_request(AttemptKind.CANCEL),
+    ExecType.PENDING_REPLACE: pending_request(AttemptKind.AMEND),
+    ExecType.STOPPED: stopped,
+    ExecType.DONE_FOR_DAY: done_for_day,
+}
+
+
+def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
+    """The venue was asked. An end it tells is an end; a list that no longer has the order closes it, reason unknown,
+    until a later look shows it again."""
+    if event.gone:
+        closed_ns = facts.closed_ns if facts.closed_ns is not None else recorded_ns(event)
+        return replace(facts, gone_ns=max(facts.gone_ns or 0, event.began_ns or 0), closed_ns=closed_ns)
+    if event.ord_status in ENDS:
+        return ENDINGS[event.ord_status](facts, event)
+    seen_again = facts.gone_ns is not None and (event.began_ns or 0) > facts.gone_ns
+    known = replace(facts, gone_ns=None, closed_ns=facts.closed_ns if facts.closed else None) if seen_again else facts
+    if event.ord_status is not None:
+        known = shown_as(known, event, event.ord_status)
+    return with_totals(known, event)
+
+
+def shown_as(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
+    """What the venue's own word for the order's state adds: it may be the only trace of a report that was lost."""
+    if status is not OrdStatus.PENDING_NEW:
+        facts = with_terms(replace(facts, accepted=True), event)
+    if status in PENDING_STATUSES:
+        return facts
+    time_ns = venue_ns(event)
+    answered = frozenset(request.request_id for request in facts.pending if request.time_ns <= time_ns)
+    if not answered <= facts.answered_ids:
+        facts = replace(facts, answered_ids=facts.answered_ids | answered)
+    if facts.done_for_day and status is not OrdStatus.DONE_FOR_DAY and time_ns > facts.restated_ns:
+        facts = replace(facts, restated_ns=time_ns)
+    return facts
+
+
+PENDING_STATUSES = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
+
+
+def triggered(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return replace(facts, triggered=True, accepted=True)
+
+
+def refused_request(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return answers(facts, event)
+
+
+def unchanged(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
+    return facts
+
+
+ENDINGS = {status: ended_with(status) for status in ENDS}
+
+ORDER_CHANGES: dict[type[events.BaseEvent], Callable[[OrderFacts, events.OrderReport], OrderFacts]] = {
+    events.OrderAccepted: accepted,
+    events.OrderRejected: ENDINGS[OrdStatus.REJECTED],
+    events.OrderTriggered: triggered,
+    events.OrderFilled: filled,
+    events.FillInferred: unchanged,
+    events.FillCorrected: corrected,
+    events.FillBusted: busted,
+    events.OrderModified: modified,
+    events.ModifyRejected: refused_request,
+    events.OrderCanceled: ENDINGS[OrdStatus.CANCELED],
+    events.CancelRejected: refused_request,
+    events.OrderExpired: ENDINGS[OrdStatus.EXPIRED],
+    events.OrderStateObserved: observed,
+}

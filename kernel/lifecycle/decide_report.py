@@ -1,0 +1,120 @@
+"""`decide_report(record, report) -> events`: what a venue's report comes to in the log.
+
+Called by the controller (stream), the reconciler (answers and looks) and the relist. Pure. A report that adds nothing to
+what is known makes no event, so that a repeated report, a look that confirms, and a trade seen on two ways leave one fact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel import events
+from kernel.errors import OutcomeUnknown
+from kernel.lifecycle.evolve import evolve, find_order
+from kernel.lifecycle.findings import finding_events
+from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.record import Record
+from kernel.models import ExecType
+from kernel.venues.base import ExecutionReport
+
+EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
+    ExecType.NEW: events.OrderAccepted,
+    ExecType.TRADE: events.OrderFilled,
+    ExecType.TRADE_CORRECT: events.FillCorrected,
+    ExecType.TRADE_CANCEL: events.FillBusted,
+    ExecType.CANCELED: events.OrderCanceled,
+    ExecType.EXPIRED: events.OrderExpired,
+    ExecType.REJECTED: events.OrderRejected,
+    ExecType.REPLACED: events.OrderModified,
+    ExecType.RESTATED: events.OrderModified,
+    ExecType.TRIGGERED: events.OrderTriggered,
+    ExecType.CANCEL_REJECTED: events.CancelRejected,
+    ExecType.REPLACE_REJECTED: events.ModifyRejected,
+    ExecType.PENDING_NEW: events.OrderStateObserved,
+    ExecType.PENDING_CANCEL: events.OrderStateObserved,
+    ExecType.PENDING_REPLACE: events.OrderStateObserved,
+    ExecType.STOPPED: events.OrderStateObserved,
+    ExecType.DONE_FOR_DAY: events.OrderStateObserved,
+    ExecType.ORDER_STATUS: events.OrderStateObserved,
+}
+"""Which event a report becomes."""
+
+FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset")
+EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
+    ExecType.TRADE: (*FILL_FIELDS, "liquidity"),
+    ExecType.TRADE_CORRECT: (*FILL_FIELDS, "ref_fill_key"),
+    ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
+    ExecType.RESTATED: ("corporate_action",),
+}
+REQUIRED_FIELDS: dict[ExecType, tuple[str, ...]] = {
+    ExecType.TRADE: ("side", "fill_key", "last_qty", "last_px"),
+    ExecType.TRADE_CORRECT: ("side", "fill_key", "last_qty", "last_px", "ref_fill_key"),
+    ExecType.TRADE_CANCEL: ("fill_key", "ref_fill_key"),
+}
+ID_FIELDS = ("client_order_id", "orig_client_order_id", "exchange_order_id")
+COMMON_FIELDS = (
+    "symbol_id", "client_order_id", "orig_client_order_id", "exchange_order_id", "exec_type", "exec_id", "ord_status",
+    "order_qty", "price", "cum_qty", "leaves_qty", "transact_time_ns", "text", "raw",
+)  # fmt: skip
+
+
+def decide_report(
+    record: Record,
+    report: ExecutionReport,
+    *,
+    now_ns: int,
+    began_ns: int | None = None,
+    attempt_position: int | None = None,
+) -> list[events.BaseEvent]:
+    """The events that a report about this intent's order comes to; none when it is no news.
+
+    `began_ns` is when the look began that brought it; `attempt_position` names the attempt that it answers; `now_ns` is
+    when it came in. Raises `OutcomeUnknown` for a report that lacks what its kind must have: it can't be read.
+    """
+    event = event_of(record.intent_id, report, began_ns=began_ns, attempt_position=attempt_position)
+    after = evolve(record, event)
+    if is_no_news(record, after):
+        return []
+    inferred = inferred_event(event, record, after)
+    return [event, *inferred, *finding_events(record, after, now_ns=now_ns)]
+
+
+def event_of(
+    intent_id: str, report: ExecutionReport, *, began_ns: int | None, attempt_position: int | None
+) -> events.OrderReport:
+    """A report as the event that records it."""
+    missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
+    if not any(getattr(report, name) for name in ID_FIELDS):
+        missing.append("an order id")
+    if missing:
+        raise OutcomeUnknown(
+            f"a {report.exec_type} report without {', '.join(missing)} can't be read: {report.raw or report}"
+        )
+    fields: dict[str, Any] = {name: getattr(report, name) for name in COMMON_FIELDS}
+    fields |= {name: getattr(report, name) for name in EXTRA_FIELDS.get(report.exec_type, ())}
+    event_type = EVENT_OF[report.exec_type]
+    if event_type is events.OrderStateObserved:
+        fields["began_ns"] = began_ns
+    return event_type(intent_id=intent_id, attempt_position=attempt_position, **fields)
+
+
+def is_no_news(before: Record, after: Record) -> bool:
+    """Whether a report changed nothing but when things were last seen."""
+    if before is after:
+        return True
+    same = replace(
+        after, last_sync_ns=before.last_sync_ns, last_report_ns=before.last_report_ns, recorded=before.recorded
+    )
+    return same == before
+
+
+def inferred_event(event: events.OrderReport, before: Record, after: Record) -> list[events.BaseEvent]:
+    """Says how much is being inferred, where a look or the end of an order shows more than the trades known."""
+    if not isinstance(event, events.OrderStateObserved | events.OrderCanceled | events.OrderExpired):
+        return []
+    facts = find_order(after, event)
+    known = find_order(before, event)
+    if facts is None or facts.inferred_qty == 0 or (known is not None and known.inferred_qty == facts.inferred_qty):
+        return []
+    fields = event.model_dump(include=set(COMMON_FIELDS))
+    return [events.FillInferred(intent_id=event.intent_id, inferred_qty=facts.inferred_qty, **fields)]

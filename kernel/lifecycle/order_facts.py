@@ -1,0 +1,324 @@
+"""What is known of one venue order, as facts, and what follows from them.
+
+Used by `evolve`, which adds facts, and by `order_state`, which reads what follows. Facts are kept as sets, so that their
+order of arrival, their repetition and their delay do not matter: quantities and status are computed, never counted up.
+
+* A trade, a correction and a bust each stay. What counts is the newest unvoided entry of each chain of corrections; a
+  bust of a trade that is not known yet waits as a tombstone.
+* The venue's own totals are evidence. `inferred` is evidence less the net of known trades, computed anew each time;
+  evidence older than the newest bust or correction no longer counts.
+* Terms and flags follow a ratchet: the venue's own time. What is older than what is known changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from kernel.lifecycle.immutable import replace
+from kernel.lifecycle.trades import NO_TRADES, TradeEntry, Trades
+from kernel.models import AttemptKind, OrdStatus
+from kernel.order_spec import StandardOrder, TimeInForce
+
+
+class CumEvidence(NamedTuple):
+    """The venue's total at an instant of its own."""
+
+    time_ns: int
+    cum_qty: int
+
+
+class PendingRequest(NamedTuple):
+    """A cancel or an amend that the venue said it is considering."""
+
+    request_id: str
+    """Its client order id; empty where the venue gave none."""
+    kind: AttemptKind
+    time_ns: int
+    """When the venue said so, by its own time."""
+
+
+@dataclass(frozen=True)
+class OrderFacts:
+    """One order at the venue under one of our client order ids."""
+
+    exchange_order_id: str
+    """Empty while the venue has not named it."""
+    client_order_ids: tuple[str, ...]
+    """The id that it was submitted with, then those that replaces gave it."""
+    order: StandardOrder
+    """The terms that were sent."""
+    quantity: int
+    price: int | None
+    generation: int
+    """The intent's generation whose submit made it."""
+    first_seen_ns: int
+    """When the first report of it was recorded: maybe long after it came to be."""
+    last_seen_ns: int
+    sent_ns: int | None = None
+    """The earliest stamp of the sends that it may come of: before that it can't have traded. None where none is known."""
+    accepted: bool = False
+    triggered: bool = False
+    quantity_ns: int = -1
+    """Ratchet of the quantity."""
+    price_ns: int = -1
+    """Ratchet of the price."""
+    sizes: frozenset[tuple[int, int]] = frozenset()
+    """(venue time, quantity) of each change of terms, and of an acceptance for another quantity than was sent."""
+    splits_ns: frozenset[int] = frozenset()
+    """Venue times of the changes of quantity that were splits."""
+    superseded_ids: frozenset[str] = frozenset()
+    """Client order ids that a replace has left behind."""
+    trades: Trades = NO_TRADES
+    busts: tuple[tuple[str, int], ...] = ()
+    """(fill key made void, venue time)."""
+    evidence: tuple[CumEvidence, ...] = ()
+    """Totals that no other is both newer and larger than."""
+    pending: tuple[PendingRequest, ...] = ()
+    """Requests that the venue called pending."""
+    answered_ids: frozenset[str] = frozenset()
+    """Requests that the venue answered."""
+    stopped: bool = False
+    done_for_day_ns: int | None = None
+    restated_ns: int = -1
+    closed: OrdStatus | None = None
+    """CANCELED, EXPIRED or REJECTED, as reported."""
+    closed_cum: CumEvidence | None = None
+    """The newest total given together with the end of the order."""
+    closed_ns: int | None = None
+    gone_ns: int | None = None
+    """Begin of the look at the open orders that no longer showed it: closed, reason unknown."""
+    late: bool = False
+    retired: bool = False
+    """Belongs to an earlier intent of the same id, which was deleted: known, but not counted."""
+    recorded: bool = False
+    """Came from a store's write, so that its totals may never be explained by fills."""
+
+    @property
+    def counted_trades(self) -> Trades:
+        """The trades that count, corrected and without those made void."""
+        return self.trades if simple(self) else self.corrected_trades
+
+    @cached_property
+    def corrected_trades(self) -> Trades:
+        """The same, where something was corrected or busted."""
+        return compute_counted_trades(self)
+
+    @cached_property
+    def quantities(self) -> Quantities:
+        return compute_quantities(self)
+
+    @property
+    def client_order_id(self) -> str:
+        """The id under which the venue knows it now."""
+        return self.client_order_ids[-1]
+
+    @property
+    def cum_qty(self) -> int:
+        return self.quantities.cum_qty
+
+    @property
+    def traded_qty(self) -> int:
+        return self.quantities.traded_qty
+
+    @property
+    def inferred_qty(self) -> int:
+        return self.quantities.cum_qty - self.quantities.traded_qty
+
+    @property
+    def filled(self) -> bool:
+        return self.cum_qty >= self.quantity
+
+    @property
+    def ended(self) -> bool:
+        """Whether it can't be filled any more: reported closed, gone, or a day order whose day is done."""
+        return self.closed is not None or self.gone_ns is not None or self.day_is_over
+
+    @property
+    def day_is_over(self) -> bool:
+        return self.done_for_day and self.order.time_in_force is TimeInForce.DAY
+
+    @property
+    def done_for_day(self) -> bool:
+        return self.done_for_day_ns is not None and self.done_for_day_ns > self.restated_ns
+
+    @property
+    def live(self) -> bool:
+        """Whether it can still be filled, as far as is known."""
+        return not self.ended and not self.filled
+
+    @property
+    def final_cum_qty(self) -> int | None:
+        """Its final filled quantity once closed and known; None while it is open, or a question is open."""
+        if self.live:
+            return None
+        if self.filled or self.day_is_over:
+            return self.cum_qty
+        known = self.closed_cum is not None and self.closed_cum.time_ns >= self.quantities.voided_ns
+        return self.cum_qty if known else None
+
+    @property
+    def leaves_qty(self) -> int:
+        return max(0, self.quantity - self.cum_qty) if not self.ended else 0
+
+    def answers_to(self, client_order_id: str) -> bool:
+        """Whether a client order id is or was its own, or that of a request which the venue says is about it."""
+        if client_order_id in self.client_order_ids or client_order_id in self.superseded_ids:
+            return True
+        return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in self.pending)
+
+    @property
+    def open_requests(self) -> list[AttemptKind]:
+        """Kinds of the requests that the venue called pending and has not answered."""
+        return [request.kind for request in self.pending if request.request_id not in self.answered_ids]
+
+
+class Quantities(NamedTuple):
+    """What an order's facts come to."""
+
+    traded_qty: int
+    """Known trades, net of busts and corrections."""
+    cum_notional: int
+    cum_qty: int
+    """Trades, plus what evidence shows beyond them."""
+    voided_ns: int
+    """Venue time of the newest bust or correction; evidence from before it no longer counts. −1 when there is none."""
+
+
+def compute_quantities(facts: OrderFacts) -> Quantities:
+    trades, voided_ns = facts.counted_trades, newest_void(facts)
+    traded = quantity_of(facts, trades)
+    shown = [in_new_units(facts, item.cum_qty, item.time_ns) for item in facts.evidence if item.time_ns >= voided_ns]
+    return Quantities(traded, trades.notional, max([traded, *shown]), voided_ns)
+
+
+def quantity_of(facts: OrderFacts, trades: Trades) -> int:
+    """What trades come to; known without looking at each where there was no split."""
+    if not facts.splits_ns:
+        return trades.quantity
+    return sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
+
+
+def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
+    """The totals that know of every bust and correction."""
+    voided_ns = newest_void(facts)
+    return [item for item in facts.evidence if item.time_ns >= voided_ns]
+
+
+def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
+    """A quantity of an instant, as it counts after the splits that came later (nearly always there is none)."""
+    if not facts.splits_ns:
+        return quantity
+    for split_ns in sorted(facts.splits_ns):
+        if time_ns < split_ns and (before := size_at(facts, split_ns)):  # of nothing, nothing can have been filled
+            quantity = quantity * size_at(facts, split_ns + 1) // before
+    return quantity
+
+
+def size_at(facts: OrderFacts, before_ns: int) -> int:
+    """The order's quantity at the venue just before an instant."""
+    sizes = [size for size in facts.sizes if size[0] < before_ns]
+    return max(sizes)[1] if sizes else facts.order.quantity
+
+
+def simple(facts: OrderFacts) -> bool:
+    """Whether nothing was ever busted or corrected, which is nearly always."""
+    return not facts.busts and not facts.trades.corrected
+
+
+def newest_void(facts: OrderFacts) -> int:
+    if simple(facts):
+        return -1
+    corrected = (trade.time_ns for trade in facts.trades if trade.ref_fill_key is not None)
+    return max([-1, *(time_ns for _, time_ns in facts.busts), *corrected])
+
+
+def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, int]]) -> list[TradeEntry]:
+    """The entries that count: of each chain of corrections the newest, and none of a chain that was busted.
+
+    A function of the set of entries and busts: their order does not matter. A correction whose trade is not known counts
+    by itself, since it says what the trade is; the trade, when it comes, finds itself corrected.
+    """
+    entries = sorted(entries)
+    by_key = {entry.fill_key: entry for entry in entries}
+    chains: dict[str, list[TradeEntry]] = {}
+    for entry in entries:
+        chains.setdefault(root_key(entry.fill_key, by_key), []).append(entry)
+    void_roots = {root_key(key, by_key) for key, _ in busts}
+    return [entry for root, chain in chains.items() if root not in void_roots for entry in newest_of(chain)]
+
+
+def compute_counted_trades(facts: OrderFacts) -> Trades:
+    """What counts, where something was corrected or busted.
+
+    A correction of a trade that is not known may correct one that is, by a correction between them that was lost. It does
+    not count where it would make more of the trades than the venue's own newest total.
+    """
+    entries = tuple(effective_trades(facts.trades, facts.busts))
+    by_key = {entry.fill_key: entry for entry in facts.trades}
+    rooted = tuple(entry for entry in entries if root_key(entry.fill_key, by_key) in by_key)
+    newest = max(valid_evidence(facts), default=None)
+    if len(rooted) == len(entries) or newest is None:
+        return Trades(entries)
+    until_then = (entry for entry in entries if entry.time_ns <= newest.time_ns)
+    traded = sum(in_new_units(facts, entry.quantity, entry.time_ns) for entry in until_then)
+    return Trades(rooted if traded > in_new_units(facts, newest.cum_qty, newest.time_ns) else entries)
+
+
+def root_key(fill_key: str, by_key: dict[str, TradeEntry]) -> str:
+    """The first key of the chain of corrections that a key belongs to."""
+    seen = {fill_key}
+    while (entry := by_key.get(fill_key)) is not None and entry.ref_fill_key is not None:
+        if entry.ref_fill_key in seen:
+            break
+        fill_key = entry.ref_fill_key
+        seen.add(fill_key)
+    return fill_key
+
+
+def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
+    """What counts of one chain: its originals when nothing corrects them (two under one key both count), else the
+    correction that no other corrects; of several, the one with the latest venue time."""
+    corrections = [entry for entry in chain if entry.ref_fill_key is not None]
+    if not corrections:
+        return chain
+    corrected = {entry.ref_fill_key for entry in corrections}
+    last = [entry for entry in corrections if entry.fill_key not in corrected] or corrections
+    return [max(last, key=lambda entry: (entry.time_ns, entry.fill_key))]
+
+
+def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
+    """A trade or a correction is known; again, it is the same one (a fee that was missing is filled in)."""
+    known = facts.trades.same_as(entry)
+    if known is None:
+        return replace(facts, trades=facts.trades.plus(entry), accepted=True)
+    if known.fee is not None or entry.fee is None:
+        return facts
+    return replace(facts, trades=facts.trades.with_fee_of(known, entry))
+
+
+def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
+    """A trade is void, known or not."""
+    if any(key == fill_key for key, _ in facts.busts):
+        return facts
+    return replace(facts, busts=(*facts.busts, (fill_key, time_ns)), accepted=True)
+
+
+def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
+    """The venue's total at an instant; kept unless another is both as new and as large."""
+    if any(item.time_ns >= time_ns and item.cum_qty >= cum_qty for item in facts.evidence):
+        return facts
+    kept = (item for item in facts.evidence if item.time_ns > time_ns or item.cum_qty > cum_qty)
+    return replace(facts, evidence=tuple(sorted([*kept, CumEvidence(time_ns, cum_qty)])))
+
+
+def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int, cum_qty: int | None) -> OrderFacts:
+    """The venue says that it ended. The first reason given stays; the newest total given with an end counts."""
+    total = facts.closed_cum
+    if cum_qty is not None and (total is None or (time_ns, cum_qty) > total):
+        total = CumEvidence(time_ns, cum_qty)
+    closed = facts.closed or status
+    closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
+    return replace(facts, closed=closed, closed_cum=total, closed_ns=closed_ns)

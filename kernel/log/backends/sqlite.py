@@ -1,0 +1,527 @@
+"""A log in a SQLite file: the embedded default.
+
+Built by `open_log("sqlite:///…")`. One file is one log. Durable by WAL with `synchronous=FULL`, verified after opening;
+written under `BEGIN IMMEDIATE`, so that the decision reads what it will write on. Commits of other processes are noticed
+by `PRAGMA data_version`, looked at by the writer's own connection, which does not count its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from eventsourcing.persistence import ApplicationRecorder
+from eventsourcing.sqlite import (
+    SQLiteApplicationRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteDatastore,
+    SQLiteFactory,
+)
+
+from kernel.clock import Clock, IdFactory
+from kernel.errors import IntegrityError, KernelError, LogUnavailableError
+from kernel.log.backends.sqlite_lease import FileLease, is_locked, lock_file
+from kernel.log.base import Head, LogSettings, StoredRow, StreamHead
+from kernel.log.engine.batch import Batch, decide, restored_batches
+from kernel.log.engine.recorder import (
+    ARCHIVE_TABLE,
+    EMPTY_HEAD,
+    LAYOUT_VERSION,
+    LAYOUT_VERSION_MAX,
+    NAMING_TOPICS,
+    Identity,
+    RowQuery,
+    RowRefused,
+    TableRecorder,
+    check_empty,
+)
+from kernel.log.engine.records import COLUMNS, Command, this_process
+from kernel.log.engine.threaded_log import ThreadedLog
+from kernel.log.engine.version_cache import VersionCache, has_refusals, streams_of
+
+BUSY_TIMEOUT_S = 10
+"""How long a commit waits for another process's commit."""
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""The primary result codes that mean: another connection holds it, try again."""
+CACHED_STATEMENTS = 128
+BACKUP_PAGES = 4_096
+"""How much of a file is copied before it is asked whether to go on."""
+SYNCHRONOUS_FULL = 2
+
+NAMED = {
+    field: "topic IN (" + ", ".join(f"'{topic}'" for topic in topics) + ") AND json_valid(state)"
+    for field, topics in NAMING_TOPICS.items()
+}
+"""Which rows may name an id; the index and the question must say so alike."""
+CREATE_TABLES = (
+    """CREATE TABLE IF NOT EXISTS log (
+        position INTEGER PRIMARY KEY,
+        stream_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        recorded_at_ns INTEGER NOT NULL,
+        command_id BLOB NOT NULL,
+        command_index INTEGER NOT NULL,
+        meta TEXT NOT NULL,
+        state TEXT NOT NULL,
+        leaf_hash BLOB NOT NULL,
+        chain_hash BLOB NOT NULL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_by_stream ON log (stream_id, version)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_by_command ON log (command_id) WHERE command_index = 0",
+    *(
+        f"CREATE INDEX IF NOT EXISTS log_by_{field} ON log (json_extract(state, '$.{field}')) WHERE {NAMED[field]}"
+        for field in NAMING_TOPICS
+    ),
+    """CREATE TABLE IF NOT EXISTS log_head (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        position INTEGER NOT NULL,
+        chain_hash BLOB NOT NULL,
+        epoch INTEGER NOT NULL,
+        recorded_at_ns INTEGER NOT NULL,
+        layout_version INTEGER NOT NULL,
+        exchange_id TEXT NOT NULL,
+        log_id TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS log_stream (stream_id TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TRIGGER IF NOT EXISTS log_no_update BEFORE UPDATE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no update'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_no_delete BEFORE DELETE ON log
+        BEGIN SELECT RAISE(ABORT, 'the log is append-only: no delete'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_head_no_delete BEFORE DELETE ON log_head
+        BEGIN SELECT RAISE(ABORT, 'the head of the log stays'); END""",
+    """CREATE TRIGGER IF NOT EXISTS log_stream_no_delete BEFORE DELETE ON log_stream
+        BEGIN SELECT RAISE(ABORT, 'the streams of the log stay'); END""",
+)
+INSERT_HEAD = "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, '', '') ON CONFLICT DO NOTHING"
+SELECT_HEAD = "SELECT position, chain_hash, epoch, recorded_at_ns FROM log_head"
+UPDATE_HEAD = "UPDATE log_head SET position = ?, chain_hash = ?, epoch = ?, recorded_at_ns = ?"
+SELECT_IDENTITY = "SELECT exchange_id, log_id, layout_version FROM log_head"
+SELECT_ARCHIVE = f"SELECT last_position, uri FROM {ARCHIVE_TABLE} ORDER BY last_position DESC LIMIT 1"
+UPDATE_IDENTITY = "UPDATE log_head SET exchange_id = ?, log_id = ?"
+CHUNKS = (64, 16, 4, 1)
+"""How many rows one statement takes; there is a prepared one for each size."""
+ROW = "(?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
+INSERT_ROWS = {size: "INSERT INTO log VALUES " + ", ".join([ROW] * size) for size in CHUNKS}
+UPSERT = " ON CONFLICT (stream_id) DO UPDATE SET version = excluded.version"
+UPSERT_STREAMS = {size: "INSERT INTO log_stream VALUES " + ", ".join(["(?, ?)"] * size) + UPSERT for size in CHUNKS}
+SELECT_STREAM = "SELECT version FROM log_stream WHERE stream_id = ?"
+SELECT_NAMING = {
+    field: f"SELECT stream_id FROM log WHERE json_extract(state, '$.{field}') = ? AND {NAMED[field]} "
+    "AND position <= ? ORDER BY position DESC LIMIT 1"
+    for field in NAMING_TOPICS
+}
+SELECT_FIRST = "SELECT position FROM log WHERE command_id = ? AND command_index = 0"
+STREAM_HEADS = """
+    SELECT stream_id, (SELECT max(version) FROM log WHERE log.stream_id = names.stream_id),
+        (SELECT version FROM log_stream WHERE log_stream.stream_id = names.stream_id)
+    FROM (
+        SELECT stream_id FROM (SELECT stream_id FROM log_stream WHERE stream_id > ?1 ORDER BY stream_id LIMIT ?2)
+        UNION SELECT * FROM (SELECT DISTINCT stream_id FROM log WHERE stream_id > ?1 ORDER BY stream_id LIMIT ?2)
+    ) names ORDER BY stream_id LIMIT ?2
+"""
+REPEATED_COMMANDS = """
+    SELECT position, (SELECT min(position) FROM log first WHERE first.command_id = again.command_id AND command_index = 0)
+    FROM log again WHERE position > ? AND position <= ? AND command_index = 0
+"""
+SELECT_NEXT_COMMAND = "SELECT position FROM log WHERE position > ? AND command_id <> ? ORDER BY position LIMIT 1"
+SELECT_ROWS = (
+    "SELECT " + ", ".join(f"CAST({c} AS BLOB)" if c in ("meta", "state") else c for c in COLUMNS) + " FROM log"
+)
+
+
+class ConnectionPool(SQLiteConnectionPool):
+    """Connections with our pragmas."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        with _translated(self.db_name):
+            connection = sqlite3.connect(
+                self.db_name,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                cached_statements=CACHED_STATEMENTS,
+                timeout=BUSY_TIMEOUT_S,
+            )
+            try:
+                self._set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+        connection.row_factory = None
+        return SQLiteConnection(sqlite_conn=connection, max_age=self.max_age)
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        journal = _to_wal(connection, time.monotonic() + BUSY_TIMEOUT_S)
+        connection.execute("PRAGMA synchronous = FULL")
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        if journal != "wal" or synchronous != SYNCHRONOUS_FULL:
+            raise LogUnavailableError(
+                f"{self.db_name} can't be written durably (journal {journal}, synchronous {synchronous}): "
+                "WAL and FULL are needed, put it on a local disk"
+            )
+
+
+def _to_wal(connection: sqlite3.Connection, deadline_s: float) -> str:
+    """The journal mode, WAL wherever possible. Two openers that switch at once do not wait for each other by themselves."""
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF not in BUSY_CODES or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
+
+
+class SQLiteLogDatastore(SQLiteDatastore):
+    """The library's datastore over our pool."""
+
+    pool: ConnectionPool
+
+    def __init__(self, db_name: str) -> None:
+        super().__init__(db_name, originator_id_type="text")
+        self.pool.close()
+        self.pool = ConnectionPool(db_name=db_name)
+
+
+class SQLiteRecorder(TableRecorder, SQLiteApplicationRecorder):
+    """The log's tables in one SQLite file."""
+
+    datastore: SQLiteLogDatastore
+
+    def __init__(self, datastore: SQLiteLogDatastore) -> None:
+        super().__init__(datastore, events_table_name="log")
+        self.writer = this_process()
+        self._lock = threading.RLock()
+        """Guards the writer's connection: the log's thread, or whoever uses the library's interface."""
+        self._connection: sqlite3.Connection | None = None
+        self._data_version: int | None = None
+        self._version_cache = VersionCache()
+        self._closed = False
+
+    def construct_create_table_statements(self) -> list[str]:
+        """The library's way to say what `create_table` runs."""
+        return list(CREATE_TABLES)
+
+    def create_table(self) -> None:
+        """Create what is missing, in one transaction; nothing happens when it is all there."""
+        with self._transaction() as connection:
+            for statement in self.create_table_statements:
+                connection.execute(statement)
+            head = EMPTY_HEAD
+            connection.execute(
+                INSERT_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns, LAYOUT_VERSION)
+            )
+
+    # ------------------------------------------------------------------------------------------------------- writing
+    def _writer_connection(self) -> sqlite3.Connection:
+        if self._closed:
+            raise LogUnavailableError("the log is closed")
+        if self._connection is None:
+            self._connection = self.datastore.pool._create_connection()._sqlite_conn
+        return self._connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writer's connection in a transaction that has the write lock; rolled back by any error."""
+        with self._lock, _translated(self.datastore.pool.db_name):
+            connection = self._writer_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                self._version_cache.forget()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def commit(self, commands: list[Command], now_ns: int) -> Batch:
+        """See `LogRecorder.commit`."""
+        with self._lock:
+            try:
+                return self._attempt(commands, now_ns, careful=False)
+            except RowRefused:  # an id or a stream was there already, against what was presumed
+                return self._attempt(commands, now_ns, careful=True)
+
+    def _attempt(self, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
+        with self._transaction() as connection:
+            batch = self._record(connection, commands, now_ns, careful=careful)
+        self._seen = batch.head
+        self._version_cache.learn(commands, batch)
+        return batch
+
+    def _record(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
+        batch = self._decide(connection, commands, now_ns, careful=careful)
+        if not careful and has_refusals(batch):
+            batch = self._decide(connection, commands, now_ns, careful=True)
+        if batch.rows:
+            _insert(connection, batch)
+        return batch
+
+    def _decide(self, connection: sqlite3.Connection, commands: list[Command], now_ns: int, *, careful: bool) -> Batch:
+        head = self._check_head(Head(*connection.execute(SELECT_HEAD).fetchone()))
+        recall = self._version_cache
+        if careful:
+            recall.forget()
+        recall.at(head)
+        streams = streams_of(commands) if careful else recall.unknown_streams(commands)
+        recall.versions.update(_versions(connection, streams))
+        known = _known(connection, commands, head) if careful else recall.commands
+        return decide(commands, head=head, known=known, versions=recall.versions, now_ns=now_ns)
+
+    def adopt_identity(self, identity: Identity, created: Command, now_ns: int) -> Identity:
+        """See `LogRecorder.claim`."""
+        with self._transaction() as connection:
+            existing = Identity(*connection.execute(SELECT_IDENTITY).fetchone())
+            if existing.exchange_id:
+                return existing
+            connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
+            self._record(connection, [created], now_ns, careful=True)
+            return identity
+
+    def restore(self, identity: Identity, pages: Iterable[Sequence[StoredRow]]) -> Head:
+        """See `LogRecorder.restore`."""
+        with self._transaction() as connection:
+            head = Head(*connection.execute(SELECT_HEAD).fetchone())
+            check_empty(Identity(*connection.execute(SELECT_IDENTITY).fetchone()), head)
+            for batch in restored_batches(pages, log_id=identity.log_id, exchange_id=identity.exchange_id, head=head):
+                _insert(connection, batch)
+                head = batch.head
+            connection.execute(UPDATE_IDENTITY, (identity.exchange_id, identity.log_id))
+        self._seen = head
+        return head
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another connection may have committed since the last time this was asked; the first time it may have."""
+        with self._lock, _translated(self.datastore.pool.db_name):
+            (version,) = self._writer_connection().execute("PRAGMA data_version").fetchone()
+            changed = bool(version != self._data_version)
+            self._data_version = version
+            return changed
+
+    # ------------------------------------------------------------------------------------------------------- reading
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if self._closed:
+            raise LogUnavailableError("the log is closed")
+        with _translated(self.datastore.pool.db_name), self.datastore.get_connection(commit=False) as connection:
+            yield connection._sqlite_conn
+
+    def tables(self) -> set[str]:
+        """Names of the tables in the file."""
+        with self._reading() as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def newest_archive(self) -> tuple[int, str] | None:
+        """See `TableRecorder.newest_archive`."""
+        with self._reading() as connection:
+            found: tuple[int, str] | None = connection.execute(SELECT_ARCHIVE).fetchone()
+        return found
+
+    def identity(self) -> Identity | None:
+        """See `LogRecorder.identity`."""
+        with self._reading() as connection:
+            identity = Identity(*_only(connection.execute(SELECT_IDENTITY)))
+        return identity if identity.exchange_id or identity.layout_version > LAYOUT_VERSION_MAX else None
+
+    def max_notification_id(self) -> int:
+        """See `LogRecorder.max_notification_id`; the library declares an int here and returns None as well."""
+        return cast(int, TableRecorder.max_notification_id(self))
+
+    def head(self) -> Head:
+        """See `LogRecorder.head`."""
+        with self._reading() as connection:
+            return Head(*_only(connection.execute(SELECT_HEAD)))
+
+    def select(self, query: RowQuery) -> list[StoredRow]:
+        """See `LogRecorder.select`."""
+        statement, values = _select_statement(query)
+        with self._reading() as connection:
+            return [StoredRow(*row) for row in connection.execute(statement, values)]
+
+    def stream_with(self, field: str, value: str, *, upto: int) -> str | None:
+        """See `LogRecorder.stream_with`."""
+        with self._reading() as connection:
+            found = connection.execute(SELECT_NAMING[field], (value, upto)).fetchone()
+        return None if found is None else str(found[0])
+
+    def stream_heads(self, after: str, limit: int) -> list[StreamHead]:
+        """See `LogRecorder.stream_heads`."""
+        with self._reading() as connection:
+            return [StreamHead(*row) for row in connection.execute(STREAM_HEADS, (after, limit))]
+
+    def repeated_commands(self, after: int, upto: int) -> list[tuple[int, int]]:
+        """See `LogRecorder.repeated_commands`."""
+        with self._reading() as connection:
+            found = connection.execute(REPEATED_COMMANDS, (after, upto)).fetchall()
+        return [(position, first) for position, first in found if first < position]
+
+    def back_up(self, path: Path, *, stopped: Callable[[], bool]) -> None:
+        """Copy the file as it is now to another, while others go on writing. `LogUnavailableError` when it was stopped."""
+
+        def look(status: int, remaining: int, total: int) -> None:
+            if stopped():
+                raise LogUnavailableError(f"the copy was stopped with {remaining} of {total} pages to go")
+
+        # A connection of its own: one of the pool would be closed under it when the log is.
+        own = self.datastore.pool._create_connection()._sqlite_conn
+        with (
+            _translated(self.datastore.pool.db_name),
+            closing(own) as connection,
+            closing(sqlite3.connect(path)) as copy,
+        ):
+            connection.execute("BEGIN")  # one snapshot: else each commit of somebody else would begin the copy anew
+            try:
+                connection.execute(SELECT_HEAD).fetchone()
+                connection.backup(copy, pages=BACKUP_PAGES, progress=look)
+            finally:
+                connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """See `LogRecorder.close`."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        self.datastore.close()
+
+
+def _only(cursor: sqlite3.Cursor) -> tuple[Any, ...]:
+    """The head row, which is there from the beginning and stays."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    if row is None:
+        raise IntegrityError("the log has no head row")
+    return row
+
+
+def _known(connection: sqlite3.Connection, commands: list[Command], head: Head) -> dict[bytes, tuple[int, int]]:
+    known: dict[bytes, tuple[int, int]] = {}
+    for command in commands:
+        found = connection.execute(SELECT_FIRST, (command.command_id,)).fetchone()
+        if found is None:
+            continue
+        following = connection.execute(SELECT_NEXT_COMMAND, (found[0], command.command_id)).fetchone()
+        known[command.command_id] = (found[0], following[0] - 1 if following else head.position)
+    return known
+
+
+def _versions(connection: sqlite3.Connection, streams: list[str]) -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for stream_id in streams:
+        found = connection.execute(SELECT_STREAM, (stream_id,)).fetchone()
+        if found is not None:
+            versions[stream_id] = found[0]
+    return versions
+
+
+def _insert(connection: sqlite3.Connection, batch: Batch) -> None:
+    head = batch.head
+    try:
+        for statement, values in _in_chunks(INSERT_ROWS, batch.rows):
+            connection.execute(statement, values)
+    except sqlite3.IntegrityError as problem:
+        raise RowRefused(str(problem)) from problem
+    for statement, values in _in_chunks(UPSERT_STREAMS, list(batch.versions.items())):
+        connection.execute(statement, values)
+    connection.execute(UPDATE_HEAD, (head.position, head.chain_hash, head.epoch, head.recorded_at_ns))
+
+
+def _in_chunks(statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
+    """The rows in as few statements as there can be: each one lets go of the interpreter's lock, and has to get it back."""
+    start = 0
+    for size, statement in statements.items():
+        while len(rows) - start >= size:
+            yield statement, [value for row in rows[start : start + size] for value in row]
+            start += size
+
+
+def _select_statement(query: RowQuery) -> tuple[str, list[object]]:
+    conditions = query.conditions()
+    wheres = [f"{comparison} ?" for comparison, _ in conditions]
+    values = [value for _, value in conditions]
+    if query.topics:
+        wheres.append(f"topic IN ({', '.join('?' * len(query.topics))})")
+        values.extend(query.topics)
+    where = f" WHERE {' AND '.join(wheres)}" if wheres else ""
+    values.append(-1 if query.limit is None else query.limit)
+    return f"{SELECT_ROWS}{where} ORDER BY {query.order()} LIMIT ?", values
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """SQLite's errors as ours: what can pass by itself is unavailability, a broken file is an integrity error."""
+    try:
+        yield
+    except sqlite3.OperationalError as problem:
+        raise LogUnavailableError(f"the log {where} can't be used now: {problem}") from problem
+    except sqlite3.IntegrityError as problem:
+        raise RowRefused(str(problem)) from problem
+    except sqlite3.DatabaseError as problem:
+        raise IntegrityError(f"{where} is damaged, or no SQLite database: {problem}") from problem
+
+
+class SQLiteRecorderFactory(SQLiteFactory):
+    """The library's factory for our recorder: `PERSISTENCE_MODULE=kernel.log.backends.sqlite:SQLiteRecorderFactory`,
+    `SQLITE_DBNAME=file`."""
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """A recorder on the file; its tables are created."""
+        recorder = SQLiteRecorder(SQLiteLogDatastore(cast(str, self.env.get(self.SQLITE_DBNAME))))
+        return recorder.prepared()
+
+
+class SQLiteLog(ThreadedLog):
+    """A log in a SQLite file."""
+
+    _recorder: SQLiteRecorder
+
+    def __init__(
+        self, recorder: SQLiteRecorder, identity: Identity, *, url: str, path: Path, clock: Clock, settings: LogSettings
+    ) -> None:
+        super().__init__(recorder, identity, url=url, clock=clock, settings=settings)
+        self.path = path
+        """The database file."""
+        self._poll_interval_s = settings.poll_interval_s_min
+
+    def lease(self, *, clock: Clock, ids: IdFactory | None = None) -> FileLease:
+        """See `EventLog.lease`."""
+        return FileLease(lock_file(self.path), ids=ids)
+
+    async def lease_is_held(self) -> bool:
+        """See `EventLog.lease_is_held`."""
+        return await asyncio.to_thread(is_locked, lock_file(self.path))
+
+    async def _watch(self) -> None:
+        self._writer.wake()
+
+    def _release(self) -> None:
+        """Readers first: SQLite crashes the process when a connection is closed under a running statement."""
+        self._readers.shutdown(wait=True)
+        super()._release()
+
+    def _idle(self) -> float | None:
+        """Look for commits of others while somebody tails: often at first, less while nothing comes."""
+        if not self._tail_hub:
+            return None
+        settings = self.settings
+        try:
+            changed = self._recorder.changed_elsewhere()
+        except KernelError:  # whoever reads or writes will hear of it
+            return settings.poll_interval_s_max
+        if changed:
+            self._tail_hub.wake()
+            self._poll_interval_s = settings.poll_interval_s_min
+        else:
+            self._poll_interval_s = min(self._poll_interval_s * 1.5, settings.poll_interval_s_max)
+        return self._poll_interval_s

@@ -1,0 +1,207 @@
+"""What one transaction records: decides each command against the locked head, and lays out the rows.
+
+Called by the recorders inside the transaction, with what the database said about the commands' ids and streams. Pure:
+no clock, no I/O. Promises: positions go on from the head without gaps; a command that conflicts, is fenced, or is
+already there is refused or answered alone, and the commands after it see only what the accepted ones before it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernel.errors import ConflictError, FencedError, IntegrityError, KernelError
+from kernel.events import BaseEvent, Envelope, LeaderElected, LogCreated
+from kernel.log import hashing
+from kernel.log.base import Appended, Head, StoredRow
+from kernel.log.engine.records import MUST_BE_ABSENT, Command, PreparedWrite, Row, columns_of, event_of
+
+Outcome = Appended | KernelError
+"""Where a command's events are, or why there are none."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The commands of one transaction, decided."""
+
+    previous: Head
+    """The head that was locked."""
+    head: Head
+    """The head after the commit."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """One for each command, in order."""
+    rows: list[Row] = field(default_factory=list)
+    """What is to be inserted, in order of position."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """Streams that moved, and where they are now."""
+    sources: list[tuple[BaseEvent | None, dict[str, Any]]] = field(default_factory=list)
+    """For each row the event and its envelope's shared fields, for readers in this process."""
+    _decoded: list[BaseEvent] | None = None
+
+    def events(self) -> list[BaseEvent] | None:
+        """The rows as events with envelopes, built once for all readers; None when only bytes are known."""
+        if self._decoded is None:
+            if any(event is None for event, _ in self.sources):
+                return None
+            self._decoded = list(self._build())
+        return self._decoded
+
+    def _build(self) -> Iterator[BaseEvent]:
+        for row, (event, origin) in zip(self.rows, self.sources, strict=True):
+            assert event is not None
+            yield event.with_envelope(Envelope(row[0], row[1], row[2], row[5], **origin))
+
+    def chain_at(self, position: int) -> bytes:
+        """The chain hash at a position of this batch, or at the one before it."""
+        if position == self.previous.position:
+            return self.previous.chain_hash
+        return self.rows[position - self.previous.position - 1][11]
+
+
+def decide(
+    commands: list[Command],
+    *,
+    head: Head,
+    known: Mapping[bytes, tuple[int, int]],
+    versions: Mapping[str, int],
+    now_ns: int,
+) -> Batch:
+    """Decide each command in order.
+
+    `known` has the first and last position of those command ids that are in the log, `versions` every stream of the
+    commands that exists. Time never goes back: the rows get the later of the head's instant and `now_ns`.
+    """
+    assigner = _Assigner(head, known, versions, max(head.recorded_at_ns, now_ns))
+    batch = assigner.batch
+    for command in commands:
+        batch.outcomes.append(assigner.decide(command))
+    batch.head = assigner.head()
+    return batch
+
+
+def restored_batches(
+    pages: Iterable[Sequence[StoredRow]], *, log_id: str, exchange_id: str, head: Head
+) -> Iterator[Batch]:
+    """Stored rows of another place as they are, a batch for each page, from `head` (an empty log's at first) on.
+
+    Raises `IntegrityError` with the first position that does not follow from what comes before it, or where the log is
+    another than was said.
+    """
+    for rows in filter(None, pages):
+        chain = hashing.verify_rows(rows, after=head.position, chain=head.chain_hash)
+        if head.position == 0:
+            _check_created(rows[0], log_id, exchange_id)
+        elected = [event_of(row) for row in rows if row.topic == LeaderElected.topic]
+        epoch = max((event.epoch for event in elected if isinstance(event, LeaderElected)), default=head.epoch)
+        batch = Batch(previous=head, head=Head(rows[-1].position, chain, epoch, rows[-1].recorded_at_ns))
+        batch.rows = [columns_of(row) for row in rows]
+        batch.versions = {row.stream_id: row.version for row in rows}
+        yield batch
+        head = batch.head
+
+
+def _check_created(row: StoredRow, log_id: str, exchange_id: str) -> None:
+    """The first row must say what the others are said to be."""
+    created = event_of(row) if row.topic == LogCreated.topic else None
+    if not isinstance(created, LogCreated):
+        raise IntegrityError(f"a log begins with {LogCreated.topic}, not with {row.topic}", position=row.position)
+    if (created.log_id, created.exchange_id) != (log_id, exchange_id):
+        found = f"log {created.log_id} of {created.exchange_id}"
+        raise IntegrityError(f"it begins {found}, not {log_id} of {exchange_id}", position=row.position)
+
+
+class _Assigner:
+    """Gives out positions, versions and hashes."""
+
+    def __init__(
+        self, head: Head, known: Mapping[bytes, tuple[int, int]], versions: Mapping[str, int], recorded_at_ns: int
+    ) -> None:
+        self.batch = Batch(previous=head, head=head)
+        self._known = known
+        self._added: dict[bytes, tuple[int, int]] = {}
+        self._stored_versions = versions
+        self._recorded_at_ns = recorded_at_ns
+        self._position = head.position
+        self._chain = head.chain_hash
+        self._epoch = head.epoch
+
+    def head(self) -> Head:
+        if not self.batch.rows:
+            return self.batch.previous
+        return Head(self._position, self._chain, self._epoch, self._recorded_at_ns)
+
+    def decide(self, command: Command) -> Outcome:
+        positions = self._known.get(command.command_id) or self._added.get(command.command_id)
+        if positions is not None:
+            return Appended(positions[0], positions[1], duplicate=True)
+        refusal = self._fenced(command) or self._conflict(command)
+        if refusal is not None:
+            return refusal
+        return self._record(command)
+
+    def _fenced(self, command: Command) -> KernelError | None:
+        if command.epoch is None:
+            return None
+        if command.epoch == self._epoch + (1 if command.elects else 0):
+            return None
+        return FencedError(epoch=command.epoch, head_epoch=self._epoch)
+
+    def _version(self, stream_id: str) -> int | None:
+        version = self.batch.versions.get(stream_id)
+        return self._stored_versions.get(stream_id) if version is None else version
+
+    def _conflict(self, command: Command) -> KernelError | None:
+        """The first expected version that does not hold; later writes see what earlier ones of the command add."""
+        ahead: dict[str, int] = {}
+        for write in command.writes:
+            stored = ahead[write.stream_id] if write.stream_id in ahead else self._version(write.stream_id)
+            expected = write.expected_version
+            if expected is not None and not _holds(expected, stored):
+                actual = "new" if stored is None else f"at version {stored}"
+                return ConflictError(f"stream {write.stream_id} is {actual}, expected version {expected}: read again")
+            if write.events:
+                ahead[write.stream_id] = _base(write, stored) + len(write.events)
+        return None
+
+    def _record(self, command: Command) -> Appended:
+        first = self._position + 1
+        index = 0
+        for write in command.writes:
+            self._record_write(command, write, index)
+            index += len(write.events)
+        if command.elects:
+            assert command.epoch is not None
+            self._epoch = command.epoch
+        self._added[command.command_id] = (first, self._position)
+        return Appended(first, self._position)
+
+    def _record_write(self, command: Command, write: PreparedWrite, index: int) -> None:
+        if not write.events:
+            return
+        version = _base(write, self._version(write.stream_id))
+        at_ns = self._recorded_at_ns
+        batch = self.batch
+        for event in write.events:
+            version += 1
+            self._position += 1
+            leaf = hashing.leaf_of_parts(write.prefix, version, event.middle, at_ns, event.suffix)
+            self._chain = hashing.chain_hash(self._chain, self._position, leaf)
+            placed = (self._position, write.stream_id, version, event.topic, event.schema_version, at_ns)
+            batch.rows.append((*placed, command.command_id, index, command.meta, event.state, leaf, self._chain))
+            batch.sources.append((event.event, command.origin))
+            index += 1
+        batch.versions[write.stream_id] = version
+
+
+def _holds(expected: int, stored: int | None) -> bool:
+    if expected == MUST_BE_ABSENT:
+        return stored is None
+    return (stored or 0) == expected
+
+
+def _base(write: PreparedWrite, stored: int | None) -> int:
+    """The version that the write's first event comes after."""
+    if write.expected_version == MUST_BE_ABSENT:
+        return MUST_BE_ABSENT
+    return stored or 0

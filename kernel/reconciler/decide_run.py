@@ -1,0 +1,401 @@
+"""The decision of one reconciler run: a pure function from an intent, its order and their context to a `Decision`.
+
+`decide_run` is called by the reconciler before each run, and by `orderctl decisions` for each recorded attempt: the same
+inputs give the same value. No clock, no I/O, no randomness, no logging. The reconciler performs the value; it adds only
+what a log does not record: backoff between queries, rate limits, the lease, the answers of the venue. The rules are those
+of the protocol between the log and the wire (steps 1 to 6); letters in comments name its traces.
+"""
+
+from __future__ import annotations
+
+from kernel import events
+from kernel import plan as planning
+from kernel.actions import ACTION_RULES, ActionKind
+from kernel.groups import Group
+from kernel.lifecycle import Record, client_order_id, finding_id, raised, unreported_findings
+from kernel.models import (
+    UNRESOLVED,
+    Attempt,
+    AttemptKind,
+    AttemptOutcome,
+    FindingKind,
+    OrderIntent,
+    OrderState,
+    VenueOrder,
+)
+from kernel.order_spec import OcoMode, StandardOrder
+from kernel.reconciler import attempt_resolution
+from kernel.reconciler.decision import (
+    AttemptResolution,
+    BackOff,
+    Decision,
+    LocalRejection,
+    ReportFindings,
+    ResolutionMethod,
+    SendGroup,
+    SendOrder,
+    TakeOverGroup,
+)
+from kernel.reconciler.run_inputs import GroupInputs, MemberInputs, RunInputs, symbol_id_of
+from kernel.safety.readiness import NOT_PAUSED, VENUE_SNAPSHOT_COMPLETE
+from kernel.settings import ns
+from kernel.venues.base import AmendDialect
+
+
+def decide_run(inputs: RunInputs) -> Decision:
+    """Decide what one reconciler run does for one intent: at most one side effect at the venue.
+
+    Args:
+        inputs: The intent, its order, and all that the decision depends on.
+
+    Returns:
+        The decision. The same inputs give the same value.
+    """
+    if inputs.intent is None and inputs.order is None:
+        return planning.Nothing("the intent is unknown")
+    if inputs.overfilled is not None:
+        return overfill_report(inputs, inputs.overfilled)
+    action = next_action(inputs)
+    if isinstance(action, planning.Nothing | planning.WaitUntil):
+        return action
+    if unmet := unmet_conditions(inputs, action.kind):
+        return planning.WaitUntil(None, f"not ready: {', '.join(unmet)}")
+    return venue_step(inputs, action)
+
+
+def next_action(inputs: RunInputs) -> planning.Action:
+    """The plan, or a status query where it has nothing to do and the order is not confirmed."""
+    order, now_ns = inputs.order, inputs.now_ns
+    if inputs.memory.forced and order is not None:
+        now_ns = max(now_ns, order.not_before_ns)
+    action = planning.plan(
+        inputs.intent,
+        order,
+        symbol=inputs.symbol,
+        now_ns=now_ns,
+        amend=planning.amend_dialect(inputs.capabilities),
+        held=inputs.group_may_release,
+    )
+    if not isinstance(action, planning.Nothing) or order is None or not (live := planning.live_orders(order)):
+        return action
+    if inputs.memory.suspect:
+        return planning.Ask(live[-1], "a list did not show it")
+    age_ns = inputs.now_ns - int(order.last_sync_at * 1_000_000_000)
+    if age_ns > ns(inputs.context.settings.order_age_s_max):
+        return planning.Ask(live[-1], "the venue has not confirmed it for long", stale=True)
+    return action
+
+
+def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
+    """A planned action as the step that performs it."""
+    intent, order = inputs.intent, inputs.order
+    match action:
+        case planning.Resolve(attempt=attempt) if order is not None:
+            return resolve(inputs, order, attempt)
+        case planning.Ask():
+            return action
+        case planning.Cancel(order=item, reason=reason) if order is not None:
+            return cancel(inputs, order, item, reason)
+        case planning.Modify(order=item, terms=terms) if intent is not None:
+            return modify(inputs, intent, item, terms)
+        case planning.Submit(order=rest) if intent is not None:
+            return submit_with_group(inputs) or submit(inputs, intent, rest)
+        case planning.RejectLocally() if intent is not None:
+            return reject_locally(inputs, intent, action)
+    return planning.WaitUntil(None, "there is nothing to act on")
+
+
+# -------------------------------------------------------------------------------------------------------------- readiness
+def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
+    """The conditions that an action waits for: neither a pause nor a missing list holds back a status query."""
+    if ACTION_RULES[kind].attempt is not None:
+        return unmet_of(inputs, inputs.record, symbol_id_of(inputs.intent, inputs.order), kind)
+    return tuple(name for name in inputs.context.unmet if name not in (VENUE_SNAPSHOT_COMPLETE, NOT_PAUSED))
+
+
+def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind) -> tuple[str, ...]:
+    """The conditions that a request about an intent waits for."""
+    attempt = ACTION_RULES[kind].attempt or AttemptKind.SUBMIT
+    return inputs.gates.missing(inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused)
+
+
+# --------------------------------------------------------------------------------------------------------------- findings
+def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
+    """The finding that too much has filled in a group, or that this is over."""
+    name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
+    event: events.BaseEvent = events.FindingResolved(finding_id=name, text="no longer so")
+    if inputs.excess:
+        filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
+        text = (
+            f"{inputs.excess} more filled in the group {group.group_id} than {group.mode} allows ({filled}): a fill was"
+            " faster than the cancel"
+        )
+        symbol_id = symbol_id_of(inputs.intent, inputs.order)
+        event = raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=inputs.now_ns)
+    stream_id = events.group_stream(group.group_id)
+    return ReportFindings(stream_id, (event,), group.version, "the overfill of its group was not reported")
+
+
+def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | None:
+    """The finding that an attempt has been unknown for long, where it is due and not yet raised."""
+    name = finding_id(FindingKind.UNKNOWN_TOO_LONG, inputs.intent_id)
+    if name in inputs.record.findings or inputs.now_ns < overdue_at_ns(inputs, attempt):
+        return None
+    text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
+    finding = raised(
+        name,
+        FindingKind.UNKNOWN_TOO_LONG,
+        text,
+        intent_id=inputs.intent_id,
+        symbol_id=symbol_id_of(inputs.intent, inputs.order),
+        now_ns=inputs.now_ns,
+    )
+    return intent_findings(inputs, (finding,), "the unknown attempt was not reported")
+
+
+def overdue_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
+    """When an attempt is a finding, if it is still unresolved."""
+    return attempt.stamp_ns + ns(inputs.context.settings.unknown_too_long_s)
+
+
+def intent_findings(inputs: RunInputs, found: tuple[events.BaseEvent, ...], reason: str) -> ReportFindings:
+    return ReportFindings(events.intent_stream(inputs.intent_id), found, inputs.record.version, reason)
+
+
+# -------------------------------------------------------------------------------------------------- unresolved attempts
+def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
+    """How to find out what became of an attempt, or when (step 3)."""
+    if attempt.outcome is AttemptOutcome.PENDING and attempt.position in inputs.memory.running_calls:
+        return planning.WaitUntil(None, "its call is still running")
+    target = attempt_resolution.target_of(order, attempt)
+    in_place = attempt.kind is AttemptKind.CANCEL or (attempt.kind is AttemptKind.AMEND and not attempt.new_order)
+    if in_place and (target is None or not target.live):
+        return AttemptResolution(ResolutionMethod.MOOT, attempt, order)
+    if attempt.kind is AttemptKind.CANCEL:
+        return AttemptResolution(ResolutionMethod.CHECK_CANCEL, attempt, order, target)
+    if in_place:
+        step = AttemptResolution(ResolutionMethod.CHECK_TERMS, attempt, order, target)
+    elif attempt.new_order:
+        step = AttemptResolution(ResolutionMethod.FIND_REPLACEMENT, attempt, order, target)
+    else:
+        newest = next(
+            item for item in reversed(order.attempts) if item.outcome in UNRESOLVED and item.kind is attempt.kind
+        )
+        step = AttemptResolution(ResolutionMethod.FIND_ORDER, newest, order, may_resend=may_resend(inputs, order))
+    return unknown_too_long(inputs, step.attempt) or spaced(inputs, step)
+
+
+def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
+    """The query, when it is due; a resend before it, where its answer proves more."""
+    attempt, now_ns = step.attempt, inputs.now_ns
+    last_ns = inputs.memory.last_queries.get(attempt.position)
+    if attempt_resolution.repeats_unseen(
+        attempt, inputs.capabilities, wanted=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
+    ):
+        return decide_resend(inputs)
+    due_ns = attempt_resolution.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
+    if due_ns is None or now_ns >= due_ns:
+        return step
+    overdue_ns = overdue_at_ns(inputs, attempt)
+    until_ns = min(due_ns, overdue_ns) if now_ns < overdue_ns else due_ns
+    return planning.WaitUntil(until_ns, "the next status query is not due")
+
+
+def may_resend(inputs: RunInputs, order: OrderState) -> bool:
+    """Whether a resend would be placed if it came to one. One that the symbol does not take, or that waits for the symbol
+    to trade, resolves nothing: absence has to be proved then."""
+    intent = inputs.intent
+    if intent is None or not planning.may_resend(intent, order):
+        return False
+    if inputs.group is not None and inputs.group.group.native:
+        return False  # an order by itself would not be the group's
+    action = planning.plan_submit(intent, order, symbol=inputs.symbol, now_ns=inputs.now_ns)
+    waits = isinstance(action, planning.WaitUntil) and action.until_ns is not None
+    return waits or isinstance(action, planning.Submit)
+
+
+def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
+    """Decide whether to send the same id again now, at a venue that takes each id once: it can only make the one order.
+
+    Called in the place of a query, and after a query that did not show the order, on inputs gathered then.
+    """
+    intent, order = inputs.intent, inputs.order
+    waits = BackOff(ActionKind.RESOLVE, "the resend waits")
+    if intent is None or order is None or not planning.may_resend(intent, order):
+        return waits
+    if unmet_conditions(inputs, ActionKind.SUBMIT):
+        return waits
+    action = planning.plan_submit(intent, order, symbol=inputs.symbol, now_ns=inputs.now_ns)
+    return submit(inputs, intent, action.order, resend=True) if isinstance(action, planning.Submit) else waits
+
+
+# ------------------------------------------------------------------------------------------------------- single requests
+def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) -> Decision:
+    """Cancel an order; of several live ones the log says first that there are several."""
+    if len(planning.live_orders(order)) > 1 and (
+        unreported := unreported_findings(inputs.record, now_ns=inputs.now_ns)
+    ):
+        return intent_findings(inputs, tuple(unreported), "the duplicate order was not reported")
+    started = started_event(
+        inputs,
+        inputs.record,
+        AttemptKind.CANCEL,
+        order.status.order,
+        generation=inputs.intent.generation if inputs.intent else 0,
+        number=inputs.record.number + 1,
+        target=item,
+    )
+    return SendOrder(ActionKind.CANCEL, started, inputs.record.version, item, reason=reason)
+
+
+def modify(inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: StandardOrder) -> SendOrder:
+    """Give an order new terms."""
+    group = guarding_group(inputs) if terms.quantity > item.quantity else None
+    started = modify_started(inputs, intent, item, terms)
+    return SendOrder(ActionKind.MODIFY, started, inputs.record.version, item, group)
+
+
+def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, resend: bool = False) -> SendOrder:
+    """Place an order."""
+    started = submit_started(inputs, inputs.record, intent, order)
+    group = guarding_group(inputs)
+    return SendOrder(ActionKind.SUBMIT, started, inputs.record.version, group=group, resend=resend)
+
+
+def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> LocalRejection:
+    """Record what cannot be placed as an attempt that was rejected here."""
+    started = (
+        submit_started(inputs, inputs.record, intent, action.order)
+        if action.working is None
+        else modify_started(inputs, intent, action.working, action.order)
+    )
+    return LocalRejection(action.kind, started, inputs.record.version, action.violations)
+
+
+def submit_started(
+    inputs: RunInputs, record: Record, intent: OrderIntent, order: StandardOrder
+) -> events.AttemptStarted:
+    number = next_submit_number(record)
+    return started_event(inputs, record, AttemptKind.SUBMIT, order, generation=intent.generation, number=number)
+
+
+def modify_started(
+    inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: StandardOrder
+) -> events.AttemptStarted:
+    number = inputs.record.number + 1
+    return started_event(
+        inputs, inputs.record, AttemptKind.AMEND, terms, generation=intent.generation, number=number, target=item
+    )
+
+
+def started_event(
+    inputs: RunInputs,
+    record: Record,
+    kind: AttemptKind,
+    order: StandardOrder,
+    *,
+    generation: int,
+    number: int,
+    target: VenueOrder | None = None,
+) -> events.AttemptStarted:
+    """The record of one send: all that was decided on, and until when the request can act at the venue."""
+    capabilities, now_ns = inputs.capabilities, inputs.now_ns
+    send_by_ns = now_ns + ns(inputs.context.settings.send_budget_s)
+    window_ns = capabilities.validity_window_ns
+    # A driver that stamps as it writes may stamp as late as send_by: the window then begins there (H2).
+    stamped_ns = now_ns if capabilities.stamp_is_ours else send_by_ns
+    valid_until_ns = None if window_ns is None else stamped_ns + window_ns
+    absent_after_ns: int | None = None
+    if valid_until_ns is not None:
+        # One nanosecond more: a request may still be accepted in the very instant that its window ends.
+        absent_after_ns = valid_until_ns + 1 + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
+    longest = capabilities.client_order_id_max_length
+    replaces = kind is AttemptKind.AMEND and capabilities.amend is AmendDialect.CANCEL_REPLACE
+    return events.AttemptStarted(
+        intent_id=record.intent_id,
+        number=number,
+        kind=kind,
+        client_order_id=client_order_id(inputs.log_id, record.intent_id, number, max_length=longest),
+        target_client_order_id=target.client_order_id if target else None,
+        target_exchange_order_id=(target.exchange_order_id or None) if target else None,
+        order=order,
+        new_order=replaces or None,
+        generation=generation,
+        epoch=inputs.context.epoch,
+        stamp_ns=now_ns,
+        send_by_ns=send_by_ns,
+        valid_until_ns=valid_until_ns,
+        absent_after_ns=absent_after_ns,
+        state_position=inputs.state_position,
+        decided_at_ns=now_ns,
+    )
+
+
+def next_submit_number(record: Record) -> int:
+    """The number of the next submit: the last one while its id is neither seen nor rejected, else one more (H5b).
+
+    A rejection answers one send: while an earlier send of the id may still arrive, the id is not spent (H7).
+    """
+    last = record.submit
+    if last is None:
+        return record.number + 1
+    if any(item.kind is AttemptKind.SUBMIT and item.number == last.number for item in record.unresolved):
+        return last.number
+    seen = any(last.client_order_id in facts.client_order_ids for facts in record.orders)
+    if last.outcome is AttemptOutcome.DEAD and not seen:
+        return last.number
+    return record.number + 1
+
+
+# ----------------------------------------------------------------------------------------------------------------- groups
+def guarding_group(inputs: RunInputs) -> Group | None:
+    """The group whose fills bear on what is sent for an intent."""
+    group = inputs.group.group if inputs.group is not None else None
+    return None if group is None or group.mode is OcoMode.NONE or group.native else group
+
+
+def submit_with_group(inputs: RunInputs) -> Decision | None:
+    """The step for a whole group in the place of a submit; None where the kernel manages it, or there is none."""
+    found = inputs.group
+    if found is None or found.group.native is False:
+        return None
+    steps = [member_step(inputs, member) for member in found.members]
+    whole = not any(isinstance(step, planning.Nothing | planning.RejectLocally) for step in steps)
+    if whole and not found.is_sent and planning.is_venue_managed(inputs.capabilities, found.group.mode):
+        waits = [step for step in steps if isinstance(step, planning.WaitUntil)]
+        return group_wait(waits) if waits else send_group(inputs, found)
+    if found.group.native is None:
+        return None
+    if any(member.record.unresolved for member in found.members):
+        return BackOff(ActionKind.SUBMIT, "an attempt of the group is unresolved")
+    return TakeOverGroup(found.group, "the kernel manages the group from now on")
+
+
+def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
+    """The step for an order of a group that the venue is to manage: its whole quantity is sent, or nothing."""
+    intent = member.intent
+    if intent is None or not planning.is_wanted(intent, member.order):
+        return planning.Nothing("the intent is canceled or over")
+    unmet = unmet_of(inputs, member.record, intent.order.symbol_id, ActionKind.SUBMIT)
+    if unmet or member.record.unresolved:
+        return planning.WaitUntil(None, "it is held back, or unresolved")
+    return planning.plan_submit(intent, member.order, symbol=member.symbol, now_ns=inputs.now_ns)
+
+
+def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
+    """Until each order of a group may be sent."""
+    instants = [step.until_ns for step in waits if step.until_ns is not None]
+    reason = "another order of the group waits"
+    if len(instants) < len(waits):
+        return BackOff(ActionKind.SUBMIT, reason)
+    return planning.WaitUntil(max(instants), reason)
+
+
+def send_group(inputs: RunInputs, found: GroupInputs) -> SendGroup:
+    """Place all orders of a group in one request."""
+    sends = [(member.record, member.intent) for member in found.members if member.intent is not None]
+    started = tuple(submit_started(inputs, record, intent, intent.order) for record, intent in sends)
+    # An id of the group as a whole: no intent's id has a slash, so none is ever like it.
+    name, longest = f"group/{found.group.group_id}", inputs.capabilities.client_order_id_max_length
+    group_client_id = client_order_id(inputs.log_id, name, started[0].number, max_length=longest)
+    return SendGroup(found.group, group_client_id, started, tuple(record.version for record, _ in sends))

@@ -1,0 +1,322 @@
+"""One send: appended, checked, written once, answered. Steps 6 to 8 of the protocol.
+
+Called by the reconciler with what it decided. `AttemptStarted` is durable before the venue hears of it; between the last
+check (generation, send-by, lease) and the write there is no await; the answer is appended as an answer to that very
+attempt. Any other answer than a definitive one leaves the attempt unknown: a timeout is not a "no".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from kernel import events
+from kernel.actions import ACTION_RULES
+from kernel.clock import Clock, IdFactory
+from kernel.errors import NotSent, OutcomeUnknown, Rejected, VenueError
+from kernel.groups import Group
+from kernel.lease import Lease
+from kernel.lifecycle import Record
+from kernel.log.base import Write
+from kernel.metrics import Metrics, observe_ns
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Evidence
+from kernel.reconciler.decision import LocalRejection, SendOrder
+from kernel.reconciler.rate_limiter import Permit, VenueRateLimiter
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.streams.event_writer import RECONCILER, EventWriter, ReportSource
+from kernel.venues.base import CancelRequest, ExecutionReport, ModifyRequest, Operation, SubmitRequest, Venue
+
+logger = logging.getLogger(__name__)
+
+
+class OrderSender:
+    """Sends requests about single orders to one venue, as the leader of one epoch."""
+
+    def __init__(
+        self,
+        state: KernelState,
+        writer: EventWriter,
+        venue: Venue,
+        *,
+        lease: Lease,
+        clock: Clock,
+        ids: IdFactory,
+        settings: KernelSettings,
+        metrics: Metrics,
+        limiter: VenueRateLimiter,
+    ) -> None:
+        self._state = state
+        self._writer = writer
+        self._venue = venue
+        self._lease = lease
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._metrics = metrics
+        self._limiter = limiter
+        self.epoch = 0
+        self.calls: set[int] = set()
+        """Positions of the attempts whose call is running in this process."""
+
+    # ---------------------------------------------------------------------------------------------------- one request
+    async def send(self, decision: SendOrder) -> None:
+        """Append the attempt, make its call and append the answer. Nothing is sent where the log went on meanwhile.
+
+        Raises `RateLimitExceeded` where the rate limit is used up: then nothing is appended.
+        """
+        started, rule = decision.started, ACTION_RULES[decision.kind]
+        known = self._state.record(started.intent_id).attempts
+        first = all(item.generation != started.generation for item in known)
+        (operation,) = rule.operations
+        with self._limiter.permitted(rule.priority, operation) as permit:
+            position = await self._start(decision)
+            if position is None:
+                return
+            self.calls.add(position)
+            try:
+                await self._call(decision, operation, position, permit, first=first)
+            finally:
+                self.calls.discard(position)
+        self._metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
+
+    async def reject_locally(self, decision: LocalRejection) -> None:
+        """Append the attempt with its rejection; nothing is sent."""
+        position = await self._start(decision)
+        if position is None:
+            return
+        rejected = events.AttemptFailed(
+            intent_id=decision.started.intent_id,
+            attempt_position=position,
+            outcome=AttemptOutcome.REJECTED,
+            text=f"it does not fit the market: {decision.text}",
+            failures=1,
+            locally_rejected=True,
+        )
+        await self._verdict(rejected)
+        self._metrics.attempts.labels(decision.started.kind, AttemptOutcome.REJECTED).inc()
+
+    def outcome(self, intent_id: str, position: int) -> AttemptOutcome:
+        """What is known of an attempt whose call has ended; one that the record keeps no longer was accepted."""
+        known = self._state.record(intent_id).attempts
+        return next((item.outcome for item in known if item.position == position), AttemptOutcome.ACCEPTED)
+
+    async def _start(self, decision: SendOrder | LocalRejection) -> int | None:
+        """Append the attempt, under the version that it was decided on; its position, or None where the log went on."""
+        started = decision.started
+        group = decision.group if isinstance(decision, SendOrder) else None
+        appended = await self._writer.append_unless_changed(
+            events.intent_stream(started.intent_id),
+            [started],
+            evidence=Evidence.COMMAND,
+            expected_version=decision.expected_version,
+            epoch=self.epoch,
+            causation_position=self._state.record(started.intent_id).command_position,
+            also=with_group(group, native=False),
+        )
+        if appended is None:
+            return None
+        self._metrics.attempts_started.labels(started.kind).inc()
+        return appended.first_position
+
+    async def _call(
+        self, decision: SendOrder, operation: Operation, position: int, permit: Permit, *, first: bool
+    ) -> None:
+        intent_id, kind = decision.started.intent_id, decision.started.kind
+        record = self._state.record(intent_id)
+        attempt = next(item for item in record.attempts if item.position == position)
+        call = self._prepare(decision, attempt)
+        # From here to the write nothing is awaited: what the check saw is what holds when the request leaves (H2).
+        objection = self.objection(record, attempt, decision.group)
+        if objection is not None:
+            await self.not_sent(record, attempt, objection)
+            return
+        if first and record.intent is not None:
+            # Later calls for the same generation measure the venue, not the kernel.
+            age_ns = self._clock.now_ns() - record.intent.updated_at_ns
+            observe_ns(self._metrics.intent_to_venue.labels(kind), age_ns)
+        reports: list[ExecutionReport] = []
+
+        async def called() -> None:
+            reports.append(await call())
+
+        problem = await self.called(operation, called, permit)
+        await self.answered(record, attempt, reports[0] if reports else None, problem)
+
+    def _prepare(self, decision: SendOrder, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
+        """The call to make, with everything built that can be built before the check."""
+        venue, target, order = self._venue, decision.target, decision.started.order
+        if target is None:
+            submit = submit_request(decision.started)
+            return lambda: venue.submit(submit)
+        cancel = CancelRequest(
+            client_order_id=attempt.client_order_id,
+            symbol_id=order.symbol_id,
+            target_client_order_id=target.client_order_id,
+            target_exchange_order_id=target.exchange_order_id or None,
+            stamp_ns=attempt.stamp_ns,
+            valid_until_ns=attempt.valid_until_ns,
+        )
+        if attempt.kind is AttemptKind.CANCEL:
+            return lambda: venue.cancel(cancel)
+        change = ModifyRequest(**vars(cancel), order=order, cum_qty=target.cum_qty)
+        return lambda: venue.modify(change)
+
+    # ------------------------------------------------------------------------- the check, the call and the answer to it
+    def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
+        """Why the request must not leave now; None when it may."""
+        now_ns = self._clock.now_ns()
+        deadline_ns = self._lease.deadline_ns()
+        intent = record.intent
+        generation = intent.generation if intent is not None else 0
+        if attempt.outcome not in UNRESOLVED:
+            return "it was settled before it was sent"
+        if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
+            return f"the intent went on to generation {generation}"
+        known = self._state.group_of(record.intent_id)
+        if group is not None and (known is None or known.filled != group.filled):
+            return f"what filled in the group {group.group_id} may change it"
+        if now_ns >= attempt.send_by_ns:
+            return "too late to send: the decision is older than the send budget"
+        if deadline_ns is None or now_ns >= deadline_ns:
+            return "the lease is over"
+        return None
+
+    async def called(
+        self, operation: Operation, call: Callable[[], Awaitable[None]], permit: Permit
+    ) -> VenueError | None:
+        """Make one call; returns what came in the place of an answer."""
+        try:
+            with self._metrics.calling(operation, self._clock), self._limiter.calling(permit):
+                async with asyncio.timeout(self._settings.request_timeout_s):
+                    await call()
+        except VenueError as problem:
+            return problem
+        except TimeoutError:
+            return OutcomeUnknown(f"no answer within {self._settings.request_timeout_s:g} s")
+        return None
+
+    async def answered(
+        self, record: Record, attempt: Attempt, report: ExecutionReport | None, problem: VenueError | None
+    ) -> None:
+        """Append the answer to one attempt: a definitive no, that it never left, a report, or that nothing is known."""
+        match problem:
+            case Rejected():
+                await self._rejected(record.intent_id, attempt, problem)
+            case NotSent():
+                await self.not_sent(record, attempt, str(problem))
+            case OutcomeUnknown():
+                text, code, duplicate = problem.text, problem.code, problem.duplicate
+                await self._unknown(record.intent_id, attempt, text, code=code, duplicate=duplicate)
+            case VenueError():
+                await self._unknown(record.intent_id, attempt, str(problem))
+            case None if report is not None:
+                await self._reported(record.intent_id, attempt, report)
+            case None:
+                await self._unknown(record.intent_id, attempt, "the venue's answer does not mention it")
+
+    async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
+        """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
+        try:
+            await self._writer.report(intent_id, [report], source)
+        except OutcomeUnknown as problem:
+            logger.warning("an answer could not be read: %s", problem)
+        await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
+
+    async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
+        known = self._state.record(intent_id).failures
+        failures = known + 1
+        retry_at_ns: int | None = None
+        if refusal.rate_limit is not None and refusal.retry_after_s is not None:
+            # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
+            failures = known
+            retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
+        elif refusal.retry_after_s is not None:
+            retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
+        elif self._is_tried_again(intent_id, attempt):
+            retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)
+        event = events.AttemptFailed(
+            intent_id=intent_id,
+            attempt_position=attempt.position,
+            outcome=AttemptOutcome.REJECTED,
+            text=refusal.text,
+            code=refusal.code,
+            retry_at_ns=retry_at_ns,
+            failures=failures,
+        )
+        await self._verdict(event)
+
+    def _is_tried_again(self, intent_id: str, attempt: Attempt) -> bool:
+        """Whether a rejection does not end the generation. Whatever a rejected cancel means, its order must still go; where
+        a rejected replace has ended the old order, the rest is placed anew; a change that only follows the group is made
+        good by a cancel."""
+        if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
+            return True
+        if attempt.kind is not AttemptKind.AMEND or self._state.group_of(intent_id) is None:
+            return False
+        live = self._state.record(intent_id).live_orders
+        return any(facts.generation == attempt.generation for facts in live)
+
+    async def not_sent(self, record: Record, attempt: Attempt, text: str) -> None:
+        failures = record.failures + 1
+        event = events.AttemptFailed(
+            intent_id=record.intent_id,
+            attempt_position=attempt.position,
+            outcome=AttemptOutcome.DEAD,
+            text=f"not sent: {text}",
+            retry_at_ns=self._clock.now_ns() + self._backoff_ns(failures),
+            failures=failures,
+        )
+        await self._verdict(event)
+
+    async def _unknown(
+        self, intent_id: str, attempt: Attempt, text: str, *, code: str | None = None, duplicate: bool = False
+    ) -> None:
+        if not self._is_pending(intent_id, attempt):
+            return  # facts came first: nothing is unknown
+        event = events.AttemptUnknown(
+            intent_id=intent_id, attempt_position=attempt.position, text=text, code=code, duplicate=duplicate
+        )
+        await self._verdict(event)
+
+    def _is_pending(self, intent_id: str, attempt: Attempt) -> bool:
+        known = self._state.record(intent_id).attempts
+        return any(item.position == attempt.position and item.outcome is AttemptOutcome.PENDING for item in known)
+
+    async def _verdict(self, event: events.AttemptFailed | events.AttemptUnknown) -> None:
+        """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""
+        await self._writer.append(
+            events.intent_stream(event.intent_id),
+            [event],
+            actor=RECONCILER,
+            evidence=Evidence.STREAM,
+            epoch=self.epoch,
+            causation_position=event.attempt_position,
+        )
+
+    def _backoff_ns(self, failures: int) -> int:
+        """Full jitter, drawn once; the caller records what comes of it."""
+        longest = min(self._settings.backoff_s_max, self._settings.backoff_s_min * 2 ** min(failures - 1, 20))
+        return ns(self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction())
+
+
+def submit_request(started: events.AttemptStarted) -> SubmitRequest:
+    return SubmitRequest(
+        client_order_id=started.client_order_id,
+        order=started.order,
+        stamp_ns=started.stamp_ns,
+        valid_until_ns=started.valid_until_ns,
+    )
+
+
+def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
+    """The version that a group's stream must still have when a request is sent that adds to it (H19); and, where that is
+    news, whether the venue or the kernel manages it, and under which id."""
+    if group is None:
+        return ()
+    worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)
+    known = group.native is native and group_client_id in (None, group.client_id)
+    news = () if known else (worked,)
+    return (Write(events.group_stream(group.group_id), news, group.version),)

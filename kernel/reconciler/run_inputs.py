@@ -1,0 +1,163 @@
+"""Everything that the decision of a reconciler run reads, as one frozen value.
+
+Gathered from the state at one instant, without suspending: by the reconciler before each run, and by `decisions` from a
+state that it has folded up to the position of a recorded decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kernel.groups import Group
+from kernel.lifecycle import Record
+from kernel.models import OrderIntent, OrderState
+from kernel.order_spec import SymbolMetadata
+from kernel.plan import is_venue_managed
+from kernel.safety.trading_halts import TradingStatus
+from kernel.settings import KernelSettings
+from kernel.state import KernelState
+from kernel.venues.base import VenueCapabilities
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionContext:
+    """What holds for every intent: the leader, its settings, its venue, and the instant."""
+
+    settings: KernelSettings
+    capabilities: VenueCapabilities
+    epoch: int
+    now_ns: int
+    unmet: tuple[str, ...] = ()
+    """Readiness conditions that do not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunMemory:
+    """What a reconciler remembers of an intent beside the log; empty after a restart."""
+
+    suspect: bool = False
+    """A list of open orders did not show its live order."""
+    forced: bool = False
+    """This run goes past the backoff of the log."""
+    running_calls: frozenset[int] = frozenset()
+    """Positions of the attempts whose call this process is making."""
+    last_queries: Mapping[int, int] = field(default_factory=dict)
+    """Begin of the newest status query for each unresolved attempt, by the attempt's position."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberInputs:
+    """One order of a group, not limited by what its siblings filled."""
+
+    intent: OrderIntent | None
+    order: OrderState | None
+    record: Record
+    symbol: SymbolMetadata | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInputs:
+    """The group of an intent."""
+
+    group: Group
+    is_sent: bool
+    """Whether the venue ever had an order of it."""
+    members: tuple[MemberInputs, ...]
+    """All its orders, where the venue manages the group or may; else none is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """One intent, its order, and all that a decision about it depends on."""
+
+    intent_id: str
+    intent: OrderIntent | None
+    """The effective intent: as limited by its group."""
+    order: OrderState | None
+    record: Record
+    symbol: SymbolMetadata | None
+    group: GroupInputs | None
+    group_may_release: bool
+    """Whether the group may still permit a larger quantity than now."""
+    overfilled: Group | None
+    """The group, where the log does not yet say by how much too much has filled in it (or that this is over)."""
+    excess: int
+    """By how much; at the quantity scale."""
+    gates: TradingStatus
+    log_id: str
+    state_position: int
+    context: DecisionContext
+    memory: RunMemory
+
+    @property
+    def now_ns(self) -> int:
+        """The instant of the decision."""
+        return self.context.now_ns
+
+    @property
+    def capabilities(self) -> VenueCapabilities:
+        """What the venue can do."""
+        return self.context.capabilities
+
+
+def symbol_id_of(intent: OrderIntent | None, order: OrderState | None) -> str:
+    """The symbol of the intent, else of the order."""
+    return intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
+
+
+def gather_inputs(
+    state: KernelState,
+    intent_id: str,
+    intent: OrderIntent | None,
+    order: OrderState | None,
+    *,
+    context: DecisionContext,
+    memory: RunMemory,
+) -> RunInputs:
+    """Collect the inputs of a decision.
+
+    Args:
+        state: The fold of the log; only read.
+        intent_id: The intent to decide about.
+        intent: The effective intent, as the intent store has it.
+        order: The observed order.
+        context: What holds for every intent.
+        memory: What the reconciler remembers of this intent.
+
+    Returns:
+        The inputs; later changes of the state do not show in them.
+    """
+    overfilled = state.overfilled_group(intent_id)
+    return RunInputs(
+        intent_id=intent_id,
+        intent=intent,
+        order=order,
+        record=state.record(intent_id),
+        symbol=state.symbol(symbol_id_of(intent, order)),
+        group=group_inputs(state, state.group_of(intent_id), context.capabilities),
+        group_may_release=state.awaits_parent(intent_id),
+        overfilled=overfilled,
+        excess=state.group_excess(overfilled) if overfilled is not None else 0,
+        gates=state.trading_status,
+        log_id=state.log_id,
+        state_position=state.position,
+        context=context,
+        memory=memory,
+    )
+
+
+def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCapabilities) -> GroupInputs | None:
+    """A group with its members, where a decision depends on them."""
+    if group is None:
+        return None
+    needed = group.native or (group.native is None and is_venue_managed(capabilities, group.mode))
+    members = tuple(group_member(state, name) for name in group.intent_ids) if needed else ()
+    return GroupInputs(group, any(member.record.orders for member in members), members)
+
+
+def group_member(state: KernelState, intent_id: str) -> MemberInputs:
+    """One order of a group."""
+    intent = state.intent(intent_id)
+    symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
+    return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)

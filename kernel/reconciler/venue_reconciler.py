@@ -1,0 +1,385 @@
+"""The reconciler at a venue: a queue of intents, workers, and everything through which a decision reaches log and venue.
+
+Built by `ReconciliationEngine` where it has a venue. Level-based: a run gets a key, gathers the inputs of its decision,
+decides (`decision.decide_run`), passes what can hold it (backoff, rate limits) and performs the decision: at most one side
+effect, and repeatable at any time. One function, `requeue`, turns the result of a run into the next step of the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from kernel import plan as planning
+from kernel.actions import ACTION_RULES, ActionKind, Priority
+from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.errors import FencedError, KernelError, NotFoundError
+from kernel.lease import Lease
+from kernel.log.base import EventLog
+from kernel.metrics import EngineReading, Metrics, RunResult, observe_ns
+from kernel.models import Evidence, OrderIntent, OrderState
+from kernel.reconciler.admission import RateLimitAdmission
+from kernel.reconciler.decide_run import decide_resend, decide_run, next_action
+from kernel.reconciler.decision import (
+    AttemptResolution,
+    BackOff,
+    LocalRejection,
+    ReportFindings,
+    SendGroup,
+    SendOrder,
+    TakeOverGroup,
+    VenueStep,
+)
+from kernel.reconciler.group_sender import GroupSender
+from kernel.reconciler.order_sender import OrderSender
+from kernel.reconciler.rate_limiter import RateLimitExceeded, VenueRateLimiter
+from kernel.reconciler.requeue_backoff import KeyBackoff
+from kernel.reconciler.result import Done, ReconcileResult, RequeueAfter, RequeueWithBackoff, Terminal
+from kernel.reconciler.run_inputs import DecisionContext, RunInputs, RunMemory, gather_inputs
+from kernel.reconciler.status_query import QueryOutcome, StatusQuerier
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.streams.event_writer import EventWriter
+from kernel.venues.base import Venue
+from kernel.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+class VenueReconciler:
+    """Makes the orders at one venue match the intents, while its kernel leads."""
+
+    def __init__(
+        self,
+        intent_store: IntentStateStore,
+        actual_store: ActualStateStore,
+        state: KernelState,
+        log: EventLog,
+        venue: Venue,
+        lease: Lease,
+        *,
+        clock: Clock,
+        ids: IdFactory,
+        settings: KernelSettings,
+        metrics: Metrics,
+        missing: Callable[[], tuple[str, ...]],
+    ) -> None:
+        """`missing` names the readiness conditions that do not hold; while there are any, nothing is sent."""
+        self._intent_store = intent_store
+        self._actual_store = actual_store
+        self._state = state
+        self._venue = venue
+        self._clock = clock
+        self._settings = settings
+        self._metrics = metrics
+        self._missing = missing
+        self._writer = writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
+        self.limiter = limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=metrics)
+        limiter.on_capacity = self._on_capacity
+        self._admission = RateLimitAdmission(limiter, venue, ids=ids, settings=settings)
+        self._sender = OrderSender(
+            state,
+            writer,
+            venue,
+            lease=lease,
+            clock=clock,
+            ids=ids,
+            settings=settings,
+            metrics=metrics,
+            limiter=limiter,
+        )
+        self._group_sender = GroupSender(self._sender, state, writer, venue, metrics=metrics, limiter=limiter)
+        self._querier = StatusQuerier(
+            state, writer, venue, clock=clock, settings=settings, metrics=metrics, limiter=limiter
+        )
+        self._backoff = KeyBackoff(clock, ids, settings)
+        self._suspects: set[str] = set()
+        """Intents whose live order a list did not show."""
+        self._forced: set[str] = set()
+        """Intents to run once past any backoff."""
+        self._queue = self._new_queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.epoch = 0
+        self.running = False
+        self.lag_ns = 0
+        """How long the newest run took."""
+        self.on_fenced: Callable[[], None] = lambda: None
+
+    def _new_queue(self) -> WorkQueue:
+        return WorkQueue(self._clock, keys_max=self._settings.queue_keys_max, metrics=self._metrics)
+
+    @property
+    def pending(self) -> int:
+        """Keys that are ready, parked, delayed or being worked on."""
+        return self._queue.pending
+
+    # ---------------------------------------------------------------------------------------------------- life
+    def lead(self, epoch: int) -> None:
+        """Act as the leader of an epoch from now on."""
+        self.epoch = self._sender.epoch = self._querier.epoch = epoch
+
+    async def start(self) -> None:
+        """Start the workers. Idempotent."""
+        if self.running:
+            return
+        self.running = True
+        self._queue = self._new_queue()
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"reconciler-{number}") for number in range(self._settings.workers)
+        ]
+        self._tasks.append(asyncio.create_task(self._resync_forever(), name="reconciler-resync"))
+        self.resync()
+
+    async def stop(self) -> None:
+        """Hand out no more keys, wait for the calls that are out, stop the workers. Idempotent. Cancels no order."""
+        if not self.running:
+            return
+        self.running = False
+        self._queue.close()
+        try:
+            async with asyncio.timeout(self._settings.stop_timeout_s):
+                await self._queue.drained()
+        except TimeoutError:
+            logger.warning("calls were still out after %s s: they are unknown", self._settings.stop_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def on_diff(self, intent_ids: tuple[str, ...]) -> None:
+        """Queue intents that differ from their orders: the change feed."""
+        if not self.running:
+            return
+        for intent_id in intent_ids:
+            if self._queue.is_working(intent_id):
+                # It runs once more anyhow, and finds out then: its worker may be about to send, and is not kept waiting.
+                self._queue.add(intent_id, Priority.RESOLVE)
+                continue
+            found = planning.difference(self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
+            if found is not None:
+                self._queue.add(intent_id, ACTION_RULES[found.kind].priority)
+            elif self._state.overfilled_group(intent_id) is not None:
+                self._queue.add(intent_id, Priority.RESOLVE)
+
+    def resync(self) -> None:
+        """Queue every live intent, and forget what was remembered of others; costs nothing at the venue."""
+        if not self.running:
+            return
+        live = self._state.live_intent_ids()
+        self._retain_only(frozenset(live))
+        for intent_id in live:
+            self._queue.add(intent_id, Priority.RESYNC)
+
+    def _retain_only(self, live: frozenset[str]) -> None:
+        """An intent can converge by a fact, without a run that would forget it."""
+        self._suspects &= live
+        self._forced &= live
+        self._backoff.retain_only(live)
+        self._admission.retain_only(live)
+        self._querier.retain_only(live)
+
+    def _on_capacity(self) -> None:
+        self._queue.release()
+
+    def mark_suspect(self, intent_id: str) -> None:
+        """A list did not show this intent's live order: query the order by itself."""
+        self._suspects.add(intent_id)
+        self._queue.add(intent_id, Priority.RESOLVE)
+
+    def reconcile_now(self, intent_id: str) -> None:
+        """Queue an intent for one run past its backoff."""
+        self._backoff.forget(intent_id)
+        self._forced.add(intent_id)
+        self._queue.add(intent_id, Priority.RESOLVE)
+
+    async def _resync_forever(self) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.now_ns() + ns(self._settings.resync_interval_s))
+            self.resync()
+
+    def reading(self) -> EngineReading:
+        """Its work as it stands now."""
+        return EngineReading(
+            lag_ms=self.lag_ns / NS_PER_MS,
+            pending=self.pending,
+            workers=self._settings.workers,
+            ready=len(self._queue),
+            ages_s=self._queue.ages_s(),
+        )
+
+    # ---------------------------------------------------------------------------------------------------- the loop
+    async def _work(self) -> None:
+        while True:
+            intent_id = await self._queue.get()
+            try:
+                self.requeue(intent_id, await self._run(intent_id))
+            finally:
+                self._queue.done(intent_id)
+
+    async def _run(self, intent_id: str) -> ReconcileResult:
+        began_ns = self._clock.now_ns()
+        result, metric = await self._try(intent_id)
+        took_ns = self._clock.now_ns() - began_ns
+        self._metrics.reconciles.labels(metric).inc()
+        observe_ns(self._metrics.reconcile_duration, took_ns)
+        if metric in (RunResult.DONE, RunResult.AFTER, RunResult.FAILED):
+            self.lag_ns = took_ns
+        return result
+
+    async def _try(self, intent_id: str) -> tuple[ReconcileResult, RunResult]:
+        try:
+            result = await self.reconcile(intent_id)
+        except FencedError as problem:
+            logger.warning("%s", problem)
+            self.on_fenced()
+            return Done("fenced"), RunResult.FENCED
+        except KernelError as problem:
+            return RequeueWithBackoff(problem), RunResult.ERROR
+        except Exception as problem:
+            logger.exception("reconciling %s went wrong", intent_id, extra={"intent_id": intent_id})
+            return RequeueWithBackoff(problem), RunResult.BUG
+        return result, result.metric
+
+    def requeue(self, intent_id: str, result: ReconcileResult) -> None:
+        """The one place where the result of a run becomes the next step of the queue."""
+        match result:
+            case Done() | Terminal():
+                pass
+            case RequeueAfter(instant_ns=instant_ns, lane=Priority() as lane):
+                self._queue.park(intent_id, lane, instant_ns)
+            case RequeueAfter(instant_ns=instant_ns):
+                self._queue.add_at(intent_id, instant_ns)
+            case RequeueWithBackoff(error=error):
+                self._metrics.error_count.inc()
+                self._metrics.retry_count.inc()
+                logger.info("%s: %s; again later", intent_id, error, extra={"intent_id": intent_id})
+                self._queue.add_at(intent_id, self._backoff.record_failure(intent_id))
+
+    # ---------------------------------------------------------------------------------------------------- one run
+    async def reconcile(self, intent_id: str) -> ReconcileResult:
+        """One run for one intent: decide, pass what can hold the decision, perform it."""
+        inputs = self._gather(intent_id, *await self._read(intent_id))
+        match decide_run(inputs):
+            case planning.Nothing(reason=reason):
+                self._backoff.forget(intent_id)
+                return Done(reason)
+            case planning.WaitUntil(until_ns=until_ns, reason=reason):
+                return Done(reason) if until_ns is None else RequeueAfter(until_ns, reason)
+            case BackOff(kind=kind, reason=reason):
+                self._backoff.begin(intent_id, kind)
+                return RequeueAfter(self._backoff.record_failure(intent_id), reason)
+            case ReportFindings() as report:
+                await self._append_findings(report)
+                return RequeueAfter(self._clock.now_ns(), report.reason)
+            case TakeOverGroup(group=group, reason=reason):
+                await self._group_sender.take_over(group)
+                return Done(reason)
+            case step:
+                return self._held(inputs, step) or await self._perform(inputs, step)
+
+    async def _read(self, intent_id: str) -> tuple[OrderIntent | None, OrderState | None]:
+        """Both sides, through the stores, which answer without suspending: they are of one moment."""
+        intent: OrderIntent | None = None
+        order: OrderState | None = None
+        with suppress(NotFoundError):
+            await self._intent_store.get_intent(intent_id)
+            intent = self._state.effective_intent(intent_id)
+        with suppress(NotFoundError):
+            order = await self._actual_store.get_order_state(intent_id)
+        # A store may forget an order; what works at the venue does not end by that, nor what was filled.
+        return intent, order or self._state.observed_order(intent_id)
+
+    def _gather(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> RunInputs:
+        context = DecisionContext(
+            self._settings, self._venue.capabilities, self.epoch, self._clock.now_ns(), self._missing()
+        )
+        memory = RunMemory(
+            suspect=intent_id in self._suspects,
+            forced=intent_id in self._forced,
+            running_calls=frozenset(self._sender.calls),
+            last_queries=self._querier.last_queries(intent_id),
+        )
+        return gather_inputs(self._state, intent_id, intent, order, context=context, memory=memory)
+
+    async def plan(self, intent_id: str) -> planning.Action:
+        """The action that is planned for an intent now."""
+        return next_action(self._gather(intent_id, *await self._read(intent_id)))
+
+    def _held(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult | None:
+        """The wait before a step, by its backoff or the rate limit; None where it may be performed now."""
+        intent_id = inputs.intent_id
+        resends = isinstance(step, SendOrder) and step.resend
+        kind = ActionKind.RESOLVE if resends else step.kind
+        held_until_ns = self._backoff.begin(intent_id, kind)
+        if kind is not ActionKind.SUBMIT and inputs.now_ns < held_until_ns:
+            self._forced.discard(intent_id)
+            return RequeueAfter(held_until_ns, "backing off")
+        stale = isinstance(step, planning.Ask) and step.stale
+        not_admitted = (self._admission.admit_stale() if stale else None) or self._admission.admit(intent_id, step.kind)
+        if not_admitted is not None:
+            return not_admitted
+        self._forced.discard(intent_id)
+        return None
+
+    async def _perform(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult:
+        generation = inputs.intent.generation if inputs.intent else 0
+        extra = {"intent_id": inputs.intent_id, "position": inputs.state_position, "generation": generation}
+        logger.info("decided: %s%s", step.label, f", {step.reason}" if step.reason else "", extra=extra)
+        try:
+            result = await self._perform_step(inputs, step)
+        except RateLimitExceeded as exceeded:
+            return self._admission.note_shortfall(inputs.intent_id, exceeded)
+        self._admission.clear_shortfall(inputs.intent_id)
+        return result
+
+    async def _perform_step(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult:
+        intent_id = inputs.intent_id
+        match step:
+            case AttemptResolution():
+                return await self._resolve(intent_id, step)
+            case planning.Ask(order=item):
+                self._suspects.discard(intent_id)
+                return self._after_query(intent_id, await self._querier.ask(intent_id, item), confirm=True)
+            case SendOrder():
+                if step.resend or step.kind is not ActionKind.SUBMIT:
+                    self._backoff.record_failure(intent_id)  # until it is confirmed
+                await self._sender.send(step)
+                return Done("sent, or superseded by another append")
+            case SendGroup():
+                await self._group_sender.send(step)
+                return Done("the group was sent, or superseded by another append")
+            case LocalRejection():
+                await self._sender.reject_locally(step)
+                return Terminal(step.text)
+
+    async def _resolve(self, intent_id: str, step: AttemptResolution) -> ReconcileResult:
+        outcome = await self._querier.resolve(step)
+        if not outcome.resend:
+            return self._after_query(intent_id, outcome)
+        # Decided on what is folded now: the query took its time.
+        inputs = self._gather(intent_id, self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
+        resend = decide_resend(inputs)
+        if isinstance(resend, SendOrder):
+            return await self._perform_step(inputs, resend)
+        return RequeueAfter(self._backoff.record_failure(intent_id), resend.reason)
+
+    def _after_query(self, intent_id: str, outcome: QueryOutcome, *, confirm: bool = False) -> ReconcileResult:
+        """`confirm`: the answer may not be the last word, so the next query is spaced in any case."""
+        if outcome.resolved and not confirm:
+            self._backoff.record_success(intent_id)
+            return Done("resolved")
+        if outcome.again_ns is not None and outcome.again_ns > self._clock.now_ns():
+            return RequeueAfter(outcome.again_ns, "the next status query is not due")
+        return RequeueAfter(self._backoff.record_failure(intent_id), "nothing can be concluded yet")
+
+    async def _append_findings(self, report: ReportFindings) -> None:
+        await self._writer.append_unless_changed(
+            report.stream_id,
+            report.events,
+            evidence=Evidence.INFERRED,
+            expected_version=report.expected_version,
+            epoch=self.epoch,
+        )

@@ -1,0 +1,102 @@
+"""Puts a kernel together: the one place where its parts get their ports.
+
+Called by `EventSourcedKernel`. With a venue the kernel has a leader; without one it takes commands and answers queries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernel.clock import Clock, IdFactory
+from kernel.commands.handler import CommandHandler
+from kernel.commands.waiters import IntentWaiters
+from kernel.errors import ValidationError
+from kernel.lease import Lease
+from kernel.log.base import EventLog
+from kernel.metrics import Metrics
+from kernel.reconciler.engine import ReconciliationEngine
+from kernel.runtime.dead_man_switch import DeadManSwitch, Heartbeats
+from kernel.runtime.election import Leadership
+from kernel.runtime.kernel_runtime import KernelRuntime, LogMonitor
+from kernel.runtime.leader import Leader
+from kernel.runtime.venue_session import VenueSession
+from kernel.safety.readiness import Readiness
+from kernel.settings import KernelSettings
+from kernel.state import KernelState
+from kernel.stores import ActualStateStore, IntentStateStore
+from kernel.streams.event_writer import EventWriter
+from kernel.subscriptions import Subscriptions
+from kernel.venues.base import Venue
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParts:
+    """What a kernel is composed of."""
+
+    engine: ReconciliationEngine
+    writer: EventWriter
+    commands: CommandHandler
+    heartbeats: Heartbeats
+    runtime: KernelRuntime
+
+
+def compose(
+    log: EventLog,
+    state: KernelState,
+    intent_store: IntentStateStore,
+    actual_store: ActualStateStore,
+    *,
+    venue: Venue | None,
+    lease: Lease | None,
+    clock: Clock,
+    ids: IdFactory,
+    settings: KernelSettings,
+    metrics: Metrics,
+) -> KernelParts:
+    """The parts of a kernel, not started. Raises `ValidationError` for a venue without a lease."""
+    if venue is not None and lease is None:
+        raise ValidationError("a kernel with a venue needs a lease: two leaders would place two orders")
+    readiness = Readiness(clock)
+    engine = ReconciliationEngine(
+        intent_store,
+        actual_store,
+        log=log,
+        venue=venue,
+        lease=lease,
+        clock=clock,
+        settings=settings,
+        ids=ids,
+        missing=readiness.missing,
+        metrics=metrics,
+    )
+    writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
+    silence = DeadManSwitch(log, state, writer, clock=clock)
+    leader: Leader | None = None
+    if venue is not None and lease is not None and (reconciler := engine.at_venue) is not None:
+        leadership = Leadership(log, state, writer, lease, readiness, clock=clock, settings=settings)
+        readiness.on_able, reconciler.on_fenced = reconciler.resync, leadership.lose
+        session = VenueSession(
+            state, writer, venue, reconciler, readiness, clock=clock, ids=ids, settings=settings, metrics=metrics
+        )
+        leader = Leader(
+            leadership=leadership,
+            session=session,
+            engine=engine,
+            reconciler=reconciler,
+            silence=silence,
+            writer=writer,
+            settings=settings,
+        )
+    runtime = KernelRuntime(
+        log=log,
+        state=state,
+        engine=engine,
+        readiness=readiness,
+        waiters=IntentWaiters(),
+        subscriptions=Subscriptions(log),
+        silence=silence,
+        monitor=LogMonitor(state=state, writer=writer, clock=clock, storm_rejections=settings.storm_rejections),
+        leader=leader,
+    )
+    commands = CommandHandler(log, state, clock=clock, ids=ids, limits=settings.limits, metrics=metrics)
+    return KernelParts(engine, writer, commands, Heartbeats(state, writer, clock=clock), runtime)

@@ -1,0 +1,420 @@
+"""The leader's session with the venue: connect, hear its reports, ask for everything, and begin again when it is lost.
+
+Run by the controller while it leads. Reports become facts as they come; a relist asks for open orders, trades and balances
+and goes through the same `decide_report`. The trades cursor moves only by complete trades queries, with an overlap (H16).
+A list closes nothing by itself: an order that it does not show is asked for, or closed by the rules of H15.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from kernel import events
+from kernel.actions import Priority
+from kernel.clock import NS_PER_MS, Clock, IdFactory
+from kernel.errors import OutcomeUnknown, VenueError
+from kernel.metrics import Metrics, Operation, RelistResult, value_of
+from kernel.models import Evidence, ExecType, LookScope
+from kernel.order_spec import AssetMetadata, SymbolMetadata
+from kernel.reconciler.status_query import Answer, answer_within
+from kernel.reconciler.venue_reconciler import VenueReconciler
+from kernel.runtime.account_drift import drift_events
+from kernel.runtime.external_orders import ExternalOrders
+from kernel.safety.readiness import VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, Readiness
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from kernel.streams.event_writer import EventWriter, ReportSource
+from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
+
+logger = logging.getLogger(__name__)
+
+REPORTS_MAX = 10_000
+"""Reports that may wait to be recorded; the stream is read no further while there are as many."""
+
+AT_ONCE = 256
+"""Intents whose reports are gone through at the same time: enough for the log to commit them in large groups, and few
+enough that a list of all open orders takes little more memory than itself."""
+
+
+class ScaleChanged(VenueError):
+    """The venue counts in other units than the log does: no number of either can be held against the other's."""
+
+
+class VenueSession:
+    """One leader's dealings with one venue, but for the orders themselves."""
+
+    def __init__(
+        self,
+        state: KernelState,
+        writer: EventWriter,
+        venue: Venue,
+        reconciler: VenueReconciler,
+        readiness: Readiness,
+        *,
+        clock: Clock,
+        ids: IdFactory,
+        settings: KernelSettings,
+        metrics: Metrics,
+    ) -> None:
+        self._state = state
+        self._writer = writer
+        self._venue = venue
+        self._reconciler = reconciler
+        self._readiness = readiness
+        self._clock = clock
+        self._ids = ids
+        self._settings = settings
+        self._metrics = metrics
+        self._limiter = reconciler.limiter
+        self._external = ExternalOrders(state, writer, clock=clock, settings=settings, on_fenced=reconciler.on_fenced)
+        self._relist_wanted = asyncio.Event()
+        self._recorded_capabilities: dict[str, Any] = {}
+        """The venue's capabilities as this leader recorded them last."""
+        self.latency_ms: int | None = None
+        self.error_count = 0
+
+    def known_capabilities(self) -> dict[str, Any]:
+        """The venue's capabilities as JSON; empty while a venue has yet to be asked for them (they are recorded then)."""
+        try:
+            self._recorded_capabilities = self._venue.capabilities.model_dump(mode="json")
+        except VenueError:
+            self._recorded_capabilities = {}
+        return self._recorded_capabilities
+
+    async def run(self, epoch: int) -> None:
+        """Keep a session with the venue until cancelled, as the leader of an epoch."""
+        self._external.epoch = epoch
+        failures = 0
+        self._metrics.relisted_ns = self._clock.now_ns()
+        try:
+            while True:
+                try:
+                    await self._one_session(epoch)
+                    failures = 0
+                    self._lost("StreamEnded", "the stream of reports ended")
+                except VenueError as problem:
+                    failures += 1
+                    self.error_count += 1
+                    self._lost("ConnectFailed", str(problem))
+                await self._pause(failures)
+        finally:
+            self._metrics.relisted_ns = None
+            self._lost("NotLeading", "")
+            await self._venue.close()
+
+    def _lost(self, reason: str, message: str) -> None:
+        self._readiness.set(VENUE_CONNECTED, False, reason, message)
+        self._readiness.set(VENUE_SNAPSHOT_COMPLETE, False, reason, "a complete snapshot is needed after each connect")
+
+    async def _pause(self, failures: int) -> None:
+        longest = min(self._settings.reconnect_s_max, self._settings.reconnect_s_min * 2 ** min(failures, 20))
+        delay_s = longest * (0.5 + 0.5 * self._ids.fraction())
+        await self._clock.sleep_until(self._clock.now_ns() + ns(delay_s))
+
+    async def _one_session(self, epoch: int) -> None:
+        """From connect to the end of the stream. The stream is heard before the first question is asked."""
+        await self._ask(Operation.CONNECT, self._venue.connect)
+        self._note_connect()
+        self._limiter.declare()
+        await self._record_capabilities(epoch)
+        self._readiness.set(VENUE_CONNECTED, True, "Connected")
+        queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue(REPORTS_MAX)
+        hearing = asyncio.create_task(self._listen(queue), name="venue-stream")
+        recording = asyncio.create_task(self._record_reports(queue), name="venue-reports")
+        relisting = asyncio.create_task(self._relist_forever(), name="venue-relist")
+        tasks = [hearing, recording, relisting]
+        try:
+            await asyncio.wait([recording, relisting], return_when=asyncio.FIRST_COMPLETED)
+            for task in (recording, relisting):
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._venue.close()
+
+    async def _ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Of the rate budget what is asked here comes last, and waits."""
+        await self._limiter.wait_for_capacity(Priority.RESYNC, operation)
+        with (
+            self._limiter.permitted(Priority.RESYNC, operation) as permit,
+            self._limiter.calling(permit),
+            self._metrics.calling(operation, self._clock),
+        ):
+            return await answer_within(self._settings.query_timeout_s, question())
+
+    def _note_connect(self) -> None:
+        if value_of(self._metrics.connects):
+            self._metrics.reconnects.inc()
+        self._metrics.connects.inc()
+
+    async def _record_capabilities(self, epoch: int) -> None:
+        """What a venue can is recorded before anything is decided by it, so that a replay needs no settings."""
+        recorded = self._recorded_capabilities
+        known = self.known_capabilities()
+        if known != recorded:
+            await self._writer.append(
+                events.CONTROL_STREAM,
+                [events.CapabilitiesChanged(capabilities=known)],
+                actor="kernel",
+                evidence=Evidence.QUERY,
+                epoch=epoch,
+            )
+
+    async def _listen(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
+        try:
+            async for report in self._venue.reports():
+                await queue.put(report)
+        except VenueError as problem:
+            logger.warning("the stream of reports broke: %s", problem)
+        await queue.put(None)
+
+    async def _record_reports(self, queue: asyncio.Queue[ExecutionReport | None]) -> None:
+        """Record reports as they come, as many at once as are waiting; returns when the stream has ended."""
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM)
+        while True:
+            batch = [await queue.get()]
+            while not queue.empty():
+                batch.append(queue.get_nowait())
+            reports = [report for report in batch if report is not None]
+            self._note_reports(len(reports))
+            await self.ingest(reports, source)
+            if batch[-1] is None:
+                return
+
+    def _note_reports(self, count: int) -> None:
+        if count:
+            self._metrics.reports.inc(count)
+            self._metrics.heard_ns = self._clock.now_ns()
+
+    # ------------------------------------------------------------------------------------------------------- reports
+    async def ingest(self, reports: Iterable[ExecutionReport], source: ReportSource) -> None:
+        """Record what is news: of our orders in their intents' streams; see `external` for others."""
+        ours: dict[str, list[ExecutionReport]] = defaultdict(list)
+        others: list[ExecutionReport] = []
+        for report in reports:
+            intent_id = await self._owner(report)
+            if intent_id is None:
+                others.append(report)
+            else:
+                ours[intent_id].append(report)
+        work = [partial(self._ingest_one, intent_id, items, source) for intent_id, items in ours.items()]
+        if others:
+            work.append(partial(self._external.ingest, others, source))
+        for begin in range(0, len(work), AT_ONCE):
+            await asyncio.gather(*(begin_one() for begin_one in work[begin : begin + AT_ONCE]))
+
+    async def _ingest_one(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        try:
+            await self._writer.report(intent_id, reports, source)
+        except OutcomeUnknown as problem:
+            self.error_count += 1
+            logger.warning("a report could not be read: %s", problem)
+
+    async def _owner(self, report: ExecutionReport) -> str | None:
+        """The intent whose order a report is about, be it one that was let go long ago."""
+        intent_id = self._state.intent_id_of(
+            client_order_id=report.client_order_id, exchange_order_id=report.exchange_order_id
+        )
+        if intent_id is None and report.orig_client_order_id is not None:
+            intent_id = self._state.intent_id_of(client_order_id=report.orig_client_order_id)
+        if intent_id is not None or not self._state.evicted_count or self._is_external(report):
+            return intent_id
+        return await self._writer.owner(
+            client_order_id=report.client_order_id or report.orig_client_order_id,
+            exchange_order_id=report.exchange_order_id,
+        )
+
+    def _is_external(self, report: ExecutionReport) -> bool:
+        """Whether a report names nothing but an order that is known to be nobody's intent's."""
+        named = report.client_order_id or report.orig_client_order_id
+        return named is None and self._state.external_order(report.exchange_order_id or "") is not None
+
+    # ------------------------------------------------------------------------------------------------------- relist
+    def relist_now(self) -> None:
+        """Ask the venue for everything as soon as may be."""
+        self._relist_wanted.set()
+
+    async def _relist_forever(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._sync_reference()  # each time: a market that was halted may trade again, a tick may change
+                complete = await self.relist()
+                self._metrics.relists.labels(RelistResult.COMPLETE if complete else RelistResult.INCOMPLETE).inc()
+            except ScaleChanged:
+                raise
+            except VenueError as problem:
+                complete = False
+                self._metrics.relists.labels(RelistResult.FAILED).inc()
+                self.error_count += 1
+                logger.warning("the venue could not be listed: %s", problem)
+            failures = 0 if complete else failures + 1
+            if not complete:
+                await self._pause(failures)
+                continue
+            await self._next_relist()
+
+    async def _next_relist(self) -> None:
+        """Until it is time, or somebody asks."""
+        self._relist_wanted.clear()
+        due_ns = self._clock.now_ns() + ns(self._settings.relist_interval_s)
+        waiting = [
+            asyncio.create_task(self._clock.sleep_until(due_ns)),
+            asyncio.create_task(self._relist_wanted.wait()),
+        ]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def relist(self) -> bool:
+        """Ask for open orders, trades and balances, and record what is news; whether the answer was complete."""
+        since_ns = self._trades_since_ns()
+        snapshot = await self._ask(Operation.SNAPSHOT, lambda: self._venue.snapshot(since_ns))
+        self.latency_ms = (snapshot.ended_ns - snapshot.began_ns) // NS_PER_MS
+        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=snapshot.began_ns)
+        await self.ingest((*snapshot.fills, *snapshot.open_orders), source)
+        if snapshot.open_orders_complete:
+            await self._close_missing(snapshot, source)
+        await self._external.resolve_explained(source)
+        await self._record_snapshot(snapshot, since_ns)
+        if snapshot.complete:
+            await self._check_drift()
+            self._metrics.relisted_ns = self._clock.now_ns()
+            self._readiness.set(VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken")
+        return snapshot.complete
+
+    def _trades_since_ns(self) -> int:
+        """From the cursor (or the log's beginning), less what a query may lag and the clocks may differ."""
+        capabilities = self._venue.capabilities
+        overlap_ns = ns(self._settings.trades_overlap_s) + capabilities.read_lag.trades_ns + capabilities.clock_skew_ns
+        cursor_ns = self._state.trades_cursor_ns
+        return max(0, (self._state.created_at_ns if cursor_ns is None else cursor_ns) - overlap_ns)
+
+    async def _close_missing(self, snapshot: VenueSnapshot, source: ReportSource) -> None:
+        """Orders that we hold for live and the list does not show: asked for one by one, or closed, reason unknown."""
+        capabilities = self._venue.capabilities
+        shown_before_ns = snapshot.began_ns - capabilities.read_lag.open_orders_ns - capabilities.hosts_skew_ns
+        await self._external.close_missing(snapshot, shown_before_ns=shown_before_ns, source=source)
+        listed = {report.exchange_order_id for report in snapshot.open_orders}
+        for intent_id in self._state.live_intent_ids():
+            for facts in self._state.record(intent_id).live_orders:
+                known_ns = max(facts.first_seen_ns, facts.last_seen_ns)
+                if facts.exchange_order_id in listed or known_ns >= shown_before_ns:
+                    continue
+                if capabilities.sees_closed:
+                    self._reconciler.mark_suspect(intent_id)
+                else:
+                    await self._gone(intent_id, facts.exchange_order_id, facts.client_order_id, snapshot.began_ns)
+
+    async def _gone(self, intent_id: str, exchange_order_id: str, client_order_id: str, began_ns: int) -> None:
+        record = self._state.record(intent_id)
+        order = record.sent_order or (record.intent.order if record.intent else None)
+        if order is None:
+            return
+        event = events.OrderStateObserved(
+            intent_id=intent_id,
+            symbol_id=order.symbol_id,
+            client_order_id=client_order_id,
+            exchange_order_id=exchange_order_id or None,
+            exec_type=ExecType.ORDER_STATUS,
+            gone=True,
+            began_ns=began_ns,
+            text="no longer among the open orders",
+        )
+        await self._fact(events.intent_stream(intent_id), [event])
+
+    async def _record_snapshot(self, snapshot: VenueSnapshot, since_ns: int) -> None:
+        scopes = [
+            scope
+            for scope, had in (
+                (LookScope.OPEN_ORDERS, snapshot.open_orders_complete),
+                (LookScope.TRADES, snapshot.fills_complete),
+                (LookScope.BALANCES, snapshot.balances is not None),
+            )
+            if had
+        ]
+        taken = events.VenueSnapshotTaken(
+            scopes=tuple(scopes),
+            complete=snapshot.complete,
+            began_ns=snapshot.began_ns,
+            ended_ns=snapshot.ended_ns,
+            trades_since_ns=since_ns,
+            trades_cursor_ns=snapshot.began_ns if snapshot.fills_complete else None,
+            open_orders=len(snapshot.open_orders) if snapshot.open_orders_complete else None,
+            text=snapshot.text,
+        )
+        made: list[events.BaseEvent] = [taken]
+        if snapshot.balances is not None:
+            observed = events.BalancesObserved(
+                balances=snapshot.balances, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns
+            )
+            made = [observed, *self._positions_observed(snapshot), taken]
+        await self._fact(events.VENUE_STREAM, made)
+
+    def _positions_observed(self, snapshot: VenueSnapshot) -> list[events.BaseEvent]:
+        """Positions where the venue keeps them; one that it does not list is flat."""
+        if snapshot.positions is None:
+            return []
+        symbols = sorted({*snapshot.positions, *(item.symbol_id for item in self._state.positions())})
+        return [
+            events.PositionObserved(
+                symbol_id=symbol_id,
+                quantity=snapshot.positions.get(symbol_id, 0),
+                observed_at_ns=snapshot.began_ns,
+            )
+            for symbol_id in symbols
+        ]
+
+    async def _check_drift(self) -> None:
+        """What the account has and the log does not explain is a finding; explained again, it is resolved."""
+        made = drift_events(self._state, now_ns=self._clock.now_ns())
+        if made:
+            await self._fact(events.VENUE_STREAM, made)
+
+    # ------------------------------------------------------------------------------------------------------- reference
+    async def _sync_reference(self) -> None:
+        """Record symbols and assets that are new or changed. Scales never change: a venue that says so is refused."""
+        assets = await self._ask(Operation.ASSETS, self._venue.assets)
+        symbols = await self._ask(Operation.SYMBOLS, self._venue.symbols)
+        made: list[events.BaseEvent] = [
+            events.AssetObserved(asset=asset) for asset in assets if self._is_new_asset(asset)
+        ]
+        made += [events.SymbolObserved(symbol=symbol) for symbol in symbols if self._is_new_symbol(symbol)]
+        if made:
+            await self._fact(events.REFERENCE_STREAM, made)
+            self._reconciler.resync()
+
+    def _is_new_asset(self, asset: AssetMetadata) -> bool:
+        known = self._state.asset(asset.asset_id)
+        if known is not None and known.decimals != asset.decimals:
+            raise ScaleChanged(
+                f"the scale of {asset.asset_id} is {known.decimals}, the venue now says {asset.decimals}:"
+                " a scale never changes"
+            )
+        return known != asset
+
+    def _is_new_symbol(self, symbol: SymbolMetadata) -> bool:
+        known = self._state.symbol(symbol.symbol_id)
+        if known is not None and scales(known) != scales(symbol):
+            raise ScaleChanged(
+                f"the scales of {symbol.symbol_id} are {scales(known)}, the venue now says {scales(symbol)}:"
+                " scales never change"
+            )
+        return known != symbol
+
+    async def _fact(self, stream_id: str, made: Sequence[events.BaseEvent]) -> None:
+        actor = f"venue:{self._state.exchange_id}"
+        await self._writer.append(stream_id, made, actor=actor, evidence=Evidence.QUERY, is_fact=True)
+
+
+def scales(symbol: SymbolMetadata) -> tuple[int, int]:
+    return symbol.price_decimals, symbol.quantity_decimals

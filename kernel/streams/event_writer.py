@@ -1,0 +1,244 @@
+"""How the machine writes: facts that the venue reported, and verdicts of the leader. Every way back goes through here.
+
+Used by the reconciler and the controller. Facts land on whatever is there and are taken from anybody; a fact already known
+makes no event, and the same report coming on two ways is one command. Verdicts and attempts carry the epoch, so that a
+replaced leader is refused. After an append, the writer waits until the fold has it: what is read next is not older.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+
+from kernel import events
+from kernel.clock import Clock, IdFactory
+from kernel.errors import ConflictError, KernelError
+from kernel.lifecycle import Record, decide_report, evolve
+from kernel.log.base import Append, Appended, EventLog, Write
+from kernel.metrics import Metrics
+from kernel.models import Evidence
+from kernel.state import KernelState
+from kernel.streams.rehydration import ensure_loaded, owner
+from kernel.venues.base import ExecutionReport
+
+logger = logging.getLogger(__name__)
+
+RECONCILER = "reconciler"
+"""The actor of attempts and verdicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSource:
+    """Where reports come from."""
+
+    actor: str
+    evidence: Evidence
+    began_ns: int | None = None
+    """When the look began that brought them."""
+    attempt_position: int | None = None
+    """The attempt that they answer."""
+
+
+class EventWriter:
+    """Appends the machine's events and waits for the fold."""
+
+    def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics) -> None:
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._ids = ids
+        self._metrics = metrics
+
+    async def append(
+        self,
+        stream_id: str,
+        new_events: Sequence[events.BaseEvent],
+        *,
+        actor: str,
+        evidence: Evidence,
+        expected_version: int | None = None,
+        epoch: int | None = None,
+        command_id: bytes | None = None,
+        causation_position: int | None = None,
+        is_fact: bool = False,
+        elects: bool = False,
+        also: Sequence[Write] = (),
+    ) -> Appended:
+        """Record events of one stream, and return once the fold has them. `also`: what is recorded with them, or a version
+        that must hold besides."""
+        command = Append(
+            command_id=command_id or self._ids.command_id(self._clock.now_ns()),
+            writes=(
+                Write(stream_id, tuple(new_events), expected_version),
+                *group_writes(self._state, stream_id, new_events),
+                *also,
+            ),
+            actor=actor,
+            evidence=evidence,
+            correlation_id=self._correlation_id(stream_id),
+            causation_position=causation_position,
+            epoch=epoch,
+            is_fact=is_fact,
+            elects=elects,
+        )
+        with self._metrics.appending(self._clock):
+            appended = await self._log.append(command)
+        await self._state.reached(appended.last_position)
+        return appended
+
+    async def append_unless_changed(
+        self,
+        stream_id: str,
+        new_events: Sequence[events.BaseEvent],
+        *,
+        evidence: Evidence,
+        expected_version: int,
+        epoch: int,
+        causation_position: int | None = None,
+        also: Sequence[Write] = (),
+    ) -> Appended | None:
+        """Record an attempt or a verdict of the leader; None, and nothing recorded, where the stream went on meanwhile.
+
+        Raises:
+            FencedError: A newer leader was elected.
+        """
+        try:
+            return await self.append(
+                stream_id,
+                new_events,
+                actor=RECONCILER,
+                evidence=evidence,
+                expected_version=expected_version,
+                epoch=epoch,
+                causation_position=causation_position,
+                also=also,
+            )
+        except ConflictError:
+            return None
+
+    def _correlation_id(self, stream_id: str) -> str | None:
+        """The command that an intent's events go back to, or a group's."""
+        if stream_id.startswith(events.GROUP_STREAM_PREFIX):
+            group = self._state.group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX))
+            stream_id = events.intent_stream(group.intent_ids[0]) if group is not None else stream_id
+        if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
+            return None
+        return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id
+
+    async def owner(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
+        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+        return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
+
+    async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
+        """Record what is news in reports about one intent's orders."""
+        await ensure_loaded(self._log, self._state, intent_id)
+        record = self._state.record(intent_id)
+        appends = []
+        for report in reports:
+            made, record = self._made(record, report, source)
+            if made:
+                appends.append(self._fact(intent_id, made, report, source))
+        await asyncio.gather(*appends)
+
+    def _made(
+        self, record: Record, report: ExecutionReport, source: ReportSource
+    ) -> tuple[list[events.BaseEvent], Record]:
+        """The events of a report, and the record as it will be once they are folded."""
+        made = decide_report(
+            record,
+            report,
+            now_ns=self._clock.now_ns(),
+            began_ns=source.began_ns,
+            attempt_position=source.attempt_position,
+        )
+        for event in made:
+            record = evolve(record, event)
+        return made, record
+
+    async def _fact(
+        self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
+    ) -> Appended:
+        appended = await self.append(
+            events.intent_stream(intent_id),
+            made,
+            actor=source.actor,
+            evidence=source.evidence,
+            command_id=report_command_id(intent_id, report),
+            causation_position=source.attempt_position,
+            is_fact=True,
+        )
+        if not appended.duplicate:
+            self._metrics.fills.inc(sum(isinstance(event, events.OrderFilled) for event in made))
+        return appended
+
+    async def external(
+        self,
+        report: ExecutionReport,
+        source: ReportSource,
+        *,
+        also: Sequence[events.BaseEvent] = (),
+        unless: str | None = None,
+    ) -> None:
+        """Record a report of an order that is nobody's intent, and what goes with it. `ConflictError` where there is a
+        stream `unless`."""
+        fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
+        await self.append(
+            events.VENUE_STREAM,
+            [events.ExternalOrderObserved(**fields), *also],
+            actor=source.actor,
+            evidence=source.evidence,
+            command_id=report_command_id("", report),
+            is_fact=True,
+            also=() if unless is None else (Write(unless, (), 0),),
+        )
+
+    async def caught_up(self) -> None:
+        """Return once the fold has all that is in the log."""
+        head = await self._log.head()
+        await self._state.reached(head.position)
+
+
+def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:
+    """What events of an intent's stream come to on its group's: a member's fills changed, and with them what its siblings
+    may be. Recorded with the fill, so that no sibling is sent that was decided on without it (H19)."""
+    if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
+        return ()
+    intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+    if (group := state.group_of(intent_id)) is None:
+        return ()
+    before = after = state.record(intent_id)
+    for event in new_events:
+        after = evolve(after, event)
+    if after.cum_qty == before.cum_qty:
+        return ()
+    updated = events.GroupUpdated(group_id=group.group_id, intent_id=intent_id, cum_qty=after.cum_qty)
+    return (Write(events.group_stream(group.group_id), (updated,)),)
+
+
+async def log_reports(work: Awaitable[object], what: str) -> None:
+    """Do something whose failure is worth a line and no more."""
+    try:
+        await work
+    except KernelError as problem:
+        logger.warning("%s could not be recorded: %s", what, problem)
+
+
+EXTERNAL_FIELDS = (
+    "symbol_id", "client_order_id", "exchange_order_id", "exec_type", "exec_id", "side", "fill_key", "last_qty",
+    "last_px", "order_qty", "price", "transact_time_ns", "raw", "ord_status", "cum_qty", "fee", "fee_asset",
+    "ref_fill_key",
+)  # fmt: skip
+
+
+def report_command_id(intent_id: str, report: ExecutionReport) -> bytes | None:
+    """One id for one report, whichever way it comes; None (a fresh id) where the venue gives nothing to tell it by."""
+    if report.exec_id is None and report.fill_key is None:
+        return None
+    parts = (
+        intent_id, report.symbol_id, report.exec_type, report.fill_key or report.exec_id, report.exchange_order_id,
+        report.last_qty, report.last_px, report.fee,
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:16]

@@ -1,0 +1,40 @@
+"""Trades read back from the log: decoded page by page, each fill key once.
+
+Used by the controller's `get_fills`, and by what shows a log as it was. Reads only; the ledger, not this, says what they
+come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from kernel import events
+from kernel.log.base import EventLog
+from kernel.log.engine.records import event_of
+
+
+async def fills(
+    log: EventLog, *, intent_id: str | None, symbol_id: str | None, after: int | None, upto: int | None = None
+) -> list[events.OrderFilled]:
+    """Trades in the order of the log: of an intent, of a symbol, after a position, up to another."""
+    found: dict[tuple[str, int, int], events.OrderFilled] = {}
+    async for event in recorded_fills(log, intent_id, upto):
+        identity = (event.fill_key, event.last_qty, event.last_px)
+        if event.position > (after or 0) and symbol_id in (None, event.symbol_id):
+            found.setdefault(identity, event)
+    return list(found.values())
+
+
+async def recorded_fills(log: EventLog, intent_id: str | None, upto: int | None) -> AsyncIterator[events.OrderFilled]:
+    """Every `OrderFilled` up to a position, repetitions too."""
+    if intent_id is not None:
+        for event in await log.read_stream(events.intent_stream(intent_id)):
+            if isinstance(event, events.OrderFilled) and (upto is None or event.position <= upto):
+                yield event
+        return
+    async for page in log.read(0, upto):
+        for row in page:
+            if row.topic == events.OrderFilled.topic:
+                event = event_of(row)
+                assert isinstance(event, events.OrderFilled)
+                yield event

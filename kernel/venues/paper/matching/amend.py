@@ -1,0 +1,106 @@
+"""How the paper exchange changes a working order: in place, or by another order in its place.
+
+Called by `paper_engine` on a draft. The quantity asked is the order's total, or what is to work from then on, as the
+exchange is configured; what the order has filled meanwhile counts in the first case and comes on top in the second.
+"""
+
+from __future__ import annotations
+
+from kernel.errors import Rejected
+from kernel.models import OrdStatus
+from kernel.order_spec import OcoMode, StandardOrder
+from kernel.venues.base import AmendDialect, AmendQuantity, ModifyRequest
+from kernel.venues.paper.matching.changes import JournalEntry
+from kernel.venues.paper.matching.contingent import permitted_quantity, settle_groups
+from kernel.venues.paper.matching.order_checks import check_entry, check_means, check_terms
+from kernel.venues.paper.matching.orders import PaperOrder
+from kernel.venues.paper.matching.transaction import Membership, Transaction
+
+SAME_TERMS = ("order_type", "time_in_force", "post_only", "reduce_only")
+"""What an amend in place leaves as it is."""
+REPLACED_TEXT = "replaced"
+
+
+def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> JournalEntry:
+    """Change an order; the change whose report answers. `Rejected`, and then the draft is to be dropped."""
+    if (request.order.symbol_id, request.order.side) != (target.symbol_id, target.side):
+        raise Rejected("An amend cannot change symbol or side.", code="-2038")
+    total = asked_total(transaction, target, request)
+    if total <= target.cum_qty:
+        change: JournalEntry = transaction.close(
+            target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id
+        )
+    elif transaction.config.amend is AmendDialect.IN_PLACE:
+        change = _amend_in_place(transaction, target, request, total)
+    else:
+        change = _replace(transaction, target, request, total)
+    settle_groups(transaction)
+    return change
+
+
+def give_up(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
+    """Cancel an order whose successor was refused, where the two are not one act."""
+    transaction.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
+
+
+def asked_total(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> int:
+    """The total that a request asks for of an order, by what the exchange takes a quantity for."""
+    if transaction.config.amend_quantity is AmendQuantity.TOTAL:
+        return request.order.quantity
+    return target.cum_qty + max(request.order.quantity - request.cum_qty, 0)
+
+
+def _amend_in_place(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
+    wanted = _sized(request.order, total)
+    for name in SAME_TERMS:
+        if getattr(wanted, name) != getattr(target, name):
+            raise Rejected(f"An amend in place cannot change {name}.", code="-2038")
+    check_terms(transaction, wanted, more_open=-1)
+    shared = _follows(target) and not target.pending
+    new = transaction.amend(
+        target,
+        request_id=request.client_order_id,
+        quantity=max(permitted_quantity(transaction, target, asked=total), target.cum_qty) if shared else total,
+        asked=total,
+        price=wanted.price,
+        stop_price=wanted.stop_price,
+        display_quantity=wanted.display_quantity,
+        expires_ns=target.expires_ns if wanted.expire_at_ns is None else wanted.expire_at_ns,
+    )
+    change = transaction.changes[-1]
+    if new.pending or new.leaves_qty == 0:
+        return change
+    if new.price != target.price or new.armed:
+        transaction.enter(new.order_id, check_entry(transaction, new))
+    else:
+        check_means(transaction, new)
+    return change
+
+
+def _replace(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
+    give_up(transaction, target, request)
+    rest = _sized(request.order, total - target.cum_qty)
+    check_terms(transaction, rest, more_open=-1)
+    new = transaction.open(
+        rest,
+        client_order_id=request.client_order_id,
+        orig_client_order_id=target.client_order_id,
+        membership=Membership(target.group_id, target.group_client_id, target.group_mode, target.leads),
+        waits=_follows(target),
+        asked=total if _follows(target) else None,
+    )
+    change = transaction.changes[-1]
+    if not new.pending:
+        transaction.enter(new.order_id, check_entry(transaction, new))
+    return change
+
+
+def _follows(order: PaperOrder) -> bool:
+    """Whether an order's quantity is what the first of its group lets it have."""
+    return order.group_mode is OcoMode.ONE_TRIGGERS_OTHER and not order.leads
+
+
+def _sized(order: StandardOrder, quantity: int) -> StandardOrder:
+    """The order for another quantity."""
+    shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
+    return order.model_copy(update={"quantity": quantity, "display_quantity": shown})

@@ -1,0 +1,384 @@
+"""The state of a paper exchange: orders, trades and balances, as a fold of changes, now and a while ago.
+
+`paper_engine` decides and applies; `apply` is the only door through which state changes, in life and in recovery. Every
+order keeps its versions, and balances their history, so that a lagging or stale read is the true state of that instant.
+It decides nothing and knows no clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from kernel.models import Balance
+from kernel.order_spec import Side, SymbolMetadata
+from kernel.venues.paper.matching.changes import (
+    AheadChanged,
+    Amended,
+    Corrected,
+    JournalEntry,
+    Opened,
+    OrderChange,
+    SymbolSet,
+    Traded,
+)
+from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.matching.matching_rules import Resting, rescale
+from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade, Place, after, filled, opened
+
+BALANCE_HISTORY_MAX = 20_000
+"""Versions of a balance that are kept; older stale reads show the oldest kept."""
+Unit = tuple[str, int]
+"""Orders that share what they hold: one order, or those of a group of which only one can trade it all."""
+
+
+class PaperBook:
+    """Orders, trades and balances of one exchange."""
+
+    def __init__(self, config: PaperConfig, *, balances: dict[str, int]) -> None:
+        self.symbols: dict[str, SymbolMetadata] = {symbol.symbol_id: symbol for symbol in config.symbols}
+        self.trades: dict[int, PaperTrade] = {}
+        self.last_ns = 0
+        """The newest instant that any change carries."""
+        self.last_order_id = self.last_trade_id = self.last_exec_id = 0
+        """The highest ids that any change carries."""
+        self._asset_decimals = {asset.asset_id: asset.decimals for asset in config.assets}
+        self._versions: dict[int, list[PaperOrder]] = {}
+        self._by_client: dict[str, list[tuple[int, int]]] = {}
+        self._sides: dict[tuple[str, Side], list[Place]] = {}
+        self._armed: dict[str, dict[int, None]] = {}
+        self._groups: dict[int, list[int]] = {}
+        self._expiries: list[tuple[int, int]] = []
+        self._positions: dict[str, int] = {}
+        self._own_open: dict[int, None] = {}
+        self._held: dict[Unit, dict[str, int]] = {}
+        self._open_count: dict[str, int] = {}
+        self._balances = {asset: [(0, balances.get(asset, 0), 0)] for asset in {*self._asset_decimals, *balances}}
+
+    # ------------------------------------------------------------------------------------------------------- reading
+    def order(self, order_id: int) -> PaperOrder | None:
+        """An order by its id."""
+        versions = self._versions.get(order_id)
+        return versions[-1] if versions else None
+
+    def order_of(self, trade: PaperTrade) -> PaperOrder:
+        """The order that a trade is of."""
+        return self._current(trade.order_id)
+
+    def newest(
+        self, client_order_id: str, *, open_only: bool = False, as_of_ns: int | None = None
+    ) -> PaperOrder | None:
+        """The client's newest order under a client order id, as it was at an instant."""
+        for order_id, since_ns in reversed(self._by_client.get(client_order_id, ())):
+            if as_of_ns is not None and since_ns > as_of_ns:
+                continue
+            order = self._as_of(self._versions[order_id], as_of_ns)
+            if order is not None and (order.open or not open_only):
+                return order
+        return None
+
+    def named_ns(self, client_order_id: str) -> int | None:
+        """When an order of the client last got a client order id, with its opening or by an amend."""
+        named = self._by_client.get(client_order_id)
+        return named[-1][1] if named else None
+
+    def own_orders(self, *, as_of_ns: int | None = None) -> Iterator[PaperOrder]:
+        """Every order that the client ever had, oldest first, as it was at an instant."""
+        for versions in self._versions.values():
+            order = self._as_of(versions, as_of_ns) if versions[-1].own else None
+            if order is not None:
+                yield order
+
+    def own_open(self) -> Iterator[PaperOrder]:
+        """The client's open orders."""
+        for order_id in self._own_open:
+            yield self._versions[order_id][-1]
+
+    def places(self, symbol_id: str, side: Side) -> Iterator[Place]:
+        """Where orders stand on a side, in price-time priority."""
+        yield from self._sides.get((symbol_id, side), ())
+
+    def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
+        """The orders on a side in price-time priority, without those of one account."""
+        for *_, order_id in self.places(symbol_id, side):
+            order = self._versions[order_id][-1]
+            if order.account != but_account:
+                yield order.resting
+
+    def armed(self, symbol_id: str) -> Iterator[PaperOrder]:
+        """The orders that wait for the market to reach their stop price."""
+        for order_id in self._armed.get(symbol_id, ()):
+            yield self._versions[order_id][-1]
+
+    def members(self, group_id: int) -> list[int]:
+        """The orders of a group, oldest first."""
+        return self._groups.get(group_id, [])
+
+    def held_by_unit(self, unit: Unit) -> dict[str, int]:
+        """What a unit holds, by asset."""
+        return self._held.get(unit, {})
+
+    def position(self, symbol_id: str) -> int:
+        """What the client's fills in a symbol come to."""
+        return self._positions.get(symbol_id, 0)
+
+    def next_expiry_ns(self) -> int | None:
+        """The next instant at which an open order ends by itself."""
+        while self._expiries:
+            if self._is_to_expire(*self._expiries[0]):
+                return self._expiries[0][0]
+            heapq.heappop(self._expiries)
+        return None
+
+    def expired(self, now_ns: int) -> list[int]:
+        """The open orders whose time has come, the earliest first."""
+        if not self._expiries or self._expiries[0][0] > now_ns:
+            return []
+        due = sorted({entry for entry in self._expiries if entry[0] <= now_ns and self._is_to_expire(*entry)})
+        return [order_id for _, order_id in due]
+
+    def _is_to_expire(self, at_ns: int, order_id: int) -> bool:
+        order = self._current(order_id)
+        return order.open and order.expires_ns == at_ns
+
+    def open_count(self, symbol_id: str) -> int:
+        """How many orders the client has open in a symbol."""
+        return self._open_count.get(symbol_id, 0)
+
+    def free(self, asset_id: str) -> int:
+        """What the client can use of an asset."""
+        _, total, locked = self._balances[asset_id][-1]
+        return total - locked
+
+    def balances(self, *, as_of_ns: int | None = None) -> dict[str, Balance]:
+        """The client's balances, as they were at an instant."""
+        found = {}
+        for asset_id in sorted(self._balances):
+            history = self._balances[asset_id]
+            index = len(history) if as_of_ns is None else bisect_right(history, as_of_ns, key=lambda entry: entry[0])
+            _, total, locked = history[max(index - 1, 0)]
+            found[asset_id] = Balance(asset_id=asset_id, total=total, locked=locked, free=total - locked)
+        return found
+
+    @staticmethod
+    def _as_of(versions: list[PaperOrder], as_of_ns: int | None) -> PaperOrder | None:
+        if as_of_ns is None or versions[-1].updated_ns <= as_of_ns:
+            return versions[-1]
+        index = bisect_right(versions, as_of_ns, key=lambda order: order.updated_ns)
+        return versions[index - 1] if index else None
+
+    # ---------------------------------------------------------------------------------------------------- arithmetic
+    def quote_amount(self, symbol: SymbolMetadata, notional: int, *, up: bool) -> int:
+        """A notional as an amount of the quote asset."""
+        decimals = symbol.price_decimals + symbol.quantity_decimals
+        return rescale(notional, decimals=decimals, to_decimals=self._asset_decimals[symbol.quote_asset], up=up)
+
+    def base_amount(self, symbol: SymbolMetadata, quantity: int) -> int:
+        """A quantity as an amount of the base asset."""
+        return rescale(
+            quantity, decimals=symbol.quantity_decimals, to_decimals=self._asset_decimals[symbol.base_asset], up=True
+        )
+
+    def held(self, orders: Iterable[PaperOrder]) -> dict[str, int]:
+        """What orders of one unit hold, by asset: as much as the one that holds most. Per order that is at least what it
+        may still cost, once the market trades it."""
+        held: dict[str, int] = {}
+        for order in orders:
+            asset_id, amount = self._held_by(order)
+            if amount:
+                held[asset_id] = max(held.get(asset_id, 0), amount)
+        return held
+
+    def _held_by(self, order: PaperOrder) -> tuple[str, int]:
+        if not order.open or not order.own or order.pending:
+            return "", 0
+        symbol = self.symbols[order.symbol_id]
+        if order.side is Side.SELL:
+            return symbol.base_asset, self.base_amount(symbol, order.leaves_qty)
+        price = (order.stop_price if order.armed and order.price is None else order.price) or 0
+        whole = self.quote_amount(symbol, order.cum_notional + price * order.leaves_qty, up=True)
+        return symbol.quote_asset, whole - self.quote_amount(symbol, order.cum_notional, up=True)
+
+    def balance_changes(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
+        """By how much each balance moves when an order becomes another version. Rounding is against the client, once per
+        order and not per fill."""
+        if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
+            return {}
+        symbol = self.symbols[new.symbol_id]
+        buys = new.side is Side.BUY
+        before, now = (self.quote_amount(symbol, order.cum_notional, up=buys) for order in (old, new))
+        base = self.base_amount(symbol, new.cum_qty) - self.base_amount(symbol, old.cum_qty)
+        sign = 1 if buys else -1
+        return {symbol.base_asset: sign * base, symbol.quote_asset: -sign * (now - before)}
+
+    # ------------------------------------------------------------------------------------------------------ changing
+    def apply(self, change: JournalEntry) -> None:
+        """Make a change; whatever was decided is taken as it is."""
+        match change:
+            case Opened():
+                self._open(change)
+            case Traded():
+                self._trade(change)
+            case Corrected():
+                self._correct(change)
+            case AheadChanged():
+                versions = self._versions[change.order_id]
+                versions[-1] = replace(versions[-1], ahead=change.ahead)
+                return
+            case SymbolSet():
+                symbol = self.symbols[change.symbol_id]
+                changed = change.model_dump(exclude={"kind", "symbol_id"}, exclude_none=True)
+                self.symbols[change.symbol_id] = symbol.model_copy(update=changed)
+                return
+            case _:
+                self._evolve(change)
+        self.last_ns = max(self.last_ns, change.at_ns)
+        self.last_exec_id = max(self.last_exec_id, change.exec_id)
+
+    def adopt(self, orders: Iterable[PaperOrder], positions: Mapping[str, int]) -> None:
+        """Take orders and positions as they are, where an exchange begins in the middle of something: what was traded
+        before is in the balances already, and is no trade here."""
+        for order in orders:
+            self._enter(order)
+            self.last_ns = max(self.last_ns, order.updated_ns)
+        self._positions.update(positions)
+
+    def _open(self, change: Opened) -> None:
+        self._enter(opened(change))
+
+    def _enter(self, order: PaperOrder) -> None:
+        self._versions[order.order_id] = []
+        self.last_order_id = max(self.last_order_id, order.order_id)
+        if order.own:
+            self._name(order)
+        if order.group_id is not None:
+            self._groups.setdefault(order.group_id, []).append(order.order_id)
+        self._replace(None, order)
+
+    def _evolve(self, change: OrderChange) -> None:
+        order = self._current(change.order_id)
+        new = after(order, change)
+        if isinstance(change, Amended) and change.request_id is not None:
+            self._name(new)
+        self._replace(order, new)
+
+    def _name(self, order: PaperOrder) -> None:
+        self._by_client.setdefault(order.client_order_id, []).append((order.order_id, order.updated_ns))
+
+    def _trade(self, change: Traded) -> None:
+        self.last_trade_id = max(self.last_trade_id, change.trade_id)
+        self._evolve(change)
+        if not self._current(change.order_id).own:
+            return
+        self.trades[change.trade_id] = PaperTrade(
+            trade_id=change.trade_id,
+            order_id=change.order_id,
+            price=change.price,
+            quantity=change.quantity,
+            fee=change.fee,
+            fee_asset=change.fee_asset,
+            liquidity=change.liquidity,
+        )
+        self._move(change.fee_asset, change.at_ns, total=-change.fee)
+
+    def _correct(self, change: Corrected) -> None:
+        trade = self.trades[change.trade_id]
+        order = self._current(trade.order_id)
+        new = filled(
+            order,
+            quantity=change.quantity - trade.quantity,
+            notional=change.price * change.quantity - trade.price * trade.quantity,
+            at_ns=change.at_ns,
+        )
+        self._replace(order, new)
+        self._move(trade.fee_asset, change.at_ns, total=trade.fee - change.fee)
+        self.trades[trade.trade_id] = replace(
+            trade, price=change.price, quantity=change.quantity, fee=change.fee, last_exec_id=change.exec_id
+        )
+
+    def _current(self, order_id: int) -> PaperOrder:
+        return self._versions[order_id][-1]
+
+    def _replace(self, old: PaperOrder | None, new: PaperOrder) -> None:
+        self._versions[new.order_id].append(new)
+        self._index(old, new)
+        if not new.own:
+            return
+        for asset_id, amount in self.balance_changes(old, new).items():
+            self._move(asset_id, new.updated_ns, total=amount)
+        if old is not None:
+            filled_qty = new.cum_qty - old.cum_qty
+            signed = filled_qty if new.side is Side.BUY else -filled_qty
+            self._positions[new.symbol_id] = self.position(new.symbol_id) + signed
+        self._hold(new)
+
+    def _index(self, old: PaperOrder | None, new: PaperOrder) -> None:
+        """Keep the sides, the stops, the expiries and the open orders."""
+        before = old.place if old is not None and old.rests else None
+        now = new.place if new.rests else None
+        if before != now:
+            places = self._sides.setdefault((new.symbol_id, new.side), [])
+            if before is not None:
+                places.pop(bisect_left(places, before))
+            if now is not None:
+                insort(places, now)
+        armed = self._armed.setdefault(new.symbol_id, {})
+        if new.open and new.armed and not new.pending:
+            armed[new.order_id] = None
+        else:
+            armed.pop(new.order_id, None)
+        if (
+            new.open
+            and new.expires_ns is not None
+            and (old is None or old.expires_ns != new.expires_ns or not old.open)
+        ):
+            heapq.heappush(self._expiries, (new.expires_ns, new.order_id))
+        if new.own and new.open != (old is not None and old.open):
+            self._count_open(new)
+
+    def _count_open(self, order: PaperOrder) -> None:
+        self._open_count[order.symbol_id] = self.open_count(order.symbol_id) + (1 if order.open else -1)
+        if order.open:
+            self._own_open[order.order_id] = None
+        else:
+            del self._own_open[order.order_id]
+
+    def _hold(self, order: PaperOrder) -> None:
+        """Lock what the order's unit holds now, in place of what it held."""
+        unit = unit_of(order)
+        before = self._held.get(unit, {})
+        now = self.held(self.in_unit(order))
+        if now == before:
+            return
+        for asset_id in sorted({*before, *now}):
+            self._move(asset_id, order.updated_ns, locked=now.get(asset_id, 0) - before.get(asset_id, 0))
+        if now:
+            self._held[unit] = now
+        else:
+            del self._held[unit]
+
+    def in_unit(self, order: PaperOrder) -> Iterator[PaperOrder]:
+        """The orders that share what they hold with an order, itself among them, as they are now."""
+        if order.linked is None:
+            yield self._current(order.order_id)
+            return
+        for order_id in self.members(order.linked):
+            member = self._current(order_id)
+            if not member.leads:
+                yield member
+
+    def _move(self, asset_id: str, at_ns: int, *, total: int = 0, locked: int = 0) -> None:
+        if not total and not locked:
+            return
+        history = self._balances[asset_id]
+        _, old_total, old_locked = history[-1]
+        history.append((at_ns, old_total + total, old_locked + locked))
+        if len(history) > BALANCE_HISTORY_MAX:
+            del history[: BALANCE_HISTORY_MAX // 2]
+
+
+def unit_of(order: PaperOrder) -> Unit:
+    """Names the unit that an order holds funds in."""
+    return ("order", order.order_id) if order.linked is None else ("group", order.linked)

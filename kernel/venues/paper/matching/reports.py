@@ -1,0 +1,207 @@
+"""Execution reports of the paper exchange, built from a change and the order as it is after it.
+
+Called by `paper_engine`, live and in recovery alike, so that a report asked for after a restart is the report that was
+sent. Pure: the same change and order give the same report, byte for byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel.models import ExecType, OrdStatus
+from kernel.order_spec import StandardOrder, TimeInForce
+from kernel.venues.base import ExecutionReport
+from kernel.venues.paper.matching.book import PaperBook
+from kernel.venues.paper.matching.changes import (
+    Amended,
+    Closed,
+    Corrected,
+    JournalEntry,
+    Opened,
+    OrderChange,
+    Released,
+    Traded,
+    Triggered,
+)
+from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade
+
+
+def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
+    """The report of a change that was just applied; None when it concerns no order of the client."""
+    match change:
+        case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
+            order = book.order(change.order_id)
+            assert order is not None, "a change names an order"
+            return _order_report(change, order) if order.own else None
+        case Corrected():
+            trade = book.trades[change.trade_id]
+            order = book.order(trade.order_id)
+            assert order is not None, "a trade names an order"
+            return _correction_report(change, order, trade)
+        case _:
+            return None
+
+
+def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionReport:
+    """The answer to a question about an order. Its instant is that of the order's newest change. An order that was asked
+    for by a name that it no longer goes by says so."""
+    fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns, "order": _terms(order)}
+    if asked is not None and asked != order.client_order_id:
+        fields["orig_client_order_id"] = asked
+    return _sealed(fields)
+
+
+def fill_key(order: PaperOrder, trade_id: int) -> str:
+    """Names a trade for ever."""
+    return f"paper:{order.symbol_id}:{order.order_id}:{trade_id}"
+
+
+def current_key(order: PaperOrder, trade: PaperTrade) -> str:
+    """Names what the trade stands by now: itself, or its newest correction."""
+    own = fill_key(order, trade.trade_id)
+    return own if trade.last_exec_id is None else f"{own}:{trade.last_exec_id}"
+
+
+def _order_report(change: OrderChange, order: PaperOrder) -> ExecutionReport:
+    common_fields: dict[str, Any] = {"exec_id": str(change.exec_id), "transact_time_ns": change.at_ns}
+    match change:
+        case Opened():
+            common_fields |= {"orig_client_order_id": change.orig_client_order_id, "order": _terms(order)}
+            return _sealed(_fields(order, ExecType.PENDING_NEW if change.waits else ExecType.NEW) | common_fields)
+        case Released():
+            return _sealed(_fields(order, ExecType.NEW) | common_fields)
+        case Triggered():
+            return _sealed(_fields(order, ExecType.TRIGGERED) | common_fields)
+        case Amended():
+            common_fields |= {"orig_client_order_id": change.orig_client_order_id, "text": change.text}
+            return _sealed(
+                _fields(order, ExecType.RESTATED if change.request_id is None else ExecType.REPLACED) | common_fields
+            )
+        case Closed():
+            return _closing_report(change, order, common_fields)
+        case Traded():
+            return _trade_report(change, order, common_fields)
+
+
+def _trade_report(change: Traded, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
+    trade = {
+        "fill_key": fill_key(order, change.trade_id),
+        "last_qty": change.quantity,
+        "last_px": change.price,
+        "fee": change.fee,
+        "fee_asset": change.fee_asset,
+        "liquidity": change.liquidity,
+    }
+    return _sealed(_fields(order, ExecType.TRADE) | common_fields | trade)
+
+
+def _closing_report(change: Closed, order: PaperOrder, common_fields: dict[str, Any]) -> ExecutionReport:
+    exec_type = ExecType.CANCELED if change.status is OrdStatus.CANCELED else ExecType.EXPIRED
+    fields = _fields(order, exec_type) | common_fields | {"text": change.text}
+    if change.request_id is not None:
+        fields |= {"client_order_id": change.request_id, "orig_client_order_id": order.client_order_id}
+    if change.bare:
+        fields |= {"cum_qty": None, "leaves_qty": None}
+    return _sealed(fields)
+
+
+def _correction_report(change: Corrected, order: PaperOrder, trade: PaperTrade) -> ExecutionReport:
+    common_fields = {
+        "exec_id": str(change.exec_id),
+        "transact_time_ns": change.at_ns,
+        "fill_key": current_key(order, trade),
+        "ref_fill_key": _ref_key(change, order),
+    }
+    if change.quantity == 0:
+        return _sealed(_fields(order, ExecType.TRADE_CANCEL) | common_fields)
+    terms = {"last_qty": change.quantity, "last_px": change.price, "fee": change.fee, "fee_asset": trade.fee_asset}
+    return _sealed(_fields(order, ExecType.TRADE_CORRECT) | common_fields | terms | {"liquidity": trade.liquidity})
+
+
+def _ref_key(change: Corrected, order: PaperOrder) -> str:
+    own = fill_key(order, change.trade_id)
+    return own if change.ref_exec_id is None else f"{own}:{change.ref_exec_id}"
+
+
+def _fields(order: PaperOrder, exec_type: ExecType) -> dict[str, Any]:
+    return {
+        "exec_type": exec_type,
+        "symbol_id": order.symbol_id,
+        "side": order.side,
+        "client_order_id": order.client_order_id,
+        "exchange_order_id": str(order.order_id),
+        "ord_status": order.status,
+        "order_qty": order.quantity,
+        "price": order.price,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+    }
+
+
+def _terms(order: PaperOrder) -> StandardOrder | None:
+    """All terms of an order; none of one that its group lets do nothing yet."""
+    if order.quantity == 0:
+        return None
+    return StandardOrder.model_construct(
+        symbol_id=order.symbol_id,
+        side=order.side,
+        order_type=order.order_type,
+        quantity=order.quantity,
+        price=order.price,
+        stop_price=order.stop_price,
+        time_in_force=order.time_in_force,
+        expire_at_ns=order.expires_ns if order.time_in_force is TimeInForce.GTD else None,
+        post_only=order.post_only,
+        reduce_only=order.reduce_only,
+        display_quantity=order.display_quantity,
+    )
+
+
+def _sealed(fields: dict[str, Any]) -> ExecutionReport:
+    return sealed(ExecutionReport(**fields))
+
+
+def sealed(report: ExecutionReport) -> ExecutionReport:
+    """The report with its own wire text as the venue's frame."""
+    return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})
+
+
+def order_oracle_state(order: PaperOrder) -> dict[str, Any]:
+    """What is so of an order, as JSON."""
+    return {
+        "client_order_id": order.client_order_id,
+        "exchange_order_id": str(order.order_id),
+        "symbol_id": order.symbol_id,
+        "side": str(order.side),
+        "status": str(order.status),
+        "price": order.price,
+        "quantity": order.quantity,
+        "cum_qty": order.cum_qty,
+        "leaves_qty": order.leaves_qty,
+        "order_type": str(order.order_type),
+        "time_in_force": str(order.time_in_force),
+        "stop_price": order.stop_price,
+        "armed": order.armed,
+        "expires_ns": order.expires_ns,
+        "reduce_only": order.reduce_only,
+        "display_quantity": order.display_quantity,
+        "group": order.group_client_id,
+        "group_mode": str(order.group_mode),
+    }
+
+
+def trade_oracle_state(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
+    """What is so of one of the client's trades, as JSON."""
+    return {
+        "trade_id": str(trade.trade_id),
+        "fill_key": fill_key(order, trade.trade_id),
+        "exchange_order_id": str(order.order_id),
+        "client_order_id": order.client_order_id,
+        "symbol_id": order.symbol_id,
+        "side": str(order.side),
+        "last_qty": trade.quantity,
+        "last_px": trade.price,
+        "fee": trade.fee,
+        "fee_asset": trade.fee_asset,
+        "busted": trade.quantity == 0,
+    }

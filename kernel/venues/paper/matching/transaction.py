@@ -1,0 +1,372 @@
+"""What a request to the paper exchange would come to: the changes decided so far, and the orders as they would be then.
+
+`paper_engine` begins one for each thing that happens, lets `paper_amend`, `paper_groups` and `paper_stops` decide on it,
+and commits it as a whole, or drops it: nothing of the book is touched meanwhile. So everything that one trade sets off
+(siblings canceled, orders released, stops triggered) is one line of the journal and one instant for every reader.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from kernel.clock import NS_PER_S
+from kernel.models import Liquidity, OrdStatus
+from kernel.order_spec import OcoMode, Side, StandardOrder, TimeInForce
+from kernel.venues.paper.matching.book import PaperBook, unit_of
+from kernel.venues.paper.matching.changes import (
+    OWN,
+    AheadChanged,
+    Amended,
+    Closed,
+    JournalEntry,
+    Opened,
+    OrderChange,
+    Released,
+    Traded,
+    Triggered,
+)
+from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.matching.market import PaperMarket
+from kernel.venues.paper.matching.matching_rules import (
+    Ending,
+    Execution,
+    Incoming,
+    Level,
+    Match,
+    Resting,
+    fee_of,
+    match,
+)
+from kernel.venues.paper.matching.orders import PaperOrder, after, opened
+from kernel.venues.paper.matching.sequence import IdSequence
+
+NS_PER_DAY = 86_400 * NS_PER_S
+NO_FUNDS = "Account has insufficient balance for requested action."
+WOULD_TAKE = "Order would immediately match and take."
+WOULD_ENLARGE = "ReduceOnly Order is rejected."
+
+
+class Membership(NamedTuple):
+    """An order's part in a group."""
+
+    group_id: int | None = None
+    group_client_id: str | None = None
+    group_mode: OcoMode = OcoMode.NONE
+    leads: bool = False
+
+
+class DepthTaken(NamedTuple):
+    """What a taker took from the ladder."""
+
+    symbol_id: str
+    taker: Side
+    price: int
+    quantity: int
+
+
+class Transaction:
+    """Changes that are being decided, on top of the book."""
+
+    def __init__(
+        self, book: PaperBook, *, config: PaperConfig, markets: Mapping[str, PaperMarket], sequence: IdSequence
+    ) -> None:
+        self.book = book
+        self.sequence = sequence.copy()
+        """The engine's, once this is committed."""
+        self.changes: list[JournalEntry] = []
+        """All that was decided, in order."""
+        self.taken: list[DepthTaken] = []
+        """All that was taken from ladders."""
+        self.due: deque[tuple[int, int]] = deque()
+        """Members of groups that traded (how much) or ended (0), whose groups have not answered it yet."""
+        self.config = config
+        self._markets = markets
+        self._orders: dict[int, PaperOrder] = {}
+        self._members: dict[int, list[int]] = {}
+
+    # ------------------------------------------------------------------------------------------------------- reading
+    def order(self, order_id: int) -> PaperOrder:
+        """An order as it would be."""
+        order = self._orders.get(order_id) or self.book.order(order_id)
+        assert order is not None, "a draft speaks of orders of the book, and of its own"
+        return order
+
+    def members(self, group_id: int) -> list[PaperOrder]:
+        """The orders of a group, oldest first, as they would be."""
+        return [self.order(each) for each in (*self.book.members(group_id), *self._members.get(group_id, ()))]
+
+    def last_price(self, symbol_id: str) -> int:
+        """The last trade price of a symbol's market."""
+        return self._markets[symbol_id].last_price
+
+    def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
+        """The orders on a side in price-time priority, as they would be, without those of one account."""
+        touched = [each for each in self._orders.values() if (each.symbol_id, each.side) == (symbol_id, side)]
+        if not touched:
+            yield from self.book.resting(symbol_id, side, but_account=but_account)
+            return
+        places = [place for place in self.book.places(symbol_id, side) if place[-1] not in self._orders]
+        for *_, order_id in sorted([*places, *(each.place for each in touched if each.rests)]):
+            order = self.order(order_id)
+            if order.account != but_account:
+                yield order.resting
+
+    def match(self, order: PaperOrder) -> Match:
+        """Whom an order would trade with now."""
+        incoming = Incoming(
+            order.side,
+            order.leaves_qty,
+            limit=order.price,
+            time_in_force=TimeInForce.IOC if order.price is None else order.time_in_force,
+            post_only=order.post_only,
+        )
+        resting = self.resting(order.symbol_id, other(order.side), but_account=order.account)
+        return match(incoming, resting, self._offers(order) if order.own else ())
+
+    def free(self, asset_id: str) -> int:
+        """What the client could use of an asset."""
+        found = self.book.free(asset_id)
+        for change in self.changes:
+            if isinstance(change, Traded) and change.fee_asset == asset_id and self.order(change.order_id).own:
+                found -= change.fee
+        units = {}
+        for order in self._orders.values():
+            if order.own:
+                units[unit_of(order)] = order
+                before = self.book.order(order.order_id)
+                if before is None and order.cum_qty:
+                    before = replace(order, cum_qty=0, cum_notional=0)
+                found += self.book.balance_changes(before, order).get(asset_id, 0)
+        for unit, order in units.items():
+            mates = [order] if order.linked is None else [m for m in self.members(order.linked) if not m.leads]
+            found += self.book.held_by_unit(unit).get(asset_id, 0) - self.book.held(mates).get(asset_id, 0)
+        return found
+
+    def free_to_pay(self, order: PaperOrder) -> int:
+        """What the client could use of what an order's symbol is paid in."""
+        return self.free(self.book.symbols[order.symbol_id].quote_asset)
+
+    def position(self, symbol_id: str) -> int:
+        """What the client's fills in a symbol would come to."""
+        found = self.book.position(symbol_id)
+        for order in self._orders.values():
+            if order.own and order.symbol_id == symbol_id:
+                before = self.book.order(order.order_id)
+                filled = order.cum_qty - (before.cum_qty if before else 0)
+                found += filled if order.side is Side.BUY else -filled
+        return found
+
+    def would_enlarge(self, order: PaperOrder) -> bool:
+        """Whether an order that may only reduce could do more than that."""
+        position = self.position(order.symbol_id)
+        room = -position if order.side is Side.BUY else position
+        return order.reduce_only and order.leaves_qty > max(room, 0)
+
+    def lacks_funds(self, order: PaperOrder) -> bool:
+        """Whether what an order holds now is more than there was."""
+        return any(self.free(asset_id) < 0 for asset_id in self.book.held([order]))
+
+    # ------------------------------------------------------------------------------------------------------ deciding
+    def open(
+        self,
+        order: StandardOrder,
+        *,
+        client_order_id: str,
+        account: str = OWN,
+        orig_client_order_id: str | None = None,
+        membership: Membership | None = None,
+        waits: bool = False,
+        asked: int | None = None,
+    ) -> PaperOrder:
+        """Accept an order. It trades with nobody until it enters."""
+        order_id = self.sequence.order_id()
+        change = Opened(
+            **self.stamp(),
+            order_id=order_id,
+            account=account,
+            client_order_id=client_order_id,
+            expires_ns=self.expires_ns(order),
+            ahead=self._ahead(order.symbol_id, order.price, own=account == OWN and not waits),
+            orig_client_order_id=orig_client_order_id,
+            waits=waits,
+            asked=asked,
+            symbol_id=order.symbol_id,
+            side=order.side,
+            order_type=order.order_type,
+            quantity=order.quantity,
+            price=order.price,
+            stop_price=order.stop_price,
+            time_in_force=order.time_in_force,
+            post_only=order.post_only,
+            reduce_only=order.reduce_only,
+            display_quantity=order.display_quantity,
+            **(membership or Membership())._asdict(),
+        )
+        self.changes.append(change)
+        self._orders[order_id] = opened(change)
+        if change.group_id is not None:
+            self._members.setdefault(change.group_id, []).append(order_id)
+        return self._orders[order_id]
+
+    def expires_ns(self, order: StandardOrder) -> int | None:
+        """When an order ends by itself: as it says, or at the next midnight UTC."""
+        if order.time_in_force is TimeInForce.DAY:
+            return (self.sequence.clock.now_ns() // NS_PER_DAY + 1) * NS_PER_DAY
+        return order.expire_at_ns
+
+    def enter(self, order_id: int, matched: Match | None = None) -> None:
+        """Let an order trade with whom it meets; what is left rests or expires. A stop waits for its price first."""
+        order = self.order(order_id)
+        if order.armed:
+            if order.reached_by(self.last_price(order.symbol_id)):
+                self.trigger(order_id)
+            return
+        matched = matched or self.match(order)
+        if matched.ending is Ending.REFUSED:
+            self.close(order_id, OrdStatus.CANCELED, text=WOULD_TAKE)
+        elif order.own and order.price is None and self.cost(order, matched) > self.free_to_pay(order):
+            self.close(order_id, OrdStatus.EXPIRED, text=NO_FUNDS)
+        else:
+            self.execute(matched, taker=order)
+            if matched.ending is Ending.EXPIRED:
+                self.close(order_id, OrdStatus.EXPIRED)
+
+    def cost(self, order: PaperOrder, matched: Match) -> int:
+        """What a buyer at the market pays for what it would get."""
+        if order.side is Side.SELL:
+            return 0
+        notional = sum(execution.price * execution.quantity for execution in matched.executions)
+        return self.book.quote_amount(self.book.symbols[order.symbol_id], notional, up=True)
+
+    def trigger(self, order_id: int) -> None:
+        """The market has reached a stop price: from now on the order is a MARKET or a LIMIT order."""
+        order = self.order(order_id)
+        ahead = self._ahead(order.symbol_id, order.price, own=order.own)
+        order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
+        if order.own and self.would_enlarge(order):
+            self.close(order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+        else:
+            self.enter(order_id)
+
+    def release(self, order: PaperOrder, *, quantity: int, grows: bool) -> PaperOrder:
+        """Let an order work that waited for the first of its group. It trades with nobody until it enters."""
+        ahead = self._ahead(order.symbol_id, order.price, own=order.own)
+        change = Released(**self.stamp(), order_id=order.order_id, quantity=quantity, ahead=ahead, grows=grows)
+        return self._add(change)
+
+    def amend(self, order: PaperOrder, *, quantity: int, request_id: str | None = None, **terms: Any) -> PaperOrder:
+        """Give an order other terms. It keeps its place if it only gets smaller; it trades with nobody until it enters."""
+        now = {"price": order.price, "stop_price": order.stop_price, "display_quantity": order.display_quantity}
+        now |= {"expires_ns": order.expires_ns, "asked": order.asked, "grows": order.grows} | terms
+        keeps_place = quantity <= order.quantity and now["price"] == order.price
+        change = Amended(
+            **self.stamp(),
+            order_id=order.order_id,
+            request_id=request_id,
+            orig_client_order_id=None if request_id is None else order.client_order_id,
+            quantity=quantity,
+            keeps_place=keeps_place,
+            ahead=order.ahead if keeps_place else self._ahead(order.symbol_id, now["price"], own=order.own),
+            **now,
+        )
+        return self._add(change)
+
+    def close(
+        self,
+        order_id: int,
+        status: OrdStatus,
+        *,
+        request_id: str | None = None,
+        bare: bool = False,
+        text: str | None = None,
+    ) -> Closed:
+        """End an order with what is left of it."""
+        bare = request_id is not None and (bare or not self.config.cancel_reports_cum_qty)
+        change = Closed(**self.stamp(), order_id=order_id, status=status, request_id=request_id, bare=bare, text=text)
+        order = self._add(change)
+        if order.group_id is not None:
+            self.due.append((order_id, 0))
+        return change
+
+    def execute(self, matched: Match, *, taker: PaperOrder | None = None) -> None:
+        """Trade as matched, both sides of each trade under one trade id; without a taker it is the tape's trade."""
+        for order_id, ahead in matched.ahead.items():
+            self.changes.append(AheadChanged(order_id=order_id, ahead=ahead))
+            self._orders[order_id] = replace(self.order(order_id), ahead=ahead)
+        for execution in matched.executions:
+            trade_id = self.sequence.trade_id()
+            if taker is not None:
+                self._trade(taker.order_id, execution, trade_id=trade_id, liquidity=Liquidity.TAKER)
+            if execution.order_id is not None:
+                self._trade(execution.order_id, execution, trade_id=trade_id, liquidity=Liquidity.MAKER)
+            elif taker is not None:
+                self.taken.append(DepthTaken(taker.symbol_id, taker.side, execution.price, execution.quantity))
+
+    def note(self, change: JournalEntry) -> None:
+        """Add a change that is decided elsewhere and touches no order that this draft reads."""
+        self.changes.append(change)
+
+    def stamp(self) -> dict[str, int]:
+        """Instant and report id of the next change."""
+        return {"at_ns": self.sequence.tick(), "exec_id": self.sequence.exec_id()}
+
+    # ----------------------------------------------------------------------------------------------------- the pieces
+    def _trade(self, order_id: int, execution: Execution, *, trade_id: int, liquidity: Liquidity) -> None:
+        order = self.order(order_id)
+        fee, fee_asset = fee_on(self.book, self.config, order, execution, liquidity)
+        used_up = order.display_quantity and order.shown <= execution.quantity < order.leaves_qty
+        change = Traded(
+            **self.stamp(),
+            order_id=order_id,
+            trade_id=trade_id,
+            price=execution.price,
+            quantity=execution.quantity,
+            liquidity=liquidity,
+            fee=fee if order.own else 0,
+            fee_asset=fee_asset,
+            ahead=self._ahead(order.symbol_id, order.price, own=order.own) if used_up else None,
+        )
+        self._add(change)
+        if order.group_id is not None:
+            self.due.append((order_id, execution.quantity))
+
+    def _add(self, change: OrderChange) -> PaperOrder:
+        self.changes.append(change)
+        order = self._orders[change.order_id] = after(self.order(change.order_id), change)
+        return order
+
+    def _ahead(self, symbol_id: str, price: int | None, *, own: bool) -> int:
+        """What stands ahead of an order that comes to a price now: other accounts stand where they say."""
+        return self._markets[symbol_id].volume_at(price) if own and price is not None else 0
+
+    def _offers(self, order: PaperOrder) -> Sequence[Level]:
+        """What is left of the ladder."""
+        levels = self._markets[order.symbol_id].offers(order.side)
+        if not self.taken:
+            return levels
+        gone: dict[int, int] = {}
+        for taken in self.taken:
+            if (taken.symbol_id, taken.taker) == (order.symbol_id, order.side):
+                gone[taken.price] = gone.get(taken.price, 0) + taken.quantity
+        left = [Level(level.price, level.quantity - gone.get(level.price, 0)) for level in levels]
+        return [level for level in left if level.quantity > 0]
+
+
+def fee_on(
+    book: PaperBook, config: PaperConfig, order: PaperOrder, execution: Execution, liquidity: Liquidity
+) -> tuple[int, str]:
+    """The fee and its asset: of what is received, as on Binance."""
+    symbol = book.symbols[order.symbol_id]
+    bps = config.taker_fee_bps if liquidity is Liquidity.TAKER else config.maker_fee_bps
+    if order.side is Side.BUY:
+        return fee_of(book.base_amount(symbol, execution.quantity), bps=bps), symbol.base_asset
+    received = book.quote_amount(symbol, execution.price * execution.quantity, up=False)
+    return fee_of(received, bps=bps), symbol.quote_asset
+
+
+def other(side: Side) -> Side:
+    """The side that a side trades with."""
+    return Side.SELL if side is Side.BUY else Side.BUY

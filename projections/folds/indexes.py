@@ -1,0 +1,158 @@
+"""Where things are: which intent has which id, symbol, group; which are live; in which order they came.
+
+Kept by `StatusRule`, one event at a time. Ids are remembered for ever: an order may turn up after its intent was deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kernel import events
+from kernel.lifecycle import Record
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.models import OrderIntent
+
+
+class Indexes:
+    """Mappings by id, each in constant time."""
+
+    def __init__(self) -> None:
+        self.created: dict[str, int] = {}
+        """Intents that exist, in order of creation; the value is the position of that."""
+        self.with_order: dict[str, int] = {}
+        """Intents that have an order state; the value is the position of its creation."""
+        self.by_symbol: dict[str, dict[str, None]] = {}
+        self.by_group: dict[str, dict[str, None]] = {}
+        self.live: dict[str, None] = {}
+        """Intents about which there is something to watch."""
+        self.open: dict[str, dict[str, None]] = {}
+        """Symbol → intents that have, or may have, an order open at the venue."""
+        self.open_in: dict[str, str] = {}
+        """Intent → the symbol under which it is open."""
+        self.by_client_order_id: dict[str, str] = {}
+        self.by_exchange_order_id: dict[str, str] = {}
+
+    def note(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
+        """An event turned one record into another."""
+        if after.intent is not before.intent:
+            self._note_intent(before, after, position)
+        if after.has_order and not before.has_order:
+            self.with_order[after.intent_id] = position
+        elif before.has_order and not after.has_order:
+            self.with_order.pop(after.intent_id, None)
+        if isinstance(event, events.AttemptStarted):
+            self._note_client_ids(after.intent_id, [event.client_order_id])
+        if after.orders is not before.orders:
+            known = {id(facts) for facts in before.orders}
+            for facts in after.orders:
+                if id(facts) not in known:
+                    self._note_order(after.intent_id, facts)
+
+    def _note_order(self, intent_id: str, facts: OrderFacts) -> None:
+        self._note_client_ids(intent_id, facts.client_order_ids)
+        if facts.exchange_order_id:
+            self.by_exchange_order_id[facts.exchange_order_id] = intent_id
+
+    def _note_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
+        for client_order_id in client_order_ids:
+            if client_order_id:
+                self.by_client_order_id[client_order_id] = intent_id
+
+    def _note_intent(self, before: Record, after: Record, position: int) -> None:
+        intent_id = after.intent_id
+        if before.intent is not None:
+            drop(self.by_symbol, before.intent.order.symbol_id, intent_id)
+            drop(self.by_group, before.intent.group_id, intent_id)
+        if after.intent is None:
+            self.created.pop(intent_id, None)
+            return
+        self.created.setdefault(intent_id, position)
+        self.file(intent_id, after.intent)
+
+    def file(self, intent_id: str, intent: OrderIntent) -> None:
+        """Note an intent under its symbol and its group, by its id as the other mappings have it: one string for all."""
+        self.by_symbol.setdefault(intent.order.symbol_id, {})[intent_id] = None
+        if intent.group_id is not None:
+            self.by_group.setdefault(intent.group_id, {})[intent_id] = None
+
+    def set_live(self, record: Record, *, differs: bool) -> None:
+        """Whether there is something to watch about an intent, and whether it may have an order open."""
+        intent_id, may_be_live = record.intent_id, record.may_be_live
+        if differs or may_be_live:
+            self.live[intent_id] = None
+        else:
+            self.live.pop(intent_id, None)
+        symbol_id = symbol_at_venue(record) if may_be_live else None
+        if (counted := self.open_in.get(intent_id)) == symbol_id:
+            return
+        drop(self.open, counted, intent_id)
+        if symbol_id is None:
+            del self.open_in[intent_id]
+            return
+        self.note_open(intent_id, symbol_id)
+
+    def note_open(self, intent_id: str, symbol_id: str) -> None:
+        """An intent has, or may have, an order open in a symbol."""
+        self.open_in[intent_id] = symbol_id
+        self.open.setdefault(symbol_id, {})[intent_id] = None
+
+    def in_order(self, positions: dict[str, int]) -> list[str]:
+        """Intents by position."""
+        return sorted(positions, key=positions.__getitem__)
+
+    def forget(self, record: Record) -> None:
+        """An intent that is over is let go."""
+        intent_id = record.intent_id
+        self.created.pop(intent_id, None)
+        self.with_order.pop(intent_id, None)
+        if record.intent is not None:
+            drop(self.by_symbol, record.intent.order.symbol_id, intent_id)
+            drop(self.by_group, record.intent.group_id, intent_id)
+        for index, names in (
+            (self.by_client_order_id, client_ids(record)),
+            (self.by_exchange_order_id, venue_ids(record)),
+        ):
+            for name in names:
+                if index.get(name) == intent_id:
+                    del index[name]
+
+    def take_over(self, other: Indexes, record: Record) -> None:
+        """An intent that was let go is back, as another index has it."""
+        intent_id = record.intent_id
+        if record.intent is not None:
+            self.created[intent_id] = other.created[intent_id]
+            self.file(intent_id, record.intent)
+        if intent_id in other.with_order:
+            self.with_order[intent_id] = other.with_order[intent_id]
+        self.by_client_order_id.update(dict.fromkeys(client_ids(record), intent_id))
+        self.by_exchange_order_id.update(dict.fromkeys(venue_ids(record), intent_id))
+
+    def live_in_order(self) -> list[str]:
+        """Those to watch, in order of creation; first those that no longer exist, or do not yet."""
+        return sorted(self.live, key=lambda intent_id: self.created.get(intent_id, 0))
+
+
+def client_ids(record: Record) -> set[str]:
+    """Every client order id that an intent's requests and orders ever had."""
+    sent = (name for name, _ in (*record.sends, *record.targets))
+    return {*sent, *(name for facts in record.orders for name in facts.client_order_ids if name)}
+
+
+def venue_ids(record: Record) -> set[str]:
+    """Every id that the venue gave to its orders."""
+    return {facts.exchange_order_id for facts in record.orders if facts.exchange_order_id}
+
+
+def symbol_at_venue(record: Record) -> str | None:
+    """The symbol of what works, else of what was sent last, whatever the intent says now."""
+    if live := record.live_orders:
+        return live[-1].order.symbol_id
+    order = record.sent_order or (record.intent.order if record.intent else None)
+    return order.symbol_id if order is not None else None
+
+
+def drop(index: dict[str, dict[str, None]], key: str | None, intent_id: str) -> None:
+    if key is not None and key in index:
+        index[key].pop(intent_id, None)
+        if not index[key]:
+            del index[key]

@@ -1,0 +1,235 @@
+"""The checks of a log's rows as they are stored: positions, hashes, versions, commands, instants. No event is decoded.
+
+Fed by `verifying`, page by page, in order. What was changed does not hide what follows: after a problem each later row is
+held against whatever can still be relied on. Promises bounded memory: the versions of streams that were not met for long
+are let go, and are asked for again (`unsure`).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+from kernel.events import REGISTRY
+from kernel.log import hashing
+from kernel.log.base import StoredRow
+from replay.formatting.problems import ProblemKind, Problems
+
+RECENT_MAX = 20_000
+"""Of how many streams the versions are remembered."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """A mapping that forgets what was not met for long: two generations, the older of which is let go as a whole."""
+
+    def __init__(self, most: int) -> None:
+        """`most`: so many are remembered at least, and twice as many at most."""
+        self._most = most
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """What is known of a key; None when nothing, or nothing any more."""
+        found = self._young.get(key)
+        return found if found is not None else self._old.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        """Remember it."""
+        self._young[key] = value
+        if len(self._young) > self._most:
+            self._old, self._young = self._young, {}
+
+
+@dataclass(frozen=True, slots=True)
+class UncheckedRow:
+    """A row whose stream's version before it is to be looked up."""
+
+    position: int
+    stream_id: str
+    version: int
+
+
+class RowChecks:
+    """Goes through the rows of one log, in order."""
+
+    def __init__(
+        self, problems: Problems, *, after: int = 0, chain: bytes = hashing.GENESIS, hashes_only: bool = False
+    ) -> None:
+        """`chain`: the chain hash at `after`. `hashes_only`: not the order of versions, commands and instants."""
+        self.position = after
+        self.streams = 0
+        """Streams that began."""
+        self.commands = 0
+        self.recorded_at_ns = 0
+        self.unsure: list[UncheckedRow] = []
+        """To be looked up, and cleared, by who feeds the rows."""
+        self._problems = problems
+        self._hashes_only = hashes_only
+        self._chains: tuple[bytes, ...] = (chain,)
+        """What the chain hash at `position` may be; empty where it can't be told."""
+        self._lost = 0
+        """How many events are missing, or are not what was recorded: so many versions of a stream may lack."""
+        self._command_id: bytes | None = None
+        self._command_index = 0
+        self._versions: Recent[str, int] = Recent(RECENT_MAX)
+        self._middles: dict[tuple[str, int], bytes] = {}
+
+    def page(self, rows: list[StoredRow]) -> list[bool]:
+        """Check rows; for each whether its columns are what was recorded, as far as hashes tell."""
+        chain = self._follows(rows)
+        if chain is None:
+            sound = [self._hashes(row) for row in rows]
+        else:
+            sound = [True] * len(rows)
+            self._chains, self.position = (chain,), rows[-1].position
+        if not self._hashes_only:
+            self._order(rows, sound)
+        return sound
+
+    # -------------------------------------------------------------------------------------------------------------- hashes
+    def _follows(self, rows: list[StoredRow]) -> bytes | None:
+        """The chain hash at the end of rows of which nothing is wrong; None where something is. This is the quick way."""
+        if len(self._chains) != 1:
+            return None
+        (chain,), before = self._chains, self.position
+        middles = self._middles
+        try:
+            for row in rows:
+                position, stream_id, version, topic, schema, at_ns, command_id, index, meta, state, leaf, stored = row
+                before += 1
+                if position != before:
+                    return None
+                middle = middles.get((topic, schema)) or self._middle(topic, schema)
+                stream = stream_id.encode()
+                computed = sha256(
+                    b"".join((
+                        hashing.LEAF_FORMAT, LENGTH(len(stream)), stream, NUMBER(8, version), middle, NUMBER(8, at_ns),
+                        LENGTH(len(command_id)), command_id, NUMBER(8, index), LENGTH(len(meta)), meta,
+                        LENGTH(len(state)), state,
+                    ))
+                ).digest()  # fmt: skip
+                if computed != leaf:
+                    return None
+                chain = sha256(b"".join((hashing.CHAIN_DOMAIN, chain, POSITION(position), leaf))).digest()
+                if chain != stored:
+                    return None
+        except (struct.error, UnicodeEncodeError, TypeError, AttributeError):
+            return None
+        return chain
+
+    def _middle(self, topic: str, schema_version: int) -> bytes:
+        if len(self._middles) > RECENT_MAX:
+            self._middles.clear()
+        return self._middles.setdefault((topic, schema_version), hashing.leaf_middle(topic, schema_version))
+
+    def _hashes(self, row: StoredRow) -> bool:
+        """One row, with everything that may be wrong with it; whether its columns are what was recorded."""
+        if not self._in_place(row):
+            return False
+        position, stored = self.position, row.chain_hash
+        try:
+            leaf = hashing.leaf_hash(row)
+        except (struct.error, UnicodeEncodeError, TypeError) as problem:
+            self._problems.add(ProblemKind.CHANGED, position, f"a column is not what a log holds: {problem}")
+            leaf = row.leaf_hash
+            unchanged = False
+        else:
+            unchanged = leaf == row.leaf_hash
+        by_columns = self._chained(position, leaf)
+        by_leaf = self._chained(position, row.leaf_hash)
+        if not unchanged and stored in by_columns:
+            self._chains = (stored,)
+            text = "the leaf hash of this event was changed: the columns and the chain agree on another"
+            self._problems.add(ProblemKind.CHANGED, position, text)
+            return True
+        if not unchanged and leaf != row.leaf_hash:
+            text = "a column of this event was changed: the leaf hash does not match"
+            self._problems.add(ProblemKind.CHANGED, position, text)
+        follows = not by_leaf or stored in by_leaf
+        if not follows and not self._problems.goes_on(ProblemKind.CHAIN, position):
+            text = (
+                "the chain hash does not follow from the event before: an event was removed, put in, moved or rewritten"
+            )
+            self._problems.add(ProblemKind.CHAIN, position, text)
+        # What comes next may follow from what is stored here, or from what should be.
+        self._chains = (stored,) if follows else (stored, by_leaf[-1])
+        return unchanged and follows
+
+    def _chained(self, position: int, leaf: bytes) -> tuple[bytes, ...]:
+        return tuple(hashing.chain_hash(chain, position, leaf) for chain in self._chains)
+
+    def _in_place(self, row: StoredRow) -> bool:
+        """Whether a row is at a position that is free; what is missing before it is told."""
+        if row.position <= self.position:
+            self._problems.add(ProblemKind.REPEATED, row.position, "this position is there twice: an event was put in")
+            return False
+        expected = self.position + 1
+        if row.position > expected:
+            last = row.position - 1
+            what = "this event is" if last == expected else f"the events up to {last} are"
+            self._problems.add(ProblemKind.MISSING, expected, f"{what} missing", last_position=last)
+            self._lost += row.position - expected
+            self._chains = ()
+        self.position = row.position
+        return True
+
+    # --------------------------------------------------------------------------------------------------------------- order
+    def _order(self, rows: list[StoredRow], sound: list[bool]) -> None:
+        """Versions, commands and instants of the rows that are what was recorded."""
+        versions, before_ns = self._versions, self.recorded_at_ns
+        command_id, command_index = self._command_id, self._command_index
+        for row, is_sound in zip(rows, sound, strict=True):
+            if not is_sound:
+                command_id = None
+                self._lost += 1
+                continue
+            known = versions.get(row.stream_id)
+            if known is None or row.version != known + 1:
+                self._version(row, known)
+            versions.put(row.stream_id, row.version)
+            if row.recorded_at_ns < before_ns:
+                self._problems.add(ProblemKind.TIME, row.position, "this was recorded earlier than the event before it")
+            before_ns = row.recorded_at_ns
+            if row.command_id == command_id:
+                command_index += 1
+            else:
+                self.commands += 1
+                command_index = 0 if command_id is not None or row.position == 1 else row.command_index
+                command_id = row.command_id
+            if row.command_index != command_index:
+                self._command(row, command_index)
+                command_index = row.command_index
+        self._command_id, self._command_index, self.recorded_at_ns = command_id, command_index, before_ns
+
+    def _version(self, row: StoredRow, known: int | None) -> None:
+        """A stream's version that does not follow the one known, or of which none is known."""
+        if known is not None and known < row.version <= known + 1 + self._lost:
+            return
+        if known is not None:
+            text = f"stream {row.stream_id} has version {row.version} after {known}"
+            self._problems.add(ProblemKind.STREAM, row.position, text)
+        elif row.version == first_version(row):
+            self.streams += 1
+        else:
+            self.unsure.append(UncheckedRow(row.position, row.stream_id, row.version))
+
+    def _command(self, row: StoredRow, expected: int) -> None:
+        text = (
+            f"index {row.command_index} within its command, expected is {expected}: its events stand next to each other"
+        )
+        self._problems.add(ProblemKind.COMMAND, row.position, text)
+
+
+def first_version(row: StoredRow) -> int:
+    """The version that a stream begins with: 1, and 0 where the event-sourcing library's users count from there."""
+    return 0 if row.version == 0 and row.topic not in REGISTRY else 1
+
+
+NUMBER = struct.Struct(">IQ").pack
+LENGTH = struct.Struct(">I").pack
+POSITION = struct.Struct(">Q").pack

@@ -1,0 +1,142 @@
+"""An intent's story as text: a line for each step, for people; the whole of it, for programs.
+
+Called by the CLI (`history`) with what `histories` found. Prices and quantities are decimals here. Returns text; nothing is
+read and nothing is printed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel.clock import NS_PER_MS, NS_PER_S
+from replay.formatting.events import event_sentence
+from replay.formatting.output import Format, Item, Listing, human_duration, json_text, render, utc, yaml_text
+from replay.histories.order_history import AttemptSpan, History, OrderSummary, Part, Step
+
+COLUMNS = ("POSITION", "TIME", "SINCE", "TYPE", "ACTOR", "CAUSE", "EVIDENCE", "CAME-TO", "MESSAGE",
+           "VENUE-TIME", "ATTEMPT", "COMMAND", "CORRELATION")  # fmt: skip
+NARROW = 9
+MESSAGE = COLUMNS.index("MESSAGE")
+NS_PER_US = 1_000
+
+
+def text(history: History, form: Format, *, raw: bool = False) -> str:
+    """The story in a format; with `raw` also the venue's frames, as they came."""
+    if form in (Format.JSON, Format.YAML):
+        whole = document(history, raw=raw)
+        return json_text(whole) if form is Format.JSON else yaml_text(whole)
+    return render(listing(history, raw=raw), form)
+
+
+def listing(history: History, *, raw: bool = False) -> Listing:
+    """A line for each step, and one under it for the venue's frame where that is asked for."""
+    items = tuple(
+        Item(str(step.event.position), step_data(history, step, raw=raw), tuple(lines(history, step, raw=raw)))
+        for step in history.steps
+    )
+    return Listing("event", COLUMNS, NARROW, items)
+
+
+def lines(history: History, step: Step, *, raw: bool) -> list[tuple[str, ...]]:
+    """One step."""
+    event = step.event
+    row_cells = (
+        str(event.position),
+        utc(event.recorded_at_ns),
+        "-" if step.since_ns is None else "+" + length_of(step.since_ns),
+        event.topic if step.part is Part.INTENT else f"{event.topic} ({step.part.lower()})",
+        event.actor,
+        cause_text(step),
+        f"{event.evidence}, inferred" if step.inferred and event.evidence != "INFERRED" else event.evidence,
+        order_summary_text(history, step.summary),
+        message(history, step),
+        utc(step.venue_time_ns) if step.venue_time_ns else "-",
+        *("-" if value is None else str(value) for value in (step.attempt_position, step.command_position)),
+        event.correlation_id or "-",
+    )
+    frame = getattr(event, "raw", None) if raw else None
+    return [row_cells] if frame is None else [row_cells, ("",) * MESSAGE + (f"raw: {frame}",)]
+
+
+def cause_text(step: Step) -> str:
+    """What caused a step, as recorded; in brackets the attempt that it is about, where nothing was."""
+    if step.event.causation_position is not None:
+        return str(step.event.causation_position)
+    own_attempt = step.attempt_position in (None, step.event.position)
+    return "-" if own_attempt else f"({step.attempt_position})"
+
+
+def order_summary_text(history: History, found: OrderSummary | None) -> str:
+    """What the order had come to."""
+    if found is None:
+        return "-"
+    filled, left = (
+        history.scales.quantity(history.symbol_id or "", item) for item in (found.cum_qty, found.leaves_qty)
+    )
+    return f"{found.ord_status}, filled {filled}, open {left}"
+
+
+def message(history: History, step: Step) -> str:
+    """What a step says."""
+    return event_sentence(step.event, history.scales, symbol_id=history.symbol_id)
+
+
+def length_of(span_ns: int) -> str:
+    """A length of time with the unit that suits it, from nanoseconds to years."""
+    for unit_ns, unit in ((1, "ns"), (NS_PER_US, "µs"), (NS_PER_MS, "ms")):
+        if span_ns < 1_000 * unit_ns:
+            return f"{span_ns / unit_ns:.4g} {unit}"
+    return f"{span_ns / NS_PER_S:.4g} s" if span_ns < 120 * NS_PER_S else human_duration(span_ns // NS_PER_S)
+
+
+# --------------------------------------------------------------------------------------------------------- for programs
+def document(history: History, *, raw: bool = False) -> dict[str, Any]:
+    """All of it as one object."""
+    return {
+        "intent_id": history.intent_id,
+        "exchange_id": history.exchange_id,
+        "log_id": history.log_id,
+        "position": history.position,
+        "attempts": [attempt_data(span) for span in history.attempts],
+        "steps": [step_data(history, step, raw=raw) for step in history.steps],
+    }
+
+
+def attempt_data(span: AttemptSpan) -> dict[str, Any]:
+    """One send."""
+    return {
+        "position": span.position,
+        "number": span.number,
+        "kind": span.kind.value,
+        "client_order_id": span.client_order_id,
+        "unknown_position": span.unknown_position,
+        "settled_position": span.resolved_position,
+        "outcome": None if span.outcome is None else span.outcome.value,
+    }
+
+
+def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
+    """One step."""
+    event, found = step.event, step.summary
+    payload = event.model_dump(mode="json", exclude_none=True, exclude=None if raw else {"raw"})
+    summary = None if found is None else {
+        "ord_status": found.ord_status.value, "cum_qty": found.cum_qty, "leaves_qty": found.leaves_qty
+    }  # fmt: skip
+    return {
+        "position": event.position,
+        "part": step.part.value,
+        "topic": event.topic,
+        "recorded_at_ns": event.recorded_at_ns,
+        "since_ns": step.since_ns,
+        "transact_time_ns": step.venue_time_ns,
+        "actor": event.actor,
+        "evidence": event.evidence.value,
+        "inferred": step.inferred,
+        "causation_position": event.causation_position,
+        "attempt_position": step.attempt_position,
+        "command_position": step.command_position,
+        "correlation_id": event.correlation_id,
+        "came_to": history.scales.data(summary, history.symbol_id),
+        "message": message(history, step),
+        "event": history.scales.data(payload, history.symbol_id),
+    }

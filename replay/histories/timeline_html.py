@@ -1,0 +1,403 @@
+"""An intent's story as a picture: one HTML page with inline SVG, which opens offline and asks nobody for anything.
+
+Called by the CLI (`history ID --picture FILE`) with what `histories` found. Time runs downwards, a row for each event, in
+the lane of whoever speaks: strategy, kernel, venue. A longer pause is a larger step, by its logarithm, so that microseconds
+and hours stand on one page; each row has its time, each pause its length. Attempts are bars from the send to what settled
+it, fills are dots as large as their quantity. Text of anybody is escaped, cut to its lane, and whole in the title of its
+row. The page has no script, and a policy that lets none in.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from html import escape
+from pathlib import Path
+
+from kernel import events
+from kernel.clock import NS_PER_S
+from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.models import AttemptKind, AttemptOutcome
+from replay.formatting.events import order_terms
+from replay.formatting.output import escaped, utc
+from replay.histories.order_history import AttemptSpan, History, Part, Step
+from replay.histories.order_history_text import length_of, message, order_summary_text
+from replay.log_access.atomic_files import write_whole
+
+CHAR_W = 7.3
+"""Width of a character of the page's font, at most."""
+ROW_H = 40.0
+"""Height of a row of two lines, and of a step between two rows at one instant."""
+LINE_H = 15.0
+GAP_H = 11.0
+"""How much a step grows with each power of ten of the time that it stands for …"""
+GAP_FROM_NS = 10_000
+"""… beginning here."""
+TIMED_FROM_NS = 1_000
+"""A pause that is at least as long has its length written beside it."""
+BREAK_NS = 60 * NS_PER_S
+"""A pause that is drawn as a break in the axis."""
+MARGIN = 20.0
+TIME_W = 220.0
+LANE_W = 420.0
+SUMMARY_W = 240.0
+BAR_W = 12.0
+BAR_GAP = 6.0
+DOT_R = 5.0
+FILL_R = (5.0, 10.0)
+"""Radius of the smallest fill and of the largest."""
+
+
+class Lane(StrEnum):
+    """Who speaks."""
+
+    STRATEGY = "strategy"
+    KERNEL = "kernel"
+    VENUE = "venue"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event in its place."""
+
+    step: Step
+    lane: Lane
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One attempt in its place."""
+
+    span: AttemptSpan
+    column: int
+    top: float
+    bottom: float
+    unknown: float | None
+    """From where on its outcome was unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything stands."""
+
+    rows: tuple[Row, ...]
+    bars: tuple[Bar, ...]
+    columns: int
+    """How many bars stand beside each other at most."""
+    height: float
+
+    @property
+    def bars_x(self) -> float:
+        """Where the bars begin."""
+        return MARGIN + TIME_W + 2 * LANE_W
+
+    def lane_x(self, lane: Lane) -> float:
+        """Where a lane begins."""
+        if lane is Lane.STRATEGY:
+            return MARGIN + TIME_W
+        if lane is Lane.KERNEL:
+            return MARGIN + TIME_W + LANE_W
+        return self.bars_x + self.columns * (BAR_W + BAR_GAP) + 2 * BAR_GAP
+
+    @property
+    def summary_x(self) -> float:
+        """Where the last column begins."""
+        return self.lane_x(Lane.VENUE) + LANE_W
+
+    @property
+    def width(self) -> float:
+        """Width of the picture."""
+        return self.summary_x + SUMMARY_W + MARGIN
+
+
+def write(history: History, path: str) -> None:
+    """Write the page to a file, whole or not at all.
+
+    Raises `NotFoundError` where its directory is not there, `ValidationError` for a name that is no page's: a slip of the
+    finger must not write over a log.
+    """
+    target = Path(path)
+    if target.suffix != ".html":
+        raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
+    if not target.absolute().parent.is_dir():
+        raise NotFoundError(f"there is no directory {target.parent}: create it first")
+    write_whole(target, page(history))
+
+
+# --------------------------------------------------------------------------------------------------------------- layout
+def layout(history: History) -> Layout:
+    """Every event and attempt in its place."""
+    rows: list[Row] = []
+    y = ROW_H / 2
+    for step in history.steps:
+        y += 0.0 if step.since_ns is None else step_height(step.since_ns)
+        rows.append(Row(step, lane_of(step.event), y))
+    height = math.ceil(y + ROW_H)
+    at = {row.step.event.position: row.y for row in rows}
+    bars = tuple(placed(history.attempts, at, height))
+    return Layout(tuple(rows), bars, max((bar.column + 1 for bar in bars), default=0), height)
+
+
+def step_height(since_ns: int) -> float:
+    """How far down a row is from the one before."""
+    return ROW_H + GAP_H * math.log10(1 + since_ns / GAP_FROM_NS)
+
+
+def lane_of(event: events.BaseEvent) -> Lane:
+    """Whose lane an event is in."""
+    if isinstance(event, events.OrderReport | events.VenueSnapshotTaken):
+        return Lane.VENUE
+    return Lane.STRATEGY if event.actor.startswith(("strategy", "operator")) else Lane.KERNEL
+
+
+def placed(attempts: Sequence[AttemptSpan], at: dict[int, float], height: float) -> Iterator[Bar]:
+    """Every attempt as a bar, in the first column that is free; an open one goes on to the end."""
+    free_from: list[float] = []
+    for span in attempts:
+        top, bottom = at[span.position], height if span.resolved_position is None else at[span.resolved_position]
+        column = next((place for place, free in enumerate(free_from) if free < top), len(free_from))
+        free_from[column : column + 1] = [bottom]
+        yield Bar(span, column, top, bottom, None if span.unknown_position is None else at[span.unknown_position])
+
+
+# -------------------------------------------------------------------------------------------------------------- drawing
+def page(history: History) -> str:
+    """The whole page."""
+    found = layout(history)
+    title = html(f"History of intent {history.intent_id}")
+    about = html(summary(history))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{about}</p>
+<p class="key">Time runs downwards; a longer pause is a larger step, not in proportion. Bars are requests to the venue, from
+the send to what settled it (green: it happened, red: it did not); where a bar is dashed its outcome was unknown. Green dots
+are fills, as large as their quantity. Hollow marks are conclusions, squares are told beside the intent's own events.</p>
+{picture(history, found)}
+</body>
+</html>
+"""
+
+
+def summary(history: History) -> str:
+    """What the story is about, in a sentence."""
+    own = sum(step.part is Part.INTENT for step in history.steps)
+    last = next((step.summary for step in reversed(history.steps) if step.summary is not None), None)
+    outcome = order_summary_text(history, last) if last is not None else "nothing was sent"
+    return (
+        f"{own} events of its own and {len(history.steps) - own} beside them, {len(history.attempts)} requests; "
+        f"it came to: {outcome}. Log {history.log_id} of {history.exchange_id}, as of position {history.position}."
+    )
+
+
+def picture(history: History, found: Layout) -> str:
+    """The picture."""
+    size = f'width="{found.width:.0f}" height="{found.height:.0f}" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
+    parts = (
+        *frame(found),
+        *gaps(found),
+        *(bar_mark(bar, found) for bar in found.bars),
+        *rows_text(history, found),
+    )
+    return (
+        f"{heads(found)}\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="story" {size}>\n'
+        f'<title id="story">{html(f"Timeline of intent {history.intent_id}: {summary(history)}")}</title>\n'
+        + "\n".join(parts)
+        + "\n</svg>"
+    )
+
+
+def heads(found: Layout) -> str:
+    """The names of the columns, which stay in sight."""
+    places = [(MARGIN, "time (UTC)"), *((found.lane_x(lane), lane.value) for lane in Lane)]
+    places += [(found.bars_x, "sent" if found.columns else ""), (found.summary_x, "order after it")]
+    names = "".join(f'<span style="left:{x:.0f}px">{name}</span>' for x, name in places if name)
+    return f'<div class="heads" style="width:{found.width:.0f}px">{names}</div>'
+
+
+def frame(found: Layout) -> Iterator[str]:
+    """The lanes' ground and lines."""
+    for lane in Lane:
+        x = found.lane_x(lane)
+        yield rect(f"lane {lane.value}", x - 8, 0, LANE_W - 8, found.height)
+        yield line("axis", x + DOT_R, 0, x + DOT_R, found.height)
+
+
+def gaps(found: Layout) -> Iterator[str]:
+    """The length of each pause that is long enough to be told, a break for one that is very long."""
+    for before, row in zip(found.rows, found.rows[1:], strict=False):
+        since_ns = row.step.since_ns or 0
+        middle = (before.y + row.y) / 2
+        if since_ns >= TIMED_FROM_NS:
+            yield text("gap", MARGIN, middle + 4, "+" + length_of(since_ns), TIME_W)
+        if since_ns >= BREAK_NS:
+            yield f'<path class="break" d="{zigzag(MARGIN + TIME_W - 12, found.summary_x - 16, middle)}"/>'
+
+
+def zigzag(begin: float, end: float, y: float) -> str:
+    """A line that says that much time was left out."""
+    count = int((end - begin) // 8)
+    points = (f"{begin + 8 * place:.1f} {y + (3 if place % 2 else -3):.1f}" for place in range(count + 1))
+    return "M" + " L".join(points)
+
+
+def bar_mark(bar: Bar, found: Layout) -> str:
+    """One attempt, with what became of it as its title."""
+    x = found.bars_x + bar.column * (BAR_W + BAR_GAP)
+    span, outcome = bar.span, outcome_of(bar.span)
+    heading = f"{span.kind} number {span.number} as {span.client_order_id}, sent at {span.position}: {outcome.lower()}"
+    if span.resolved_position is not None:
+        heading += f", settled at position {span.resolved_position}"
+    known_to = bar.bottom if bar.unknown is None else bar.unknown
+    parts = [rect(f"bar {outcome.lower()}", x, bar.top, BAR_W, known_to - bar.top)]
+    if bar.unknown is not None:
+        parts.append(rect("bar doubt", x, bar.unknown, BAR_W, bar.bottom - bar.unknown))
+    return f"<g><title>{html(heading)}</title>{''.join(parts)}</g>"
+
+
+def outcome_of(span: AttemptSpan) -> str:
+    """What became of an attempt, in a word."""
+    if span.outcome is None:
+        return "SETTLED"
+    return "OPEN" if span.outcome is AttemptOutcome.PENDING else str(span.outcome)
+
+
+def rows_text(history: History, found: Layout) -> Iterator[str]:
+    """A row for each event: its time, its mark and words in its lane, and what the order came to."""
+    largest = max((row.step.event.last_qty for row in found.rows if isinstance(row.step.event, FILLS)), default=0)
+    day = ""
+    for row in found.rows:
+        when = utc(row.step.event.recorded_at_ns)
+        shown, day = when if when[:10] != day else when[11:], when[:10]
+        yield row_text(history, found, row, time=shown, largest=largest)
+
+
+FILLS = (events.OrderFilled, events.FillCorrected)
+
+
+def row_text(history: History, found: Layout, row: Row, *, time: str, largest: int) -> str:
+    """One event."""
+    step, x = row.step, found.lane_x(row.lane)
+    name = step.event.topic if step.part is Part.INTENT else f"{step.event.topic} ({step.part.lower()})"
+    words_x, words_w = x + 2 * DOT_R + 10, LANE_W - 2 * DOT_R - 30
+    parts = [
+        text("time", MARGIN, row.y + 4, time, TIME_W),
+        mark(step, x + DOT_R, row.y, largest=largest),
+        text(f"name {step.part.lower()}", words_x, row.y + 4, name, words_w),
+        text(step.part.lower(), words_x, row.y + 4 + LINE_H, brief(history, step), words_w),
+    ]
+    if step.summary is not None:
+        status, _, amounts = order_summary_text(history, step.summary).partition(", ")
+        parts.append(text("came-to", found.summary_x, row.y + 4, status, SUMMARY_W))
+        parts.append(text("came-to", found.summary_x, row.y + 4 + LINE_H, amounts, SUMMARY_W))
+    return f"<g><title>{title_of(history, step, name)}</title>{''.join(parts)}</g>"
+
+
+def brief(history: History, step: Step) -> str:
+    """What a step says, as short as a lane is narrow."""
+    event = step.event
+    if not isinstance(event, events.AttemptStarted):
+        return message(history, step)
+    terms = order_terms(event.order.model_dump(mode="json", exclude_none=True), history.scales)
+    return f"{event.kind} number {event.number}" + (f", {terms}" if event.kind is not AttemptKind.CANCEL else "")
+
+
+def title_of(history: History, step: Step, name: str) -> str:
+    """All about an event, for whoever points at it or has it read out."""
+    event = step.event
+    heading = [
+        f"position {event.position}, {utc(event.recorded_at_ns)}",
+        f"{name}: {message(history, step)}",
+        f"by {event.actor}, evidence {event.evidence}" + (", a conclusion" if step.inferred else ""),
+    ]
+    if step.venue_time_ns:
+        heading.append(f"the venue's clock: {utc(step.venue_time_ns)}")
+    if event.causation_position is not None:
+        heading.append(f"caused by position {event.causation_position}")
+    if step.summary is not None:
+        heading.append(f"the order after it: {order_summary_text(history, step.summary)}")
+    return "\n".join(map(html, heading))
+
+
+def mark(step: Step, x: float, y: float, *, largest: int) -> str:
+    """The mark of an event: a dot as large as what it filled; hollow for a conclusion; a square for what is told beside."""
+    hollow = " hollow" if step.inferred else ""
+    if step.part is not Part.INTENT:
+        return rect(f"beside{hollow}", x - 4, y - 4, 8, 8)
+    event = step.event
+    if isinstance(event, FILLS):
+        radius = FILL_R[0] + (FILL_R[1] - FILL_R[0]) * math.sqrt(event.last_qty / max(1, largest))
+        return f'<circle class="fill{hollow}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+    return f'<circle class="dot{hollow}" cx="{x:.1f}" cy="{y:.1f}" r="{DOT_R:.1f}"/>'
+
+
+def rect(name: str, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="{name}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+
+
+def line(name: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{name}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def text(name: str, x: float, y: float, words: str, width: float) -> str:
+    """Words that are cut where they would leave their column."""
+    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}">{escape(fitting(words, width))}</text>'
+
+
+def fitting(words: str, width: float) -> str:
+    """As much of a text as fits, with `…` where something is missing. Wide characters count twice."""
+    words, room, shown = escaped(words), int(width / CHAR_W), ""
+    for place, char in enumerate(words):
+        room -= 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if room < (0 if place == len(words) - 1 else 1):
+            return shown + "…"
+        shown += char
+    return shown
+
+
+def html(words: str) -> str:
+    """Anybody's text as it may stand in the page."""
+    return escape(escaped(words))
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --pale: #5c6675; --ground: #ffffff; --lane: #f3f5f8; --axis: #c6ccd6;
+  --ours: #2257a8; --fill: #18794e; --no: #b42318; --open: #9a6700; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --pale: #9aa5b4; --ground: #14181e; --lane: #1c222b;
+  --axis: #3c4654; --ours: #7fb0ff; --fill: #4cc38a; --no: #ff8b7e; --open: #e0b341; } }
+body { margin: 0; padding: 20px 0; background: var(--ground); color: var(--ink); font: 14px system-ui, sans-serif; }
+h1 { font-size: 20px; margin: 0 20px 8px; overflow-wrap: anywhere; }
+p { margin: 0 20px 8px; max-width: 110ch; overflow-wrap: anywhere; }
+.key { color: var(--pale); }
+.heads { position: sticky; top: 0; height: 28px; background: var(--ground); border-bottom: 1px solid var(--axis); }
+.heads span { position: absolute; top: 6px; font-weight: 600; }
+svg { display: block; }
+text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: var(--ink); white-space: pre; }
+.time, .gap, .came-to, text.group, text.kernel, text.cause { fill: var(--pale); }
+.gap { font-style: italic; }
+.name { font-weight: 600; }
+.lane { fill: var(--lane); }
+.axis { stroke: var(--axis); }
+.break { fill: none; stroke: var(--axis); }
+.dot { fill: var(--ours); stroke: var(--ours); stroke-width: 1.5; }
+.fill { fill: var(--fill); stroke: var(--fill); stroke-width: 1.5; }
+.beside { fill: var(--pale); stroke: var(--pale); stroke-width: 1.5; }
+.hollow { fill: var(--ground); }
+.bar { fill: var(--ours); }
+.bar.accepted { fill: var(--fill); }
+.bar.rejected, .bar.dead { fill: var(--no); }
+.bar.open, .bar.unknown { fill: var(--open); }
+.bar.doubt { fill: none; stroke: var(--open); stroke-width: 2; stroke-dasharray: 4 3; }
+"""

@@ -1,0 +1,277 @@
+"""A kernel for scripts and notebooks: the same API, but each call blocks for its answer.
+
+Used by whoever has no event loop: `with connect(…) as kernel: kernel.place_order(…)`. The kernel lives on a thread and an
+event loop of its own, so it works beside a loop that runs already, as in a notebook, and from several threads at once.
+Names, arguments, errors and return values are `EventSourcedKernel`'s, taken from it and not written again; `start` and
+`stop` are `connect` and `close`.
+
+Ctrl-C in a call leaves that call: what it asked for may be in the log all the same, as with any call that is cut short, and
+an `intent_id` makes it safe to ask again. A process that ends without `close` ends like one that was killed: nothing that
+was acknowledged is lost, and the next start recovers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import inspect
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from kernel import EventSourcedKernel, events
+from kernel.clock import Clock, IdFactory
+from kernel.errors import KernelError, NotReadyError
+from kernel.lease import Lease
+from kernel.log import EventLog
+from kernel.metrics import Metrics
+from kernel.settings import KernelSettings
+from kernel.venues.base import Venue
+from replay.host.bootstrap import open_kernel
+
+Answer = TypeVar("Answer")
+Asked = ParamSpec("Asked")
+CLOSED = "this kernel is closed: connect again"
+
+
+def connect(
+    log: EventLog | str,
+    *,
+    exchange_id: str | None = None,
+    venue: Venue | None = None,
+    lease: Lease | None = None,
+    clock: Clock | None = None,
+    ids: IdFactory | None = None,
+    settings: KernelSettings | None = None,
+    actor: str = "strategy:default",
+    metrics: Metrics | None = None,
+    checkpoint_dir: str | Path | None = None,
+) -> BlockingKernel:
+    """A kernel over a log, folded and started, on a thread of its own: see `open_kernel` for what is given and raised.
+
+    With a venue it campaigns for the lead and acts, until `close`; without one it takes commands and answers queries beside
+    the kernel that leads. It does not wait until a kernel acts: `kernel.wait_ready()`.
+    """
+    return BlockingKernel(
+        open_kernel(
+            log,
+            exchange_id=exchange_id,
+            venue=venue,
+            lease=lease,
+            clock=clock,
+            ids=ids,
+            settings=settings,
+            actor=actor,
+            metrics=metrics,
+            checkpoint_dir=checkpoint_dir,
+        )
+    )
+
+
+class LoopThread:
+    """A kernel on a thread and an event loop of its own; what is asked of it from other threads."""
+
+    def __init__(self, opening: AbstractAsyncContextManager[EventSourcedKernel]) -> None:
+        """Enter the context on the thread. Returns once it is entered; raises what that raises."""
+        self._opening = opening
+        self._opened: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, EventSourcedKernel]]
+        self._opened = concurrent.futures.Future()
+        self._leaving = asyncio.Event()
+        self._lock = threading.Lock()
+        """Held while a question is handed over, so that none is after the end."""
+        self._closed = False
+        self._problem: BaseException | None = None
+        """What went wrong on the way out."""
+        # A daemon: a script that forgets to close it must be able to end.
+        self._thread = threading.Thread(target=self._run, name="kernel-loop", daemon=True)
+        try:
+            self._thread.start()
+            self._loop, self.kernel = self._opened.result()
+        except BaseException:
+            self._opened.add_done_callback(self._abandon)
+            raise
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as problem:
+            if self._opened.done():
+                self._problem = problem
+            else:
+                self._opened.set_exception(problem)
+
+    async def _live(self) -> None:
+        async with self._opening as kernel:
+            self._opened.set_result((asyncio.get_running_loop(), kernel))
+            await self._leaving.wait()
+
+    def _abandon(self, opened: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, EventSourcedKernel]]) -> None:
+        """Nobody waited for it to open: opened after all, it closes at once."""
+        if opened.exception() is None:
+            loop, _ = opened.result()
+            loop.call_soon_threadsafe(self._leaving.set)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._closed
+
+    def ask(self, question: Callable[[EventSourcedKernel], Coroutine[Any, Any, Answer]]) -> Answer:
+        """The answer to a question, once there is one. Raises `NotReadyError` when it is closed before or meanwhile."""
+        self._check_thread()
+        with self._lock:
+            if self._closed:
+                raise NotReadyError(CLOSED)
+            future = asyncio.run_coroutine_threadsafe(question(self.kernel), self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            text = "the kernel was closed during the call: what it asked for may be in the log"
+            raise NotReadyError(text) from None
+        finally:
+            future.cancel()  # Ctrl-C: nobody waits for the answer any more
+
+    def close(self) -> None:
+        """Leave the context, and wait until it is left. Idempotent. Raises what leaving raises."""
+        self._check_thread()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._leaving.set)
+        self._thread.join()
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def _check_thread(self) -> None:
+        """Whoever waits for a loop on its own thread waits for ever."""
+        if threading.current_thread() is self._thread:
+            raise KernelError("a blocking call on the kernel's own thread would wait for ever: use a plain function")
+
+
+class BlockingEvents(Iterator[events.BaseEvent]):
+    """Events as they come. Ends when the kernel is closed, or when waiting for the next one was interrupted."""
+
+    def __init__(self, thread: LoopThread, stream: AsyncIterator[events.BaseEvent]) -> None:
+        self._thread = thread
+        self._stream = stream
+
+    def __next__(self) -> events.BaseEvent:
+        try:
+            found = self._thread.ask(lambda kernel: self._following())
+        except NotReadyError:
+            if not self._thread.closed:
+                raise
+            found = None
+        if found is None:
+            raise StopIteration
+        return found
+
+    async def _following(self) -> events.BaseEvent | None:
+        return await anext(self._stream, None)
+
+
+def blocking_method(
+    method: Callable[Concatenate[EventSourcedKernel, Asked], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
+    """A method of the kernel, with its arguments, types and docstring, that blocks until its answer is there."""
+
+    @functools.wraps(method)
+    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
+        return self._thread.ask(lambda kernel: method(kernel, *args, **given))
+
+    blocking.__doc__ = inspect.getdoc(method)  # of the interface, where the method has none of its own
+    return blocking
+
+
+def thread_method(
+    method: Callable[Concatenate[EventSourcedKernel, Asked], Answer],
+) -> Callable[Concatenate[BlockingKernel, Asked], Answer]:
+    """The same of one that needs no waiting: it runs on the kernel's thread, so nothing changes meanwhile."""
+
+    @functools.wraps(method)
+    def blocking(self: BlockingKernel, /, *args: Asked.args, **given: Asked.kwargs) -> Answer:
+        async def asked(kernel: EventSourcedKernel) -> Answer:
+            return method(kernel, *args, **given)
+
+        return self._thread.ask(asked)
+
+    blocking.__doc__ = inspect.getdoc(method)
+    return blocking
+
+
+class BlockingKernel:
+    """`EventSourcedKernel` for callers without an event loop. Made by `connect`; may be shared by threads.
+
+    Callbacks of `subscribe_events` that are plain functions may call it too; an `async def` runs on the kernel's own loop
+    and may not.
+    """
+
+    def __init__(self, opening: AbstractAsyncContextManager[EventSourcedKernel]) -> None:
+        """Open it: see `connect`."""
+        self._thread = LoopThread(opening)
+        self.exchange_id = self._thread.kernel.exchange_id
+
+    def close(self) -> None:
+        """Stop the kernel in order; cancels no order. Idempotent.
+
+        Calls that wait in other threads end with `NotReadyError`, as does every call from then on.
+        """
+        self._thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------------------------------------------- commands
+    place_order = blocking_method(EventSourcedKernel.place_order)
+    place_order_group = blocking_method(EventSourcedKernel.place_order_group)
+    modify_order = blocking_method(EventSourcedKernel.modify_order)
+    cancel_order = blocking_method(EventSourcedKernel.cancel_order)
+    cancel_all_orders = blocking_method(EventSourcedKernel.cancel_all_orders)
+    pause = blocking_method(EventSourcedKernel.pause)
+    halt = blocking_method(EventSourcedKernel.halt)
+    resume = blocking_method(EventSourcedKernel.resume)
+    resolve_attempt = blocking_method(EventSourcedKernel.resolve_attempt)
+    resolve_finding = blocking_method(EventSourcedKernel.resolve_finding)
+    heartbeat = blocking_method(EventSourcedKernel.heartbeat)
+    disarm_heartbeat = blocking_method(EventSourcedKernel.disarm_heartbeat)
+    limits_exceeded = thread_method(EventSourcedKernel.limits_exceeded)
+
+    # ---------------------------------------------------------------------------------------------------- queries
+    get_order_intent = blocking_method(EventSourcedKernel.get_order_intent)
+    get_order_state = blocking_method(EventSourcedKernel.get_order_state)
+    get_all_intents = blocking_method(EventSourcedKernel.get_all_intents)
+    get_all_orders = blocking_method(EventSourcedKernel.get_all_orders)
+    get_positions = blocking_method(EventSourcedKernel.get_positions)
+    get_account_state = blocking_method(EventSourcedKernel.get_account_state)
+    get_symbol_metadata = blocking_method(EventSourcedKernel.get_symbol_metadata)
+    get_asset_metadata = blocking_method(EventSourcedKernel.get_asset_metadata)
+    list_symbols = blocking_method(EventSourcedKernel.list_symbols)
+    get_fills = blocking_method(EventSourcedKernel.get_fills)
+    wait_until = blocking_method(EventSourcedKernel.wait_until)
+
+    # ---------------------------------------------------------------------------------------------------- events
+    subscribe_events = thread_method(EventSourcedKernel.subscribe_events)
+    unsubscribe_events = thread_method(EventSourcedKernel.unsubscribe_events)
+    _stream = thread_method(EventSourcedKernel.events)
+
+    def events(
+        self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
+    ) -> Iterator[events.BaseEvent]:
+        """The same as an iterator, which blocks for the next event and ends when the kernel is closed."""
+        return BlockingEvents(self._thread, self._stream(event_filter, after=after))
+
+    # ---------------------------------------------------------------------------------------------------- life
+    wait_ready = blocking_method(EventSourcedKernel.wait_ready)
+    health_check = blocking_method(EventSourcedKernel.health_check)
+    force_reconciliation = blocking_method(EventSourcedKernel.force_reconciliation)
+    get_reconciliation_metrics = thread_method(EventSourcedKernel.get_reconciliation_metrics)

@@ -1,0 +1,157 @@
+"""The processes that run: a kernel that leads, and a paper exchange; each until a signal ends it in order.
+
+Called by the CLI's `run` and `paper-exchange`. A process reports through the function given, one line each. A second
+kernel on the same log stands by, and leads as soon as the first is gone. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from prometheus_client import ProcessCollector
+
+from kernel import EventSourcedKernel
+from kernel.clock import SystemClock
+from kernel.errors import LogUnavailableError, NotReadyError
+from kernel.metrics import Metrics
+from kernel.safety.readiness import LEASE_HELD
+from kernel.settings import KernelSettings
+from kernel.venues.base import Venue
+from kernel.venues.paper.matching.config import PaperExchangeOptions
+from kernel.venues.paper.server import serve_paper_exchange, speed_of
+from replay.host.bootstrap import open_kernel
+from replay.host.probes import Probes
+from replay.host.serving import address_of, serving
+from replay.host.venue_factory import PaperOptions, paper_config
+from replay.transparency.tree_head_signer import TreeHeadOptions
+from replay.views.health import leader_of
+
+Say = Callable[[str], None]
+POLL_INTERVAL_S = 0.5
+"""How often a running kernel's readiness is looked at, for what it has to say."""
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> signal.Signals | None:
+    """Do something until it ends, or SIGTERM or SIGINT cancels it. The signal, or None when it ended by itself."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        task.cancel()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, end, number)
+    try:
+        await asyncio.wait({task})
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+    with suppress(asyncio.CancelledError):
+        task.result()
+    return came[0] if came else None
+
+
+async def run_kernel(
+    url: str,
+    exchange_id: str,
+    venue: Venue,
+    *,
+    settings: KernelSettings | None = None,
+    bound: socket.socket | None = None,
+    checkpoint_dir: str | None = None,
+    notes: TreeHeadOptions | None = None,
+    say: Say,
+) -> None:
+    """Lead, or stand by to lead, until cancelled. Raises what ends a kernel: an unreadable log, a lost disk.
+
+    At a socket given, metrics and health are served, from before the log is folded until the kernel has stopped.
+    """
+    metrics = Metrics()
+    async with (
+        serving_probes(bound, metrics, exchange_id, say) as probes,
+        open_kernel(
+            url,
+            exchange_id=exchange_id,
+            venue=venue,
+            settings=settings,
+            actor="kernel",
+            metrics=metrics,
+            checkpoint_dir=checkpoint_dir,
+            notes=notes,
+        ) as kernel,
+    ):
+        probes.gauges.kernel = kernel
+        try:
+            await report_readiness(kernel, say)
+        finally:
+            probes.gauges.kernel = None
+
+
+@asynccontextmanager
+async def serving_probes(
+    bound: socket.socket | None, metrics: Metrics, exchange_id: str, say: Say
+) -> AsyncIterator[Probes]:
+    """What a process says of itself, at a socket; without one nobody hears it."""
+    probes = Probes(metrics, exchange_id, clock=SystemClock())
+    if bound is None:
+        yield probes
+        return
+    ProcessCollector(registry=metrics.registry)
+    beating = asyncio.create_task(probes.beat(), name="vitals-beat")
+    try:
+        async with serving(bound, probes.pages()):
+            say(f"metrics: http://{address_of(bound)}/metrics")
+            yield probes
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await probes.close()
+
+
+async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
+    """Say when a kernel acts, when it does not and why, and when it stands by; for ever."""
+    last_text = ""
+    while True:
+        try:
+            await kernel.wait_ready(POLL_INTERVAL_S)
+        except NotReadyError as problem:
+            news = await standby_reason(kernel, problem)
+        else:
+            news = f"ready: leads {kernel.exchange_id}, epoch {kernel.state.epoch}"
+            await asyncio.sleep(POLL_INTERVAL_S if news == last_text else 0)
+        if news != last_text:
+            last_text = news
+            say(news)
+
+
+async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
+    """Why a kernel does not act."""
+    try:
+        if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
+            leader = await leader_of(kernel.log)
+            return f"standing by: {leader.holder or 'another kernel'} leads {kernel.exchange_id}"
+    except LogUnavailableError as away:
+        return f"not ready: {away}"
+    missing = [item for item in (await kernel.health_check())["conditions"] if not item["status"]]
+    return "not ready: " + ", ".join(f"{item['type']} ({item['reason']}) {item['message']}".strip() for item in missing)
+
+
+async def run_paper_exchange(listen: str, options: PaperOptions, *, announce: Say) -> None:
+    """Serve a paper exchange until cancelled; the address that it is bound to is announced once."""
+    exchange = PaperExchangeOptions(
+        tape=options.tape,
+        symbol=options.symbol,
+        seed=options.seed,
+        speed=speed_of(options.speed),
+        journal=options.journal,
+        config=paper_config(options),
+    )
+    await serve_paper_exchange(listen, options=exchange, announce=announce)

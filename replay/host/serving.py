@@ -1,0 +1,67 @@
+"""Pages over HTTP, such as what a process says of itself: a socket that is bound early, and a server on it for a while.
+
+`cli.py` binds the socket before anything else begins, `replay.running` serves pages at it. The server (`http_server`, over
+Starlette and uvicorn) comes with the extra `server` and is imported only where there is something to serve.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from kernel.errors import KernelError
+from replay.host.probes import Page
+
+SERVER = "replay.host.http_server"
+"""The module that serves."""
+
+
+@contextmanager
+def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
+    """Bind a socket to serve at.
+
+    Args:
+        host: Name or address of an interface of this host.
+        port: 0 takes any free port (see `address_of`); None binds nothing.
+
+    Raises:
+        KernelError: The extra `server` is not installed, or the address can't be bound.
+    """
+    if port is None:
+        yield None
+        return
+    try:
+        importlib.import_module(SERVER)
+    except ImportError as problem:
+        text = "serving metrics needs Starlette and uvicorn: pip install 'exchange-kernel[server]'"
+        raise KernelError(text) from problem
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.create_server(address, family=family)
+    except (OSError, UnicodeError) as problem:
+        reason = str(getattr(problem, "strerror", None) or problem).partition(" (")[0]
+        text = f"metrics can't be served at {address_text(host, port)}: {reason} (--metrics-port names another)"
+        raise KernelError(text) from problem
+    with bound:
+        yield bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Where a socket listens, as in a URL."""
+    host, port = bound.getsockname()[:2]
+    return address_text(host, port)
+
+
+def address_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@asynccontextmanager
+async def serving(bound: socket.socket, pages: Mapping[str, Page]) -> AsyncIterator[None]:
+    """Serve pages, by path, at a bound socket while the block runs. The socket is closed at its end."""
+    from replay.host.http_server import served
+
+    async with served(bound, pages):
+        yield

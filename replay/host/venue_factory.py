@@ -1,0 +1,71 @@
+"""Which venue a kernel trades at: the paper exchange of a process, or one that runs elsewhere.
+
+Called by `orderctl run`, `paper-exchange` and `halt --break-glass`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.errors import ValidationError, Violation
+from kernel.log.factory import sqlite_path
+from kernel.venues.base import Venue
+from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.server import speed_of
+from kernel.venues.paper.venue import PaperVenue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperOptions:
+    """Which paper exchange: one that runs elsewhere, or one of this process."""
+
+    address: str | None = None
+    """Where it listens; none: an exchange in this process, of the options below."""
+    tape: str | None = None
+    symbol: str | None = None
+    speed: str = "1"
+    seed: int = 0
+    journal: str | None = None
+    """The file that outlives it; none: one beside the log."""
+    markets: str = "spot"
+    """`spot`: limit and market orders alone; `full`: every order type."""
+
+
+def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
+    """The venue that a kernel on this log talks to. `ValidationError` for a name or options that cannot be."""
+    if name != "paper":
+        raise ValidationError("the venue is not known", [Violation("venue", "name", "paper", name)])
+    if options.address is not None:
+        return PaperVenue(options.address)
+    return PaperVenue(
+        tape=options.tape,
+        symbol=options.symbol,
+        seed=options.seed,
+        speed=speed_of(options.speed),
+        journal=options.journal or journal_beside(url, exchange_id),
+        config=paper_config(options),
+    )
+
+
+def paper_config(options: PaperOptions) -> PaperConfig:
+    """How the exchange of these options behaves."""
+    return PaperConfig.model_validate({"symbols": "full"} if options.markets == "full" else {})
+
+
+def venue_without_log(name: str, address: str | None, journal: str | None, url: str, exchange_id: str) -> Venue:
+    """The venue of a log's orders, without that log. A paper exchange that ran inside `orderctl run` is opened by its
+    journal; `ValidationError` where there is none, so that an empty exchange is not taken for the account."""
+    path = journal or journal_beside(url, exchange_id)
+    if address is None and (path is None or not Path(path).exists()):
+        found = [Violation("address", "venue", "where the exchange listens, or its journal (--journal)", str(path))]
+        raise ValidationError("which venue? there is no exchange's journal there", found)
+    return venue_of(name, PaperOptions(address=address, journal=path, speed="step"), url=url, exchange_id=exchange_id)
+
+
+def journal_beside(url: str, exchange_id: str) -> str | None:
+    """Where the paper exchange of a log keeps its journal: beside a file, in the working directory for a database, and
+    nowhere for a log in memory."""
+    if url.startswith("sqlite:"):
+        return f"{sqlite_path(url)}.paper.journal"
+    return None if url.startswith("memory:") else f"{exchange_id}.paper.journal"

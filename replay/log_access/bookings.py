@@ -1,0 +1,168 @@
+"""What the log's events did to the trades that count: booked, taken back, corrected; each with whose it is.
+
+Used by the daily statement and by the export of fills. Which trades count is `evolve`'s decision and what changed is the
+ledger's (`bookings`): a report that came twice books nothing, a bust books the opposite. Promises that the quantities of
+an intent sum to its position's part, and memory that does not grow with the log: records of intents that were not met for
+long are let go of, and read again from their streams.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kernel import events
+from kernel.lifecycle import Record, evolve
+from kernel.log.base import EventLog
+from kernel.log.engine.records import event_of
+from kernel.order_spec import Side
+from projections.folds import ledger
+from projections.folds.reference import Reference
+from replay.formatting.progress_bar import Progress
+from replay.log_access.log_reader import checked_pages
+
+RECORDS_HELD_MAX = 10_000
+KINDS = {
+    events.OrderFilled.topic: "FILL",
+    events.FillCorrected.topic: "CORRECTION",
+    events.FillBusted.topic: "BUST",
+}
+"""What an entry comes of, by the topic of its event; any other topic stands for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookEntry:
+    """One trade, or one trade's fee, in or out of the books."""
+
+    event: events.BaseEvent
+    """What it comes of."""
+    intent_id: str
+    owner: str
+    side: Side
+    """Side of the order."""
+    booking: ledger.Booking
+
+    @property
+    def kind(self) -> str:
+        """FILL, CORRECTION, BUST; the event's type where it is anything else that changed what counts."""
+        return KINDS.get(self.event.topic, self.event.topic)
+
+    @property
+    def quantity(self) -> int:
+        """Traded in the order's direction; negative where a trade was taken back, 0 for a fee alone."""
+        signed = self.booking.signed_quantity
+        return signed if self.side is Side.BUY else -signed
+
+    @property
+    def at_ns(self) -> int:
+        """The venue's instant of it; the log's own where the venue gave none."""
+        if isinstance(self.event, events.OrderReport) and self.event.transact_time_ns is not None:
+            return self.event.transact_time_ns
+        return self.event.recorded_at_ns
+
+
+async def entries(
+    log: EventLog,
+    reference: Reference,
+    *,
+    upto: int | None = None,
+    progress: Progress | None = None,
+    held_max: int = RECORDS_HELD_MAX,
+) -> AsyncIterator[list[BookEntry]]:
+    """What each event booked, page by page in the order of the log; `reference` learns the markets on the way."""
+    records = IntentRecords(log, held_max=held_max)
+    async for rows in checked_pages(log, upto=upto, progress=progress):
+        found: list[BookEntry] = []
+        for row in rows:
+            if row.stream_id.startswith(events.INTENT_STREAM_PREFIX):
+                event = event_of(row)
+                found += _entries_of(event, await records.applied(event))
+            elif row.topic in (events.SymbolObserved.topic, events.AssetObserved.topic):
+                learn(reference, event_of(row))
+        if found:
+            yield found
+
+
+def learn(reference: Reference, event: events.BaseEvent) -> None:
+    """Let a reference know of a market."""
+    if isinstance(event, events.SymbolObserved | events.AssetObserved):
+        reference.apply(event)
+
+
+class IntentChange(NamedTuple):
+    """What an event made of its intent."""
+
+    before: Record
+    after: Record
+    owner: str
+
+
+def _entries_of(event: events.BaseEvent, change: IntentChange) -> list[BookEntry]:
+    if change.before.orders is change.after.orders:
+        return []
+    orders = change.after.orders or change.before.orders
+    side = orders[0].order.side if orders else Side.BUY
+    booked = with_fees(ledger.bookings(change.before.orders, change.after.orders))
+    return [BookEntry(event, change.after.intent_id, change.owner, side, booking) for booking in booked]
+
+
+def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
+    """Bookings with each fee beside the trade that it was paid for, where that is among them."""
+    trades = [booking for booking in bookings if booking.signed_quantity]
+    alone: list[ledger.Booking] = []
+    for paid in bookings:
+        if paid.signed_quantity:
+            continue
+        free = (at for at, trade in enumerate(trades) if trade.price == paid.price and trade.fee_asset is None)
+        at = next(free, None)
+        if at is None:
+            alone.append(paid)
+        else:
+            trade = trades[at]
+            trades[at] = ledger.Booking(trade.symbol_id, trade.signed_quantity, trade.price, paid.fee, paid.fee_asset)
+    return trades + alone
+
+
+@dataclass(slots=True)
+class _CachedRecord:
+    record: Record
+    owner: str
+
+    def apply(self, event: events.BaseEvent) -> IntentChange:
+        before = self.record
+        self.record = evolve(before, event)
+        if self.record.intent is not None:
+            self.owner = self.record.intent.owner
+        return IntentChange(before, self.record, self.owner)
+
+
+class IntentRecords:
+    """The record of each intent that a walk along the log meets."""
+
+    def __init__(self, log: EventLog, *, held_max: int) -> None:
+        self._log = log
+        self._held_max = held_max
+        self._held: OrderedDict[str, _CachedRecord] = OrderedDict()
+        """The one met last at the end."""
+
+    async def applied(self, event: events.BaseEvent) -> IntentChange:
+        """Apply the next event of an intent's stream."""
+        intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
+        held = self._held.pop(intent_id, None) or await self._rehydrated(intent_id, event)
+        self._held[intent_id] = held
+        if len(self._held) > self._held_max:
+            self._held.popitem(last=False)
+        return held.apply(event)
+
+    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> _CachedRecord:
+        """The record as it was before an event."""
+        held = _CachedRecord(Record(intent_id), "")
+        if event.version == 1:
+            return held
+        for earlier in await self._log.read_stream(event.stream_id):
+            if earlier.version >= event.version:
+                break
+            held.apply(earlier)
+        return held

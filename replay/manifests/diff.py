@@ -1,0 +1,171 @@
+"""What `diff -f` prints: manifests against intents, as a unified diff for people or as objects for programs.
+
+Called by the CLI. It reads a kernel's state and the steps of `applying`, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from kernel import EventSourcedKernel
+from kernel.groups import Group
+from kernel.models import Desired, OrderIntent
+from kernel.order_spec import OcoMode, SymbolMetadata
+from kernel.state import KernelState
+from replay.formatting.decimals import decimal_text
+from replay.formatting.output import Item, Listing, escaped, utc, yaml_text
+from replay.manifests.apply import Action, GroupStep, OrderStep, Step, title, with_record_of
+from replay.views.conditions import terminal_status
+
+
+# ----------------------------------------------------------------------------------------------- manifests and intents
+def unified(kernel: EventSourcedKernel, steps: Sequence[Step]) -> str:
+    """What applying would change, as a unified diff; empty when it would change nothing."""
+    found = (step_diff(kernel.state, step) for step in steps)
+    return "".join(text for text in found if text)
+
+
+def step_diff(state: KernelState, step: Step) -> str:
+    """One manifest's part of it."""
+    before, after = before_after(state, step)
+    if before == after:
+        return ""
+    lines = difflib.unified_diff(
+        yaml_text(before).splitlines() if before else [],
+        yaml_text(after).splitlines(),
+        "/dev/null" if step.known is None else f"log: {known_words(step)}",
+        step.manifest.where,
+        lineterm="",
+    )
+    return "".join(f"{escaped(line)}\n" for line in lines)
+
+
+def known_words(step: Step) -> str:
+    """What there is of a step, in the head of a diff."""
+    known = step.known
+    return f"{title(step.manifest)}" + (f", generation {known.generation}" if isinstance(known, OrderIntent) else "")
+
+
+def before_after(state: KernelState, step: Step) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is in the log and what applying a step comes to, in a manifest's form. What there is not is empty."""
+    if isinstance(step, OrderStep):
+        return order_before_after(state, step)
+    if step.known is not None and not step.own_conflict:
+        found = [order_before_after(state, item) for item in step.members]
+        before, after = ([pair[side] for pair in found] for side in (0, 1))
+        return group_data(step.name, step.known.mode, before), group_data(step.name, step.manifest.mode, after)
+    wanted = [manifest_data(desired_intent(item), item.symbol) for item in step.members]
+    there = {} if step.known is None else group_data(step.name, step.known.mode, known_members(state, step.known))
+    return there, group_data(step.name, step.manifest.mode, wanted)
+
+
+def order_before_after(state: KernelState, step: OrderStep) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same of one order."""
+    after = manifest_data(desired_intent(step), step.symbol)
+    before: dict[str, Any] = {} if step.known is None else manifest_data(step.known, step.symbol)
+    if step.conflict and step.known is not None:  # what can't be changed back is part of the difference
+        before["state"], after["state"] = intent_status(state, step.known), "WORKING"
+    return before, after
+
+
+def known_members(state: KernelState, group: Group) -> list[dict[str, Any]]:
+    """The orders of a group that is in the log."""
+    intents = (intent for name in group.intent_ids if (intent := state.intent(name)) is not None)
+    return [manifest_data(intent, state.symbol(intent.order.symbol_id)) for intent in intents]
+
+
+def desired_intent(step: OrderStep) -> OrderIntent:
+    """The intent that applying comes to, as far as a manifest can tell."""
+    known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
+    return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
+
+
+def intent_status(state: KernelState, intent: OrderIntent) -> str:
+    """How an intent stands, in a word."""
+    if intent.desired is Desired.CANCELED:
+        return "CANCELED"
+    return str(terminal_status(state, intent.intent_id) or "WORKING")
+
+
+def step_listing(state: KernelState, steps: Sequence[Step]) -> Listing:
+    """The same for programs: each manifest that would change something, with what applying it comes to."""
+    items = tuple(
+        Item(
+            step.name,
+            step_object(state, step),
+            ((title(step.manifest), str(step.action), step.conflict or "-"),),
+            kind="ordergroup" if isinstance(step, GroupStep) else "order",
+        )
+        for step in steps
+        if step.action is not Action.UNCHANGED or step.conflict
+    )
+    return Listing("order", ("ORDER", "ACTION", "CONFLICT"), 3, items)
+
+
+def step_object(state: KernelState, step: Step) -> dict[str, Any]:
+    before, after = before_after(state, step)
+    return {
+        "group_id" if isinstance(step, GroupStep) else "intent_id": step.name,
+        "action": step.action.value, "conflict": step.conflict or None,
+        "manifest": step.manifest.where, "before": before or None, "after": after,
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- a manifest's form
+def group_data(name: str, mode: OcoMode, orders: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A group in a manifest's form; what an order has of metadata stands with it where it is not that of the group."""
+    shared = {key: value for key, value in orders[0]["metadata"].items() if key != "name"} if orders else {}
+    return {
+        "kind": "OrderGroup",
+        "metadata": {"name": name, **shared},
+        "spec": {"mode": mode.value, "orders": [member_data(order, shared) for order in orders]},
+    }
+
+
+def member_data(order: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """One of a group's orders."""
+    own = {key: value for key, value in order["metadata"].items() if shared.get(key) != value}
+    missing = dict.fromkeys(shared.keys() - order["metadata"].keys())
+    state = {key: value for key, value in order.items() if key == "state"}
+    return {**own, **missing, **order["spec"], **state}
+
+
+def manifest_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
+    """An intent in a manifest's form, its decimals at the market's scale: what two sides are compared by."""
+    metadata: dict[str, Any] = {"name": intent.intent_id}
+    if intent.owner:
+        metadata["owner"] = intent.owner
+    if labels := intent.metadata.get("labels"):
+        metadata["labels"] = labels
+    return {"kind": "Order", "metadata": metadata, "spec": spec_data(intent, symbol)}
+
+
+def spec_data(intent: OrderIntent, symbol: SymbolMetadata | None) -> dict[str, Any]:
+    """The fields of a manifest's spec that are set."""
+    order = intent.order
+    spec: dict[str, Any] = {
+        "symbol_id": order.symbol_id,
+        "side": order.side.value,
+        "order_type": order.order_type.value,
+    }
+    for name in ("quantity", "price", "stop_price", "display_quantity"):
+        value = getattr(order, name)
+        if value is not None and symbol is not None:
+            to_decimal = symbol.quantity_to_decimal if "quantity" in name else symbol.price_to_decimal
+            spec[name] = decimal_text(to_decimal(value))
+        elif value is not None:
+            spec[name] = value
+    spec["time_in_force"] = order.time_in_force.value
+    if order.expire_at_ns is not None:
+        spec["expire_at"] = instant_text(order.expire_at_ns)
+    spec |= {name: True for name in ("post_only", "reduce_only") if getattr(order, name)}
+    spec["on_unsolicited_cancel"] = intent.on_unsolicited_cancel.value
+    return spec
+
+
+def instant_text(instant_ns: int) -> str:
+    """An instant as RFC 3339, to the nanosecond."""
+    second, fraction = utc(instant_ns).partition(".")[0], instant_ns % 10**9
+    return f"{second}.{fraction:09d}Z" if fraction else f"{second}Z"

@@ -1,0 +1,467 @@
+"""Manifests: orders and groups as files, read strictly and checked as far as that goes without a market.
+
+Called by the CLI's `apply` and `diff`, and by whoever keeps orders in files. The form is a model of pydantic's. Promises
+that every problem of every document is told, each with its file, document, field, limit, value and what to do, and that
+what comes out contradicts neither itself nor its neighbours; what orders are to each other is looked at once each is
+right. Decimals stay the text they were written as: their scale is the market's, which `applying` asks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from kernel.clock import NS_PER_S
+from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.groups import pair_violations, size_violations, symbol_violations
+from kernel.models import UnsolicitedCancelPolicy
+from kernel.order_spec import (
+    INTENT_ID_PATTERN,
+    OcoMode,
+    OrderType,
+    Side,
+    StandardOrder,
+    StandardOrderGroup,
+    SymbolMetadata,
+    TimeInForce,
+    order_inconsistencies,
+)
+from replay.manifests.parser import Ambiguous, Document, ManifestProblem, documents, joined, value_text
+
+API_VERSION = "exchange-kernel/v1"
+DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
+RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+SYMBOL_PATTERN = r"[!-~]{1,64}"
+NAME_LIMIT = "a letter or digit, then up to 63 letters, digits, '.', '_', '-'"
+TEXT_LENGTH_MAX = 128
+INSTANT_NS_MAX = 2**63 - 1
+MEMBER = re.compile(r"orders\[(\d+)\]")
+"""One of a group's orders, in the kernel's words."""
+GROUP_REMEDIES = {
+    "size": "write as many; of ONE_TRIGGERS_OTHER the first order is the parent, its children stand after it",
+    "symbol": "orders that fill instead of each other are of one symbol",
+    "side": "a stop stands on the other side of the market than the limit of its side",
+}
+DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
+"""The decimal fields of an order, and which of them count quantity."""
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderManifest:
+    """An order by its name. A group's members have the group's owner and labels."""
+
+    name: str
+    terms: OrderForm
+    owner: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
+    where: str = ""
+    """File and document it comes from."""
+    path: str = "spec"
+    """Where its terms stand in the document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupManifest:
+    """Orders that depend on each other."""
+
+    name: str
+    mode: OcoMode
+    orders: tuple[OrderManifest, ...]
+    owner: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    where: str = ""
+
+
+Manifest = OrderManifest | GroupManifest
+
+
+def orders_of(manifest: Manifest) -> tuple[OrderManifest, ...]:
+    """Every order of a manifest."""
+    return (manifest,) if isinstance(manifest, OrderManifest) else manifest.orders
+
+
+def read_manifests(files: Sequence[str | Path], *, stdin: Callable[[], bytes] | None = None) -> tuple[Manifest, ...]:
+    """The manifests of files (`-` is stdin), in their order.
+
+    Raises `NotFoundError` for a file that can't be read, `ValidationError` with every problem of all the others.
+    """
+    return parse_manifests([(file_name(file), content_of(str(file), stdin)) for file in dict.fromkeys(map(str, files))])
+
+
+def file_name(file: str | Path) -> str:
+    return "stdin" if str(file) == STDIN else str(file)
+
+
+def content_of(file: str, stdin: Callable[[], bytes] | None) -> bytes:
+    if file == STDIN:
+        return (stdin or sys.stdin.buffer.read)()
+    try:
+        return Path(file).read_bytes()
+    except (OSError, ValueError) as problem:
+        cause = getattr(problem, "strerror", None) or str(problem)
+        raise NotFoundError(f"the manifest {file} can't be read: {cause}; -f takes files, and - for stdin") from problem
+
+
+def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ...]:
+    """The manifests of files given by name and content. Raises `ValidationError` with every problem of all of them."""
+    problems: list[ManifestProblem] = []
+    found: list[Manifest] = []
+    taken: dict[str, str] = {}
+    names = []
+    for name, content in contents:
+        names.append(name)
+        for document in documents(name, content):
+            manifest = manifest_of(document, taken) if document.root is not None else None
+            problems += document.problems
+            if manifest is not None:
+                found.append(manifest)
+    if problems:
+        raise ValidationError(f"the manifests are not valid, nothing was applied ({len(problems)} problems)", problems)
+    if not found:
+        raise ValidationError(f"there is no manifest in {', '.join(names) or 'no file'}: write at least one document")
+    return tuple(found)
+
+
+# -------------------------------------------------------------------------------------------------------------- the form
+def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
+    """A value that breaks a rule of the form, in our words."""
+    return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
+
+
+def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "write another") -> BeforeValidator:
+    """A validator: what `read` makes of a value, which breaks the rule where that is None."""
+
+    def check(value: Any) -> object:
+        if (found := read(value)) is None:
+            raise refused(constraint, limit, remedy)
+        return found
+
+    return BeforeValidator(check)
+
+
+def text(value: object) -> str:
+    """A text: what was written unquoted and could be read as something else is none."""
+    if isinstance(value, str):
+        return value
+    remedy = "write one text" if isinstance(value, dict | list) else f'write it in quotes, "{value_text(value)}"'
+    raise refused("type", "text", remedy)
+
+
+def matching(pattern: str, limit: str) -> BeforeValidator:
+    """A text of a form."""
+    return rule(lambda value: text(value) if re.fullmatch(pattern, text(value)) else None, "form", limit)
+
+
+def short(value: object) -> str | None:
+    """A text that is not too long; nothing is an empty one."""
+    written = "" if value is None else text(value)
+    return written if len(written) <= TEXT_LENGTH_MAX else None
+
+
+def one_of(words: Iterable[str]) -> BeforeValidator:
+    """One of a few words."""
+    known = {str(word): word for word in words}
+
+    def check(value: object) -> str:
+        if (word := text(value)) in known:
+            return known[word]
+        raise refused("value", f"one of {', '.join(known)}", near_miss(word, list(known)))
+
+    return BeforeValidator(check)
+
+
+def decimal_text(value: object) -> str | None:
+    """A decimal as text; an integer may stand without quotes, since it can't be misread."""
+    written = text(value) if isinstance(value, Ambiguous) else str(value) if type(value) is int else value
+    return written if isinstance(written, str) and DECIMAL.fullmatch(written) else None
+
+
+def as_flag(value: object) -> bool | None:
+    """True or false, written without quotes."""
+    return value if isinstance(value, bool) else None
+
+
+DECIMAL_LIMIT = "a decimal as text, not negative, without an exponent, at most 20 digits and 18 places"
+INSTANT_LIMIT = "an RFC 3339 instant with its zone, from 1970 to 2262"
+SYMBOL_LIMIT = "1 to 64 printable ASCII characters without a space"
+Name = Annotated[str, matching(INTENT_ID_PATTERN.strip("^$"), NAME_LIMIT)]
+Short = Annotated[str, rule(short, "length", f"at most {TEXT_LENGTH_MAX} characters", "shorten it")]
+DecimalText = Annotated[str, rule(decimal_text, "form", DECIMAL_LIMIT, 'write it like "0.0015"')]
+Instant = Annotated[
+    int, rule(lambda value: instant_ns_of(text(value)), "form", INSTANT_LIMIT, 'write it like "2030-01-31T16:00:00Z"')
+]
+Flag = Annotated[bool, rule(as_flag, "type", "true or false", "write true or false, without quotes")]
+
+
+class Form(pydantic.BaseModel):
+    """A mapping of a manifest: a field that holds nothing is as if it were not there, an unknown one is a problem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_empty_fields(cls, data: Any) -> Any:
+        """Of the fields known, those that hold something."""
+        if not isinstance(data, dict):
+            return data
+        known = field_names(cls)
+        return {key: item for key, item in data.items() if item is not None or key not in known}
+
+
+def field_names(form: type[Form]) -> tuple[str, ...]:
+    """The fields of a form as they are written."""
+    return tuple(item.alias or name for name, item in form.model_fields.items())
+
+
+class OrderForm(Form):
+    """An order's terms: `StandardOrder` with decimals as text."""
+
+    symbol_id: Annotated[str, matching(SYMBOL_PATTERN, SYMBOL_LIMIT)]
+    side: Annotated[Side, one_of(Side)]
+    order_type: Annotated[OrderType, one_of(OrderType)]
+    quantity: DecimalText
+    price: DecimalText | None = None
+    stop_price: DecimalText | None = None
+    time_in_force: Annotated[TimeInForce, one_of(TimeInForce)] = TimeInForce.GTC
+    expire_at_ns: Instant | None = Field(None, alias="expire_at")
+    post_only: Flag = False
+    reduce_only: Flag = False
+    display_quantity: DecimalText | None = None
+    on_unsolicited_cancel: Annotated[UnsolicitedCancelPolicy, one_of(UnsolicitedCancelPolicy)] = (
+        UnsolicitedCancelPolicy.STOP
+    )
+
+    @model_validator(mode="after")
+    def is_consistent(self) -> Self:
+        """Whatever the market is: the kernel's own rules, on decimals."""
+        if found := list(order_inconsistencies(unscaled(self))):
+            raise ValidationError("the order contradicts itself", found)
+        return self
+
+
+class MemberForm(OrderForm):
+    """One of a group's orders."""
+
+    name: Name
+
+
+class GroupForm(Form):
+    """Orders that depend on each other."""
+
+    mode: Annotated[OcoMode, one_of(OcoMode)]
+    orders: list[MemberForm]
+
+    @model_validator(mode="after")
+    def is_consistent(self) -> Self:
+        """Whatever the market is: the kernel's own rules, on decimals."""
+        terms = tuple(unscaled(order) for order in self.orders)
+        group = StandardOrderGroup.model_construct(orders=terms, mode=self.mode)
+        size = size_violations(self.mode, len(terms))
+        found = size or [*symbol_violations(group), *pair_violations(group)]
+        if found:
+            named = MEMBER.sub
+            raise ValidationError(
+                "the group contradicts itself",
+                [replace(item, limit=named(lambda at: self.orders[int(at[1])].name, item.limit)) for item in found],
+            )
+        return self
+
+
+class MetadataForm(Form):
+    """What an intent is called, and whose it is."""
+
+    name: Name
+    owner: Short = ""
+    labels: dict[Short, Short] = {}
+
+
+class DocumentForm(Form):
+    """A manifest of either kind."""
+
+    api_version: Annotated[str, one_of((API_VERSION,))] = Field(alias="apiVersion")
+    kind: Annotated[str, one_of(("Order", "OrderGroup"))]
+    metadata: MetadataForm
+    spec: Any
+
+
+class OrderDocument(DocumentForm):
+    """A manifest of an order."""
+
+    spec: OrderForm
+
+
+class GroupDocument(DocumentForm):
+    """A manifest of a group."""
+
+    spec: GroupForm
+
+
+KINDS: dict[str, type[DocumentForm]] = {"Order": OrderDocument, "OrderGroup": GroupDocument}
+
+
+# ------------------------------------------------------------------------------------------------------------ documents
+def manifest_of(document: Document, taken: dict[str, str]) -> Manifest | None:
+    """The manifest of a document; None when something is wrong with it, which goes to the document's problems.
+
+    `taken` has the names of the documents before, and where each was used.
+    """
+    take_names(document, taken)
+    kind = document.values.get("kind")
+    form = KINDS.get(kind, DocumentForm) if isinstance(kind, str) else DocumentForm
+    try:
+        read = form.model_validate(document.root)
+    except pydantic.ValidationError as problem:
+        for error in problem.errors(include_url=False):
+            add_problem(document, form, error)
+        return None
+    if document.problems:
+        return None
+    common: dict[str, Any] = {"owner": read.metadata.owner, "labels": dict(sorted(read.metadata.labels.items()))}
+    common["where"] = document.where
+    if isinstance(read.spec, OrderForm):
+        return order_manifest(read.spec, read.metadata.name, "spec", common)
+    assert isinstance(read.spec, GroupForm), "there are two kinds"
+    orders = [
+        order_manifest(order, order.name, f"spec.orders[{at}]", common) for at, order in enumerate(read.spec.orders)
+    ]
+    return GroupManifest(name=read.metadata.name, mode=read.spec.mode, orders=tuple(orders), **common)
+
+
+def order_manifest(order: OrderForm, name: str, path: str, common: dict[str, Any]) -> OrderManifest:
+    """An order that was read."""
+    policy = order.on_unsolicited_cancel
+    return OrderManifest(name=name, terms=order, on_unsolicited_cancel=policy, path=path, **common)
+
+
+def take_names(document: Document, taken: dict[str, str]) -> None:
+    """Names are the ids of intents: each is used once in all files. The document goes by its own from then on."""
+    listed = document.values.get("spec.orders")
+    count = len(listed) if isinstance(listed, list) else 0
+    for path in ("metadata.name", *(f"spec.orders[{at}].name" for at in range(count))):
+        name = document.values.get(path)
+        if not isinstance(name, str) or not re.fullmatch(INTENT_ID_PATTERN, name):
+            continue
+        if before := taken.get(name):
+            limit = f"used once, and {before} has it"
+            document.problem(path, "name", limit, value_text(name), "choose another: it is the order's id")
+            continue
+        taken[name] = document.where
+        if path == "metadata.name":
+            document.name = f"{document.values.get('kind') or 'document'} {name}"
+
+
+def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetails) -> None:
+    """One of pydantic's errors as a problem of the document."""
+    path = ""
+    for part in error["loc"]:
+        path = path if part == "[key]" else joined(path, part)
+    value, context = value_text(document.values.get(path)), error.get("ctx", {})
+    match error["type"]:
+        case "manifest":
+            document.problem(path, context["constraint"], context["limit"], value, context["remedy"])
+        case "missing":
+            document.problem(path, "presence", "required", "nothing", "write it")
+        case "extra_forbidden":
+            known, key = field_names(form_at(form, error["loc"][:-1])), str(error["loc"][-1])
+            document.problem(path, "field", f"one of {', '.join(known)}", key, near_miss(key, known))
+        case "value_error":
+            add_contradictions(document, path, context["error"].violations)
+        case "list_type":
+            document.problem(path, "type", "a list of orders", value, "begin each order with a dash")
+        case "dict_type":
+            document.problem(path, "type", "a mapping of texts", value, "write labels as {key: value}")
+        case _:
+            fields = ", ".join(field_names(form_at(form, error["loc"])))
+            document.problem(path, "type", "a mapping", value, f"its fields are {fields}")
+
+
+def add_contradictions(document: Document, path: str, found: Iterable[Violation]) -> None:
+    """What an order or a group contradicts, as problems of the document."""
+    for item in found:
+        here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
+        if item.constraint in GROUP_REMEDIES:
+            document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
+            continue
+        written = document.values.get(here)
+        value = item.value if item.constraint == "combination" else value_text(written)
+        limit = "more than 0" if item.constraint == "minimum" else item.limit
+        remedy = f"mend {here}"
+        if item.constraint == "presence":
+            remedy = "write it" if written is None else "take it away"
+        document.problem(here, item.constraint, limit, value, remedy)
+
+
+def form_at(form: type[DocumentForm], loc: tuple[int | str, ...]) -> type[Form]:
+    """The form of the mapping at a place."""
+    if not loc or loc[0] == "metadata":
+        return MetadataForm if loc else form
+    return OrderForm if form is OrderDocument else MemberForm if len(loc) > 2 else GroupForm
+
+
+def instant_ns_of(text: str) -> int | None:
+    """An RFC 3339 instant in Unix nanoseconds, exactly; None for what is none."""
+    found = RFC_3339.fullmatch(text)
+    if found is None:
+        return None
+    day, time, fraction, zone = found.groups()
+    try:
+        second = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
+        instant_ns = int(second.timestamp()) * NS_PER_S + int((fraction or "0").ljust(9, "0"))
+    except (ValueError, OverflowError):
+        return None
+    return instant_ns if 0 <= instant_ns <= INSTANT_NS_MAX else None
+
+
+def near_miss(given: str, known: Sequence[str]) -> str:
+    """What was meant, where that can be guessed."""
+    by_lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(given.lower()[:64], list(by_lower), n=1)
+    return f"did you mean {by_lower[close[0]]}?" if close else "write one of these"
+
+
+def unscaled(terms: OrderForm) -> StandardOrder:
+    """Terms as an order whose numbers are decimals: good for comparisons, and for nothing else."""
+    numbers = {name: Decimal(text) for name in DECIMALS if (text := getattr(terms, name)) is not None}
+    others = {name: getattr(terms, name) for name in StandardOrder.model_fields if name not in DECIMALS}
+    return StandardOrder.model_construct(**{**others, **numbers})
+
+
+def standard_order(manifest: OrderManifest, symbol: SymbolMetadata) -> StandardOrder:
+    """The order at its symbol's scales. Raises `ValidationError` for numbers with more places than those."""
+    problems: list[ManifestProblem] = []
+    values = {name: getattr(manifest.terms, name) for name in StandardOrder.model_fields}
+    for name, is_quantity in DECIMALS.items():
+        convert = symbol.quantity_from_decimal if is_quantity else symbol.price_from_decimal
+        try:
+            values[name] = None if values[name] is None else convert(values[name])
+        except ValidationError as problem:
+            problems += [problem_of(manifest, replace(item, field=name)) for item in problem.violations]
+    if problems:
+        raise ValidationError(f"order {manifest.name} does not fit the market {symbol.symbol_id}", problems)
+    return StandardOrder(**values)
+
+
+def market_problems(
+    manifest: OrderManifest, order: StandardOrder, symbol: SymbolMetadata, *, open_orders: int = 0
+) -> list[ManifestProblem]:
+    """What the market has against an order."""
+    return [problem_of(manifest, item) for item in symbol.violations(order, open_orders=open_orders)]
+
+
+def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> ManifestProblem:
+    """A problem of an order that only its market, or the log, can tell."""
+    where = f"{manifest.where} (Order {manifest.name})"
+    return ManifestProblem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)

@@ -1,0 +1,204 @@
+"""Taking orders down at the venue itself, past the log: for when the log can't be written and orders must go.
+
+Called by the CLI's `halt --break-glass`, and by scripts in an emergency. It sees what the venue lists as open and cancels
+it, whosever it is, round after round until a complete list shows nothing more. It places nothing and records nothing: that
+these orders ended is what a kernel finds and records at its next relist. No attempt in the log stands behind what it asks
+of the venue; so it asks for nothing but cancels, which can be repeated with no harm. It keeps to the venue's rate limits:
+who goes on past them may be shut out, cancels and all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from kernel.actions import Priority
+from kernel.clock import NS_PER_S, Clock, SystemClock
+from kernel.errors import NotSent, Rejected, VenueError
+from kernel.lifecycle import client_order_id
+from kernel.metrics import Metrics
+from kernel.order_spec import SymbolMetadata
+from kernel.reconciler.rate_limiter import VenueRateLimiter
+from kernel.reconciler.status_query import Answer, answer_within
+from kernel.settings import KernelSettings
+from kernel.venues.base import CancelRequest, ExecutionReport, Operation, Venue, VenueSnapshot
+from replay.formatting.decimals import Scales
+
+ROUNDS_MAX = 10
+"""How often the venue is listed; what is open after that is told."""
+AT_ONCE = 16
+"""Cancels under way at the same time."""
+PAUSE_S = 0.2
+"""Between a round of cancels and the look at what came of it, beyond what the venue's lists lag."""
+PAUSE_S_MAX = 10.0
+"""Longest pause, also where the venue asks for a longer one, and longest wait for room in its rate limits."""
+NOT_LOGGED = (
+    "nothing of this is in the log: a kernel finds it at its next relist, and records the orders as canceled by the venue."
+    " Intents that say RECREATE are placed again then: `orderctl halt` once the log is back, before a kernel runs"
+)
+
+
+@dataclass(slots=True)
+class EmergencyCancelReport:
+    """Everything that was done, so far."""
+
+    show: Callable[[str], None]
+    """Called with a line for each cancel: which order, and what the venue said."""
+    seen: set[str] = field(default_factory=set)
+    """Venue ids of the orders that were open at some time."""
+    left: set[str] = field(default_factory=set)
+    """Those that the newest look still showed."""
+    complete: bool = False
+    """Whether that look was a complete one."""
+
+    @property
+    def done(self) -> bool:
+        """Whether a complete list shows nothing more."""
+        return self.complete and not self.left
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        text = f"{len(self.seen)} found open, {len(self.seen - self.left)} gone, {len(self.left)} still open"
+        if not self.complete:
+            return f"{text}; the venue's list was not complete: there may be more. Run it again"
+        return f"{text}: {', '.join(sorted(self.left))}. Run it again, or call the venue" if self.left else text
+
+
+class RateLimitedVenue:
+    """Asks one venue, within its rate limits."""
+
+    def __init__(self, venue: Venue, clock: Clock, *, timeout_s: float) -> None:
+        self.venue = venue
+        self.clock = clock
+        self._timeout_s = timeout_s
+        settings = KernelSettings.model_construct()  # a wrong environment must not be in the way: cancels have it all
+        self._rate_limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=Metrics())
+
+    async def connect(self) -> None:
+        """Connect, and keep to the limits that the venue declares."""
+        await self.ask(Operation.CONNECT, self.venue.connect)
+        self._rate_limiter.declare()
+
+    async def ask(self, operation: Operation, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The venue's answer. Raises `NotSent` where there is no room for a call within `PAUSE_S_MAX`."""
+        until_ns = self.clock.now_ns() + round(PAUSE_S_MAX * NS_PER_S)
+        while (wait := self._rate_limiter.wait(Priority.CANCEL, operation)) is not None:
+            if self.clock.now_ns() >= until_ns:
+                raise NotSent(wait.reason)
+            await self.clock.sleep_until(min(wait.until_ns, until_ns))
+        with self._rate_limiter.permitted(Priority.CANCEL, operation) as permit, self._rate_limiter.calling(permit):
+            return await answer_within(self._timeout_s, question())
+
+
+async def emergency_cancel(
+    venue: Venue,
+    summary: EmergencyCancelReport,
+    *,
+    symbol_id: str | None = None,
+    timeout_s: float = 5.0,
+    clock: Clock | None = None,
+) -> None:
+    """Cancel every order that the venue lists as open (in a symbol). `told` shows each answer, and has the outcome.
+
+    Raises `NotSent` when the venue can't be reached at all, and what its first list raises.
+    """
+    clock = clock or SystemClock()
+    venue_calls = RateLimitedVenue(venue, clock, timeout_s=timeout_s)
+    await venue_calls.connect()
+    try:
+        scales = await scales_of(venue_calls)
+        for number in range(ROUNDS_MAX):
+            found = await open_orders(venue_calls, summary, symbol_id)
+            if summary.done:
+                return
+            pause_s = PAUSE_S + venue.capabilities.read_lag.longest_ns / NS_PER_S
+            for begin in range(0, len(found), AT_ONCE):
+                some = found[begin : begin + AT_ONCE]
+                for line, wait_s in await asyncio.gather(
+                    *(cancel(venue_calls, report, scales, number) for report in some)
+                ):
+                    pause_s = max(pause_s, wait_s)
+                    summary.show(line)
+            await clock.sleep_until(clock.now_ns() + round(min(pause_s, PAUSE_S_MAX) * NS_PER_S))
+        await open_orders(venue_calls, summary, symbol_id)
+    finally:
+        await venue.close()
+
+
+async def scales_of(venue_calls: RateLimitedVenue) -> Scales:
+    """How to show numbers; as integers where the venue does not say."""
+    symbols: dict[str, SymbolMetadata] = {}
+    with suppress(VenueError):
+        symbols = {item.symbol_id: item for item in await venue_calls.ask(Operation.SYMBOLS, venue_calls.venue.symbols)}
+    return Scales(symbols.get, lambda asset_id: None)
+
+
+async def open_orders(
+    venue_calls: RateLimitedVenue, summary: EmergencyCancelReport, symbol_id: str | None
+) -> list[ExecutionReport]:
+    """What the venue lists as open. After the first list one that fails tells nothing, and is asked for again."""
+    venue, now_ns = venue_calls.venue, venue_calls.clock.now_ns()
+    try:
+        snapshot = await venue_calls.ask(Operation.SNAPSHOT, lambda: venue.snapshot(now_ns))
+    except VenueError:
+        if not summary.seen:
+            raise
+        summary.complete = False
+        return []
+    return open_orders_of(snapshot, summary, symbol_id)
+
+
+def open_orders_of(
+    snapshot: VenueSnapshot, summary: EmergencyCancelReport, symbol_id: str | None
+) -> list[ExecutionReport]:
+    found = [report for report in snapshot.open_orders if symbol_id in (None, report.symbol_id)]
+    summary.left = {report.exchange_order_id or report.client_order_id or "?" for report in found}
+    summary.seen |= summary.left
+    summary.complete = snapshot.open_orders_complete
+    return found
+
+
+async def cancel(
+    venue_calls: RateLimitedVenue, report: ExecutionReport, scales: Scales, number: int
+) -> tuple[str, float]:
+    """Ask for one cancel; what to say of it, and how long to wait before the next round."""
+    which = order_text(report, scales)
+    try:
+        answer = await venue_calls.ask(
+            Operation.CANCEL, lambda: venue_calls.venue.cancel(cancel_request(venue_calls, report, number))
+        )
+    except Rejected as refused:
+        return f"{which} refused: {refused}", refused.retry_after_s or 0.0
+    except NotSent as problem:
+        return f"{which} not sent: {problem}", 0.0
+    except VenueError as problem:
+        return f"{which} unknown: {problem}", 0.0
+    return f"{which} {str(answer.ord_status or answer.exec_type).lower()}", 0.0
+
+
+def cancel_request(venue_calls: RateLimitedVenue, report: ExecutionReport, number: int) -> CancelRequest:
+    """The request for a cancel that leaves now."""
+    now_ns = venue_calls.clock.now_ns()
+    window_ns = venue_calls.venue.capabilities.validity_window_ns
+    order_id = report.exchange_order_id or ""
+    longest = venue_calls.venue.capabilities.client_order_id_max_length
+    return CancelRequest(
+        client_order_id=client_order_id(f"break-glass {now_ns}", order_id, number, max_length=longest),
+        symbol_id=report.symbol_id,
+        target_client_order_id=report.client_order_id or "",
+        target_exchange_order_id=report.exchange_order_id,
+        stamp_ns=now_ns,
+        valid_until_ns=None if window_ns is None else now_ns + window_ns,
+    )
+
+
+def order_text(report: ExecutionReport, scales: Scales) -> str:
+    """An order in a few words."""
+    quantity = scales.quantity(report.symbol_id, report.order_qty)
+    price = scales.price(report.symbol_id, report.price)
+    name = report.exchange_order_id or report.client_order_id
+    terms = f"{report.side} {quantity} {report.symbol_id} at {price}, {report.client_order_id or 'no client id'}"
+    return f"order/{name} ({terms})"

@@ -1,0 +1,112 @@
+"""A copy of a log to fall back on, and the log put back from it.
+
+Called by the CLI and by library users. The backup of a SQLite log is a SQLite file, copied while a kernel may be writing;
+that of any other log is its JSONL export. Promises that what is written was read again and its hashes checked, that nothing
+is overwritten, and that a failed restore leaves nothing. What was recorded after the backup is not in it: a log that is put
+back must not be led while the one it was taken from may still be.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from kernel.errors import NotFoundError, ValidationError
+from kernel.log.base import EventLog, Head
+from kernel.log.factory import SQLITE_BEGIN, beginning_of, sqlite_path, without_password
+from kernel.platform.private_files import FILE_MODE, check_directory
+from replay.formatting.progress_bar import Progress
+from replay.log_access.atomic_files import atomic_file, check_free
+from replay.log_access.log_reader import checked_pages, existing_log, open_for_reading
+from replay.log_access.threads import in_thread, until_stopped
+from replay.transfer.exporter import export_log
+from replay.transfer.importer import import_log
+
+if TYPE_CHECKING:
+    from replay.transparency.import_guard import TreeHeadGuard
+
+
+async def backup_log(
+    log: EventLog | str, path: str | Path, *, progress: Progress | None = None, exchange_id: str | None = None
+) -> Head:
+    """Write a backup of a log to a file that is not there yet; the end of the log in it.
+
+    Raises `AlreadyExistsError`, `NotFoundError`, `IntegrityError` for a log that is not what was written.
+    """
+    path = Path(path)
+    check_free(path)
+    async with open_for_reading(log, exchange_id) as found:
+        if _is_file(found):
+            return await _back_up_file(found, path, progress)
+        head = await found.head()
+        await export_log(found, path, upto=head.position, progress=progress)
+        return head
+
+
+def _is_file(log: EventLog) -> bool:
+    """Whether a log is a SQLite file, without loading the driver for one that is not."""
+    return log.url.startswith("sqlite://")
+
+
+async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) -> Head:
+    from kernel.log.backends.sqlite import SQLiteLog, SQLiteRecorder
+
+    assert isinstance(log, SQLiteLog)
+    recorder = log.recorder
+    assert isinstance(recorder, SQLiteRecorder)
+    with atomic_file(path) as transaction:
+        await until_stopped(lambda stopped: recorder.back_up(transaction, stopped=stopped))
+        return await _checked(transaction, log.exchange_id, progress)
+
+
+async def restore_log(
+    path: str | Path,
+    url: str,
+    *,
+    exchange_id: str,
+    progress: Progress | None = None,
+    notes: TreeHeadGuard | None = None,
+) -> Head:
+    """Put a log back from a backup, to a place where there is none; the end of the log that is there now.
+
+    A SQLite file goes to `sqlite:///…`, an export anywhere. `notes`: signed notes that the backup is held against, which
+    say as well what it lacks. Raises what `import_log` raises.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NotFoundError(f"there is no file {path}")
+    if beginning_of(path) != SQLITE_BEGIN:
+        return await import_log(path, url, exchange_id=exchange_id, progress=progress, notes=notes)
+    if not url.startswith("sqlite://"):
+        how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
+        raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
+    place = sqlite_path(url)
+    with atomic_file(place) as transaction:
+        check_directory(place.parent)
+        await in_thread(partial(_copy, path, transaction))
+        return await _checked(transaction, exchange_id, progress, notes)
+
+
+def _copy(path: Path, transaction: Path) -> None:
+    """The file, with what a program that looked into it has left beside it."""
+    for suffix in ("", "-wal"):
+        if Path(f"{path}{suffix}").exists():
+            Path(f"{transaction}{suffix}").touch(FILE_MODE)
+            shutil.copyfile(f"{path}{suffix}", f"{transaction}{suffix}")
+
+
+async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: TreeHeadGuard | None = None) -> Head:
+    """The end of the log in a file, all that is in it read and its hashes checked, and compared with notes."""
+    async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
+        head = await log.head()
+        if notes is not None:
+            notes.begin(log.exchange_id, log.log_id)
+        async for rows in checked_pages(log, upto=head.position, progress=progress):
+            if notes is not None:
+                notes.leaves(rows)
+        if notes is not None:
+            notes.finish(head.position)
+        return head

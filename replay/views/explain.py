@@ -1,0 +1,301 @@
+"""What `explain` prints: what the fields of a record or an event mean, from the models themselves.
+
+Called by the CLI. A path begins with a type (`intent`, `order_state`, …), an event's topic or a model's name, and goes on
+through fields, lists and maps alike, down to an enum's member. The words are the docstrings in the source: there is no
+second description that could differ. Needs no log.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from kernel import events
+from kernel.errors import NotFoundError
+from kernel.models import AccountState, ExternalOrder, Finding, OrderIntent, OrderState, Position
+from kernel.order_spec import UINT64_MAX, AssetMetadata, StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.settings import KernelSettings
+from kernel.venues.base import ExecutionReport, VenueCapabilities
+from replay.views.groups import GroupState
+
+Model = type[pydantic.BaseModel]
+Place = Model | type[Enum]
+
+TYPES: Mapping[str, Model] = {
+    "intent": OrderIntent,
+    "order_state": OrderState,
+    "standard_order": StandardOrder,
+    "group": GroupState,
+    "order_group": StandardOrderGroup,
+    "position": Position,
+    "account": AccountState,
+    "symbol": SymbolMetadata,
+    "asset": AssetMetadata,
+    "finding": Finding,
+    "external": ExternalOrder,
+    "fill": events.OrderFilled,
+    "report": ExecutionReport,
+    "capabilities": VenueCapabilities,
+    "settings": KernelSettings,
+}
+"""What a path may begin with, besides events' topics."""
+ALIASES = {
+    "order": "order_state", "ord": "order_state", "int": "intent", "pos": "position", "acc": "account", "sym": "symbol",
+    "find": "finding", "f": "fill", "grp": "group", "ordergroup": "order_group", "ext": "external",
+}  # fmt: skip
+PLAIN_TYPES = {int: "integer", str: "text", bool: "true or false", float: "number", Decimal: "decimal", Any: "anything"}
+LARGE = {UINT64_MAX: "2^64-1", 2**63 - 1: "2^63-1"}
+WIDTH = 116
+INDENT = "  "
+
+
+def explain(path: str = "", *, recursive: bool = False) -> str:
+    """What a path means; without one, what there is to explain. Raises `NotFoundError` with near misses."""
+    if not path:
+        return overview()
+    steps = list(walk(path))
+    place, field, walked = steps[-1]
+    if isinstance(field, str):
+        kind = steps[-2].place
+        assert kind is not None, "a value has an enum above it"
+        return member_page(kind, field)
+    if place is not None and issubclass(place, pydantic.BaseModel):
+        return model_page(walked, place, field, recursive=recursive)
+    assert field is not None, "what is no model is a field"
+    return field_page(walked, field, place)
+
+
+# --------------------------------------------------------------------------------------------------------------- walking
+class PathStop(NamedTuple):
+    """Where a path leads to: a model or an enum (or None), by a field or an enum's member, under a name."""
+
+    place: Place | None
+    by: FieldInfo | str | None
+    path: str
+
+
+def walk(path: str) -> Iterator[PathStop]:
+    """The places along a path. Raises `NotFoundError` with near misses."""
+    first, *rest = path.split(".")
+    place: Place | None = root_named(first)
+    walked, by = first, None
+    yield PathStop(place, None, walked)
+    for word in rest:
+        if place is None:
+            raise NotFoundError(f"{walked} is {'a value' if by is None else type_text(by)} and has no fields")
+        if issubclass(place, Enum):
+            if word not in (members := member_docs(place)):
+                raise NotFoundError(f"{walked} has no value {word!r}{hint(word, list(members))}")
+            place, by, walked = None, None, f"{walked}.{word}"
+            yield PathStop(None, word, walked)
+            continue
+        by = field_named(place, word, walked)
+        place, walked = below(by.annotation), f"{walked}.{word}"
+        yield PathStop(place, by, walked)
+
+
+def place_of(path: str) -> Place | None:
+    """The model or enum that a path leads to."""
+    return list(walk(path))[-1].place
+
+
+def root_named(word: str) -> Model:
+    """The model that a path begins with: a type (plural or short too), a topic, or a class."""
+    lower = word.lower()
+    by_name = {name.lower(): model for name, model in roots()}
+    for name in (lower, lower.removesuffix("s")):
+        if (found := by_name.get(ALIASES.get(name, name))) is not None:
+            return found
+    raise NotFoundError(f"there is no {word!r} to explain{hint(word, [name for name, _ in roots()])}")
+
+
+def roots() -> Iterator[tuple[str, Model]]:
+    """Every word that a path may begin with."""
+    yield from TYPES.items()
+    yield from events.REGISTRY.items()
+    yield from ((model.__name__, model) for model in TYPES.values())
+
+
+def field_named(model: Model, word: str, walked: str) -> FieldInfo:
+    """A field of a model."""
+    if (found := model.model_fields.get(word)) is not None:
+        return found
+    raise NotFoundError(f"{walked} has no field {word!r}{hint(word, list(model.model_fields))}")
+
+
+def hint(word: str, known: Sequence[str]) -> str:
+    """What was meant, or what there is."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower()[:64], list(by_lower), n=3, cutoff=0.5)
+    if close:
+        return f": did you mean {', '.join(by_lower[name] for name in close)}?"
+    return f": one of {', '.join(dict.fromkeys(known))}"
+
+
+def below(annotation: Any) -> Place | None:
+    """The model or enum that is inside a type, through lists, maps, unions and constraints; None when there is none."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel | Enum):
+        return annotation
+    inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return next((found for item in reversed(inner) if (found := below(item)) is not None), None)
+
+
+# ------------------------------------------------------------------------------------------------------------------ types
+def type_text(field: FieldInfo) -> str:
+    """The type of a field in words, its limits included."""
+    return typed(field.annotation, field.metadata)
+
+
+def typed(annotation: Any, limits: Sequence[Any] = ()) -> str:
+    """A type in words."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return typed(inner[0], (*limits, *inner[1:]))
+    if origin in (Union, UnionType):
+        words = dict.fromkeys(typed(item, limits) for item in inner if item is not NoneType)
+        return " or ".join([*words, *(["none"] if NoneType in inner else [])])
+    if origin in (tuple, list, frozenset, set):
+        return f"list of {typed(inner[0])}"
+    if origin is dict:
+        return f"map of {typed(inner[1])}"
+    name = str(PLAIN_TYPES.get(annotation) or getattr(annotation, "__name__", annotation))
+    return name + limits_text(limits)
+
+
+def limits_text(limits: Sequence[Any]) -> str:
+    """The limits of a number or a text."""
+    found: dict[str, Any] = {}
+    for item in limits:
+        for limit in (item, *getattr(item, "metadata", ())):
+            found |= {
+                name: value
+                for name in ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
+                if (value := getattr(limit, name, None)) is not None
+            }
+    words = [
+        f"{sign} {found[name]}" for name, sign in (("gt", "above"), ("ge", "from"), ("lt", "below")) if name in found
+    ]
+    if "le" in found:
+        words.append(f"to {LARGE.get(found['le'], found['le'])}")
+    if "max_length" in found:
+        words.append(f"at most {found['max_length']} characters")
+    if "pattern" in found:
+        words.append(f"like {found['pattern']}")
+    return f", {' '.join(words)}" if words else ""
+
+
+def member_docs(kind: type[Enum]) -> dict[str, str]:
+    """The members of an enum, each with the docstring under it, empty where it has none."""
+    docs = dict.fromkeys((str(member.value) for member in kind), "")
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    except OSError:  # installed without its source
+        return docs
+    assert isinstance(body, ast.ClassDef), "the source of a class is a class"
+    for line, after in zip(body.body, body.body[1:], strict=False):
+        text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name) and isinstance(text, str):
+            docs[str(kind[line.targets[0].id].value)] = text
+    return docs
+
+
+# ------------------------------------------------------------------------------------------------------------------ pages
+def overview() -> str:
+    """All that can be explained."""
+    names = max(map(len, (*TYPES, *events.REGISTRY)))
+    types = "".join(f"{INDENT}{name:{names}}  {first_sentence(model)}\n" for name, model in TYPES.items())
+    topics = "".join(f"{INDENT}{name:{names}}  {first_sentence(model)}\n" for name, model in events.REGISTRY.items())
+    return f"TYPES:\n{types}\nEVENTS:\n{topics}"
+
+
+def first_sentence(model: Model) -> str:
+    """What a model is, in one line."""
+    return " ".join((model.__doc__ or "").split()).partition(". ")[0].rstrip(".") + "."
+
+
+def model_page(walked: str, model: Model, field: FieldInfo | None, *, recursive: bool) -> str:
+    """A model and its fields."""
+    described: list[str] = [inspect.cleandoc(model.__doc__ or "")]
+    head = f"KIND:   {model.__name__}\n"
+    if field is not None:
+        head += f"FIELD:  {walked} <{type_text(field)}>{presence(field)}\n"
+        described.insert(0, field.description or "")
+    lines = tree(model, recursive=recursive, above=(model,)) if recursive else field_lines(model)
+    return f"{head}\n{section('DESCRIPTION', described)}\nFIELDS:\n{''.join(lines)}"
+
+
+def field_lines(model: Model) -> Iterator[str]:
+    """Every field with its type and what it means."""
+    for name, field in model.model_fields.items():
+        yield f"{INDENT}{name} <{type_text(field)}>{presence(field)}\n"
+        yield wrapped(field.description or "", INDENT * 2)
+        inner = below(field.annotation)
+        if inner is not None and issubclass(inner, Enum):
+            yield wrapped(f"One of {', '.join(str(member.value) for member in inner)}.", INDENT * 2)
+
+
+def tree(model: Model, *, recursive: bool, above: tuple[Model, ...], indent: str = INDENT) -> Iterator[str]:
+    """The fields of a model, and theirs, by name and type."""
+    for name, field in model.model_fields.items():
+        yield f"{indent}{name} <{type_text(field)}>{presence(field)}\n"
+        inner = below(field.annotation)
+        if inner is not None and issubclass(inner, pydantic.BaseModel) and inner not in above:
+            yield from tree(inner, recursive=recursive, above=(*above, inner), indent=indent + INDENT)
+
+
+def field_page(walked: str, field: FieldInfo, kind: Place | None) -> str:
+    """One field that has no fields of its own."""
+    head = f"FIELD:  {walked} <{type_text(field)}>{presence(field)}\n"
+    text = f"{head}\n{section('DESCRIPTION', [field.description or ''])}"
+    if kind is None:
+        return text
+    assert issubclass(kind, Enum), "a model has a page of its own"
+    described = section("VALUES OF " + kind.__name__, [inspect.cleandoc(kind.__doc__ or "")])
+    return f"{text}\n{described}{''.join(value_line(name, doc) for name, doc in member_docs(kind).items())}"
+
+
+def value_line(name: str, doc: str) -> str:
+    """One value of an enum."""
+    return f"{INDENT * 2}{name}\n" + (wrapped(doc, INDENT * 3) if doc else "")
+
+
+def member_page(kind: Place, word: str) -> str:
+    """One value of an enum. It ends a path."""
+    assert issubclass(kind, Enum), "only enums have values"
+    text = member_docs(kind)[word] or kind.__doc__ or ""
+    return f"VALUE:  {word} of {kind.__name__}\n\n{section('DESCRIPTION', [text])}"
+
+
+def presence(field: FieldInfo) -> str:
+    """Whether a field must be given, or what it is otherwise."""
+    if field.is_required():
+        return " -required-"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    shown = getattr(default, "value", default)
+    empty = shown is None or shown in ("", (), [], {}, frozenset()) or isinstance(shown, pydantic.BaseModel | frozenset)
+    return "" if empty else f" (default {str(shown).lower() if isinstance(shown, bool) else shown})"
+
+
+def section(title: str, texts: Sequence[str]) -> str:
+    """A title and text under it."""
+    return f"{title}:\n" + "".join(wrapped(text, INDENT) for text in texts if text)
+
+
+def wrapped(text: str, indent: str) -> str:
+    """Text in lines of a terminal's width."""
+    paragraphs = (" ".join(part.split()) for part in text.split("\n\n"))
+    return "".join(
+        textwrap.fill(part, WIDTH, initial_indent=indent, subsequent_indent=indent) + "\n"
+        for part in paragraphs
+        if part
+    )

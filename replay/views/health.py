@@ -1,0 +1,258 @@
+"""Whether a kernel acts on a log, as far as the log tells: from outside of the process that leads.
+
+Called by the CLI's `health` and by `running`. Another process's memory can't be seen; what is seen is the lease, the
+leader's own events, the newest complete snapshot, pauses, findings and unknown attempts. Changes nothing. The conditions
+have the names and the form of `EventSourcedKernel.health_check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kernel import EventSourcedKernel, events
+from kernel.clock import Clock, SystemClock
+from kernel.log.base import EventLog
+from kernel.log.engine.records import event_of
+from kernel.models import AttemptOutcome, Finding
+from kernel.safety.readiness import (
+    LEASE_HELD,
+    NOT_PAUSED,
+    PROJECTIONS_AT_HEAD,
+    REMEDIES,
+    VENUE_CONNECTED,
+    VENUE_SNAPSHOT_COMPLETE,
+    Condition,
+)
+from kernel.settings import KernelSettings, ns
+from kernel.state import KernelState
+from replay.formatting.output import Format, age, aligned, json_line, json_text, yaml_text
+
+WINDOW_ROWS = 1_000
+"""Rows of the log's end that are looked through first; each further look takes twice as many."""
+RELISTS_MISSED_MAX = 2
+"""A complete snapshot older than this many relist intervals (and one query) says that the venue is not heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderStatus:
+    """What the control stream tells of the newest leader."""
+
+    epoch: int = 0
+    holder: str = ""
+    elected: events.LeaderElected | None = None
+    started: events.KernelStarted | None = None
+    stopped: events.KernelStopped | None = None
+
+
+class HealthInputs(NamedTuple):
+    """All that was looked at."""
+
+    leader: LeaderStatus
+    held: bool
+    snapshot: events.VenueSnapshotTaken | None
+    position: int
+    head: int
+    now_ns: int
+
+
+async def leader_of(log: EventLog) -> LeaderStatus:
+    """The newest leader."""
+    leader = LeaderStatus()
+    for event in await log.read_stream(events.CONTROL_STREAM):
+        leader = leader_after(leader, event)
+    return leader
+
+
+def leader_after(leader: LeaderStatus, event: events.BaseEvent) -> LeaderStatus:
+    """The newest leader after one more event of the control stream."""
+    match event:
+        case events.LeaderElected():
+            return LeaderStatus(event.epoch, event.holder, elected=event)
+        case events.KernelStarted():
+            return LeaderStatus(leader.epoch, leader.holder, elected=leader.elected, started=event)
+        case events.KernelStopped():
+            return LeaderStatus(
+                leader.epoch, leader.holder, elected=leader.elected, started=leader.started, stopped=event
+            )
+    return leader
+
+
+async def newest_complete_snapshot(log: EventLog) -> events.VenueSnapshotTaken | None:
+    """The newest complete list of open orders, trades and balances; looked for from the log's end backwards."""
+    upto, window = (await log.head()).position, WINDOW_ROWS
+    while upto > 0:
+        after = max(0, upto - window)
+        found: events.VenueSnapshotTaken | None = None
+        async for rows in log.read(after, upto):
+            for row in rows:
+                if row.topic != events.VenueSnapshotTaken.topic or row.stream_id != events.VENUE_STREAM:
+                    continue
+                event = event_of(row)
+                assert isinstance(event, events.VenueSnapshotTaken)
+                found = event if event.complete else found
+        if found is not None:
+            return found
+        upto, window = after, window * 2
+    return None
+
+
+async def health(kernel: EventSourcedKernel, *, clock: Clock | None = None) -> dict[str, Any]:
+    """Whether somebody acts on a kernel's log. `ready`, `conditions` and more, as JSON values."""
+    log, now_ns = kernel.log, (clock or SystemClock()).now_ns()
+    head = await log.head()
+    seen = HealthInputs(
+        leader=await leader_of(log),
+        held=await log.lease_is_held(),
+        snapshot=await newest_complete_snapshot(log),
+        position=kernel.state.position,
+        head=head.position,
+        now_ns=now_ns,
+    )
+    conditions = conditions_of(seen, kernel.state)
+    return {
+        "exchange_id": kernel.exchange_id,
+        "ready": all(condition.status for condition in conditions),
+        "leader": seen.held,
+        "epoch": seen.leader.epoch,
+        "holder": seen.leader.holder,
+        "conditions": [condition.as_dict() for condition in conditions],
+        "position": seen.head,
+        "last_event_at_ns": head.recorded_at_ns,
+        "kernel_started_at_ns": recorded_at_ns(seen.leader.started),
+        "kernel_stopped_at_ns": recorded_at_ns(seen.leader.stopped),
+        "snapshot_at_ns": seen.snapshot.ended_ns if seen.snapshot else None,
+        "paused": kernel.state.paused,
+        "held_symbols": held_symbols(kernel.state),
+        **counts(kernel.state),
+    }
+
+
+def held_symbols(state: KernelState) -> dict[str, str]:
+    """Symbols in which nothing is placed, and why."""
+    gates = state.trading_status
+    storms = {name: f"storm of rejections: {why}" for name, why in gates.storms.items()}
+    holds = {name: f"{'halted' if held.cancels else 'paused'} by {held.by}" for name, held in gates.symbols.items()}
+    return storms | holds
+
+
+def counts(state: KernelState) -> dict[str, int]:
+    """How much is live, and how much is wrong."""
+    live = state.live_intent_ids()
+    return {
+        "live_intents": len(live),
+        "unknown_attempts": sum(
+            attempt.outcome is AttemptOutcome.UNKNOWN for name in live for attempt in state.record(name).unresolved
+        ),
+        "open_findings": len(open_findings(state.findings())),
+    }
+
+
+def open_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that stand."""
+    return [finding for finding in findings if finding.resolved_at_ns is None]
+
+
+def recorded_at_ns(event: events.BaseEvent | None) -> int | None:
+    return event.recorded_at_ns if event is not None else None
+
+
+def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
+    """The conditions under which a kernel acts, as far as the log tells."""
+    at_head = seen.position >= seen.head
+    folded = f"position {seen.position} of {seen.head}, in this process"
+    return [
+        lease_condition(seen),
+        Condition(PROJECTIONS_AT_HEAD, at_head, "Folded" if at_head else "Behind", folded, seen.now_ns),
+        connection_condition(seen),
+        snapshot_condition(seen),
+        Condition(NOT_PAUSED, not state.paused, state.trading_status.status, state.paused_by, seen.now_ns),
+    ]
+
+
+def lease_condition(seen: HealthInputs) -> Condition:
+    """Whether somebody leads: the lease is held, and its holder has begun to act."""
+    leader = seen.leader
+    if not seen.held:
+        reason = "NeverStarted" if leader.elected is None else "Stopped" if leader.stopped else "HolderGone"
+        since_ns = recorded_at_ns(leader.stopped or leader.started or leader.elected) or 0
+        return Condition(LEASE_HELD, False, reason, "nobody leads", since_ns)
+    if leader.started is None or leader.stopped is not None:
+        return Condition(LEASE_HELD, False, "Starting", "the lease is held, its holder does not act yet", seen.now_ns)
+    return Condition(
+        LEASE_HELD, True, "Elected", f"epoch {leader.epoch}, {leader.holder}", recorded_at_ns(leader.elected) or 0
+    )
+
+
+def connection_condition(seen: HealthInputs) -> Condition:
+    """Whether the venue is heard: a complete snapshot of this leader is not older than it should be."""
+    snapshot, started = seen.snapshot, seen.leader.started
+    if not seen.held or started is None or snapshot is None or snapshot.position < started.position:
+        return Condition(VENUE_CONNECTED, False, "NotSeen", "no snapshot since the leader started", seen.now_ns)
+    fresh = seen.now_ns - snapshot.ended_ns <= snapshot_age_ns_max(started)
+    text = f"the newest complete snapshot is {age(snapshot.ended_ns, seen.now_ns)} old"
+    return Condition(VENUE_CONNECTED, fresh, "SnapshotFresh" if fresh else "SnapshotStale", text, snapshot.ended_ns)
+
+
+def snapshot_age_ns_max(started: events.KernelStarted) -> int:
+    """How old the newest snapshot of a leader with these settings may be."""
+    defaults = KernelSettings.model_fields
+    interval_s, query_s = (
+        float(started.settings.get(name, defaults[name].default)) for name in ("relist_interval_s", "query_timeout_s")
+    )
+    return ns(RELISTS_MISSED_MAX * interval_s + query_s)
+
+
+def snapshot_condition(seen: HealthInputs) -> Condition:
+    """Whether this leader has had a complete snapshot."""
+    snapshot, started = seen.snapshot, seen.leader.started
+    if not seen.held or snapshot is None or started is None or snapshot.position < started.position:
+        return Condition(VENUE_SNAPSHOT_COMPLETE, False, "NotTaken", "none since the leader started", seen.now_ns)
+    return Condition(
+        VENUE_SNAPSHOT_COMPLETE, True, "SnapshotTaken", f"position {snapshot.position}", snapshot.recorded_at_ns
+    )
+
+
+def health_text(found: dict[str, Any], now_ns: int) -> str:
+    """What `health` found, for people."""
+    facts = [
+        ("Exchange:", found["exchange_id"]),
+        ("Ready:", "yes" if found["ready"] else "no"),
+        ("Leader:", f"epoch {found['epoch']}, {found['holder']}" if found["leader"] else "nobody"),
+        ("Position:", f"{found['position']}, last event {age(found['last_event_at_ns'], now_ns)} ago"),
+        ("Kernel started:", since_text(found["kernel_started_at_ns"], now_ns)),
+        ("Kernel stopped:", since_text(found["kernel_stopped_at_ns"], now_ns)),
+        ("Complete snapshot:", since_text(found["snapshot_at_ns"], now_ns)),
+        ("Paused:", "yes" if found["paused"] else "no"),
+        ("Held symbols:", ", ".join(f"{name} ({why})" for name, why in found["held_symbols"].items()) or "none"),
+        ("Live intents:", str(found["live_intents"])),
+        ("Unknown attempts:", str(found["unknown_attempts"])),
+        ("Open findings:", str(found["open_findings"])),
+    ]
+    header = ("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")
+    lines = [
+        (item["type"], str(item["status"]), item["reason"], age(item["since_ns"], now_ns), item["message"])
+        for item in found["conditions"]
+    ]
+    missing = [item["type"] for item in found["conditions"] if not item["status"]]
+    remedies = "".join(f"{name}: {REMEDIES[name].do}\n" for name in missing)
+    return aligned(facts) + "\n" + aligned([header, *lines]) + (f"\n{remedies}" if remedies else "")
+
+
+def health_as(found: dict[str, Any], form: Format, *, clock: Clock | None = None) -> str:
+    """What `health` found, in any format."""
+    match form:
+        case Format.JSON:
+            return json_text(found)
+        case Format.JSONL:
+            return json_line(found)
+        case Format.YAML:
+            return yaml_text(found)
+        case Format.NAME:
+            return f"exchange/{found['exchange_id']}\n"
+    return health_text(found, (clock or SystemClock()).now_ns())
+
+
+def since_text(instant_ns: int | None, now_ns: int) -> str:
+    return "never" if instant_ns is None else f"{age(instant_ns, now_ns)} ago"

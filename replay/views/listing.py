@@ -1,0 +1,208 @@
+"""What `get` prints: intents, orders, fills, positions, the account, symbols, groups, findings; listed once, or watched.
+
+Called by the CLI and by whoever wants the same tables. Reads a state (a fold of the log, a kernel's or a past one) and the
+fills of the log; writes nothing. A watch lists at a position and goes on from the next one, so nothing between the two is
+missed. How a listing becomes text is `output`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from kernel import EventSourcedKernel, events
+from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.groups import Group
+from kernel.state import KernelState
+from kernel.streams.fills import fills
+from kernel.streams.rehydration import ensure_loaded
+from kernel.subscriptions import intent_id_of
+from replay.formatting.output import Item, Listing
+from replay.log_access.as_of import StateSource
+from replay.views.resources import (
+    FILLS,
+    GROUPS,
+    INTENTS,
+    ORDERS,
+    RESOURCES,
+    RenderContext,
+    Resource,
+    Subject,
+    fill_subject,
+    group_subject,
+    intent_subject,
+    order_subject,
+    render_context,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceQuery:
+    """What is asked for."""
+
+    resource: Resource
+    names: tuple[str, ...] = ()
+    """Only these, every one of which must be there; empty: all."""
+    owner: str | None = None
+    """Only what belongs to intents of this owner."""
+    symbol_id: str | None = None
+    """Only what is about this symbol."""
+
+
+def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str | None = None) -> ResourceQuery:
+    """`TYPE [NAME…]` or `TYPE/NAME…` as a query. `NotFoundError` for an unknown type, `ValidationError` for a mix of
+    types or a filter that makes no sense."""
+    first, *rest = words
+    if "/" in first:
+        pairs = [word.partition("/")[::2] for word in words]
+        resources = [resource_named(kind) for kind, _ in pairs]
+        if any(item is not resources[0] for item in resources) or not all(name for _, name in pairs):
+            limit = "TYPE/NAME with one TYPE"
+            raise ValidationError("what to get", [Violation("type", "form", limit, " ".join(words))])
+        query = ResourceQuery(resources[0], tuple(name for _, name in pairs), owner, symbol_id)
+    else:
+        query = ResourceQuery(resource_named(first), tuple(rest), owner, symbol_id)
+    asked = {name for name, value in (("owner", owner), ("symbol", symbol_id)) if value is not None}
+    if wrong := asked - query.resource.filters:
+        limit = ", ".join(sorted(query.resource.filters)) or "none"
+        raise ValidationError("what to get", [Violation("filter", query.resource.kind, limit, ", ".join(wrong))])
+    return query
+
+
+def resource_named(word: str) -> Resource:
+    """The type that a word means: plural, singular or short, in any case. Raises `NotFoundError`."""
+    for resource in RESOURCES.values():
+        if word.lower() in resource.aliases:
+            return resource
+    raise NotFoundError(f"there is no type {word!r}: one of {', '.join(RESOURCES)}")
+
+
+async def listing(source: StateSource, query: ResourceQuery) -> Listing:
+    """What a query finds, now or then. Raises `NotFoundError` naming every name that is not there."""
+    found, _ = await _listed(source, query)
+    return found
+
+
+async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterator[Listing]:
+    """What a query finds now, then, for ever, what is new or changed in what it finds."""
+    first, position = await _listed(kernel, query)
+    yield first
+    shown = {item.name: item.data for item in first.items}
+    async for batch in kernel.log.tail(position):
+        await kernel.state.reached(batch[-1].position)
+        context = render_context(kernel.state, kernel.now_ns)
+        touched = _touched(query, context.state, batch)
+        others = await _of_others(kernel, query, touched)
+        owned = [subject for subject in touched if subject.intent_id not in others]
+        items = [item for item in _items(query, context, owned) if shown.get(item.name) != item.data]
+        shown |= {item.name: item.data for item in items}
+        if items:
+            yield replace(first, items=tuple(items), single=False)
+
+
+async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, int]:
+    """The listing, and the position that it is of."""
+    state, position = source.state, source.state.position
+    await ensure_loaded(source.log, state, *query.names)
+    subjects: Iterable[Subject]
+    if query.resource is FILLS:
+        found = await fills(source.log, intent_id=None, symbol_id=None, after=None, upto=position)
+        subjects = map(fill_subject, found)
+    else:
+        subjects = chain(query.resource.subjects(state), recalled(query, state))
+    if query.owner is not None:
+        subjects = [*subjects]
+    others = await _of_others(source, query, subjects)
+    context = render_context(state, source.now_ns)
+    known: set[str] = set()
+    items = []
+    for subject in subjects:  # each is printed while the state has it at hand
+        first = query.resource is FILLS or subject.name not in known
+        if first and _fits(query, subject) and subject.intent_id not in others:
+            items.append(item_of(query.resource, context, subject))
+        known.add(subject.name)
+    _check_names(query, known, state)
+    resource = query.resource
+    single = len(query.names) == 1 and [item.name for item in items] == list(query.names)
+    return Listing(resource.kind, resource.columns, resource.narrow, tuple(items), single), position
+
+
+def recalled(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
+    """What is asked for by name, held or not. A list has what is held: all that is live, and the newest that is over."""
+    for name in query.names:
+        if query.resource is INTENTS and (intent := state.intent(name)) is not None:
+            yield intent_subject(intent)
+        if query.resource is ORDERS and (order := state.order_state(name)) is not None:
+            yield order_subject(order)
+        if query.resource is GROUPS and (group := state.group(name)) is not None:
+            yield group_subject(state, group)
+
+
+def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subject]) -> list[Item]:
+    return [item_of(query.resource, context, subject) for subject in subjects if _fits(query, subject)]
+
+
+def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:
+    """One record as it is printed."""
+    data = context.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
+    if isinstance(subject.record, events.BaseEvent):
+        data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
+    return Item(subject.name, data, tuple(resource.lines(context, subject.record)))
+
+
+def _fits(query: ResourceQuery, subject: Subject) -> bool:
+    if query.names and not {subject.name, subject.intent_id if query.resource is FILLS else None} & {*query.names}:
+        return False
+    return query.symbol_id in (None, subject.symbol_id)
+
+
+async def _of_others(source: StateSource, query: ResourceQuery, subjects: Iterable[Subject]) -> set[str | None]:
+    """Where an owner is asked for, those of their intents that are another's, or nobody's; what is over may have been let
+    go, and counts."""
+    if query.owner is None:
+        return set()
+    intent_ids = {subject.intent_id for subject in subjects}
+    return {name for name in intent_ids if name is None or await _owner(source, name) != query.owner}
+
+
+async def _owner(source: StateSource, intent_id: str) -> str | None:
+    """Whose an intent is, or was in the end, where it is deleted; None where there never was one."""
+    state, owner = source.state, None
+    if (intent := state.intent(intent_id)) is not None:
+        return intent.owner
+    for event in await source.log.read_stream(events.intent_stream(intent_id)):
+        if event.position <= state.position and isinstance(event, events.IntentCreated | events.IntentModified):
+            owner = event.intent.owner
+    return owner
+
+
+def _check_names(query: ResourceQuery, known: set[str], state: KernelState) -> None:
+    if query.resource is FILLS:  # an intent's id stands for its fills, of which there may be none yet
+        known |= {name for name in query.names if state.record(name).version}
+    if missing := [name for name in query.names if name not in known]:
+        hint = " (nothing was sent for it yet)" if query.resource is ORDERS and state.intent(missing[0]) else ""
+        raise NotFoundError(f"{query.resource.kind} {', '.join(missing)} not found{hint}")
+
+
+def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
+    """The subjects that a batch may have changed."""
+    if query.resource is FILLS:
+        return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]
+    if query.resource is GROUPS:
+        return [group_subject(state, group) for group in _touched_groups(state, batch)]
+    if query.resource not in (INTENTS, ORDERS):
+        return query.resource.subjects(state)
+    subject = intent_subject if query.resource is INTENTS else order_subject
+    records = [
+        state.intent(intent_id) if query.resource is INTENTS else state.order_state(intent_id)
+        for intent_id in dict.fromkeys(map(intent_id_of, batch))
+        if intent_id is not None
+    ]
+    return [subject(record) for record in records if record is not None]
+
+
+def _touched_groups(state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Group]:
+    """The groups that a batch may have changed: those of its intents."""
+    found = (state.group_of(intent_id) for intent_id in map(intent_id_of, batch) if intent_id is not None)
+    return {group.group_id: group for group in found if group is not None}.values()

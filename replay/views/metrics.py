@@ -1,0 +1,134 @@
+"""A kernel's metrics for others to read: Prometheus's text format, tables and JSON; from a kernel that runs, or from a
+log.
+
+Called by `replay.host.probes` (to serve them) and by the CLI's `metrics`. prometheus-client renders the text from the
+kernel's registry. What only a running process can count (durations, retries, calls) is not in its log, so a log tells
+of less.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from kernel import EventSourcedKernel
+from kernel.clock import SystemClock
+from kernel.errors import KernelError, NotReadyError
+from replay.formatting.output import aligned, escaped, json_text
+from replay.views import health
+from replay.views.gauges import log_gauges, tally_of
+
+FETCH_S_MAX = 10.0
+"""How long a kernel's answer is waited for."""
+FETCH_BYTES_MAX = 16_000_000
+
+
+class MetricsFormat(StrEnum):
+    """What `orderctl metrics -o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    PROMETHEUS = "prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutCreated(Collector):
+    """Metrics without the creation times that prometheus-client adds to each counter and histogram."""
+
+    families: Iterable[Metric]
+
+    def collect(self) -> Iterator[Metric]:
+        """Each metric."""
+        for family in self.families:
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+def text_of(families: Iterable[Metric]) -> str:
+    """What was collected, in Prometheus's text format."""
+    return generate_latest(WithoutCreated(families)).decode()
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+def fetched(host: str, port: int) -> str:
+    """The metrics that a running kernel serves. `NotReadyError` when none does there."""
+    connection = http.client.HTTPConnection(host, port, timeout=FETCH_S_MAX)
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        text = response.read(FETCH_BYTES_MAX).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, UnicodeError) as problem:
+        raise NotReadyError(nobody(host, port, str(problem))) from problem
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        raise NotReadyError(nobody(host, port, f"status {response.status}"))
+    return text
+
+
+def nobody(host: str, port: int, reason: str) -> str:
+    return (
+        f"no kernel serves metrics at {host}:{port} ({reason}): `orderctl run --metrics-port {port}` does;"
+        " without --metrics-port you get what the log tells"
+    )
+
+
+async def from_log(kernel: EventSourcedKernel) -> str:
+    """What a log alone tells, seen by a kernel beside the one that leads: intents, attempts, findings, conditions."""
+    state = kernel.state
+    tally = await tally_of(state, now_ns=SystemClock().now_ns())
+    found = await health.health(kernel)
+    return text_of(log_gauges(kernel.exchange_id, tally, found, position=state.position, epoch=state.epoch))
+
+
+# ------------------------------------------------------------------------------------------------------------- printing
+def metrics_as(text: str, form: MetricsFormat) -> str:
+    """Metrics in Prometheus's text format, in any format. `KernelError` for a text that is none."""
+    if form is MetricsFormat.PROMETHEUS:
+        return "\n".join(map(escaped, text.split("\n")))
+    found = list(parsed(text))
+    return json_text(found) if form is MetricsFormat.JSON else metrics_table(found)
+
+
+def parsed(text: str) -> Iterator[dict[str, Any]]:
+    """Every metric: its name, its type, what it means, its series."""
+    try:
+        for family in text_string_to_metric_families(text):
+            series = [
+                {"name": item.name, "labels": item.labels, "value": finite(item.value)} for item in family.samples
+            ]
+            yield {"name": family.name, "type": family.type, "help": family.documentation, "series": series}
+    except ValueError as problem:
+        raise KernelError(f"these are no metrics in Prometheus's text format: {problem}") from problem
+
+
+def finite(value: float) -> float | str:
+    """A value as JSON can have it."""
+    return value if math.isfinite(value) else str(value)
+
+
+def metrics_table(found: list[dict[str, Any]]) -> str:
+    """For people: histograms as count and sum, and of what has labels only the series that are not zero."""
+    lines = [
+        (
+            item["name"],
+            ",".join(f"{name}={value}" for name, value in item["labels"].items()),
+            number_text(item["value"]),
+        )
+        for family in found
+        for item in family["series"]
+        if not item["name"].endswith("_bucket") and (item["value"] or not item["labels"])
+    ]
+    return aligned([("NAME", "LABELS", "VALUE"), *lines])
+
+
+def number_text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"

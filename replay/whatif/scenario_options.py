@@ -1,0 +1,106 @@
+"""`orderctl what-if` in words: what a person supposes made into changes, settings and faults, and played.
+
+Called by the CLI; `forking.what_if` is what a library user calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kernel.clock import NS_PER_S
+from kernel.errors import ValidationError, Violation
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
+from kernel.venues.paper.matching.config import PaperExchangeOptions
+from replay.formatting.progress_bar import Progress
+from replay.log_access.log_reader import open_for_reading, point_of, recorded_at
+from replay.whatif.command_replay import AddCommand, AlterTerms, CancelCommand, CommandChange, DropCommands
+from replay.whatif.outcomes import WhatIf
+from replay.whatif.simulation import what_if
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioOptions:
+    """What a person supposes, as it was typed."""
+
+    at: str
+    """The fork: a position, or an instant."""
+    drop: tuple[str, ...] = ()
+    terms: tuple[tuple[str, str], ...] = ()
+    """(order, FIELD=VALUE)."""
+    cancel: tuple[tuple[str, float], ...] = ()
+    """(order, seconds after the fork)."""
+    setting: tuple[str, ...] = ()
+    """NAME=VALUE."""
+    fault: tuple[tuple[str, str], ...] = ()
+    """(kind, operation)."""
+    tape: str | None = None
+    symbol: str | None = None
+    seed: int = 0
+    run_for_s: float = field(default=60.0)
+
+
+async def run_scenario(
+    url: str, exchange_id: str, options: ScenarioOptions, *, progress: Progress | None = None
+) -> WhatIf:
+    """Play what is supposed. Raises what `what_if` raises, and `ValidationError` for words that mean nothing."""
+    async with open_for_reading(url, exchange_id) as log:
+        position = await point_of(log, options.at)
+        if position < 1:
+            raise ValidationError(f"nothing is in the log at {options.at}: fork at position 1 or later")
+        fork_ns = await recorded_at(log, position)
+        market = options.tape or options.symbol
+        return await what_if(
+            log,
+            position=position,
+            changes=changes_of(options, fork_ns),
+            settings=dict(pair(text) for text in options.setting),
+            venue=PaperExchangeOptions(tape=options.tape, symbol=options.symbol, seed=options.seed) if market else None,
+            faults=[fault_of(kind, operation) for kind, operation in options.fault],
+            seed=options.seed,
+            run_for_s=options.run_for_s,
+            progress=progress,
+        )
+
+
+def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
+    """The changes, in the order of the options."""
+    terms: dict[str, dict[str, Any]] = {}
+    for intent_id, text in options.terms:
+        terms.setdefault(intent_id, {}).update([pair(text)])
+    return [
+        *(DropCommands(name) for name in options.drop),
+        *(AlterTerms(intent_id, fields) for intent_id, fields in terms.items()),
+        *(
+            AddCommand(fork_ns + round(after_s * NS_PER_S), CancelCommand(intent_id))
+            for intent_id, after_s in options.cancel
+        ),
+    ]
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; a value that is a JSON object, true, false or null is one."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValidationError("what is to be otherwise", [Violation("option", "form", "NAME=VALUE", text)])
+    plain = not value.startswith("{") and value not in ("true", "false", "null")
+    try:
+        return name, value if plain else orjson.loads(value)
+    except orjson.JSONDecodeError as problem:
+        raise ValidationError(name, [Violation(name, "form", f"JSON ({problem})", value)]) from problem
+
+
+def fault_of(kind: str, operation: str) -> Fault:
+    """A fault in two words."""
+    kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, FaultOperation))
+    wrong: Iterable[Violation] = [
+        Violation(name, "choice", ", ".join(choices), given)
+        for name, given, choices in (("kind", kind, kinds), ("operation", operation, operations))
+        if given not in choices
+    ]
+    if problems := [*wrong]:
+        raise ValidationError("no such fault", problems)
+    return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

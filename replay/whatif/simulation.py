@@ -1,0 +1,359 @@
+"""`what_if`: a log up to a point, played on otherwise in memory, beside what happened and the same played on unchanged.
+
+Called by `orderctl what-if` and by library users. The log's rows up to the fork are copied, byte for byte, into a log in
+memory with the same id, so that client order ids are the same; the log itself is only read. From there the whole kernel
+runs on virtual time at a paper exchange that begins as the log leaves the venue (`paper_fork`); the commands that the
+original still had are given again at their instants (`retelling`), without or with changes.
+
+Of the market after the fork a log knows our own fills alone, so these are the trades of the market, unless a tape is given;
+how long a request and its answer travelled it does not know, so they take no time.
+That is why the same is played twice: what is due to the model shows in the run without changes, what is due to the changes
+in the difference between the two. The same log, changes and seed give the same outcome. The rows up to the fork, and the
+state, are held in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+
+from kernel import EventSourcedKernel, events
+from kernel.clock import NS_PER_MS, NS_PER_S, LoopClock, SeededIds
+from kernel.commands.validation import violations_of
+from kernel.errors import KernelError, ValidationError, Violation
+from kernel.log import LogSettings
+from kernel.log.backends.memory import MemoryLog, MemoryRecorder
+from kernel.log.base import EventLog, StoredRow
+from kernel.log.engine.recorder import LAYOUT_VERSION, Identity
+from kernel.log.engine.records import event_of
+from kernel.models import Liquidity
+from kernel.order_spec import Side
+from kernel.settings import KernelSettings
+from kernel.streams.rehydration import apply_batch
+from kernel.venues import PaperVenue
+from kernel.venues.base import VenueCapabilities
+from kernel.venues.paper.exchange import PaperExchange
+from kernel.venues.paper.faults import Fault, FaultPlan
+from kernel.venues.paper.matching.config import PaperExchangeOptions, TapeTrade
+from kernel.venues.paper.matching.market import AHEAD_WINDOW_NS
+from projections.state import State
+from replay.decisions.decision_replay import recorded_capabilities, recorded_settings
+from replay.formatting.decimals import Scales
+from replay.formatting.progress_bar import Progress
+from replay.host.bootstrap import open_kernel
+from replay.log_access.log_reader import checked_pages, open_for_reading, point, position_at, recorded_at
+from replay.log_access.threads import Stopped, on_loop, until_stopped
+from replay.whatif.command_replay import CommandChange, CommandExtractor, TimedCommand, execute, named, with_changes
+from replay.whatif.outcomes import Outcome, WhatIf, outcome_of
+from replay.whatif.venue_seed import config_like, orders_at
+from replay.whatif.virtual_loop import run_virtually
+
+RUN_S_MAX = 86_400 * 31
+"""Longest time that is played."""
+LOOKED_AT = 1_000
+"""So many events at least are looked at to find the end of what was recorded together."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketTrade:
+    """What one of our own fills after the fork proves of the market: somebody traded with our resting order; or, where we
+    were the one who took, that the market was at that price when our order came (`quantity` 0)."""
+
+    at_ns: int
+    symbol_id: str
+    price: int
+    quantity: int
+
+
+def market_trade(fill: events.OrderFilled, *, sent_ns: int, fork_ns: int, tick_size: int) -> MarketTrade:
+    """What a fill proves. `sent_ns`: when its order was sent, where that was after the fork."""
+    if fill.liquidity is Liquidity.TAKER:
+        # The market was a tick behind the price that we took.
+        last_px = fill.last_px - tick_size if fill.side is Side.BUY else fill.last_px + tick_size
+        return MarketTrade(max(fork_ns, sent_ns - NS_PER_MS), fill.symbol_id, max(1, last_px), 0)
+    at_ns = min(max(fork_ns, fill.transact_time_ns or fill.recorded_at_ns), fill.recorded_at_ns)
+    return MarketTrade(at_ns, fill.symbol_id, fill.last_px, fill.last_qty)
+
+
+@dataclass
+class ForkPoint:
+    """What the runs begin with."""
+
+    position: int
+    fork_ns: int
+    end_ns: int
+    identity: Identity
+    rows: list[StoredRow]
+    state: State
+    settings: KernelSettings
+    capabilities: VenueCapabilities | None = None
+    prices: dict[str, int] = field(default_factory=dict)
+    """Last known, by symbol."""
+    commands: list[TimedCommand] = field(default_factory=list)
+    trades: list[MarketTrade] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How one run differs from others."""
+
+    commands: Sequence[TimedCommand]
+    settings: KernelSettings
+    venue: PaperExchangeOptions | None
+    faults: Sequence[Fault]
+    seed: int
+
+
+async def what_if(
+    log: EventLog | str,
+    *,
+    position: int | None = None,
+    time_ns: int | None = None,
+    changes: Sequence[CommandChange] = (),
+    settings: Mapping[str, Any] | None = None,
+    venue: PaperExchangeOptions | None = None,
+    faults: Sequence[Fault] = (),
+    seed: int = 0,
+    run_for_s: float = 60.0,
+    exchange_id: str | None = None,
+    progress: Progress | None = None,
+) -> WhatIf:
+    """Fork a log at a position or an instant, play it on with changes, and compare.
+
+    `changes`: see `retelling`. `settings` are those of the kernel that are to be otherwise than recorded. `venue`: another
+    tape, symbol, speed, seed or rules of the paper exchange (of its `config` all but markets and balances, which are the
+    log's); its tape then is the market, in the place of our own fills. `faults` befall its requests, each once. `progress`
+    is told of the milliseconds played. Raises `ValidationError` for what can't be, `IntegrityError` and `SchemaError` for a
+    log that can't be folded.
+    """
+    if not 0 < run_for_s <= RUN_S_MAX:
+        raise ValidationError(
+            "the time to play", [Violation("run_for_s", "range", f"above 0, at most {RUN_S_MAX}", f"{run_for_s:g}")]
+        )
+    async with open_for_reading(log, exchange_id) as found:
+        at = await point(found, position=position, time_ns=time_ns)
+        fork = await forked(found, at, run_for_s)
+        plain = Scenario(fork.commands, fork.settings, None, (), 0)
+        other = Scenario(
+            with_changes(fork.commands, changes, state=fork.state, fork_ns=fork.fork_ns),
+            with_settings(fork.settings, settings or {}),
+            venue,
+            faults,
+            seed,
+        )
+        recorded = await as_recorded(found, fork)
+    live = frozenset(fork.state.live_intent_ids())
+    lost = sum(len(fork.state.record(intent_id).unresolved) for intent_id in live)
+    report_progress = on_loop(progress)
+    unchanged, instead = [
+        await until_stopped(SimulationRun(fork, scenario, live, report_progress).play) for scenario in (plain, other)
+    ]
+    scales = Scales(fork.state.symbol, fork.state.asset)
+    return WhatIf(at, fork.fork_ns, fork.end_ns, recorded, unchanged, instead, lost, scales)
+
+
+def with_settings(recorded: KernelSettings, others: Mapping[str, Any]) -> KernelSettings:
+    """The recorded settings with others in their place; `ValidationError` for what is none."""
+    try:
+        return KernelSettings.model_validate({**recorded.model_dump(mode="json"), **others})
+    except pydantic.ValidationError as problem:
+        raise ValidationError("the settings are not valid", violations_of(problem)) from problem
+
+
+# ---------------------------------------------------------------------------------------------------------------- reading
+async def forked(log: EventLog, position: int, run_for_s: float) -> ForkPoint:
+    """All that the runs need of a log: its rows up to the fork, the state there, and what was asked for afterwards."""
+    if position < 1:
+        raise ValidationError("there is nothing before the first event: fork at position 1 or later")
+    await check_between_appends(log, position)
+    fork_ns = await recorded_at(log, position)
+    identity = Identity(log.exchange_id, log.log_id, LAYOUT_VERSION)
+    end_ns = fork_ns + round(run_for_s * NS_PER_S)
+    fork = ForkPoint(position, fork_ns, end_ns, identity, [], State(), KernelSettings.model_construct())
+    known: dict[str, Any] = {}
+    async for rows in checked_pages(log, upto=position):
+        fork.rows += rows
+        for event in map(event_of, rows):
+            await apply_batch(log, fork.state, [event])
+            note_leader(event, known)
+            if isinstance(event, events.OrderFilled):
+                fork.prices[event.symbol_id] = event.last_px
+    await read_on(log, fork, known)
+    if "settings" in known:
+        fork.settings = recorded_settings(known["settings"])
+    if known.get("capabilities"):
+        fork.capabilities = recorded_capabilities(known["capabilities"])
+    return fork
+
+
+async def check_between_appends(log: EventLog, position: int) -> None:
+    """`ValidationError` for a position amid events that were recorded together: nobody ever saw the log like that."""
+    last = None
+    async for rows in log.read(position - 1, position + LOOKED_AT):
+        for row in rows:
+            if last is not None and row.command_id != last.command_id:
+                break
+            last = row
+    if last is not None and last.position > position:
+        together = f"{last.position - last.command_index} … {last.position}"
+        limit = f"not amid {together}, which were recorded together: {last.position}, or before them"
+        raise ValidationError("the fork", [Violation("position", "append", limit, str(position))])
+
+
+def note_leader(event: events.BaseEvent, known: dict[str, Any]) -> None:
+    """By what the newest leader goes."""
+    match event:
+        case events.KernelStarted(settings=settings, capabilities=capabilities):
+            known.update(settings=settings, capabilities=capabilities or known.get("capabilities"))
+        case events.CapabilitiesChanged(capabilities=capabilities):
+            known["capabilities"] = capabilities
+
+
+async def read_on(log: EventLog, fork: ForkPoint, known: dict[str, Any]) -> None:
+    """What was asked for after the fork, and the trades that the log proves; who led first, where nobody had before."""
+    extractor = CommandExtractor()
+    sent_ns: dict[str, int] = {}
+    end = max(fork.position, await position_at(log, fork.end_ns))
+    async for rows in checked_pages(log, after=fork.position, upto=end):
+        for event in map(event_of, rows):
+            extractor.note(event)
+            if not known.get("capabilities"):
+                note_leader(event, known)
+            if isinstance(event, events.AttemptStarted):
+                sent_ns[event.client_order_id] = event.stamp_ns
+            if isinstance(event, events.OrderFilled):
+                symbol, stamp_ns = fork.state.symbol(event.symbol_id), sent_ns.get(event.client_order_id or "", 0)
+                tick_size = symbol.tick_size if symbol is not None else 0
+                trade = market_trade(event, sent_ns=stamp_ns, fork_ns=fork.fork_ns, tick_size=tick_size)
+                fork.trades.append(trade)
+                fork.prices.setdefault(event.symbol_id, event.last_px)
+    fork.commands = extractor.commands
+    fork.trades.sort(key=lambda trade: trade.at_ns)
+
+
+async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
+    """What came of the original in the same time."""
+    state = State()
+    await apply_batch(log, state, [event_of(row) for row in fork.rows])
+    touched: set[str] = {*fork.state.live_intent_ids()}
+    fills, prices = 0, {**fork.prices}
+    end = max(fork.position, await position_at(log, fork.end_ns))
+    async for rows in checked_pages(log, after=fork.position, upto=end):
+        for event in map(event_of, rows):
+            touched.update((await apply_batch(log, state, [event])).touched)
+            if isinstance(event, events.OrderFilled):
+                fills += 1
+                prices[event.symbol_id] = event.last_px
+    return outcome_of(state, touched, fills=fills, prices=prices)
+
+
+# ---------------------------------------------------------------------------------------------------------------- playing
+class SimulationRun:
+    """One run of a fork, on virtual time."""
+
+    def __init__(self, fork: ForkPoint, scenario: Scenario, live: frozenset[str], progress: Progress) -> None:
+        self._fork = fork
+        self._scenario = scenario
+        self._live = live
+        self._progress = progress
+        self._refused: list[str] = []
+        self._stopped: Stopped = lambda: False
+
+    def play(self, stopped: Stopped) -> Outcome:
+        """Play it; blocking. Ends early, with a `KernelError`, when it is told to stop."""
+        self._stopped = stopped
+        return run_virtually(self._play)
+
+    async def _play(self) -> Outcome:
+        fork, scenario = self._fork, self._scenario
+        clock = LoopClock(origin_ns=fork.fork_ns)
+        recorder = MemoryRecorder()
+        recorder.restore(fork.identity, [fork.rows])
+        log = MemoryLog(recorder, fork.identity, clock=clock, settings=LogSettings())
+        exchange = self._exchange(clock)
+        await exchange.start()
+        positions = {item.symbol_id: item.quantity for item in fork.state.positions()}
+        exchange.engine.book.adopt(orders_at(fork.state), positions)
+        venue = PaperVenue(exchange=exchange)
+        ids = SeededIds(scenario.seed)
+        async with open_kernel(log, venue=venue, clock=clock, ids=ids, settings=scenario.settings) as kernel:
+            tasks = [
+                asyncio.create_task(self._report_progress(kernel, clock)),
+                asyncio.create_task(self._trade(exchange, clock)),
+            ]
+            try:
+                await self._pass_time(clock)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                ended = await asyncio.gather(*tasks, return_exceptions=True)
+            for problem in ended:
+                if isinstance(problem, Exception):
+                    raise problem
+            return self._outcome(kernel, recorder, exchange)
+
+    def _exchange(self, clock: LoopClock) -> PaperExchange:
+        """The venue at the fork. Without a tape its market is what the log proves, and moves when that is told."""
+        fork, given = self._fork, self._scenario.venue
+        options = given or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
+        rules = options.config if given is not None and given.config != PaperExchangeOptions().config else None
+        config = config_like(fork.state, fork.capabilities, fork.prices, rules=rules, clock=clock)
+        symbol = options.symbol
+        if given is None or given.tape is None:
+            symbol = symbol or config.symbols[0].symbol_id
+        options = PaperExchangeOptions(
+            tape=() if options.tape is None else options.tape,
+            symbol=symbol,
+            seed=options.seed,
+            speed=options.speed,
+            loop=options.loop,
+            config=config,
+        )
+        return PaperExchange(options, clock=clock, faults=FaultPlan(self._scenario.faults))
+
+    async def _pass_time(self, clock: LoopClock) -> None:
+        """Until the end, looking now and then whether anybody still wants it."""
+        fork = self._fork
+        total_ms = (fork.end_ns - fork.fork_ns) // 1_000_000
+        while (now_ns := clock.now_ns()) < fork.end_ns:
+            if self._stopped():
+                raise KernelError("stopped before it was played to its end: nothing was written")
+            self._progress((now_ns - fork.fork_ns) // 1_000_000, total_ms)
+            await clock.sleep_until(min(fork.end_ns, now_ns + NS_PER_S))
+
+    async def _report_progress(self, kernel: EventSourcedKernel, clock: LoopClock) -> None:
+        """Give each command at its instant; what is refused here is part of the outcome."""
+        for report_progress in self._scenario.commands:
+            await clock.sleep_until(report_progress.at_ns)
+            try:
+                await execute(kernel, report_progress.asked)
+            except KernelError as problem:
+                where = f"position {report_progress.position}" if report_progress.position is not None else "added"
+                self._refused.append(f"{named(report_progress.asked)} ({where}): {problem}")
+
+    async def _trade(self, exchange: PaperExchange, clock: LoopClock) -> None:
+        """Let the market make the trades that the log proves, where no tape is the market."""
+        venue = self._scenario.venue
+        if venue is not None and venue.tape is not None:
+            return
+        tape_ns = self._fork.fork_ns
+        for trade in self._fork.trades:
+            await clock.sleep_until(trade.at_ns)
+            for quantity in (trade.quantity, 0):
+                # Far apart in the tape's own time: nobody stands ahead of our orders because we traded there before.
+                tape_ns += AHEAD_WINDOW_NS + 1
+                made = TapeTrade(0, trade.price, quantity, tape_ns, buyer_is_maker=False)
+                if trade.symbol_id in exchange.engine.book.symbols:  # else the market was observed only later
+                    exchange.engine.tape_trade(trade.symbol_id, made)
+
+    def _outcome(self, kernel: EventSourcedKernel, recorder: MemoryRecorder, exchange: PaperExchange) -> Outcome:
+        prefix = events.INTENT_STREAM_PREFIX
+        after = recorder.rows[self._fork.position :]
+        touched = {row[1].removeprefix(prefix) for row in after if row[1].startswith(prefix)}
+        fills = sum(row[3] == events.OrderFilled.topic for row in after)
+        prices = {symbol_id: exchange.engine.last_price(symbol_id) for symbol_id in exchange.engine.book.symbols}
+        return outcome_of(kernel.state, {*self._live, *touched}, fills=fills, prices=prices, refused=self._refused)

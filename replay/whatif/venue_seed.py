@@ -1,0 +1,139 @@
+"""The paper exchange as a log leaves a venue: its market, its rules, the orders that work there, the balances.
+
+Used by `forking`. The model: what the log knows to be at the venue is there, and nothing else. An order keeps its ids, its
+terms and what it has filled, and stands in the book behind nobody; the trades that filled it are in the balances, and are
+not told again. A request that the log has no answer to never arrived. Orders of others are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernel.clock import NS_PER_MS, Clock
+from kernel.errors import ValidationError, Violation
+from kernel.lifecycle import Record
+from kernel.lifecycle.order_facts import OrderFacts
+from kernel.models import OrdStatus
+from kernel.order_spec import STOPPED, OcoMode, OrderType, SymbolMetadata
+from kernel.venues.base import VenueCapabilities
+from kernel.venues.paper.matching.changes import OWN
+from kernel.venues.paper.matching.config import PaperConfig
+from kernel.venues.paper.matching.orders import PaperOrder
+from projections.state import State
+
+SHARED = (
+    "amend", "amend_quantity", "amend_atomic", "native_groups", "lookup", "lookup_closed", "dedupe", "dedupe_for_ns",
+    "validity_window_ns", "clock_skew_ns", "read_lag", "cancel_reports_cum_qty", "rate_limits",
+)  # fmt: skip
+"""What the paper exchange can do as the recorded venue did."""
+
+
+def config_like(
+    state: State,
+    capabilities: VenueCapabilities | None,
+    prices: dict[str, int],
+    *,
+    rules: PaperConfig | None,
+    clock: Clock,
+) -> PaperConfig:
+    """A paper exchange with the log's markets and balances, and the rules of its venue, or others.
+
+    `prices` are the last known ones. Raises `ValidationError` where the log knows no market.
+    """
+    symbols = tradable(state)
+    if not symbols:
+        raise ValidationError("the log knows no market at the fork: fork later, after the venue was first listed")
+    chosen = rules or PaperConfig()
+    if rules is None and capabilities is not None:
+        chosen = chosen.model_copy(update={name: getattr(capabilities, name) for name in SHARED})
+    balances = state.expected_balances()
+    return chosen.model_copy(
+        update={
+            "symbols": symbols,
+            "assets": tuple(state.assets()),
+            "balances": chosen.balances if balances is None else balances,
+            "last_prices": {symbol.symbol_id: prices.get(symbol.symbol_id, 0) for symbol in symbols},
+            "first_id": max(clock.now_ns() // NS_PER_MS, 1 + max(known_ids(state), default=0)),
+        }
+    )
+
+
+def tradable(state: State) -> tuple[SymbolMetadata, ...]:
+    """The markets whose assets are known too."""
+    assets = {asset.asset_id for asset in state.assets()}
+    return tuple(symbol for symbol in state.symbols() if {symbol.base_asset, symbol.quote_asset} <= assets)
+
+
+def known_ids(state: State) -> Iterator[int]:
+    """Numbers that the venue gave to orders and reports of what is still known."""
+    for intent_id in [intent.intent_id for intent in state.intents()]:
+        for facts in state.record(intent_id).orders:
+            texts = (facts.exchange_order_id, *(trade.fill_key.rpartition("/")[2] for trade in facts.trades))
+            yield from (int(text) for text in texts if text.isdecimal() and text.isascii() and len(text) < 19)
+
+
+def orders_at(state: State) -> list[PaperOrder]:
+    """The venue orders of all that is live, as the exchange has them; those that ended too, as they may be asked for.
+
+    Raises `ValidationError` for an order whose id the paper exchange can't give.
+    """
+    found = []
+    for intent_id in state.live_intent_ids():
+        record = state.record(intent_id)
+        found += [paper_order(state, record, facts) for facts in record.orders if facts.exchange_order_id]
+    return sorted(found, key=lambda order: (order.created_ns, order.order_id))
+
+
+def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
+    """One venue order as the exchange has it."""
+    if not (facts.exchange_order_id.isdecimal() and facts.exchange_order_id.isascii()):
+        limit = "a whole number: other venues' orders can't be played on"
+        raise ValidationError(
+            f"an order of {record.intent_id} at the fork",
+            [Violation("exchange_order_id", "form", limit, facts.exchange_order_id)],
+        )
+    order, first = facts.order, facts.first_seen_ns
+    group = state.group_of(record.intent_id)
+    native = group is not None and bool(group.native)
+    return PaperOrder(
+        order_id=int(facts.exchange_order_id),
+        account=OWN,
+        client_order_id=facts.client_order_id,
+        symbol_id=order.symbol_id,
+        side=order.side,
+        order_type=order.order_type,
+        quantity=facts.quantity,
+        price=None if order.order_type in (OrderType.MARKET, OrderType.STOP) else facts.price,
+        time_in_force=order.time_in_force,
+        created_ns=first,
+        updated_ns=max(first, facts.last_seen_ns),
+        rank=int(facts.exchange_order_id),
+        asked=max(facts.quantity, order.quantity) if native else facts.quantity,
+        status=status_of(facts),
+        cum_qty=min(facts.cum_qty, facts.quantity),
+        cum_notional=facts.quantities.cum_notional,
+        stop_price=order.stop_price,
+        armed=order.order_type in STOPPED and not facts.triggered,
+        expires_ns=order.expire_at_ns,
+        post_only=order.post_only,
+        reduce_only=order.reduce_only,
+        display_quantity=order.display_quantity,
+        shown=min(order.display_quantity or 0, max(0, facts.quantity - facts.cum_qty)),
+        group_id=first_of(state, group.intent_ids) if group is not None and native else None,
+        group_mode=group.mode if group is not None and native else OcoMode.NONE,
+    )
+
+
+def first_of(state: State, intent_ids: tuple[str, ...]) -> int | None:
+    """The number that stands for a group at the venue: that of its first order."""
+    ids = (facts.exchange_order_id for name in intent_ids for facts in state.record(name).orders)
+    return next((int(name) for name in ids if name.isdecimal()), None)
+
+
+def status_of(facts: OrderFacts) -> OrdStatus:
+    """How the exchange calls it."""
+    if facts.live:
+        return OrdStatus.PARTIALLY_FILLED if facts.cum_qty else OrdStatus.NEW
+    if facts.closed is not None:
+        return facts.closed
+    return OrdStatus.FILLED if facts.filled else OrdStatus.CANCELED

@@ -1,0 +1,62 @@
+"""How the venue is asked for what is unknown: how far back, and when a person hears of it.
+
+The whole kernel on the memory log and virtual time, with the paper exchange in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kernel.clock import NS_PER_S
+from kernel.events import AttemptStarted, intent_stream
+from kernel.models import FindingKind
+from kernel.settings import KernelSettings
+from kernel.venues.base import Dedupe, VenueSnapshot
+from kernel.venues.paper.faults import fault
+from tests.contract.bench import Bench, a_bench, bid, virtual_time
+
+pytestmark = virtual_time
+
+
+async def attempts(bench: Bench) -> list[AttemptStarted]:
+    """What was sent for the intent `mine`."""
+    found = await bench.log.read_stream(intent_stream("mine"))
+    return [event for event in found if isinstance(event, AttemptStarted)]
+
+
+async def test_trades_are_looked_for_from_the_first_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often an id was sent again, what its first send came to is asked for each time."""
+    asked: list[int] = []
+    async with a_bench("none", dedupe=Dedupe.FOR_EVER, lookup=False, validity_window_ns=None) as bench:
+        snapshot = bench.venue.snapshot
+
+        async def noted(since_ns: int) -> VenueSnapshot:
+            asked.append(since_ns)
+            return await snapshot(since_ns)
+
+        monkeypatch.setattr(bench.venue, "snapshot", noted)
+        for _ in range(4):
+            await bench.venue.inject(fault("request_lost", "submit"))
+        await bench.kernel.place_order(bid(), intent_id="mine", wait="recorded")
+        await asyncio.sleep(40)
+        sent = await attempts(bench)
+        assert len(sent) >= 4
+        assert sent[3].stamp_ns - sent[0].stamp_ns > 10 * NS_PER_S
+        assert max(asked) <= sent[0].stamp_ns
+
+
+@pytest.mark.parametrize("too_long_s", [10, 60])
+async def test_what_is_unknown_too_long_is_told_when_it_is(too_long_s: float) -> None:
+    """Looks that nothing can come of are rare; the finding does not wait for the next of them."""
+    settings = KernelSettings(unknown_too_long_s=too_long_s, order_age_s_max=1_000, relist_interval_s=1_000)
+    config: dict[str, Any] = {"dedupe": Dedupe.NONE, "validity_window_ns": None}
+    async with a_bench("none", settings=settings, **config) as bench:
+        await bench.venue.inject(fault("request_lost", "submit"))
+        await bench.kernel.place_order(bid(), intent_id="mine", wait="recorded")
+        await asyncio.sleep(too_long_s + 1)
+        (stands,) = [item for item in bench.kernel.state.findings() if item.kind is FindingKind.UNKNOWN_TOO_LONG]
+        (sent,) = await attempts(bench)
+        assert 0 <= stands.raised_at_ns - sent.stamp_ns - too_long_s * NS_PER_S < NS_PER_S

@@ -1,0 +1,174 @@
+"""Reading a log for replay, on every backend: found by its URL, checked page by page, pointed into."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kernel.clock import NS_PER_S
+from kernel.errors import IntegrityError, LogUnavailableError, NotFoundError, ValidationError
+from kernel.log import LogSettings, open_log
+from projections import State
+from replay.log_access.log_reader import (
+    checked_pages,
+    fold,
+    gc_relaxed,
+    instant_ns,
+    open_for_reading,
+    point,
+    point_of,
+    position_at,
+)
+from tests.commands import an_append
+from tests.contract.backends import Backend
+
+PAGE = LogSettings(page_rows=2)
+
+
+class Ticking:
+    """A clock that is a second later each time it is asked."""
+
+    def __init__(self) -> None:
+        self.now_s = 0
+
+    def now_ns(self) -> int:
+        self.now_s += 1
+        return self.now_s * NS_PER_S
+
+    async def sleep_until(self, deadline_ns: int) -> None:
+        raise AssertionError("nothing here waits")
+
+
+async def test_pages_are_checked_and_progress_is_told(backend: Backend) -> None:
+    """Every row comes once and in order, and each page is told of."""
+    told: list[tuple[int, int]] = []
+    async with backend.open(settings=PAGE) as log:
+        for _ in range(4):
+            await log.append(an_append("a"))
+        pages = [
+            [row.position for row in rows]
+            async for rows in checked_pages(log, after=1, upto=4, progress=lambda *done: told.append(done))
+        ]
+    assert (pages, told) == ([[2, 3], [4]], [(2, 3), (3, 3)])
+
+
+async def test_a_changed_row_is_found_wherever_the_reading_begins(backend: Backend) -> None:
+    """The page that has a changed column raises with its position; pages before it come."""
+    async with backend.open(settings=PAGE) as log:
+        for _ in range(5):
+            await log.append(an_append("a"))
+        backend.update(4, "meta", b"{}")
+        seen: list[int] = []
+
+        async def walk() -> None:
+            async for rows in checked_pages(log, after=1):
+                seen.extend(row.position for row in rows)
+
+        with pytest.raises(IntegrityError) as caught:
+            await walk()
+    assert (seen, caught.value.position) == ([2, 3], 4)
+
+
+async def test_a_log_that_ends_too_early_is_an_error(backend: Backend) -> None:
+    """Asked for more than there is, what is missing is named."""
+    async with backend.open() as log:
+        await log.append(an_append("a"))
+        with pytest.raises(IntegrityError) as caught:
+            await fold(log, State(), upto=9)
+    assert caught.value.position == 3
+
+
+async def test_folding_on_from_where_a_state_is_equals_folding_at_once(backend: Backend) -> None:
+    """Two folds in a row come to what one comes to."""
+    async with backend.open() as log:
+        for _ in range(4):
+            await log.append(an_append("a"))
+        by_halves = await fold(log, await fold(log, State(), upto=2))
+        assert by_halves.digest() == (await fold(log, State())).digest()
+        assert by_halves.position == 5
+
+
+async def test_an_instant_is_the_last_event_recorded_by_then(backend: Backend) -> None:
+    """For every instant the search finds what a scan finds."""
+    async with backend.open(clock=Ticking()) as log:
+        for _ in range(6):
+            await log.append(an_append("a"))
+        stamps = [row.recorded_at_ns async for rows in log.read() for row in rows]
+        for time_ns in range(0, max(stamps) + 2 * NS_PER_S, NS_PER_S // 2):
+            assert await position_at(log, time_ns) == sum(stamp <= time_ns for stamp in stamps)
+
+
+async def test_a_point_is_a_position_or_an_instant_and_not_past_the_head(backend: Backend) -> None:
+    """What can't be meant is refused with the limit and the value."""
+    async with backend.open() as log:
+        await log.append(an_append("a"))
+        assert (await point(log), await point(log, position=1), await point_of(log, "2")) == (2, 1, 2)
+        assert await point_of(log, "1970-01-01T00:00:00Z") == 0
+        with pytest.raises(ValidationError, match=r"0 … 2, the head.*3"):
+            await point_of(log, "3")
+        with pytest.raises(ValidationError, match="not both"):
+            await point(log, position=1, time_ns=1)
+
+
+@pytest.mark.parametrize("text", ["2026-01-31T12:00:00", "yesterday", "-1", "", "2026-01-31"])
+def test_an_instant_needs_a_zone(text: str) -> None:
+    """What is no instant with a zone is refused, with the form and the text."""
+    with pytest.raises(ValidationError, match="2026-01-31T12:00:00Z"):
+        instant_ns(text)
+
+
+def test_instants_are_exact_to_the_microsecond() -> None:
+    """A zone is taken into account, and nothing is rounded."""
+    assert instant_ns("1970-01-01T01:00:01.000001+01:00") == 1_000_001_000
+    assert instant_ns("2026-01-31T12:00:00.123456Z") == 1_769_860_800_123_456_000
+
+
+async def test_a_url_with_one_log_needs_no_exchange_id(tmp_path: Path) -> None:
+    """The log in a file is found without its exchange id, and stays as it is."""
+    url = f"sqlite:///{tmp_path}/x.db"
+    async with open_log(url, exchange_id="mine") as log:
+        await log.append(an_append("a"))
+    async with open_for_reading(url) as found:
+        assert (found.exchange_id, (await found.head()).position) == ("mine", 2)
+
+
+async def test_several_logs_of_a_server_have_to_be_told_apart(postgres_url: str) -> None:
+    """Where a server has several logs each is named; with the exchange id the right one is opened."""
+    for exchange_id in ("told-a", "told-b"):
+        await open_log(postgres_url, exchange_id=exchange_id).close()
+    with pytest.raises(ValidationError, match=r"told-a, .*told-b.*exchange_id"):
+        async with open_for_reading(postgres_url):
+            pass
+    async with open_for_reading(postgres_url, "told-b") as found:
+        assert found.exchange_id == "told-b"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///nowhere/x.db", "sqlite:///absent.db", "memory://"])
+def test_a_log_that_is_not_there_is_not_made(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading never creates a log."""
+    monkeypatch.chdir(tmp_path)
+
+    async def look() -> None:
+        async with open_for_reading(url):
+            raise AssertionError("there is none")
+
+    with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|empty log"):
+        asyncio.run(look())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_garbage_is_looked_for_as_before_once_all_folds_are_over(first_out: int) -> None:
+    """Two folds that overlap, as those of two threads do, whichever ends first."""
+    before = gc.get_threshold()
+    blocks = [ExitStack(), ExitStack()]
+    for block in blocks:
+        block.enter_context(gc_relaxed())
+        assert gc.get_threshold() > before
+    blocks[first_out].close()
+    blocks[1 - first_out].close()
+    assert gc.get_threshold() == before

@@ -1,0 +1,315 @@
+"""A log folded again and compared: what is equal is called so, and what is not is named by position and field."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from kernel import events
+from kernel.errors import ConflictError, IntegrityError, NotFoundError
+from kernel.events import BaseEvent
+from kernel.lifecycle import Record, evolve
+from kernel.lifecycle.immutable import replace
+from kernel.log import EventLog, LogSettings, open_log
+from kernel.models import Balance
+from projections import State, state_fold
+from projections.digest import first_field
+from replay.histories.divergence import first_difference
+from replay.log_access.log_reader import chain_at, fold
+from replay.readmodel.rebuild import RebuildReport, rebuild, rebuild_tables, roll_back
+from replay.readmodel.sync import open_tables, sync_tables
+from tests.benchmarks.made_log import make_log
+from tests.contract.backends import Backend, SQLiteBackend
+from tests.contract.projections.test_sql_tables import Database, all_rows, made, record, versions
+
+EVENTS = 400
+
+
+def change(database: Database, statement: str) -> None:
+    """Change the tables behind the program's back; `@` stands before a table's name."""
+    if isinstance(database, SQLiteBackend):
+        with sqlite3.connect(database.path.with_name("log.read.db")) as connection:
+            connection.execute(statement.replace("@", ""))
+        connection.close()
+        return
+    with psycopg.connect(database.url, autocommit=True) as session:
+        session.execute(statement.replace("@", f'"read_{database.exchange_id}".').encode())
+
+
+@pytest.fixture
+async def log(database: Database) -> AsyncIterator[EventLog]:
+    """A log with some hundred events, and its tables."""
+    async with database.open(settings=LogSettings(page_rows=90)) as log:
+        await make_log(made(log), count=EVENTS)
+        await sync_tables(log)
+        yield log
+
+
+# ----------------------------------------------------------------------------------------------------------- comparing
+async def test_equal_tables_are_called_equal(log: EventLog) -> None:
+    """Tables at the head, and tables behind it, equal what the log comes to there; the digest is the fold's."""
+    whole = await rebuild(log)
+    await make_log(made(log), count=EVENTS + 200, seed=2)
+    behind = await rebuild(log)
+    assert (whole.ok, behind.ok) == (True, True)
+    assert [(item.what, item.position) for item in (*whole.compared, *behind.compared)] == [("tables v1", EVENTS)] * 2
+    assert (behind.position, behind.digest) == (EVENTS + 200, (await fold(log, State())).digest())
+
+
+@pytest.mark.parametrize(
+    ("statement", "field", "expected", "found"),
+    [
+        ("UPDATE @orders_v1 SET cum_qty = 7 WHERE intent_id = 'o0000005'", "orders[o0000005].cum_qty", None, "7"),
+        ("DELETE FROM @intents_v1 WHERE intent_id = 'o0000005'", "intents[o0000005]", None, "no row"),
+        ("INSERT INTO @position_fees_v1 VALUES ('A', 'B', 1)", "position_fees[A/B]", "no row", None),
+        ("UPDATE @balances_v1 SET drift = 1 WHERE asset_id = 'BTC'", "balances[BTC].drift", None, "1"),
+        (
+            "UPDATE @intents_v1 SET group_id = 'g' WHERE intent_id = 'o0000005'",
+            "intents[o0000005].group_id",
+            "NULL",
+            "g",
+        ),
+    ],
+    ids=["a field", "a row is missing", "a row too many", "a balance", "something where nothing is"],
+)
+async def test_tables_that_were_changed_are_found(
+    database: Database, log: EventLog, statement: str, field: str, expected: str | None, found: str | None
+) -> None:
+    """The first field that differs is named with both sides, at the position of the event that the row comes from."""
+    balances = {"BTC": Balance(asset_id="BTC", total=5, free=5)}
+    await record(log, events.VENUE_STREAM, events.BalancesObserved(balances=balances, began_ns=1, ended_ns=2))
+    await sync_tables(log)
+    change(database, statement)
+    report = await rebuild(log)
+    first = report.first
+    assert not report.ok
+    assert first is not None
+    assert first.field == field
+    assert expected in (None, first.expected)
+    assert found in (None, first.found)
+    if "o0000005" in field:
+        stream = await log.read_stream("intent:o0000005")
+        assert first.position == stream[-1].position
+
+
+@dataclass
+class Stored:
+    """A checkpoint, as far as a rebuild wants to know."""
+
+    position: int
+    chain_hash: bytes
+    digest: str
+
+
+async def test_a_checkpoint_is_compared_where_it_was_taken(log: EventLog) -> None:
+    """One that is right is equal; another digest, another chain and a position past the log are named."""
+    digest, chain = (await fold(log, State(), upto=150)).digest(), await chain_at(log, 150)
+    given = {
+        "": Stored(150, chain, digest),
+        "digest": Stored(150, chain, "0" * 64),
+        "chain_hash": Stored(150, bytes(32), digest),
+        "position": Stored(EVENTS + 1, chain, digest),
+    }
+    for field, checkpoint in given.items():
+        found = (await rebuild(log, checkpoint=checkpoint)).compared[0]
+        assert (found.what, found.equal, found.field) == ("checkpoint", not field, field)
+
+
+async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> None:
+    """A state that is folded meanwhile is met and found equal; one that was changed parts in that field."""
+    async with backend.open(settings=LogSettings(page_rows=50)) as log:
+        await make_log(made(log), count=EVENTS)
+        state = await fold(log, State(), upto=100)
+        following = asyncio.create_task(fold(log, state))
+        assert (await rebuild(log, state=state)).ok
+        await following
+        state.records()["o0000004"] = replace(state.record("o0000004"), failures=3)
+        report = await rebuild(log, state=state)
+        assert report.first is not None
+        assert (report.first.position, report.first.field) == (EVENTS, "records['o0000004'].failures")
+        assert (report.first.expected, report.first.found) == ("0", "3")
+
+
+async def test_a_changed_event_ends_a_rebuild(database: Database, log: EventLog) -> None:
+    """A row whose hash does not match is an error with its position, not a difference; the tables stay as they were."""
+    before = await versions(log)
+    database.update(77, "meta", b"{}")
+    for work in (rebuild, rebuild_tables):
+        with pytest.raises(IntegrityError) as caught:
+            await work(log)
+        assert caught.value.position == 77
+    assert await versions(log) == before
+
+
+async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    """A log without tables is refolded all the same, and no file is made; tables that are named have to be there."""
+    async with open_log(f"sqlite:///{tmp_path}/x.db", exchange_id="x") as log:
+        report = await rebuild(log)
+        assert (report.ok, report.compared, report.position) == (True, (), 1)
+        with pytest.raises(NotFoundError, match="no tables"):
+            await rebuild(log, tables=f"sqlite:///{tmp_path}/y.db")
+    assert {name for name in os.listdir(tmp_path) if "read" in name} == set()  # noqa: PTH208  # nothing waits for it
+
+
+# ------------------------------------------------------------------------------------------------------- where folds part
+class Buggy(State):
+    """A fold with a bug: from the third fill of any order on, the failures of its record are wrong."""
+
+    def apply(self, batch: Any, recalled: Any = ()) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state_fold, "evolve", buggy)
+            return super().apply(batch, recalled)
+
+
+def buggy(record: Record, event: BaseEvent) -> Record:
+    """`evolve` with a bug in one field."""
+    after = evolve(record, event)
+    trades = sum(len(facts.trades) for facts in after.orders)
+    return replace(after, failures=9) if trades >= 3 else after
+
+
+async def test_a_planted_bug_is_found_by_position_and_field(backend: Backend) -> None:
+    """Two folds part at the first event that the bug meets, in the field that it sets."""
+    async with backend.open(settings=LogSettings(page_rows=64)) as log:
+        await make_log(made(log), count=EVENTS)
+        fills: dict[str, int] = {}
+        expected: Any = None
+        async for page in log.read():
+            for row in page:
+                fills[row.stream_id] = fills.get(row.stream_id, 0) + (row.topic == "OrderFilled")
+                if fills[row.stream_id] == 3 and expected is None:
+                    expected = row
+        parting = await first_difference(log, State, Buggy)
+        assert parting is not None
+        assert parting.position == expected.position
+        assert parting.field == f"records['{expected.stream_id.removeprefix('intent:')}'].failures"
+        assert (parting.ours, parting.theirs) == ("0", "9")
+        assert await first_difference(log, State, State) is None
+        assert await first_difference(log, State, Buggy, upto=parting.position - 1) is None
+
+
+def test_the_first_field_is_named_whatever_it_is_in() -> None:
+    """Differences in models, records, mappings, sets and sequences each get a way to them; equal values have none."""
+    a, b = Record("i"), Record("i", solicited=frozenset({"x"}), targets=(("a", "b"),))
+    found = first_field(a, b)
+    assert first_field(a, Record("i")) is None
+    assert found is not None
+    assert (found.field, found.ours, found.theirs) == ("targets[0]", "<absent>", "['a','b']")
+    cases: list[tuple[object, object, str]] = [
+        ({"k": 1}, {"k": 2}, "['k']"),
+        ({"k": [1, (2, 3)]}, {"k": [1, (2, 4)]}, "['k'][1][1]"),
+        (frozenset({1}), frozenset({2}), ""),
+        (1, True, ""),
+    ]
+    for ours, theirs, field in cases:
+        parted = first_field(ours, theirs)
+        assert parted is not None
+        assert parted.field == field
+
+
+# -------------------------------------------------------------------------------------------------------- tables made anew
+async def test_new_tables_take_the_place_of_wrong_ones(database: Database, log: EventLog) -> None:
+    """New tables are right whatever the old ones hold, say where those differed, and the old ones can be gone back to."""
+    right = await all_rows(log)
+    change(database, "UPDATE @orders_v1 SET cum_qty = 7 WHERE intent_id = 'o0000005'")
+    wrong = await all_rows(log)
+    report = await rebuild_tables(log)
+    assert (report.ok, report.tables_version) == (False, 2)
+    assert await all_rows(log) == right
+    back = await roll_back(log)
+    assert (back.number, await all_rows(log)) == (1, wrong)
+
+
+async def test_two_versions_are_kept(log: EventLog) -> None:
+    """The version before the active one is kept, those before that are not; without an earlier one there is no way back."""
+    async with open_tables(log) as store:  # what another rebuild is about to fill was never anybody's
+        begun = store.create(code="", log_id=log.log_id)
+        with pytest.raises(NotFoundError, match="no earlier version"):
+            await roll_back(log)
+        store.discard(begun.number)
+    for expected in ([1, 2], [2, 3], [3, 4]):
+        assert (await rebuild_tables(log)).ok
+        assert [item.number for item in await versions(log)] == expected
+    async with open_tables(log) as store:
+        names = {name for name in store.table_names() if name.startswith("orders_v")}
+    assert names == {"orders_v3", "orders_v4"}
+
+
+async def test_the_way_back_is_open_when_the_log_has_gone_on(log: EventLog) -> None:
+    """The version before is active again though it is behind, and is then brought to the head like any other."""
+    (first,) = await versions(log)
+    await rebuild_tables(log)
+    head = await make_log(made(log), count=EVENTS + 100, seed=2)
+    await sync_tables(log)
+    assert await roll_back(log) == first
+    assert [(item.number, item.active) for item in await versions(log)] == [(1, True), (2, False)]
+    assert (await sync_tables(log)).position == head
+
+
+async def test_tables_that_are_behind_do_not_take_over(log: EventLog) -> None:
+    """What the live ones have and the new ones lack would be gone from view: nothing is switched, unless one goes back."""
+    async with open_tables(log) as store:
+        (live,) = store.versions()
+        made = store.create(code=live.code_hash, log_id=live.log_id)
+        views = store.versions()
+        assert not store.switch(made.number)
+        assert store.versions() == views
+        assert store.active() == live
+        assert store.switch(made.number, behind=True)
+        assert store.active() == made._replace(active=True, was_active=True)
+
+
+async def test_a_rebuild_that_is_stopped_leaves_the_live_tables(log: EventLog) -> None:
+    """Cancelled anywhere, a rebuild takes away what it began, and the live tables are as they were."""
+    before, rows = await versions(log), await all_rows(log)
+    for stop_at in (1, 2, 4):
+        seen = asyncio.Event()
+        told: list[int] = []
+
+        def tell(
+            done: int, total: int, told: list[int] = told, seen: asyncio.Event = seen, stop_at: int = stop_at
+        ) -> None:
+            told.append(done)
+            if len(told) >= stop_at:
+                seen.set()
+
+        work = asyncio.create_task(rebuild_tables(log, progress=tell))
+        await seen.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert (await versions(log), await all_rows(log)) == (before, rows)
+
+
+async def test_what_a_killed_rebuild_left_is_taken_away(log: EventLog) -> None:
+    """A version that never was active is dropped by the next rebuild, whose number is a new one."""
+    async with open_tables(log) as store:
+        store.create(code="any", log_id=log.log_id)
+    assert [item.number for item in await versions(log)] == [1, 2]
+    assert (await rebuild_tables(log)).tables_version == 3
+    assert [item.number for item in await versions(log)] == [1, 3]
+
+
+async def test_the_later_of_two_rebuilds_wins(log: EventLog) -> None:
+    """A rebuild whose tables another one has taken away says so, and changes nothing."""
+    overtaken: list[asyncio.Task[RebuildReport]] = []
+
+    def overtake(done: int, total: int) -> None:
+        if not overtaken:
+            overtaken.append(asyncio.create_task(rebuild_tables(log)))
+
+    slow = asyncio.create_task(rebuild_tables(log, progress=overtake))
+    results = await asyncio.gather(slow, return_exceptions=True)
+    ended = [*results, *await asyncio.gather(*overtaken, return_exceptions=True)]
+    won = [item.tables_version for item in ended if isinstance(item, RebuildReport)]
+    assert len(won) == 1
+    assert [type(item) for item in ended if not isinstance(item, RebuildReport)] == [ConflictError]
+    assert [(item.number, item.active) for item in await versions(log)] == [(1, False), (won[0], True)]

@@ -1,0 +1,51 @@
+"""What is given from outside is refused in our own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+import pytest
+
+from kernel.commands.validation import violations_of
+from kernel.models import OrderIntent
+from kernel.order_spec import Model, StandardOrder
+from kernel.settings import KernelSettings
+
+ORDER = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": 1, "price": 1}
+INTENT = {"intent_id": "a", "exchange_id": "paper", "order": ORDER}
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "lines"),
+    [
+        (StandardOrder, {**ORDER, "side": "HOLD"}, ["side: must be 'BUY' or 'SELL', given 'HOLD'"]),
+        (StandardOrder, {**ORDER, "quantity": -1}, ["quantity: must be at least 0, given -1"]),
+        (StandardOrder, {**ORDER, "quantity": "x"}, ["quantity: must be an integer, given 'x'"]),
+        (StandardOrder, {**ORDER, "colour": {}}, ["colour: is not a known field"]),
+        (StandardOrder, {"symbol_id": "B"}, [f"{name}: is required" for name in ("side", "order_type", "quantity")]),
+        (
+            StandardOrder,
+            {**ORDER, "quantity": 0, "price": None},
+            [
+                "quantity: minimum is 1 at the symbol's scale, given 0",
+                "price: presence is required for LIMIT, given None",
+            ],
+        ),
+        (
+            OrderIntent,
+            {**INTENT, "intent_id": "a/b"},
+            [
+                "intent_id: must be 1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit, given 'a/b'"
+            ],
+        ),
+        (OrderIntent, {**INTENT, "metadata": []}, ["metadata: must be a mapping"]),
+        (KernelSettings, {"workers": 0}, ["workers: must be at least 1, given 0"]),
+    ],
+)
+def test_violations_are_in_our_words(model: type[Model], given: dict[str, Any], lines: list[str]) -> None:
+    """Each names the field, the rule and the value; none repeats a message of pydantic."""
+    with pytest.raises(pydantic.ValidationError) as caught:
+        model.model_validate(given)
+
+    assert [str(item) for item in violations_of(caught.value)] == lines

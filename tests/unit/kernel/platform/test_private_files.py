@@ -1,0 +1,199 @@
+"""Private files: created for one user alone, and refused where another user could have put or changed them."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel import open_log
+from kernel.errors import LogUnavailableError, UnsafeFileError
+from kernel.log.backends.sqlite_lease import FileLease, is_locked
+from kernel.log.base import EventLog
+from kernel.platform.private_files import check_database, check_directory, make_directory, open_private, replacing
+from kernel.venues.paper.matching.journal import Journal
+from projections.sql.sqlite import SQLiteTables
+from replay.log_access.atomic_files import write_whole
+from replay.readmodel.sync import sync_tables
+from replay.transfer.backup import backup_log, restore_log
+from replay.transfer.exporter import export_log
+from replay.transfer.importer import import_log
+from tests.commands import an_append
+
+PRECIOUS = b"precious" * 100
+CREATE = os.O_RDWR | os.O_CREAT
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    """A process whose umask hides nothing."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(directory: Path) -> dict[str, str]:
+    """Of what is in a directory, by name."""
+    return {path.name: oct(mode(path)) for path in directory.iterdir()}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def a_log(path: Path, *, create: bool = True) -> EventLog:
+    return open_log(f"sqlite:///{path}", exchange_id="paper", create=create)
+
+
+@pytest.mark.usefixtures("no_umask")
+async def test_whatever_is_created_is_the_users_alone(tmp_path: Path) -> None:
+    """With umask 000 each file has mode 0600 and each directory 0700, with all that SQLite puts beside them."""
+    top = tmp_path / "made" / "for us"
+    make_directory(top)
+    os.close(open_private(top / "file", CREATE))
+    write_whole(top / "text", "note")
+    Journal(top / "journal").close()
+    async with a_log(top / "kernel.db") as log:
+        await log.append(an_append("a"))
+        lease = FileLease(top / "kernel.db.lock")
+        assert await lease.acquire()
+        await sync_tables(log)
+        await backup_log(log, top / "backup.db")
+        await export_log(log, top / "export.jsonl")
+        await import_log(top / "export.jsonl", f"sqlite:///{top}/imported.db", exchange_id="paper")
+        await restore_log(top / "backup.db", f"sqlite:///{top}/restored.db", exchange_id="paper")
+        found = modes(top)
+        assert {"kernel.db-wal", "kernel.db-shm", "kernel.read.db", "restored.db", "imported.db"} <= found.keys()
+        assert set(found.values()) == {"0o600"}
+        await lease.release()
+    assert [mode(path) for path in (top, top.parent)] == [0o700, 0o700]
+
+
+def test_what_others_can_read_is_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file of ours with mode 0644 opens, has mode 0600 from then on, and is named once."""
+    path = tmp_path / "file"
+    path.write_bytes(b"kept")
+    path.chmod(0o644)
+    for _ in range(2):
+        descriptor = open_private(path, os.O_RDWR)
+        assert os.read(descriptor, 9) == b"kept"
+        os.close(descriptor)
+    assert mode(path) == 0o600
+    assert [record.levelname for record in caplog.records if str(path) in record.message] == ["WARNING"]
+
+
+async def test_an_earlier_releases_log_opens_and_is_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A log with mode 0644, as earlier releases made it, is taken from other readers with the files beside it."""
+    path = tmp_path / "kernel.db"
+    async with a_log(path) as log:
+        await log.append(an_append("a"))
+        for file in (path, tmp_path / "kernel.db-wal", tmp_path / "kernel.db-shm"):
+            file.chmod(0o644)
+        async with a_log(path, create=False) as again:
+            assert (await again.head()).position == 2
+            assert set(modes(tmp_path).values()) == {"0o600"}
+    assert len([record for record in caplog.records if "could be read" in record.message]) == 1
+
+
+@pytest.mark.parametrize("bits", [0o602, 0o606, 0o666])
+async def test_what_others_can_write_is_refused(tmp_path: Path, bits: int) -> None:
+    """Locks, journals, logs and tables that others can write are refused, with the mode and the remedy; nothing changes."""
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    path.chmod(bits)
+    with pytest.raises(UnsafeFileError, match=f"has mode {bits:04o}.*chmod go-w {path}"):
+        open_private(path, os.O_RDONLY)
+    with pytest.raises(UnsafeFileError):
+        await FileLease(path).acquire()
+    for use in (is_locked, Journal, a_log, SQLiteTables):
+        with pytest.raises(UnsafeFileError):
+            use(path)
+    assert (modes(tmp_path), path.read_bytes()) == ({"file": oct(bits)}, b"")
+
+
+async def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
+    """A link is refused wherever it leads, and what it leads to stays as it is."""
+    target = tmp_path / "target"
+    target.write_bytes(PRECIOUS)
+    for name, to in (("link", target), ("dangling", tmp_path / "nowhere")):
+        link = tmp_path / name
+        link.symlink_to(to)
+        with pytest.raises(UnsafeFileError, match="symbolic link"):
+            await FileLease(link).acquire()
+        for use in (Journal, a_log, SQLiteTables):
+            with pytest.raises((UnsafeFileError, LogUnavailableError)):
+                use(link)
+    write_whole(tmp_path / "link", "the link is replaced")
+    assert (target.read_bytes(), (tmp_path / "nowhere").exists()) == (PRECIOUS, False)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_link_beside_a_database_is_refused(tmp_path: Path, suffix: str) -> None:
+    """SQLite believes what is beside a database, so those files have to be private as well."""
+    (tmp_path / f"kernel.db{suffix}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match=f"kernel.db{suffix} is a symbolic link"):
+        a_log(tmp_path / "kernel.db")
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_stops_nobody(tmp_path: Path) -> None:
+    """A pipe in place of a file is refused, and not waited for."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for flags in (os.O_RDONLY, CREATE):
+        with pytest.raises(UnsafeFileError, match="no regular file"):
+            open_private(tmp_path / "pipe", flags)
+
+
+def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    """Nothing is opened or made where another user can replace it; in a sticky directory, single files are safe."""
+    home = tmp_path / "open"
+    home.mkdir()
+    home.chmod(0o777)
+    for use in (Journal, a_log, SQLiteTables, lambda path: open_private(path, CREATE)):
+        with pytest.raises(UnsafeFileError, match=f"{home} has mode 0777.*chmod go-w"):
+            use(home / "file")
+    assert [*home.iterdir()] == []
+    home.chmod(0o1777)
+    check_directory(home)
+    with pytest.raises(UnsafeFileError, match="mode 1777"):
+        check_directory(home, sticky_allowed=False)
+
+
+def test_the_users_own_group_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With umask 002 a user's directories can be written by the user's own group: refused only if it has other members."""
+    tmp_path.chmod(0o770)
+    user = pwd.getpwuid(os.geteuid())
+    for name, members, allowed in ((user.pw_name, [], True), (user.pw_name, ["eve"], False), ("staff", [], False)):
+        monkeypatch.setattr(
+            pwd, "getpwuid", lambda uid: pwd.struct_passwd((*user[:3], tmp_path.stat().st_gid, *user[4:]))
+        )
+        monkeypatch.setattr(grp, "getgrgid", lambda gid, it=(name, "x", 0, members): grp.struct_group(it))
+        if allowed:
+            check_directory(tmp_path, sticky_allowed=False)
+            continue
+        with pytest.raises(UnsafeFileError):
+            check_directory(tmp_path, sticky_allowed=False)
+
+
+def test_no_name_is_free_beside_a_database_in_a_sticky_directory(tmp_path: Path) -> None:
+    """Where others can make new files, SQLite's names are taken before it opens the database."""
+    home = tmp_path / "sticky"
+    home.mkdir()
+    home.chmod(0o1777)
+    check_database(home / "kernel.db", create=True)
+    names = {f"kernel.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")}
+    assert modes(home) == dict.fromkeys(names, "0o600")
+
+
+def test_a_failed_replacement_leaves_what_was_there(tmp_path: Path) -> None:
+    """After an error the file is as it was, and nothing is beside it."""
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    with pytest.raises(TypeError), replacing(path) as file:
+        file.writelines([b"new", "no bytes"])  # type: ignore[list-item]
+    assert ([*tmp_path.iterdir()], path.read_text()) == ([path], "old")

@@ -1,0 +1,88 @@
+"""How runs that settle nothing are spaced."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernel.actions import ActionKind
+from kernel.clock import NS_PER_S, SeededIds
+from kernel.reconciler.requeue_backoff import KeyBackoff
+from kernel.settings import KernelSettings
+from tests.paper_world import HandClock
+
+
+class HalfIds(SeededIds):
+    """Jitter that is always one half."""
+
+    def fraction(self) -> float:
+        return 0.5
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """A clock set by hand."""
+    return HandClock()
+
+
+@pytest.fixture
+def pacing(clock: HandClock) -> KeyBackoff:
+    """Paces from 0.1 s to 5 s."""
+    return KeyBackoff(clock, HalfIds(1), KernelSettings())
+
+
+def delay_s(pacing: KeyBackoff, clock: HandClock) -> float:
+    """How long the key has to wait from now."""
+    return (pacing.record_failure("a") - clock.now_ns()) / NS_PER_S
+
+
+def test_pauses_double_up_to_a_bound(pacing: KeyBackoff, clock: HandClock) -> None:
+    """0.1 s, then twice as long each time, half of it drawn; never above the bound."""
+    pacing.begin("a", ActionKind.ASK)
+    delays = [delay_s(pacing, clock) for _ in range(9)]
+    assert delays[:4] == [0.1, 0.15, 0.25, 0.45]
+    assert max(delays) == delays[-1] == 2.55
+
+
+def test_each_kind_of_action_has_its_own_pace(pacing: KeyBackoff) -> None:
+    """A question asked a moment ago does not delay a cancel."""
+    pacing.begin("a", ActionKind.ASK)
+    held_ns = pacing.record_failure("a")
+    assert pacing.begin("a", ActionKind.CANCEL) == 0
+    assert pacing.begin("a", ActionKind.ASK) == held_ns
+
+
+def test_what_is_settled_starts_anew(pacing: KeyBackoff, clock: HandClock) -> None:
+    """After it settled something, the kind that ran is quick again, and others keep their pace."""
+    pacing.begin("a", ActionKind.CANCEL)
+    canceled_ns = pacing.record_failure("a")
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
+    pacing.record_success("a")
+    assert pacing.begin("a", ActionKind.ASK) == 0
+    assert delay_s(pacing, clock) == 0.1
+    assert pacing.begin("a", ActionKind.CANCEL) == canceled_ns
+
+
+def test_a_key_that_converged_is_forgotten(pacing: KeyBackoff) -> None:
+    """Nothing is kept of it."""
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
+    pacing.forget("a")
+    pacing.forget("a")
+    assert pacing.begin("a", ActionKind.ASK) == 0
+
+
+def test_keys_do_not_know_of_each_other(pacing: KeyBackoff) -> None:
+    """A slow key slows no other."""
+    pacing.begin("a", ActionKind.ASK)
+    pacing.record_failure("a")
+    assert pacing.begin("b", ActionKind.ASK) == 0
+
+
+def test_only_what_is_kept_keeps_its_pace(pacing: KeyBackoff, clock: HandClock) -> None:
+    """A key that converged without a run of its own is forgotten with the others that are not named."""
+    for key in ("a", "b"):
+        pacing.begin(key, ActionKind.ASK)
+        pacing.record_failure(key)
+    pacing.retain_only(frozenset({"b"}))
+    assert (pacing.begin("a", ActionKind.ASK), pacing.begin("b", ActionKind.ASK) > clock.now_ns()) == (0, True)

@@ -1,0 +1,249 @@
+"""The in-process exchange on virtual time: the tape's pace, delays to the instant, starting and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.clock import NS_PER_S, LoopClock
+from kernel.errors import IntegrityError, NotSent, OutcomeUnknown, Rejected, ValidationError
+from kernel.models import ExecType, OrdStatus
+from kernel.venues import FaultPlan, FaultRates, PaperConfig, PaperVenue
+from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation, fault, operations_of
+from kernel.venues.paper.matching.config import TapeTrade
+from kernel.venues.paper.transport import REPORTS_MAX, ReportQueue
+from tests.paper_world import BUY, LAST, LOT, SYMBOL, cancel, limit, market, submit
+
+CONFIG = PaperConfig(first_id=1)
+
+
+def tape(*trades: tuple[float, int, int]) -> list[TapeTrade]:
+    """Trades at these seconds, prices and lots."""
+    return [
+        TapeTrade(number, price, lots * LOT, round(at_s * NS_PER_S), buyer_is_maker=True)
+        for number, (at_s, price, lots) in enumerate(trades)
+    ]
+
+
+def venue_of(**options: Any) -> PaperVenue:
+    """A venue on the loop's clock."""
+    given: dict[str, Any] = {"clock": LoopClock(), "config": CONFIG, "timeout_s": 10} | options
+    return PaperVenue(**given)
+
+
+@pytest.mark.looptime
+async def test_the_tape_fills_at_its_own_pace() -> None:
+    """A trade 30 s down the tape fills us 30 s after the start, and 3 s at ten times the speed."""
+    for speed, due_s in ((1, 30), (10, 3)):
+        venue = venue_of(tape=tape((0, LAST, 1), (30, LAST - 500, 50)), speed=speed)
+        start_ns = venue.clock.now_ns()
+        await venue.connect()
+        await venue.submit(submit("a", limit(quantity=10 * LOT, price=LAST - 100), venue.clock))
+        stream = venue.reports()
+        assert (await anext(stream)).exec_type is ExecType.NEW
+        fill = await anext(stream)
+        assert fill.exec_type is ExecType.TRADE
+        assert (fill.transact_time_ns or 0) - start_ns == pytest.approx(due_s * NS_PER_S, abs=1_000_000)
+        await venue.close()
+
+
+@pytest.mark.looptime
+async def test_the_shipped_market_never_ends() -> None:
+    """`PaperVenue()` plays its own tape again and again; an order at the market is filled whenever it comes."""
+    venue = venue_of()
+    await venue.connect()
+    for round_number in range(2):
+        name = f"a{round_number}"
+        await venue.submit(submit(name, limit(quantity=10 * LOT, price=LAST), venue.clock))
+        async with asyncio.timeout(120):
+            while (found := await venue.order(SYMBOL, name)) is not None and found.leaves_qty:
+                await asyncio.sleep(1)
+        await asyncio.sleep(70)
+    await venue.close()
+
+
+@pytest.mark.looptime
+async def test_a_tape_that_ends_leaves_the_market_standing() -> None:
+    """A given tape ends; takers still meet the ladder around its last price."""
+    venue = venue_of(tape=tape((0, LAST + 1_000, 1), (1, LAST + 2_000, 1)))
+    await venue.connect()
+    await asyncio.sleep(60)
+    await venue.submit(submit("a", market(quantity=LOT), venue.clock))
+    found = await venue.snapshot(0)
+    assert LAST + 2_000 < (found.fills[0].last_px or 0) < LAST + 2_200
+    await venue.close()
+
+
+async def test_a_given_tape_brings_its_price() -> None:
+    """Before its first trade is played the ladder already stands around its price."""
+    venue = venue_of(tape=tape((0, 2_000_000, 1)), speed="step")
+    await venue.connect()
+    assert await venue.admin("last_price", symbol_id=SYMBOL) == 2_000_000
+    await venue.close()
+
+
+@pytest.mark.skipif("KERNEL_TAPE" not in os.environ, reason="KERNEL_TAPE names no tape")
+async def test_a_real_tape_fills_orders_around_it() -> None:
+    """Played as fast as it can be read, a real tape fills what it trades through, never beyond its own quantity."""
+    venue = venue_of(tape=os.environ["KERNEL_TAPE"], speed="max")
+    await venue.connect()
+    price = await venue.admin("last_price", symbol_id=venue.exchange.tape_symbol)
+    for number in range(10):
+        terms = limit(quantity=100 * LOT, price=price - 10 * number, symbol_id=venue.exchange.tape_symbol)
+        await venue.submit(submit(f"a{number}", terms, venue.clock))
+    await asyncio.wait_for(venue.exchange.tape_ended.wait(), 60)
+    found = await venue.snapshot(0)
+    assert (
+        sum(fill.last_qty or 0 for fill in found.fills) + sum(o.leaves_qty or 0 for o in found.open_orders)
+        == 1000 * LOT
+    )
+    await venue.close()
+
+
+@pytest.mark.looptime
+async def test_the_window_is_checked_at_the_other_end() -> None:
+    """A request within its window when it leaves and past it when it arrives is refused before it matches."""
+    venue = venue_of(config=PaperConfig(first_id=1, request_latency_ns=3 * NS_PER_S), speed="step")
+    await venue.connect()
+    await venue.submit(submit("a", limit(), venue.clock, age_s=1))
+    with pytest.raises(Rejected, match="recvWindow"):
+        await venue.submit(submit("b", limit(), venue.clock, age_s=2.5))
+    await venue.close()
+
+
+@pytest.mark.looptime
+async def test_a_lost_answer_takes_the_whole_time_limit() -> None:
+    """`OutcomeUnknown` comes when the time limit is over, not before, and the order arrived meanwhile."""
+    venue = venue_of(faults=FaultPlan([fault("request_late", "submit", delay_s=4)]), speed="step")
+    await venue.connect()
+    began_ns = venue.clock.now_ns()
+    with pytest.raises(OutcomeUnknown, match="10"):
+        await venue.submit(submit("a", limit(), venue.clock))
+    assert venue.clock.now_ns() - began_ns == pytest.approx(10 * NS_PER_S, abs=1_000_000)
+    found = await venue.order(SYMBOL, "a")
+    assert found is not None
+    assert (found.transact_time_ns or 0) - began_ns == pytest.approx(4 * NS_PER_S, abs=1_000_000)
+    await venue.close()
+
+
+@pytest.mark.looptime
+async def test_a_canceled_call_is_under_way_all_the_same() -> None:
+    """Who gives up waiting does not call the request back."""
+    venue = venue_of(config=PaperConfig(first_id=1, request_latency_ns=NS_PER_S), speed="step")
+    await venue.connect()
+    call = asyncio.create_task(venue.submit(submit("a", limit(), venue.clock)))
+    await asyncio.sleep(0.5)
+    call.cancel()
+    await asyncio.sleep(1)
+    assert len((await venue.truth())["orders"]) == 1
+    await venue.close()
+
+
+@pytest.mark.looptime
+async def test_the_same_seed_gives_the_same_session() -> None:
+    """Tape, ladder, chance faults and delays: two runs of one script report the same bytes at the same instants."""
+
+    async def session() -> list[str | None]:
+        rates = {("submit", "request_late"): 0.3, ("report", "report_doubled"): 0.3, ("report", "report_late"): 0.3}
+        venue = venue_of(faults=FaultPlan(rates=FaultRates(5, rates)), seed=5, timeout_s=1)
+        await venue.connect()
+        stream = venue.reports()
+        for number in range(20):
+            request = submit(f"a{number}", limit(BUY, quantity=20 * LOT, price=LAST + number), venue.clock)
+            try:
+                await venue.submit(request)
+            except OutcomeUnknown:
+                continue
+        await asyncio.sleep(5)
+        await venue.close()
+        return [report.raw async for report in stream]
+
+    origin = LoopClock().now_ns()
+    first = await session()
+    shift = LoopClock().now_ns() - origin
+    second = await session()
+    assert len(first) > 20
+    assert [_moved(raw, shift) for raw in first] == second
+
+
+def _moved(raw: str | None, shift_ns: int) -> str | None:
+    """A frame as it would be that much later."""
+    assert raw is not None
+    return re.sub(r'(?<="transact_time_ns":)\d+', lambda instant: str(int(instant.group()) + shift_ns), raw)
+
+
+async def test_closing_stops_and_connecting_goes_on() -> None:
+    """The in-process exchange keeps its orders from close to connect; a shared one runs on for the others."""
+    venue = venue_of(speed="step")
+    await venue.connect()
+    await venue.submit(submit("a", limit(), venue.clock))
+    sharing = PaperVenue(exchange=venue.exchange)
+    await sharing.connect()
+    await sharing.close()
+    assert await venue.order(SYMBOL, "a") is not None
+    await venue.close()
+    with pytest.raises(NotSent):
+        await sharing.connect()
+    await venue.connect()
+    assert await venue.order(SYMBOL, "a") is not None
+    await venue.cancel(cancel("a", venue.clock))
+    await venue.close()
+
+
+async def test_a_journal_beside_the_process(tmp_path: Path) -> None:
+    """A new venue on the same journal is the same exchange; a bad one is refused aloud."""
+    path = tmp_path / "journal"
+    for present in (False, True):
+        venue = venue_of(journal=path, speed="step")
+        await venue.connect()
+        found = await venue.order(SYMBOL, "a")
+        assert (found is not None and found.ord_status is OrdStatus.NEW) == present
+        if not present:
+            await venue.submit(submit("a", limit(), venue.clock))
+        await venue.close()
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    with pytest.raises(IntegrityError, match="line 1"):
+        await venue_of(journal=path).connect()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tape": "/no/BTCUSDT-trades.csv"},
+        {"tape": "/no/trades.csv"},
+        {"symbol": "DOGEUSDT"},
+        {"speed": 0},
+        {"address": "no address"},
+        {"address": "host:99999"},
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any]) -> None:
+    """They are refused when the venue is made, before anything connects."""
+    with pytest.raises(ValidationError):
+        PaperVenue(**options)
+
+
+def test_faults_know_what_they_can_hit() -> None:
+    """A snapshot cannot be canceled bare; each kind hits something; probabilities are probabilities."""
+    with pytest.raises(ValueError, match="cannot hit"):
+        Fault(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
+    assert all(operations_of(kind) for kind in FaultKind)
+    with pytest.raises(ValidationError):
+        FaultRates(1, {("submit", "answer_lost"): 1.5})
+
+
+async def test_a_reader_that_never_reads_loses_the_stream() -> None:
+    """The queue of reports has an end."""
+    venue = venue_of(speed="step")
+    await venue.connect()
+    report = await venue.submit(submit("a", limit(), venue.clock))
+    await venue.close()
+    queue = ReportQueue()
+    for _ in range(REPORTS_MAX + 10):
+        queue.put(report)
+    assert len([report async for report in queue.stream()]) == REPORTS_MAX

@@ -1,0 +1,304 @@
+"""The paper exchange's other kinds of order: stops, orders that end by time, reduce-only, icebergs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.clock import NS_PER_S
+from kernel.errors import OutcomeUnknown, Rejected
+from kernel.models import ExecType, OrdStatus
+from kernel.order_spec import OrderType, Side, StandardOrder, TimeInForce
+from kernel.venues import AmendDialect, PaperConfig
+from kernel.venues.paper.matching.config import built_in_symbols, full_symbols
+from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, USDT, Bench, limit, market, recorded
+
+DAY_S = 86_400
+
+
+def bench(**config: Any) -> Bench:
+    """An engine that takes every kind of order."""
+    return Bench(**({"symbols": full_symbols()} | config))
+
+
+def stop(
+    side: Side, stop_price: int, *, quantity: int = 100 * LOT, price: int | None = None, **terms: Any
+) -> StandardOrder:
+    """A STOP, or with a price a STOP_LIMIT."""
+    kind = OrderType.STOP if price is None else OrderType.STOP_LIMIT
+    return StandardOrder(
+        symbol_id=SYMBOL, side=side, order_type=kind, quantity=quantity, price=price, stop_price=stop_price, **terms
+    )
+
+
+def test_what_is_taken_is_declared() -> None:
+    """The capabilities are the union over the symbols; a configuration can name them all with one word."""
+    plain, full = built_in_symbols(), full_symbols()
+    assert PaperConfig().capabilities().order_types == {OrderType.LIMIT, OrderType.MARKET}
+    assert PaperConfig(symbols=(plain[0], full[1])).capabilities().order_types == set(OrderType)
+    assert PaperConfig.model_validate_json('{"symbols":"full"}').capabilities().times_in_force == set(TimeInForce)
+
+
+# ---------------------------------------------------------------------------------------------------------------- stops
+@pytest.mark.parametrize(("side", "sign"), [(BUY, 1), (SELL, -1)])
+def test_a_stop_waits_for_its_price(side: Side, sign: int) -> None:
+    """NEW and out of the book until the market trades there, then TRIGGERED, and done as a MARKET order."""
+    at = bench()
+    at.submit("a", stop(side, LAST + sign * 100))
+    at.engine.place_other(limit(SELL if side is BUY else BUY, quantity=100 * LOT, price=LAST + sign * 300))
+    at.tape(LAST + sign * 99, 10 * LOT)
+    assert at.told() == [("a", "NEW")]
+    assert at.status("a").leaves_qty == 100 * LOT
+    at.tape(LAST + sign * 100, 10 * LOT)
+    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE")]
+    assert at.reports[-1].last_px == LAST + sign * 300
+    assert at.status("a").ord_status is OrdStatus.FILLED
+
+
+def test_a_stop_limit_becomes_a_limit_order() -> None:
+    """Once triggered it rests at its limit, behind whoever stands there, and the trade that triggered it is not its."""
+    at = bench()
+    at.submit("z", limit(BUY, quantity=10 * LOT, price=LAST + 50))
+    at.submit("a", stop(BUY, LAST + 100, price=LAST + 50))
+    at.tape(LAST + 100, 10 * LOT)
+    assert at.told()[-1] == ("a", "TRIGGERED")
+    at.tape(LAST + 49, 30 * LOT)
+    assert [at.status(name).cum_qty for name in "za"] == [10 * LOT, 20 * LOT]
+
+
+@pytest.mark.parametrize("order", [stop(BUY, LAST), stop(SELL, LAST + 1), stop(BUY, LAST - 1, price=LAST)])
+def test_a_stop_on_the_wrong_side_is_refused(order: StandardOrder) -> None:
+    """It would trigger at once."""
+    at = bench()
+    with pytest.raises(Rejected, match="trigger immediately") as caught:
+        at.submit("a", order)
+    assert caught.value.code == "-2010"
+
+
+def test_a_stop_holds_what_it_is_to_cost() -> None:
+    """A buyer's at its stop price; when the market asks for more than there is then, it EXPIRES."""
+    money = (LAST + 100) * 100 * LOT // 100
+    at = bench(balances={"USDT": money})
+    at.submit("a", stop(BUY, LAST + 100))
+    assert at.free("USDT") == 0
+    at.engine.place_other(limit(SELL, quantity=100 * LOT, price=LAST + 9_000))
+    at.tape(LAST + 5_000, LOT)
+    at.tape(LAST + 8_990, LOT)
+    assert at.told()[-2:] == [("a", "TRIGGERED"), ("a", "EXPIRED")]
+    assert at.free("USDT") == money
+
+
+def test_stops_trigger_in_the_order_of_their_age() -> None:
+    """Each trades before the next is triggered."""
+    at = bench(ladder_levels=0)
+    for name in "ab":
+        at.submit(name, stop(BUY, LAST + 100))
+    at.engine.place_other(limit(SELL, quantity=150 * LOT, price=LAST + 300))
+    at.told()
+    at.tape(LAST + 200, LOT)
+    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE"), ("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED")]
+
+
+def test_a_halt_triggers_nothing() -> None:
+    """What the market trades meanwhile does not count; the next trade after it does."""
+    at = bench()
+    at.submit("a", stop(BUY, LAST + 100))
+    at.engine.halt(SYMBOL)
+    at.tape(LAST + 200, LOT)
+    assert at.kinds() == ["NEW"]
+    at.engine.resume(SYMBOL)
+    at.tape(LAST + 150, LOT)
+    assert at.told()[1] == ("a", "TRIGGERED")
+
+
+def test_a_stop_can_be_canceled_and_amended() -> None:
+    """Before its price is reached: the stop price moves with it, and not to the wrong side."""
+    at = bench(amend=AmendDialect.IN_PLACE)
+    at.submit("a", stop(BUY, LAST + 100))
+    at.modify("a", stop(BUY, LAST + 300), request_id="b")
+    with pytest.raises(Rejected, match="trigger immediately"):
+        at.modify("b", stop(BUY, LAST - 1), request_id="c")
+    at.tape(LAST + 200, LOT)
+    assert at.status("b").ord_status is OrdStatus.NEW
+    at.cancel("b")
+    at.tape(LAST + 400, LOT)
+    assert at.kinds() == ["NEW", "REPLACED", "CANCELED"]
+    assert at.free("USDT") == 1_000_000 * USDT
+
+
+# ----------------------------------------------------------------------------------------------------------- ends by time
+def test_good_till_date() -> None:
+    """EXPIRED when the exchange's clock shows the instant, whoever asks first; a past one is refused."""
+    at = bench()
+    end_ns = at.clock.now_ns() + 10 * NS_PER_S
+    at.submit("a", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
+    at.clock.forward(9.999)
+    assert at.status("a").ord_status is OrdStatus.NEW
+    at.clock.forward(0.001)
+    assert at.engine.open_orders() == ()
+    assert (at.told()[-1], at.reports[-1].ord_status) == (("a", "EXPIRED"), OrdStatus.EXPIRED)
+    assert at.free("USDT") == 1_000_000 * USDT
+    with pytest.raises(Rejected, match="expire"):
+        at.submit("b", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
+    with pytest.raises(OutcomeUnknown):
+        at.cancel("a")
+
+
+def test_good_for_the_day() -> None:
+    """Until the next midnight UTC; the tape finds it gone."""
+    at = bench()
+    at.submit("a", limit(time_in_force=TimeInForce.DAY, price=LAST - 10))
+    left_s = DAY_S - at.clock.now_ns() // NS_PER_S % DAY_S
+    at.clock.forward(left_s - 1)
+    at.tape(LAST - 11, LOT)
+    at.clock.forward(1)
+    at.tape(LAST - 11, LOT)
+    assert at.kinds() == ["NEW", "TRADE", "EXPIRED"]
+    at.submit("b", limit(time_in_force=TimeInForce.DAY))
+    assert at.engine.truth()["orders"][1]["expires_ns"] == at.clock.now_ns() + DAY_S * NS_PER_S
+
+
+def test_the_end_can_be_moved() -> None:
+    """An amend names another instant, and only that one counts."""
+    at = bench(amend=AmendDialect.IN_PLACE)
+
+    def until(seconds: int) -> StandardOrder:
+        return limit(time_in_force=TimeInForce.GTD, expire_at_ns=1_700_000_000 * NS_PER_S + seconds * NS_PER_S)
+
+    at.submit("a", until(10))
+    at.modify("a", until(20), request_id="b")
+    at.clock.forward(15)
+    assert at.status("b").ord_status is OrdStatus.NEW
+    at.clock.forward(5)
+    assert at.status("b").ord_status is OrdStatus.EXPIRED
+
+
+# ---------------------------------------------------------------------------------------------------------- reduce-only
+def test_reduce_only() -> None:
+    """Refused unless all of it reduces what the account's fills in the symbol come to."""
+    at = bench()
+    with pytest.raises(Rejected) as caught:
+        at.submit("a", limit(SELL, quantity=10 * LOT, price=LAST + 100, reduce_only=True))
+    assert caught.value.code == "-2022"
+    at.submit("b", market(BUY, quantity=30 * LOT))
+    with pytest.raises(Rejected):
+        at.submit("c", limit(SELL, quantity=31 * LOT, price=LAST + 100, reduce_only=True))
+    with pytest.raises(Rejected):
+        at.submit("d", limit(BUY, quantity=10 * LOT, reduce_only=True))
+    at.submit("e", market(SELL, quantity=30 * LOT, reduce_only=True))
+    assert at.status("e").ord_status is OrdStatus.FILLED
+
+
+def test_a_reduce_only_stop_that_has_nothing_to_reduce_is_canceled() -> None:
+    """What it was to close is closed when its price comes."""
+    at = bench()
+    at.submit("a", market(BUY, quantity=30 * LOT))
+    at.submit("b", stop(SELL, LAST - 100, quantity=30 * LOT, reduce_only=True))
+    at.submit("c", market(SELL, quantity=30 * LOT))
+    at.told()
+    at.tape(LAST - 200, LOT)
+    assert at.told() == [("b", "TRIGGERED"), ("b", "CANCELED")]
+
+
+# -------------------------------------------------------------------------------------------------------------- icebergs
+def test_an_iceberg_shows_a_part_and_goes_behind() -> None:
+    """Takers meet what it shows, then whoever stands at its price, then its next part."""
+    at = bench(ladder_levels=0)
+    at.submit("a", limit(SELL, quantity=50 * LOT, price=LAST - 100, display_quantity=20 * LOT, post_only=True))
+    at.submit("z", limit(SELL, quantity=10 * LOT, price=LAST - 100, post_only=True))
+    at.told()
+    at.engine.place_other(limit(BUY, quantity=45 * LOT, price=LAST - 100))
+    assert [(report.client_order_id, report.last_qty) for report in at.reports[2:]] == [
+        ("a", 20 * LOT), ("z", 10 * LOT), ("a", 15 * LOT),
+    ]  # fmt: skip
+    at.submit("y", limit(SELL, quantity=10 * LOT, price=LAST - 100, post_only=True))
+    at.engine.place_other(limit(BUY, quantity=20 * LOT, price=LAST - 100))
+    assert [(report.client_order_id, report.last_qty) for report in at.reports[-3:]] == [
+        ("a", 5 * LOT), ("y", 10 * LOT), ("a", 5 * LOT),
+    ]  # fmt: skip
+
+
+def test_the_tape_meets_the_part_shown_at_its_price_and_all_of_it_beyond() -> None:
+    """At the price the next part stands behind what the market traded there; a trade through the price takes all."""
+    at = bench()
+    at.submit("a", limit(BUY, quantity=100 * LOT, price=LAST - 100, display_quantity=20 * LOT))
+    at.tape(LAST - 100, 70 * LOT)
+    assert at.status("a").cum_qty == 20 * LOT
+    at.tape(LAST - 100, 75 * LOT)
+    assert at.status("a").cum_qty == 25 * LOT
+    at.tape(LAST - 101, 70 * LOT)
+    assert at.status("a").cum_qty == 95 * LOT
+    assert [report.last_qty for report in at.reports[3:]] == [15 * LOT, 20 * LOT, 20 * LOT, 15 * LOT]
+
+
+@pytest.mark.parametrize(
+    ("order", "word"),
+    [
+        (limit(quantity=101 * LOT, display_quantity=LOT), "ICEBERG_PARTS"),
+        (market(quantity=100 * LOT, display_quantity=10 * LOT), "iceberg"),
+        (limit(quantity=100 * LOT, display_quantity=LOT + 1), "LOT_SIZE"),
+    ],
+)
+def test_icebergs_that_cannot_be(order: StandardOrder, word: str) -> None:
+    """Too many parts, none of a price, parts off the lot."""
+    with pytest.raises(Rejected, match=word) as caught:
+        bench().submit("a", order)
+    assert caught.value.code == "-1013"
+
+
+# -------------------------------------------------------------------------------------------------------------- recovery
+def a_day(at: Bench) -> None:
+    """One of each kind, some of them half done."""
+    end_ns = at.clock.now_ns() + 100 * NS_PER_S
+    at.submit("stop", stop(BUY, LAST + 500))
+    at.submit("stop-limit", stop(SELL, LAST - 500, price=LAST - 600))
+    at.submit("sprung", stop(SELL, LAST - 100, price=LAST + 900))
+    at.submit("gtd", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
+    at.submit("day", limit(time_in_force=TimeInForce.DAY))
+    at.submit("iceberg", limit(BUY, quantity=100 * LOT, price=LAST - 90, display_quantity=20 * LOT))
+    at.submit("bought", market(quantity=10 * LOT))
+    at.tape(LAST - 100, 30 * LOT)
+
+
+def test_the_journal_holds_them_all(tmp_path: Path) -> None:
+    """After a restart stops wait, what was triggered rests, icebergs show what they showed, and time still ends orders."""
+    path = tmp_path / "journal"
+
+    def rest_of_the_day(at: Bench) -> list[str | None]:
+        at.clock.forward(100)
+        at.tape(LAST - 600, 30 * LOT)
+        at.tape(LAST + 900, 30 * LOT)
+        at.submit("sold", market(SELL, quantity=10 * LOT, reduce_only=True))
+        at.cancel("day")
+        return [report.raw for report in at.reports]
+
+    config: dict[str, Any] = {"symbols": full_symbols(), "ladder_levels": 0}
+    with recorded(path, **config) as at:
+        at.engine.place_other(limit(SELL, quantity=COIN, price=LAST + 1_000))
+        at.engine.place_other(limit(BUY, quantity=COIN, price=LAST - 1_000))
+        a_day(at)
+        truth, sofar = at.engine.truth(), path.read_bytes()
+        at.reports.clear()
+        rest = rest_of_the_day(at)
+        whole, ended = path.read_bytes(), at.engine.truth()
+    path.write_bytes(sofar)
+    with recorded(path, **config) as again:
+        assert again.engine.truth() == truth
+        assert rest_of_the_day(again) == rest
+        assert again.engine.truth() == ended
+        assert path.read_bytes() == whole
+
+
+def test_each_kind_tells_its_whole_story() -> None:
+    """The reports of each order add up to what a question about it answers."""
+    at = bench()
+    a_day(at)
+    at.clock.forward(200)
+    at.tape(LAST + 900, 30 * LOT)
+    for order in at.engine.truth()["orders"]:
+        own = [report for report in at.reports if report.exchange_order_id == order["exchange_order_id"]]
+        assert own[0].exec_type is ExecType.NEW
+        assert sum(report.last_qty or 0 for report in own) == order["cum_qty"]
+        assert (str(own[-1].ord_status), own[-1].leaves_qty) == (order["status"], order["leaves_qty"])

@@ -1,0 +1,80 @@
+"""The fold of orders that are nobody's intent: what counts of their trades, and how many are remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel import events
+from kernel.models import Evidence, ExecType, OrdStatus
+from kernel.order_spec import Side
+from projections.folds.external_orders import ENDED_MAX, Externals
+
+
+def observed(position: int, exec_type: ExecType, **fields: Any) -> events.ExternalOrderObserved:
+    """A report of somebody's order to buy, at a position of the log."""
+    event = events.ExternalOrderObserved(
+        **{"symbol_id": "BTCUSDT", "exchange_order_id": "7", "exec_type": exec_type, "side": Side.BUY} | fields
+    )
+    envelope = events.Envelope(
+        position=position, stream_id=events.VENUE_STREAM, version=position, recorded_at_ns=position, actor="venue",
+        evidence=Evidence.STREAM,
+    )  # fmt: skip
+    return event.with_envelope(envelope)
+
+
+def traded(position: int, fill_key: str, quantity: int, ref: str | None = None) -> events.ExternalOrderObserved:
+    """A trade, or the correction of one."""
+    kind = ExecType.TRADE_CORRECT if ref is not None else ExecType.TRADE
+    return observed(position, kind, fill_key=fill_key, last_qty=quantity, last_px=100, ref_fill_key=ref)
+
+
+def ended(position: int) -> events.ExternalOrderObserved:
+    """The end of an order that is named by the position."""
+    return observed(position, ExecType.CANCELED, exchange_order_id=str(position), ord_status=OrdStatus.CANCELED)
+
+
+def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
+    """What was corrected or busted moves the balances no more, be it told of before the trade itself or after."""
+
+    def sum_of(*reports: tuple[str, int, str | None]) -> int:
+        externals = Externals()
+        made = [externals.apply(traded(index, *report)) for index, report in enumerate(reports, start=1)]
+        return sum(booking.signed_quantity for bookings in made for booking in bookings)
+
+    trade, correction = ("t", 7, None), ("c", 6, "t")
+    assert sum_of(trade, correction) == sum_of(correction, trade) == sum_of(correction, trade, correction) == 6
+
+
+def test_what_filled_never_becomes_less_by_a_later_report() -> None:
+    """A list that is older than what was told shows less of an order; what is known of it stays."""
+    externals = Externals()
+    for position, cum_qty in enumerate((5, 3, None), start=1):
+        externals.apply(observed(position, ExecType.ORDER_STATUS, cum_qty=cum_qty))
+        assert externals.entries["7"].order.cum_qty == 5
+
+
+def test_what_ended_is_not_opened_by_a_late_report() -> None:
+    """A trade, or a sight of it at work, that is told of after the end was before it."""
+    externals = Externals()
+    externals.apply(ended(7))
+    for late in (traded(8, "t", 3), observed(9, ExecType.NEW, ord_status=OrdStatus.NEW)):
+        externals.apply(late)
+        assert not externals.entries["7"].order.live
+
+
+def test_of_those_that_ended_the_newest_are_remembered() -> None:
+    """Beyond so many the one that was heard of longest ago is let go, also by a state that was restored; the open ones
+    all stay."""
+    externals = Externals()
+    externals.apply(observed(1, ExecType.NEW, exchange_order_id="open"))
+    for position in range(2, ENDED_MAX + 2):
+        externals.apply(ended(position))
+    restored = Externals()
+    restored.restore([*externals.entries.values()])
+    for known in (externals, restored):
+        assert len(known.entries) == ENDED_MAX + 1
+        known.apply(ended(2))  # heard of again: now "3" is the one of longest ago
+        known.apply(ended(ENDED_MAX + 2))
+        assert len(known.entries) == ENDED_MAX + 1
+        assert {"open", "2"} <= {*known.entries}
+        assert "3" not in known.entries

@@ -1,0 +1,131 @@
+"""Letting go of what is over: the same whatever the batches, back as it was when it is named again, and nothing lost."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kernel.errors import IntegrityError
+from kernel.events import BaseEvent
+from kernel.lifecycle import Record
+from kernel.log.backends.memory import MemoryLog
+from kernel.log.engine.records import event_of
+from kernel.streams.rehydration import apply_batch, ensure_loaded, owner
+from projections import State, checkpoint
+from projections.folds.indexes import client_ids, venue_ids
+from projections.retention.policy import RetentionPolicy, TerminalIndex
+from tests.recorded import log_of, played
+from tests.simulation.plan import from_seed
+
+pytestmark = pytest.mark.xdist_group("letting go")  # these share what is costly to make
+
+TIGHT = RetentionPolicy(intents_max=3, every_positions=10)
+SEEDS = (3, 7_100_000, 7_100_001, 7_100_004, 7_100_007)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def log(request: pytest.FixtureRequest) -> MemoryLog:
+    """The log of a simulated run: groups, lost answers, busts, crashes."""
+    return log_of(played(from_seed(request.param)))
+
+
+async def events_of(log: MemoryLog) -> list[BaseEvent]:
+    """Every event."""
+    return [event_of(row) async for rows in log.read() for row in rows]
+
+
+async def folded(
+    log: MemoryLog, events: list[BaseEvent], sizes: random.Random | None, keeping: RetentionPolicy
+) -> State:
+    """All events folded in batches of random sizes; without `sizes` one by one."""
+    state = State(keeping)
+    while state.position < len(events):
+        size = 1 if sizes is None else sizes.choice([1, 2, 7, 60, 500])
+        await apply_batch(log, state, events[state.position : state.position + size])
+    return state
+
+
+async def test_what_is_let_go_does_not_depend_on_the_batches(log: MemoryLog) -> None:
+    """However a log is cut, the fold holds the same, and has let go of the same."""
+    events = await events_of(log)
+    one_by_one = await folded(log, events, None, TIGHT)
+    assert one_by_one.evicted_count > 0
+    for seed in range(5):
+        in_batches = await folded(log, events, random.Random(seed), TIGHT)
+        assert in_batches.digest() == one_by_one.digest()
+
+
+async def test_nothing_is_lost_that_was_let_go(log: MemoryLog) -> None:
+    """What is known of each intent and group is what a fold that keeps all knows; so are positions, balances, findings, and
+    what is live."""
+    events = await events_of(log)
+    whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
+    assert tight.live_intent_ids() == whole.live_intent_ids()
+    assert [*tight.positions()] == [*whole.positions()]
+    assert [*tight.findings()] == [*whole.findings()]
+    assert (tight.account(), tight.balance_drift()) == (whole.account(), whole.balance_drift())
+    for intent_id in whole.records():
+        await ensure_loaded(log, tight, intent_id)
+        assert tight.record(intent_id) == whole.record(intent_id)
+        assert tight.order_state(intent_id) == whole.order_state(intent_id)
+        assert tight.group_of(intent_id) == whole.group_of(intent_id)
+    assert len(tight.records()) < len(whole.records())
+    again = await folded(log, events, None, TIGHT)
+    assert tight.digest() == again.digest()  # asking changes nothing
+
+
+async def test_an_order_that_was_let_go_is_found_by_its_ids(log: MemoryLog) -> None:
+    """By the client order id of each request, and by the venue's id of each order, the log names the intent."""
+    events = await events_of(log)
+    whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
+    gone: list[Record] = [record for name, record in whole.records().items() if name not in tight.records()]
+    assert gone
+    for record in gone:
+        for name in client_ids(record) if not record.intent_id.startswith("ext-") else ():  # adopted: named by others
+            assert await owner(log, tight, client_order_id=name) == record.intent_id
+        for name in venue_ids(record):
+            assert await owner(log, tight, exchange_order_id=name) == whole.intent_id_of(exchange_order_id=name)
+    assert await owner(log, tight, client_order_id="nobody's", exchange_order_id="no-such") is None
+
+
+async def test_a_checkpoint_has_what_was_let_go_too(log: MemoryLog) -> None:
+    """A state restored half-way lets go of the same as one that folded all."""
+    events = await events_of(log)
+    whole = await folded(log, events, None, TIGHT)
+    half = await folded(log, events[: len(events) // 2], None, TIGHT)
+    parts, *records = [*checkpoint.image(half, bytes(32)).lines()][1:]
+    restored = checkpoint.restored(parts, records)
+    assert restored.digest() == half.digest()
+    while restored.position < len(events):
+        await apply_batch(log, restored, events[restored.position : restored.position + 7])
+    assert restored.digest() == whole.digest()
+
+
+async def test_what_was_let_go_is_never_guessed(log: MemoryLog) -> None:
+    """A batch that goes on with it is refused unless it is handed over."""
+    events = await events_of(log)
+    state = State(TIGHT)
+    refused = 0
+    for event in events:
+        if state.missing([event]):
+            with pytest.raises(IntegrityError, match="was let go"):
+                state.apply([event])
+            refused += 1
+        await apply_batch(log, state, [event])
+    assert state.position == len(events)
+
+
+def test_the_oldest_goes_first_and_stale_entries_do_not_count() -> None:
+    """What was heard of again is as young as its newest event; what is live again is not there."""
+    ended = TerminalIndex()
+    for position, name in enumerate("abcde", start=1):
+        ended.note(name, position)
+    ended.note("a", 9)
+    ended.drop("b")
+    assert ended.oldest_beyond(4) is None
+    found = []
+    while (name := ended.oldest_beyond(1)) is not None:
+        found.append(name)
+        ended.drop(name)
+    assert found == ["c", "d", "e"]

@@ -1,0 +1,151 @@
+"""Checkpoints: a state comes back from its file as it was, folds on as if nothing had been, and no bad file is believed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kernel.events import BaseEvent
+from kernel.log.backends.memory import MemoryRecorder
+from kernel.log.engine.recorder import RowQuery
+from kernel.log.engine.records import event_of
+from kernel.platform.version import fold_version
+from projections import State, checkpoint
+from projections.checkpoint import CheckpointError, CheckpointFiles
+from tests.recorded import played, simulated
+from tests.simulation.plan import from_seed
+
+pytestmark = pytest.mark.xdist_group("checkpoint")  # these share what is costly to make
+
+SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
+CHAIN = bytes(range(32))
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
+    """The events of a simulated run: groups, lost answers, busts, crashes, others' orders."""
+    recorder: MemoryRecorder = played(from_seed(request.param))
+    return [event_of(row) for row in recorder.select(RowQuery())]
+
+
+def folded(history: list[BaseEvent], state: State | None = None) -> State:
+    """A state with these events folded, one by one."""
+    state = state or State()
+    for event in history:
+        state.apply([event])
+    return state
+
+
+def shown(state: State) -> list[object]:
+    """What a state answers, beside its digest."""
+    ids = [intent.intent_id for intent in state.intents()]
+    symbols = [symbol.symbol_id for symbol in state.symbols()]
+    return [
+        ids, [item.intent_id for item in state.order_states()], state.live_intent_ids(), [*state.groups()],
+        [(state.effective_intent(name), state.order_state(name), state.observed_order(name), state.group_of(name))
+         for name in ids],
+        [(state.symbol_exposure(name), state.open_orders(name)) for name in symbols],
+        [[item.intent_id for item in state.intents_of_symbol(name)] for name in symbols],
+        [*state.findings()], [*state.positions()], state.account(), [*state.external_orders()], state.trading_status,
+    ]  # fmt: skip
+
+
+def through_a_file(state: State, path: Path) -> State:
+    """The state that a checkpoint of it gives."""
+    checkpoint.write(checkpoint.image(state, CHAIN), path)
+    return checkpoint.read(path)
+
+
+def test_a_state_comes_back_as_it_was(history: list[BaseEvent], tmp_path: Path) -> None:
+    """At any point of a history, the state from a file equals the state that was written, in every field and every answer;
+    folding the rest on gives what folding all gives."""
+    whole, state = folded(history), State()
+    for cut in range(1, len(history), 97):
+        folded(history[state.position : cut], state)
+        restored = through_a_file(state, tmp_path / "x")
+        assert (restored.digest(), restored.position) == (state.digest(), cut)
+        assert shown(restored) == shown(state)
+        folded(history[cut:], restored)
+        assert restored.digest() == whole.digest()
+        assert shown(restored) == shown(whole)
+
+
+def test_the_same_keys_differ_after_a_restore(history: list[BaseEvent], tmp_path: Path) -> None:
+    """The change feed of a restored state names what the other one's names, event by event."""
+    cut = len(history) // 2
+    state = folded(history[:cut])
+    restored = through_a_file(state, tmp_path / "x")
+    for event in history[cut:]:
+        assert restored.apply([event]) == state.apply([event])
+
+
+def test_what_is_written_is_the_state_when_it_was_asked(history: list[BaseEvent], tmp_path: Path) -> None:
+    """Folding on while a file is written changes nothing in it."""
+    cut = len(history) // 2
+    state = folded(history[:cut])
+    taken, digest = checkpoint.image(state, CHAIN), state.digest()
+    folded(history[cut:], state)
+    checkpoint.write(taken, tmp_path / "x")
+    assert checkpoint.read(tmp_path / "x").digest() == digest
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A good checkpoint of a small state."""
+    recorder = simulated(3)
+    state = folded([event_of(row) for row in recorder.select(RowQuery(upto=60))])
+    checkpoint.write(checkpoint.image(state, CHAIN), tmp_path / "good")
+    return tmp_path / "good"
+
+
+def damaged() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
+    """Ways to damage a file."""
+    yield "empty", lambda data: b""
+    yield "half", lambda data: data[: len(data) // 2]
+    yield "without its last line", lambda data: data[: data[:-1].rindex(b"\n") + 1]
+    yield "without the end of its last line", lambda data: data[:-1]
+    yield "without a record", lambda data: b"".join(data.splitlines(keepends=True)[:2] + data.splitlines(True)[3:])
+    yield "a digit changed", lambda data: data.replace(b'"version":3', b'"version":4', 1)
+    yield "more behind it", lambda data: data + b"{}\n"
+    yield "something else", lambda data: b"SQLite format 3\0" + os.urandom(5_000)
+
+
+@pytest.mark.parametrize("how", [*damaged()], ids=lambda item: item[0])
+def test_no_damaged_file_is_believed(how: tuple[str, Callable[[bytes], bytes]], path: Path) -> None:
+    """A file that is not whole, or not as it was written, is refused, and not guessed at."""
+    good = path.read_bytes()
+    assert how[1](good) != good
+    path.write_bytes(how[1](good))
+    with pytest.raises(CheckpointError):
+        checkpoint.read(path)
+
+
+def test_files_of_other_logs_fold_versions_and_later_positions_are_passed_over(tmp_path: Path) -> None:
+    """Of what is in a directory, only this log's checkpoints count, of this fold version, not beyond the position."""
+    files, state = CheckpointFiles(tmp_path, "0" * 16), State()
+    path = files.write(checkpoint.image(state, CHAIN))
+    assert [*files.usable(upto=0)] == []  # its log id is not the one of its name
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"log_id":""', b'"log_id":"' + b"0" * 16 + b'"', 1))
+    assert [found for found, _ in files.usable(upto=0)] == [path]
+    assert [*files.usable(upto=-1)] == []
+    path.write_bytes(path.read_bytes().replace(fold_version().encode(), b"fold-0"))
+    assert [*files.usable(upto=0)] == []
+    assert [*CheckpointFiles(tmp_path / "nowhere", "0" * 16).usable(upto=9)] == []
+
+
+def test_only_the_newest_two_are_kept_and_nobody_else_reads_them(tmp_path: Path) -> None:
+    """Older files go when a newer one is whole; they are the owner's alone."""
+    files = CheckpointFiles(tmp_path / "made", "0" * 16)
+    history = [event_of(row) for row in played(from_seed(3)).select(RowQuery(upto=30))]
+    state = State()
+    for event in history:
+        state.apply([event])
+        if state.position % 10 == 0:
+            files.write(checkpoint.image(state, CHAIN))
+    assert [path.name.split("-")[1] for path in files.paths()] == [f"{30:019d}.checkpoint", f"{20:019d}.checkpoint"]
+    assert {path.stat().st_mode & 0o077 for path in [*files.paths(), files.directory]} == {0}
+    assert len([*files.directory.iterdir()]) == 2

@@ -1,0 +1,267 @@
+"""Manifests are read strictly, and everything that is wrong with them is told at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from kernel.errors import NotFoundError, ValidationError
+from kernel.order_spec import OcoMode, OrderType, Side, TimeInForce
+from kernel.venues.paper.matching.config import built_in_symbols
+from replay.manifests.schema import (
+    GroupManifest,
+    OrderManifest,
+    instant_ns_of,
+    parse_manifests,
+    read_manifests,
+    standard_order,
+)
+
+BTC = built_in_symbols()[0]
+HEAD = "apiVersion: exchange-kernel/v1\nkind: Order\n"
+SPEC = 'spec: {symbol_id: BTCUSDT, side: BUY, order_type: LIMIT, quantity: "0.0015", price: "61700.00"}\n'
+GOOD = f"{HEAD}metadata: {{name: a, owner: mm-1, labels: {{ladder: x}}}}\n{SPEC}"
+
+
+def order_text(name: str = "a", **spec: object) -> str:
+    """A manifest of an order, as JSON, its fields changed; None leaves one out."""
+    fields = {"symbol_id": "BTCUSDT", "side": "BUY", "order_type": "LIMIT", "quantity": "0.0015", "price": "61700.00"}
+    kept = {key: value for key, value in {**fields, **spec}.items() if value is not None}
+    head = {"apiVersion": "exchange-kernel/v1", "kind": "Order", "metadata": {"name": name}}
+    return json.dumps({**head, "spec": kept})
+
+
+def group_text(mode: str, *orders: dict[str, object], name: str = "g") -> str:
+    """A manifest of a group."""
+    head = {"apiVersion": "exchange-kernel/v1", "kind": "OrderGroup", "metadata": {"name": name}}
+    return json.dumps({**head, "spec": {"mode": mode, "orders": list(orders)}})
+
+
+def member(name: str, **spec: object) -> dict[str, object]:
+    """An order of a group."""
+    fields = {"symbol_id": "BTCUSDT", "side": "SELL", "order_type": "LIMIT", "quantity": "1", "price": "70000"}
+    return {"name": name, **{key: value for key, value in {**fields, **spec}.items() if value is not None}}
+
+
+STOP = {"order_type": "STOP", "price": None, "stop_price": "60000"}
+
+
+def problems(*texts: str, suffix: str = ".yaml") -> list[str]:
+    """What is wrong with files of these contents."""
+    with pytest.raises(ValidationError) as caught:
+        parse_manifests([(f"f{number}{suffix}", text.encode()) for number, text in enumerate(texts, 1)])
+    return [str(item) for item in caught.value.violations] or [str(caught.value)]
+
+
+def test_an_order_is_read_whole() -> None:
+    """Names, words, decimals as text, and where it comes from."""
+    (found,) = parse_manifests([("f.yaml", GOOD.encode())])
+
+    assert isinstance(found, OrderManifest)
+    assert (found.name, found.owner, found.labels, found.where) == ("a", "mm-1", {"ladder": "x"}, "f.yaml, document 1")
+    terms = found.terms
+    assert (terms.side, terms.order_type, terms.quantity, terms.price) == (
+        Side.BUY,
+        OrderType.LIMIT,
+        "0.0015",
+        "61700.00",
+    )
+    order = standard_order(found, BTC)
+    assert (order.quantity, order.price, order.time_in_force) == (150_000, 6_170_000, TimeInForce.GTC)
+
+
+def test_yaml_and_json_say_the_same() -> None:
+    """Several documents in either form, empty ones left out, a byte order mark no harm."""
+    as_yaml = "\ufeff---\n---\n" + GOOD + "---\n" + GOOD.replace("name: a", "name: b") + "...\n"
+    extra = {"metadata": {"owner": "mm-1", "labels": {"ladder": "x"}}}
+    as_json = ""
+    for name in "ab":
+        made = json.loads(order_text(name))
+        made["metadata"] |= extra["metadata"]
+        as_json += json.dumps(made, indent=1) + "\n"
+
+    from_yaml = parse_manifests([("f", as_yaml.encode())])
+    from_json = parse_manifests([("f", as_json.encode())])
+
+    assert [item.name for item in from_yaml] == ["a", "b"]
+    assert [
+        (item.name, *(order.terms for order in [item])) for item in from_yaml if isinstance(item, OrderManifest)
+    ] == [(item.name, item.terms) for item in from_json if isinstance(item, OrderManifest)]
+
+
+def test_integers_may_stand_without_quotes() -> None:
+    """They can be read in one way only."""
+    (found,) = parse_manifests([("f", GOOD.replace('"61700.00"', "61700").encode())])
+
+    assert isinstance(found, OrderManifest)
+    assert found.terms.price == "61700"
+
+
+BAD = [
+    (GOOD.replace('"0.0015"', "0.0015"),
+     'document 1 (Order a), line 4, spec.quantity: type is text, given 0.0015: write it in quotes, "0.0015"'),
+    (GOOD.replace('"0.0015"', "1e3"), 'write it in quotes, "1e3"'),
+    (GOOD.replace('"0.0015"', "0o17"), 'write it in quotes, "0o17"'),
+    (GOOD.replace('"0.0015"', "1_000"), 'write it in quotes, "1_000"'),
+    (GOOD.replace('"0.0015"', "007"), 'write it in quotes, "007"'),
+    (GOOD.replace('"0.0015"', "1:30"), 'write it in quotes, "1:30"'),
+    (GOOD.replace('"0.0015"', ".inf"), 'write it in quotes, ".inf"'),
+    (GOOD.replace('"0.0015"', '"1e3"'), "spec.quantity: form is a decimal as text"),
+    (GOOD.replace('"0.0015"', '"-1"'), "spec.quantity: form is a decimal as text"),
+    (GOOD.replace('"0.0015"', '"0"'), "spec.quantity: minimum is more than 0, given '0'"),
+    (GOOD.replace('"0.0015"', "true"), "spec.quantity: form is a decimal as text"),
+    (GOOD.replace('"0.0015"', "[1]"), "given a list of 1"),
+    (GOOD.replace("quantity:", "quantitty:"), "spec.quantitty: field is one of symbol_id, side"),
+    (GOOD.replace("quantity:", "quantitty:"), "did you mean quantity?"),
+    (GOOD.replace('quantity: "0.0015", ', ""), "spec.quantity: presence is required, given nothing: write it"),
+    (GOOD.replace("side: BUY", "side: buy"), "spec.side: value is one of BUY, SELL, given 'buy': did you mean BUY?"),
+    (GOOD.replace("side: BUY", "side: BUY, side: SELL"), "spec.side: key is written once, given it again"),
+    (GOOD + "kind: Order\n", "line 5, kind: key is written once"),
+    (GOOD.replace("mm-1", "&x mm-1"), "metadata.owner: value is without an anchor, given &x"),
+    (GOOD.replace("ladder: x", "ladder: *x"), "metadata.labels.ladder: value is written out, given *x: no aliases"),
+    (GOOD.replace("ladder: x", "ladder: 1"), 'metadata.labels.ladder: type is text, given 1: write it in quotes, "1"'),
+    (GOOD.replace("ladder: x", "<<: {a: b}"), "metadata.labels.<<: type is text, given a mapping of 1"),
+    (GOOD.replace("mm-1", "!!str mm-1"), "value is without a tag"),
+    (GOOD.replace("mm-1", "x" * 129), "metadata.owner: length is at most 128 characters, given 'xxx"),
+    (GOOD.replace("name: a", "name: 7"), 'metadata.name: type is text, given 7: write it in quotes, "7"'),
+    (GOOD.replace("name: a", "name: no spaces"), "metadata.name: form is a letter or digit"),
+    (GOOD.replace("name: a, ", ""), "metadata.name: presence is required"),
+    (GOOD.replace("/v1", "/v2"), "apiVersion: value is one of exchange-kernel/v1, given 'exchange-kernel/v2'"),
+    (GOOD.replace("kind: Order", "kind: Orders"), "kind: value is one of Order, OrderGroup"),
+    (HEAD, "spec: presence is required"),
+    (GOOD + "status: {}\n", "status: field is one of apiVersion, kind, metadata, spec"),
+    ("a: [", "f1.yaml, document 1, line 2: form is YAML or JSON"),
+    ("just text", "type is a mapping"),
+    ("a: [" + "[" * 24 + "]" * 25, "depth is 24 levels at most"),
+    ("- " * 30 + "x", "depth is 24 levels at most"),
+    ("[" * 5_000, "depth is 24 levels at most"),
+    ('{"a":' * 5_000, "depth is 24 levels at most"),
+    (order_text(price=None), "spec.price: presence is required for LIMIT, given nothing"),
+    (order_text(order_type="MARKET"), "spec.price: presence is not allowed for MARKET, given '61700.00': take it away"),
+    (order_text(order_type="STOP_LIMIT"), "spec.stop_price: presence is required for STOP_LIMIT"),
+    (order_text(time_in_force="GTD"), "spec.expire_at: presence is required for GTD"),
+    (order_text(expire_at="2030-01-01T00:00:00Z"), "spec.expire_at: presence is not allowed for GTC"),
+    (order_text(time_in_force="GTD", expire_at="2030-01-01T00:00:00"), "an RFC 3339 instant with its zone"),
+    (order_text(time_in_force="GTD", expire_at="2030-13-01T00:00:00Z"), "an RFC 3339 instant with its zone"),
+    (order_text(post_only=True, time_in_force="IOC"), "spec.post_only: combination is for a LIMIT order that can rest"),
+    (order_text(post_only="yes"), "spec.post_only: type is true or false, given 'yes'"),
+    (order_text(display_quantity="2"), "spec.display_quantity: range is 1 … 0.0015"),
+    (order_text(on_unsolicited_cancel="KEEP"), "spec.on_unsolicited_cancel: value is one of STOP, RECREATE"),
+    (order_text(symbol_id="BTC USDT"), "spec.symbol_id: form is 1 to 64 printable ASCII characters"),
+    (order_text().replace('"0.0015"', "0.0015"), 'write it in quotes, "0.0015"'),
+    (order_text().replace('"side"', '"side": "BUY", "side"'), "spec.side: key is written once"),
+    (order_text().replace('"0.0015"', "NaN"), 'write it in quotes, "NaN"'),
+    (group_text("ONE_CANCELS_OTHER", member("a")), "spec.orders: size is at least 2 for ONE_CANCELS_OTHER"),
+    (group_text("ONE_TRIGGERS_OTHER", member("a")), "spec.orders: size is a parent and at least one child"),
+    (group_text("NONE"), "spec.orders: size is at least 1 for NONE, given 0 orders"),
+    (group_text("ONE_WINS", member("a"), member("b")), "spec.mode: value is one of NONE, ONE_CANCELS_OTHER"),
+    (group_text("NONE", member("a"), member("a")), "spec.orders[1].name: name is used once"),
+    (group_text("NONE", member("g")), "spec.orders[0].name: name is used once"),
+    (group_text("ONE_CANCELS_OTHER", member("a"), member("b", symbol_id="ETHUSDT")),
+     "spec.orders[1].symbol_id: symbol is that of the group, BTCUSDT, given ETHUSDT"),
+    (group_text("ONE_CANCELS_OTHER", member("a"), member("b", **{**STOP, "stop_price": "70000"})),
+     "spec.orders[1].stop_price: side is below 70000, the price of a, given 70000"),
+    (group_text("ONE_CANCELS_OTHER", member("a", side="BUY"), member("b", side="BUY", **STOP)),
+     "spec.orders[1].stop_price: side is above 70000, the price of a, given 60000"),
+    (group_text("NONE", {"symbol_id": "BTCUSDT"}), "spec.orders[0].name: presence is required"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "words"), BAD, ids=range(len(BAD)))
+def test_what_is_wrong_is_told(text: str, words: str) -> None:
+    """A line with the file, the document, the field, the limit, the value, and what to do."""
+    found = problems(text)
+
+    assert any(words in line for line in found), found
+    assert all(line.startswith("f1.yaml, document 1") for line in found)
+    assert all("\n" not in line for line in found)
+
+
+def test_all_problems_of_all_files_are_told() -> None:
+    """Not the first alone: of every document, and of every file."""
+    two = GOOD.replace("BUY", "HOLD").replace('"0.0015"', "0.1") + "---\n" + GOOD
+
+    found = problems(two, GOOD)
+
+    assert [line.split(":")[0] for line in found] == [
+        "f1.yaml, document 1 (Order a), line 4, spec.side",
+        "f1.yaml, document 1 (Order a), line 4, spec.quantity",
+        "f1.yaml, document 2, line 8, metadata.name",
+        "f2.yaml, document 1, line 3, metadata.name",
+    ]
+    assert "used once, and f1.yaml, document 1 has it" in found[-1]
+
+
+def test_a_bomb_of_aliases_is_small() -> None:
+    """Ten levels of ten aliases each are ten lines of problems and no more."""
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
+
+    assert len(problems("\n".join(["a0: &a0 x", *levels]))) < 150
+
+
+def test_nothing_is_no_manifest() -> None:
+    """No document at all is an error: somebody forgot something."""
+    assert "there is no manifest in f1.yaml" in problems("---\n# nothing\n")[0]
+
+
+def test_a_bracket_is_a_group() -> None:
+    """A parent and its two children, each an order by its own name."""
+    text = group_text(
+        "ONE_TRIGGERS_OTHER",
+        member("entry", side="BUY", order_type="MARKET", price=None),
+        member("profit"),
+        member("loss", **STOP),
+        name="bracket",
+    )
+
+    (found,) = parse_manifests([("f", text.encode())])
+
+    assert isinstance(found, GroupManifest)
+    assert (found.name, found.mode) == ("bracket", OcoMode.ONE_TRIGGERS_OTHER)
+    assert [order.name for order in found.orders] == ["entry", "profit", "loss"]
+
+
+def test_what_only_the_market_can_tell_names_the_manifest() -> None:
+    """Too many places, off the tick: each with file, document and field."""
+    (found,) = parse_manifests([("f", order_text(price="61700.001", quantity="0.123456789").encode())])
+    assert isinstance(found, OrderManifest)
+
+    with pytest.raises(ValidationError) as caught:
+        standard_order(found, BTC)
+
+    assert [str(item).split(":")[0] for item in caught.value.violations] == [
+        "f, document 1 (Order a), spec.quantity", "f, document 1 (Order a), spec.price",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "instant_ns"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T01:00:00.000000001+01:00", 1),
+        ("2030-01-01t00:00:00.5z", 1_893_456_000_500_000_000),
+        ("1969-12-31T23:59:59Z", None), ("2030-01-01", None), ("2030-01-01T00:00:00", None), ("2300-01-01T00:00:00Z", None),
+        ("2030-02-30T00:00:00Z", None), ("2030-01-01T00:00:00+25:00", None), ("0001-01-01T00:00:00+14:00", None),
+    ],
+)  # fmt: skip
+def test_instants_are_exact(text: str, instant_ns: int | None) -> None:
+    """To the nanosecond, with a zone, or not at all."""
+    assert instant_ns_of(text) == instant_ns
+
+
+def test_files_and_stdin_are_read_together(tmp_path: Path) -> None:
+    """In the order given; a file that is not there is named."""
+    path = tmp_path / "a.yaml"
+    path.write_text(GOOD)
+
+    found = read_manifests([path, "-"], stdin=lambda: order_text("b").encode())
+
+    assert [item.name for item in found] == ["a", "b"]
+    with pytest.raises(NotFoundError, match=rf"none\.yaml can't be read: {os.strerror(errno.ENOENT)}"):
+        read_manifests([path, tmp_path / "none.yaml"])
+    with pytest.raises(NotFoundError, match=os.strerror(errno.EISDIR)):
+        read_manifests([tmp_path])
