@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from replay.cli.help import FOLDER, PROGRAM, TOPICS, topic_text
 from replay.formatting.problems import ProblemKind
 from replay.host.blocking import BlockingKernel
 from replay.manifests.schema import parse_manifests
-from tests.cli.documents import fenced
+from tests.cli.documents import DOCUMENTS, fenced
 from tests.cli.test_metrics import port_of
 from tests.cli.test_tour import TOUR
 from tests.cli.world import COMMANDS, PROJECT, World, clean_environment
@@ -229,3 +231,16 @@ def test_the_sessions_are_parts_of_the_tour() -> None:
 
     assert sessions
     assert [text for text in sessions if text not in TOUR.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_it_names_in_the_code_exists(name: str) -> None:
+    """Dotted names of modules, classes and functions resolve, paths of the project are there, and so are extras."""
+    text = DOCUMENTS[name]
+    for dotted in re.findall(r"`((?:kernel|projections|replay)(?:\.[A-Za-z_]\w*)+)[(`]", text):
+        if not dotted.endswith((".db", ".lock", ".checkpoints", ".state")):
+            assert pkgutil.resolve_name(dotted) is not None, dotted
+    for path in re.findall(r"`((?:kernel|projections|replay|tests)/[\w/.*]+)`", text):
+        assert any(PROJECT.glob(path)), path
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert set(re.findall(r"pip install '\.\[(\w+)\]'", text)) <= set(extras)
