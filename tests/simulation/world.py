@@ -43,7 +43,7 @@ from kernel.venues.base import (
 from kernel.venues.paper.exchange import PaperExchange
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper.matching.config import PaperExchangeOptions
-from kernel.venues.paper.matching.contingent import settle_groups
+from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.engine import order_oracle_state
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
 from kernel.venues.paper.venue import PaperVenue
@@ -315,7 +315,7 @@ class SimExchange(PaperExchange):
         check_terms(draft, order)
         opened = draft.open(order, client_order_id=client_order_id)
         draft.enter(opened.order_id, check_entry(draft, opened))
-        settle_groups(draft)  # it is taken, and has its id
+        update_groups(draft)  # it is taken, and has its id
         self._world.audit.foreign.add(str(opened.order_id))
         engine._commit(draft)
         return str(opened.order_id)

@@ -11,8 +11,8 @@ from kernel.models import OrdStatus
 from kernel.order_spec import OcoMode, StandardOrder
 from kernel.venues.base import AmendDialect, AmendQuantity, ModifyRequest
 from kernel.venues.paper.matching.changes import JournalEntry
-from kernel.venues.paper.matching.contingent import permitted_quantity, settle_groups
-from kernel.venues.paper.matching.order_checks import check_entry, check_means, check_terms
+from kernel.venues.paper.matching.contingent import permitted_quantity, update_groups
+from kernel.venues.paper.matching.order_checks import check_entry, check_funding, check_terms
 from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.transaction import Membership, Transaction
 
@@ -34,11 +34,11 @@ def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) 
         change = _amend_in_place(transaction, target, request, total)
     else:
         change = _replace(transaction, target, request, total)
-    settle_groups(transaction)
+    update_groups(transaction)
     return change
 
 
-def give_up(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
+def cancel_replaced(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
     """Cancel an order whose successor was refused, where the two are not one act."""
     transaction.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
 
@@ -56,7 +56,7 @@ def _amend_in_place(transaction: Transaction, target: PaperOrder, request: Modif
         if getattr(wanted, name) != getattr(target, name):
             raise Rejected(f"An amend in place cannot change {name}.", code="-2038")
     check_terms(transaction, wanted, more_open=-1)
-    shared = _follows(target) and not target.pending
+    shared = _is_child(target) and not target.pending
     new = transaction.amend(
         target,
         request_id=request.client_order_id,
@@ -73,12 +73,12 @@ def _amend_in_place(transaction: Transaction, target: PaperOrder, request: Modif
     if new.price != target.price or new.armed:
         transaction.enter(new.order_id, check_entry(transaction, new))
     else:
-        check_means(transaction, new)
+        check_funding(transaction, new)
     return change
 
 
 def _replace(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
-    give_up(transaction, target, request)
+    cancel_replaced(transaction, target, request)
     rest = _sized(request.order, total - target.cum_qty)
     check_terms(transaction, rest, more_open=-1)
     new = transaction.open(
@@ -86,8 +86,8 @@ def _replace(transaction: Transaction, target: PaperOrder, request: ModifyReques
         client_order_id=request.client_order_id,
         orig_client_order_id=target.client_order_id,
         membership=Membership(target.group_id, target.group_client_id, target.group_mode, target.leads),
-        waits=_follows(target),
-        asked=total if _follows(target) else None,
+        waits=_is_child(target),
+        asked=total if _is_child(target) else None,
     )
     change = transaction.changes[-1]
     if not new.pending:
@@ -95,7 +95,7 @@ def _replace(transaction: Transaction, target: PaperOrder, request: ModifyReques
     return change
 
 
-def _follows(order: PaperOrder) -> bool:
+def _is_child(order: PaperOrder) -> bool:
     """Whether an order's quantity is what the first of its group lets it have."""
     return order.group_mode is OcoMode.ONE_TRIGGERS_OTHER and not order.leads
 

@@ -1,6 +1,6 @@
 """Groups that the paper exchange works by itself: what a fill or an end of one order does to the others.
 
-Called by `paper_engine` on a draft, before it commits: `open_group` for a request, `settle_groups` for whatever
+Called by `paper_engine` on a draft, before it commits: `open_group` for a request, `update_groups` for whatever
 happened. The order of events is that of the draft, so one history has one outcome.
 
 - ONE_CANCELS_OTHER: a fill of one, even in part, cancels the others.
@@ -20,7 +20,7 @@ from kernel.venues.base import SubmitGroupRequest
 from kernel.venues.paper.matching.changes import Opened
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
 from kernel.venues.paper.matching.orders import PaperOrder
-from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_ENLARGE, Membership, Transaction
+from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_INCREASE, Membership, Transaction
 
 OCO_TEXT, OUO_TEXT, OTO_TEXT = "OCO", "OUO", "OTO"
 
@@ -52,11 +52,11 @@ def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Op
     for order, _ in entries:
         if transaction.order(order.order_id).open:
             transaction.enter(order.order_id)
-            settle_groups(transaction)
+            update_groups(transaction)
     return openings
 
 
-def settle_groups(transaction: Transaction) -> None:
+def update_groups(transaction: Transaction) -> None:
     """Let every group answer what happened to its orders, until nothing more follows."""
     while transaction.due:
         order_id, traded = transaction.due.popleft()
@@ -70,16 +70,16 @@ def settle_groups(transaction: Transaction) -> None:
                 for sibling in _siblings(transaction, order):
                     _shrink(transaction, sibling, traded)
             case OcoMode.ONE_TRIGGERS_OTHER:
-                _share_out(transaction, order.group_id)
+                _distribute_fills(transaction, order.group_id)
 
 
 def permitted_quantity(transaction: Transaction, order: PaperOrder, *, asked: int) -> int:
-    """What a follower may be in all, if it asks for so much: what the first has filled, less what its siblings have."""
-    assert order.group_id is not None, "a follower is in a group"
+    """What a child may be in all, if it asks for so much: what the first has filled, less what its siblings have."""
+    assert order.group_id is not None, "a child is in a group"
     members = transaction.members(order.group_id)
     filled = sum(member.cum_qty for member in members if member.leads)
-    by_others = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
-    return max(min(asked, filled) - by_others, 0)
+    by_siblings = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
+    return max(min(asked, filled) - by_siblings, 0)
 
 
 def _siblings(transaction: Transaction, order: PaperOrder) -> list[PaperOrder]:
@@ -94,17 +94,17 @@ def _shrink(transaction: Transaction, order: PaperOrder, by: int) -> None:
         transaction.amend(order, quantity=order.quantity - by, asked=order.quantity - by, text=OUO_TEXT)
 
 
-def _share_out(transaction: Transaction, group_id: int) -> None:
-    """Give each follower what the first's fills allow it."""
+def _distribute_fills(transaction: Transaction, group_id: int) -> None:
+    """Give each child what the first's fills allow it."""
     members = transaction.members(group_id)
     ended = not any(member.open for member in members if member.leads)
     for member in members:
-        follower = transaction.order(member.order_id)
-        if follower.open and not follower.leads:
-            _allow(transaction, follower, ended=ended)
+        child = transaction.order(member.order_id)
+        if child.open and not child.leads:
+            _resize_child(transaction, child, ended=ended)
 
 
-def _allow(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
+def _resize_child(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
     total = permitted_quantity(transaction, order, asked=order.asked)
     if ended and (total < order.cum_qty or total == 0):
         transaction.close(order.order_id, OrdStatus.CANCELED, text=OTO_TEXT)
@@ -113,17 +113,17 @@ def _allow(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
     if order.pending:
         if total:
             new = transaction.release(order, quantity=total, grows=not ended)
-            _begin(transaction, new, enters=True)
+            _start_child(transaction, new, enters=True)
     elif total != order.quantity or order.grows != (not ended):
-        stood_still = order.price is None or order.leaves_qty == 0
+        was_idle = order.price is None or order.leaves_qty == 0
         new = transaction.amend(order, quantity=total, grows=not ended, text=OTO_TEXT)
-        _begin(transaction, new, enters=stood_still and new.leaves_qty > 0)
+        _start_child(transaction, new, enters=was_idle and new.leaves_qty > 0)
 
 
-def _begin(transaction: Transaction, order: PaperOrder, *, enters: bool) -> None:
-    """Let a follower work with what it was given, if it may and can."""
-    if transaction.would_enlarge(order):
-        transaction.close(order.order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+def _start_child(transaction: Transaction, order: PaperOrder, *, enters: bool) -> None:
+    """Let a child work with what it was given, if it may and can."""
+    if transaction.exceeds_position(order):
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
     elif transaction.lacks_funds(order):
         transaction.close(order.order_id, OrdStatus.CANCELED, text=NO_FUNDS)
     elif enters:

@@ -26,11 +26,11 @@ from kernel.venues.base import (
     SubmitGroupRequest,
     SubmitRequest,
 )
-from kernel.venues.paper.matching.amend import amend, give_up
+from kernel.venues.paper.matching.amend import amend, cancel_replaced
 from kernel.venues.paper.matching.book import PaperBook
 from kernel.venues.paper.matching.changes import OWN, Corrected, JournalEntry, JournalHead, OrderChange, SymbolSet
 from kernel.venues.paper.matching.config import PaperConfig, TapeTrade
-from kernel.venues.paper.matching.contingent import open_group, settle_groups
+from kernel.venues.paper.matching.contingent import open_group, update_groups
 from kernel.venues.paper.matching.journal import Journal
 from kernel.venues.paper.matching.market import PaperMarket
 from kernel.venues.paper.matching.matching_rules import Execution, Incoming, match
@@ -38,9 +38,7 @@ from kernel.venues.paper.matching.order_checks import check_entry, check_terms, 
 from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade
 from kernel.venues.paper.matching.rate_limits import PaperRates
 from kernel.venues.paper.matching.reports import order_oracle_state, report_of, status_report, trade_oracle_state
-from kernel.venues.paper.matching.sequence import IdSequence
-from kernel.venues.paper.matching.transaction import Transaction, fee_on, other
-from kernel.venues.paper.matching.triggers import expire, fire
+from kernel.venues.paper.matching.transaction import IdSequence, Transaction, fee_on, other
 
 CLIENT_ORDER_ID = re.compile(r"[a-zA-Z0-9_-]{1,36}")
 STAMP_AHEAD_NS = NS_PER_S
@@ -110,7 +108,7 @@ class PaperEngine:
         check_terms(transaction, request.order)
         order = transaction.open(request.order, client_order_id=request.client_order_id)
         transaction.enter(order.order_id, check_entry(transaction, order))
-        settle_groups(transaction)
+        update_groups(transaction)
         return self._commit(transaction)[0]
 
     def submit_group(self, request: SubmitGroupRequest) -> tuple[ExecutionReport, ...]:
@@ -137,7 +135,7 @@ class PaperEngine:
         order = self._open_target(request)
         transaction = self._transaction()
         change = transaction.close(order.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, bare=bare)
-        settle_groups(transaction)
+        update_groups(transaction)
         return _answer(self._commit(transaction), change)
 
     def modify(self, request: ModifyRequest) -> ExecutionReport:
@@ -154,14 +152,14 @@ class PaperEngine:
             change = amend(transaction, target, request)
         except Rejected:
             if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
-                self._give_up(target, request)
+                self._cancel_replaced(target, request)
             raise
         return _answer(self._commit(transaction), change)
 
-    def _give_up(self, target: PaperOrder, request: ModifyRequest) -> None:
+    def _cancel_replaced(self, target: PaperOrder, request: ModifyRequest) -> None:
         transaction = self._transaction()
-        give_up(transaction, target, request)
-        settle_groups(transaction)
+        cancel_replaced(transaction, target, request)
+        update_groups(transaction)
         self._commit(transaction)
 
     def order(self, symbol_id: str, client_order_id: str, *, stale_ns: int = 0) -> ExecutionReport | None:
@@ -225,8 +223,8 @@ class PaperEngine:
                 matched = match(incoming, transaction.resting(symbol_id, other(side)))
                 left = matched.leaves
                 transaction.execute(matched)
-                settle_groups(transaction)
-        fire(transaction, symbol_id)
+                update_groups(transaction)
+        _fire_stops(transaction, symbol_id)
         if transaction.changes:
             self._commit(transaction, durable=any(isinstance(change, OrderChange) for change in transaction.changes))
 
@@ -235,7 +233,10 @@ class PaperEngine:
         order_ids = self.book.expired(self.clock.now_ns())
         if order_ids:
             transaction = self._transaction()
-            expire(transaction, order_ids)
+            for order_id in order_ids:
+                if transaction.order(order_id).open:
+                    transaction.close(order_id, OrdStatus.EXPIRED)
+                    update_groups(transaction)
             self._commit(transaction)
 
     def place_other(self, order: StandardOrder, *, account: str = "other") -> str:
@@ -251,7 +252,7 @@ class PaperEngine:
         transaction = self._transaction()
         opened = transaction.open(order, client_order_id="", account=account)
         transaction.enter(opened.order_id, check_entry(transaction, opened))
-        settle_groups(transaction)
+        update_groups(transaction)
         self._commit(transaction)
         return str(opened.order_id)
 
@@ -268,7 +269,7 @@ class PaperEngine:
             raise NotFoundError(f"no open order {exchange_order_id or client_order_id}")
         transaction = self._transaction()
         transaction.close(order.order_id, OrdStatus.CANCELED, text=text or "canceled by the exchange")
-        settle_groups(transaction)
+        update_groups(transaction)
         self._commit(transaction)
 
     def bust(self, trade_id: int | str) -> None:
@@ -302,7 +303,7 @@ class PaperEngine:
         )
         if order.status is OrdStatus.FILLED and new_quantity < trade.quantity and not self._can_rest(order):
             transaction.close(order.order_id, OrdStatus.EXPIRED)
-            settle_groups(transaction)
+            update_groups(transaction)
         self._commit(transaction)
 
     def _can_rest(self, order: PaperOrder) -> bool:
@@ -433,3 +434,14 @@ def _answer(reports: list[ExecutionReport], change: JournalEntry) -> ExecutionRe
 
 def _instant(report: ExecutionReport) -> int:
     return report.transact_time_ns or 0
+
+
+def _fire_stops(transaction: Transaction, symbol_id: str) -> None:
+    """Trigger every stop order that the tape's last price reaches, oldest first; each trades before the next fires."""
+    last_price = transaction.last_price(symbol_id)
+    reached = [order for order in transaction.book.armed(symbol_id) if order.reached_by(last_price)]
+    for order in sorted(reached, key=lambda order: order.rank):
+        now = transaction.order(order.order_id)
+        if now.open and now.armed:
+            transaction.trigger(now.order_id)
+            update_groups(transaction)

@@ -155,8 +155,8 @@ class _DepthTaken:
     def left(self, order: Resting) -> int:
         """What an order still offers."""
         own = self._orders.get(order.order_id, 0)
-        by_others = self._groups.get(order.group, 0) - own if order.group is not None else 0
-        return 0 if by_others and order.exclusive else max(order.leaves - own - by_others, 0)
+        by_siblings = self._groups.get(order.group, 0) - own if order.group is not None else 0
+        return 0 if by_siblings and order.exclusive else max(order.leaves - own - by_siblings, 0)
 
     def part(self, order: Resting) -> int:
         """What an order shows of that: at first what it shows now, then one part after the other."""

@@ -9,7 +9,7 @@ from kernel.errors import Rejected, Violation
 from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus
 from kernel.venues.paper.matching.matching_rules import Ending, Match
 from kernel.venues.paper.matching.orders import PaperOrder
-from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_ENLARGE, WOULD_TAKE, Transaction
+from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_INCREASE, WOULD_TAKE, Transaction
 
 FILTER_CODE = "-1013"
 FILTERS = {
@@ -57,17 +57,17 @@ def check_entry(transaction: Transaction, order: PaperOrder) -> Match | None:
         if matched.ending is Ending.REFUSED:
             raise Rejected(WOULD_TAKE, code="-2010")
     if order.own:
-        check_means(transaction, order)
+        check_funding(transaction, order)
         cost = transaction.cost(order, matched) if order.price is None and matched is not None else 0
-        if cost and cost > transaction.free_to_pay(order):
+        if cost and cost > transaction.free_quote(order):
             raise Rejected(NO_FUNDS, code="-2010")
     return matched
 
 
-def check_means(transaction: Transaction, order: PaperOrder) -> None:
+def check_funding(transaction: Transaction, order: PaperOrder) -> None:
     """The client has what its order holds, and the position that it is to reduce."""
-    if transaction.would_enlarge(order):
-        raise Rejected(WOULD_ENLARGE, code="-2022")
+    if transaction.exceeds_position(order):
+        raise Rejected(WOULD_INCREASE, code="-2022")
     if transaction.lacks_funds(order):
         raise Rejected(NO_FUNDS, code="-2010")
 

@@ -164,7 +164,7 @@ def opened(change: Opened) -> PaperOrder:
         group_mode=change.group_mode,
         leads=change.leads,
     )
-    return _shown_anew(order)
+    return _refill_display(order)
 
 
 def after(order: PaperOrder, change: OrderChange) -> PaperOrder:
@@ -196,7 +196,7 @@ def _traded(order: PaperOrder, change: Traded) -> PaperOrder:
     new = replace(new, shown=max(new.shown - change.quantity, 0))
     if new.shown or change.ahead is None:
         return new
-    return _shown_anew(replace(new, rank=change.exec_id, ahead=change.ahead))
+    return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
 def _closed(order: PaperOrder, change: Closed) -> PaperOrder:
@@ -219,7 +219,7 @@ def _amended(order: PaperOrder, change: Amended) -> PaperOrder:
     new = replace(new, status=_status(new))
     if change.keeps_place:
         return replace(new, shown=min(new.shown, new.leaves_qty))
-    return _shown_anew(replace(new, rank=change.exec_id, ahead=change.ahead))
+    return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
 def _released(order: PaperOrder, change: Released) -> PaperOrder:
@@ -232,14 +232,14 @@ def _released(order: PaperOrder, change: Released) -> PaperOrder:
         grows=change.grows,
         updated_ns=change.at_ns,
     )
-    return _shown_anew(new)
+    return _refill_display(new)
 
 
 def _triggered(order: PaperOrder, change: Triggered) -> PaperOrder:
     return replace(order, armed=False, rank=change.exec_id, ahead=change.ahead, updated_ns=change.at_ns)
 
 
-def _shown_anew(order: PaperOrder) -> PaperOrder:
+def _refill_display(order: PaperOrder) -> PaperOrder:
     """The order with its next part shown, if it is an iceberg."""
     shown = order.display_quantity
     return order if shown is None else replace(order, shown=min(shown, order.leaves_qty))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from kernel.clock import NS_PER_S
+from kernel.clock import NS_PER_S, Clock
 from kernel.models import Liquidity, OrdStatus
 from kernel.order_spec import OcoMode, Side, StandardOrder, TimeInForce
 from kernel.venues.paper.matching.book import PaperBook, unit_of
@@ -41,12 +41,11 @@ from kernel.venues.paper.matching.matching_rules import (
     match,
 )
 from kernel.venues.paper.matching.orders import PaperOrder, after, opened
-from kernel.venues.paper.matching.sequence import IdSequence
 
 NS_PER_DAY = 86_400 * NS_PER_S
 NO_FUNDS = "Account has insufficient balance for requested action."
 WOULD_TAKE = "Order would immediately match and take."
-WOULD_ENLARGE = "ReduceOnly Order is rejected."
+WOULD_INCREASE = "ReduceOnly Order is rejected."
 
 
 class Membership(NamedTuple):
@@ -56,6 +55,45 @@ class Membership(NamedTuple):
     group_client_id: str | None = None
     group_mode: OcoMode = OcoMode.NONE
     leads: bool = False
+
+
+@dataclass(slots=True)
+class IdSequence:
+    """The next ids, and the last instant."""
+
+    clock: Clock
+    order: int
+    trade: int
+    exec: int
+    last_ns: int
+    ratchet_ns: int = 0
+    """How far instants were ahead of the clock at most."""
+
+    def copy(self) -> IdSequence:
+        """Another that begins where this one is."""
+        return IdSequence(self.clock, self.order, self.trade, self.exec, self.last_ns, self.ratchet_ns)
+
+    def tick(self) -> int:
+        """The next instant of the exchange: the clock's, or one later than the last."""
+        now_ns = self.clock.now_ns()
+        self.last_ns = max(now_ns, self.last_ns + 1)
+        self.ratchet_ns = max(self.ratchet_ns, self.last_ns - now_ns)
+        return self.last_ns
+
+    def order_id(self) -> int:
+        """The next order's."""
+        self.order += 1
+        return self.order - 1
+
+    def trade_id(self) -> int:
+        """The next trade's."""
+        self.trade += 1
+        return self.trade - 1
+
+    def exec_id(self) -> int:
+        """The next report's."""
+        self.exec += 1
+        return self.exec - 1
 
 
 class DepthTaken(NamedTuple):
@@ -145,7 +183,7 @@ class Transaction:
             found += self.book.held_by_unit(unit).get(asset_id, 0) - self.book.held(mates).get(asset_id, 0)
         return found
 
-    def free_to_pay(self, order: PaperOrder) -> int:
+    def free_quote(self, order: PaperOrder) -> int:
         """What the client could use of what an order's symbol is paid in."""
         return self.free(self.book.symbols[order.symbol_id].quote_asset)
 
@@ -159,7 +197,7 @@ class Transaction:
                 found += filled if order.side is Side.BUY else -filled
         return found
 
-    def would_enlarge(self, order: PaperOrder) -> bool:
+    def exceeds_position(self, order: PaperOrder) -> bool:
         """Whether an order that may only reduce could do more than that."""
         position = self.position(order.symbol_id)
         room = -position if order.side is Side.BUY else position
@@ -227,7 +265,7 @@ class Transaction:
         matched = matched or self.match(order)
         if matched.ending is Ending.REFUSED:
             self.close(order_id, OrdStatus.CANCELED, text=WOULD_TAKE)
-        elif order.own and order.price is None and self.cost(order, matched) > self.free_to_pay(order):
+        elif order.own and order.price is None and self.cost(order, matched) > self.free_quote(order):
             self.close(order_id, OrdStatus.EXPIRED, text=NO_FUNDS)
         else:
             self.execute(matched, taker=order)
@@ -246,8 +284,8 @@ class Transaction:
         order = self.order(order_id)
         ahead = self._ahead(order.symbol_id, order.price, own=order.own)
         order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
-        if order.own and self.would_enlarge(order):
-            self.close(order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+        if order.own and self.exceeds_position(order):
+            self.close(order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
         else:
             self.enter(order_id)
 

@@ -230,7 +230,7 @@ def test_options_that_cannot_be(options: dict[str, Any]) -> None:
 
 def test_faults_know_what_they_can_hit() -> None:
     """A snapshot cannot be canceled bare; each kind hits something; probabilities are probabilities."""
-    with pytest.raises(ValueError, match="cannot hit"):
+    with pytest.raises(ValueError, match="cannot affect"):
         Fault(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
     assert all(operations_of(kind) for kind in FaultKind)
     with pytest.raises(ValidationError):

@@ -68,7 +68,7 @@ def test_packed_files_are_read(tmp_path: Path) -> None:
         (ROW.replace("1723161255342", "yesterday"), "time", "yesterday"),
         (ROW.replace("3735683259", "1.5"), "id", "1.5"),
         (ROW.replace("True,True", "1,True"), "is_buyer_maker", "1"),
-        ("3735683260,61837.63", "is_buyer_maker", "nothing"),
+        ("3735683260,61837.63", "is_buyer_maker", "missing"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: str, column: str, value: str) -> None:
