@@ -18,13 +18,7 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
 from kernel.order_spec import Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
-from kernel.venues.base import (
-    CancelRequest,
-    Dedupe,
-    ExecutionReport,
-    SubmitRequest,
-    VenueCapabilities,
-)
+from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities
 
 SYMBOL = SymbolMetadata(
     symbol_id="S",

@@ -46,6 +46,7 @@ from kernel.venues.paper.matching.config import PaperExchangeOptions
 from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.engine import order_oracle_state
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
+from kernel.venues.paper.matching.reports import trade_oracle_state
 from kernel.venues.paper.venue import PaperVenue
 from projections import State
 from projections.retention.policy import RetentionPolicy
@@ -324,7 +325,7 @@ class SimExchange(PaperExchange):
         audit, book = self._world.audit, self.engine.book
         for number, trade in enumerate(book.trades.values()):
             if number >= self._known_trades:
-                audit.venue_trade(self.engine.trade_oracle_state(trade))
+                audit.venue_trade(trade_oracle_state(trade, self.engine.book.order_of(trade)))
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:

@@ -2,7 +2,6 @@
 
 - `matching`: the deterministic core: books, matching rules, journal.
 - `tape`: reads files of a market's trades and plays them in time.
-- `tape_generator`: generates the shipped tape.
 - `faults`: injected faults, scripted or seeded.
 - `exchange`: the core in time: sessions, latency, faults and the tape.
 - `protocol`: the messages between client and server as JSON lines.

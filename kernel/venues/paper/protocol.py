@@ -9,18 +9,9 @@ those of `Venue`, and those of `admin`. Reports travel without `raw`, which is t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-from kernel.errors import (
-    KernelError,
-    NotFoundError,
-    NotSent,
-    OutcomeUnknown,
-    Rejected,
-    ValidationError,
-    VenueError,
-)
+from kernel.errors import KernelError, NotFoundError, NotSent, OutcomeUnknown, Rejected, ValidationError, VenueError
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -102,13 +93,6 @@ def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
     if not isinstance(since_ns, int) or isinstance(since_ns, bool):
         raise ValueError("`since_ns` must be an integer")
     return since_ns
-
-
-def text_of(params: dict[str, Any], name: str) -> str:
-    value = params.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
-    return value
 
 
 def result_of(answer: Answer) -> Any:
@@ -207,10 +191,6 @@ def error_of(value: Any) -> KernelError:
             return OutcomeUnknown(text, code=code, duplicate=bool(fields.get("duplicate")))
 
 
-def usage_value(usage: Iterable[RateUsage]) -> list[dict[str, Any]]:
-    return [item.model_dump(mode="json") for item in usage]
-
-
 def usage_of(value: Any) -> tuple[RateUsage, ...]:
     """Decode the rate-limit counters; raises `ValueError` if they are invalid."""
     if not isinstance(value, list):
@@ -230,4 +210,5 @@ def is_wait(value: Any) -> bool:
 
 
 def hello(capabilities: VenueCapabilities) -> dict[str, Any]:
+    """Encode the answer to `hello`."""
     return {"version": PROTOCOL_VERSION, "capabilities": capabilities.model_dump(mode="json")}

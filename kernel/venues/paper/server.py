@@ -187,7 +187,10 @@ class Connection:
         """Run an operation that no fault affects."""
         match op:
             case "hello":
-                return protocol.hello(self._exchange.capabilities)
+                return {
+                    "version": protocol.PROTOCOL_VERSION,
+                    "capabilities": self._exchange.capabilities.model_dump(mode="json"),
+                }
             case "subscribe":
                 self._exchange.detach(self._session)
                 self._exchange.attach(self._session)
@@ -234,7 +237,7 @@ class Connection:
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._exchange.running and (usage := self._exchange.rate_usage):
-            message["usage"] = protocol.usage_value(usage)
+            message["usage"] = [item.model_dump(mode="json") for item in usage]
         self._write(protocol.line(message))
 
     def _write(self, line: bytes) -> None:

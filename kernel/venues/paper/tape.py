@@ -50,7 +50,7 @@ READ_ERRORS = (
 """What the text, CSV, gzip and zip readers raise for damaged files."""
 SHIPPED_SYMBOL = "BTCUSDT"
 SHIPPED_TAPE = Path(__file__).parent / "data" / f"{SHIPPED_SYMBOL}-trades-paper.csv.gz"
-"""The tape that comes with the project; see `tape_generator`."""
+"""A seeded random walk, not market data."""
 
 
 def symbol_of(path: str | PathLike[str]) -> str:

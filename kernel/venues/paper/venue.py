@@ -20,6 +20,7 @@ from kernel.venues.base import (
     RateUsage,
     SubmitGroupRequest,
     SubmitRequest,
+    Venue,
     VenueCapabilities,
     VenueSnapshot,
 )
@@ -30,7 +31,7 @@ from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOption
 from kernel.venues.paper.transport import LocalTransport
 
 
-class PaperVenue:
+class PaperVenue(Venue):
     """The paper exchange as a `Venue`."""
 
     def __init__(
@@ -94,7 +95,6 @@ class PaperVenue:
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        """See `Venue.rate_usage`."""
         return self._transport.rate_usage
 
     @property
@@ -122,7 +122,6 @@ class PaperVenue:
         return _report(await self._call(FaultOperation.SUBMIT, request))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
-        """See `Venue.submit_group`."""
         answer = await self._call(FaultOperation.SUBMIT_GROUP, request)
         assert isinstance(answer, tuple), "the answer to a group is a report of each order"
         return [*answer]
@@ -143,23 +142,19 @@ class PaperVenue:
         return _report(await self._call(FaultOperation.CANCEL, request))
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
-        """See `Venue.order`."""
         found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id))
         return None if found is None else _report(found)
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        """See `Venue.snapshot`."""
         began_ns = self.clock.now_ns()
         found = await self._call(FaultOperation.SNAPSHOT, since_ns)
         assert isinstance(found, VenueSnapshot), "the answer is a snapshot"
         return found.model_copy(update={"began_ns": began_ns, "ended_ns": self.clock.now_ns()})
 
     async def symbols(self) -> list[SymbolMetadata]:
-        """See `Venue.symbols`."""
         return await self._transport.symbols(timeout_s=self._timeout_s)
 
     async def assets(self) -> list[AssetMetadata]:
-        """See `Venue.assets`."""
         return await self._transport.assets(timeout_s=self._timeout_s)
 
     def reports(self) -> AsyncIterator[ExecutionReport]:

@@ -1,7 +1,7 @@
-"""How the paper exchange changes a working order: in place, or by another order in its place.
+"""Changing a working order of the paper exchange: amend in place, or cancel/replace.
 
-Called by `paper_engine` on a draft. The quantity asked is the order's total, or what is to work from then on, as the
-exchange is configured; what the order has filled meanwhile counts in the first case and comes on top in the second.
+The requested quantity is the order's total or its remaining quantity, as configured; fills in the meantime count towards
+a total and come on top of a remaining quantity.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.transaction import Membership, Transaction
 
 SAME_TERMS = ("order_type", "time_in_force", "post_only", "reduce_only")
-"""What an amend in place leaves as it is."""
+"""Terms that an amend in place cannot change."""
 REPLACED_TEXT = "replaced"
 
 
 def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> JournalEntry:
-    """Change an order; the change whose report answers. `Rejected`, and then the draft is to be dropped."""
+    """Change an order; returns the change whose report is the answer. Raises `Rejected`; drop the transaction then."""
     if (request.order.symbol_id, request.order.side) != (target.symbol_id, target.side):
         raise Rejected("An amend cannot change symbol or side.", code="-2038")
     total = asked_total(transaction, target, request)
@@ -39,12 +39,12 @@ def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) 
 
 
 def cancel_replaced(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
-    """Cancel an order whose successor was refused, where the two are not one act."""
+    """Cancel an order that is to be replaced."""
     transaction.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
 
 
 def asked_total(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> int:
-    """The total that a request asks for of an order, by what the exchange takes a quantity for."""
+    """Return the total quantity that a request asks for."""
     if transaction.config.amend_quantity is AmendQuantity.TOTAL:
         return request.order.quantity
     return target.cum_qty + max(request.order.quantity - request.cum_qty, 0)
@@ -96,11 +96,11 @@ def _replace(transaction: Transaction, target: PaperOrder, request: ModifyReques
 
 
 def _is_child(order: PaperOrder) -> bool:
-    """Whether an order's quantity is what the first of its group lets it have."""
+    """Return whether the order's quantity depends on its parent's fills."""
     return order.group_mode is OcoMode.ONE_TRIGGERS_OTHER and not order.leads
 
 
 def _sized(order: StandardOrder, quantity: int) -> StandardOrder:
-    """The order for another quantity."""
+    """Return the order with another quantity."""
     shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
     return order.model_copy(update={"quantity": quantity, "display_quantity": shown})

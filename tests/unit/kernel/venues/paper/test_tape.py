@@ -16,7 +16,7 @@ from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import ValidationError
 from kernel.venues.paper.matching.config import TapeTrade, built_in_symbols
 from kernel.venues.paper.tape import SHIPPED_TAPE, pace, play, read_tape, repeated, symbol_of
-from kernel.venues.paper.tape_generator import TRADES, lines, write
+from tests.tape_generator import TRADES, lines, write
 
 BTC = built_in_symbols()[0]
 HEADER = "id,price,qty,quote_qty,time,is_buyer_maker,is_best_match"

@@ -1,6 +1,6 @@
 """Generate the shipped tape: a seeded random walk, not market data.
 
-`python -m kernel.venues.paper.tape_generator FILE.csv.gz` writes it; a test compares the packaged file with the output. It
+`python -m tests.tape_generator FILE.csv.gz` writes it; a test compares the packaged file with the output. It
 has 2,000 trades of BTCUSDT over about 60 s: exponential gaps with a mean of 30 ms, price steps of up to 2.00 (one trade in
 three repeats the price) with mean reversion to 61,800.00, and log-normal quantities around 0.01 in lots of 0.00001.
 """
