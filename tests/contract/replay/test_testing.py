@@ -15,7 +15,7 @@ from replay.testing import VirtualClock, run_virtually
 def test_the_documented_example_runs() -> None:
     """The example in the package's docstring is complete, and comes out as it says."""
     text = inspect.getdoc(replay.testing) or ""
-    example = text.partition("::\n")[2].partition("\n`scripted_exchange`")[0]
+    example = text.partition("::\n")[2].partition("\nUse a log")[0]
     assert "assert run_virtually" in example
     exec(compile(textwrap.dedent(example), "replay.testing", "exec"), {})  # our own text
 
