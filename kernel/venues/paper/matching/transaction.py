@@ -93,8 +93,6 @@ class IdSequence:
 
 
 class DepthTaken(NamedTuple):
-    """A quantity that a taker took from the synthetic depth."""
-
     symbol_id: str
     taker: Side
     price: int
@@ -121,17 +119,14 @@ class Transaction:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder:
-        """Return an order as of this transaction."""
         order = self._orders.get(order_id) or self.book.order(order_id)
         assert order is not None, "the order is in the book or in this transaction"
         return order
 
     def members(self, group_id: int) -> list[PaperOrder]:
-        """Return the orders of a group, oldest first, as of this transaction."""
         return [self.order(each) for each in (*self.book.members(group_id), *self._members.get(group_id, ()))]
 
     def last_price(self, symbol_id: str) -> int:
-        """Return the last trade price of a symbol's market."""
         return self._markets[symbol_id].last_price
 
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
@@ -147,7 +142,6 @@ class Transaction:
                 yield order.resting
 
     def match(self, order: PaperOrder) -> Match:
-        """Match an order without executing it."""
         incoming = Incoming(
             order.side,
             order.leaves_qty,
@@ -159,7 +153,6 @@ class Transaction:
         return match(incoming, resting, self._offers(order) if order.own else ())
 
     def free(self, asset_id: str) -> int:
-        """Return the client's free balance of an asset as of this transaction."""
         found = self.book.free(asset_id)
         for change in self.changes:
             if isinstance(change, Traded) and change.fee_asset == asset_id and self.order(change.order_id).own:
@@ -178,11 +171,9 @@ class Transaction:
         return found
 
     def free_quote(self, order: PaperOrder) -> int:
-        """Return the client's free balance of the quote asset of an order."""
         return self.free(self.book.symbols[order.symbol_id].quote_asset)
 
     def position(self, symbol_id: str) -> int:
-        """Return the client's position in a symbol as of this transaction."""
         found = self.book.position(symbol_id)
         for order in self._orders.values():
             if order.own and order.symbol_id == symbol_id:
@@ -198,7 +189,6 @@ class Transaction:
         return order.reduce_only and order.leaves_qty > max(reducible, 0)
 
     def lacks_funds(self, order: PaperOrder) -> bool:
-        """Return whether an order locks more than the client has."""
         return any(self.free(asset_id) < 0 for asset_id in self.book.held([order]))
 
     # ------------------------------------------------------------------------------------------------------ deciding
@@ -247,6 +237,8 @@ class Transaction:
             if order.reached_by(self.last_price(order.symbol_id)):
                 self.trigger(order_id)
             return
+        if order.leaves_qty == 0:
+            return  # a child whose siblings have used up its share
         matched = matched or self.match(order)
         if matched.ending is Ending.REFUSED:
             self.close(order_id, OrdStatus.CANCELED, text=WOULD_TAKE)
@@ -391,5 +383,4 @@ def fee_on(
 
 
 def other(side: Side) -> Side:
-    """Return the opposite side."""
     return Side.SELL if side is Side.BUY else Side.BUY

@@ -247,6 +247,19 @@ def test_a_follower_that_used_up_its_part_waits_for_more() -> None:
         assert states(found, "profit", "loss") == [profit, loss]
 
 
+def test_a_stop_child_without_a_share_triggers_and_waits() -> None:
+    """A stop child whose sibling has used up the parent's fills triggers without a trade, and trades what fills next."""
+    found = bench(balances={"USDT": 1_000_000 * USDT})
+    bracket(found)
+    found.tape(LAST - 101, 10 * LOT)
+    found.tape(LAST + 501, 10 * LOT)
+    found.engine.place_other(at(-50, BUY, 5))
+    found.tape(LAST - 500, 5 * LOT)
+    assert states(found, "profit", "loss") == [("PARTIALLY_FILLED", 10, 10), ("NEW", 0, 0)]
+    found.tape(LAST - 101, 20 * LOT)
+    assert states(found, "profit", "loss") == [("PARTIALLY_FILLED", 10, 10), ("PARTIALLY_FILLED", 20, 20)]
+
+
 def test_a_follower_has_its_own_cap() -> None:
     """It never gets more than it asked for."""
     found = bench()
