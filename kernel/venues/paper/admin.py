@@ -34,20 +34,9 @@ STEPS_MAX = 100_000
 
 
 def administer(exchange: PaperExchange, op: str, params: dict[str, Any]) -> Any:
-    """Run one operation.
+    """Run one operation; see the module's docstring.
 
-    Args:
-        exchange: The exchange.
-        op: Name of the operation, as listed in the module's docstring.
-        params: Its parameters.
-
-    Returns:
-        The result as a JSON value.
-
-    Raises:
-        ValidationError: The operation does not exist, or its parameters are invalid.
-        NotFoundError: The order, trade or symbol does not exist.
-        NotSent: The exchange is not running.
+    Raises `ValidationError` if the operation does not exist or its parameters are invalid, otherwise what it raises.
     """
     if op not in OPERATIONS:
         raise ValidationError(f"operation {op!r} does not exist; the operations are {', '.join(sorted(OPERATIONS))}")

@@ -125,9 +125,7 @@ class PaperExchange:
     async def start(self) -> None:
         """Recover from the journal and play the tape, from where `stop` stopped. Idempotent.
 
-        Raises:
-            IntegrityError: The journal is damaged.
-            LogUnavailableError: Another process has the journal open.
+        Raises `IntegrityError` for a damaged journal and `LogUnavailableError` if another process has it open.
         """
         if self.running:
             return
@@ -176,16 +174,17 @@ class PaperExchange:
         return task
 
     def attach(self, session: ClientSession) -> None:
-        """Deliver every report to a session from now on."""
-        self._sessions.append(session)
+        """Deliver every report to a session from now on. Idempotent."""
+        if session not in self._sessions:
+            self._sessions.append(session)
 
-    def detach(self, session: ClientSession) -> None:
-        """Stop delivering reports to a session. Idempotent."""
+    def end(self, session: ClientSession) -> None:
+        """End a session and stop delivering reports to it. Idempotent."""
         if session in self._sessions:
             self._sessions.remove(session)
+        session.drop()
 
     def disconnect(self) -> None:
-        """End every session."""
         sessions, self._sessions = self._sessions, []
         for session in sessions:
             session.drop()
@@ -236,19 +235,14 @@ class PaperExchange:
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        """The rate-limit counters."""
         return self.engine.rates.usage(self.clock.now_ns())
 
     async def call(
         self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault | None
     ) -> Answer:
-        """Execute a request with latency and its fault.
+        """Execute a request with latency and its fault; raises `NoAnswer` if request or answer is lost.
 
         Run it as a task of its own: a request that was sent continues after its sender's timeout.
-
-        Raises:
-            NoAnswer: The request or its answer is lost.
-            VenueError: The engine or the fault refuses it.
         """
         if fault is not None:
             await self._apply_request_fault(session, operation, request, fault)
@@ -279,7 +273,7 @@ class PaperExchange:
                 self.spawn(self._redeliver(operation, request, fault.delay_ns))
                 raise NoAnswer
             case FaultKind.DISCONNECT:
-                self._break(session)
+                self.end(session)
                 raise NoAnswer
             case FaultKind.SNAPSHOT_FAILED:
                 raise OutcomeUnknown("Internal error; unable to process your request. Please try again.", code="503")
@@ -298,7 +292,7 @@ class PaperExchange:
             case FaultKind.SERVER_ERROR:
                 raise OutcomeUnknown("Unknown error, please check your request or try again later.", code="503")
             case FaultKind.DISCONNECT_AFTER:
-                self._break(session)
+                self.end(session)
                 raise NoAnswer
             case FaultKind.DUPLICATE_REFUSAL if not refused:  # there is an order to be a duplicate of
                 raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
@@ -350,18 +344,12 @@ class PaperExchange:
         if delay_ns:
             await self.clock.sleep_until(self.clock.now_ns() + delay_ns)
 
-    def _break(self, session: ClientSession) -> None:
-        self.detach(session)
-        session.drop()
-
     # -------------------------------------------------------------------------------------------------------- queries
     def symbols(self) -> list[SymbolMetadata]:
-        """Return the tradable symbols."""
         self.engine.charge(base.Operation.SYMBOLS)
         return list(self.engine.book.symbols.values())
 
     def assets(self) -> list[AssetMetadata]:
-        """Return the assets that the account can hold."""
         self.engine.charge(base.Operation.ASSETS)
         return list(self.options.config.assets)
 
@@ -434,17 +422,7 @@ class PaperExchange:
         return done
 
     def trade(self, symbol_id: str, *, price: int, quantity: int) -> None:
-        """Simulate one trade of the market, as if the tape had it now.
-
-        Args:
-            symbol_id: The symbol.
-            price: Price at the price scale.
-            quantity: Quantity at the quantity scale.
-
-        Raises:
-            NotFoundError: The symbol does not exist.
-            ValidationError: The price or the quantity is not positive.
-        """
+        """Simulate one trade of the market; raises `NotFoundError` or `ValidationError` for impossible values."""
         if symbol_id not in self.engine.book.symbols:
             raise NotFoundError(f"symbol {symbol_id} does not exist")
         if price <= 0 or quantity <= 0:

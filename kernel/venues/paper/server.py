@@ -141,8 +141,7 @@ class Connection:
         except OSError as error:
             logger.debug("connection lost: %s", error)
         finally:
-            self._exchange.detach(self._session)
-            self._session.drop()
+            self._exchange.end(self._session)
             with suppress(OSError):
                 self._writer.close()
                 await self._writer.wait_closed()
@@ -187,12 +186,8 @@ class Connection:
         """Run an operation that no fault affects."""
         match op:
             case "hello":
-                return {
-                    "version": protocol.PROTOCOL_VERSION,
-                    "capabilities": self._exchange.capabilities.model_dump(mode="json"),
-                }
+                return protocol.hello(self._exchange.capabilities)
             case "subscribe":
-                self._exchange.detach(self._session)
                 self._exchange.attach(self._session)
                 return True
             case "symbols":

@@ -130,8 +130,7 @@ class LocalTransport:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self.exchange.detach(session)
-            session.drop()
+            self.exchange.end(session)
 
     async def _carry(
         self,

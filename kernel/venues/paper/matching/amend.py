@@ -39,33 +39,31 @@ def amend(transaction: Transaction, target: PaperOrder, request: ModifyRequest) 
 
 
 def cancel_replaced(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> None:
-    """Cancel an order that is to be replaced."""
     transaction.close(target.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, text=REPLACED_TEXT)
 
 
 def asked_total(transaction: Transaction, target: PaperOrder, request: ModifyRequest) -> int:
-    """Return the total quantity that a request asks for."""
     if transaction.config.amend_quantity is AmendQuantity.TOTAL:
         return request.order.quantity
     return target.cum_qty + max(request.order.quantity - request.cum_qty, 0)
 
 
 def _amend_in_place(transaction: Transaction, target: PaperOrder, request: ModifyRequest, total: int) -> JournalEntry:
-    wanted = _sized(request.order, total)
+    terms = _sized(request.order, total)
     for name in SAME_TERMS:
-        if getattr(wanted, name) != getattr(target, name):
+        if getattr(terms, name) != getattr(target, name):
             raise Rejected(f"An amend in place cannot change {name}.", code="-2038")
-    check_terms(transaction, wanted, more_open=-1)
+    check_terms(transaction, terms, more_open=-1)
     shared = _is_child(target) and not target.pending
     new = transaction.amend(
         target,
         request_id=request.client_order_id,
         quantity=max(permitted_quantity(transaction, target, asked=total), target.cum_qty) if shared else total,
         asked=total,
-        price=wanted.price,
-        stop_price=wanted.stop_price,
-        display_quantity=wanted.display_quantity,
-        expires_ns=target.expires_ns if wanted.expire_at_ns is None else wanted.expire_at_ns,
+        price=terms.price,
+        stop_price=terms.stop_price,
+        display_quantity=terms.display_quantity,
+        expires_ns=target.expires_ns if terms.expire_at_ns is None else terms.expire_at_ns,
     )
     change = transaction.changes[-1]
     if new.pending or new.leaves_qty == 0:
@@ -101,6 +99,5 @@ def _is_child(order: PaperOrder) -> bool:
 
 
 def _sized(order: StandardOrder, quantity: int) -> StandardOrder:
-    """Return the order with another quantity."""
     shown = None if order.display_quantity is None else min(order.display_quantity, quantity)
     return order.model_copy(update={"quantity": quantity, "display_quantity": shown})

@@ -58,12 +58,10 @@ class PaperBook:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder | None:
-        """Return an order by id."""
         versions = self._versions.get(order_id)
         return versions[-1] if versions else None
 
     def order_of(self, trade: PaperTrade) -> PaperOrder:
-        """Return the order of a trade."""
         return self._current(trade.order_id)
 
     def newest(
@@ -84,19 +82,17 @@ class PaperBook:
         return named[-1][1] if named else None
 
     def own_orders(self, *, as_of_ns: int | None = None) -> Iterator[PaperOrder]:
-        """Yield every order of the client, oldest first, as of an instant."""
+        """Yield every order of the client as of an instant, oldest first."""
         for versions in self._versions.values():
             order = self._as_of(versions, as_of_ns) if versions[-1].own else None
             if order is not None:
                 yield order
 
     def own_open(self) -> Iterator[PaperOrder]:
-        """Yield the client's open orders."""
         for order_id in self._own_open:
             yield self._versions[order_id][-1]
 
     def places(self, symbol_id: str, side: Side) -> Iterator[Place]:
-        """Yield the places on a side in price-time priority."""
         yield from self._sides.get((symbol_id, side), ())
 
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
@@ -107,24 +103,19 @@ class PaperBook:
                 yield order.resting
 
     def armed(self, symbol_id: str) -> Iterator[PaperOrder]:
-        """Yield the stop orders that have not triggered."""
         for order_id in self._armed.get(symbol_id, ()):
             yield self._versions[order_id][-1]
 
     def members(self, group_id: int) -> list[int]:
-        """Return the order ids of a group, oldest first."""
         return self._groups.get(group_id, [])
 
     def held_by_unit(self, unit: Unit) -> dict[str, int]:
-        """Return the amounts that a unit locks, by asset."""
         return self._held.get(unit, {})
 
     def position(self, symbol_id: str) -> int:
-        """Return the net quantity of the client's fills in a symbol."""
         return self._positions.get(symbol_id, 0)
 
     def next_expiry_ns(self) -> int | None:
-        """Return when the next open order expires."""
         while self._expiries:
             if self._is_to_expire(*self._expiries[0]):
                 return self._expiries[0][0]
@@ -143,16 +134,13 @@ class PaperBook:
         return order.open and order.expires_ns == at_ns
 
     def open_count(self, symbol_id: str) -> int:
-        """Return the number of the client's open orders in a symbol."""
         return self._open_count.get(symbol_id, 0)
 
     def free(self, asset_id: str) -> int:
-        """Return the client's free balance of an asset."""
         _, total, locked = self._balances[asset_id][-1]
         return total - locked
 
     def balances(self, *, as_of_ns: int | None = None) -> dict[str, Balance]:
-        """Return the client's balances as of an instant."""
         found = {}
         for asset_id in sorted(self._balances):
             history = self._balances[asset_id]
@@ -170,20 +158,16 @@ class PaperBook:
 
     # ---------------------------------------------------------------------------------------------------- arithmetic
     def quote_amount(self, symbol: SymbolMetadata, notional: int, *, up: bool) -> int:
-        """Convert a notional to an amount of the quote asset."""
         decimals = symbol.price_decimals + symbol.quantity_decimals
         return rescale(notional, decimals=decimals, to_decimals=self._asset_decimals[symbol.quote_asset], up=up)
 
     def base_amount(self, symbol: SymbolMetadata, quantity: int) -> int:
-        """Convert a quantity to an amount of the base asset."""
         return rescale(
             quantity, decimals=symbol.quantity_decimals, to_decimals=self._asset_decimals[symbol.base_asset], up=True
         )
 
     def held(self, orders: Iterable[PaperOrder]) -> dict[str, int]:
-        """Return the amounts that orders of one unit lock, by asset: those of the order that locks most. An order locks
-        at least what it may still cost.
-        """
+        """Return the amounts that orders of one unit lock, by asset: those of the order that locks most."""
         held: dict[str, int] = {}
         for order in orders:
             asset_id, amount = self._held_by(order)
@@ -202,9 +186,7 @@ class PaperBook:
         return symbol.quote_asset, whole - self.quote_amount(symbol, order.cum_notional, up=True)
 
     def balance_changes(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
-        """Return the change of each balance between two versions of an order. Rounding is against the client, once per
-        order rather than per fill.
-        """
+        """Return the change of each balance between two versions. Rounding is against the client, once per order."""
         if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
             return {}
         symbol = self.symbols[new.symbol_id]

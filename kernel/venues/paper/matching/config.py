@@ -48,7 +48,6 @@ def full_symbols() -> tuple[SymbolMetadata, ...]:
 
 
 def built_in_assets() -> tuple[AssetMetadata, ...]:
-    """Return BTC, ETH and USDT at 8 decimals."""
     names = {"BTC": "Bitcoin", "ETH": "Ether", "USDT": "Tether USD"}
     return tuple(AssetMetadata(asset_id=asset_id, decimals=8, name=name) for asset_id, name in names.items())
 
@@ -78,9 +77,8 @@ class PaperConfig(Model):
     """The exchange's behavior; the defaults are those of a Binance spot account without delays."""
 
     symbols: tuple[SymbolMetadata, ...] = Field(default_factory=built_in_symbols)
-    """Tradable symbols and the order types each accepts; the string `full` stands for `full_symbols()`."""
+    """Tradable symbols; the string `full` stands for `full_symbols()`."""
     assets: tuple[AssetMetadata, ...] = Field(default_factory=built_in_assets)
-    """Assets that an account can hold."""
     balances: dict[AssetId, Int] = Field(
         default_factory=lambda: {"USDT": 1_000_000 * 10**8, "BTC": 100 * 10**8, "ETH": 1_000 * 10**8}
     )

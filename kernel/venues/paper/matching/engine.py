@@ -84,7 +84,6 @@ class PaperEngine:
         self.rates = PaperRates(config.rate_limits)
 
     def _recover(self, recorded: Iterable[Iterable[JournalEntry]]) -> None:
-        """Fold the journal's changes; line 1 is its head."""
         for number, changes in enumerate(recorded, start=2):
             try:
                 self._apply(changes)
@@ -99,12 +98,7 @@ class PaperEngine:
 
     # --------------------------------------------------------------------------------------------------- the client
     def submit(self, request: SubmitRequest) -> ExecutionReport:
-        """Accept and match an order; returns its first report.
-
-        Raises:
-            Rejected: The order is refused.
-            OutcomeUnknown: The client order id was used before.
-        """
+        """Accept and match an order; returns its first report. Raises `Rejected`, or `OutcomeUnknown` for a used id."""
         self.expire_due()
         self.check_window(request)
         self._check_id(request.client_order_id)
@@ -145,9 +139,7 @@ class PaperEngine:
     def modify(self, request: ModifyRequest) -> ExecutionReport:
         """Change an order; returns the report of the change, or of the order that replaces it.
 
-        Raises:
-            Rejected: The change is refused.
-            OutcomeUnknown: The client order id was used before, or no such order is open.
+        Raises `Rejected`, or `OutcomeUnknown` for a used id or if no such order is open.
         """
         self.expire_due()
         self.check_window(request)
@@ -170,12 +162,12 @@ class PaperEngine:
         update_groups(transaction)
         self._commit(transaction)
 
-    def order(self, symbol_id: str, client_order_id: str, *, stale_ns: int = 0) -> ExecutionReport | None:
+    def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
         """Return a report of the client's newest order with an id, as the query shows it; None if it shows none."""
         if not self.config.lookup:
             raise OutcomeUnknown("This venue has no query by client order id.", code="-1020")
         self.expire_due()
-        found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns, stale_ns))
+        found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns))
         if found is None or found.symbol_id != symbol_id:
             return None
         return status_report(found, asked=client_order_id) if found.open or self.config.lookup_closed else None
@@ -196,7 +188,6 @@ class PaperEngine:
         return tuple(self.fills[begin:end])
 
     def balances(self, *, stale_ns: int = 0) -> dict[str, Balance]:
-        """Return the client's balances, as the query shows them."""
         self.expire_due()
         return self.book.balances(as_of_ns=self._as_of(self.config.read_lag.open_orders_ns, stale_ns))
 
@@ -237,7 +228,6 @@ class PaperEngine:
             self._commit(transaction, durable=any(isinstance(change, OrderChange) for change in transaction.changes))
 
     def expire_due(self) -> None:
-        """Expire the orders that are due."""
         order_ids = self.book.expired(self.clock.now_ns())
         if order_ids:
             transaction = self._transaction()
@@ -248,9 +238,9 @@ class PaperEngine:
             self._commit(transaction)
 
     def place_other(self, order: StandardOrder, *, account: str = "other") -> str:
-        """Place an order for another account; returns its venue id.
+        """Place an order for another account, exempt from filters and funds; returns its venue id.
 
-        The order is exempt from filters and funds. It meets the orders of all other accounts, but not the synthetic depth.
+        It meets the orders of all other accounts, but not the synthetic depth.
         """
         self.expire_due()
         symbol = self.book.symbols.get(order.symbol_id)
@@ -289,12 +279,7 @@ class PaperEngine:
         self.correct(trade_id, quantity=0)
 
     def correct(self, trade_id: int | str, *, price: int | None = None, quantity: int | None = None) -> None:
-        """Change the price or quantity of a client's trade.
-
-        Raises:
-            NotFoundError: The trade does not exist or is busted.
-            ValidationError: The quantity is out of range.
-        """
+        """Change a client's trade; raises `NotFoundError` or `ValidationError` if that is impossible."""
         self.expire_due()
         trade = self.book.trades.get(int(trade_id))
         if trade is None or trade.quantity == 0:
@@ -326,25 +311,17 @@ class PaperEngine:
         self._commit(transaction)
 
     def _can_rest(self, order: PaperOrder) -> bool:
-        """Return whether the order's open quantity may rest in the book now."""
         expired = order.expires_ns is not None and order.expires_ns <= self.clock.now_ns()
         return order.price is not None and order.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK) and not expired
 
     def halt(self, symbol_id: str) -> None:
-        """Stop accepting orders and matching in a symbol."""
         self._set_status(symbol_id, SymbolStatus.HALTED)
 
     def resume(self, symbol_id: str) -> None:
-        """Resume trading in a symbol."""
         self._set_status(symbol_id, SymbolStatus.TRADING)
 
     def set_filters(self, symbol_id: str, *, tick_size: int | None = None, lot_size: int | None = None) -> None:
-        """Change a symbol's tick size or lot size; resting orders stay unchanged.
-
-        Raises:
-            NotFoundError: The symbol does not exist.
-            ValidationError: A size is not above 0.
-        """
+        """Change a symbol's tick size or lot size; resting orders stay unchanged."""
         if symbol_id not in self.book.symbols:
             raise NotFoundError(f"symbol {symbol_id} does not exist")
         for name, size in (("tick_size", tick_size), ("lot_size", lot_size)):
@@ -353,7 +330,6 @@ class PaperEngine:
         self._set(SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size))
 
     def last_price(self, symbol_id: str) -> int:
-        """Return the last trade price of a symbol's market, at the price scale."""
         return self._markets[symbol_id].last_price
 
     def truth(self) -> dict[str, Any]:
@@ -438,7 +414,7 @@ class PaperEngine:
                 self.fills.append(report)
         return reports
 
-    def _as_of(self, lag_ns: int, stale_ns: int) -> int | None:
+    def _as_of(self, lag_ns: int, stale_ns: int = 0) -> int | None:
         """Return the instant whose state a query shows; None for now.
 
         The instants of changes may be ahead of the clock (`ratchet_ns`), and nothing may be hidden for longer than the lag.
@@ -448,7 +424,6 @@ class PaperEngine:
 
 
 def _answer(reports: list[ExecutionReport], change: JournalEntry) -> ExecutionReport:
-    """Return the report of a change."""
     assert isinstance(change, OrderChange), "the answer to a request reports a change of an order"
     return next(report for report in reports if report.exec_id == str(change.exec_id))
 

@@ -42,7 +42,6 @@ class PaperMarket:
             self._forget(self._recent.popleft())
 
     def volume_at(self, price: int) -> int:
-        """Return the quantity that the tape traded at a price in the last 60 s."""
         return self._volume.get(price, 0)
 
     def offers(self, taker: Side) -> Sequence[Level]:
@@ -60,7 +59,6 @@ class PaperMarket:
         return self._depth[taker]
 
     def take(self, taker: Side, *, price: int, quantity: int) -> None:
-        """Remove a quantity from the depth."""
         self._depth[taker] = [
             Level(level.price, level.quantity - quantity if level.price == price else level.quantity)
             for level in self.offers(taker)

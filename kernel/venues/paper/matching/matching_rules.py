@@ -33,8 +33,6 @@ LEVEL_STEP_PARTS = 100_000
 
 
 class Ending(StrEnum):
-    """How an incoming order ends after matching."""
-
     FILLED = "FILLED"
     RESTS = "RESTS"
     EXPIRED = "EXPIRED"
@@ -63,8 +61,6 @@ class Resting:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A quantity that the market offers at a price."""
-
     price: int
     quantity: int
 
@@ -109,14 +105,14 @@ class Match:
     """New quantity ahead, for each resting order where it changed."""
 
 
-def match(incoming: Incoming, resting: Iterable[Resting], ladder: Iterable[Level] = ()) -> Match:
+def match(incoming: Incoming, resting: Iterable[Resting], depth: Iterable[Level] = ()) -> Match:
     """Match an incoming order against resting orders of the other side (best price first, then oldest), then the depth."""
     assert incoming.quantity > 0, "an incoming order has a quantity"
     if incoming.tape:
         return _match_tape(incoming, resting)
     executions: list[Execution] = []
     leaves, taken = incoming.quantity, _DepthTaken()
-    for order, price, quantity in _offers(resting, ladder, taken):
+    for order, price, quantity in _offers(resting, depth, taken):
         if leaves == 0:
             break
         if not crosses(incoming, price):
@@ -179,11 +175,11 @@ def crosses(incoming: Incoming, price: int) -> bool:
 
 
 def _offers(
-    resting: Iterable[Resting], ladder: Iterable[Level], taken: _DepthTaken
+    resting: Iterable[Resting], depth: Iterable[Level], taken: _DepthTaken
 ) -> Iterator[tuple[Resting | None, int, int]]:
     for order, part in _queue(resting, taken):
         yield order, order.price, part
-    for level in ladder:
+    for level in depth:
         yield None, level.price, level.quantity
 
 

@@ -82,7 +82,6 @@ class PaperOrder:
 
     @property
     def own(self) -> bool:
-        """It is the client's order."""
         return self.account == OWN
 
     @property
@@ -137,12 +136,10 @@ class PaperTrade:
 
 
 def terms_of(order: StandardOrder | Opened | PaperOrder) -> dict[str, Any]:
-    """Return the shared terms of an order."""
     return {name: getattr(order, name) for name in TERMS}
 
 
 def opened(change: Opened) -> PaperOrder:
-    """Return a new order."""
     order = PaperOrder(
         order_id=change.order_id,
         account=change.account,

@@ -21,8 +21,6 @@ REFUSALS = {
 
 
 class LimitUsage:
-    """The usage of one limit."""
-
     def __init__(self, limit: RateLimit) -> None:
         self.limit = limit
         self.used = 0
@@ -30,7 +28,6 @@ class LimitUsage:
         """(instant, weight) of each call in the window."""
 
     def forget(self, now_ns: int) -> None:
-        """Remove calls that have left the window."""
         while self._calls and self._ends_ns(self._calls[0][0]) <= now_ns:
             self.used -= self._calls.popleft()[1]
 
@@ -75,7 +72,6 @@ class PaperRates:
                 item.add(weight, now_ns)
 
     def usage(self, now_ns: int) -> tuple[RateUsage, ...]:
-        """Return the counters for an answer."""
         for item in self._counted:
             item.forget(now_ns)
         return tuple(

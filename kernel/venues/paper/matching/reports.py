@@ -60,7 +60,6 @@ def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionRe
 
 
 def fill_key(order: PaperOrder, trade_id: int) -> str:
-    """Return the permanent key of a trade."""
     return f"paper:{order.symbol_id}:{order.order_id}:{trade_id}"
 
 
@@ -164,7 +163,6 @@ def sealed(report: ExecutionReport) -> ExecutionReport:
 
 
 def order_oracle_state(order: PaperOrder) -> dict[str, Any]:
-    """Return an order's true state as JSON."""
     return {name: getattr(order, name) for name in ORACLE_FIELDS} | {
         "exchange_order_id": str(order.order_id),
         "group": order.group_client_id,
@@ -172,7 +170,6 @@ def order_oracle_state(order: PaperOrder) -> dict[str, Any]:
 
 
 def trade_oracle_state(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
-    """Return the true state of a client's trade as JSON."""
     return {
         "trade_id": str(trade.trade_id),
         "fill_key": fill_key(order, trade.trade_id),
