@@ -119,9 +119,9 @@ def test_an_amend_that_crosses_trades() -> None:
     at = bench()
     at.engine.place_other(limit(SELL, quantity=20 * LOT, price=NEAR + 50))
     at.submit("a", near(100))
-    at.told()
+    at.new_reports()
     at.modify("a", limit(quantity=100 * LOT, price=NEAR + 50), request_id="b")
-    assert at.told() == [("a", "REPLACED"), ("b", "TRADE")]
+    assert at.new_reports() == [("a", "REPLACED"), ("b", "TRADE")]
     assert at.status("b").cum_qty == 20 * LOT
 
 
@@ -260,7 +260,7 @@ def test_a_non_atomic_replace_that_is_refused_cancels_the_old_order(order: Stand
     at.submit("a", near(100))
     with pytest.raises(Rejected):
         at.modify("a", order, request_id="b")
-    assert at.told() == [("a", "NEW"), ("a", "CANCELED")]
+    assert at.new_reports() == [("a", "NEW"), ("a", "CANCELED")]
     assert at.engine.open_orders() == ()
     assert at.free("USDT") == 1_000_000 * USDT
 

@@ -125,9 +125,9 @@ def test_a_partial_fill_cancels_the_others() -> None:
     """The cancels are in the same line of the journal; the traded order stays open."""
     found = bench()
     found.group(OCO, a=at(100), b=stop_loss(-100), c=at(200))
-    found.told()
+    found.new_reports()
     found.tape(LAST + 101, 30 * LOT)
-    assert found.told() == [("a", "TRADE"), ("b", "CANCELED"), ("c", "CANCELED")]
+    assert found.new_reports() == [("a", "TRADE"), ("b", "CANCELED"), ("c", "CANCELED")]
     assert found.reports[-1].text == "OCO"
     assert states(found, "a", "b", "c") == [("PARTIALLY_FILLED", 100, 30), ("CANCELED", 100, 0), ("CANCELED", 100, 0)]
     assert found.engine.balances()["BTC"].locked == 70 * LOT
@@ -146,9 +146,9 @@ def test_a_triggered_stop_cancels_the_other_once_it_trades() -> None:
     found = bench(ladder_levels=0)
     found.group(OCO, a=at(100), b=stop_loss(-100))
     found.engine.place_other(at(-50, BUY, 40))
-    found.told()
+    found.new_reports()
     found.tape(LAST - 150, LOT)
-    assert found.told() == [("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED"), ("a", "CANCELED")]
+    assert found.new_reports() == [("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED"), ("a", "CANCELED")]
     found.engine.place_other(at(-50, BUY, 40))
     found.group(OCO, c=at(-50, lots=10), d=at(-50, lots=10))
     assert states(found, "c", "d") == [("FILLED", 10, 10), ("CANCELED", 10, 0)]
@@ -167,9 +167,9 @@ def test_a_fill_reduces_the_others() -> None:
     """The others are RESTATED by the filled quantity, and CANCELED with nothing left."""
     found = bench()
     found.group(OUO, a=at(100), b=stop_loss(-100), c=at(200, lots=40))
-    found.told()
+    found.new_reports()
     found.tape(LAST + 101, 30 * LOT)
-    assert found.told() == [("a", "TRADE"), ("b", "RESTATED"), ("c", "RESTATED")]
+    assert found.new_reports() == [("a", "TRADE"), ("b", "RESTATED"), ("c", "RESTATED")]
     restated = found.reports[-1]
     assert (restated.client_order_id, restated.orig_client_order_id, restated.order_qty) == ("c", None, 10 * LOT)
     found.tape(LAST + 101, 20 * LOT)
@@ -191,7 +191,7 @@ def test_one_trade_through_all_siblings_fills_no_more_than_one_of_them() -> None
 def bracket(found: Bench, lots: int = 100) -> None:
     """Submit a buy order whose fills release a take-profit and a stop-loss."""
     found.group(OTO, entry=at(-100, BUY, lots), profit=at(500, SELL, lots), loss=stop_loss(-500, lots))
-    found.told()
+    found.new_reports()
 
 
 def test_pending_children_are_not_in_the_book() -> None:
@@ -210,10 +210,10 @@ def test_children_grow_with_the_parent() -> None:
     found = bench(balances={"USDT": 1_000_000 * USDT})
     bracket(found)
     found.tape(LAST - 101, 30 * LOT)
-    assert found.told() == [("entry", "TRADE"), ("profit", "NEW"), ("loss", "NEW")]
+    assert found.new_reports() == [("entry", "TRADE"), ("profit", "NEW"), ("loss", "NEW")]
     assert states(found, "profit", "loss") == [("NEW", 30, 0), ("NEW", 30, 0)]
     found.tape(LAST - 101, 70 * LOT)
-    assert found.told() == [("entry", "TRADE"), ("profit", "RESTATED"), ("loss", "RESTATED")]
+    assert found.new_reports() == [("entry", "TRADE"), ("profit", "RESTATED"), ("loss", "RESTATED")]
     assert states(found, "profit", "loss") == [("NEW", 100, 0), ("NEW", 100, 0)]
 
 
@@ -276,7 +276,7 @@ def test_a_parent_without_fills_ends_its_children() -> None:
         found = bench()
         entry = at(-100, BUY, time_in_force=TimeInForce.DAY)
         found.group(OTO, entry=entry, profit=at(500))
-        found.told()
+        found.new_reports()
         if end == "client":
             found.cancel("entry")
         elif end == "exchange":
@@ -284,7 +284,7 @@ def test_a_parent_without_fills_ends_its_children() -> None:
         else:
             found.clock.forward(86_400)
             found.engine.expire_due()
-        assert found.told() == [("entry", "EXPIRED" if end == "expiry" else "CANCELED"), ("profit", "CANCELED")]
+        assert found.new_reports() == [("entry", "EXPIRED" if end == "expiry" else "CANCELED"), ("profit", "CANCELED")]
         assert found.engine.balances()["USDT"].locked == 0
 
 
@@ -305,7 +305,7 @@ def test_a_parent_that_trades_on_arrival_releases_its_children() -> None:
     found.engine.place_other(at(10, SELL, 100))
     found.engine.place_other(at(5, BUY, 30))
     found.group(OTO, entry=market(BUY, quantity=100 * LOT), profit=at(5), loss=stop_loss(-500))
-    assert found.told() == [
+    assert found.new_reports() == [
         ("entry", "NEW"), ("profit", "PENDING_NEW"), ("loss", "PENDING_NEW"),
         ("entry", "TRADE"), ("profit", "NEW"), ("profit", "TRADE"), ("loss", "NEW"),
     ]  # fmt: skip
@@ -317,7 +317,7 @@ def test_a_child_without_funds_is_canceled_on_release() -> None:
     found = bench(balances={"USDT": 1_000_000 * USDT}, maker_fee_bps=10)
     bracket(found)
     found.tape(LAST - 101, 30 * LOT)
-    assert found.told() == [
+    assert found.new_reports() == [
         ("entry", "TRADE"),
         ("profit", "NEW"),
         ("profit", "CANCELED"),

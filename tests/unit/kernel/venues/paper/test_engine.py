@@ -316,8 +316,13 @@ def test_bare_cancel_reports() -> None:
     bare = bench.cancel("a")
     assert (bare.cum_qty, bare.leaves_qty, bare.ord_status) == (None, None, OrdStatus.CANCELED)
     bench.engine.cancel_order(client_order_id="b", text="maintenance")
-    told = bench.reports[-1]
-    assert (told.client_order_id, told.orig_client_order_id, told.text, told.cum_qty) == ("b", None, "maintenance", 0)
+    report = bench.reports[-1]
+    assert (report.client_order_id, report.orig_client_order_id, report.text, report.cum_qty) == (
+        "b",
+        None,
+        "maintenance",
+        0,
+    )
 
 
 def test_cancels_of_orders_that_are_not_open() -> None:

@@ -32,8 +32,8 @@ def tape(*trades: tuple[float, int, int]) -> list[TapeTrade]:
 
 def venue_of(**options: Any) -> PaperVenue:
     """A venue on the loop's clock."""
-    given: dict[str, Any] = {"clock": LoopClock(), "config": CONFIG, "timeout_s": 10} | options
-    return PaperVenue(**given)
+    arguments: dict[str, Any] = {"clock": LoopClock(), "config": CONFIG, "timeout_s": 10} | options
+    return PaperVenue(**arguments)
 
 
 @pytest.mark.looptime

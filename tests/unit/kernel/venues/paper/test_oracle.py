@@ -16,7 +16,7 @@ And these differences are kept out of the tapes, each with a reason of its own:
 - what stood ahead: backtrader has no queue; an order here stands behind what the tape traded at its price in the last
   60 s. So trades are 61 s apart, and no order comes at the price of the last trade.
 - the next bar: backtrader looks at an order from the next bar on (a MARKET order takes the close of the last one, and
-  is told a bar later). So no limit crosses the market when it comes.
+  is filled a bar later). So no limit crosses the market when it comes.
 - volume of a trigger: a taker's size there is bounded by the bar's volume, here by the ladder: neither bounds it.
 """
 
@@ -122,8 +122,8 @@ def backtrader_fills(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list
         OrderType.STOP: bt.Order.Stop,
         OrderType.STOP_LIMIT: bt.Order.StopLimit,
     }
-    given = list(cases)
-    found: list[list[Fill]] = [[] for _ in given]
+    played = list(cases)
+    found: list[list[Fill]] = [[] for _ in played]
 
     class Tape(bt.feed.DataBase):  # type: ignore[misc]
         """The tape as bars."""
@@ -144,10 +144,10 @@ def backtrader_fills(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list
             return True
 
     class Player(bt.Strategy):  # type: ignore[misc]
-        """Sends each order after its trade, and notes what is told of it."""
+        """Sends each order after its trade, and records its fills."""
 
         def next(self) -> None:
-            for number, case in enumerate(given):
+            for number, case in enumerate(played):
                 if case.after == len(self):
                     send = self.buy if case.order.side is BUY else self.sell
                     stop, limit = case.order.stop_price, case.order.price
@@ -195,7 +195,7 @@ def test_one_order_fills_alike(kind: OrderType) -> None:
         case = random_case(chance, kind, tape)
         (here,), (there,) = paper_fills(tape, [case]), backtrader_fills(tape, [case])
         if kind is OrderType.MARKET:
-            there = [fill._replace(trade=fill.trade - 1) for fill in there]  # told when the next bar comes
+            there = [fill._replace(trade=fill.trade - 1) for fill in there]  # reported with the next bar comes
         assert [fill[:2] for fill in here] == [fill[:2] for fill in there], f"seed {seed}: {case}"
         filled += bool(here)
         for pair in zip(here, there, strict=True):

@@ -49,10 +49,10 @@ def test_a_stop_waits_for_its_price(side: Side, sign: int) -> None:
     at.submit("a", stop(side, LAST + sign * 100))
     at.engine.place_other(limit(SELL if side is BUY else BUY, quantity=100 * LOT, price=LAST + sign * 300))
     at.tape(LAST + sign * 99, 10 * LOT)
-    assert at.told() == [("a", "NEW")]
+    assert at.new_reports() == [("a", "NEW")]
     assert at.status("a").leaves_qty == 100 * LOT
     at.tape(LAST + sign * 100, 10 * LOT)
-    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE")]
+    assert at.new_reports() == [("a", "TRIGGERED"), ("a", "TRADE")]
     assert at.reports[-1].last_px == LAST + sign * 300
     assert at.status("a").ord_status is OrdStatus.FILLED
 
@@ -63,7 +63,7 @@ def test_a_stop_limit_becomes_a_limit_order() -> None:
     at.submit("z", limit(BUY, quantity=10 * LOT, price=LAST + 50))
     at.submit("a", stop(BUY, LAST + 100, price=LAST + 50))
     at.tape(LAST + 100, 10 * LOT)
-    assert at.told()[-1] == ("a", "TRIGGERED")
+    assert at.new_reports()[-1] == ("a", "TRIGGERED")
     at.tape(LAST + 49, 30 * LOT)
     assert [at.status(name).cum_qty for name in "za"] == [10 * LOT, 20 * LOT]
 
@@ -86,7 +86,7 @@ def test_a_stop_locks_its_cost() -> None:
     at.engine.place_other(limit(SELL, quantity=100 * LOT, price=LAST + 9_000))
     at.tape(LAST + 5_000, LOT)
     at.tape(LAST + 8_990, LOT)
-    assert at.told()[-2:] == [("a", "TRIGGERED"), ("a", "EXPIRED")]
+    assert at.new_reports()[-2:] == [("a", "TRIGGERED"), ("a", "EXPIRED")]
     assert at.free("USDT") == money
 
 
@@ -96,9 +96,15 @@ def test_stops_trigger_in_the_order_of_their_age() -> None:
     for name in "ab":
         at.submit(name, stop(BUY, LAST + 100))
     at.engine.place_other(limit(SELL, quantity=150 * LOT, price=LAST + 300))
-    at.told()
+    at.new_reports()
     at.tape(LAST + 200, LOT)
-    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE"), ("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED")]
+    assert at.new_reports() == [
+        ("a", "TRIGGERED"),
+        ("a", "TRADE"),
+        ("b", "TRIGGERED"),
+        ("b", "TRADE"),
+        ("b", "EXPIRED"),
+    ]
 
 
 def test_a_halt_triggers_nothing() -> None:
@@ -110,7 +116,7 @@ def test_a_halt_triggers_nothing() -> None:
     assert at.kinds() == ["NEW"]
     at.engine.resume(SYMBOL)
     at.tape(LAST + 150, LOT)
-    assert at.told()[1] == ("a", "TRIGGERED")
+    assert at.new_reports()[1] == ("a", "TRIGGERED")
 
 
 def test_a_stop_can_be_canceled_and_amended() -> None:
@@ -138,7 +144,7 @@ def test_good_till_date() -> None:
     assert at.status("a").ord_status is OrdStatus.NEW
     at.clock.forward(0.001)
     assert at.engine.open_orders() == ()
-    assert (at.told()[-1], at.reports[-1].ord_status) == (("a", "EXPIRED"), OrdStatus.EXPIRED)
+    assert (at.new_reports()[-1], at.reports[-1].ord_status) == (("a", "EXPIRED"), OrdStatus.EXPIRED)
     assert at.free("USDT") == 1_000_000 * USDT
     with pytest.raises(Rejected, match="expire"):
         at.submit("b", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
@@ -197,9 +203,9 @@ def test_a_reduce_only_stop_that_has_nothing_to_reduce_is_canceled() -> None:
     at.submit("a", market(BUY, quantity=30 * LOT))
     at.submit("b", stop(SELL, LAST - 100, quantity=30 * LOT, reduce_only=True))
     at.submit("c", market(SELL, quantity=30 * LOT))
-    at.told()
+    at.new_reports()
     at.tape(LAST - 200, LOT)
-    assert at.told() == [("b", "TRIGGERED"), ("b", "CANCELED")]
+    assert at.new_reports() == [("b", "TRIGGERED"), ("b", "CANCELED")]
 
 
 # -------------------------------------------------------------------------------------------------------------- icebergs
@@ -208,7 +214,7 @@ def test_an_iceberg_queues_again_for_each_part() -> None:
     at = bench(ladder_levels=0)
     at.submit("a", limit(SELL, quantity=50 * LOT, price=LAST - 100, display_quantity=20 * LOT, post_only=True))
     at.submit("z", limit(SELL, quantity=10 * LOT, price=LAST - 100, post_only=True))
-    at.told()
+    at.new_reports()
     at.engine.place_other(limit(BUY, quantity=45 * LOT, price=LAST - 100))
     assert [(report.client_order_id, report.last_qty) for report in at.reports[2:]] == [
         ("a", 20 * LOT), ("z", 10 * LOT), ("a", 15 * LOT),
