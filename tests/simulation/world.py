@@ -325,7 +325,7 @@ class SimExchange(PaperExchange):
         audit, book = self._world.audit, self.engine.book
         for number, trade in enumerate(book.trades.values()):
             if number >= self._known_trades:
-                audit.venue_trade(trade_oracle_state(trade, self.engine.book.order_of(trade)))
+                audit.venue_trade(trade_oracle_state(trade, self.engine.book.current(trade.order_id)))
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:

@@ -212,8 +212,9 @@ class PaperExchange:
             self._arm_expiry_timer()
 
     def _carry_out(self, operation: FaultOperation, request: Request, fault: Fault | None) -> Answer:
-        self._charge(operation, request)
-        stale_ns = fault.delay_ns if fault is not None and fault.kind is FaultKind.SNAPSHOT_STALE else 0
+        times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
+        self.engine.charge(RATE_LIMIT_OPERATIONS[operation], times=times)
+        kind = fault.kind if fault is not None else None
         match operation, request:
             case FaultOperation.SUBMIT, SubmitRequest():
                 return self.engine.submit(request)
@@ -222,16 +223,13 @@ class PaperExchange:
             case FaultOperation.MODIFY, ModifyRequest():
                 return self.engine.modify(request)
             case FaultOperation.CANCEL, CancelRequest():
-                return self.engine.cancel(request, bare=fault is not None and fault.kind is FaultKind.BARE_CANCEL)
+                return self.engine.cancel(request, bare=kind is FaultKind.BARE_CANCEL)
             case FaultOperation.ORDER, (str(symbol_id), str(client_order_id)):
                 return self.engine.order(symbol_id, client_order_id)
             case FaultOperation.SNAPSHOT, int(since_ns):
-                return self._snapshot(since_ns, stale_ns=stale_ns, partial=_is(fault, FaultKind.SNAPSHOT_PARTIAL))
+                stale_ns = fault.delay_ns if fault is not None and kind is FaultKind.SNAPSHOT_STALE else 0
+                return self._snapshot(since_ns, stale_ns=stale_ns, partial=kind is FaultKind.SNAPSHOT_PARTIAL)
         raise OutcomeUnknown(f"the {operation} request has the wrong parameters", code="-1102")
-
-    def _charge(self, operation: FaultOperation, request: Request) -> None:
-        times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
-        self.engine.charge(RATE_LIMIT_OPERATIONS[operation], times=times)
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
@@ -270,7 +268,7 @@ class PaperExchange:
             case FaultKind.REQUEST_LOST:
                 raise NoAnswer
             case FaultKind.REQUEST_LATE:
-                self.spawn(self._redeliver(operation, request, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.carry_out(operation, request))
                 raise NoAnswer
             case FaultKind.DISCONNECT:
                 self.end(session)
@@ -288,7 +286,7 @@ class PaperExchange:
             case FaultKind.ANSWER_LATE:
                 await self._pause(fault.delay_ns)
             case FaultKind.REQUEST_DOUBLED:
-                self.spawn(self._redeliver(operation, request, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.carry_out(operation, request))
             case FaultKind.SERVER_ERROR:
                 raise OutcomeUnknown("Unknown error, please check your request or try again later.", code="503")
             case FaultKind.DISCONNECT_AFTER:
@@ -297,7 +295,7 @@ class PaperExchange:
             case FaultKind.DUPLICATE_REFUSAL if not refused:  # there is an order to be a duplicate of
                 raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
             case FaultKind.UNSOLICITED_CANCEL if isinstance(request, SubmitRequest):
-                self.spawn(self._cancel_later(request.client_order_id, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.engine.cancel_order(client_order_id=request.client_order_id))
 
     async def _arrive(self, request: Request) -> None:
         """Wait for the request's latency. The window is checked on arrival and again before matching."""
@@ -306,20 +304,17 @@ class PaperExchange:
             self.engine.check_window(request)
         await self._pause(latency_ns)
 
-    async def _redeliver(self, operation: FaultOperation, request: Request, delay_ns: int) -> None:
-        """Execute a late copy of a request; its answer is dropped."""
-        await self._pause(delay_ns)
-        try:
-            self.carry_out(operation, request)
-        except VenueError as error:
-            logger.debug("late %s refused: %s", operation, error)
+    def _later(self, delay_ns: int, work: Callable[[], object]) -> None:
+        """Do something after a delay; its result or refusal is dropped."""
 
-    async def _cancel_later(self, client_order_id: str, delay_ns: int) -> None:
-        await self._pause(delay_ns)
-        try:
-            self.engine.cancel_order(client_order_id=client_order_id)
-        except (NotFoundError, VenueError) as error:
-            logger.debug("unsolicited cancel skipped: %s", error)
+        async def wait() -> None:
+            await self._pause(delay_ns)
+            try:
+                work()
+            except (NotFoundError, VenueError) as error:
+                logger.debug("delayed work was refused: %s", error)
+
+        self.spawn(wait())
 
     def _arm_expiry_timer(self) -> None:
         """Start a timer for the next order that expires."""
@@ -388,9 +383,9 @@ class PaperExchange:
                 self._deliver(report)
         elif kind is FaultKind.REPORT_REORDERED:
             self._held.append(report)
-            self.spawn(self._release_later(report, fault.delay_ns or REORDER_WAIT_NS))
+            self._later(fault.delay_ns or REORDER_WAIT_NS, lambda: self._release_if_held(report))
         elif kind is FaultKind.REPORT_LATE:
-            self.spawn(self._deliver_later(report, fault.delay_ns))
+            self._later(fault.delay_ns, lambda: self._deliver(report))
 
     def _deliver(self, report: ExecutionReport) -> None:
         for session in [*self._sessions]:
@@ -403,14 +398,9 @@ class PaperExchange:
         for report in held:
             self._deliver(report)
 
-    async def _release_later(self, report: ExecutionReport, delay_ns: int) -> None:
-        await self._pause(delay_ns)
+    def _release_if_held(self, report: ExecutionReport) -> None:
         if any(held is report for held in self._held):
             self._release()
-
-    async def _deliver_later(self, report: ExecutionReport, delay_ns: int) -> None:
-        await self._pause(delay_ns)
-        self._deliver(report)
 
     # ----------------------------------------------------------------------------------------------------------- tape
     def step(self, count: int = 1) -> int:
@@ -493,7 +483,3 @@ def _client_order_id_of(request: Request) -> str | None:
             return client_order_id
         case _:
             return None
-
-
-def _is(fault: Fault | None, kind: FaultKind) -> bool:
-    return fault is not None and fault.kind is kind

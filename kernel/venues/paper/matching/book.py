@@ -61,8 +61,9 @@ class PaperBook:
         versions = self._versions.get(order_id)
         return versions[-1] if versions else None
 
-    def order_of(self, trade: PaperTrade) -> PaperOrder:
-        return self._current(trade.order_id)
+    def current(self, order_id: int) -> PaperOrder:
+        """Return the newest version of an order that exists."""
+        return self._versions[order_id][-1]
 
     def newest(
         self, client_order_id: str, *, open_only: bool = False, as_of_ns: int | None = None
@@ -90,7 +91,7 @@ class PaperBook:
 
     def own_open(self) -> Iterator[PaperOrder]:
         for order_id in self._own_open:
-            yield self._versions[order_id][-1]
+            yield self.current(order_id)
 
     def places(self, symbol_id: str, side: Side) -> Iterator[Place]:
         yield from self._sides.get((symbol_id, side), ())
@@ -98,13 +99,13 @@ class PaperBook:
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
         """Yield the orders on a side in price-time priority, except those of one account."""
         for *_, order_id in self.places(symbol_id, side):
-            order = self._versions[order_id][-1]
+            order = self.current(order_id)
             if order.account != but_account:
                 yield order.resting
 
     def armed(self, symbol_id: str) -> Iterator[PaperOrder]:
         for order_id in self._armed.get(symbol_id, ()):
-            yield self._versions[order_id][-1]
+            yield self.current(order_id)
 
     def members(self, group_id: int) -> list[int]:
         return self._groups.get(group_id, [])
@@ -130,7 +131,7 @@ class PaperBook:
         return [order_id for _, order_id in due]
 
     def _is_to_expire(self, at_ns: int, order_id: int) -> bool:
-        order = self._current(order_id)
+        order = self.current(order_id)
         return order.open and order.expires_ns == at_ns
 
     def open_count(self, symbol_id: str) -> int:
@@ -237,7 +238,7 @@ class PaperBook:
         self._replace(None, order)
 
     def _evolve(self, change: OrderChange) -> None:
-        order = self._current(change.order_id)
+        order = self.current(change.order_id)
         new = after(order, change)
         if isinstance(change, Amended) and change.request_id is not None:
             self._name(new)
@@ -249,7 +250,7 @@ class PaperBook:
     def _trade(self, change: Traded) -> None:
         self.last_trade_id = max(self.last_trade_id, change.trade_id)
         self._evolve(change)
-        if not self._current(change.order_id).own:
+        if not self.current(change.order_id).own:
             return
         self.trades[change.trade_id] = PaperTrade(
             trade_id=change.trade_id,
@@ -264,7 +265,7 @@ class PaperBook:
 
     def _correct(self, change: Corrected) -> None:
         trade = self.trades[change.trade_id]
-        order = self._current(trade.order_id)
+        order = self.current(trade.order_id)
         new = filled(
             order,
             quantity=change.quantity - trade.quantity,
@@ -276,9 +277,6 @@ class PaperBook:
         self.trades[trade.trade_id] = replace(
             trade, price=change.price, quantity=change.quantity, fee=change.fee, last_exec_id=change.exec_id
         )
-
-    def _current(self, order_id: int) -> PaperOrder:
-        return self._versions[order_id][-1]
 
     def _replace(self, old: PaperOrder | None, new: PaperOrder) -> None:
         self._versions[new.order_id].append(new)
@@ -315,14 +313,11 @@ class PaperBook:
         ):
             heapq.heappush(self._expiries, (new.expires_ns, new.order_id))
         if new.own and new.open != (old is not None and old.open):
-            self._count_open(new)
-
-    def _count_open(self, order: PaperOrder) -> None:
-        self._open_count[order.symbol_id] = self.open_count(order.symbol_id) + (1 if order.open else -1)
-        if order.open:
-            self._own_open[order.order_id] = None
-        else:
-            del self._own_open[order.order_id]
+            self._open_count[new.symbol_id] = self.open_count(new.symbol_id) + (1 if new.open else -1)
+            if new.open:
+                self._own_open[new.order_id] = None
+            else:
+                del self._own_open[new.order_id]
 
     def _hold(self, order: PaperOrder) -> None:
         """Lock what the order's unit holds now instead of what it held before."""
@@ -341,10 +336,10 @@ class PaperBook:
     def in_unit(self, order: PaperOrder) -> Iterator[PaperOrder]:
         """Yield the order and those that share its locked funds."""
         if order.linked is None:
-            yield self._current(order.order_id)
+            yield self.current(order.order_id)
             return
         for order_id in self.members(order.linked):
-            member = self._current(order_id)
+            member = self.current(order_id)
             if not member.leads:
                 yield member
 

@@ -60,7 +60,6 @@ def update_groups(transaction: Transaction) -> None:
     while transaction.due:
         order_id, traded = transaction.due.popleft()
         order = transaction.order(order_id)
-        assert order.group_id is not None, "`due` has members of groups only"
         match order.group_mode:
             case OcoMode.ONE_CANCELS_OTHER if traded:
                 for sibling in _siblings(transaction, order):
@@ -74,7 +73,6 @@ def update_groups(transaction: Transaction) -> None:
 
 def permitted_quantity(transaction: Transaction, order: PaperOrder, *, asked: int) -> int:
     """Return the total that a child may have if it asks for `asked`: the parent's fills less its siblings'."""
-    assert order.group_id is not None, "a child has a group"
     members = transaction.members(order.group_id)
     filled = sum(member.cum_qty for member in members if member.leads)
     by_siblings = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
@@ -82,7 +80,6 @@ def permitted_quantity(transaction: Transaction, order: PaperOrder, *, asked: in
 
 
 def _siblings(transaction: Transaction, order: PaperOrder) -> list[PaperOrder]:
-    assert order.group_id is not None, "a sibling has a group"
     return [each for each in transaction.members(order.group_id) if each.open and each.order_id != order.order_id]
 
 
@@ -93,7 +90,7 @@ def _shrink(transaction: Transaction, order: PaperOrder, by: int) -> None:
         transaction.amend(order, quantity=order.quantity - by, asked=order.quantity - by, text=OUO_TEXT)
 
 
-def _distribute_fills(transaction: Transaction, group_id: int) -> None:
+def _distribute_fills(transaction: Transaction, group_id: int | None) -> None:
     """Give each child the share that the parent's fills permit."""
     members = transaction.members(group_id)
     ended = not any(member.open for member in members if member.leads)

@@ -152,15 +152,12 @@ class PaperEngine:
             change = amend(transaction, target, request)
         except Rejected:
             if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
-                self._cancel_replaced(target, request)
+                transaction = self._transaction()
+                cancel_replaced(transaction, target, request)
+                update_groups(transaction)
+                self._commit(transaction)
             raise
         return _answer(self._commit(transaction), change)
-
-    def _cancel_replaced(self, target: PaperOrder, request: ModifyRequest) -> None:
-        transaction = self._transaction()
-        cancel_replaced(transaction, target, request)
-        update_groups(transaction)
-        self._commit(transaction)
 
     def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
         """Return a report of the client's newest order with an id, as the query shows it; None if it shows none."""
@@ -284,7 +281,7 @@ class PaperEngine:
         trade = self.book.trades.get(int(trade_id))
         if trade is None or trade.quantity == 0:
             raise NotFoundError(f"trade {trade_id} of the client does not exist or is busted")
-        order = self.book.order_of(trade)
+        order = self.book.current(trade.order_id)
         new_quantity = trade.quantity if quantity is None else quantity
         new_price = trade.price if price is None else price
         cum_qty = order.cum_qty + new_quantity - trade.quantity
@@ -337,7 +334,9 @@ class PaperEngine:
         self.expire_due()
         return {
             "orders": [order_oracle_state(order) for order in self.book.own_orders()],
-            "trades": [trade_oracle_state(trade, self.book.order_of(trade)) for trade in self.book.trades.values()],
+            "trades": [
+                trade_oracle_state(trade, self.book.current(trade.order_id)) for trade in self.book.trades.values()
+            ],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
 
@@ -355,17 +354,13 @@ class PaperEngine:
             raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
 
     def _open_target(self, request: CancelRequest) -> PaperOrder:
-        order = self._target(request)
-        if order is None or not order.open:
-            raise OutcomeUnknown("Unknown order sent.", code="-2011")
-        return order
-
-    def _target(self, request: CancelRequest) -> PaperOrder | None:
         if request.target_exchange_order_id is None:
             order = self.book.newest(request.target_client_order_id, open_only=True)
         else:
             order = self._by_venue_id(request.target_exchange_order_id)
-        return order if order is not None and order.own and order.symbol_id == request.symbol_id else None
+        if order is None or not order.open or not order.own or order.symbol_id != request.symbol_id:
+            raise OutcomeUnknown("Unknown order sent.", code="-2011")
+        return order
 
     def _by_venue_id(self, exchange_order_id: str) -> PaperOrder | None:
         return self.book.order(int(exchange_order_id)) if exchange_order_id.isdecimal() else None

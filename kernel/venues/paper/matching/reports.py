@@ -34,14 +34,11 @@ def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
     """Return the report of a change that was just applied; None if it concerns no order of the client."""
     match change:
         case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
-            order = book.order(change.order_id)
-            assert order is not None, "the order of a change exists"
+            order = book.current(change.order_id)
             return _order_report(change, order) if order.own else None
         case Corrected():
             trade = book.trades[change.trade_id]
-            order = book.order(trade.order_id)
-            assert order is not None, "the order of a trade exists"
-            return _correction_report(change, order, trade)
+            return _correction_report(change, book.current(trade.order_id), trade)
         case _:
             return None
 

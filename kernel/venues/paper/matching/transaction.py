@@ -119,11 +119,11 @@ class Transaction:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder:
-        order = self._orders.get(order_id) or self.book.order(order_id)
-        assert order is not None, "the order is in the book or in this transaction"
-        return order
+        return self._orders.get(order_id) or self.book.current(order_id)
 
-    def members(self, group_id: int) -> list[PaperOrder]:
+    def members(self, group_id: int | None) -> list[PaperOrder]:
+        if group_id is None:
+            return []
         return [self.order(each) for each in (*self.book.members(group_id), *self._members.get(group_id, ()))]
 
     def last_price(self, symbol_id: str) -> int:
