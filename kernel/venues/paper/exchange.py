@@ -298,7 +298,7 @@ class PaperExchange:
                 self._later(fault.delay_ns, lambda: self.engine.cancel_order(client_order_id=request.client_order_id))
 
     async def _arrive(self, request: Request) -> None:
-        """Wait for the request's latency. The window is checked on arrival and again before matching."""
+        """Wait for the latency of a request; its window is checked before and, by the engine, after."""
         latency_ns = self.options.config.request_latency_ns
         if latency_ns and isinstance(request, SubmitRequest | SubmitGroupRequest | CancelRequest):
             self.engine.check_window(request)
