@@ -195,20 +195,25 @@ class VenueCapabilities(Model):
         return self.lookup and self.lookup_closed
 
 
-class SubmitRequest(Model):
-    """A request for a new order."""
+class VenueRequest(Model):
+    """A request that changes something at the venue."""
 
-    client_order_id: str
-    """FIX 11; the reports carry it back."""
-    order: StandardOrder
-    """The terms; `quantity` is the quantity of this venue order."""
     stamp_ns: InstantNs
     """The request's timestamp, Unix nanoseconds."""
     valid_until_ns: InstantNs | None = None
     """The venue must refuse the request after this instant, where it supports that."""
 
 
-class CancelRequest(Model):
+class SubmitRequest(VenueRequest):
+    """A request for a new order."""
+
+    client_order_id: str
+    """FIX 11; the reports carry it back."""
+    order: StandardOrder
+    """The terms; `quantity` is the quantity of this venue order."""
+
+
+class CancelRequest(VenueRequest):
     """A request to cancel one order."""
 
     client_order_id: str
@@ -219,10 +224,6 @@ class CancelRequest(Model):
     """FIX 41: the client order id of the order to cancel."""
     target_exchange_order_id: str | None = None
     """FIX 37: the venue's id of the order to cancel, if known; it takes precedence."""
-    stamp_ns: InstantNs
-    """The request's timestamp, Unix nanoseconds."""
-    valid_until_ns: InstantNs | None = None
-    """The venue must refuse the request after this instant, where it supports that."""
 
 
 class ModifyRequest(CancelRequest):
@@ -234,7 +235,7 @@ class ModifyRequest(CancelRequest):
     """Filled quantity known to the kernel; with `REMAINING` the adapter sends `order.quantity - cum_qty`."""
 
 
-class SubmitGroupRequest(Model):
+class SubmitGroupRequest(VenueRequest):
     """A request for new orders that the venue manages as a group; it accepts all or none."""
 
     group_client_id: str
@@ -243,10 +244,6 @@ class SubmitGroupRequest(Model):
     """How the orders depend on each other."""
     orders: Annotated[tuple[SubmitRequest, ...], Field(min_length=1)]
     """The orders; their sequence matters where the mode has a parent (the first order)."""
-    stamp_ns: InstantNs
-    """The request's timestamp, Unix nanoseconds."""
-    valid_until_ns: InstantNs | None = None
-    """The venue must refuse the request after this instant, where it supports that."""
 
 
 class ExecutionReport(Model):

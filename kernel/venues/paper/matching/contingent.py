@@ -47,8 +47,10 @@ def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Op
             )
         )
     openings = [change for change in transaction.changes[begin:] if isinstance(change, Opened)]
-    entries = [(order, check_entry(transaction, order)) for order in orders if not order.pending]
-    for order, _ in entries:
+    working = [order for order in orders if not order.pending]
+    for order in working:
+        check_entry(transaction, order)
+    for order in working:
         if transaction.order(order.order_id).open:
             transaction.enter(order.order_id)
             update_groups(transaction)
