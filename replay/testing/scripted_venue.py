@@ -12,6 +12,7 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    SubmitGroupRequest,
     SubmitRequest,
     Venue,
     VenueCapabilities,
@@ -160,6 +161,9 @@ class ScriptedVenue(Venue):
             valid_until_ns=request.valid_until_ns,
         )
         return report
+
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        raise Rejected("this venue does not manage groups")
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
         raise Rejected("this venue does not modify orders")
