@@ -1,5 +1,6 @@
-"""Help for tests with a paper exchange: orders in few words, a clock set by hand, an engine alone (`Bench`), and one
-exchange in both its forms (`PaperWorld`)."""
+"""Helpers for tests with a paper exchange: orders, a manual clock, an engine alone (`Bench`), and one exchange in process
+or behind a socket (`PaperWorld`).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ BUY, SELL = Side.BUY, Side.SELL
 
 
 class HandClock:
-    """A clock that stands still until it is set forward."""
+    """A clock that stands still until a test sets it forward."""
 
     def __init__(self, now_ns: int = 1_700_000_000 * NS_PER_S) -> None:
         self.ns = now_ns
@@ -62,13 +63,13 @@ def market(side: Side = BUY, quantity: int = COIN, **terms: Any) -> StandardOrde
 
 
 def submit(client_order_id: str, order: StandardOrder, clock: Clock, *, age_s: float = 0) -> SubmitRequest:
-    """A request stamped now, or some seconds ago."""
+    """A request stamped now or some seconds ago."""
     stamp_ns = clock.now_ns() - round(age_s * NS_PER_S)
     return SubmitRequest(client_order_id=client_order_id, order=order, stamp_ns=stamp_ns)
 
 
 def cancel(target: str, clock: Clock, *, request_id: str = "cancel-1", **fields: Any) -> CancelRequest:
-    """A cancel of the order under a client order id."""
+    """A cancel of the order with a client order id."""
     return CancelRequest(
         client_order_id=request_id,
         symbol_id=SYMBOL,
@@ -81,7 +82,7 @@ def cancel(target: str, clock: Clock, *, request_id: str = "cancel-1", **fields:
 def modify(
     target: str, order: StandardOrder, clock: Clock, *, request_id: str = "amend-1", **fields: Any
 ) -> ModifyRequest:
-    """An amend of the order under a client order id."""
+    """An amend of the order with a client order id."""
     return ModifyRequest(
         client_order_id=request_id,
         symbol_id=SYMBOL,
@@ -93,7 +94,7 @@ def modify(
 
 
 def group(mode: OcoMode, clock: Clock, **orders: StandardOrder) -> SubmitGroupRequest:
-    """Orders as a group, by client order id."""
+    """A group of orders, by client order id."""
     return SubmitGroupRequest(
         group_client_id="group",
         mode=mode,
@@ -103,12 +104,12 @@ def group(mode: OcoMode, clock: Clock, **orders: StandardOrder) -> SubmitGroupRe
 
 
 class Bench:
-    """An engine on a hand-set clock, with all that it reported."""
+    """An engine on a manual clock, with all its reports."""
 
     def __init__(self, journal: Journal | None = None, clock: HandClock | None = None, **config: Any) -> None:
         self.clock = clock or HandClock()
         self.reports: list[ExecutionReport] = []
-        self.heard = 0
+        self._seen = 0
         self.engine = PaperEngine(
             PaperConfig(**({"first_id": 1} | config)),
             clock=self.clock,
@@ -137,10 +138,10 @@ class Bench:
         time_ns = self.clock.now_ns() + round(at_s * NS_PER_S)
         self.engine.tape_trade(SYMBOL, TapeTrade(1, price, quantity, time_ns, buyer_is_maker=True))
 
-    def told(self) -> list[tuple[str, str]]:
-        """Every report since the last time: of which order, and what kind."""
-        told, self.heard = self.reports[self.heard :], len(self.reports)
-        return [(str(report.orig_client_order_id or report.client_order_id), str(report.exec_type)) for report in told]
+    def new_reports(self) -> list[tuple[str, str]]:
+        """Return (client order id, exec type) of each report since the last call."""
+        new, self._seen = self.reports[self._seen :], len(self.reports)
+        return [(str(report.orig_client_order_id or report.client_order_id), str(report.exec_type)) for report in new]
 
     def kinds(self) -> list[str]:
         return [str(report.exec_type) for report in self.reports]
@@ -151,7 +152,7 @@ class Bench:
 
 @contextmanager
 def recorded(path: Path, **config: Any) -> Iterator[Bench]:
-    """A bench with a journal, closed at the end as a kill would."""
+    """A bench with a journal, which is closed at the end as by a kill."""
     journal = Journal(path)
     try:
         yield Bench(journal, **config)
@@ -160,15 +161,16 @@ def recorded(path: Path, **config: Any) -> Iterator[Bench]:
 
 
 class PaperWorld:
-    """One exchange, and venues to it in one of the two forms. Use as an async context manager."""
+    """One exchange with venues in process or over a socket. An async context manager."""
 
     def __init__(
         self, form: str, clock: Clock, *, config: PaperConfig, faults: FaultSource | None = None, **options: Any
     ) -> None:
-        given = {"speed": "step"} | options
         self.form = form
         self.clock = clock
-        self.exchange = PaperExchange(PaperExchangeOptions(config=config, **given), clock=clock, faults=faults)
+        self.exchange = PaperExchange(
+            PaperExchangeOptions(config=config, **{"speed": "step"} | options), clock=clock, faults=faults
+        )
         self.address: str | None = None
         self._stack = AsyncExitStack()
 
@@ -186,7 +188,7 @@ class PaperWorld:
         await self._stack.aclose()
 
     async def venue(self, *, timeout_s: float = 20.0, connect: bool = True) -> PaperVenue:
-        """A venue of its own session, connected; it is closed with the world."""
+        """A venue with its own session, closed with the world."""
         shared = None if self.address is not None else self.exchange
         venue = PaperVenue(self.address, exchange=shared, clock=self.clock, timeout_s=timeout_s)
         if connect:

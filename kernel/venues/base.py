@@ -1,10 +1,9 @@
-"""The port to an exchange: what a venue can, what it is asked, what it answers.
+"""The port to an exchange: its capabilities, its requests and its reports.
 
-Implemented by the adapters beside this file, called by the reconciler and the controller alone (one door leads to the
-venue). Adapters translate; they hold no policy, no retries and no state that matters. They raise `Rejected` (a
-definitive no), `NotSent` (it provably never left) and `OutcomeUnknown` (anything else: a timeout, a lost connection, a
-5xx, a duplicate id, an answer that can't be read), and nothing else. Capabilities decide what the kernel does with a
-venue; its class never does.
+Adapters implement `Venue`; the reconciler and the controller call it. An adapter translates: it has no policy, no
+retries and no durable state. It raises `Rejected` (a definitive no), `NotSent` (the request provably never left) and
+`OutcomeUnknown` (anything else: a timeout, a lost connection, a 5xx, a duplicate id, an unreadable answer), and nothing
+else. The kernel's behavior depends on a venue's capabilities, never on its class.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ from kernel.order_spec import (
 
 
 class Dedupe(StrEnum):
-    """How long a venue refuses a client order id that it has already seen."""
+    """How long a venue refuses a client order id that it has seen before."""
 
     NONE = "NONE"
-    """Never: the same id can make two live orders."""
+    """Not at all: two live orders can have the same id."""
     WHILE_OPEN = "WHILE_OPEN"
     """While the first order is open (Binance, Kraken)."""
     FOR_EVER = "FOR_EVER"
@@ -50,27 +49,27 @@ class AmendDialect(StrEnum):
     """How a venue changes a working order."""
 
     NONE = "NONE"
-    """Not at all: cancel, then submit what is left."""
+    """Not at all: cancel, then submit the remaining quantity."""
     IN_PLACE = "IN_PLACE"
     """The same venue order with new terms."""
     CANCEL_REPLACE = "CANCEL_REPLACE"
-    """A new venue order takes the place of the old one (FIX)."""
+    """A new venue order replaces the old one (FIX 35=G)."""
 
 
 class AmendQuantity(StrEnum):
-    """What the quantity in an amend means to a venue."""
+    """The meaning of the quantity in an amend request."""
 
     TOTAL = "TOTAL"
-    """The order's total, filled part included."""
+    """The order's total, filled part included (FIX 38)."""
     REMAINING = "REMAINING"
-    """What is to work from then on: what fills on the way comes on top."""
+    """The quantity that works from then on; fills in the meantime come on top."""
 
 
 class ReadLag(Model):
-    """How long after a change each query may still show the state before it, in nanoseconds."""
+    """How long after a change each query may still show the state before it, in ns."""
 
     order_ns: InstantNs = 0
-    """Order by client order id."""
+    """Query of one order by client order id."""
     open_orders_ns: InstantNs = 0
     """List of open orders."""
     trades_ns: InstantNs = 0
@@ -78,12 +77,11 @@ class ReadLag(Model):
 
     @property
     def longest_ns(self) -> int:
-        """The longest of them."""
         return max(self.order_ns, self.open_orders_ns, self.trades_ns)
 
 
 class Operation(StrEnum):
-    """What the venue is called for."""
+    """A kind of call to a venue."""
 
     SUBMIT = "SUBMIT"
     CANCEL = "CANCEL"
@@ -96,7 +94,7 @@ class Operation(StrEnum):
 
 
 class RateLimitKind(StrEnum):
-    """What a rate limit counts; Binance's words."""
+    """What a rate limit counts, in Binance's terms."""
 
     REQUEST_WEIGHT = "REQUEST_WEIGHT"
     """Requests of any kind, each with its weight."""
@@ -105,81 +103,74 @@ class RateLimitKind(StrEnum):
 
 
 class RateLimit(Model):
-    """How much a venue takes in a window of so long."""
+    """The weight that a venue accepts in one window."""
 
     kind: RateLimitKind
-    """What it counts."""
     window_ns: Annotated[int, Field(gt=0)]
-    """How long the window is."""
+    """Length of the window."""
     limit: Annotated[int, Field(gt=0)]
-    """The largest weight that is taken in one window."""
+    """Largest total weight in one window."""
     aligned: bool = False
-    """Whether windows begin at fixed instants, whole multiples of their length since 1970 (Binance), and do not slide."""
+    """Windows start at whole multiples of their length since 1970 (Binance) instead of sliding."""
     weights: dict[Operation, Annotated[int, Field(gt=0)]] = Field(
         default_factory=lambda: dict.fromkeys(Operation, 1), min_length=1
     )
-    """What a call counts; one that is not named counts nothing. By default each call counts 1."""
+    """Weight of each kind of call; a kind that is not listed counts nothing. By default each call counts 1."""
 
     @pydantic.model_validator(mode="after")
     def _possible(self) -> RateLimit:
         heaviest = max(self.weights, key=lambda operation: self.weights[operation])
         if self.weights[heaviest] > self.limit:
             raise ValueError(
-                f"{heaviest} weighs {self.weights[heaviest]}, more than the limit of {self.limit}: it could never be made"
+                f"{heaviest} has the weight {self.weights[heaviest]}, above the limit of {self.limit}: raise the limit"
             )
         return self
 
 
 class RateUsage(Model):
-    """A venue's own counter of one rate limit."""
+    """A venue's own counter of one rate limit, identified by its kind and window."""
 
     kind: RateLimitKind
-    """Which limit: its kind …"""
     window_ns: Annotated[int, Field(gt=0)]
-    """… and its window."""
     used: Counter
-    """The weight that it has counted in the window; what others spend on the same account included."""
+    """Weight counted in the window, including calls of other clients of the account."""
 
 
 class VenueCapabilities(Model):
-    """What a venue can and promises. Recorded in the log, so that a replay needs no settings."""
+    """What a venue can do and guarantees. Recorded in the log, so that a replay needs no settings."""
 
     amend: AmendDialect = AmendDialect.NONE
     """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
-    """What the quantity in an amend means."""
     amend_atomic: bool = True
-    """Whether a cancel-replace that cannot place the new order leaves the old one working."""
+    """A cancel/replace whose new order is refused leaves the old order working."""
     native_groups: frozenset[OcoMode] = frozenset()
-    """Which group modes the venue works by itself."""
+    """Group modes that the venue manages itself."""
     lookup: bool = True
-    """Whether an order can be looked up by client order id, open or not."""
+    """An order can be queried by client order id."""
     lookup_closed: bool = True
-    """Whether that look-up also returns closed orders, for longer than any request of ours is valid."""
+    """That query also returns closed orders, for longer than any request of ours is valid."""
     client_order_id_max_length: Annotated[int, Field(ge=12, le=64)] = 36
-    """Longest client order id taken; ids are of the characters a-z and 2-7."""
+    """Longest client order id accepted; ids consist of the characters a-z and 2-7."""
     dedupe: Dedupe = Dedupe.WHILE_OPEN
-    """How long a client order id seen before is refused."""
+    """How long a used client order id is refused."""
     dedupe_for_ns: InstantNs | None = None
-    """Where ids are refused for a limited time after the first use: that time. Less than WHILE_OPEN is not assumed."""
+    """Refuse an id for this long after its first use; None for no such period. At least WHILE_OPEN is assumed."""
     validity_window_ns: InstantNs | None = None
-    """A request is refused later than this after its stamp; none when the venue has no such window."""
+    """A request is refused later than this after its stamp (Binance's recvWindow); None for no window."""
     stamp_is_ours: bool = True
-    """Whether the request carries exactly the attempt's stamp; else the driver stamps as it writes."""
+    """The request carries the attempt's stamp; otherwise the driver stamps it when it writes."""
     clock_skew_ns: InstantNs = 0
-    """How far the venue's clock and ours may be apart."""
+    """Largest difference between the venue's clock and ours."""
     read_lag: ReadLag = ReadLag()
-    """How far each query may lag."""
     cancel_reports_cum_qty: bool = True
-    """Whether the report of a cancel tells the final filled quantity."""
+    """The report of a cancel carries the final CumQty."""
     order_types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
-    """Order types taken."""
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
-    """Times in force taken."""
     dead_man_switch: bool = False
-    """Whether the venue can cancel everything when it does not hear from us."""
+    """The venue can cancel all orders when it does not hear from us."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """Rate limits, each kind and window once; none when there are none."""
+    """Rate limits; each combination of kind and window at most once."""
 
     @pydantic.field_serializer("native_groups", "order_types", "times_in_force")
     def _sorted(self, values: frozenset[StrEnum]) -> list[str]:
@@ -190,98 +181,94 @@ class VenueCapabilities(Model):
     def _each_once(cls, limits: tuple[RateLimit, ...]) -> tuple[RateLimit, ...]:
         names = {(item.kind, item.window_ns) for item in limits}
         if len(names) < len(limits):
-            raise ValueError("two rate limits have the same kind and window: their counters could not be told apart")
+            raise ValueError("two rate limits have the same kind and window: declare each combination once")
         return limits
 
     @property
     def hosts_skew_ns(self) -> int:
-        """How far the clocks of two of our hosts may be apart, as each may differ from the venue's: what one recorded and
-        another compares with its own clock is off by as much."""
+        """Largest difference between the clocks of two of our hosts, as each may differ from the venue's."""
         return 2 * self.clock_skew_ns
 
     @property
     def sees_closed(self) -> bool:
-        """Whether a look-up by client order id finds the order whatever became of it."""
+        """A query by client order id finds every order, open or closed."""
         return self.lookup and self.lookup_closed
 
 
-class SubmitRequest(Model):
-    """A new order."""
+class VenueRequest(Model):
+    """A request that changes something at the venue."""
+
+    stamp_ns: InstantNs
+    """The request's timestamp, Unix nanoseconds."""
+    valid_until_ns: InstantNs | None = None
+    """The venue must refuse the request after this instant, where it supports that."""
+
+
+class SubmitRequest(VenueRequest):
+    """A request for a new order."""
 
     client_order_id: str
-    """Ours; the report carries it back."""
+    """FIX 11; the reports carry it back."""
     order: StandardOrder
-    """The terms; `quantity` is what this order is to trade."""
-    stamp_ns: InstantNs
-    """The instant to sign into the request."""
-    valid_until_ns: InstantNs | None = None
-    """The venue is to refuse it after this, where it can."""
+    """The terms; `quantity` is the quantity of this venue order."""
 
 
-class CancelRequest(Model):
-    """Cancel one order."""
+class CancelRequest(VenueRequest):
+    """A request to cancel one order."""
 
     client_order_id: str
-    """Id of this request."""
+    """FIX 11: the id of this request."""
     symbol_id: SymbolId
-    """The symbol."""
+    """FIX 55."""
     target_client_order_id: str
-    """Client order id of the order to cancel."""
+    """FIX 41: the client order id of the order to cancel."""
     target_exchange_order_id: str | None = None
-    """Venue id of the order to cancel, where known; it then decides."""
-    stamp_ns: InstantNs
-    """The instant to sign into the request."""
-    valid_until_ns: InstantNs | None = None
-    """The venue is to refuse it after this, where it can."""
+    """FIX 37: the venue's id of the order to cancel, if known; it takes precedence."""
 
 
 class ModifyRequest(CancelRequest):
-    """Change one order."""
+    """A request to change one order."""
 
     order: StandardOrder
-    """The terms wanted; `quantity` is the order's total, filled part included."""
+    """The new terms; `quantity` is the order's total, filled part included."""
     cum_qty: Uint64 = 0
-    """What of it had filled as the kernel knew; with `REMAINING` the adapter asks for `order.quantity - cum_qty`."""
+    """Filled quantity known to the kernel; with `REMAINING` the adapter sends `order.quantity - cum_qty`."""
 
 
-class SubmitGroupRequest(Model):
-    """New orders that the venue is to work as a group; all or none are taken."""
+class SubmitGroupRequest(VenueRequest):
+    """A request for new orders that the venue manages as a group; it accepts all or none."""
 
     group_client_id: str
-    """Ours, of the group as a whole."""
+    """Our id of the group."""
     mode: OcoMode
     """How the orders depend on each other."""
     orders: Annotated[tuple[SubmitRequest, ...], Field(min_length=1)]
-    """The orders, in the order that the mode gives meaning to."""
-    stamp_ns: InstantNs
-    """The instant to sign into the request."""
-    valid_until_ns: InstantNs | None = None
-    """The venue is to refuse it after this, where it can."""
+    """The orders; their sequence matters where the mode has a parent (the first order)."""
 
 
 class ExecutionReport(Model):
-    """What a venue says about one order, in FIX's words. What it does not say is None."""
+    """A venue's report about one order, in FIX terms. A field that the venue does not report is None."""
 
     exec_type: ExecType
-    """FIX 150: what the report is about."""
+    """FIX 150."""
     symbol_id: SymbolId
     """FIX 55."""
     exec_id: str | None = None
-    """FIX 17: the venue's id of this report."""
+    """FIX 17."""
     fill_key: str | None = None
-    """For a trade, a correction or a bust: a name, built by the adapter, unique in the account for ever."""
+    """For a trade, a correction or a bust: a key built by the adapter, unique in the account forever."""
     ref_fill_key: str | None = None
-    """For a correction or a bust: the fill key of the trade concerned (FIX 19 ExecRefID)."""
+    """For a correction or a bust: the fill key of the trade (FIX 19 ExecRefID)."""
     side: Side | None = None
     """FIX 54."""
     client_order_id: str | None = None
-    """FIX 11; of the request, where the report answers one."""
+    """FIX 11; that of the request, if the report answers one."""
     orig_client_order_id: str | None = None
-    """FIX 41: the order that the request aimed at."""
+    """FIX 41: the order that the request targets."""
     exchange_order_id: str | None = None
     """FIX 37."""
     ord_status: OrdStatus | None = None
-    """FIX 39 as the venue has it."""
+    """FIX 39, as the venue reports it."""
     order_qty: Uint64 | None = None
     """FIX 38."""
     price: Uint64 | None = None
@@ -297,86 +284,114 @@ class ExecutionReport(Model):
     fee: Int | None = None
     """Fee paid (negative: received), at the fee asset's scale."""
     fee_asset: AssetId | None = None
-    """Asset of the fee."""
     liquidity: Liquidity | None = None
     """FIX 851."""
     transact_time_ns: InstantNs | None = None
-    """FIX 60 in Unix nanoseconds."""
+    """FIX 60, Unix nanoseconds."""
     corporate_action: bool = False
-    """For RESTATED: FIX 378 = 0, a split. What was filled before it counts in the new units from then on."""
+    """For RESTATED: FIX 378 = 0, a split. Earlier fills count in the new units from then on."""
     text: str | None = None
     """FIX 58."""
     order: StandardOrder | None = None
-    """All of the order's terms, where the report has them: what an order that is nobody's intent is adopted with."""
+    """All terms of the order, if the report carries them; used to adopt an external order."""
     raw: str | None = None
-    """The venue's frame, as it came."""
+    """The venue's frame, unchanged."""
 
 
 class VenueSnapshot(Model):
-    """The venue asked about the whole account."""
+    """The venue's answer about the whole account."""
 
     open_orders: tuple[ExecutionReport, ...] = ()
     """Every open order, as an ORDER_STATUS report."""
     fills: tuple[ExecutionReport, ...] = ()
-    """Trades, corrections and busts since the instant asked for, oldest first."""
+    """Trades, corrections and busts since the requested instant, oldest first."""
     balances: dict[AssetId, Balance] | None = None
-    """Balances by asset; none when they could not be had."""
+    """Balances by asset; None when they are unavailable."""
     positions: dict[SymbolId, Int] | None = None
-    """Signed positions by symbol, of all that are not flat; none where the venue keeps none, or they could not be had."""
+    """Signed non-zero positions by symbol; None when the venue has no positions or they are unavailable."""
     complete: bool
-    """Whether open orders, fills and balances are all whole."""
+    """Open orders, fills and balances are all complete."""
     open_orders_complete: bool = True
-    """Whether the list of open orders is whole."""
     fills_complete: bool = True
-    """Whether the list of fills is whole."""
     began_ns: InstantNs
-    """When the first question was sent."""
+    """When the first query was sent."""
     ended_ns: InstantNs
-    """When the last answer was whole."""
+    """When the last answer was complete."""
     text: str = ""
-    """Why it is incomplete."""
+    """Why the snapshot is incomplete."""
 
 
 class Venue(Protocol):
-    """An exchange account. Every method but `reports` raises only `VenueError`s."""
+    """An exchange account.
+
+    Every method except `reports` raises only `VenueError`s. Prices and quantities are integers at the symbol's scales,
+    instants are Unix nanoseconds.
+    """
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """What this venue can and promises."""
+        """What the venue can do and guarantees."""
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        """The venue's own counters as its newest answer told them; empty where it tells none."""
+        """The venue's rate-limit counters in its newest answer; empty if it reports none."""
 
     async def connect(self) -> None:
-        """Make the session; `NotSent` when that fails."""
+        """Open the session.
+
+        Raises:
+            NotSent: The venue cannot be reached.
+        """
 
     async def close(self) -> None:
-        """End the session. Cancels nothing. Idempotent."""
+        """Close the session. Cancels no orders; idempotent."""
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        """Place an order; its first report (NEW, or a TRADE or EXPIRED that came at once)."""
+        """Place an order.
+
+        Returns:
+            The first report: NEW, or an immediate TRADE or EXPIRED.
+        """
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
-        """Place orders that the venue works as a group; the first report of each, in their order. All or none are taken."""
+        """Place orders that the venue manages as a group; it accepts all or none.
+
+        Returns:
+            The first report of each order, in the order of the request.
+        """
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Change an order; the report of the change."""
+        """Change an order; returns the report of the change."""
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        """Cancel an order; the report of the cancel. "Unknown order" is `OutcomeUnknown`: it settles nothing."""
+        """Cancel an order; returns the report of the cancel.
+
+        Raises:
+            OutcomeUnknown: Also for "unknown order": it does not tell how the order ended.
+        """
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
-        """The newest order under a client order id as an ORDER_STATUS report; None when the venue says there is none."""
+        """Query an order (FIX OrderStatusRequest).
+
+        Returns:
+            The newest order with that client order id as an ORDER_STATUS report; None if the venue has none.
+        """
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        """Open orders, trades since an instant (venue time), and balances."""
+        """Query open orders, balances and trades.
+
+        Args:
+            since_ns: Return trades from this instant on, in venue time.
+        """
 
     async def symbols(self) -> list[SymbolMetadata]:
-        """The symbols that can be traded."""
+        """Return the tradable symbols."""
 
     async def assets(self) -> list[AssetMetadata]:
-        """The assets that an account can hold."""
+        """Return the assets that an account can hold."""
 
     def reports(self) -> AsyncIterator[ExecutionReport]:
-        """Reports as they come. Its end means that the stream is lost: what came in between has to be asked for."""
+        """Yield reports as they arrive.
+
+        The end of the iterator means that the stream is lost: the caller must query what it missed.
+        """

@@ -1,4 +1,4 @@
-"""For tests of strategies and adapters: a venue that a script controls, and virtual time.
+"""Test support for strategies and adapters: a venue that a script controls, and virtual time.
 
 A whole kernel runs on virtual time in one process, in milliseconds, and takes the same steps every time::
 
@@ -18,17 +18,21 @@ A whole kernel runs on virtual time in one process, in milliseconds, and takes t
             venue.exchange.flow()
             venue.exchange.fill("#0", 2)
             await clock.advance(60)
-            assert len(venue.exchange.orders) == 1  # found by its id, and not sent again
+            assert len(venue.exchange.orders) == 1  # found by its client order id, not sent again
             return (await kernel.get_order_state(intent_id)).status.ord_status
 
 
     assert run_virtually(a_lost_answer) == "FILLED"
 
-`scripted_exchange`: the exchange and its script: `hold` and `flow` (legs of requests: `submit`, `submit-answer`,
-`cancel`, `cancel-answer`, `order-answer`, `snapshot-answer`, `reports`), `deliver` and `lose` (what is held), `fill`,
-`cancel`, `expire`, `bust`, `disconnect`, `halt`, and `script.refusal`. `scripted_venue`: a kernel's port to it.
-`virtual_clock`: the clock. `replay.whatif.virtual_loop`: the loop. Nothing outside of a virtual loop can be waited for:
-the log is `memory://`, and callbacks of subscriptions are `async def`.
+Use a log at `memory://` and `async def` callbacks: on virtual time nothing outside of the loop can be awaited (no files, no
+sockets, no threads).
+
+- `virtual_clock`: `VirtualClock`, the clock of the virtual loop; `advance` lets time pass.
+- `scripted_exchange`: `ScriptedExchange` and its script. `hold` and `flow` control the legs of requests (`submit`,
+  `submit-answer`, `cancel`, `cancel-answer`, `order-answer`, `snapshot-answer`) and `reports`; `deliver` and `lose` what is
+  held; `fill`, `cancel`, `expire`, `bust`, `halt` and `disconnect` act on the exchange; `script.refusal` refuses submits.
+- `scripted_venue`: `ScriptedVenue`, one kernel's connection to it.
+- `replay.whatif.virtual_loop`: `VirtualLoop` and `run_virtually`.
 """
 
 from replay.testing.scripted_exchange import ScriptedExchange

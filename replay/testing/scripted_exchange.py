@@ -1,9 +1,9 @@
-"""An exchange that does what a script says, step by step: for tests of a strategy, of an adapter, and of the whole kernel.
+"""An exchange that a test controls step by step, for tests of strategies, adapters and the kernel.
 
-`ScriptedExchange` is the exchange with its own truth; `ScriptedVenue` is one kernel's port to it. Each
-request has two legs, out and back, and each can be held, delivered, lost or doubled; so can each report of the stream.
-Queries can answer as of an earlier instant. Everything else goes through at once. It promises that nothing happens here
-that the test did not ask for; it has no matching rules, no prices and no randomness.
+`ScriptedExchange` holds the orders; `ScriptedVenue` is one kernel's connection to it. Each request has two legs, the
+request and its answer; each leg, and each report of the stream, can be held, delivered, lost or doubled. Queries can
+answer with stale data. Everything that is not held passes at once. There are no matching rules, prices or random effects:
+nothing happens that the test did not ask for.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from kernel.clock import NS_PER_S, Clock
+from kernel.clock import Clock
 from kernel.errors import OutcomeUnknown, Rejected, VenueError
 from kernel.models import Balance, ExecType, Liquidity, OrdStatus
 from kernel.order_spec import Side, StandardOrder, SymbolMetadata, SymbolStatus, TimeInForce
-from kernel.venues.base import (
-    CancelRequest,
-    Dedupe,
-    ExecutionReport,
-    SubmitRequest,
-    VenueCapabilities,
-)
+from kernel.venues.base import CancelRequest, Dedupe, ExecutionReport, SubmitRequest, VenueCapabilities
 
 SYMBOL = SymbolMetadata(
     symbol_id="S",
@@ -35,16 +29,16 @@ SYMBOL = SymbolMetadata(
     max_quantity=1_000_000,
     times_in_force=frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK}),
 )
-OPENING = {"X": 1_000_000, "Y": 1_000_000_000}
-"""Balances before the first trade."""
+OPENING_BALANCES = {"X": 1_000_000, "Y": 1_000_000_000}
+"""Balances before the first trade, in units."""
 QUERIES = ("order", "snapshot")
-"""Operations that change nothing: told once, with their answer."""
+"""Operations that change nothing; traced once, with their answer."""
 OPEN = (OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED)
 
 
 @dataclass(frozen=True)
-class Trade:
-    """One trade of an order."""
+class ScriptedTrade:
+    """A trade of an order."""
 
     key: str
     quantity: int
@@ -52,61 +46,63 @@ class Trade:
 
 
 @dataclass(frozen=True)
-class TrueOrder:
+class ScriptedOrder:
     """An order as the exchange has it."""
 
     number: int
     client_order_id: str
     order: StandardOrder
     status: OrdStatus
-    trades: tuple[Trade, ...] = ()
+    trades: tuple[ScriptedTrade, ...] = ()
     busts: tuple[tuple[str, int], ...] = ()
-    """Trades that are void, and since when."""
+    """(fill key, instant) of each busted trade."""
     changed_ns: int = 0
 
     @property
     def id(self) -> str:
-        """The exchange's id of it."""
+        """The exchange's order id, such as `#0` (FIX 37)."""
         return f"#{self.number}"
 
     @property
     def busted(self) -> frozenset[str]:
-        """Keys of the trades that are void."""
+        """Fill keys of the busted trades."""
         return frozenset(key for key, _ in self.busts)
 
     @property
     def cum_qty(self) -> int:
+        """Filled quantity (FIX 14)."""
         return sum(trade.quantity for trade in self.trades if trade.key not in self.busted)
 
     @property
     def open(self) -> bool:
+        """It can still trade."""
         return self.status in OPEN
 
 
-Truth = tuple[TrueOrder, ...]
+ScriptedOrders = tuple[ScriptedOrder, ...]
 Answer = Any
-"""What an operation comes to: a report, None, or the parts of a snapshot; a `VenueError` is raised at the port."""
+"""The result of an operation: a report, None, the parts of a snapshot, or a `VenueError` that the port raises."""
 
 
 class Port(Protocol):
-    """What the exchange knows of a kernel's port to it."""
+    """What the exchange knows of a kernel's connection."""
 
     label: str
 
-    def hear(self, report: ExecutionReport | None) -> None:
-        """A report comes in; None: the stream is lost."""
+    def receive(self, report: ExecutionReport | None) -> None:
+        """Accept a report; None means that the stream is lost."""
 
 
 @dataclass
 class Message:
-    """One request on its way, or its answer on its way back."""
+    """A request on its way, or its answer on its way back."""
 
     venue: Port
     operation: str
     subject: str
-    """What it is about, for people."""
+    """What it is about, for the trace."""
     execute: Callable[[int | None], Answer]
-    """What the exchange does when it arrives, given the instant after which it refuses it."""
+    """Executes the request on arrival; the argument is the instant after which it is refused."""
     valid_until_ns: int | None
     future: asyncio.Future[Answer]
     answer: Answer = None
@@ -114,37 +110,43 @@ class Message:
 
 
 @dataclass
-class Scripted:
-    """What the script has set."""
+class ExchangeScript:
+    """The effects that the test has set."""
 
     held: set[str] = field(default_factory=set)
-    """Legs that are held: `submit`, `submit-answer`, `order-answer`, `reports`, …"""
-    stale: dict[str, Truth] = field(default_factory=dict)
-    """Query (`order`, `open`, `trades`) → the truth that it answers from."""
+    """Held legs: `submit`, `submit-answer`, `order-answer`, `reports`, …"""
+    stale: dict[str, ScriptedOrders] = field(default_factory=dict)
+    """Query (`order`, `open`, `trades`) → the orders from which it answers."""
     refusal: Rejected | None = None
-    """What submits are refused with."""
+    """The refusal of every submit."""
     failing: dict[str, str] = field(default_factory=dict)
-    """Operation → text: it fails at once, nothing known."""
+    """Operation → text: it fails at once with `OutcomeUnknown`; `connect` with `NotSent`."""
     unsendable: bool = False
-    """Requests do not leave at all."""
+    """Every request fails with `NotSent`."""
     partial: bool = False
     """Snapshots are incomplete."""
 
 
 class ScriptedExchange:
-    """The exchange: its truth, and what is on the wire."""
+    """An exchange with one symbol, `S`, quoted in `Y`, with prices and quantities in whole units."""
 
     def __init__(self, clock: Clock, capabilities: VenueCapabilities | None = None) -> None:
         self.clock = clock
         self.capabilities = capabilities or VenueCapabilities()
-        self.orders: dict[int, TrueOrder] = {}
+        self.orders: dict[int, ScriptedOrder] = {}
+        """Every order by its number; its exchange order id is `#` and the number."""
         self.symbol = SYMBOL
-        self.script = Scripted()
+        self.script = ExchangeScript()
         self.wire: dict[str, Message] = {}
+        """Held requests and answers by name (`w1`, `w2`, …)."""
         self.reports: dict[str, ExecutionReport] = {}
+        """Held reports by name (`r1`, `r2`, …)."""
         self.venues: list[Port] = []
+        """The connected ports."""
         self.trace: Callable[[str, str], None] = lambda channel, text: None
+        """Called with a channel (`sent`, `venue`) and a line for each thing that happens."""
         self.name: Callable[[str], str] = lambda client_order_id: client_order_id
+        """Names a client order id in the trace."""
         self._messages = itertools.count(1)
         self._reports = itertools.count(1)
         self._trades = itertools.count()
@@ -153,48 +155,58 @@ class ScriptedExchange:
 
     # ------------------------------------------------------------------------------------------------------ the truth
     def _now_ns(self) -> int:
-        """The exchange's time: no two changes at one instant."""
+        """Return the exchange's time; no two changes have the same instant."""
         self._last_ns = max(self._last_ns + 1, self.clock.now_ns())
         return self._last_ns
 
     @property
-    def truth(self) -> Truth:
+    def truth(self) -> ScriptedOrders:
+        """Every order, oldest first."""
         return tuple(self.orders.values())
 
-    def order(self, name: str) -> TrueOrder:
-        """The order of a venue id like `#0`."""
+    def order(self, name: str) -> ScriptedOrder:
+        """Return an order by its exchange order id."""
         return self.orders[int(name.removeprefix("#"))]
 
-    def live(self, client_order_ids: set[str]) -> list[TrueOrder]:
-        """Open orders under any of these ids."""
-        return [order for order in self.truth if order.open and order.client_order_id in client_order_ids]
-
-    def _change(self, order: TrueOrder, **fields: Any) -> TrueOrder:
+    def _change(self, order: ScriptedOrder, **fields: Any) -> ScriptedOrder:
         changed = replace(order, changed_ns=self._now_ns(), **fields)
         self.orders[order.number] = changed
         return changed
 
     def fill(self, name: str, quantity: int) -> None:
-        """Trade some of an order."""
+        """Trade part of an order at its limit price and report the trade.
+
+        Args:
+            name: The exchange order id, such as `#0`.
+            quantity: The traded quantity; from the order's total on, the order is FILLED.
+        """
         order = self.order(name)
-        trade = Trade(f"t{next(self._trades)}", quantity, self._now_ns())
+        trade = ScriptedTrade(f"t{next(self._trades)}", quantity, self._now_ns())
         full = order.cum_qty + quantity >= order.order.quantity
         status = OrdStatus.FILLED if full else OrdStatus.PARTIALLY_FILLED
         order = self._change(order, trades=(*order.trades, trade), status=status if order.open else order.status)
-        self.trace("venue", f"{order.id} trades {quantity} ({trade.key}): {told(order)}")
+        self.trace("venue", f"{order.id} trades {quantity} ({trade.key}): {describe_order(order)}")
         self.publish(self.trade_report(order, trade))
 
     def cancel(self, name: str) -> None:
-        """Cancel an order that nobody asked to cancel."""
+        """Cancel an order on the exchange's own initiative and report it.
+
+        Args:
+            name: The exchange order id.
+        """
         self._end(self.order(name), OrdStatus.CANCELED)
 
     def expire(self, name: str) -> None:
-        """End an order by its own terms."""
+        """Expire an order and report it.
+
+        Args:
+            name: The exchange order id.
+        """
         self._end(self.order(name), OrdStatus.EXPIRED)
 
-    def _end(self, order: TrueOrder, status: OrdStatus) -> ExecutionReport:
+    def _end(self, order: ScriptedOrder, status: OrdStatus) -> ExecutionReport:
         order = self._change(order, status=status)
-        self.trace("venue", f"{order.id} ends: {told(order)}")
+        self.trace("venue", f"{order.id} ends: {describe_order(order)}")
         exec_type = ExecType.CANCELED if status is OrdStatus.CANCELED else ExecType.EXPIRED
         report = self.report_of(order, exec_type)
         if exec_type is ExecType.CANCELED and not self.capabilities.cancel_reports_cum_qty:
@@ -203,18 +215,23 @@ class ScriptedExchange:
         return report
 
     def bust(self, name: str, key: str) -> None:
-        """Make a trade void; a filled order works again."""
+        """Void a trade and report it (FIX 150=H); a FILLED order works again.
+
+        Args:
+            name: The exchange order id.
+            key: The trade's fill key: `t0` for the exchange's first trade, `t1` for the second.
+        """
         order = self.order(name)
         status = OrdStatus.PARTIALLY_FILLED if order.status is OrdStatus.FILLED else order.status
         order = self._change(order, busts=(*order.busts, (key, self._now_ns())), status=status)
         if order.open and order.cum_qty == 0:
             order = self._change(order, status=OrdStatus.NEW)
-        self.trace("venue", f"{key} of {order.id} is void: {told(order)}")
+        self.trace("venue", f"{key} of {order.id} is void: {describe_order(order)}")
         self.publish(self.bust_report(order, key))
 
     # ------------------------------------------------------------------------------------------------------ reports
-    def report_of(self, order: TrueOrder, exec_type: ExecType) -> ExecutionReport:
-        """A report about an order as it is."""
+    def report_of(self, order: ScriptedOrder, exec_type: ExecType) -> ExecutionReport:
+        """Return a report of an order's current state."""
         return ExecutionReport(
             exec_type=exec_type,
             symbol_id=order.order.symbol_id,
@@ -230,8 +247,8 @@ class ScriptedExchange:
             transact_time_ns=order.changed_ns,
         )
 
-    def trade_report(self, order: TrueOrder, trade: Trade) -> ExecutionReport:
-        """The report of one trade, as it was then."""
+    def trade_report(self, order: ScriptedOrder, trade: ScriptedTrade) -> ExecutionReport:
+        """Return the report of a trade, with the order's state at that time."""
         before = tuple(item for item in order.trades if item.time_ns <= trade.time_ns)
         then = replace(order, trades=before, changed_ns=trade.time_ns)
         full = then.cum_qty >= order.order.quantity
@@ -247,46 +264,63 @@ class ScriptedExchange:
             }
         )
 
-    def bust_report(self, order: TrueOrder, key: str) -> ExecutionReport:
-        """The report that a trade is void."""
+    def bust_report(self, order: ScriptedOrder, key: str) -> ExecutionReport:
+        """Return the report of a busted trade."""
         time_ns = dict(order.busts)[key]
         names = {"exec_id": f"bust-{key}", "fill_key": f"bust-{key}", "ref_fill_key": key, "transact_time_ns": time_ns}
         totals = dict.fromkeys(("cum_qty", "leaves_qty", "ord_status"))
         return self.report_of(order, ExecType.TRADE_CANCEL).model_copy(update={**names, **totals})
 
     def publish(self, report: ExecutionReport) -> None:
-        """Send a report to every stream, unless reports are held."""
+        """Send a report to every stream, or hold it."""
         if "reports" not in self.script.held:
-            self._tell(report)
+            self._deliver_report(report)
             return
         name = f"r{next(self._reports)}"
         self.reports[name] = report
         self.trace("venue", f"report {report.exec_type} {report.exchange_order_id} is held as {name}")
 
-    def _tell(self, report: ExecutionReport) -> None:
+    def _deliver_report(self, report: ExecutionReport) -> None:
         for venue in self.venues:
-            venue.hear(report)
+            venue.receive(report)
 
     # ------------------------------------------------------------------------------------------------------ the wire
     def hold(self, *legs: str) -> None:
-        """Hold these legs from now on."""
+        """Hold these legs from now on.
+
+        Args:
+            legs: An operation (`submit`, `cancel`, `order`, `snapshot`) for its requests, the same with `-answer` for
+                its answers, or `reports`. Held messages appear by name in `wire`, held reports in `reports`.
+        """
         self.script.held |= set(legs)
 
     def flow(self, *legs: str) -> None:
-        """Hold these legs (all, when none is named) no more; what is held already stays on the wire."""
+        """Stop holding legs. Messages held before stay held: `deliver` or `lose` them.
+
+        Args:
+            legs: As in `hold`; by default all.
+        """
         self.script.held -= set(legs) or set(self.script.held)
 
     def freeze(self, *queries: str) -> None:
-        """Have these queries answer from now on what is true now."""
+        """Answer queries with the present state from now on.
+
+        Args:
+            queries: `order` (one order), `open` (the open orders of snapshots), `trades` (their trades and balances).
+        """
         self.script.stale |= dict.fromkeys(queries, self.truth)
 
     def thaw(self, *queries: str) -> None:
-        """Have these queries (all, when none is named) answer the truth again."""
+        """Answer queries with the current state again.
+
+        Args:
+            queries: As in `freeze`; by default all.
+        """
         for query in queries or tuple(self.script.stale):
             self.script.stale.pop(query, None)
 
     def send(self, message: Message) -> None:
-        """A request leaves a port."""
+        """Accept a request from a port."""
         text = f"{message.venue.label} {message.operation} {message.subject}".rstrip()
         if message.operation in self.script.held:
             self.trace("sent", f"{text} (held as {self._keep(message)})")
@@ -316,9 +350,13 @@ class ScriptedExchange:
             message.future.set_result(message.answer)
 
     def deliver(self, name: str) -> None:
-        """Let a held request arrive, a held answer go back, a held report be heard."""
+        """Deliver a held request, answer or report.
+
+        Args:
+            name: Its name in `wire` or `reports`, such as `w1` or `r1`.
+        """
         if name in self.reports:
-            self._tell(self.reports.pop(name))
+            self._deliver_report(self.reports.pop(name))
             return
         message = self.wire.pop(name)
         if message.arrived:
@@ -327,15 +365,15 @@ class ScriptedExchange:
             self._arrive(message)
 
     def double(self, name: str) -> None:
-        """Deliver it, and keep a copy held under the same name."""
+        """Deliver a copy of a held request or report and keep the original held."""
         if name in self.reports:
-            self._tell(self.reports[name])
+            self._deliver_report(self.reports[name])
             return
         copied = replace(self.wire[name])
         self._arrive(copied)
 
     def force(self, name: str) -> None:
-        """Let a held request arrive, and take it however old it is: the bound that the venue promised does not hold."""
+        """Deliver a held request and execute it although its validity has expired."""
         self.wire[name].valid_until_ns = None
         self.deliver(name)
 
@@ -345,7 +383,7 @@ class ScriptedExchange:
             del self.wire[name]
 
     def fail(self, name: str, text: str) -> None:
-        """Answer a held request or answer with "nobody knows" (a 5xx, a reset); a request stays on the wire."""
+        """Answer a held request or answer with `OutcomeUnknown`; a held request stays held and may still arrive."""
         message = self.wire[name]
         if message.arrived:
             del self.wire[name]
@@ -353,13 +391,14 @@ class ScriptedExchange:
             message.future.set_result(OutcomeUnknown(text))
 
     def disconnect(self) -> None:
-        """End every stream."""
+        """End every stream of reports."""
         self.trace("venue", "the streams end")
         for venue in self.venues:
-            venue.hear(None)
+            venue.receive(None)
 
     # ------------------------------------------------------------------------------------------------------ operations
     def do_submit(self, request: SubmitRequest, valid_until_ns: int | None) -> Answer:
+        """Execute a submit request."""
         self._check(request.client_order_id, valid_until_ns)
         if self._is_taken(request.client_order_id):
             self.trace("venue", f"refuses {self.name(request.client_order_id)}: duplicate id")
@@ -368,7 +407,7 @@ class ScriptedExchange:
             self.trace("venue", f"refuses {self.name(request.client_order_id)}: {self.script.refusal.text}")
             raise self.script.refusal
         number = len(self.orders)
-        order = TrueOrder(number, request.client_order_id, request.order, OrdStatus.NEW, changed_ns=self._now_ns())
+        order = ScriptedOrder(number, request.client_order_id, request.order, OrdStatus.NEW, changed_ns=self._now_ns())
         self.orders[number] = order
         self.trace("venue", f"accepts {self.name(order.client_order_id)} as {order.id}")
         report = self.report_of(order, ExecType.NEW)
@@ -391,60 +430,67 @@ class ScriptedExchange:
                 return bool(known)
 
     def do_cancel(self, request: CancelRequest, valid_until_ns: int | None) -> Answer:
+        """Execute a cancel request."""
         self._check(request.client_order_id, valid_until_ns)
-        aimed = [
+        targets = [
             order
             for order in self.truth
             if order.open
             and (request.target_exchange_order_id or order.id) == order.id
             and (request.target_exchange_order_id or order.client_order_id == request.target_client_order_id)
         ]
-        if not aimed:
+        if not targets:
             self.trace("venue", f"refuses to cancel {self.name(request.target_client_order_id)}: unknown order")
             raise OutcomeUnknown("unknown order", code="UNKNOWN_ORDER")
-        return self._end(aimed[-1], OrdStatus.CANCELED)
+        return self._end(targets[-1], OrdStatus.CANCELED)
 
-    def view(self, query: str) -> Truth:
-        """What a query is answered from."""
+    def _seen_by(self, query: str) -> ScriptedOrders:
+        """Return the orders from which a query answers."""
         return self.script.stale.get(query, self.truth)
 
-    def do_order(self, client_order_id: str, asker: str) -> Answer:
-        known = [order for order in self.view("order") if order.client_order_id == client_order_id]
-        shown = [order for order in known if order.open or self.capabilities.lookup_closed]
-        answer = self.report_of(shown[-1], ExecType.ORDER_STATUS) if shown else None
-        self.trace("venue", f"shows {asker} {self.name(client_order_id)}: {told(shown[-1]) if shown else 'nothing'}")
-        return answer
+    def do_order(self, client_order_id: str, label: str) -> Answer:
+        """Execute an order query."""
+        orders = [order for order in self._seen_by("order") if order.client_order_id == client_order_id]
+        shown = [order for order in orders if order.open or self.capabilities.lookup_closed]
+        described = describe_order(shown[-1]) if shown else "nothing"
+        self.trace("venue", f"shows {label} {self.name(client_order_id)}: {described}")
+        return self.report_of(shown[-1], ExecType.ORDER_STATUS) if shown else None
 
-    def do_snapshot(self, since_ns: int, asker: str) -> Answer:
-        open_orders = tuple(self.report_of(order, ExecType.ORDER_STATUS) for order in self.view("open") if order.open)
-        orders = self.view("trades")
-        told_fills = [(trade.time_ns, self.trade_report(order, trade)) for order in orders for trade in order.trades]
-        told_fills += [(time_ns, self.bust_report(order, key)) for order in orders for key, time_ns in order.busts]
-        fills = tuple(report for time_ns, report in sorted(told_fills, key=lambda item: item[0]) if time_ns >= since_ns)
+    def do_snapshot(self, since_ns: int, label: str) -> Answer:
+        """Execute a snapshot query."""
+        open_orders = tuple(
+            self.report_of(order, ExecType.ORDER_STATUS) for order in self._seen_by("open") if order.open
+        )
+        orders = self._seen_by("trades")
+        dated_fills = [(trade.time_ns, self.trade_report(order, trade)) for order in orders for trade in order.trades]
+        dated_fills += [(time_ns, self.bust_report(order, key)) for order in orders for key, time_ns in order.busts]
+        fills = tuple(
+            report for time_ns, report in sorted(dated_fills, key=lambda item: item[0]) if time_ns >= since_ns
+        )
         shown = ", ".join(str(report.exchange_order_id) for report in open_orders) or "nothing"
         keys = ", ".join(str(report.fill_key) for report in fills)
-        self.trace("venue", f"lists {asker} {shown} open" + (f", trades {keys}" if keys else ""))
+        self.trace("venue", f"lists {label} {shown} open" + (f", trades {keys}" if keys else ""))
         return open_orders, fills, balances_of(orders)
 
     def halt(self) -> None:
-        """Halt the symbol: submits are refused for now, and the reference data say so."""
+        """Halt the symbol: refuse submits with a retry delay of 1 s and change the reference data."""
         self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.HALTED})
         self.script.refusal = Rejected("the market is halted", code="HALTED", retry_after_s=1)
 
     def unhalt(self) -> None:
-        """Trade again."""
+        """Resume trading in the symbol."""
         self.symbol = self.symbol.model_copy(update={"status": SymbolStatus.TRADING})
         self.script.refusal = None
 
 
-def told(order: TrueOrder) -> str:
-    """An order for people."""
+def describe_order(order: ScriptedOrder) -> str:
+    """Return the order in one line for people."""
     return f"{order.id} {order.status} {order.cum_qty}/{order.order.quantity}"
 
 
-def balances_of(orders: Truth) -> dict[str, Balance]:
-    """What the account has after these orders' trades."""
-    totals = dict(OPENING)
+def balances_of(orders: ScriptedOrders) -> dict[str, Balance]:
+    """Return the account's balances after these orders' trades."""
+    totals = dict(OPENING_BALANCES)
     for order in orders:
         sign = 1 if order.order.side is Side.BUY else -1
         totals["X"] += sign * order.cum_qty
@@ -453,12 +499,7 @@ def balances_of(orders: Truth) -> dict[str, Balance]:
 
 
 def terms_of(order: StandardOrder) -> str:
-    """An order's terms in few words."""
+    """Return an order's terms in one line for people."""
     price = f" @{order.price}" if order.price is not None else ""
     tif = "" if order.time_in_force is TimeInForce.GTC else f" {order.time_in_force}"
     return f"{order.side} {order.quantity}{price}{tif}"
-
-
-def seconds(text: str) -> int:
-    """`2s` or `2` as nanoseconds."""
-    return round(float(text.removesuffix("s")) * NS_PER_S)

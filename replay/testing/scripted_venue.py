@@ -1,7 +1,4 @@
-"""One kernel's port to the scripted exchange: an implementation of `kernel.venues.Venue`, and what a test can do to it.
-
-See `scripted_exchange` for the exchange itself. A port can be paused with its process, at any point, and be killed with it.
-"""
+"""`ScriptedVenue`: one kernel's connection to a `ScriptedExchange`. A test can pause and kill it with its process."""
 
 from __future__ import annotations
 
@@ -15,16 +12,18 @@ from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
     ModifyRequest,
+    SubmitGroupRequest,
     SubmitRequest,
+    Venue,
     VenueCapabilities,
     VenueSnapshot,
 )
-from replay.testing.scripted_exchange import OPENING, Answer, Message, ScriptedExchange, terms_of
+from replay.testing.scripted_exchange import OPENING_BALANCES, Answer, Message, ScriptedExchange, terms_of
 from replay.testing.virtual_clock import VirtualClock
 
 
-class ScriptedVenue:
-    """One kernel's port to the exchange; implements `kernel.venues.Venue`."""
+class ScriptedVenue(Venue):
+    """The scripted exchange as a `Venue`. It does not modify orders or manage groups."""
 
     def __init__(
         self,
@@ -34,53 +33,49 @@ class ScriptedVenue:
         clock: Clock | None = None,
         capabilities: VenueCapabilities | None = None,
     ) -> None:
-        """A port.
+        """Create an unconnected venue.
 
         Args:
-            exchange: The exchange, where several kernels share one; by default a new one.
+            exchange: The exchange, if several kernels share one; by default a new one.
             label: The kernel's name in the exchange's trace.
             clock: The clock of a new exchange; by default a `VirtualClock`.
-            capabilities: What a new exchange can do; by default what `VenueCapabilities()` says.
+            capabilities: The capabilities of a new exchange; by default `VenueCapabilities()`.
         """
         self.exchange = exchange or ScriptedExchange(clock or VirtualClock(), capabilities)
         self.label = label
         self.dead = False
         self.before_write: Callable[[str], None] = lambda operation: None
-        """Called when a request is about to leave, after the kernel's last check."""
+        """Called with the operation when a request is about to leave, after the kernel's last check."""
         self.may_run = asyncio.Event()
-        """Cleared while the process that has this port is paused."""
+        """Cleared while the kernel's process is paused."""
         self.may_run.set()
         self.audit: Callable[[str], None] = lambda client_order_id: None
-        """Called with the client order id of each request that leaves."""
+        """Called with the client order id of each submit and cancel request."""
         self._stream: asyncio.Queue[ExecutionReport | None] | None = None
         self._waiting: set[asyncio.Future[Answer]] = set()
         self._late_writes: set[asyncio.Task[None]] = set()
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """See `Venue.capabilities`."""
         return self.exchange.capabilities
 
     rate_usage = ()
-    """See `Venue.rate_usage`: it tells none."""
 
     async def connect(self) -> None:
-        """See `Venue.connect`."""
         if self.dead or "connect" in self.exchange.script.failing:
-            raise NotSent(self.exchange.script.failing.get("connect", "the process is gone"))
+            raise NotSent(self.exchange.script.failing.get("connect", "the process was killed"))
         self._stream = asyncio.Queue()
         if self not in self.exchange.venues:
             self.exchange.venues.append(self)
 
     async def close(self) -> None:
-        """See `Venue.close`."""
         if self in self.exchange.venues:
             self.exchange.venues.remove(self)
-        self.hear(None)
+        self.receive(None)
         self._stream = None
 
     def kill(self) -> None:
-        """The process is gone: nothing leaves any more, nobody waits for an answer."""
+        """Simulate the death of the kernel's process: nothing leaves any more, and pending calls are canceled."""
         self.dead = True
         self.may_run.set()
         if self in self.exchange.venues:
@@ -88,13 +83,12 @@ class ScriptedVenue:
         for future in self._waiting:
             future.cancel()
 
-    def hear(self, report: ExecutionReport | None) -> None:
-        """A report comes in; None: the stream is lost."""
+    def receive(self, report: ExecutionReport | None) -> None:
+        """Add a report to the stream; None ends the stream."""
         if self._stream is not None:
             self._stream.put_nowait(report)
 
     async def reports(self) -> AsyncIterator[ExecutionReport]:
-        """See `Venue.reports`."""
         stream = self._stream
         while stream is not None:
             report = await stream.get()
@@ -138,8 +132,7 @@ class ScriptedVenue:
         self.exchange.send(message)
 
     def _write_on_waking(self, message: Message) -> None:
-        """The process stands still between its last check and the write: the first thing it does is to write, whatever
-        its timers say by then."""
+        """Write when the paused process resumes, before its timers fire: it was paused after its last check."""
 
         async def write() -> None:
             await self.may_run.wait()
@@ -150,15 +143,14 @@ class ScriptedVenue:
         self._late_writes.add(task)
         task.add_done_callback(self._late_writes.discard)
 
-    def _valid_until_ns(self, given_ns: int | None) -> int | None:
-        """The end of a request's validity: from the attempt's stamp, or from the write where the driver stamps."""
+    def _valid_until_ns(self, requested_ns: int | None) -> int | None:
+        """Return the end of a request's validity: from the attempt's stamp, or from the write where the driver stamps."""
         window_ns = self.capabilities.validity_window_ns
         if self.capabilities.stamp_is_ours or window_ns is None:
-            return given_ns
+            return requested_ns
         return self.exchange.clock.now_ns() + window_ns
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        """See `Venue.submit`."""
         self.audit(request.client_order_id)
         exchange = self.exchange
         shown = f"{exchange.name(request.client_order_id)} {terms_of(request.order)}"
@@ -170,12 +162,13 @@ class ScriptedVenue:
         )
         return report
 
+    async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
+        raise Rejected("this venue does not manage groups")
+
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """See `Venue.modify`."""
-        raise Rejected("this venue changes no orders")
+        raise Rejected("this venue does not modify orders")
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        """See `Venue.cancel`."""
         self.audit(request.client_order_id)
         exchange = self.exchange
         target = request.target_exchange_order_id or exchange.name(request.target_client_order_id)
@@ -188,9 +181,8 @@ class ScriptedVenue:
         return report
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
-        """See `Venue.order`."""
         if not self.capabilities.lookup:
-            raise AssertionError("the kernel asked for an order at a venue without lookup")
+            raise AssertionError("the kernel queried an order although the venue declares `lookup=False`")
         exchange = self.exchange
         report: ExecutionReport | None = await self._call(
             "order", exchange.name(client_order_id), lambda _: exchange.do_order(client_order_id, self.label)
@@ -198,7 +190,6 @@ class ScriptedVenue:
         return report
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        """See `Venue.snapshot`."""
         began_ns = self.exchange.clock.now_ns()
         open_orders, fills, balances = await self._call(
             "snapshot", "", lambda _: self.exchange.do_snapshot(since_ns, self.label)
@@ -217,9 +208,7 @@ class ScriptedVenue:
         )
 
     async def symbols(self) -> list[SymbolMetadata]:
-        """See `Venue.symbols`."""
         return [self.exchange.symbol]
 
     async def assets(self) -> list[AssetMetadata]:
-        """See `Venue.assets`."""
-        return [AssetMetadata(asset_id=name, decimals=0) for name in OPENING]
+        return [AssetMetadata(asset_id=name, decimals=0) for name in OPENING_BALANCES]

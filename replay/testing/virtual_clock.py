@@ -7,12 +7,12 @@ from kernel.settings import ns
 
 
 class VirtualClock(LoopClock):
-    """Shows the time of the virtual loop that runs, and lets it pass."""
+    """The time of the running virtual loop."""
 
     async def advance(self, seconds: float) -> None:
-        """Return once so much time has passed; everything that is due until then happens first.
+        """Let time pass; everything due until then happens first, in order.
 
         Args:
-            seconds: Time on this clock; it takes no real time.
+            seconds: Time on this clock, in seconds; it takes no real time.
         """
         await self.sleep_until(self.now_ns() + ns(seconds))

@@ -69,7 +69,7 @@ async def desk_of(
     (directory / "exchange.json").write_text(exchange_config(orders, weight).model_dump_json())
     address = str(directory / "exchange.sock")
     exchange = Process(
-        "kernel.venues.paper.server",
+        "tests.paper_process",
         "--listen", address, "--config", str(directory / "exchange.json"),
         "--journal", str(directory / "exchange.journal"), "--speed", "step",
     )  # fmt: skip

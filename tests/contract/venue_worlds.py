@@ -1,4 +1,4 @@
-"""Help for contract tests of venues: the paper exchange in the form under test, its reports, and waiting until it is so."""
+"""Helpers for contract tests of venues: the paper exchange in the form under test, its reports, and waiting."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tests.paper_world import PaperWorld
 
 CLOCK = SystemClock()
 SHORT_S = 0.3
-"""Time limit of calls that never get an answer."""
+"""Timeout of calls that never get an answer."""
 MakeWorld = Callable[..., Awaitable[PaperWorld]]
 
 
 async def take(venue: PaperVenue, count: int) -> list[ExecutionReport]:
-    """The next reports of a venue's present session."""
+    """Return the next reports of a venue's current session."""
     stream = venue.reports()
     return [await asyncio.wait_for(anext(stream), 60) for _ in range(count)]
 
 
-async def eventually(look: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again until it is so."""
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds."""
     async with asyncio.timeout(60):
-        while not await look():
+        while not await condition():
             await asyncio.sleep(0.005)
 
 
 def orders_of(truth: dict[str, Any], client_order_id: str) -> list[dict[str, Any]]:
-    """The exchange's orders under a client order id."""
+    """Return the exchange's orders with a client order id."""
     return [order for order in truth["orders"] if order["client_order_id"] == client_order_id]

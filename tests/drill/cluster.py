@@ -124,7 +124,7 @@ class Cluster:
         address = str(directory / "exchange.sock")
         self.witness = Witness(rows, self.auditor, self.report, exchange_address=address)
         self.exchange = Process(
-            "kernel.venues.paper.server",
+            "tests.paper_process",
             "--listen", address, "--journal", str(directory / "exchange.journal"), "--seed", str(self._seed),
         )  # fmt: skip
         self._stack.push_async_callback(self.exchange.kill)

@@ -1,8 +1,4 @@
-"""Damaged inputs, for all fuzz tests: JSON values of every kind, one change to a JSON value, damage to bytes.
-
-`fuzzed(n)` is the decorator that says how many examples a test looks at. `KERNEL_FUZZ_EXAMPLES=1000` gives every test as
-many as that: `.ci/run` looks at more than a developer's run does.
-"""
+"""Damaged inputs for all fuzz tests: JSON values of every kind, changes to a JSON value, damaged bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ ODD_TEXTS = (
 
 
 def fuzzed(examples: int) -> Callable[[Test], Test]:
-    """So many examples (or as many as the environment says), the same in each run, without a stopwatch."""
+    """The number of examples (or that of the environment), the same in each run, without a deadline."""
     count = int(os.environ.get(EXAMPLES_VARIABLE, examples))
     return settings(
         max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -54,7 +50,7 @@ def deep(levels: int, *, of: str = "[]") -> str:
 
 @st.composite
 def changed(draw: st.DrawFn, value: Any) -> Any:
-    """A JSON value with one to three places dropped, replaced, added to, or repeated."""
+    """A JSON value with one to three places dropped, replaced, extended or repeated."""
     made = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
         made = _changed_once(draw, made)

@@ -1,7 +1,5 @@
-"""The command line takes anything: one of its exit codes, lines for people, and a log as it was when it said no.
-
-Verbs that run until a signal are checked up to where they would begin to run. The content of manifests is for
-`test_manifests`.
+"""The command line accepts anything: it exits with one of its codes, prints lines for people, and a refusal
+changes no log.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ SAID_NO = {2, 4, 5, 6}
 """Codes after which nothing may have been written; 1 and 3 may come after an order was recorded."""
 VERBS = sorted(COMMANDS)
 ENDLESS = {"--watch", "-w", "--timeout", "--help"}
-"""Left out: they wait as long as they are told, and that is right; `--timeout` is always given, and short."""
+"""Left out: they wait for as long as they are asked to; `--timeout` is always set, and short."""
 PLAUSIBLE = (
     "BUY", "sell", "BTCUSDT", "0.001", "60000.00", "1e3", "1e-3", "0.0000000001", "1" * 40, "nan", "inf", "-1",
     "here", "intent/here", "order/here", "orders", "order", "fills", "pos", "account", "sym", "find", "intents/here",
@@ -55,17 +53,17 @@ READING = {
 """Verbs that need a log, with arguments that they take."""
 
 
-def can_be_given(text: str) -> bool:
-    """Whether a text can be an argument: no NUL, and of surrogates only those that stand for a byte."""
+def is_possible_argument(text: str) -> bool:
+    """Return whether a text can be an argument: no NUL, and only surrogates that stand for a byte."""
     return "\0" not in text and not any(0xD800 <= ord(char) < 0xDC80 or 0xDCFF < ord(char) < 0xE000 for char in text)
 
 
-WORDS = st.sampled_from([text for text in (*ODD_TEXTS, *PLAUSIBLE) if can_be_given(text)])
+WORDS = st.sampled_from([text for text in (*ODD_TEXTS, *PLAUSIBLE) if is_possible_argument(text)])
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A log that had a kernel for a moment: it knows its markets and one order."""
+    """A log that had a kernel for a moment: it has symbols and one order."""
     directory = tmp_path_factory.mktemp("fuzz")
     before = Path.cwd()
     os.chdir(directory)
@@ -78,26 +76,26 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def unstarted() -> Iterator[None]:
-    """Verbs that run for long end where they would begin."""
+    """Long-running commands end before they start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("replay.host.run.until_signal", never_begun)
+        patch.setattr("replay.host.run.until_signal", ended_by_signal)
         patch.setattr("replay.demo.scenario.demo", no_demo)
         yield
 
 
-async def never_begun(work: Coroutine[Any, Any, None]) -> signal.Signals:
-    """Instead of running: ended by a signal at once."""
+async def ended_by_signal(work: Coroutine[Any, Any, None]) -> signal.Signals:
+    """Stand in for a long-running command: end as by a signal."""
     work.close()
     return signal.SIGTERM
 
 
 async def no_demo(options: Any) -> bool:
-    """Instead of the demo."""
+    """Stand in for the demo."""
     return True
 
 
 def call(url: str, words: list[str]) -> Result:
-    """A verb in this process, its timeout short; checked for what must hold of every call."""
+    """Run a command in this process with a short timeout and check what holds for every call."""
     short = ["--timeout", "1ms"] if words and words[0] in ("place", "apply", "cancel", "wait") else []
     environment = {"ORDERCTL_LOG": url, "ORDERCTL_EXCHANGE": "paper", "ORDERCTL_DEBUG": None}
     result = CliRunner().invoke(cli, [*words[:1], *short, *words[1:]], env=environment, prog_name="orderctl")
@@ -110,7 +108,7 @@ def call(url: str, words: list[str]) -> Result:
 
 
 def rows(url: str) -> tuple[Any, ...]:
-    """What the log holds."""
+    """The rows of the log."""
     with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
         found: tuple[Any, ...] = database.execute("select count(*), max(position), max(chain_hash) from log").fetchone()
     database.close()
@@ -119,7 +117,7 @@ def rows(url: str) -> tuple[Any, ...]:
 
 @st.composite
 def calls(draw: st.DrawFn) -> list[str]:
-    """A verb with arguments and some of its options, of any value."""
+    """A command with arguments and some of its options, with any values."""
     verb = draw(st.sampled_from(VERBS))
     words = [draw(WORDS) for _ in range(draw(st.integers(0, 4)))]
     choice = next((param for param in COMMANDS[verb].params if is_choice(param, click.Argument)), None)
@@ -134,12 +132,12 @@ def calls(draw: st.DrawFn) -> list[str]:
 
 
 def is_choice(param: click.Parameter, kind: type[click.Parameter]) -> bool:
-    """Whether a parameter takes one of a few words."""
+    """Return whether a parameter has a fixed set of values."""
     return isinstance(param, kind) and isinstance(param.type, click.Choice)
 
 
 def value_of(param: click.Parameter) -> st.SearchStrategy[str]:
-    """What a parameter that takes one of a few words would take; of another anything."""
+    """A value for a parameter: one of its choices, otherwise anything."""
     return (
         st.sampled_from([str(word) for word in param.type.choices]) if isinstance(param.type, click.Choice) else WORDS
     )
@@ -182,8 +180,8 @@ def value_of(param: click.Parameter) -> st.SearchStrategy[str]:
 @example(["what-if", "--at", "9" * 5_000])
 @example(["keys", "show", "kernel.db"])
 @pytest.mark.usefixtures("unstarted")
-def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
-    """Whatever a verb is given, it ends with an exit code of its own; when it says no, the log is as it was."""
+def test_any_call_of_a_command(url: str, words: list[str]) -> None:
+    """Any arguments end with one of the exit codes, and a refusal leaves the log unchanged."""
     before = rows(url)
     result = call(url, words)
     if result.exit_code in SAID_NO:
@@ -194,15 +192,15 @@ def test_any_call_of_a_verb(url: str, words: list[str]) -> None:
 @given(st.lists(WORDS, max_size=5))
 @pytest.mark.usefixtures("unstarted")
 def test_any_words(url: str, words: list[str]) -> None:
-    """Whatever is written behind `orderctl`."""
+    """Any words after `orderctl`."""
     call(url, words)
 
 
 @fuzzed(50)
 @given(calls())
 @pytest.mark.usefixtures("unstarted")
-def test_a_log_that_is_not_there(url: str, words: list[str]) -> None:
-    """Where there is no log, a verb that says no makes none."""
+def test_a_missing_log(url: str, words: list[str]) -> None:
+    """A refused command does not create the log."""
     assume("--log" not in words)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "none.db"
@@ -217,7 +215,7 @@ def test_a_log_that_is_not_there(url: str, words: list[str]) -> None:
     st.sampled_from(sorted(READING)),
 )
 def test_a_file_that_is_no_log(content: bytes, verb: str) -> None:
-    """A file of anything, given as the log, is refused and left as it is."""
+    """Any other file given as the log is refused and unchanged."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "kernel.db"
         path.write_bytes(content)
@@ -227,12 +225,12 @@ def test_a_file_that_is_no_log(content: bytes, verb: str) -> None:
 
 
 def test_a_number_of_thousands_of_digits(url: str) -> None:
-    """A quantity of any length is refused like any other that is too large."""
+    """A quantity of any length is refused as too large."""
     assert call(url, ["place", "BUY", "1" * 5_000, "BTCUSDT"]).exit_code == 5
 
 
 def test_a_number_with_hundreds_of_zeros() -> None:
-    """1.000…0 is 1, however many zeros are written."""
+    """1.000…0 is 1, however many zeros it has."""
     assert to_scaled("1." + "0" * 415, decimals=2, field="price") == 100
 
 
@@ -270,7 +268,7 @@ VALUES = st.sampled_from((
 @example(("seed = " + "[" * 50_000).encode())
 @pytest.mark.usefixtures("unstarted")
 def test_any_configuration(url: str, content: bytes) -> None:
-    """Whatever a configuration file holds, it is read or refused with its name, and nothing is run or written."""
+    """Any configuration file is read, or refused with its name; nothing runs and nothing is written."""
     before = rows(url)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "orderctl.toml"

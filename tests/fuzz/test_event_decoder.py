@@ -1,4 +1,6 @@
-"""The event decoder takes anything: an event that says what the bytes say, or `SchemaError` and `IntegrityError`."""
+"""The event decoder accepts any bytes: it returns an event with the same content, or raises `SchemaError` or
+`IntegrityError`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ MANY_DIGITS = "9" * 5_000
 
 
 def decoded(topic: str, state: bytes) -> BaseEvent | None:
-    """The event that was read; None when it was refused as it should be."""
+    """The decoded event; None if it was refused with the right error."""
     try:
         return decode(topic, REGISTRY[topic].schema_version, state)
     except SchemaError:
@@ -35,7 +37,7 @@ def decoded(topic: str, state: bytes) -> BaseEvent | None:
 
 
 def check(topic: str, state: bytes) -> None:
-    """Refused; or read, and then nothing that the payload says is lost or changed, and it is stored as it was read."""
+    """The event is refused, or nothing of its payload is lost or changed and it encodes to the same text."""
     event = decoded(topic, state)
     if event is None:
         return
@@ -48,20 +50,20 @@ def check(topic: str, state: bytes) -> None:
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys come once."""
+    """An object without repeated keys."""
     assert len({key for key, _ in pairs}) == len(pairs), f"a key comes twice and was taken: {pairs}"
     return dict(pairs)
 
 
 def without_nones(value: Any) -> Any:
-    """Fields that are absent are as good as None; an event is stored without them."""
+    """Absent fields equal None; events are stored without them."""
     if isinstance(value, dict):
         return {key: without_nones(item) for key, item in value.items() if item is not None}
     return [without_nones(item) for item in value] if isinstance(value, list) else value
 
 
 def has(kept: Any, said: Any) -> bool:
-    """Whether all that was said is kept, with its value and its type; defaults may be added."""
+    """Return whether everything is kept with its value and type; defaults may be added."""
     if isinstance(said, dict):
         return isinstance(kept, dict) and all(key in kept and has(kept[key], item) for key, item in said.items())
     if isinstance(said, list):
@@ -82,28 +84,28 @@ def has(kept: Any, said: Any) -> bool:
 @example("Paused", deep(100_000, of="{}").encode())
 @example("Paused", b'{"reason":' + MANY_DIGITS.encode() + b"}")
 def test_any_bytes(topic: str, state: bytes) -> None:
-    """Whatever bytes a row holds, they are read whole or refused with a `SchemaError`."""
+    """Any bytes of a row are decoded completely or refused with `SchemaError`."""
     check(topic, state)
 
 
 @fuzzed(100)
 @given(TOPICS, json_values)
 def test_any_json(topic: str, value: Any) -> None:
-    """Whatever JSON a row holds, it is read whole or refused."""
+    """Any JSON of a row is decoded completely or refused."""
     check(topic, text_of(value).encode())
 
 
 @fuzzed(500)
 @given(st.data(), TOPICS)
 def test_changed_events(data: st.DataObject, topic: str) -> None:
-    """A stored event with fields dropped, renamed, swapped or of other types says what it says, or is refused."""
+    """A stored event with changed fields keeps its content or is refused."""
     check(topic, text_of(data.draw(changed(PAYLOADS[topic]))).encode())
 
 
 @fuzzed(200)
 @given(st.data(), TOPICS)
 def test_damaged_events(data: st.DataObject, topic: str) -> None:
-    """A stored event with damaged bytes says what it says, or is refused."""
+    """A stored event with damaged bytes keeps its content or is refused."""
     check(topic, data.draw(damaged(encode(SAMPLES[topic]))))
 
 
@@ -120,8 +122,8 @@ def test_damaged_events(data: st.DataObject, topic: str) -> None:
         ("VenueSnapshotTaken", encode(SAMPLES["VenueSnapshotTaken"]).replace(b'"complete":false', b'"complete":"no"')),
     ],
 )
-def test_nothing_is_taken_for_something_else(topic: str, state: bytes) -> None:
-    """A key that comes twice, and a number or truth value that is written as another type, are refused."""
+def test_no_value_is_coerced(topic: str, state: bytes) -> None:
+    """A repeated key, and a number or boolean written as another type, are refused."""
     with pytest.raises(SchemaError):
         decode(topic, REGISTRY[topic].schema_version, state)
 
@@ -129,7 +131,7 @@ def test_nothing_is_taken_for_something_else(topic: str, state: bytes) -> None:
 @fuzzed(75)
 @given(st.text(max_size=20) | TOPICS, st.integers())
 def test_any_topic_and_version(topic: str, schema_version: int) -> None:
-    """An unknown topic, or a version that this code does not know, is a `SchemaError`."""
+    """An unknown topic or version is a `SchemaError`."""
     known = REGISTRY.get(topic)
     if known is not None and 1 <= schema_version <= known.schema_version:
         return
@@ -140,7 +142,7 @@ def test_any_topic_and_version(topic: str, schema_version: int) -> None:
 @fuzzed(375)
 @given(changed(META) | json_values)
 def test_any_envelope(meta: Any) -> None:
-    """An envelope is read with the types it has, or refused with an `IntegrityError`."""
+    """An envelope is decoded with its types or refused with `IntegrityError`."""
     check_meta(text_of(meta).encode())
 
 
@@ -150,7 +152,7 @@ def test_any_envelope(meta: Any) -> None:
 @example(b'{"actor":"a","actor":"b","evidence":"COMMAND"}')
 @example(b'{"actor":"a","evidence":"COMMAND","pid":' + MANY_DIGITS.encode() + b"}")
 def test_any_bytes_of_an_envelope(meta: bytes) -> None:
-    """Likewise for damaged bytes."""
+    """The same for damaged bytes."""
     check_meta(meta)
 
 

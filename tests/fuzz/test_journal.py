@@ -1,4 +1,4 @@
-"""The paper exchange's journal after damage: refused with its line, or read to a whole line before a torn end."""
+"""The paper exchange's journal after damage: refused with a line number, or read up to a torn last line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def a_journal() -> bytes:
 
 
 def opened(content: bytes) -> bytes | None:
-    """What the file holds after an exchange was opened on it; None when it was refused, and then nothing was changed."""
+    """The file after an exchange was opened on it; None if it was refused, and then unchanged."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal"
         path.write_bytes(content)
@@ -63,7 +63,7 @@ def opened(content: bytes) -> bytes | None:
 
 
 def check(content: bytes) -> None:
-    """Refused, or whole lines of the journal from its beginning (at least its first line, new if it was lost)."""
+    """The journal is refused, or has whole lines from its beginning (at least its first line, new if it was lost)."""
     left = opened(content)
     if left is None:
         return
@@ -75,20 +75,20 @@ def check(content: bytes) -> None:
 @fuzzed(375)
 @given(damaged(a_journal()))
 def test_damage_anywhere(content: bytes) -> None:
-    """Flips, cuts, insertions and repetitions are noticed, wherever they are."""
+    """Flips, cuts, insertions and repetitions are detected anywhere."""
     check(content)
 
 
 @fuzzed(50)
 @given(st.binary(max_size=100))
 def test_any_bytes(content: bytes) -> None:
-    """A file that never was a journal is refused, but for one without a whole line: that is a new journal."""
+    """Any file without a journal's head is refused, except one without a whole line: that is a new journal."""
     left = opened(content)
     assert (left is None) == (b"\n" in content)
 
 
 def test_every_byte() -> None:
-    """One changed byte in any place is noticed; in the last line end it is a torn last line."""
+    """One changed byte is detected at every position; in the last line end it makes a torn last line."""
     journal = a_journal()
     for at in range(len(journal)):
         content = journal[:at] + bytes([journal[at] ^ 1]) + journal[at + 1 :]
@@ -99,8 +99,8 @@ def test_every_byte() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_lost_line_is_noticed(number: int) -> None:
-    """A whole line taken out, doubled or swapped is noticed, though each line is as it was written."""
+def test_a_lost_line_is_detected(number: int) -> None:
+    """A removed, repeated or swapped line is detected although each line is intact."""
     lines = a_journal().splitlines(keepends=True)
     lost = lines[:number] + lines[number + 1 :]
     doubled = lines[: number + 1] + lines[number:]

@@ -1,4 +1,6 @@
-"""The reader of manifests takes any file: manifests, or a `ValidationError` whose every line names file and document."""
+"""The manifest reader accepts any file: manifests, or a `ValidationError` whose every line names file and
+document.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ WORDS = st.sampled_from((
 
 
 def read(content: bytes, name: str = "f.yaml") -> tuple[Manifest, ...]:
-    """What a file comes to. What is read can be an order; what is refused is refused line by line."""
+    """Read a file: the result is a valid manifest, or each line of the error names its place."""
     try:
         found = parse_manifests([(name, content)])
     except ValidationError as problem:
@@ -76,8 +78,8 @@ def read(content: bytes, name: str = "f.yaml") -> tuple[Manifest, ...]:
     return found
 
 
-def test_the_samples_are_good() -> None:
-    """What the other tests damage is whole."""
+def test_the_samples_are_valid() -> None:
+    """The inputs that the other tests damage are valid."""
     assert len(read(AS_YAML)) == 2
     assert len(read((json.dumps(ORDER) + json.dumps(GROUP)).encode())) == 2
 
@@ -91,28 +93,28 @@ def test_the_samples_are_good() -> None:
 @example(b"? " * 20_000, "f.yaml")
 @example(b"{" * 100_000, "stdin")
 def test_any_bytes(content: bytes, name: str) -> None:
-    """Whatever a file holds."""
+    """Any file."""
     read(content, name)
 
 
 @fuzzed(150)
 @given(damaged(AS_YAML))
 def test_damaged_yaml(content: bytes) -> None:
-    """Good manifests with damaged bytes."""
+    """Valid manifests with damaged bytes."""
     read(content)
 
 
 @fuzzed(125)
 @given(changed(ORDER) | changed(GROUP) | json_values, st.sampled_from(("f.yaml", "f.json")))
 def test_changed_values(value: Any, name: str) -> None:
-    """Good manifests with fields dropped, renamed, repeated, or replaced by anything."""
+    """Valid manifests with fields dropped, renamed, repeated or replaced."""
     read(text_of(value).encode(), name)
 
 
 @fuzzed(100)
 @given(st.lists(st.tuples(st.integers(0, 60), WORDS), min_size=1, max_size=3))
 def test_changed_words(changes: list[tuple[int, str]]) -> None:
-    """Good YAML with words replaced by what means something in YAML."""
+    """Valid YAML with words replaced by words that are special in YAML."""
     words = AS_YAML.decode().split(" ")
     for at, word in changes:
         words[at % len(words)] = word
@@ -122,7 +124,7 @@ def test_changed_words(changes: list[tuple[int, str]]) -> None:
 @fuzzed(75)
 @given(st.decimals(allow_nan=False, allow_infinity=False) | st.floats() | st.integers())
 def test_no_number_is_taken_for_another(number: Any) -> None:
-    """An unquoted number is refused, or is exactly the integer that stands there."""
+    """An unquoted number is refused or is exactly that integer."""
     text = AS_YAML.decode().replace("'0.0015'", str(number), 1)
 
     for manifest in read(text.encode()):
@@ -133,14 +135,14 @@ def test_no_number_is_taken_for_another(number: Any) -> None:
 # ------------------------------------------------------------------------------------------------- on the command line
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A log that knows its markets and that nobody leads."""
+    """A log that has symbols and no leader."""
     world = World(f"sqlite:///{tmp_path_factory.mktemp('manifests') / 'kernel.db'}")
     asyncio.run(observe_markets(world.url))
     return world
 
 
 def head(world: World) -> int:
-    """Where a log ends."""
+    """The position of a log's last event."""
     path = world.url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("select max(position) from log").fetchone()[0])
@@ -155,9 +157,8 @@ TWO = yaml.safe_dump_all([SIMPLE, {**SIMPLE, "metadata": {"name": "b"}}]).encode
 @fuzzed(50)
 @given(damaged(TWO) | changed(SIMPLE).map(lambda value: text_of(value).encode()))
 @example(TWO)
-def test_what_is_applied_is_applied_whole(idle: World, content: bytes) -> None:
-    """`apply` of anything: when it says no the log is as it was; when it says yes, again it changes nothing, and `diff`
-    finds nothing."""
+def test_apply_is_atomic_and_idempotent(idle: World, content: bytes) -> None:
+    """A refused `apply` changes nothing; an accepted one changes nothing when repeated, and `diff` is empty."""
     path = Path(idle.url.removeprefix("sqlite:///")).with_name("m.yaml")
     path.write_bytes(content)
     words = ["apply", "-f", str(path), "--wait", "recorded"]

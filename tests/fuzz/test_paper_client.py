@@ -1,4 +1,6 @@
-"""The paper exchange's client hears anything over a real socket: an answer or a `VenueError`, no order by mistake."""
+"""The paper exchange's client receives anything over a real socket: an answer or a `VenueError`, never a wrong
+order.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,8 @@ OPERATIONS: dict[str, Callable[[PaperVenue], Coroutine[Any, Any, Any]]] = {
 }
 
 
-def heard(operation: str, line: bytes) -> Any:
-    """What a question comes to when the exchange answers with a line and goes away; the error, if it is one."""
+def outcome_of(operation: str, line: bytes) -> Any:
+    """The outcome of a query when the exchange answers with a line and closes; the error, if any."""
     return asyncio.run(_heard(operation, line))
 
 
@@ -100,7 +102,7 @@ async def _heard(operation: str, line: bytes) -> Any:
 
 
 async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes) -> None:
-    """An exchange that says hello, and one line."""
+    """A server that says hello and sends one line."""
     for result in (hello(PaperConfig().capabilities()), True):
         message = json.loads(await reader.readline())
         writer.write(json.dumps({"id": message["id"], "result": result}).encode() + b"\n")
@@ -110,8 +112,8 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def check(operation: str, line: bytes) -> None:
-    """A venue's error that can be recorded, or an answer about what was asked."""
-    answer = heard(operation, line)
+    """The outcome is a `VenueError` that can be recorded, or an answer about the requested order."""
+    answer = outcome_of(operation, line)
     if isinstance(answer, VenueError):
         record(answer)
     elif operation in ("submit", "cancel", "modify"):
@@ -124,7 +126,7 @@ def check(operation: str, line: bytes) -> None:
 
 
 def record(error: VenueError) -> None:
-    """What the sender makes of an error can be stored, its wait included."""
+    """The event of an error can be stored, its retry delay included."""
     fields: dict[str, Any] = {"intent_id": "i", "attempt_position": 1, "code": error.code}
     if not isinstance(error, Rejected):
         encode(AttemptUnknown(text=str(error), **fields))
@@ -134,9 +136,9 @@ def record(error: VenueError) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_good_answer_is_heard(operation: str) -> None:
-    """What the other tests damage is an answer."""
-    assert not isinstance(heard(operation, text_of(ANSWERS[operation]).encode()), Exception)
+def test_a_valid_answer_is_accepted(operation: str) -> None:
+    """The input that the other tests damage is valid."""
+    assert not isinstance(outcome_of(operation, text_of(ANSWERS[operation]).encode()), Exception)
 
 
 @fuzzed(62)
@@ -156,7 +158,7 @@ def test_a_good_answer_is_heard(operation: str) -> None:
 @example("modify", b'{"id":3,"result":null}')
 @example("snapshot", b'{"id":3,"result":null}')
 def test_any_line(operation: str, line: bytes) -> None:
-    """Whatever line comes, nobody waits for ever, and no task dies unheard."""
+    """Whatever line arrives, no call hangs and no task fails unobserved."""
     check(operation, line)
 
 
@@ -184,25 +186,25 @@ def test_changed_errors(data: st.DataObject, error: dict[str, Any], operation: s
 @fuzzed(62)
 @given(st.data())
 def test_changed_reports(data: st.DataObject) -> None:
-    """A report that can't be read ends the session, so that everything is asked for again; one that can is a report."""
+    """An unreadable report ends the session, so that everything is queried again; a readable one is a report."""
     check("submit", text_of({"report": data.draw(changed(FILL))}).encode())
 
 
 @pytest.mark.parametrize(
-    "told",
+    "changes",
     [
         {"symbol_id": "ETHUSDT"}, {"client_order_id": "b"}, {"client_order_id": None}, {"exec_type": None},
         {"order_qty": -1}, {"order_qty": 1.5}, {"order_qty": "100"}, {"price": 2**64}, {"unheard_of": 1},
     ],
 )  # fmt: skip
-def test_a_bad_answer_is_unknown(told: dict[str, Any]) -> None:
-    """An answer about another order, or with a value that cannot be, settles nothing."""
-    line = text_of({"id": REQUEST_ID, "result": {**REPORT, **told}}).encode()
-    assert type(heard("submit", line)) is OutcomeUnknown
+def test_an_invalid_answer_is_unknown(changes: dict[str, Any]) -> None:
+    """An answer about another order or with an impossible value is `OutcomeUnknown`."""
+    line = text_of({"id": REQUEST_ID, "result": {**REPORT, **changes}}).encode()
+    assert type(outcome_of("submit", line)) is OutcomeUnknown
 
 
 @pytest.mark.parametrize("retry_after_s", ["1", True, -1, float("nan"), float("inf"), 1e300, [1], {}])
 def test_a_refusal_with_an_impossible_wait_is_unknown(retry_after_s: Any) -> None:
-    """What says when to try again, and says nonsense, is no definitive no."""
+    """A refusal with an invalid retry delay is not definitive."""
     error = {**ERRORS[0], "retry_after_s": retry_after_s}
-    assert type(heard("submit", text_of({"id": REQUEST_ID, "error": error}).encode())) is OutcomeUnknown
+    assert type(outcome_of("submit", text_of({"id": REQUEST_ID, "error": error}).encode())) is OutcomeUnknown

@@ -1,4 +1,6 @@
-"""The paper exchange's server hears anything over a real socket: each line has an answer, and others are served on."""
+"""The paper exchange's server receives anything over a real socket: each line has an answer, and others are
+served.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,8 @@ REQUESTS: tuple[dict[str, Any], ...] = (
 PROBE = b'{"id":"probe","op":"symbols"}\n'
 
 
-def heard(lines: list[bytes]) -> list[Any]:
-    """What the exchange says to lines, up to the answer to a last good one (or until it breaks the connection)."""
+def answers_to(lines: list[bytes]) -> list[Any]:
+    """The server's answers to lines, up to the answer to a final valid one (or until it closes the connection)."""
     return asyncio.run(_heard(lines))
 
 
@@ -73,8 +75,8 @@ async def _heard(lines: list[bytes]) -> list[Any]:
         server = PaperServer(exchange)
         address = await server.start(str(Path(directory) / "socket"))
         exchange.engine.submit(submit("mine", limit(), CLOCK))
-        answers = await _told(address, b"".join(line + b"\n" for line in lines))
-        assert await _told(address, b"") == [{"id": "probe", "result": answers_of_symbols(exchange)}]
+        answers = await _answers(address, b"".join(line + b"\n" for line in lines))
+        assert await _answers(address, b"") == [{"id": "probe", "result": answers_of_symbols(exchange)}]
         truth = exchange.engine.truth()
         await server.stop()
         await exchange.start()  # what it journaled is what it holds
@@ -85,12 +87,12 @@ async def _heard(lines: list[bytes]) -> list[Any]:
 
 
 def answers_of_symbols(exchange: PaperExchange) -> Any:
-    """What the probe has to be answered."""
+    """The expected answer to the final request."""
     return [symbol.model_dump(mode="json") for symbol in exchange.symbols()]
 
 
-async def _told(address: str, data: bytes) -> list[Any]:
-    """What one connection hears."""
+async def _answers(address: str, data: bytes) -> list[Any]:
+    """The lines that one connection receives."""
     reader, writer = await asyncio.open_unix_connection(address, limit=2**26)
     answers: list[Any] = []
     writer.write(data + PROBE)
@@ -111,20 +113,20 @@ async def _told(address: str, data: bytes) -> list[Any]:
 @example([b'{"id":1,"op":"last_price","symbol_id":"none"}', b'{"id":2,"op":"halt","symbol_id":"none"}'])
 @example([b'{"id":1,"op":"bust","trade_id":' + b"9" * 5_000 + b"}"])
 def test_any_lines(lines: list[bytes]) -> None:
-    """Whatever lines come, the last good one is answered, here and on another connection."""
-    answers = heard(lines)
+    """Whatever lines arrive, the final valid one is answered, here and on another connection."""
+    answers = answers_to(lines)
     assert answers[-1]["id"] == "probe"
 
 
 @fuzzed(125)
 @given(st.data(), st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=2))
 def test_changed_requests(data: st.DataObject, requests: list[dict[str, Any]]) -> None:
-    """Requests with fields dropped, renamed, swapped or of other types; the journal holds what they came to."""
-    heard([text_of(data.draw(changed(request))).encode() for request in requests])
+    """Requests with fields dropped, renamed, swapped or of other types; the journal holds their effects."""
+    answers_to([text_of(data.draw(changed(request))).encode() for request in requests])
 
 
 @fuzzed(50)
 @given(st.data(), st.sampled_from(REQUESTS))
 def test_damaged_requests(data: st.DataObject, request: dict[str, Any]) -> None:
     """A request with damaged bytes."""
-    heard([data.draw(damaged(text_of(request).encode()))])
+    answers_to([data.draw(damaged(text_of(request).encode()))])

@@ -1,4 +1,6 @@
-"""`decide_report` takes any report about any intent: events that can be stored and folded, or `OutcomeUnknown`."""
+"""`decide_report` accepts any report about any intent: it returns events that can be stored and folded, or raises
+`OutcomeUnknown`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ ORDER_IDS = st.sampled_from((None, "", "o1", "o2"))
 KEYS = st.sampled_from((None, "", "t1", "t2", "k1", "k2"))
 QUANTITIES = st.sampled_from((None, 0, 1, 30, 70, 100, 101, 2**63, UINT64_MAX))
 SIZES = st.sampled_from((None, 1, 30, 100, 101, UINT64_MAX))
-"""Without 0: see `test_a_split_of_an_order_of_nothing`."""
+"""Without 0: see `test_a_split_of_an_order_of_size_0`."""
 INSTANTS = st.sampled_from((None, 0, 1, 10**9, 2 * 10**9, 2**63 - 1))
 FEES = st.sampled_from((None, 0, -1, 2**70))
 REPORTS = st.builds(
@@ -49,13 +51,13 @@ SENDS: tuple[BaseEvent, ...] = (
 STEPS = st.lists(REPORTS | st.sampled_from(SENDS), min_size=1, max_size=8)
 
 
-def told(journal: Journal, step: ExecutionReport | BaseEvent, **given: Any) -> list[BaseEvent]:
-    """What a step comes to."""
+def outcome_of(journal: Journal, step: ExecutionReport | BaseEvent, **fields: Any) -> list[BaseEvent]:
+    """The outcome of a step."""
     if isinstance(step, BaseEvent):
         journal.append("i", step)
         return []
     try:
-        return journal.hear("i", step, **given)
+        return journal.hear("i", step, **fields)
     except OutcomeUnknown:
         return []
 
@@ -63,10 +65,10 @@ def told(journal: Journal, step: ExecutionReport | BaseEvent, **given: Any) -> l
 @fuzzed(200)
 @given(st.booleans(), STEPS, INSTANTS, st.sampled_from((None, 1, 2, 77)))
 def test_any_reports(known: bool, steps: list[Any], began_ns: int | None, position: int | None) -> None:
-    """Reports in any order and with any content make events that are stored, read and folded; nothing else comes out."""
+    """Reports in any order and with any content give events that can be stored, read and folded."""
     journal = a_submitted_journal() if known else Journal()
     for step in steps:
-        for event in told(journal, step, began_ns=began_ns, position=position):
+        for event in outcome_of(journal, step, began_ns=began_ns, position=position):
             assert decode(event.topic, event.schema_version, encode(event)) == event
         record = journal.record()
         state = order_state(record)
@@ -80,23 +82,23 @@ def test_any_reports(known: bool, steps: list[Any], began_ns: int | None, positi
 
 @fuzzed(100)
 @given(STEPS)
-def test_a_report_told_twice_is_told_once(steps: list[Any]) -> None:
-    """Whatever was told, telling the last report again adds no trade and no quantity."""
+def test_a_repeated_report_adds_nothing(steps: list[Any]) -> None:
+    """Repeating the last report adds no trade and no quantity."""
     journal = a_submitted_journal()
     for step in steps:
-        told(journal, step)
+        outcome_of(journal, step)
     filled = sum(facts.traded_qty for facts in journal.record().orders)
     reports = [step for step in steps if isinstance(step, ExecutionReport)]
     for report in reports[-1:]:
-        told(journal, report)
+        outcome_of(journal, report)
     assert sum(facts.traded_qty for facts in journal.record().orders) == filled
 
 
-def test_a_split_of_an_order_of_nothing() -> None:
-    """An order that the venue gave the size 0, and then a split: the fold goes on."""
+def test_a_split_of_an_order_of_size_0() -> None:
+    """The fold continues."""
     journal = a_submitted_journal()
     ids: dict[str, Any] = {"client_order_id": "c1", "exchange_order_id": "o1", "symbol_id": "S"}
-    told(journal, ExecutionReport(exec_type=ExecType.NEW, order_qty=0, cum_qty=0, **ids))
+    outcome_of(journal, ExecutionReport(exec_type=ExecType.NEW, order_qty=0, cum_qty=0, **ids))
     split = ExecutionReport(exec_type=ExecType.RESTATED, order_qty=10, transact_time_ns=1, corporate_action=True, **ids)
-    told(journal, split)
-    told(journal, ExecutionReport(exec_type=ExecType.ORDER_STATUS, cum_qty=1, **ids))
+    outcome_of(journal, split)
+    outcome_of(journal, ExecutionReport(exec_type=ExecType.ORDER_STATUS, cum_qty=1, **ids))

@@ -1,4 +1,4 @@
-"""The tape reader takes any file: trades, or a `ValidationError` that names the file."""
+"""The tape reader accepts any file: it yields trades, or raises a `ValidationError` that names the file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ZIPS = (zipped(), zipped(zipfile.ZIP_STORED), zipped(zipfile.ZIP_LZMA), zipped(z
 
 
 def read(content: bytes, suffix: str) -> list[TapeTrade]:
-    """The trades of a file before its end or its first bad row; all of them are trades."""
+    """The valid trades before the end or the first invalid row."""
     found: list[TapeTrade] = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / f"BTCUSDT-trades{suffix}"
@@ -61,7 +61,7 @@ def read(content: bytes, suffix: str) -> list[TapeTrade]:
 @example(b"1,2,3\x00", ".csv")
 @example(b'"' + b"x" * 200_000, ".csv")
 def test_any_bytes(content: bytes, suffix: str) -> None:
-    """Whatever a file holds."""
+    """Any file."""
     read(content, suffix)
 
 
@@ -75,14 +75,14 @@ def test_damaged_text(content: bytes) -> None:
 @fuzzed(125)
 @given(damaged(PACKED))
 def test_damaged_gzip(content: bytes) -> None:
-    """A damaged .gz never shows a trade that the tape does not have in that place, as far as its checks reach."""
+    """A damaged .gz never yields a trade that the tape does not have at that position, as far as its checks reach."""
     read(content, ".csv.gz")
 
 
 @fuzzed(200)
 @given(st.data(), st.sampled_from(ZIPS))
 def test_damaged_zip(data: st.DataObject, archive: bytes) -> None:
-    """A damaged .zip, of each compression that Python knows."""
+    """A damaged .zip of each compression that Python supports."""
     read(data.draw(damaged(archive)), ".zip")
 
 
@@ -90,7 +90,7 @@ def test_damaged_zip(data: st.DataObject, archive: bytes) -> None:
 @given(st.lists(st.tuples(st.integers(0, 8), CELLS), min_size=1, max_size=3), st.integers(0, 4), st.booleans())
 @example([(0, "9" * 5_000)], 1, True)
 def test_changed_cells(changes: list[tuple[int, str]], line: int, with_header: bool) -> None:
-    """Rows (and headers) with cells replaced, or with cells added."""
+    """Rows and headers with replaced or additional cells."""
     lines = [HEADER, *ROWS] if with_header else list(ROWS)
     cells = lines[line].split(",")
     for column, text in changes:

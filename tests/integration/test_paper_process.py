@@ -37,7 +37,7 @@ class ExchangeProcess:
     async def start(cls, *arguments: str) -> ExchangeProcess:
         """Start it; returns when it listens."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kernel.venues.paper.server", *arguments,
+            sys.executable, "-m", "tests.paper_process", *arguments,
             cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert process.stdout is not None

@@ -81,7 +81,7 @@ class World:
         self.exchange_id = exchange_id
         self.address = str(directory / "exchange.sock")
         self.exchange = Process(
-            "kernel.venues.paper.server",
+            "tests.paper_process",
             "--listen", self.address, "--journal", str(directory / "exchange.journal"), "--seed", "3", "--speed", speed,
         )  # fmt: skip
         self.kernel = Process("tests.integration.kernel_process", url, exchange_id, self.address)

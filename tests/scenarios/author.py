@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from replay.testing.scripted_exchange import TrueOrder
+from replay.testing.scripted_exchange import ScriptedOrder
 from tests.scenarios.runner import World
 
 Lines = list[str]
@@ -113,7 +113,7 @@ class Author:
         return self._one_of("double", list(self.world.exchange.reports))
 
     # ------------------------------------------------------------------------------------------------------ the venue
-    def _open(self) -> list[TrueOrder]:
+    def _open(self) -> list[ScriptedOrder]:
         return [order for order in self.world.exchange.truth if order.open]
 
     def fill(self) -> Lines:

@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from kernel.clock import LoopClock, SeededIds
+from kernel.clock import NS_PER_S, LoopClock, SeededIds
 from kernel.controller import EventSourcedKernel
 from kernel.errors import ConflictError, FencedError, KernelError, LogUnavailableError, Rejected
 from kernel.events import BaseEvent, intent_stream
@@ -43,7 +43,7 @@ from kernel.settings import KernelSettings
 from kernel.venues.base import Dedupe, ReadLag, VenueCapabilities
 from replay.host.bootstrap import build_kernel
 from replay.testing import ScriptedVenue
-from replay.testing.scripted_exchange import ScriptedExchange, seconds, told
+from replay.testing.scripted_exchange import ScriptedExchange, describe_order
 from tests.scenarios.narrative import Names, Narrator
 
 SEPARATOR = "----"
@@ -229,7 +229,8 @@ class World:
 
     def live_of(self, process: Process, intent_id: str) -> list[Any]:
         """The exchange's open orders of an intent."""
-        return self.exchange.live({client_id for client_id, _ in process.kernel.state.record(intent_id).sends})
+        client_ids = {client_id for client_id, _ in process.kernel.state.record(intent_id).sends}
+        return [order for order in self.exchange.truth if order.open and order.client_order_id in client_ids]
 
     def audit(self, client_order_id: str) -> None:
         """Nothing is sent that was not logged first."""
@@ -289,6 +290,11 @@ def parsed_order(words: list[str]) -> StandardOrder:
         price=int(words[2].removeprefix("@")),
         time_in_force=tif,
     )
+
+
+def seconds(text: str) -> int:
+    """Parse `2s` or `2` into nanoseconds."""
+    return round(float(text.removesuffix("s")) * NS_PER_S)
 
 
 CAPABILITIES: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -415,7 +421,7 @@ class Script:
             if finding.resolved_at_ns is None and finding.intent_id is not None:
                 world.lines.append(f"        log   {finding.kind} stands")
         for order in world.exchange.truth:
-            world.lines.append(f"        venue {told(order)} ({world.names(order.client_order_id)})")
+            world.lines.append(f"        venue {describe_order(order)} ({world.names(order.client_order_id)})")
 
     async def do_end(self) -> None:
         """Faults stop; after two minutes log and venue agree, or what differs is told."""

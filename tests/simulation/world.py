@@ -43,9 +43,10 @@ from kernel.venues.base import (
 from kernel.venues.paper.exchange import PaperExchange
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper.matching.config import PaperExchangeOptions
-from kernel.venues.paper.matching.contingent import settle_groups
+from kernel.venues.paper.matching.contingent import update_groups
 from kernel.venues.paper.matching.engine import order_oracle_state
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
+from kernel.venues.paper.matching.reports import trade_oracle_state
 from kernel.venues.paper.venue import PaperVenue
 from projections import State
 from projections.retention.policy import RetentionPolicy
@@ -315,7 +316,7 @@ class SimExchange(PaperExchange):
         check_terms(draft, order)
         opened = draft.open(order, client_order_id=client_order_id)
         draft.enter(opened.order_id, check_entry(draft, opened))
-        settle_groups(draft)  # it is taken, and has its id
+        update_groups(draft)  # it is taken, and has its id
         self._world.audit.foreign.add(str(opened.order_id))
         engine._commit(draft)
         return str(opened.order_id)
@@ -324,7 +325,7 @@ class SimExchange(PaperExchange):
         audit, book = self._world.audit, self.engine.book
         for number, trade in enumerate(book.trades.values()):
             if number >= self._known_trades:
-                audit.venue_trade(self.engine.trade_oracle_state(trade))
+                audit.venue_trade(trade_oracle_state(trade, self.engine.book.current(trade.order_id)))
         self._known_trades = len(book.trades)
         order = book.order(int(report.exchange_order_id or 0))
         if order is not None and order.own:

@@ -54,7 +54,7 @@ FAULTS: tuple[Fault | None, ...] = (
 async def exchange_process(directory: Path) -> AsyncIterator[tuple[str, int]]:
     """A paper exchange with a journal, playing the project's tape: its address and its process id."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kernel.venues.paper.server",
+        sys.executable, "-m", "tests.paper_process",
         "--listen", str(directory / "exchange.sock"), "--journal", str(directory / "exchange.journal"),
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip

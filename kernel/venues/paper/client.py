@@ -1,7 +1,7 @@
-"""The way to a paper exchange in another process: the client's end of the socket.
+"""The connection of a `PaperVenue` to a paper exchange in another process.
 
-Made by `PaperVenue` when it is given an address. What was never written is `NotSent`; what was, and has no answer that can
-be read, is `OutcomeUnknown`. It does not reconnect: that is the caller's decision, by `open`.
+A request that was never written raises `NotSent`; a written request without a readable answer raises `OutcomeUnknown`. It
+does not reconnect: the caller does, by `open`.
 """
 
 from __future__ import annotations
@@ -11,31 +11,32 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-import kernel.venues.paper.protocol as paper_wire
 from kernel.clock import Clock
 from kernel.errors import KernelError, NotSent, OutcomeUnknown, Rejected, VenueError
 from kernel.order_spec import AssetMetadata, SymbolMetadata
 from kernel.venues.base import RateUsage, VenueCapabilities
+from kernel.venues.paper import protocol
 from kernel.venues.paper.exchange import Answer, Request
 from kernel.venues.paper.faults import Fault, FaultOperation
 from kernel.venues.paper.transport import ReportQueue, answer_in_time
 
 logger = logging.getLogger(__name__)
+M = TypeVar("M", SymbolMetadata, AssetMetadata)
 
 OPEN_TIMEOUT_S = 10.0
-"""How long an exchange may take to say hello."""
+"""Timeout of each request of the handshake."""
 
 
 class SocketTransport:
-    """The way to an exchange over a socket."""
+    """A client's connection to an exchange over a socket."""
 
     def __init__(self, address: str, *, clock: Clock, faults: Iterable[Fault] = ()) -> None:
         self.reports = ReportQueue()
         self.reports.end()
         self._address = address
-        self._where = paper_wire.parse_address(address)
+        self._where = protocol.parse_address(address)
         self._clock = clock
         self._faults = list(faults)
         self._capabilities: VenueCapabilities | None = None
@@ -44,7 +45,7 @@ class SocketTransport:
     @property
     def capabilities(self) -> VenueCapabilities:
         if self._capabilities is None:
-            raise NotSent("the exchange was not asked yet what it can: connect first")
+            raise NotSent("the exchange's capabilities are not known yet: connect first")
         return self._capabilities
 
     @property
@@ -55,59 +56,60 @@ class SocketTransport:
         await self.close()
         reports = ReportQueue()
         try:
-            wire = _SocketConnection(*await self._connection(), reports=reports, clock=self._clock)
+            connection = _SocketConnection(*await self._open_socket(), reports=reports, clock=self._clock)
         except OSError as error:
-            raise NotSent(f"no exchange at {self._address}: {error}") from error
+            raise NotSent(f"cannot reach an exchange at {self._address}: {error}") from error
         try:
-            hello = await wire.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
+            hello = await connection.ask("hello", {}, timeout_s=OPEN_TIMEOUT_S)
             self._capabilities = VenueCapabilities.model_validate(hello["capabilities"])
-            await wire.ask("subscribe", {}, timeout_s=OPEN_TIMEOUT_S)
+            await connection.ask("subscribe", {}, timeout_s=OPEN_TIMEOUT_S)
             while self._faults:
-                await wire.ask("fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S)
+                await connection.ask(
+                    "fault", {"fault": self._faults[0].model_dump(mode="json")}, timeout_s=OPEN_TIMEOUT_S
+                )
                 self._faults.pop(0)
-        except BaseException as error:  # who is cancelled here leaves no connection behind either
-            await wire.close()
+        except BaseException as error:  # a cancellation must not leave the socket open either
+            await connection.close()
             if isinstance(error, (KernelError, ValueError, KeyError, TypeError)):
-                raise NotSent(f"no paper exchange at {self._address}: {error}") from error
+                raise NotSent(f"{self._address} does not answer as a paper exchange: {error}") from error
             raise
-        self.reports, self._socket = reports, wire
+        self.reports, self._socket = reports, connection
 
     async def close(self) -> None:
-        wire, self._socket = self._socket, None
-        if wire is not None:
-            await wire.close()
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            await connection.close()
 
     async def call(self, operation: FaultOperation, request: Request, *, timeout_s: float) -> Answer:
-        result = await self._ask(operation, paper_wire.params_of(operation, request), timeout_s=timeout_s)
+        result = await self._ask(operation, protocol.params_of(operation, request), timeout_s=timeout_s)
         try:
-            answer = paper_wire.answer_of(operation, result)
-            paper_wire.check_concerns(request, answer)
+            answer = protocol.answer_of(operation, result)
+            protocol.check_concerns(request, answer)
         except ValueError as error:
-            raise OutcomeUnknown(f"the answer cannot be read: {paper_wire.json_value(error)}") from error
+            raise OutcomeUnknown(f"cannot read the exchange's answer: {protocol.json_value(error)}") from error
         return answer
 
     async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
-        result = await self._ask("symbols", {}, timeout_s=timeout_s)
-        try:
-            return [SymbolMetadata.model_validate(value) for value in result]
-        except (ValueError, TypeError) as error:
-            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+        return await self._list("symbols", SymbolMetadata, timeout_s=timeout_s)
 
     async def assets(self, *, timeout_s: float) -> list[AssetMetadata]:
-        result = await self._ask("assets", {}, timeout_s=timeout_s)
+        return await self._list("assets", AssetMetadata, timeout_s=timeout_s)
+
+    async def _list(self, op: str, model: type[M], *, timeout_s: float) -> list[M]:
+        result = await self._ask(op, {}, timeout_s=timeout_s)
         try:
-            return [AssetMetadata.model_validate(value) for value in result]
+            return [model.model_validate(value) for value in result]
         except (ValueError, TypeError) as error:
-            raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
+            raise OutcomeUnknown(f"cannot read the exchange's answer: {error}") from error
 
     async def admin(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
         return await self._connected().ask(op, params, timeout_s=timeout_s)
 
     async def _ask(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
-        """An operation of the port: whatever is no venue error becomes one."""
-        wire = self._connected()
+        """Send a request of the port; an error that is not a venue error becomes `Rejected`."""
+        connection = self._connected()
         try:
-            return await wire.ask(op, params, timeout_s=timeout_s)
+            return await connection.ask(op, params, timeout_s=timeout_s)
         except VenueError:
             raise
         except KernelError as error:
@@ -118,8 +120,8 @@ class SocketTransport:
             raise NotSent(f"not connected to the exchange at {self._address}")
         return self._socket
 
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        limit = paper_wire.ANSWER_BYTES_MAX
+    async def _open_socket(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        limit = protocol.ANSWER_BYTES_MAX
         if isinstance(self._where, str):
             return await asyncio.open_unix_connection(self._where, limit=limit)
         host, port = self._where
@@ -127,7 +129,7 @@ class SocketTransport:
 
 
 class _SocketConnection:
-    """One connection: requests out, answers and reports in."""
+    """One socket: requests out, answers and reports in."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, reports: ReportQueue, clock: Clock
@@ -140,30 +142,30 @@ class _SocketConnection:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last_id = 0
         self.rate_usage: tuple[RateUsage, ...] = ()
-        """What the exchange has counted, as its newest answer told."""
+        """Rate-limit counters in the newest answer."""
         self._task = asyncio.get_running_loop().create_task(self._receive())
 
     @property
     def alive(self) -> bool:
-        """Whether something written now may arrive."""
+        """Return whether a line written now may arrive."""
         return not self._lost.is_set() and not self._writer.transport.is_closing()
 
     async def ask(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
-        """Send a request and await its result; raises the error that the exchange answers."""
+        """Send a request and return its result; raises the error that the exchange answers."""
         if not self.alive:
-            raise NotSent("the connection to the exchange is lost")
+            raise NotSent("the connection to the exchange was lost")
         self._last_id += 1
         request_id = self._last_id
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
         try:
-            self._writer.write(paper_wire.line({"id": request_id, "op": op, "params": params}))
+            self._writer.write(protocol.line({"id": request_id, "op": op, "params": params}))
             return await answer_in_time(answer, self._lost, clock=self._clock, timeout_s=timeout_s)
         finally:
             del self._waiting[request_id]
 
     async def close(self) -> None:
-        """End the connection; whatever waits has no answer."""
+        """Close the socket; pending requests get no answer."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         with suppress(OSError):
@@ -175,26 +177,26 @@ class _SocketConnection:
             while (line := await self._reader.readline()).endswith(b"\n"):
                 self._take(json.loads(line))
         except (OSError, ValueError, RecursionError) as error:
-            logger.debug("the connection to the exchange is lost: %s", error)
+            logger.debug("lost the connection to the exchange: %s", error)
         finally:
             self._lost.set()
             self._reports.end()
             self._writer.close()
 
     def _take(self, message: Any) -> None:
-        """Hand a message to whoever waits for it. `ValueError` for what is none: who sends that is no exchange."""
+        """Dispatch a message; raises `ValueError` if it is malformed, which ends the connection."""
         if not isinstance(message, dict):
-            raise ValueError("a message is a JSON object")
+            raise ValueError("a message must be a JSON object")
         if "report" in message:
-            self._reports.put(paper_wire.decode_report(message["report"]))
+            self._reports.put(protocol.decode_report(message["report"]))
             return
         if "usage" in message:
-            self.rate_usage = paper_wire.usage_of(message["usage"])
+            self.rate_usage = protocol.usage_of(message["usage"])
         request_id = message.get("id")
         answer = self._waiting.get(request_id) if type(request_id) is int else None
         if answer is None or answer.done():
-            return  # its asker gave up
+            return  # its caller timed out
         if "error" in message:
-            answer.set_exception(paper_wire.error_of(message["error"]))
+            answer.set_exception(protocol.error_of(message["error"]))
         else:
             answer.set_result(message.get("result"))

@@ -1,9 +1,8 @@
-"""The paper exchange as its clients meet it: the engine in time, with sessions, latency, faults and a playing tape.
+"""The paper exchange as its clients see it: the engine in time, with sessions, latency, faults and a tape.
 
-Both forms stand on it: `PaperVenue` in the same process, and `paper_server` for clients over a socket. One exchange has
-one client account, which any number of sessions share; every report goes to each of them. A request whose answer will
-never come ends as `NoAnswer`, and the client's own time limit makes of it what a lost packet is. Everything waits on the
-injected clock alone.
+Used in process (`transport`) and over a socket (`server`). An exchange has one client account, shared by any number of
+sessions; each session receives every report. A request that never gets an answer ends as `NoAnswer`, which the client's
+timeout turns into `OutcomeUnknown`. All waiting is on the injected clock.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ from kernel.venues.paper.tape import SHIPPED_SYMBOL, SHIPPED_TAPE, pace, play, r
 logger = logging.getLogger(__name__)
 
 REORDER_WAIT_NS = 50 * NS_PER_MS
-"""How long a reordered report waits for another to come before it, when its fault names no delay."""
+"""How long a reordered report waits for a later one if its fault has no delay."""
 
 Request = SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest | tuple[str, str] | int
-"""What an operation is asked with: (symbol, client order id) for `order`, the instant since when for `snapshot`."""
+"""An operation's argument: (symbol, client order id) for `order`, the first instant for `snapshot`."""
 Answer = ExecutionReport | tuple[ExecutionReport, ...] | VenueSnapshot | None
 
-COUNTED_AS = {
+RATE_LIMIT_OPERATIONS = {
     FaultOperation.SUBMIT: base.Operation.SUBMIT,
     FaultOperation.SUBMIT_GROUP: base.Operation.SUBMIT,
     FaultOperation.MODIFY: base.Operation.AMEND,
@@ -52,15 +51,15 @@ COUNTED_AS = {
     FaultOperation.ORDER: base.Operation.ORDER,
     FaultOperation.SNAPSHOT: base.Operation.SNAPSHOT,
 }
-"""As what the rate limits count a request; a group as the orders that it has."""
+"""The operation under which the rate limits count a request; a group counts once per order."""
 
 
 class NoAnswer(Exception):
-    """No answer will come: the request or its answer is lost."""
+    """The request or its answer is lost."""
 
 
 class ClientSession:
-    """One client's connection, as the exchange sees it."""
+    """One client's session."""
 
     def __init__(self, deliver: Callable[[ExecutionReport], None], lost: Callable[[], None]) -> None:
         self.alive = True
@@ -68,7 +67,7 @@ class ClientSession:
         self._lost = lost
 
     def drop(self) -> None:
-        """Break it: the client hears nothing more. Idempotent."""
+        """End the session. Idempotent."""
         if self.alive:
             self.alive = False
             self._lost()
@@ -84,15 +83,23 @@ class PaperExchange:
         clock: Clock,
         faults: FaultSource | None = None,
     ) -> None:
-        """Check the options. `ValidationError` for a tape that cannot be read, a symbol or a speed that is not there."""
+        """Create a stopped exchange.
+
+        Args:
+            options: Its configuration.
+            clock: The source of time.
+            faults: The faults to inject; by default an empty `FaultPlan`.
+
+        Raises:
+            ValidationError: The tape, its symbol or its speed is invalid.
+        """
         self.options = options
         self.clock = clock
         self.faults: FaultSource = FaultPlan() if faults is None else faults
         self.capabilities: VenueCapabilities = self.options.config.capabilities()
         self.tape_symbol = self._find_symbol()
-        """The symbol that the tape is of."""
         self.tape_ended = asyncio.Event()
-        """Set when the tape was played to its end, or could not be read any further."""
+        """Set when the tape has ended or cannot be read any further."""
         self._speed = None if self.options.speed == "step" else pace(self.options.speed)
         self._steps = self._trades()
         self._first = next(self._steps, None)
@@ -104,22 +111,21 @@ class PaperExchange:
         self._held: list[ExecutionReport] = []
         self._random = random.Random(self.options.seed)
         self.running = False
-        """Whether it was started and not stopped."""
-        self._watched_ns: int | None = None
-        """The instant that somebody waits for to end orders by."""
+        self._expiry_timer_ns: int | None = None
+        """When the pending expiry timer fires; None without a timer."""
 
     # ---------------------------------------------------------------------------------------------------------- life
     @property
     def engine(self) -> PaperEngine:
-        """The engine, once started."""
+        """The engine; raises `NotSent` before the first start."""
         if self._engine is None:
             raise NotSent("the exchange is not running")
         return self._engine
 
     async def start(self) -> None:
-        """Recover from the journal and let the tape run; goes on where `stop` stopped. Idempotent.
+        """Recover from the journal and play the tape, from where `stop` stopped. Idempotent.
 
-        `IntegrityError` for a journal that cannot be read, `LogUnavailableError` for one that another process has open.
+        Raises `IntegrityError` for a damaged journal and `LogUnavailableError` if another process has it open.
         """
         if self.running:
             return
@@ -137,13 +143,13 @@ class PaperExchange:
                 self._close_journal()
                 raise
         self.running = True
-        self._watched_ns = None
-        self._watch_expiry()
+        self._expiry_timer_ns = None
+        self._arm_expiry_timer()
         if self.options.speed != "step":
             self.spawn(self._play())
 
     def _config(self) -> PaperConfig:
-        """The configuration; where a tape is given, its first price is the last price before it."""
+        """Return the configuration, with a supplied tape's first price as the last price before it."""
         config = self.options.config
         if self.options.tape is None or self._first is None:
             return config
@@ -151,7 +157,7 @@ class PaperExchange:
         return config.model_copy(update={"last_prices": last_prices})
 
     async def stop(self) -> None:
-        """Break every session, stop the tape, close the journal. Cancels no order. Idempotent."""
+        """End every session, stop the tape and close the journal. Cancels no orders; idempotent."""
         self.running = False
         self.disconnect()
         tasks = [*self._tasks]
@@ -161,23 +167,24 @@ class PaperExchange:
         self._close_journal()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that outlives its caller and ends with the exchange."""
+        """Run a task that outlives its caller and ends with the exchange."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def attach(self, session: ClientSession) -> None:
-        """Let a session have every report from now on."""
-        self._sessions.append(session)
+        """Deliver every report to a session from now on. Idempotent."""
+        if session not in self._sessions:
+            self._sessions.append(session)
 
-    def detach(self, session: ClientSession) -> None:
-        """Forget a session. Idempotent."""
+    def end(self, session: ClientSession) -> None:
+        """End a session and stop delivering reports to it. Idempotent."""
         if session in self._sessions:
             self._sessions.remove(session)
+        session.drop()
 
     def disconnect(self) -> None:
-        """Break every session."""
         sessions, self._sessions = self._sessions, []
         for session in sessions:
             session.drop()
@@ -189,24 +196,25 @@ class PaperExchange:
 
     # ------------------------------------------------------------------------------------------------------- requests
     def draw(self, operation: FaultOperation, request: Request) -> Fault | None:
-        """The fault that hits this request; None for none. To be asked once for each request."""
-        return self.faults.draw(operation, _concerns(request))
+        """Return the fault for this request, if any. Call it once per request."""
+        return self.faults.draw(operation, _client_order_id_of(request))
 
     @property
     def immediate(self) -> bool:
-        """Whether requests that no fault hits are answered without waiting."""
+        """Requests without a fault are answered without waiting."""
         return not (self.options.config.request_latency_ns or self.options.config.answer_latency_ns)
 
     def carry_out(self, operation: FaultOperation, request: Request, *, fault: Fault | None = None) -> Answer:
-        """Do what is asked, now; what the engine answers."""
+        """Execute a request now; returns the engine's answer."""
         try:
             return self._carry_out(operation, request, fault)
         finally:
-            self._watch_expiry()
+            self._arm_expiry_timer()
 
     def _carry_out(self, operation: FaultOperation, request: Request, fault: Fault | None) -> Answer:
-        self._charge(operation, request)
-        stale_ns = fault.delay_ns if fault is not None and fault.kind is FaultKind.SNAPSHOT_STALE else 0
+        times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
+        self.engine.charge(RATE_LIMIT_OPERATIONS[operation], times=times)
+        kind = fault.kind if fault is not None else None
         match operation, request:
             case FaultOperation.SUBMIT, SubmitRequest():
                 return self.engine.submit(request)
@@ -215,32 +223,27 @@ class PaperExchange:
             case FaultOperation.MODIFY, ModifyRequest():
                 return self.engine.modify(request)
             case FaultOperation.CANCEL, CancelRequest():
-                return self.engine.cancel(request, bare=fault is not None and fault.kind is FaultKind.BARE_CANCEL)
+                return self.engine.cancel(request, bare=kind is FaultKind.BARE_CANCEL)
             case FaultOperation.ORDER, (str(symbol_id), str(client_order_id)):
                 return self.engine.order(symbol_id, client_order_id)
             case FaultOperation.SNAPSHOT, int(since_ns):
-                return self._snapshot(since_ns, stale_ns=stale_ns, partial=_is(fault, FaultKind.SNAPSHOT_PARTIAL))
-        raise OutcomeUnknown(f"the exchange cannot read this {operation} request", code="-1102")
-
-    def _charge(self, operation: FaultOperation, request: Request) -> None:
-        times = len(request.orders) if isinstance(request, SubmitGroupRequest) else 1
-        self.engine.charge(COUNTED_AS[operation], times=times)
+                stale_ns = fault.delay_ns if fault is not None and kind is FaultKind.SNAPSHOT_STALE else 0
+                return self._snapshot(since_ns, stale_ns=stale_ns, partial=kind is FaultKind.SNAPSHOT_PARTIAL)
+        raise OutcomeUnknown(f"the {operation} request has the wrong parameters", code="-1102")
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        """The counters of the rate limits."""
         return self.engine.rates.usage(self.clock.now_ns())
 
     async def call(
         self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault | None
     ) -> Answer:
-        """Carry a request there and its answer back, through latency and the fault that was drawn for it.
+        """Execute a request with latency and its fault; raises `NoAnswer` if request or answer is lost.
 
-        Raises what the engine raises, and `NoAnswer`. Run it so that a client's time limit does not cancel it: what was
-        sent is under way whatever its sender does.
+        Run it as a task of its own: a request that was sent continues after its sender's timeout.
         """
         if fault is not None:
-            await self._before(session, operation, request, fault)
+            await self._apply_request_fault(session, operation, request, fault)
         await self._arrive(request)
         answer: Answer = None
         refusal: VenueError | None = None
@@ -249,106 +252,99 @@ class PaperExchange:
         except VenueError as error:
             refusal = error
         if fault is not None:
-            await self._after(session, operation, request, fault, refused=refusal is not None)
+            await self._apply_answer_fault(session, operation, request, fault, refused=refusal is not None)
         await self._pause(self.options.config.answer_latency_ns)
         if refusal is not None:
             raise refusal
         return answer
 
-    async def _before(self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault) -> None:
-        """What a fault does to a request on its way there."""
+    async def _apply_request_fault(
+        self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault
+    ) -> None:
+        """Apply a fault that affects the request on its way."""
         match fault.kind:
             case FaultKind.NOT_SENT:
-                raise NotSent("the request did not leave")
+                raise NotSent("the request was not sent")
             case FaultKind.REQUEST_LOST:
                 raise NoAnswer
             case FaultKind.REQUEST_LATE:
-                self.spawn(self._again(operation, request, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.carry_out(operation, request))
                 raise NoAnswer
             case FaultKind.DISCONNECT:
-                self._break(session)
+                self.end(session)
                 raise NoAnswer
             case FaultKind.SNAPSHOT_FAILED:
                 raise OutcomeUnknown("Internal error; unable to process your request. Please try again.", code="503")
 
-    async def _after(
+    async def _apply_answer_fault(
         self, session: ClientSession, operation: FaultOperation, request: Request, fault: Fault, *, refused: bool
     ) -> None:
-        """What a fault does once the request was carried out, or refused."""
+        """Apply a fault that affects the answer."""
         match fault.kind:
             case FaultKind.ANSWER_LOST:
                 raise NoAnswer
             case FaultKind.ANSWER_LATE:
                 await self._pause(fault.delay_ns)
             case FaultKind.REQUEST_DOUBLED:
-                self.spawn(self._again(operation, request, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.carry_out(operation, request))
             case FaultKind.SERVER_ERROR:
                 raise OutcomeUnknown("Unknown error, please check your request or try again later.", code="503")
             case FaultKind.DISCONNECT_AFTER:
-                self._break(session)
+                self.end(session)
                 raise NoAnswer
-            case FaultKind.DUPLICATE_REFUSAL if not refused:  # without an order it would be a lie
+            case FaultKind.DUPLICATE_REFUSAL if not refused:  # there is an order to be a duplicate of
                 raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
             case FaultKind.UNSOLICITED_CANCEL if isinstance(request, SubmitRequest):
-                self.spawn(self._cancel_later(request.client_order_id, fault.delay_ns))
+                self._later(fault.delay_ns, lambda: self.engine.cancel_order(client_order_id=request.client_order_id))
 
     async def _arrive(self, request: Request) -> None:
-        """Travel to the engine. The window is checked at the door, and by the engine again before it matches."""
+        """Wait for the latency of a request; its window is checked before and, by the engine, after."""
         latency_ns = self.options.config.request_latency_ns
         if latency_ns and isinstance(request, SubmitRequest | SubmitGroupRequest | CancelRequest):
             self.engine.check_window(request)
         await self._pause(latency_ns)
 
-    async def _again(self, operation: FaultOperation, request: Request, delay_ns: int) -> None:
-        """A copy of a request arrives late, and nobody hears its answer."""
-        await self._pause(delay_ns)
-        try:
-            self.carry_out(operation, request)
-        except VenueError as error:
-            logger.debug("late %s refused: %s", operation, error)
+    def _later(self, delay_ns: int, work: Callable[[], object]) -> None:
+        """Do something after a delay; its result or refusal is dropped."""
 
-    async def _cancel_later(self, client_order_id: str, delay_ns: int) -> None:
-        await self._pause(delay_ns)
-        try:
-            self.engine.cancel_order(client_order_id=client_order_id)
-        except (NotFoundError, VenueError) as error:
-            logger.debug("nothing to cancel: %s", error)
+        async def wait() -> None:
+            await self._pause(delay_ns)
+            try:
+                work()
+            except (NotFoundError, VenueError) as error:
+                logger.debug("delayed work was refused: %s", error)
 
-    def _watch_expiry(self) -> None:
-        """See that orders end when their time comes, and not when somebody next asks."""
+        self.spawn(wait())
+
+    def _arm_expiry_timer(self) -> None:
+        """Start a timer for the next order that expires."""
         next_ns = self.engine.book.next_expiry_ns()
-        if next_ns is not None and self.running and (self._watched_ns is None or next_ns < self._watched_ns):
-            self._watched_ns = next_ns
+        if next_ns is not None and self.running and (self._expiry_timer_ns is None or next_ns < self._expiry_timer_ns):
+            self._expiry_timer_ns = next_ns
             self.spawn(self._expire_at(next_ns))
 
     async def _expire_at(self, instant_ns: int) -> None:
         await self.clock.sleep_until(instant_ns)
-        if self._watched_ns != instant_ns:
-            return  # an earlier one came in between, and watches what is next
-        self._watched_ns = None
+        if self._expiry_timer_ns != instant_ns:
+            return  # a timer that fires earlier has replaced this one
+        self._expiry_timer_ns = None
         try:
             self.engine.expire_due()
         except OutcomeUnknown as error:
-            logger.error("orders did not end in time: %s", error)  # whoever comes next tries again
+            logger.error("cannot expire orders: %s", error)  # the next request tries again
             return
-        self._watch_expiry()
+        self._arm_expiry_timer()
 
     async def _pause(self, delay_ns: int) -> None:
         if delay_ns:
             await self.clock.sleep_until(self.clock.now_ns() + delay_ns)
 
-    def _break(self, session: ClientSession) -> None:
-        self.detach(session)
-        session.drop()
-
     # -------------------------------------------------------------------------------------------------------- queries
     def symbols(self) -> list[SymbolMetadata]:
-        """The symbols that can be traded."""
         self.engine.charge(base.Operation.SYMBOLS)
         return list(self.engine.book.symbols.values())
 
     def assets(self) -> list[AssetMetadata]:
-        """The assets that the account can hold."""
         self.engine.charge(base.Operation.ASSETS)
         return list(self.options.config.assets)
 
@@ -371,16 +367,12 @@ class PaperExchange:
             fills_complete=fills_whole,
             began_ns=now_ns,
             ended_ns=now_ns,
-            text=""
-            if complete
-            else "the exchange answered in part"
-            if partial
-            else "the exchange answered with old data",
+            text="" if complete else "open orders are missing" if partial else "the data are stale",
         )
 
     # -------------------------------------------------------------------------------------------------------- reports
     def _report(self, report: ExecutionReport) -> None:
-        """One report of the engine on its way to every session."""
+        """Send a report to every session, subject to its fault."""
         client_order_id = report.orig_client_order_id or report.client_order_id
         fault = self.faults.draw(FaultOperation.REPORT, client_order_id)
         kind = fault.kind if fault is not None else None
@@ -391,9 +383,9 @@ class PaperExchange:
                 self._deliver(report)
         elif kind is FaultKind.REPORT_REORDERED:
             self._held.append(report)
-            self.spawn(self._release_later(report, fault.delay_ns or REORDER_WAIT_NS))
+            self._later(fault.delay_ns or REORDER_WAIT_NS, lambda: self._release_if_held(report))
         elif kind is FaultKind.REPORT_LATE:
-            self.spawn(self._deliver_later(report, fault.delay_ns))
+            self._later(fault.delay_ns, lambda: self._deliver(report))
 
     def _deliver(self, report: ExecutionReport) -> None:
         for session in [*self._sessions]:
@@ -401,23 +393,18 @@ class PaperExchange:
                 session.deliver(report)
 
     def _release(self) -> None:
-        """Send what was held back until another report came."""
+        """Send the reports that waited for a later one."""
         held, self._held = self._held, []
         for report in held:
             self._deliver(report)
 
-    async def _release_later(self, report: ExecutionReport, delay_ns: int) -> None:
-        await self._pause(delay_ns)
+    def _release_if_held(self, report: ExecutionReport) -> None:
         if any(held is report for held in self._held):
             self._release()
 
-    async def _deliver_later(self, report: ExecutionReport, delay_ns: int) -> None:
-        await self._pause(delay_ns)
-        self._deliver(report)
-
     # ----------------------------------------------------------------------------------------------------------- tape
     def step(self, count: int = 1) -> int:
-        """Play the next trades of the tape now; how many there were."""
+        """Play the next trades of the tape now; returns their number."""
         done = 0
         for trade in self._tape(count):
             self._take(trade)
@@ -425,16 +412,16 @@ class PaperExchange:
         return done
 
     def trade(self, symbol_id: str, *, price: int, quantity: int) -> None:
-        """One trade of the market, as if the tape had it now. `NotFoundError` for an unknown symbol."""
+        """Simulate one trade of the market; raises `NotFoundError` or `ValidationError` for impossible values."""
         if symbol_id not in self.engine.book.symbols:
-            raise NotFoundError(f"no symbol {symbol_id}")
+            raise NotFoundError(f"symbol {symbol_id} does not exist")
         if price <= 0 or quantity <= 0:
-            raise ValidationError("no such trade", [Violation("trade", "range", "above 0", f"{quantity} at {price}")])
+            raise ValidationError(f"a trade of {quantity} at {price} is invalid: both must be above 0")
         now_ns = self._tape_ns or (self._first.time_ns if self._first is not None else self.clock.now_ns())
         self.engine.tape_trade(symbol_id, TapeTrade(0, price, quantity, now_ns, buyer_is_maker=False))
 
     def _tape(self, count: int | None = None) -> Iterator[TapeTrade]:
-        """The trades not played yet, as many as asked for."""
+        """Yield the trades not played yet, at most `count`."""
         while count is None or count > 0:
             trade = self._first if self._first is not None else next(self._steps, None)
             self._first = None
@@ -448,13 +435,13 @@ class PaperExchange:
         try:
             self.engine.tape_trade(self.tape_symbol, trade)
         except OutcomeUnknown as error:
-            logger.error("a trade of the tape was not taken: %s", error)  # the journal is full: nothing was changed
+            logger.error("skipped a trade of the tape: %s", error)  # the journal is full; nothing changed
 
     async def _play(self) -> None:
         try:
             await play(self._tape(), self._take, clock=self.clock, speed=self._speed)
         except ValidationError as error:
-            logger.error("the tape ends here: %s", error)
+            logger.error("stopped playing the tape: %s", error)
         self.tape_ended.set()
 
     def _find_symbol(self) -> str:
@@ -464,9 +451,9 @@ class PaperExchange:
             symbol = symbol_of(source) if isinstance(source, str | PathLike) else SHIPPED_SYMBOL
         known = [metadata.symbol_id for metadata in self.options.config.symbols]
         if symbol not in known:
-            limit = "one of " + ", ".join(known)
             raise ValidationError(
-                "the tape's symbol is not traded here", [Violation("symbol", "choice", limit, symbol)]
+                f"the tape's symbol {symbol} does not exist; the exchange has {', '.join(known)}",
+                [Violation("symbol", "choice", "one of " + ", ".join(known), symbol)],
             )
         return symbol
 
@@ -483,8 +470,8 @@ class PaperExchange:
         return repeated(open_tape) if loop and self.options.speed != "max" else iter(open_tape())
 
 
-def _concerns(request: Request) -> str | None:
-    """The client order id of the order that a request is about."""
+def _client_order_id_of(request: Request) -> str | None:
+    """Return the client order id of the order or group that a request concerns."""
     match request:
         case CancelRequest():
             return request.target_client_order_id
@@ -496,7 +483,3 @@ def _concerns(request: Request) -> str | None:
             return client_order_id
         case _:
             return None
-
-
-def _is(fault: Fault | None, kind: FaultKind) -> bool:
-    return fault is not None and fault.kind is kind

@@ -1,7 +1,6 @@
-"""Faults on demand: what goes wrong between a client and the paper exchange, by script or by chance under a seed.
+"""Injected faults between a client and the paper exchange: scripted, or drawn from a seeded generator.
 
-`paper_exchange` asks for the next fault of each request and of each report, and carries it out. `FaultPlan` gives
-scripted faults, each once and in order, and otherwise what its `FaultRates` draw. Nothing here waits or sends.
+`exchange` draws a fault for each request and each report and applies it. Nothing here waits or sends.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Protocol, Self
 import pydantic
 
 from kernel.clock import NS_PER_MS, NS_PER_S
-from kernel.errors import ValidationError, Violation
+from kernel.errors import ValidationError
 from kernel.order_spec import InstantNs, Model
 
 
 class FaultOperation(StrEnum):
-    """What a fault can hit."""
+    """What a fault can affect."""
 
     SUBMIT = "submit"
     SUBMIT_GROUP = "submit_group"
@@ -31,46 +30,46 @@ class FaultOperation(StrEnum):
 
 
 class FaultKind(StrEnum):
-    """What goes wrong."""
+    """The failure. "Executed" means that the exchange carries the request out."""
 
     NOT_SENT = "not_sent"
     """The request does not leave the client."""
     REQUEST_LOST = "request_lost"
-    """It never arrives; the client times out."""
+    """The request never arrives; the client times out."""
     REQUEST_LATE = "request_late"
-    """It arrives after the delay; the client gets no answer and times out."""
+    """The request arrives after the delay; the client times out."""
     REQUEST_DOUBLED = "request_doubled"
-    """It arrives a second time after the delay; the second answer is lost."""
+    """The request arrives again after the delay; the second answer is lost."""
     ANSWER_LOST = "answer_lost"
-    """It is carried out; the answer is lost."""
+    """Executed; the answer is lost."""
     ANSWER_LATE = "answer_late"
-    """It is carried out; the answer comes after the delay."""
+    """Executed; the answer arrives after the delay."""
     SERVER_ERROR = "server_error"
-    """It is carried out and answered with a 503."""
+    """Executed; the answer is a 503."""
     DISCONNECT = "disconnect"
-    """The connection breaks before it arrives."""
+    """The connection breaks before the request arrives."""
     DISCONNECT_AFTER = "disconnect_after"
-    """It is carried out and the connection breaks before the answer."""
+    """Executed; the connection breaks before the answer."""
     DUPLICATE_REFUSAL = "duplicate_refusal"
-    """It is carried out, and the answer is that of a copy of the request: refused as a duplicate."""
+    """Executed; the answer is the refusal of a duplicate."""
     UNSOLICITED_CANCEL = "unsolicited_cancel"
-    """The order is accepted, and after the delay the exchange cancels it by itself."""
+    """The order is accepted; the exchange cancels it after the delay."""
     BARE_CANCEL = "bare_cancel"
-    """The order is canceled; neither answer nor report tells CumQty and LeavesQty."""
+    """The order is canceled; answer and report carry no CumQty and LeavesQty."""
     SNAPSHOT_STALE = "snapshot_stale"
-    """The state shown is the delay old; complete only within the declared read lag."""
+    """The snapshot is as old as the delay; complete only within the declared read lag."""
     SNAPSHOT_PARTIAL = "snapshot_partial"
-    """Open orders are missing, and it says that it is not complete."""
+    """Open orders are missing and the snapshot is marked incomplete."""
     SNAPSHOT_FAILED = "snapshot_failed"
     """The query fails with a 503."""
     REPORT_LOST = "report_lost"
-    """The report never comes."""
+    """The report never arrives."""
     REPORT_DOUBLED = "report_doubled"
-    """It comes twice."""
+    """The report arrives twice."""
     REPORT_REORDERED = "report_reordered"
-    """It comes behind the one after it, or after the delay if there is none."""
+    """The report arrives after the next one, or after the delay if there is none."""
     REPORT_LATE = "report_late"
-    """It comes after the delay."""
+    """The report arrives after the delay."""
 
 
 _ANY_REQUEST = frozenset(FaultOperation) - {FaultOperation.REPORT}
@@ -89,38 +88,37 @@ _APPLIES: Mapping[FaultKind, frozenset[FaultOperation]] = {
 
 
 def operations_of(kind: FaultKind) -> frozenset[FaultOperation]:
-    """What a kind of fault can hit."""
+    """Return the operations that a kind of fault can affect."""
     return _APPLIES.get(kind, _ANY_REQUEST)
 
 
 class Fault(Model):
-    """One fault, to happen once."""
+    """A fault that happens once."""
 
     kind: FaultKind
-    """What goes wrong."""
     operation: FaultOperation
-    """What it hits: the next one."""
+    """The next operation of this kind is affected."""
     delay_ns: InstantNs = 0
-    """How late, where the kind speaks of a delay."""
+    """The delay, for kinds that have one."""
     client_order_id: str | None = None
-    """Hits only what concerns this client order id; none: whatever comes next."""
+    """Affects only this order; None for any."""
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
         if self.operation not in operations_of(self.kind):
-            raise ValueError(f"{self.kind} cannot hit {self.operation}")
+            raise ValueError(f"a fault {self.kind} cannot affect {self.operation}")
         return self
 
 
 class FaultSource(Protocol):
-    """Where the exchange gets its faults from."""
+    """The source of an exchange's faults."""
 
     def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
-        """The fault that hits this one; None for none."""
+        """Return the fault for this operation, if any."""
 
 
 class FaultRates:
-    """Faults by chance: for each operation, how probable each kind is."""
+    """Random faults with a probability per operation and kind."""
 
     def __init__(
         self,
@@ -130,7 +128,17 @@ class FaultRates:
         delay_ns_min: int = NS_PER_MS,
         delay_ns_max: int = 2 * NS_PER_S,
     ) -> None:
-        """`rates` maps (operation, kind) to a probability; delays are drawn between the two bounds."""
+        """Create a generator.
+
+        Args:
+            seed: Seed of the generator.
+            rates: Probability of each (operation, kind).
+            delay_ns_min: Shortest delay.
+            delay_ns_max: Longest delay.
+
+        Raises:
+            ValidationError: A probability is outside of 0 … 1, or a kind cannot affect its operation.
+        """
         self._random = random.Random(seed)
         self._delays = (delay_ns_min, delay_ns_max)
         self._rates: dict[FaultOperation, list[tuple[FaultKind, float]]] = {}
@@ -139,7 +147,7 @@ class FaultRates:
             self._rates.setdefault(fault.operation, []).append((fault.kind, _probability(fault, rate)))
 
     def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
-        """The fault that chance has for this one. One number is drawn for each operation that has rates."""
+        """Return a random fault, if any. Draws one number per operation that has rates."""
         rates = self._rates.get(operation)
         if not rates:
             return None
@@ -152,20 +160,19 @@ class FaultRates:
 
 
 class FaultPlan:
-    """Scripted faults, each once; behind them, faults by chance."""
+    """Scripted faults, each used once; otherwise random faults."""
 
     def __init__(self, faults: Iterable[Fault] = (), *, rates: FaultRates | None = None) -> None:
         self.pending: list[Fault] = list(faults)
         """The scripted faults that have not happened yet."""
         self.rates = rates
-        """Faults by chance; none: only the script."""
 
     def add(self, fault: Fault) -> None:
-        """Script one more fault, behind the others."""
+        """Append a scripted fault."""
         self.pending.append(fault)
 
     def draw(self, operation: FaultOperation, client_order_id: str | None) -> Fault | None:
-        """The first scripted fault that fits, taken off the script; else what chance has."""
+        """Remove and return the first scripted fault that fits; otherwise draw a random one."""
         for index, fault in enumerate(self.pending):
             if fault.operation is operation and fault.client_order_id in (None, client_order_id):
                 return self.pending.pop(index)
@@ -173,12 +180,11 @@ class FaultPlan:
 
 
 def fault(kind: FaultKind | str, operation: FaultOperation | str, *, delay_s: float = 0) -> Fault:
-    """A fault in few words, as in `fault("answer_lost", "submit")`."""
+    """Build a fault, as in `fault("answer_lost", "submit")`."""
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation), delay_ns=round(delay_s * NS_PER_S))
 
 
 def _probability(fault: Fault, rate: float) -> float:
     if not 0 <= rate <= 1:
-        field = f"{fault.operation}.{fault.kind}"
-        raise ValidationError("no such probability", [Violation(field, "range", "0 … 1", str(rate))])
+        raise ValidationError(f"the rate {rate} of {fault.operation} {fault.kind} is outside of 0 … 1")
     return rate

@@ -1,27 +1,17 @@
-"""The lines that a paper exchange and its client exchange: JSON objects, one a line, UTF-8.
+"""The protocol between a paper exchange and its clients: JSON objects, one per line, UTF-8.
 
-Used by `paper_server` and `paper_client`, so that both sides have one idea of it. A client sends `{"id", "op", "params"}`
-(parameters may also stand beside `op`); an answer is `{"id", "result"}` or `{"id", "error": {"type", "text", …}}`, with
-`"usage": [{"kind", "window_ns", "used"}, …]` beside it where the exchange has rate limits; a report
-comes unasked as `{"report": {…}}` on connections that said `subscribe`. Operations are `hello`, `subscribe`, `symbols`,
-`assets`, those of the port, and the acts of `paper_admin`. Reports travel without `raw`, which is their own text.
+A client sends `{"id", "op", "params"}` (parameters may also stand beside `op`). The answer is `{"id", "result"}` or
+`{"id", "error": {"type", "text", …}}`, with `"usage": [{"kind", "window_ns", "used"}, …]` if the exchange has rate limits.
+After `subscribe` the server pushes reports as `{"report": {…}}`. Operations are `hello`, `subscribe`, `symbols`, `assets`,
+those of `Venue`, and those of `admin`. Reports travel without `raw`, which is their own text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-from kernel.errors import (
-    KernelError,
-    NotFoundError,
-    NotSent,
-    OutcomeUnknown,
-    Rejected,
-    ValidationError,
-    VenueError,
-)
+from kernel.errors import KernelError, NotFoundError, NotSent, OutcomeUnknown, Rejected, ValidationError, VenueError
 from kernel.venues.base import (
     CancelRequest,
     ExecutionReport,
@@ -37,11 +27,11 @@ from kernel.venues.paper.faults import FaultOperation
 from kernel.venues.paper.matching.reports import sealed
 
 REQUEST_BYTES_MAX = 2**20
-"""Longest line that an exchange takes."""
+"""Longest line that a server accepts."""
 ANSWER_BYTES_MAX = 2**28
-"""Longest line that a client takes: a snapshot is one line."""
+"""Longest line that a client accepts; a snapshot is one line."""
 RETRY_AFTER_S_MAX = 7 * 86_400.0
-"""Longest wait that a refusal may name; more is no answer."""
+"""Longest wait that a client accepts in a refusal."""
 PROTOCOL_VERSION = 1
 MODELS: dict[FaultOperation, type[SubmitRequest | SubmitGroupRequest | CancelRequest | ModifyRequest]] = {
     FaultOperation.SUBMIT: SubmitRequest,
@@ -50,33 +40,37 @@ MODELS: dict[FaultOperation, type[SubmitRequest | SubmitGroupRequest | CancelReq
     FaultOperation.MODIFY: ModifyRequest,
 }
 REQUESTS = {*MODELS, FaultOperation.ORDER, FaultOperation.SNAPSHOT}
-"""The operations of the port that faults can hit."""
+"""The operations of `Venue` that faults can affect."""
 _NO_RAW = {"open_orders": {"__all__": {"raw"}}, "fills": {"__all__": {"raw"}}}
 
 
 def parse_address(address: str) -> tuple[str, int] | str:
-    """`host:port` as a pair, anything with a slash as the path of a socket. `ValidationError` for neither."""
+    """Parse `host:port` into a pair; return anything with a slash as the path of a Unix socket.
+
+    Raises:
+        ValidationError: The address is neither.
+    """
     if "/" in address:
         return address.removeprefix("unix:")
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ValidationError(f"{address!r} is no address: give host:port, or the path of a socket with a slash in it")
+        raise ValidationError(f"address {address!r} is invalid: give HOST:PORT, or the path of a socket with a slash")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """A message as its line. Half a surrogate pair, which UTF-8 cannot hold, travels as JSON's escape."""
+    """Encode a message. A lone surrogate, which UTF-8 cannot encode, becomes a JSON escape."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def report_line(report: ExecutionReport) -> bytes:
-    """A report that is pushed, as its line."""
-    assert report.raw is not None, "a report of the exchange carries its own text"
+    """Encode a pushed report."""
+    assert report.raw is not None, "`sealed` sets the text of every report"
     return b'{"report":' + report.raw.encode() + b"}\n"
 
 
 def params_of(operation: FaultOperation, request: Request) -> dict[str, Any]:
-    """A request as parameters."""
+    """Encode a request as parameters."""
     match request:
         case int():
             return {"since_ns": request}
@@ -87,27 +81,22 @@ def params_of(operation: FaultOperation, request: Request) -> dict[str, Any]:
 
 
 def request_of(operation: FaultOperation, params: dict[str, Any]) -> Request:
-    """Parameters as the request; `ValueError` when they are not one."""
+    """Decode a request; raises `ValueError` if the parameters are invalid."""
     if operation in MODELS:
         return MODELS[operation].model_validate(params)
     if operation is FaultOperation.ORDER:
-        return text_of(params, "symbol_id"), text_of(params, "client_order_id")
+        symbol_id, client_order_id = params.get("symbol_id"), params.get("client_order_id")
+        if not isinstance(symbol_id, str) or not isinstance(client_order_id, str):
+            raise ValueError("`symbol_id` and `client_order_id` must be strings")
+        return symbol_id, client_order_id
     since_ns = params.get("since_ns", 0)
     if not isinstance(since_ns, int) or isinstance(since_ns, bool):
-        raise ValueError("since_ns is no whole number")
+        raise ValueError("`since_ns` must be an integer")
     return since_ns
 
 
-def text_of(params: dict[str, Any], name: str) -> str:
-    """A parameter that is a text; `ValueError` when it is none."""
-    value = params.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is no text")
-    return value
-
-
 def result_of(answer: Answer) -> Any:
-    """An answer as a JSON value."""
+    """Encode an answer."""
     match answer:
         case ExecutionReport():
             return answer.model_dump(mode="json", exclude_defaults=True, exclude={"raw"})
@@ -120,7 +109,7 @@ def result_of(answer: Answer) -> Any:
 
 
 def answer_of(operation: FaultOperation, result: Any) -> Answer:
-    """A JSON value as the answer to an operation; `ValueError` when it is not one."""
+    """Decode an answer; raises `ValueError` if it is invalid."""
     if operation is FaultOperation.SNAPSHOT:
         snapshot = VenueSnapshot.model_validate(result)
         return snapshot.model_copy(
@@ -133,13 +122,13 @@ def answer_of(operation: FaultOperation, result: Any) -> Answer:
         return None
     if operation is FaultOperation.SUBMIT_GROUP:
         if not isinstance(result, list):
-            raise ValueError("the answer to a group is a list of reports")
+            raise ValueError("the answer to a group must be a list of reports")
         return tuple(map(decode_report, result))
     return decode_report(result)
 
 
 def check_concerns(request: Request, answer: Answer) -> None:
-    """`ValueError` when an answer is about another order than the request: it says nothing of this one."""
+    """Raise `ValueError` if an answer is about another order than the request."""
     match request, answer:
         case SubmitGroupRequest(), tuple():
             asked = [(member.order.symbol_id, member.client_order_id) for member in request.orders]
@@ -156,22 +145,22 @@ def check_concerns(request: Request, answer: Answer) -> None:
         case _:
             return
     if answered_ids != asked:
-        raise ValueError(f"it is about {answered_ids}, not about {asked}")
+        raise ValueError(f"the answer is about {answered_ids}, not about {asked}")
 
 
 def _asked_for(answer: ExecutionReport, client_order_id: str) -> str | None:
-    """By which of its names an order was asked for: an amended order has another than it had."""
+    """Return the name by which an order was queried: an amended order has two."""
     renamed = answer.orig_client_order_id == client_order_id
     return answer.orig_client_order_id if renamed else answer.client_order_id
 
 
 def decode_report(value: Any) -> ExecutionReport:
-    """A JSON value as a report, its text put back."""
+    """Decode a report and restore its `raw` text."""
     return sealed(ExecutionReport.model_validate(value))
 
 
 def error_value(error: KernelError) -> dict[str, Any]:
-    """An error as a JSON value."""
+    """Encode an error."""
     value: dict[str, Any] = {"type": type(error).__name__, "text": str(error)}
     if isinstance(error, VenueError):
         value |= {"text": error.text, "code": error.code}
@@ -183,7 +172,7 @@ def error_value(error: KernelError) -> dict[str, Any]:
 
 
 def error_of(value: Any) -> KernelError:
-    """A JSON value as the error; what cannot be read settles nothing."""
+    """Decode an error. An unreadable one becomes `OutcomeUnknown`."""
     fields = value if isinstance(value, dict) else {}
     text, code = json_value(fields.get("text", value)), fields.get("code")
     code = None if code is None else json_value(code)
@@ -202,29 +191,24 @@ def error_of(value: Any) -> KernelError:
             return OutcomeUnknown(text, code=code, duplicate=bool(fields.get("duplicate")))
 
 
-def usage_value(usage: Iterable[RateUsage]) -> list[dict[str, Any]]:
-    """What the exchange has counted, as a JSON value."""
-    return [item.model_dump(mode="json") for item in usage]
-
-
 def usage_of(value: Any) -> tuple[RateUsage, ...]:
-    """A JSON value as what the exchange has counted; `ValueError` when it is not that."""
+    """Decode the rate-limit counters; raises `ValueError` if they are invalid."""
     if not isinstance(value, list):
-        raise ValueError("usage is a list")
+        raise ValueError("`usage` must be a list")
     return tuple(map(RateUsage.model_validate, value))
 
 
 def json_value(value: Any) -> str:
-    """A JSON value as a text that UTF-8 can hold."""
+    """Return the value as text that UTF-8 can encode."""
     return str(value).encode(errors="backslashreplace").decode()
 
 
 def is_wait(value: Any) -> bool:
-    """Whether a value is none, or seconds that can be waited."""
+    """Return whether the value is None or a wait in seconds within `RETRY_AFTER_S_MAX`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value is None or (number and 0 <= value <= RETRY_AFTER_S_MAX)
 
 
 def hello(capabilities: VenueCapabilities) -> dict[str, Any]:
-    """What an exchange says of itself."""
+    """Encode the answer to `hello`."""
     return {"version": PROTOCOL_VERSION, "capabilities": capabilities.model_dump(mode="json")}

@@ -1,9 +1,8 @@
-"""Tapes: files of a market's trades, read exactly and with bounded memory, and played in time.
+"""Tapes: files of a market's trades, read exactly and in bounded memory, and played in time.
 
-`paper_exchange` plays one; others may read one. The format is that of Binance's public trade dumps: `id, price, qty,
-quote_qty, time, is_buyer_maker, is_best_match`, with a header or without, time in milliseconds or microseconds by its
-number of digits, plain, `.gz` or `.zip`. A row that can't be read exactly is a `ValidationError` that names the file, the
-line, the column and the value; nothing is skipped or rounded.
+The format is that of Binance's public trade dumps: `id, price, qty, quote_qty, time, is_buyer_maker, is_best_match`, with
+or without a header, time in milliseconds or microseconds (by its number of digits), plain, `.gz` or `.zip`. A row that
+cannot be read exactly raises a `ValidationError` with file, line, column and value; nothing is skipped or rounded.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from pathlib import Path
 from typing import IO
 
 from kernel.clock import Clock
-from kernel.errors import ValidationError, Violation
+from kernel.errors import ValidationError
 from kernel.order_spec import SymbolMetadata
 from kernel.venues.paper.matching.config import Speed, TapeTrade
 
 COLUMNS = ("id", "price", "qty", "quote_qty", "time", "is_buyer_maker")
-"""The columns without which a row says too little, in the order of a file without a header."""
+"""The columns of a file without a header, in their order."""
 NS_PER_UNIT = {13: 1_000_000, 16: 1_000}
-"""Nanoseconds of one unit of time, by the digits of today's instants in that unit."""
+"""Nanoseconds per unit of the time column, by its number of digits."""
 BOOLEANS = {"true": True, "false": False}
-BREATH = 256
-"""Trades between two chances for everybody else, when nothing waits for time."""
+TRADES_PER_YIELD = 256
+"""Trades played without a pause before other tasks run."""
 DIGITS_MAX = 19
-"""Digits of a whole number in a row: what 64 bits hold."""
-DAMAGE = (
+"""Digits of a 64-bit integer."""
+READ_ERRORS = (
     csv.Error,
     EOFError,
     OSError,
@@ -48,25 +47,36 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the readers of text, CSV, gzip and zip raise for bytes that they cannot read."""
+"""What the text, CSV, gzip and zip readers raise for damaged files."""
 SHIPPED_SYMBOL = "BTCUSDT"
 SHIPPED_TAPE = Path(__file__).parent / "data" / f"{SHIPPED_SYMBOL}-trades-paper.csv.gz"
-"""The tape that comes with the project; `paper_tape_maker` made it."""
+"""A seeded random walk, not market data."""
 
 
 def symbol_of(path: str | PathLike[str]) -> str:
-    """The symbol that a tape's file name begins with, as in `BTCUSDT-trades-2024-08-08.csv`."""
+    """Return the symbol that a tape's file name begins with, as in `BTCUSDT-trades-2024-08-08.csv`.
+
+    Raises:
+        ValidationError: The name does not begin with a symbol.
+    """
     found = re.match(r"([A-Z0-9]{2,32})-", Path(path).name)
     if found is None:
         raise ValidationError(
-            "the tape's symbol is not known",
-            [Violation("symbol", "file name", "SYMBOL-trades-….csv, or give the symbol", Path(path).name)],
+            f"the file name {Path(path).name} does not begin with a symbol (`BTCUSDT-trades-….csv`): give the symbol"
         )
     return found[1]
 
 
 def read_tape(path: str | PathLike[str], symbol: SymbolMetadata) -> Iterator[TapeTrade]:
-    """The trades of a file, in its order. `ValidationError` at the first row that is bad."""
+    """Yield a file's trades.
+
+    Args:
+        path: The file.
+        symbol: The symbol, for the scales of prices and quantities.
+
+    Raises:
+        ValidationError: The file or a row is invalid.
+    """
     with _text(Path(path)) as text:
         rows = csv.reader(text)
         columns: dict[str, int] | None = None
@@ -80,15 +90,21 @@ def read_tape(path: str | PathLike[str], symbol: SymbolMetadata) -> Iterator[Tap
                     yield _trade(_Row(Path(path), rows.line_num, row, columns), symbol)
         except ValidationError:
             raise
-        except DAMAGE as error:
-            raise _unreadable(Path(path), rows.line_num + 1, str(error)) from error
+        except READ_ERRORS as error:
+            raise _unreadable(Path(path), rows.line_num + 1, error) from error
 
 
 async def play(
     trades: Iterable[TapeTrade], take: Callable[[TapeTrade], None], *, clock: Clock, speed: float | None
 ) -> None:
-    """Hand each trade over when its time comes: the first at once, the others as much later as on the tape, divided by
-    the speed; as fast as they can be read when there is no speed."""
+    """Pass each trade to `take` when it is due.
+
+    Args:
+        trades: The trades; the first is due at once.
+        take: Receives them.
+        clock: The source of time.
+        speed: Factor of the tape's own pace; None for as fast as possible.
+    """
     start_ns, first_ns, unbroken = clock.now_ns(), None, 0
     for trade in trades:
         first_ns = trade.time_ns if first_ns is None else first_ns
@@ -97,13 +113,13 @@ async def play(
         if due_ns > clock.now_ns():
             await clock.sleep_until(due_ns)
             unbroken = 0
-        elif unbroken % BREATH == 0:
+        elif unbroken % TRADES_PER_YIELD == 0:
             await asyncio.sleep(0)
         take(trade)
 
 
 def repeated(open_tape: Callable[[], Iterable[TapeTrade]]) -> Iterator[TapeTrade]:
-    """A tape without end: again from its beginning, each round later by the tape's length and one average gap."""
+    """Repeat a tape forever; each round is shifted by the tape's length and one average gap."""
     shift_ns = shift_id = 0
     while True:
         first: TapeTrade | None = None
@@ -120,18 +136,16 @@ def repeated(open_tape: Callable[[], Iterable[TapeTrade]]) -> Iterator[TapeTrade
 
 
 def pace(speed: Speed) -> float | None:
-    """A speed as a factor; None for as fast as can be. `ValidationError` for what is no speed."""
+    """Return a speed as a factor; None for `max`."""
     if speed == "max":
         return None
     if isinstance(speed, str) or not speed > 0:
-        raise ValidationError(
-            "no such speed", [Violation("speed", "value", "a number above 0, max or step", str(speed))]
-        )
+        raise ValidationError(f"speed {speed} is invalid: give a number above 0, `max` or `step`")
     return float(speed)
 
 
 class _Row:
-    """One row, and where it stands."""
+    """A row and its location."""
 
     def __init__(self, path: Path, line: int, cells: list[str], columns: dict[str, int]) -> None:
         self._path, self._line, self._cells, self._columns = path, line, cells, columns
@@ -139,19 +153,17 @@ class _Row:
     def __getitem__(self, column: str) -> str:
         index = self._columns[column]
         if index >= len(self._cells):
-            raise self.bad(column, "a value", "nothing")
+            raise self.invalid(column, "is missing")
         return self._cells[index].strip()
 
-    def bad(self, column: str, limit: str, value: str) -> ValidationError:
-        return ValidationError(
-            f"{self._path}, line {self._line}: bad {column}", [Violation(column, "format", limit, value)]
-        )
+    def invalid(self, column: str, problem: str) -> ValidationError:
+        return ValidationError(f"{self._path}, line {self._line}: {column} {problem}")
 
 
 def _trade(row: _Row, symbol: SymbolMetadata) -> TapeTrade:
     maker = BOOLEANS.get(row["is_buyer_maker"].lower())
     if maker is None:
-        raise row.bad("is_buyer_maker", "True or False", row["is_buyer_maker"])
+        raise row.invalid("is_buyer_maker", f"{row['is_buyer_maker']} is not True or False")
     return TapeTrade(
         trade_id=_integer(row, "id"),
         price=_scaled(row, "price", symbol.price_from_decimal),
@@ -165,17 +177,16 @@ def _scaled(row: _Row, column: str, convert: Callable[[str], int]) -> int:
     try:
         value = convert(row[column])
     except ValidationError as error:
-        limit = "; ".join(f"{problem.constraint}: {problem.limit}" for problem in error.violations)
-        raise row.bad(column, limit, row[column]) from error
+        raise row.invalid(column, f"{row[column]}: {error}") from error
     if value <= 0:
-        raise row.bad(column, "above 0", row[column])
+        raise row.invalid(column, f"{row[column]} is not above 0")
     return value
 
 
 def _integer(row: _Row, column: str) -> int:
     text = row[column]
     if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS_MAX):
-        raise row.bad(column, "a whole number", text)
+        raise row.invalid(column, f"{text} is not an integer of at most {DIGITS_MAX} digits")
     return int(text)
 
 
@@ -183,33 +194,31 @@ def _instant_ns(row: _Row) -> int:
     value = _integer(row, "time")
     unit_ns = NS_PER_UNIT.get(len(row["time"]))
     if unit_ns is None:
-        raise row.bad("time", "13 digits (milliseconds) or 16 (microseconds)", row["time"])
+        raise row.invalid("time", f"{row['time']} does not have 13 digits (milliseconds) or 16 (microseconds)")
     return value * unit_ns
 
 
 def _columns(path: Path, row: list[str]) -> tuple[dict[str, int], bool]:
-    """Where each column stands, and whether this first row is a header."""
+    """Return the index of each column, and whether this first row is a header."""
     if not row or row[0].strip()[:1].isdecimal():
         return {name: index for index, name in enumerate(COLUMNS)}, False
     names = [cell.strip().lower().removeprefix("\ufeff") for cell in row]
     missing = [name for name in COLUMNS if name not in names and name != "quote_qty"]
     if missing:
-        raise ValidationError(
-            f"{path}, line 1: bad header", [Violation(name, "presence", "a column", ",".join(row)) for name in missing]
-        )
+        raise ValidationError(f"{path}, line 1: the header {','.join(row)} lacks {', '.join(missing)}")
     return {name: names.index(name) for name in COLUMNS if name in names}, True
 
 
 @contextmanager
 def _text(path: Path) -> Iterator[IO[str]]:
-    """The file's text, unpacked as it is read."""
+    """Open the file as text, decompressing it on the fly."""
     try:
         with _binary(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
             yield text
     except ValidationError:
         raise
-    except DAMAGE as error:
-        raise _unreadable(path, 0, str(error)) from error
+    except READ_ERRORS as error:
+        raise _unreadable(path, 0, error) from error
 
 
 @contextmanager
@@ -228,12 +237,11 @@ def _binary(path: Path) -> Iterator[IO[bytes]]:
 def _only_member(path: Path, archive: zipfile.ZipFile) -> str:
     names = [name for name in archive.namelist() if name.endswith(".csv")]
     if len(names) != 1:
-        raise _unreadable(path, 0, f"{len(names)} .csv files inside, expected 1")
+        raise ValidationError(f"{path}: the archive has {len(names)} .csv files instead of 1")
     return names[0]
 
 
-def _unreadable(path: Path, line: int, why: str) -> ValidationError:
-    where = f", line {line}" if line else ""
-    return ValidationError(
-        f"{path}{where}: the tape cannot be read", [Violation("tape", "format", "a CSV of trades", why)]
-    )
+def _unreadable(path: Path, line: int, error: Exception) -> ValidationError:
+    where = f"{path}, line {line}" if line else str(path)
+    problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ValidationError(f"{where}: cannot read the tape: {problem}")

@@ -1,15 +1,14 @@
-"""How a `PaperVenue` reaches its exchange, and the way within one process.
+"""The connection of a `PaperVenue` to a paper exchange in the same process, and what it shares with `client`.
 
-`Transport` is what `paper` needs of a way; `LocalTransport` is the way to an exchange in the same process,
-`paper_client` has the way over a socket. Made and called by `PaperVenue` alone. Every way raises `VenueError`s only,
-and ends its stream of reports when its session ends."""
+A transport raises only `VenueError`s, and its stream of reports ends with its session.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from kernel.clock import NS_PER_S, Clock
 from kernel.errors import NotSent, OutcomeUnknown
@@ -21,75 +20,40 @@ from kernel.venues.paper.faults import Fault, FaultOperation
 
 T = TypeVar("T")
 REPORTS_MAX = 100_000
-"""Reports that wait for a reader; one more, and the stream is given up as lost."""
+"""Reports that may wait for a reader; the stream counts as lost beyond this."""
 
 
 class ReportQueue:
-    """Reports on their way to their reader; its end means that the stream is lost."""
+    """The stream of reports of one session; its end means that the stream is lost."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[ExecutionReport | None] = asyncio.Queue()
         self._ended = False
 
     def put(self, report: ExecutionReport) -> None:
-        """Add one; a reader that is too far behind loses the stream."""
+        """Add a report; a reader that is too far behind loses the stream."""
         if self._queue.qsize() >= REPORTS_MAX:
             self.end()
         if not self._ended:
             self._queue.put_nowait(report)
 
     def end(self) -> None:
-        """Nothing more will come. Idempotent."""
+        """End the stream. Idempotent."""
         if not self._ended:
             self._ended = True
             self._queue.put_nowait(None)
 
     async def stream(self) -> AsyncIterator[ExecutionReport]:
-        """The reports as they come, until the end."""
+        """Yield the reports until the stream ends."""
         while (report := await self._queue.get()) is not None:
             yield report
-        self._queue.put_nowait(None)  # whoever asks again finds the end again
-
-
-class Transport(Protocol):
-    """How a `PaperVenue` reaches its exchange. Raises only `VenueError`s."""
-
-    @property
-    def capabilities(self) -> VenueCapabilities:
-        """What the exchange can; `NotSent` before that is known."""
-
-    @property
-    def rate_usage(self) -> tuple[RateUsage, ...]:
-        """The exchange's counters of its rate limits, as the newest answer told them."""
-
-    @property
-    def reports(self) -> ReportQueue:
-        """The reports of the present session."""
-
-    async def open(self) -> None:
-        """Make a session, and end the one before."""
-
-    async def close(self) -> None:
-        """End the session."""
-
-    async def call(self, operation: FaultOperation, request: Request, *, timeout_s: float) -> Answer:
-        """Ask for an operation and await its answer."""
-
-    async def symbols(self, *, timeout_s: float) -> list[SymbolMetadata]:
-        """The symbols."""
-
-    async def assets(self, *, timeout_s: float) -> list[AssetMetadata]:
-        """The assets."""
-
-    async def admin(self, op: str, params: dict[str, Any], *, timeout_s: float) -> Any:
-        """An operator's act on the exchange itself."""
+        self._queue.put_nowait(None)  # a second reader finds the end again
 
 
 class LocalTransport:
-    """The way to an exchange in the same process."""
+    """A client's connection to an exchange in the same process."""
 
-    def __init__(self, exchange: PaperExchange | None, *, owned: bool) -> None:
-        assert exchange is not None, "there is an exchange, its own or another's"
+    def __init__(self, exchange: PaperExchange, *, owned: bool) -> None:
         self.exchange = exchange
         self.reports = ReportQueue()
         self.reports.end()
@@ -145,7 +109,7 @@ class LocalTransport:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """An answer, a refusal too, tells what the exchange has counted."""
+        """Update the rate-limit counters after an answer, refusals included."""
         try:
             yield
         finally:
@@ -166,8 +130,7 @@ class LocalTransport:
     def _drop(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self.exchange.detach(session)
-            session.drop()
+            self.exchange.end(session)
 
     async def _carry(
         self,
@@ -177,7 +140,7 @@ class LocalTransport:
         fault: Fault | None,
         answer: asyncio.Future[Answer],
     ) -> None:
-        """Run a call to its end whatever becomes of its caller, and put its answer where it may be waited for."""
+        """Complete a call even if its caller is canceled, and publish its answer."""
         try:
             result = await self.exchange.call(session, operation, request, fault)
         except NoAnswer:
@@ -193,7 +156,7 @@ class LocalTransport:
 
 
 async def answer_in_time(answer: asyncio.Future[T], lost: asyncio.Event, *, clock: Clock, timeout_s: float) -> T:
-    """The answer; `OutcomeUnknown` when the session breaks or the time is over before it comes."""
+    """Return the answer; raises `OutcomeUnknown` if the session breaks or the timeout passes first."""
     broken = asyncio.ensure_future(lost.wait())
     timer = asyncio.ensure_future(clock.sleep_until(clock.now_ns() + round(timeout_s * NS_PER_S)))
     try:

@@ -1,9 +1,7 @@
-"""`PaperVenue`: the port to the paper exchange, in this process or in another.
+"""`PaperVenue`: the `Venue` adapter of the paper exchange, in this process or in another.
 
-Made by whoever composes a kernel; called by it like any venue. With an address it is a client of the exchange process
-(`paper_client`); without, it runs an exchange of its own (`paper_exchange`) from `connect` to `close`, or shares one that
-is passed in. The two behave alike, faults included: a request that did not leave is `NotSent`, one without an answer is
-`OutcomeUnknown`. It translates; it holds no policy and retries nothing.
+With an address it is a client of an exchange process (`client`); without one it runs its own exchange from `connect` to
+`close`, or shares one. All behave alike, faults included.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from kernel.venues.base import (
     RateUsage,
     SubmitGroupRequest,
     SubmitRequest,
+    Venue,
     VenueCapabilities,
     VenueSnapshot,
 )
@@ -29,10 +28,10 @@ from kernel.venues.paper.client import SocketTransport
 from kernel.venues.paper.exchange import Answer, PaperExchange, Request
 from kernel.venues.paper.faults import Fault, FaultOperation, FaultPlan, FaultSource
 from kernel.venues.paper.matching.config import PaperConfig, PaperExchangeOptions, Speed, TapeSource
-from kernel.venues.paper.transport import LocalTransport, Transport
+from kernel.venues.paper.transport import LocalTransport
 
 
-class PaperVenue:
+class PaperVenue(Venue):
     """The paper exchange as a `Venue`."""
 
     def __init__(
@@ -51,12 +50,29 @@ class PaperVenue:
         timeout_s: float = 10.0,
         exchange: PaperExchange | None = None,
     ) -> None:
-        """An address (`host:port` or the path of a socket) makes it a client; all about the exchange is then the
-        process's business, and `faults` may only be a script, which is sent to it on connecting. `exchange` shares one
-        that somebody else starts and stops. `ValidationError` for a tape, symbol or speed that cannot be."""
+        """Create an unconnected venue.
+
+        Args:
+            address: `host:port` or the path of a Unix socket of an exchange process; the other parameters of the exchange
+                then do not apply, and `faults` may only be scripted. None for an exchange in this process.
+            tape: The trades to play: a file, trades, or None for the shipped tape.
+            symbol: The tape's symbol; by default from its file name.
+            seed: Seed of the synthetic depth and of partial snapshots.
+            speed: 1, a factor, `max`, or `step` (trade by trade on demand).
+            loop: Restart the tape when it ends; by default only the shipped tape does.
+            config: The exchange's behavior; by default that of a Binance spot account without delays.
+            faults: Faults to inject.
+            journal: The exchange's durable file; None keeps everything in memory.
+            clock: The source of time; by default the system's.
+            timeout_s: Timeout of each request, in seconds.
+            exchange: A shared exchange that the caller starts and stops.
+
+        Raises:
+            ValidationError: The address, the tape, its symbol or its speed is invalid.
+        """
         self.clock: Clock = exchange.clock if exchange is not None else clock or SystemClock()
         self._timeout_s = timeout_s
-        self._transport: Transport
+        self._transport: SocketTransport | LocalTransport
         if address is not None:
             self._transport = SocketTransport(address, clock=self.clock, faults=_script(faults))
             return
@@ -69,88 +85,92 @@ class PaperVenue:
             config=config or PaperConfig(),
             journal=journal,
         )
-        own = PaperExchange(options, clock=self.clock, faults=faults) if exchange is None else None
-        self._transport = LocalTransport(own or exchange, owned=own is not None)
+        shared = exchange or PaperExchange(options, clock=self.clock, faults=faults)
+        self._transport = LocalTransport(shared, owned=exchange is None)
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """What this venue can; of an exchange over the wire `NotSent` before the first connect."""
+        """See `Venue.capabilities`; raises `NotSent` before the first connect to another process."""
         return self._transport.capabilities
 
     @property
     def rate_usage(self) -> tuple[RateUsage, ...]:
-        """The exchange's counters of its rate limits, as its newest answer told them; other clients' calls included."""
         return self._transport.rate_usage
 
     @property
     def exchange(self) -> PaperExchange:
-        """The exchange in this process; `NotFoundError` when it is another process."""
+        """The exchange in this process; raises `NotFoundError` if it runs in another."""
         if not isinstance(self._transport, LocalTransport):
-            raise NotFoundError("the exchange is another process")
+            raise NotFoundError("the exchange runs in another process")
         return self._transport.exchange
 
     async def connect(self) -> None:
-        """Make a session; an in-process exchange starts. `NotSent` when there is none to reach. A journal that cannot
-        be read is an `IntegrityError`: that is no matter of trying again."""
+        """See `Venue.connect`. Starts the venue's own exchange.
+
+        Raises:
+            NotSent: The exchange cannot be reached.
+            IntegrityError: The exchange's journal is damaged.
+        """
         await self._transport.open()
 
     async def close(self) -> None:
-        """End the session; an in-process exchange of its own stops. Cancels nothing. Idempotent."""
+        """See `Venue.close`. Stops the venue's own exchange."""
         await self._transport.close()
 
     async def submit(self, request: SubmitRequest) -> ExecutionReport:
-        """Place an order; its NEW report. Trades at once follow on the stream."""
+        """See `Venue.submit`. Returns the NEW report; immediate trades follow on the stream."""
         return _report(await self._call(FaultOperation.SUBMIT, request))
 
     async def submit_group(self, request: SubmitGroupRequest) -> list[ExecutionReport]:
-        """Place orders that the exchange works as a group; the first report of each. All or none are taken."""
         answer = await self._call(FaultOperation.SUBMIT_GROUP, request)
-        assert isinstance(answer, tuple), "a group is answered by a report for each order"
+        assert isinstance(answer, tuple), "the answer to a group is a report of each order"
         return [*answer]
 
     async def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Change an order; REPLACED, the NEW report of the order that took its place, or CANCELED when what is asked for
-        has filled. `OutcomeUnknown` when no such order is open."""
+        """See `Venue.modify`.
+
+        Returns:
+            REPLACED (in place), NEW (of the order that replaces it), or CANCELED if the new total has filled already.
+
+        Raises:
+            OutcomeUnknown: No such order is open.
+        """
         return _report(await self._call(FaultOperation.MODIFY, request))
 
     async def cancel(self, request: CancelRequest) -> ExecutionReport:
-        """Cancel an order; the report of it. `OutcomeUnknown` when no such order is open."""
+        """See `Venue.cancel`; raises `OutcomeUnknown` if no such order is open."""
         return _report(await self._call(FaultOperation.CANCEL, request))
 
     async def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
-        """The newest order under a client order id; None when the exchange shows none."""
         found = await self._call(FaultOperation.ORDER, (symbol_id, client_order_id))
         return None if found is None else _report(found)
 
     async def snapshot(self, since_ns: int) -> VenueSnapshot:
-        """Open orders, trades since an instant of the exchange, and balances."""
         began_ns = self.clock.now_ns()
         found = await self._call(FaultOperation.SNAPSHOT, since_ns)
-        assert isinstance(found, VenueSnapshot), "a snapshot answers a snapshot"
+        assert isinstance(found, VenueSnapshot), "the answer is a snapshot"
         return found.model_copy(update={"began_ns": began_ns, "ended_ns": self.clock.now_ns()})
 
     async def symbols(self) -> list[SymbolMetadata]:
-        """The symbols that can be traded."""
         return await self._transport.symbols(timeout_s=self._timeout_s)
 
     async def assets(self) -> list[AssetMetadata]:
-        """The assets that the account can hold."""
         return await self._transport.assets(timeout_s=self._timeout_s)
 
     def reports(self) -> AsyncIterator[ExecutionReport]:
-        """Reports of the present session, from its connect on, for one reader. Ends when the session does."""
+        """See `Venue.reports`. For one reader."""
         return self._transport.reports.stream()
 
     async def admin(self, op: str, **params: Any) -> Any:
-        """An operator's act on the exchange: see `paper_admin`. In both forms the same names, parameters and results."""
+        """Run an administrative operation on the exchange; see `kernel.venues.paper.admin`."""
         return await self._transport.admin(op, params, timeout_s=self._timeout_s)
 
     async def inject(self, fault: Fault) -> None:
-        """Script one more fault."""
+        """Add a scripted fault."""
         await self.admin("fault", fault=fault.model_dump(mode="json"))
 
     async def truth(self) -> dict[str, Any]:
-        """The exchange's own truth, for auditors."""
+        """Return the exchange's own state, for auditors: orders, trades and balances without lag."""
         found: dict[str, Any] = await self.admin("truth")
         return found
 
@@ -159,14 +179,14 @@ class PaperVenue:
 
 
 def _report(answer: Answer) -> ExecutionReport:
-    assert isinstance(answer, ExecutionReport), "an order request answers a report"
+    assert isinstance(answer, ExecutionReport), "the answer to an order request is a report"
     return answer
 
 
 def _script(faults: FaultSource | None) -> list[Fault]:
-    """The scripted faults that are to be sent to an exchange process."""
+    """Return the scripted faults to send to an exchange process."""
     if faults is None:
         return []
     if not isinstance(faults, FaultPlan) or faults.rates is not None:
-        raise ValueError("over the wire faults are a script: FaultPlan without rates (the process draws its own)")
+        raise ValueError("an exchange in another process takes scripted faults only: give a `FaultPlan` without rates")
     return [*faults.pending]

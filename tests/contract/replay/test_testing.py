@@ -1,4 +1,4 @@
-"""`replay.testing`: what its documentation shows works, and virtual time says when nothing can happen any more."""
+"""`replay.testing`: its documented example runs, and virtual time detects a deadlock."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from replay.testing import VirtualClock, run_virtually
 
 
 def test_the_documented_example_runs() -> None:
-    """The example in the package's docstring is complete, and comes out as it says."""
+    """The example in the package's docstring is complete and gives its result."""
     text = inspect.getdoc(replay.testing) or ""
-    example = text.partition("::\n")[2].partition("\n`scripted_exchange`")[0]
+    example = text.partition("::\n")[2].partition("\nUse a log")[0]
     assert "assert run_virtually" in example
     exec(compile(textwrap.dedent(example), "replay.testing", "exec"), {})  # our own text
 
 
 def test_an_hour_passes_at_once() -> None:
-    """Time is the loop's: what is due on the way happens, in its order."""
+    """`advance` runs what is due, in order, without real time."""
 
     async def main() -> tuple[list[str], float]:
         clock, happened = VirtualClock(), list[str]()
@@ -34,8 +34,8 @@ def test_an_hour_passes_at_once() -> None:
     assert run_virtually(main) == (["after a minute"], 3_600)
 
 
-def test_a_wait_for_nothing_is_an_error() -> None:
-    """Where no timer is set and every task waits, the loop says so instead of hanging."""
+def test_a_deadlock_is_an_error() -> None:
+    """If every task waits and no timer is set, the loop raises instead of hanging."""
 
     async def main() -> None:
         await asyncio.Event().wait()

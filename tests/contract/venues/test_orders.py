@@ -1,4 +1,6 @@
-"""Amends, groups and the other kinds of order at the paper exchange in both its forms: methods, errors, faults."""
+"""Amends, groups and other order types at the paper exchange, in process and over a socket: methods, errors,
+faults.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,14 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(params=[IN_PLACE, CANCEL_REPLACE])
 def dialect(request: pytest.FixtureRequest) -> AmendDialect:
-    """Each way to change an order."""
+    """Each amend dialect."""
     found: AmendDialect = request.param
     return found
 
 
 @pytest.fixture
 async def make(make_world: MakeWorld) -> Make:
-    """Makes a connected venue that takes everything."""
+    """Returns a connected venue with every capability."""
 
     async def made(**config: Any) -> PaperVenue:
         return await (await make_world(**(EVERYTHING | config))).venue()
@@ -48,31 +50,31 @@ async def make(make_world: MakeWorld) -> Make:
 
 @pytest.fixture
 async def world(make_world: MakeWorld, dialect: AmendDialect) -> PaperWorld:
-    """An exchange that amends in one of the two ways."""
+    """An exchange that amends in one of the dialects."""
     return await make_world(**(EVERYTHING | {"amend": dialect}))
 
 
 async def place(venue: PaperVenue, name: str = "a") -> ExecutionReport:
-    """An order of 100 lots that rests."""
+    """Place a resting order of 100 lots."""
     return await venue.submit(submit(name, limit(quantity=100 * LOT), CLOCK))
 
 
 async def bracket(venue: PaperVenue, mode: OcoMode = OTO) -> list[ExecutionReport]:
-    """A buy, and a sell, as a group."""
+    """A group of a buy and a sell order."""
     buy, sell = limit(BUY, quantity=100 * LOT, price=LAST - 100), limit(SELL, quantity=100 * LOT, price=LAST + 100)
     return await venue.submit_group(group(mode, CLOCK, buy=buy, sell=sell))
 
 
 async def status(venue: PaperVenue, name: str) -> ExecutionReport:
-    """What the venue says of an order."""
+    """Query an order."""
     found = await venue.order(SYMBOL, name)
     assert found is not None
     return found
 
 
-async def test_what_it_can_is_declared(make_world: MakeWorld) -> None:
-    """Dialect, meaning of quantities, modes and kinds of order cross the wire, in one order each time."""
-    given = PaperConfig(
+async def test_capabilities_are_declared(make_world: MakeWorld) -> None:
+    """Dialects, group modes and order types cross the wire, in a stable order."""
+    config = PaperConfig(
         first_id=1,
         symbols=full_symbols(),
         amend=CANCEL_REPLACE,
@@ -80,30 +82,30 @@ async def test_what_it_can_is_declared(make_world: MakeWorld) -> None:
         amend_atomic=False,
         native_groups=frozenset(OcoMode),
     )
-    port: Venue = await (await make_world(**dict(given))).venue()
-    assert port.capabilities == given.capabilities()
-    told = port.capabilities.model_dump(mode="json")
-    assert all(told[name] == sorted(told[name]) for name in ("native_groups", "order_types", "times_in_force"))
+    port: Venue = await (await make_world(**dict(config))).venue()
+    assert port.capabilities == config.capabilities()
+    declared = port.capabilities.model_dump(mode="json")
+    assert all(declared[name] == sorted(declared[name]) for name in ("native_groups", "order_types", "times_in_force"))
 
 
 # --------------------------------------------------------------------------------------------------------------- amends
 async def test_modify(world: PaperWorld, dialect: AmendDialect) -> None:
-    """The answer is REPLACED, or the NEW report of the order that took the place; the stream has the same."""
+    """The answer is REPLACED, or NEW for the order that replaces it, as on the stream."""
     venue = await world.venue()
     await place(venue)
     answer = await venue.modify(modify("a", SMALLER, CLOCK, request_id="b"))
     assert answer.exec_type is (ExecType.REPLACED if dialect is IN_PLACE else ExecType.NEW)
     assert (answer.client_order_id, answer.orig_client_order_id) == ("b", "a")
     assert (answer.order_qty, answer.exchange_order_id) == (50 * LOT, "1" if dialect is IN_PLACE else "2")
-    told = await take(venue, 2 if dialect is IN_PLACE else 3)
-    assert told[-1] == answer
+    reports = await take(venue, 2 if dialect is IN_PLACE else 3)
+    assert reports[-1] == answer
     found = await status(venue, "b")
     assert (found.leaves_qty, found.exchange_order_id) == (50 * LOT, answer.exchange_order_id)
     assert (await venue.snapshot(0)).open_orders == (found,)
 
 
-async def test_an_order_is_found_by_the_name_it_had(make: Make) -> None:
-    """Who asks by the older name is told the newer one; a cancel by it names the order as it is now."""
+async def test_an_amended_order_is_found_by_its_old_id(make: Make) -> None:
+    """A query by the old id reports the new one, and a cancel by it cancels the order."""
     venue = await make()
     await place(venue)
     await venue.modify(modify("a", SMALLER, CLOCK, request_id="b"))
@@ -114,7 +116,7 @@ async def test_an_order_is_found_by_the_name_it_had(make: Make) -> None:
 
 
 async def test_refused_amends(world: PaperWorld) -> None:
-    """A definitive no crosses whole; an order that is not there, or a used id, settles nothing."""
+    """A refusal crosses the wire complete; a missing order or a used id is `OutcomeUnknown`."""
     venue = await world.venue()
     await place(venue)
     await place(venue, "z")
@@ -129,8 +131,8 @@ async def test_refused_amends(world: PaperWorld) -> None:
     assert (await status(venue, "a")).order_qty == 100 * LOT
 
 
-async def test_remaining_and_what_was_known(make: Make, dialect: AmendDialect) -> None:
-    """Where an amend names what is to remain, a fill on the way makes the total larger by as much."""
+async def test_an_amend_to_a_remaining_quantity(make: Make, dialect: AmendDialect) -> None:
+    """A fill during the amend adds to the total."""
     venue = await make(amend=dialect, amend_quantity=AmendQuantity.REMAINING)
     await place(venue)
     await venue.admin("trade", symbol_id=SYMBOL, price=LAST - 200_000, quantity=30 * LOT)
@@ -138,8 +140,8 @@ async def test_remaining_and_what_was_known(make: Make, dialect: AmendDialect) -
     assert answer.leaves_qty == 40 * LOT
 
 
-async def test_not_atomic(make: Make) -> None:
-    """The old order is canceled and reported, then the new one refused."""
+async def test_a_non_atomic_replace(make: Make) -> None:
+    """The old order is canceled and reported, then the new one is refused."""
     venue = await make(amend=CANCEL_REPLACE, amend_atomic=False)
     await place(venue)
     with pytest.raises(Rejected, match="LOT_SIZE"):
@@ -149,7 +151,7 @@ async def test_not_atomic(make: Make) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- groups
 async def test_submit_group(make: Make) -> None:
-    """One report for each order, in their order; what follows comes on the stream."""
+    """The answer has one report per order, in order; further reports come on the stream."""
     venue = await make()
     reports = await bracket(venue)
     assert [(report.client_order_id, report.exec_type) for report in reports] == [
@@ -164,8 +166,8 @@ async def test_submit_group(make: Make) -> None:
     assert {order["group_mode"] for order in truth["orders"]} == {"ONE_TRIGGERS_OTHER"}
 
 
-async def test_groups_that_are_refused(make: Make, make_world: MakeWorld) -> None:
-    """A mode that it does not work, an order that is refused, an id that is used: nothing of the group is there."""
+async def test_refused_groups(make: Make, make_world: MakeWorld) -> None:
+    """An undeclared mode, a refused order or a used id refuses the whole group."""
     plain = await (await make_world()).venue()
     with pytest.raises(Rejected) as caught:
         await bracket(plain)
@@ -181,7 +183,7 @@ async def test_groups_that_are_refused(make: Make, make_world: MakeWorld) -> Non
 
 
 async def test_without_a_session_nothing_is_sent(world: PaperWorld) -> None:
-    """Amends and groups are `NotSent` before a connect, like everything."""
+    """Amends and groups before a connect are `NotSent`."""
     venue = await world.venue(connect=False)
     with pytest.raises(NotSent):
         await bracket(venue)
@@ -191,27 +193,27 @@ async def test_without_a_session_nothing_is_sent(world: PaperWorld) -> None:
 
 # ------------------------------------------------------------------------------------------------- other kinds of order
 async def test_stops(make: Make) -> None:
-    """NEW, TRIGGERED, TRADE."""
+    """A stop order reports NEW, TRIGGERED, TRADE."""
     venue = await make()
     order = StandardOrder(
         symbol_id=SYMBOL, side=BUY, order_type=OrderType.STOP, quantity=10 * LOT, stop_price=LAST + 100
     )
     await venue.submit(submit("a", order, CLOCK))
     await venue.admin("trade", symbol_id=SYMBOL, price=LAST + 100, quantity=LOT)
-    told = await take(venue, 3)
-    assert [report.exec_type for report in told] == [ExecType.NEW, ExecType.TRIGGERED, ExecType.TRADE]
+    reports = await take(venue, 3)
+    assert [report.exec_type for report in reports] == [ExecType.NEW, ExecType.TRIGGERED, ExecType.TRADE]
     assert (await venue.truth())["orders"][0]["stop_price"] == LAST + 100
 
 
-async def test_an_order_ends_in_time_though_nobody_asks(make: Make) -> None:
-    """EXPIRED comes on the stream when the instant comes; the earlier of two ends first."""
+async def test_orders_expire_without_a_request(make: Make) -> None:
+    """EXPIRED comes on the stream at the instant; earlier orders first."""
     venue = await make()
     now_ns = CLOCK.now_ns()
     for name, after_ms in (("late", 200), ("soon", 100)):
         terms = {"time_in_force": TimeInForce.GTD, "expire_at_ns": now_ns + after_ms * NS_PER_MS}
         await venue.submit(submit(name, limit(quantity=100 * LOT, **terms), CLOCK))
-    told = await take(venue, 4)
-    assert [(report.client_order_id, report.ord_status) for report in told[2:]] == [
+    reports = await take(venue, 4)
+    assert [(report.client_order_id, report.ord_status) for report in reports[2:]] == [
         ("soon", OrdStatus.EXPIRED),
         ("late", OrdStatus.EXPIRED),
     ]
@@ -224,8 +226,8 @@ CARRIED_OUT = {"request_late", "answer_lost", "server_error", "disconnect_after"
 
 
 @pytest.mark.parametrize("kind", UNHEARD)
-async def test_an_amend_that_nobody_answers(world: PaperWorld, kind: str) -> None:
-    """Its outcome is unknown; whether it was carried out the exchange knows, under the request's id."""
+async def test_an_unanswered_amend(world: PaperWorld, kind: str) -> None:
+    """The outcome is unknown, and a query by the request's id tells it."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await place(venue)
     await venue.inject(fault(kind, "modify", delay_s=2 * SHORT_S))
@@ -245,7 +247,7 @@ async def test_an_amend_that_nobody_answers(world: PaperWorld, kind: str) -> Non
 
 @pytest.mark.parametrize("kind", ["not_sent", "answer_late", "request_doubled", "duplicate_refusal"])
 async def test_other_faults_of_an_amend(world: PaperWorld, kind: str) -> None:
-    """Not sent is certain; a late answer is the answer; a copy, and what looks like one, changes nothing more."""
+    """Not sent, a late answer, a duplicated request and a false duplicate refusal."""
     venue = await world.venue()
     await place(venue)
     await venue.inject(fault(kind, "modify", delay_s=0.02))
@@ -259,8 +261,8 @@ async def test_other_faults_of_an_amend(world: PaperWorld, kind: str) -> None:
     assert working == [100 * LOT if kind == "not_sent" else 50 * LOT]
 
 
-async def test_a_doubled_amend_where_ids_may_repeat(make: Make, dialect: AmendDialect) -> None:
-    """In place the copy does it again; where another order takes the place the copy finds the old one gone."""
+async def test_a_duplicated_amend_without_dedupe(make: Make, dialect: AmendDialect) -> None:
+    """In place the copy applies again; with cancel/replace it finds the old order gone."""
     venue = await make(amend=dialect, dedupe=Dedupe.NONE)
     placed = await place(venue)
     await venue.inject(fault("request_doubled", "modify", delay_s=0.02))
@@ -271,8 +273,8 @@ async def test_a_doubled_amend_where_ids_may_repeat(make: Make, dialect: AmendDi
 
 
 @pytest.mark.parametrize("kind", UNHEARD)
-async def test_a_group_that_nobody_answers(make_world: MakeWorld, kind: str) -> None:
-    """All of it is there, or nothing."""
+async def test_an_unanswered_group(make_world: MakeWorld, kind: str) -> None:
+    """Either all of it exists or nothing."""
     world = await make_world(**EVERYTHING)
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await venue.inject(fault(kind, "submit_group", delay_s=2 * SHORT_S))
@@ -286,8 +288,8 @@ async def test_a_group_that_nobody_answers(make_world: MakeWorld, kind: str) -> 
     await eventually(arrived)
 
 
-async def test_a_doubled_group_is_one_group(make: Make) -> None:
-    """The copy is refused whole while any of its orders is open."""
+async def test_a_duplicated_group_is_one_group(make: Make) -> None:
+    """The copy is refused while any of its orders is open."""
     venue = await make()
     await venue.inject(fault("request_doubled", "submit_group", delay_s=0.02))
     await bracket(venue)
@@ -296,7 +298,7 @@ async def test_a_doubled_group_is_one_group(make: Make) -> None:
 
 
 async def test_lost_and_late_reports_of_an_amend(world: PaperWorld) -> None:
-    """A report that never comes leaves the answer; the lists show what is so."""
+    """If a report is lost, the answer and the queries still show the amend."""
     venue = await world.venue()
     await place(venue)
     await take(venue, 1)

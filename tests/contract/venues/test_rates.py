@@ -1,4 +1,4 @@
-"""What every venue says of its rate limits: which it takes, what a refusal tells, and what all clients have spent."""
+"""Rate limits at every venue: which are declared, what a refusal names, and the counters of all clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.paper_world import SYMBOL, cancel
 
 
 async def test_the_rate_limit(make_world: MakeWorld) -> None:
-    """One request too many says which limit is over and when to come back, and is not carried out."""
+    """A call over the limit names the limit and the retry delay, and is not executed."""
     limits = (RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=60 * NS_PER_S, limit=3),)
     venue = await (await make_world(rate_limits=limits)).venue()
     for name in "abc":
@@ -28,7 +28,7 @@ async def test_the_rate_limit(make_world: MakeWorld) -> None:
 
 
 async def test_new_orders_have_a_limit_of_their_own(make_world: MakeWorld) -> None:
-    """Where only new orders are counted, a cancel passes when no order does."""
+    """With a limit on ORDERS, cancels pass when orders do not."""
     limits = (RateLimit(kind=RateLimitKind.ORDERS, window_ns=60 * NS_PER_S, limit=1, weights={Counted.SUBMIT: 1}),)
     venue = await (await make_world(rate_limits=limits)).venue()
     await place(venue, "a")
@@ -38,8 +38,8 @@ async def test_new_orders_have_a_limit_of_their_own(make_world: MakeWorld) -> No
     assert (await venue.cancel(cancel("a", CLOCK))).exec_type is ExecType.CANCELED
 
 
-async def test_answers_tell_what_all_clients_have_spent(make_world: MakeWorld) -> None:
-    """Each answer, a refusal too, brings the account's counter of each limit, with what another session has spent."""
+async def test_answers_carry_the_accounts_counters(make_world: MakeWorld) -> None:
+    """Each answer, refusals included, carries the counters with the calls of other sessions."""
     weights = {Counted.SUBMIT: 2, Counted.CANCEL: 1, Counted.ORDER: 4}
     limit = RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=60 * NS_PER_S, limit=10, weights=weights)
     world = await make_world(rate_limits=(limit,))

@@ -1,4 +1,4 @@
-"""What every venue promises, held by the paper exchange in both its forms: every method, every error, every fault."""
+"""The contract of a venue, at the paper exchange in process and over a socket: every method, error and fault."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from tests.paper_world import BUY, COIN, LAST, LOT, SELL, SYMBOL, PaperWorld, ca
 
 
 async def place(venue: PaperVenue, client_order_id: str, **terms: Any) -> ExecutionReport:
-    """Place an order that rests."""
+    """Place a resting order."""
     return await venue.submit(submit(client_order_id, limit(**terms), CLOCK))
 
 
 # ---------------------------------------------------------------------------------------------------------- the methods
-async def test_it_is_a_venue(venue: PaperVenue) -> None:
-    """It satisfies the protocol, and declares what it does."""
+async def test_the_adapter_satisfies_the_protocol(venue: PaperVenue) -> None:
+    """It has every member of `Venue` and declares its capabilities."""
     port: Venue = venue
     capabilities = port.capabilities
     assert capabilities.dedupe is Dedupe.WHILE_OPEN
@@ -50,8 +50,8 @@ async def test_it_is_a_venue(venue: PaperVenue) -> None:
 
 
 async def test_capabilities_follow_the_configuration(make_world: MakeWorld) -> None:
-    """What is configured is what is declared, over the wire too."""
-    given = PaperConfig(
+    """The declared capabilities equal the configured ones, also over the wire."""
+    config = PaperConfig(
         first_id=1,
         dedupe=Dedupe.FOR_EVER,
         validity_window_ns=None,
@@ -62,12 +62,12 @@ async def test_capabilities_follow_the_configuration(make_world: MakeWorld) -> N
         clock_skew_ns=4,
         rate_limits=(RateLimit(kind=RateLimitKind.ORDERS, window_ns=NS_PER_S, limit=50, weights={Counted.SUBMIT: 1}),),
     )
-    world = await make_world(**dict(given))
-    assert (await world.venue()).capabilities == given.capabilities()
+    world = await make_world(**dict(config))
+    assert (await world.venue()).capabilities == config.capabilities()
 
 
 async def test_submit_answers_the_first_report(venue: PaperVenue) -> None:
-    """The answer is NEW, and the stream has the same report, its frame included."""
+    """The answer is NEW, and the stream has the same report with its frame."""
     answer = await place(venue, "a")
     assert (answer.exec_type, answer.ord_status, answer.client_order_id) == (ExecType.NEW, OrdStatus.NEW, "a")
     assert (answer.order_qty, answer.leaves_qty, answer.cum_qty) == (COIN, COIN, 0)
@@ -77,7 +77,7 @@ async def test_submit_answers_the_first_report(venue: PaperVenue) -> None:
 
 
 async def test_trades_come_on_the_stream(venue: PaperVenue) -> None:
-    """A taker's NEW, then its trades; every session of the account hears them."""
+    """Every session of the account receives a taker's NEW and its trades."""
     await venue.submit(submit("a", market(quantity=10 * LOT), CLOCK))
     new, trade = await take(venue, 2)
     assert (new.exec_type, trade.exec_type) == (ExecType.NEW, ExecType.TRADE)
@@ -88,13 +88,13 @@ async def test_trades_come_on_the_stream(venue: PaperVenue) -> None:
 
 
 async def test_ioc_expires(venue: PaperVenue) -> None:
-    """What finds nobody is EXPIRED by its own report."""
+    """An IOC order without a counterparty is EXPIRED by a report of its own."""
     await venue.submit(submit("a", limit(price=LAST, time_in_force="IOC"), CLOCK))
     assert [report.exec_type for report in await take(venue, 2)] == [ExecType.NEW, ExecType.EXPIRED]
 
 
 async def test_cancel(venue: PaperVenue) -> None:
-    """The report names request and order; canceling again is unknown, which settles nothing."""
+    """The report has both ids; a second cancel is `OutcomeUnknown`."""
     await place(venue, "a")
     report = await venue.cancel(cancel("a", CLOCK, request_id="c"))
     assert (report.exec_type, report.client_order_id, report.orig_client_order_id) == (ExecType.CANCELED, "c", "a")
@@ -104,8 +104,8 @@ async def test_cancel(venue: PaperVenue) -> None:
     assert caught.value.code == "-2011"
 
 
-async def test_modify_is_refused(venue: PaperVenue) -> None:
-    """It does not amend, and says so."""
+async def test_modify_without_a_dialect_is_refused(venue: PaperVenue) -> None:
+    """A venue without an amend dialect refuses to modify."""
     await place(venue, "a")
     request = ModifyRequest(**cancel("a", CLOCK).model_dump(), order=limit(quantity=2 * COIN))
     with pytest.raises(Rejected) as caught:
@@ -114,7 +114,7 @@ async def test_modify_is_refused(venue: PaperVenue) -> None:
 
 
 async def test_order(venue: PaperVenue) -> None:
-    """None for none, else the newest as ORDER_STATUS, at the instant of its newest change."""
+    """The answer is None, or the newest order as ORDER_STATUS at the instant of its newest change."""
     assert await venue.order(SYMBOL, "a") is None
     placed = await place(venue, "a")
     found = await venue.order(SYMBOL, "a")
@@ -128,7 +128,7 @@ async def test_order(venue: PaperVenue) -> None:
 
 
 async def test_snapshot(venue: PaperVenue) -> None:
-    """Open orders, own trades since an instant, balances with what is locked, and when it was asked."""
+    """It has open orders, trades since an instant, balances with locked funds, and its own times."""
     await place(venue, "a")
     await venue.submit(submit("b", market(quantity=10 * LOT), CLOCK))
     fill = (await take(venue, 3))[-1]
@@ -144,7 +144,7 @@ async def test_snapshot(venue: PaperVenue) -> None:
 
 
 async def test_symbols_and_assets(venue: PaperVenue) -> None:
-    """The built-in market: BTCUSDT and ETHUSDT at 2 and 8 decimals, three assets at 8."""
+    """BTCUSDT and ETHUSDT at 2 and 8 decimals; three assets at 8."""
     symbols = {symbol.symbol_id: symbol for symbol in await venue.symbols()}
     assert set(symbols) == {"BTCUSDT", "ETHUSDT"}
     assert {(symbol.price_decimals, symbol.quantity_decimals) for symbol in symbols.values()} == {(2, 8)}
@@ -152,8 +152,8 @@ async def test_symbols_and_assets(venue: PaperVenue) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- the errors
-async def test_a_refusal_crosses_whole(venue: PaperVenue) -> None:
-    """Code, text and when to come back are those of the exchange."""
+async def test_a_refusal_is_complete(venue: PaperVenue) -> None:
+    """It has the exchange's code, text and retry delay."""
     with pytest.raises(Rejected) as caught:
         await place(venue, "a", quantity=LOT + 1)
     assert (caught.value.code, caught.value.retry_after_s) == ("-1013", None)
@@ -165,14 +165,14 @@ async def test_a_refusal_crosses_whole(venue: PaperVenue) -> None:
 
 
 async def test_a_late_request_is_refused(venue: PaperVenue) -> None:
-    """Past its window it is -1021 and changes nothing."""
+    """A request past its window is -1021 and changes nothing."""
     with pytest.raises(Rejected) as caught:
         await venue.submit(submit("a", limit(), CLOCK, age_s=6))
     assert caught.value.code == "-1021"
     assert (await venue.truth())["orders"] == []
 
 
-async def test_a_used_id_settles_nothing(venue: PaperVenue) -> None:
+async def test_a_used_id_is_an_unknown_outcome(venue: PaperVenue) -> None:
     """A duplicate is `OutcomeUnknown`, marked as one."""
     await place(venue, "a")
     with pytest.raises(OutcomeUnknown) as caught:
@@ -180,15 +180,15 @@ async def test_a_used_id_settles_nothing(venue: PaperVenue) -> None:
     assert (caught.value.code, caught.value.duplicate) == ("-2010", True)
 
 
-async def test_without_look_up(make_world: MakeWorld) -> None:
-    """A venue that has no look-up says nothing by it."""
+async def test_without_order_query(make_world: MakeWorld) -> None:
+    """The query of a venue without it is `OutcomeUnknown`."""
     venue = await (await make_world(lookup=False)).venue()
     with pytest.raises(OutcomeUnknown):
         await venue.order(SYMBOL, "a")
 
 
 async def test_before_connect_and_after_close_nothing_is_sent(world: PaperWorld) -> None:
-    """Every method is `NotSent` without a session, and the stream has ended; closing twice is nothing."""
+    """Without a session every method is `NotSent` and the stream has ended; closing twice is allowed."""
     venue = await world.venue(connect=False)
     for _ in range(2):
         calls: list[Callable[[], Awaitable[Any]]] = [
@@ -209,8 +209,8 @@ async def test_before_connect_and_after_close_nothing_is_sent(world: PaperWorld)
     assert world.exchange.engine.truth()["orders"] == []
 
 
-async def test_a_new_session_hears_what_comes_and_not_what_was(venue: PaperVenue) -> None:
-    """Connecting again ends the old stream and begins another."""
+async def test_a_new_session_receives_only_new_reports(venue: PaperVenue) -> None:
+    """Connecting again ends the old stream and starts another."""
     await place(venue, "a")
     old = venue.reports()
     await venue.connect()
@@ -221,7 +221,7 @@ async def test_a_new_session_hears_what_comes_and_not_what_was(venue: PaperVenue
 
 # ----------------------------------------------------------------------------------------------------------- the faults
 async def test_not_sent(world: PaperWorld) -> None:
-    """A request that did not leave is `NotSent`, and the exchange has not seen it."""
+    """The request is `NotSent`, and the exchange has not received it."""
     venue = await world.venue()
     await venue.inject(fault("not_sent", "submit"))
     with pytest.raises(NotSent):
@@ -231,7 +231,7 @@ async def test_not_sent(world: PaperWorld) -> None:
 
 
 async def test_request_lost(world: PaperWorld) -> None:
-    """It times out as unknown, and there is no order."""
+    """The outcome is unknown, and there is no order."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await venue.inject(fault("request_lost", "submit"))
     with pytest.raises(OutcomeUnknown):
@@ -240,7 +240,7 @@ async def test_request_lost(world: PaperWorld) -> None:
 
 
 async def test_request_late(world: PaperWorld) -> None:
-    """It times out as unknown, and the order comes afterwards."""
+    """The outcome is unknown, and the order arrives later."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await venue.inject(fault("request_late", "submit", delay_s=2 * SHORT_S))
     with pytest.raises(OutcomeUnknown):
@@ -249,8 +249,8 @@ async def test_request_late(world: PaperWorld) -> None:
     assert (report.exec_type, report.client_order_id) == (ExecType.NEW, "a")
 
 
-async def test_request_later_than_its_window(make_world: MakeWorld) -> None:
-    """A request that travels past its validity is refused at the other end: it never becomes an order."""
+async def test_a_request_that_expires_on_its_way(make_world: MakeWorld) -> None:
+    """The exchange refuses it; it never becomes an order."""
     world = await make_world(validity_window_ns=50 * NS_PER_MS)
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await venue.inject(fault("request_late", "submit", delay_s=2 * SHORT_S))
@@ -262,23 +262,23 @@ async def test_request_later_than_its_window(make_world: MakeWorld) -> None:
 
 @pytest.mark.parametrize(("dedupe", "orders"), [(Dedupe.NONE, 2), (Dedupe.WHILE_OPEN, 1)])
 async def test_request_doubled(make_world: MakeWorld, dedupe: Dedupe, orders: int) -> None:
-    """It arrives twice: two orders where the venue does not mind, one where it refuses the copy."""
+    """It makes two orders without dedupe, and one with it."""
     venue = await (await make_world(dedupe=dedupe)).venue()
     await venue.inject(fault("request_doubled", "submit"))
     assert (await place(venue, "a")).exec_type is ExecType.NEW
-    await eventually(lambda: _true(venue, lambda truth: len(truth["orders"]) == orders))
+    await eventually(lambda: _truth_holds(venue, lambda truth: len(truth["orders"]) == orders))
 
 
 async def test_a_doubled_request_whose_first_order_is_done(make_world: MakeWorld) -> None:
-    """Refusing only while open does not help against a copy that comes after the fill."""
+    """Dedupe while open does not refuse a copy that arrives after the fill."""
     venue = await (await make_world()).venue()
     await venue.inject(fault("request_doubled", "submit", delay_s=0.05))
     await venue.submit(submit("a", market(quantity=10 * LOT), CLOCK))
-    await eventually(lambda: _true(venue, lambda truth: len(orders_of(truth, "a")) == 2))
+    await eventually(lambda: _truth_holds(venue, lambda truth: len(orders_of(truth, "a")) == 2))
 
 
 async def test_answer_lost(world: PaperWorld) -> None:
-    """It times out as unknown, and the order is there, reported on the stream."""
+    """The outcome is unknown, and the order exists and is reported on the stream."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await venue.inject(fault("answer_lost", "submit"))
     with pytest.raises(OutcomeUnknown):
@@ -288,7 +288,7 @@ async def test_answer_lost(world: PaperWorld) -> None:
 
 
 async def test_answer_late(world: PaperWorld) -> None:
-    """It comes after the delay; who waits less has an unknown outcome, and the late answer harms nobody."""
+    """The answer comes after the delay; with a shorter timeout the outcome is unknown, and the late answer is ignored."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     for name in "ab":
         await venue.inject(fault("answer_late", "submit", delay_s=2 * SHORT_S))
@@ -303,7 +303,7 @@ async def test_answer_late(world: PaperWorld) -> None:
 
 
 async def test_server_error_but_executed(world: PaperWorld) -> None:
-    """A 5xx says nothing: unknown, and the order is there."""
+    """A 5xx is `OutcomeUnknown`, and the order exists."""
     venue = await world.venue()
     await venue.inject(fault("server_error", "submit"))
     with pytest.raises(OutcomeUnknown) as caught:
@@ -313,7 +313,7 @@ async def test_server_error_but_executed(world: PaperWorld) -> None:
 
 
 async def test_duplicate_refusal(world: PaperWorld) -> None:
-    """The answer is that of a copy: a duplicate, though it is our own order that exists."""
+    """The answer is a duplicate refusal, and the order exists."""
     venue = await world.venue()
     await venue.inject(fault("duplicate_refusal", "submit"))
     with pytest.raises(OutcomeUnknown) as caught:
@@ -322,8 +322,8 @@ async def test_duplicate_refusal(world: PaperWorld) -> None:
     assert await venue.order(SYMBOL, "a") is not None
 
 
-async def test_no_duplicate_is_made_up(world: PaperWorld) -> None:
-    """Where the order itself is refused, the fault of a duplicate refusal does not claim that there is one."""
+async def test_a_refused_order_is_no_duplicate(world: PaperWorld) -> None:
+    """If the order itself is refused, that refusal is the answer."""
     venue = await world.venue()
     await venue.inject(fault("duplicate_refusal", "submit"))
     with pytest.raises(Rejected):
@@ -332,7 +332,7 @@ async def test_no_duplicate_is_made_up(world: PaperWorld) -> None:
 
 @pytest.mark.parametrize(("kind", "arrives"), [("disconnect", False), ("disconnect_after", True)])
 async def test_disconnect(world: PaperWorld, kind: str, arrives: bool) -> None:
-    """The call is unknown, the stream ends, what follows is not sent, and a new session finds the truth."""
+    """The outcome is unknown, the stream ends, later calls are not sent, and a new session finds the order."""
     venue, other = await world.venue(), await world.venue()
     stream = venue.reports()
     await venue.inject(fault(kind, "submit"))
@@ -347,12 +347,12 @@ async def test_disconnect(world: PaperWorld, kind: str, arrives: bool) -> None:
     await other.order(SYMBOL, "a")
 
 
-async def test_every_session_can_be_broken(world: PaperWorld) -> None:
-    """An operator's disconnect ends every stream; calls that are under way become unknown."""
+async def test_admin_disconnect_ends_every_session(world: PaperWorld) -> None:
+    """Every stream ends; pending calls have an unknown outcome."""
     venue, other = await world.venue(), await world.venue()
     await other.inject(fault("answer_late", "submit", delay_s=30))
     call = asyncio.create_task(place(venue, "a"))
-    await eventually(lambda: _true(other, lambda truth: len(truth["orders"]) == 1))
+    await eventually(lambda: _truth_holds(other, lambda truth: len(truth["orders"]) == 1))
     with contextlib.suppress(OutcomeUnknown):  # over the wire its own answer may be lost with the connection
         await other.admin("disconnect")
     with pytest.raises(OutcomeUnknown):
@@ -370,7 +370,7 @@ async def test_every_session_can_be_broken(world: PaperWorld) -> None:
     ],
 )
 async def test_report_faults(world: PaperWorld, kind: str, expected: list[str]) -> None:
-    """The stream lacks, doubles or swaps a report; the exchange's truth and its answers are as ever."""
+    """The stream lacks, repeats or swaps a report; answers and queries are unaffected."""
     venue = await world.venue()
     await venue.inject(fault(kind, "report", delay_s=5))
     for name in "abc":
@@ -380,8 +380,8 @@ async def test_report_faults(world: PaperWorld, kind: str, expected: list[str]) 
 
 
 @pytest.mark.parametrize("kind", ["report_reordered", "report_late"])
-async def test_a_report_held_back_comes_by_itself(world: PaperWorld, kind: str) -> None:
-    """With nothing behind it, it comes after its delay."""
+async def test_a_reordered_report_arrives_after_its_delay(world: PaperWorld, kind: str) -> None:
+    """Without a later report it arrives after its delay."""
     venue = await world.venue()
     await venue.inject(fault(kind, "report", delay_s=0.05))
     await place(venue, "a")
@@ -389,7 +389,7 @@ async def test_a_report_held_back_comes_by_itself(world: PaperWorld, kind: str) 
 
 
 async def test_stale_snapshot(make_world: MakeWorld) -> None:
-    """Old data within the declared lag is complete; older is not, and says so."""
+    """Stale data within the declared lag are complete; older data are marked incomplete."""
     world = await make_world(read_lag=ReadLag(open_orders_ns=3600 * NS_PER_S, trades_ns=3600 * NS_PER_S))
     venue = await world.venue()
     await place(venue, "a")
@@ -402,7 +402,7 @@ async def test_stale_snapshot(make_world: MakeWorld) -> None:
 
 
 async def test_partial_snapshot(world: PaperWorld) -> None:
-    """Orders are missing, and it says that it is not complete; the next one is whole."""
+    """Orders are missing and the snapshot is marked incomplete; the next one is complete."""
     venue = await world.venue()
     for number in range(6):
         await place(venue, f"a{number}", quantity=10 * LOT)
@@ -414,7 +414,7 @@ async def test_partial_snapshot(world: PaperWorld) -> None:
 
 
 async def test_failed_snapshot(world: PaperWorld) -> None:
-    """A failed query is no empty list."""
+    """A failed query raises instead of returning an empty list."""
     venue = await world.venue()
     await venue.inject(fault("snapshot_failed", "snapshot"))
     with pytest.raises(OutcomeUnknown):
@@ -422,7 +422,7 @@ async def test_failed_snapshot(world: PaperWorld) -> None:
 
 
 async def test_bare_cancel(make_world: MakeWorld) -> None:
-    """Once by fault, always by configuration: no final quantity in answer and stream; a question tells it."""
+    """By fault or by configuration, answer and report lack the filled quantity; an order query has it."""
     for config in ({}, {"cancel_reports_cum_qty": False}):
         venue = await (await make_world(**config)).venue()
         await place(venue, "a")
@@ -437,12 +437,12 @@ async def test_bare_cancel(make_world: MakeWorld) -> None:
 
 
 async def test_unsolicited_cancel(world: PaperWorld) -> None:
-    """The exchange cancels by itself, right after it accepted or at an operator's word."""
+    """The exchange cancels on its own, after it accepts the order or on an operator's request."""
     venue = await world.venue()
     await venue.inject(fault("unsolicited_cancel", "submit"))
     await place(venue, "a")
     await place(venue, "b")
-    await eventually(lambda: _true(venue, lambda truth: orders_of(truth, "a")[0]["status"] == "CANCELED"))
+    await eventually(lambda: _truth_holds(venue, lambda truth: orders_of(truth, "a")[0]["status"] == "CANCELED"))
     await venue.admin("cancel_order", client_order_id="b", text="self-trade")
     canceled = [report for report in await take(venue, 4) if report.exec_type is ExecType.CANCELED]
     assert [(report.client_order_id, report.orig_client_order_id) for report in canceled] == [("a", None), ("b", None)]
@@ -451,8 +451,8 @@ async def test_unsolicited_cancel(world: PaperWorld) -> None:
 
 @pytest.mark.parametrize("operation", ["cancel", "order", "snapshot"])
 @pytest.mark.parametrize("kind", ["request_lost", "answer_lost", "server_error"])
-async def test_any_request_can_be_hit(world: PaperWorld, operation: str, kind: str) -> None:
-    """A lost question is unknown too; a lost cancel may have been carried out."""
+async def test_faults_of_queries_and_cancels(world: PaperWorld, operation: str, kind: str) -> None:
+    """A lost query is unknown too; a lost cancel may have been executed."""
     venue, hasty = await world.venue(), await world.venue(timeout_s=SHORT_S)
     await place(venue, "a")
     await venue.inject(fault(kind, operation))
@@ -468,7 +468,7 @@ async def test_any_request_can_be_hit(world: PaperWorld, operation: str, kind: s
 
 
 async def test_a_fault_for_one_order_waits_for_it(world: PaperWorld) -> None:
-    """A fault that names a client order id leaves the others alone."""
+    """A fault with a client order id leaves other orders alone."""
     venue = await world.venue()
     await venue.inject(Fault(kind=FaultKind.SERVER_ERROR, operation=FaultOperation.SUBMIT, client_order_id="b"))
     await place(venue, "a")
@@ -477,8 +477,8 @@ async def test_a_fault_for_one_order_waits_for_it(world: PaperWorld) -> None:
     await place(venue, "c")
 
 
-async def test_faults_by_chance_are_seeded(make_world: MakeWorld) -> None:
-    """Under one seed the same requests are hit, about as often as the rate says."""
+async def test_random_faults_are_seeded(make_world: MakeWorld) -> None:
+    """The same seed affects the same requests, about as often as the rate says."""
 
     async def hits() -> list[bool]:
         rates = FaultRates(7, {("submit", "server_error"): 0.3})
@@ -499,7 +499,7 @@ async def test_faults_by_chance_are_seeded(make_world: MakeWorld) -> None:
 
 
 async def test_read_lag(make_world: MakeWorld) -> None:
-    """A query shows the state of a while ago, and what is new a while later."""
+    """Each query shows the state of its lag ago."""
     lag = ReadLag(order_ns=300 * NS_PER_MS, open_orders_ns=300 * NS_PER_MS, trades_ns=300 * NS_PER_MS)
     venue = await (await make_world(read_lag=lag)).venue()
     placed = await place(venue, "a")
@@ -510,7 +510,7 @@ async def test_read_lag(make_world: MakeWorld) -> None:
 
 
 async def test_latency(make_world: MakeWorld) -> None:
-    """Requests and answers take their time, and arrive."""
+    """Requests and answers are delayed and arrive."""
     world = await make_world(request_latency_ns=30 * NS_PER_MS, answer_latency_ns=30 * NS_PER_MS)
     venue = await world.venue()
     began_ns = CLOCK.now_ns()
@@ -522,7 +522,7 @@ async def test_latency(make_world: MakeWorld) -> None:
 
 # --------------------------------------------------------------------------------------------- the rest of the world
 async def test_other_accounts_and_the_tape(world: PaperWorld) -> None:
-    """Other accounts' orders and the market's trades fill ours, and are heard on the stream."""
+    """Fills by other accounts and by the market are reported on the stream."""
     venue = await world.venue()
     assert await venue.admin("last_price", symbol_id=SYMBOL) == LAST
     await place(venue, "a", quantity=30 * LOT, price=LAST - 100)
@@ -540,7 +540,7 @@ async def test_other_accounts_and_the_tape(world: PaperWorld) -> None:
 
 
 async def test_bust_and_correction(world: PaperWorld) -> None:
-    """Each refers to the fill it replaces, has a key of its own, and shows among the fills of a snapshot."""
+    """Each names the fill it replaces, has its own key, and appears in the fills of a snapshot."""
     venue = await world.venue()
     await venue.submit(submit("a", market(quantity=10 * LOT), CLOCK))
     trade = (await take(venue, 2))[1]
@@ -553,8 +553,8 @@ async def test_bust_and_correction(world: PaperWorld) -> None:
     assert (await venue.snapshot(0)).fills == (trade, corrected, busted)
 
 
-async def test_acts_that_cannot_be(world: PaperWorld) -> None:
-    """Unknown acts, bad parameters and what is not there are told apart, and harm nobody."""
+async def test_invalid_admin_operations(world: PaperWorld) -> None:
+    """Unknown operations, invalid parameters and missing orders raise their own errors and change nothing."""
     venue = await world.venue()
     for op, params in (("dance", {}), ("bust", {}), ("bust", {"trade_id": "x"}), ("fault", {"fault": {"kind": "x"}})):
         with pytest.raises(ValidationError):
@@ -565,7 +565,7 @@ async def test_acts_that_cannot_be(world: PaperWorld) -> None:
 
 
 async def test_truth(world: PaperWorld) -> None:
-    """The venue's own books, without lag: what the reports say, and what the balances come to."""
+    """The exchange's own orders, trades and balances, without lag."""
     venue = await world.venue()
     await place(venue, "a")
     await venue.submit(submit("b", market(SELL, quantity=10 * LOT), CLOCK))
@@ -578,7 +578,7 @@ async def test_truth(world: PaperWorld) -> None:
     assert truth["balances"]["BTC"]["total"] == 100 * COIN - 10 * LOT
 
 
-async def _true(venue: PaperVenue, holds: Callable[[dict[str, Any]], bool]) -> bool:
+async def _truth_holds(venue: PaperVenue, holds: Callable[[dict[str, Any]], bool]) -> bool:
     return holds(await venue.truth())
 
 

@@ -1,8 +1,7 @@
-"""The state of a paper exchange: orders, trades and balances, as a fold of changes, now and a while ago.
+"""The state of a paper exchange as a fold of changes: orders, trades and balances, now and in the past.
 
-`paper_engine` decides and applies; `apply` is the only door through which state changes, in life and in recovery. Every
-order keeps its versions, and balances their history, so that a lagging or stale read is the true state of that instant.
-It decides nothing and knows no clock.
+State changes only through `apply`, live and in recovery. Orders keep their versions and balances their history, so that a
+lagging query shows the true state of that instant. It decides nothing and has no clock.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from kernel.venues.paper.matching.matching_rules import Resting, rescale
 from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade, Place, after, filled, opened
 
 BALANCE_HISTORY_MAX = 20_000
-"""Versions of a balance that are kept; older stale reads show the oldest kept."""
+"""Versions of a balance that are kept; an older query shows the oldest."""
 Unit = tuple[str, int]
-"""Orders that share what they hold: one order, or those of a group of which only one can trade it all."""
+"""Orders that share their locked funds: one order, or the siblings of a group."""
 
 
 class PaperBook:
@@ -41,7 +40,7 @@ class PaperBook:
         self.symbols: dict[str, SymbolMetadata] = {symbol.symbol_id: symbol for symbol in config.symbols}
         self.trades: dict[int, PaperTrade] = {}
         self.last_ns = 0
-        """The newest instant that any change carries."""
+        """Newest instant of any change."""
         self.last_order_id = self.last_trade_id = self.last_exec_id = 0
         """The highest ids that any change carries."""
         self._asset_decimals = {asset.asset_id: asset.decimals for asset in config.assets}
@@ -59,18 +58,17 @@ class PaperBook:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder | None:
-        """An order by its id."""
         versions = self._versions.get(order_id)
         return versions[-1] if versions else None
 
-    def order_of(self, trade: PaperTrade) -> PaperOrder:
-        """The order that a trade is of."""
-        return self._current(trade.order_id)
+    def current(self, order_id: int) -> PaperOrder:
+        """Return the newest version of an order that exists."""
+        return self._versions[order_id][-1]
 
     def newest(
         self, client_order_id: str, *, open_only: bool = False, as_of_ns: int | None = None
     ) -> PaperOrder | None:
-        """The client's newest order under a client order id, as it was at an instant."""
+        """Return the client's newest order with a client order id, as of an instant."""
         for order_id, since_ns in reversed(self._by_client.get(client_order_id, ())):
             if as_of_ns is not None and since_ns > as_of_ns:
                 continue
@@ -80,52 +78,45 @@ class PaperBook:
         return None
 
     def named_ns(self, client_order_id: str) -> int | None:
-        """When an order of the client last got a client order id, with its opening or by an amend."""
+        """Return when an order of the client last received a client order id, by its opening or an amend."""
         named = self._by_client.get(client_order_id)
         return named[-1][1] if named else None
 
     def own_orders(self, *, as_of_ns: int | None = None) -> Iterator[PaperOrder]:
-        """Every order that the client ever had, oldest first, as it was at an instant."""
+        """Yield every order of the client as of an instant, oldest first."""
         for versions in self._versions.values():
             order = self._as_of(versions, as_of_ns) if versions[-1].own else None
             if order is not None:
                 yield order
 
     def own_open(self) -> Iterator[PaperOrder]:
-        """The client's open orders."""
         for order_id in self._own_open:
-            yield self._versions[order_id][-1]
+            yield self.current(order_id)
 
     def places(self, symbol_id: str, side: Side) -> Iterator[Place]:
-        """Where orders stand on a side, in price-time priority."""
         yield from self._sides.get((symbol_id, side), ())
 
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
-        """The orders on a side in price-time priority, without those of one account."""
+        """Yield the orders on a side in price-time priority, except those of one account."""
         for *_, order_id in self.places(symbol_id, side):
-            order = self._versions[order_id][-1]
+            order = self.current(order_id)
             if order.account != but_account:
                 yield order.resting
 
     def armed(self, symbol_id: str) -> Iterator[PaperOrder]:
-        """The orders that wait for the market to reach their stop price."""
         for order_id in self._armed.get(symbol_id, ()):
-            yield self._versions[order_id][-1]
+            yield self.current(order_id)
 
     def members(self, group_id: int) -> list[int]:
-        """The orders of a group, oldest first."""
         return self._groups.get(group_id, [])
 
     def held_by_unit(self, unit: Unit) -> dict[str, int]:
-        """What a unit holds, by asset."""
         return self._held.get(unit, {})
 
     def position(self, symbol_id: str) -> int:
-        """What the client's fills in a symbol come to."""
         return self._positions.get(symbol_id, 0)
 
     def next_expiry_ns(self) -> int | None:
-        """The next instant at which an open order ends by itself."""
         while self._expiries:
             if self._is_to_expire(*self._expiries[0]):
                 return self._expiries[0][0]
@@ -133,27 +124,24 @@ class PaperBook:
         return None
 
     def expired(self, now_ns: int) -> list[int]:
-        """The open orders whose time has come, the earliest first."""
+        """Return the open orders that are due to expire, earliest first."""
         if not self._expiries or self._expiries[0][0] > now_ns:
             return []
         due = sorted({entry for entry in self._expiries if entry[0] <= now_ns and self._is_to_expire(*entry)})
         return [order_id for _, order_id in due]
 
     def _is_to_expire(self, at_ns: int, order_id: int) -> bool:
-        order = self._current(order_id)
+        order = self.current(order_id)
         return order.open and order.expires_ns == at_ns
 
     def open_count(self, symbol_id: str) -> int:
-        """How many orders the client has open in a symbol."""
         return self._open_count.get(symbol_id, 0)
 
     def free(self, asset_id: str) -> int:
-        """What the client can use of an asset."""
         _, total, locked = self._balances[asset_id][-1]
         return total - locked
 
     def balances(self, *, as_of_ns: int | None = None) -> dict[str, Balance]:
-        """The client's balances, as they were at an instant."""
         found = {}
         for asset_id in sorted(self._balances):
             history = self._balances[asset_id]
@@ -171,19 +159,16 @@ class PaperBook:
 
     # ---------------------------------------------------------------------------------------------------- arithmetic
     def quote_amount(self, symbol: SymbolMetadata, notional: int, *, up: bool) -> int:
-        """A notional as an amount of the quote asset."""
         decimals = symbol.price_decimals + symbol.quantity_decimals
         return rescale(notional, decimals=decimals, to_decimals=self._asset_decimals[symbol.quote_asset], up=up)
 
     def base_amount(self, symbol: SymbolMetadata, quantity: int) -> int:
-        """A quantity as an amount of the base asset."""
         return rescale(
             quantity, decimals=symbol.quantity_decimals, to_decimals=self._asset_decimals[symbol.base_asset], up=True
         )
 
     def held(self, orders: Iterable[PaperOrder]) -> dict[str, int]:
-        """What orders of one unit hold, by asset: as much as the one that holds most. Per order that is at least what it
-        may still cost, once the market trades it."""
+        """Return the amounts that orders of one unit lock, by asset: those of the order that locks most."""
         held: dict[str, int] = {}
         for order in orders:
             asset_id, amount = self._held_by(order)
@@ -202,8 +187,7 @@ class PaperBook:
         return symbol.quote_asset, whole - self.quote_amount(symbol, order.cum_notional, up=True)
 
     def balance_changes(self, old: PaperOrder | None, new: PaperOrder) -> dict[str, int]:
-        """By how much each balance moves when an order becomes another version. Rounding is against the client, once per
-        order and not per fill."""
+        """Return the change of each balance between two versions. Rounding is against the client, once per order."""
         if old is None or (old.cum_qty, old.cum_notional) == (new.cum_qty, new.cum_notional):
             return {}
         symbol = self.symbols[new.symbol_id]
@@ -215,10 +199,10 @@ class PaperBook:
 
     # ------------------------------------------------------------------------------------------------------ changing
     def apply(self, change: JournalEntry) -> None:
-        """Make a change; whatever was decided is taken as it is."""
+        """Apply a change without checking it."""
         match change:
             case Opened():
-                self._open(change)
+                self._enter(opened(change))
             case Traded():
                 self._trade(change)
             case Corrected():
@@ -238,15 +222,11 @@ class PaperBook:
         self.last_exec_id = max(self.last_exec_id, change.exec_id)
 
     def adopt(self, orders: Iterable[PaperOrder], positions: Mapping[str, int]) -> None:
-        """Take orders and positions as they are, where an exchange begins in the middle of something: what was traded
-        before is in the balances already, and is no trade here."""
+        """Start with given orders and positions; their earlier trades are already in the opening balances."""
         for order in orders:
             self._enter(order)
             self.last_ns = max(self.last_ns, order.updated_ns)
         self._positions.update(positions)
-
-    def _open(self, change: Opened) -> None:
-        self._enter(opened(change))
 
     def _enter(self, order: PaperOrder) -> None:
         self._versions[order.order_id] = []
@@ -258,7 +238,7 @@ class PaperBook:
         self._replace(None, order)
 
     def _evolve(self, change: OrderChange) -> None:
-        order = self._current(change.order_id)
+        order = self.current(change.order_id)
         new = after(order, change)
         if isinstance(change, Amended) and change.request_id is not None:
             self._name(new)
@@ -270,7 +250,7 @@ class PaperBook:
     def _trade(self, change: Traded) -> None:
         self.last_trade_id = max(self.last_trade_id, change.trade_id)
         self._evolve(change)
-        if not self._current(change.order_id).own:
+        if not self.current(change.order_id).own:
             return
         self.trades[change.trade_id] = PaperTrade(
             trade_id=change.trade_id,
@@ -285,7 +265,7 @@ class PaperBook:
 
     def _correct(self, change: Corrected) -> None:
         trade = self.trades[change.trade_id]
-        order = self._current(trade.order_id)
+        order = self.current(trade.order_id)
         new = filled(
             order,
             quantity=change.quantity - trade.quantity,
@@ -297,9 +277,6 @@ class PaperBook:
         self.trades[trade.trade_id] = replace(
             trade, price=change.price, quantity=change.quantity, fee=change.fee, last_exec_id=change.exec_id
         )
-
-    def _current(self, order_id: int) -> PaperOrder:
-        return self._versions[order_id][-1]
 
     def _replace(self, old: PaperOrder | None, new: PaperOrder) -> None:
         self._versions[new.order_id].append(new)
@@ -315,7 +292,7 @@ class PaperBook:
         self._hold(new)
 
     def _index(self, old: PaperOrder | None, new: PaperOrder) -> None:
-        """Keep the sides, the stops, the expiries and the open orders."""
+        """Update the sides, stop orders, expiries and open orders."""
         before = old.place if old is not None and old.rests else None
         now = new.place if new.rests else None
         if before != now:
@@ -336,17 +313,14 @@ class PaperBook:
         ):
             heapq.heappush(self._expiries, (new.expires_ns, new.order_id))
         if new.own and new.open != (old is not None and old.open):
-            self._count_open(new)
-
-    def _count_open(self, order: PaperOrder) -> None:
-        self._open_count[order.symbol_id] = self.open_count(order.symbol_id) + (1 if order.open else -1)
-        if order.open:
-            self._own_open[order.order_id] = None
-        else:
-            del self._own_open[order.order_id]
+            self._open_count[new.symbol_id] = self.open_count(new.symbol_id) + (1 if new.open else -1)
+            if new.open:
+                self._own_open[new.order_id] = None
+            else:
+                del self._own_open[new.order_id]
 
     def _hold(self, order: PaperOrder) -> None:
-        """Lock what the order's unit holds now, in place of what it held."""
+        """Lock what the order's unit holds now instead of what it held before."""
         unit = unit_of(order)
         before = self._held.get(unit, {})
         now = self.held(self.in_unit(order))
@@ -360,12 +334,12 @@ class PaperBook:
             del self._held[unit]
 
     def in_unit(self, order: PaperOrder) -> Iterator[PaperOrder]:
-        """The orders that share what they hold with an order, itself among them, as they are now."""
+        """Yield the order and those that share its locked funds."""
         if order.linked is None:
-            yield self._current(order.order_id)
+            yield self.current(order.order_id)
             return
         for order_id in self.members(order.linked):
-            member = self._current(order_id)
+            member = self.current(order_id)
             if not member.leads:
                 yield member
 
@@ -380,5 +354,5 @@ class PaperBook:
 
 
 def unit_of(order: PaperOrder) -> Unit:
-    """Names the unit that an order holds funds in."""
+    """Return the unit in which an order locks funds."""
     return ("order", order.order_id) if order.linked is None else ("group", order.linked)

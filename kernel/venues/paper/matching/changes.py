@@ -1,7 +1,7 @@
-"""What can change in a paper exchange: one frozen model per kind of change, and its line in the journal.
+"""The changes of a paper exchange's state, one frozen model per kind: the entries of its journal.
 
-Made by `paper_engine`, applied by `paper_book`, stored by `paper_journal`. The exchange's whole state is a fold of these,
-so that an exchange that was killed and one that never was are the same. All that one request does is one line.
+The engine creates them, the book applies them, the journal stores them, one line per request. The whole state is a fold of
+these, so that a restarted exchange equals one that never stopped. Fields and kinds are stored: they do not change.
 """
 
 from __future__ import annotations
@@ -28,16 +28,22 @@ from kernel.order_spec import (
 )
 
 OWN = ""
-"""The account of the client; every other name is another account."""
+"""The account of the client."""
 
 
-class Opened(Model):
-    """An order was accepted."""
+class OrderStamp(Model):
+    """The instant, the report and the order of a change."""
 
-    kind: Literal["opened"] = "opened"
+    kind: str
     at_ns: InstantNs
     exec_id: Counter
     order_id: Counter
+
+
+class Opened(OrderStamp):
+    """An order is accepted."""
+
+    kind: Literal["opened"] = "opened"
     account: str = OWN
     client_order_id: str
     symbol_id: SymbolId
@@ -51,30 +57,27 @@ class Opened(Model):
     """The market's quantity ahead of it at its price."""
     stop_price: Uint64 | None = None
     expires_ns: InstantNs | None = None
-    """When it ends by itself."""
+    """When it expires."""
     reduce_only: bool = False
     display_quantity: Uint64 | None = None
     orig_client_order_id: str | None = None
-    """The order whose place it takes."""
+    """The order that it replaces."""
     group_id: Counter | None = None
-    """The order id of its group's first order."""
+    """Order id of the group's first order."""
     group_client_id: str | None = None
     group_mode: OcoMode = OcoMode.NONE
     leads: bool = False
-    """Whether its fills release the others of its group."""
+    """It is its group's parent: its fills release the other orders."""
     waits: bool = False
-    """Whether it waits to be released."""
+    """It is pending until its parent releases it."""
     asked: Uint64 | None = None
-    """The quantity it is to reach at most, where that is not `quantity`."""
+    """The requested quantity, if it differs from `quantity`."""
 
 
-class Traded(Model):
-    """An order traded."""
+class Traded(OrderStamp):
+    """An order trades."""
 
     kind: Literal["traded"] = "traded"
-    at_ns: InstantNs
-    exec_id: Counter
-    order_id: Counter
     trade_id: Counter
     price: Uint64
     quantity: Uint64
@@ -82,36 +85,30 @@ class Traded(Model):
     fee: Int
     fee_asset: AssetId
     ahead: Uint64 | None = None
-    """For the last of an iceberg's shown part: the market's quantity ahead of the next."""
+    """When an iceberg's displayed part is used up: the market's quantity ahead of the next part."""
 
 
-class Closed(Model):
-    """An order is off the book with something left of it."""
+class Closed(OrderStamp):
+    """An order leaves the book with an open quantity."""
 
     kind: Literal["closed"] = "closed"
-    at_ns: InstantNs
-    exec_id: Counter
-    order_id: Counter
     status: OrdStatus
     """CANCELED or EXPIRED."""
     request_id: str | None = None
-    """The client order id of the request to cancel or amend it; none when the exchange did it by itself."""
+    """Client order id of the cancel or amend request; None if the exchange acts on its own."""
     bare: bool = False
-    """Whether its report tells no CumQty and LeavesQty."""
+    """Its report has no CumQty and LeavesQty."""
     text: str | None = None
 
 
-class Amended(Model):
-    """An order has other terms now."""
+class Amended(OrderStamp):
+    """An order has new terms."""
 
     kind: Literal["amended"] = "amended"
-    at_ns: InstantNs
-    exec_id: Counter
-    order_id: Counter
     request_id: str | None = None
-    """The client order id of the request, by which the order goes from then on; none when its group restates it."""
+    """Client order id of the request, which becomes the order's; None if its group restates it."""
     orig_client_order_id: str | None = None
-    """The name it went by before, where that changes."""
+    """Its client order id before, if it changes."""
     quantity: Uint64
     asked: Uint64
     price: Uint64 | None = None
@@ -119,52 +116,46 @@ class Amended(Model):
     display_quantity: Uint64 | None = None
     expires_ns: InstantNs | None = None
     keeps_place: bool = False
-    """Whether it stays where it is in the queue."""
+    """It keeps its place in the queue."""
     ahead: Uint64 = 0
     grows: bool = False
-    """Whether it may be enlarged yet, so that it is not done when all of it has traded."""
+    """Its quantity may still increase."""
     text: str | None = None
 
 
-class Released(Model):
-    """An order that waited for the first of its group works now."""
+class Released(OrderStamp):
+    """A pending order starts to work."""
 
     kind: Literal["released"] = "released"
-    at_ns: InstantNs
-    exec_id: Counter
-    order_id: Counter
     quantity: Uint64
     ahead: Uint64 = 0
     grows: bool = False
-    """Whether it may be enlarged yet."""
+    """Its quantity may still increase."""
 
 
-class Triggered(Model):
-    """The market reached an order's stop price."""
+class Triggered(OrderStamp):
+    """The market reaches an order's stop price."""
 
     kind: Literal["triggered"] = "triggered"
-    at_ns: InstantNs
-    exec_id: Counter
-    order_id: Counter
     ahead: Uint64 = 0
 
 
 class Corrected(Model):
-    """A trade has other terms now; quantity 0 when it is void."""
+    """A trade has new terms; quantity 0 for a bust."""
 
     kind: Literal["corrected"] = "corrected"
     at_ns: InstantNs
     exec_id: Counter
     trade_id: Counter
     ref_exec_id: Counter | None = None
-    """The correction that this one replaces; none when it is the first."""
+    """The correction that it replaces; None for the first."""
     price: Uint64
     quantity: Uint64
     fee: Int
 
 
 class AheadChanged(Model):
-    """The tape took of what is ahead of an order."""
+    """The tape consumes quantity ahead of an order."""
 
     kind: Literal["ahead"] = "ahead"
     order_id: Counter
@@ -172,7 +163,7 @@ class AheadChanged(Model):
 
 
 class SymbolSet(Model):
-    """A symbol was halted or resumed, or has other filters from now on; what is None stays."""
+    """A symbol is halted, resumed, or has new filters; None leaves a field unchanged."""
 
     kind: Literal["symbol"] = "symbol"
     symbol_id: SymbolId
@@ -187,7 +178,7 @@ JournalEntries = tuple[JournalEntry, ...]
 
 
 class JournalHead(Model):
-    """First line of a journal: what the changes start from."""
+    """First line of a journal: the initial state."""
 
     kind: Literal["head"] = "head"
     version: Literal[1] = 1
@@ -198,4 +189,4 @@ class JournalHead(Model):
 CHANGES: pydantic.TypeAdapter[JournalEntries] = pydantic.TypeAdapter(
     tuple[Annotated[JournalEntry, Field(discriminator="kind")], ...]
 )
-"""Reads and writes the changes of one journal line."""
+"""Encodes and decodes one line of the journal."""

@@ -1,8 +1,4 @@
-"""What a paper exchange is like: its market, its rules for requests, its account, its delays.
-
-Built by whoever makes a paper exchange (`PaperVenue`, the exchange process, tests) and read by the engine. Capabilities
-are derived from it, so that what is declared is what is done. Holds values only; does nothing.
-"""
+"""Configuration of a paper exchange: symbols, account, fees, latency, and the capabilities derived from them."""
 
 from __future__ import annotations
 
@@ -32,16 +28,16 @@ from kernel.order_spec import (
 from kernel.venues.base import AmendDialect, AmendQuantity, Dedupe, RateLimit, ReadLag, VenueCapabilities
 
 QUANTITY_ONE = 10**8
-"""One whole coin at the quantity scale of the built-in symbols."""
+"""One coin at the quantity scale of the built-in symbols."""
 
 
 def built_in_symbols() -> tuple[SymbolMetadata, ...]:
-    """BTCUSDT and ETHUSDT with Binance's public spot filters; prices at 2 decimals, quantities at 8."""
+    """Return BTCUSDT and ETHUSDT with Binance's public spot filters; prices at 2 decimals, quantities at 8."""
     return (_spot("BTC", lot_size=1_000, max_coins=9_000), _spot("ETH", lot_size=10_000, max_coins=9_000))
 
 
 def full_symbols() -> tuple[SymbolMetadata, ...]:
-    """The built-in symbols with every order type, time in force, reduce-only and iceberg orders."""
+    """Return the built-in symbols with every order type and time in force, reduce-only and iceberg orders."""
     everything = {
         "order_types": frozenset(OrderType),
         "times_in_force": frozenset(TimeInForce),
@@ -52,7 +48,6 @@ def full_symbols() -> tuple[SymbolMetadata, ...]:
 
 
 def built_in_assets() -> tuple[AssetMetadata, ...]:
-    """BTC, ETH and USDT, each counted at 8 decimals."""
     names = {"BTC": "Bitcoin", "ETH": "Ether", "USDT": "Tether USD"}
     return tuple(AssetMetadata(asset_id=asset_id, decimals=8, name=name) for asset_id, name in names.items())
 
@@ -79,60 +74,56 @@ def _spot(base: str, *, lot_size: int, max_coins: int) -> SymbolMetadata:
 
 
 class PaperConfig(Model):
-    """How the exchange behaves. The defaults are those of a Binance spot account without delays."""
+    """The exchange's behavior; the defaults are those of a Binance spot account without delays."""
 
     symbols: tuple[SymbolMetadata, ...] = Field(default_factory=built_in_symbols)
-    """What can be traded, and with which kinds of order; the word `full` is for `full_symbols()`."""
+    """Tradable symbols; the string `full` stands for `full_symbols()`."""
     assets: tuple[AssetMetadata, ...] = Field(default_factory=built_in_assets)
-    """What an account can hold."""
     balances: dict[AssetId, Int] = Field(
         default_factory=lambda: {"USDT": 1_000_000 * 10**8, "BTC": 100 * 10**8, "ETH": 1_000 * 10**8}
     )
-    """What the account starts with, at each asset's scale."""
+    """Opening balances of the account, at each asset's scale."""
     last_prices: dict[SymbolId, Uint64] = Field(default_factory=lambda: {"BTCUSDT": 6_180_000, "ETHUSDT": 265_000})
-    """The last trade price before the tape's first trade, at the price scale; the ladder stands around it. A tape that is
-    given brings its own first price."""
+    """Last trade price before the tape's first trade, at the price scale. A supplied tape sets its first price instead."""
     maker_fee_bps: Counter = 10
-    """Fee of a fill that added liquidity, in 1/10,000 of what is received."""
+    """Fee of a maker fill, in 1/10,000 of the received amount."""
     taker_fee_bps: Counter = 10
-    """Fee of a fill that took liquidity, in 1/10,000 of what is received."""
+    """Fee of a taker fill, in 1/10,000 of the received amount."""
     dedupe: Dedupe = Dedupe.WHILE_OPEN
-    """How long a client order id that was used is refused."""
     dedupe_for_ns: InstantNs | None = None
-    """Refuse an id for this long after its first use too; none: only as `dedupe` says."""
+    """Also refuse an id for this long after its first use; None for no such period."""
     validity_window_ns: InstantNs | None = 5 * NS_PER_S
-    """A request is refused later than this after its stamp; none: a request is taken whenever it arrives."""
+    """Refuse a request later than this after its stamp; None for no window."""
     clock_skew_ns: InstantNs = 0
-    """How far a client must assume the clocks to be apart."""
+    """Clock difference that a client must assume."""
     lookup: bool = True
-    """Whether an order can be looked up by client order id."""
+    """Orders can be queried by client order id."""
     lookup_closed: bool = True
-    """Whether that also returns closed orders."""
+    """That query also returns closed orders."""
     cancel_reports_cum_qty: bool = True
-    """Whether the report of a cancel tells CumQty and LeavesQty."""
+    """The report of a cancel carries CumQty and LeavesQty."""
     read_lag: ReadLag = ReadLag()
-    """How old the state is that each query shows."""
+    """Age of the state that each query shows."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """How much is taken in any window, by weight, of all clients together; none: any number of requests."""
+    """Limits on all clients together."""
     request_latency_ns: InstantNs = 0
-    """How long a request travels before the engine has it."""
+    """Delay before the engine receives a request."""
     answer_latency_ns: InstantNs = 0
-    """How long an answer travels."""
+    """Delay before the client receives an answer."""
     amend: AmendDialect = AmendDialect.NONE
-    """How a working order is changed."""
     amend_quantity: AmendQuantity = AmendQuantity.TOTAL
-    """What the quantity in an amend means."""
     amend_atomic: bool = True
-    """Whether a cancel-replace whose new order is refused leaves the old one working."""
+    """A cancel/replace whose new order is refused leaves the old one working."""
     native_groups: frozenset[OcoMode] = frozenset()
-    """Which group modes the exchange works by itself."""
+    """Group modes that the exchange manages itself."""
     halt_retry_after_s: Annotated[float, Field(gt=0)] = 1.0
-    """What a refusal in a halted symbol says of when to try again, in seconds."""
+    """Retry delay that a refusal in a halted symbol names, in seconds."""
     ladder_levels: Counter = 20
-    """Levels of the seeded ladder on each side of the last trade price; 0: takers meet other accounts' orders only."""
+    """Levels of synthetic depth on each side of the last price; 0: takers meet other accounts' orders only."""
     first_id: Counter | None = None
-    """First order, trade and report id. None: 1 with a journal, else the clock's milliseconds, because ids must be unique
-    in the account for ever and an exchange without a journal forgets which it gave."""
+    """First order, trade and report id. None: 1 with a journal, otherwise the clock's milliseconds: ids must be unique in
+    the account forever, and an exchange without a journal forgets those it used.
+    """
 
     @pydantic.field_validator("symbols", mode="before")
     @classmethod
@@ -144,64 +135,50 @@ class PaperConfig(Model):
         return sorted(values)
 
     def capabilities(self) -> VenueCapabilities:
-        """What the exchange can, as the port declares it."""
+        """Return the capabilities that the port declares."""
+        shared = VenueCapabilities.model_fields.keys() & PaperConfig.model_fields.keys()
         return VenueCapabilities(
-            amend=self.amend,
-            amend_quantity=self.amend_quantity,
-            amend_atomic=self.amend_atomic,
-            native_groups=self.native_groups,
-            lookup=self.lookup,
-            lookup_closed=self.lookup_closed,
-            dedupe=self.dedupe,
-            dedupe_for_ns=self.dedupe_for_ns,
-            validity_window_ns=self.validity_window_ns,
-            clock_skew_ns=self.clock_skew_ns,
-            read_lag=self.read_lag,
-            cancel_reports_cum_qty=self.cancel_reports_cum_qty,
+            **{name: getattr(self, name) for name in shared},
             order_types=frozenset[OrderType]().union(*(symbol.order_types for symbol in self.symbols)),
             times_in_force=frozenset[TimeInForce]().union(*(symbol.times_in_force for symbol in self.symbols)),
-            rate_limits=self.rate_limits,
         )
 
 
 class TapeTrade(NamedTuple):
-    """One trade of the market, in integers at its symbol's scales."""
+    """A trade of the market, in integers at its symbol's scales."""
 
     trade_id: int
-    """The market's id of it."""
+    """The market's id of the trade."""
     price: int
-    """At the price scale."""
     quantity: int
-    """At the quantity scale."""
     time_ns: int
-    """When it happened, Unix nanoseconds."""
+    """Unix nanoseconds."""
     buyer_is_maker: bool
-    """Whether the seller was the one who took liquidity."""
+    """The seller took liquidity."""
 
 
 Speed = float | Literal["max", "step"]
-"""How the tape is played: 1 at its own pace, N times faster, as fast as it can be read, or trade by trade on demand."""
+"""1 for the tape's own pace, N for N times faster, `max` for as fast as possible, `step` for trade by trade on demand."""
 TapeSource = str | PathLike[str] | Iterable[TapeTrade] | None
-"""A file, trades at hand, or none for the tape that comes with the project."""
+"""A file, a collection of trades, or None for the shipped tape."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperExchangeOptions:
-    """Everything that makes one paper exchange."""
+    """The options of one paper exchange."""
 
     tape: TapeSource = None
-    """The trades to play; none for the tape that comes with the project."""
     symbol: str | None = None
-    """The tape's symbol; none: from the file's name (`BTCUSDT-trades-….csv`)."""
+    """The tape's symbol; None: from the file name (`BTCUSDT-trades-….csv`)."""
     seed: int = 0
-    """Seed of the ladder and of what partial snapshots leave out."""
+    """Seed of the synthetic depth and of partial snapshots."""
     speed: Speed = 1
-    """How the tape is played."""
     loop: bool | None = None
-    """Whether the tape begins again, shifted in time, when it ends. None: the project's own tape does, others end. A tape
-    played at `max` ends whatever this says; after its end the market stands still at the last price."""
+    """Restart the tape, shifted in time, when it ends; None: only the shipped tape. A tape played at `max` never
+    restarts; after its end the market stands still at the last price.
+    """
     config: PaperConfig = field(default_factory=PaperConfig)
-    """How the exchange behaves."""
     journal: str | PathLike[str] | None = None
-    """The file that outlives the exchange; none: it forgets everything with its process. The tape is not in it: after a
-    restart the market begins again with the tape's first trade."""
+    """The exchange's durable file; None: in memory only. It does not contain the tape: after a restart the market
+    starts again with the tape's first trade.
+    """

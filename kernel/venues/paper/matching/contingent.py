@@ -1,14 +1,11 @@
-"""Groups that the paper exchange works by itself: what a fill or an end of one order does to the others.
+"""Contingent orders managed by the paper exchange: how a fill or an end of one order affects its group.
 
-Called by `paper_engine` on a draft, before it commits: `open_group` for a request, `settle_groups` for whatever
-happened. The order of events is that of the draft, so one history has one outcome.
-
-- ONE_CANCELS_OTHER: a fill of one, even in part, cancels the others.
-- ONE_UPDATES_OTHER: a fill of one shrinks the others by as much; at nothing left they are canceled.
-- ONE_TRIGGERS_OTHER: the first works alone. The others wait (PENDING_NEW) until it fills; then each works for what the
-  first has filled so far, less what its siblings have filled, up to its own quantity, and grows with the first. While the
-  first works, an order that has used up its part stays open with nothing left. A first order that ends without a fill
-  ends them. A busted fill takes nothing back.
+- ONE_CANCELS_OTHER: any fill of one order cancels the others.
+- ONE_UPDATES_OTHER: a fill of one order reduces the others by as much; with nothing left they are canceled.
+- ONE_TRIGGERS_OTHER: the first order (the parent) works alone. Its children are PENDING_NEW until it fills. Each child then
+  works for the parent's filled quantity less its siblings' fills, up to its own quantity, and grows with the parent. While
+  the parent is open, a child that has used up its share stays open with an open quantity of 0. A parent that ends without
+  a fill cancels its children. A busted fill takes nothing back.
 """
 
 from __future__ import annotations
@@ -20,17 +17,19 @@ from kernel.venues.base import SubmitGroupRequest
 from kernel.venues.paper.matching.changes import Opened
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms
 from kernel.venues.paper.matching.orders import PaperOrder
-from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_ENLARGE, Membership, Transaction
+from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_INCREASE, Membership, Transaction
 
 OCO_TEXT, OUO_TEXT, OTO_TEXT = "OCO", "OUO", "OTO"
 
 
 def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Opened]:
-    """Accept all orders of a group, then let each that does not wait trade; their openings. `Rejected` for all of them
-    when one is refused."""
+    """Accept all orders of a group, then enter those that are not pending; returns their openings.
+
+    Raises `Rejected` for the whole group if one order is refused.
+    """
     symbols = {member.order.symbol_id for member in request.orders}
     if len(symbols) > 1 and request.mode is not OcoMode.ONE_CANCELS_OTHER:
-        raise Rejected("The orders of such a group are of one symbol.", code="-1102")
+        raise Rejected("The orders of this group must have one symbol.", code="-1102")
     begin = len(transaction.changes)
     group_id = transaction.sequence.order
     triggers = request.mode is OcoMode.ONE_TRIGGERS_OTHER
@@ -48,20 +47,21 @@ def open_group(transaction: Transaction, request: SubmitGroupRequest) -> list[Op
             )
         )
     openings = [change for change in transaction.changes[begin:] if isinstance(change, Opened)]
-    entries = [(order, check_entry(transaction, order)) for order in orders if not order.pending]
-    for order, _ in entries:
+    working = [order for order in orders if not order.pending]
+    for order in working:
+        check_entry(transaction, order)
+    for order in working:
         if transaction.order(order.order_id).open:
             transaction.enter(order.order_id)
-            settle_groups(transaction)
+            update_groups(transaction)
     return openings
 
 
-def settle_groups(transaction: Transaction) -> None:
-    """Let every group answer what happened to its orders, until nothing more follows."""
+def update_groups(transaction: Transaction) -> None:
+    """Apply the effects of the transaction's fills and ends on their groups, until none is left."""
     while transaction.due:
         order_id, traded = transaction.due.popleft()
         order = transaction.order(order_id)
-        assert order.group_id is not None, "only members of groups are due"
         match order.group_mode:
             case OcoMode.ONE_CANCELS_OTHER if traded:
                 for sibling in _siblings(transaction, order):
@@ -70,20 +70,18 @@ def settle_groups(transaction: Transaction) -> None:
                 for sibling in _siblings(transaction, order):
                     _shrink(transaction, sibling, traded)
             case OcoMode.ONE_TRIGGERS_OTHER:
-                _share_out(transaction, order.group_id)
+                _distribute_fills(transaction, order.group_id)
 
 
 def permitted_quantity(transaction: Transaction, order: PaperOrder, *, asked: int) -> int:
-    """What a follower may be in all, if it asks for so much: what the first has filled, less what its siblings have."""
-    assert order.group_id is not None, "a follower is in a group"
+    """Return the total that a child may have if it asks for `asked`: the parent's fills less its siblings'."""
     members = transaction.members(order.group_id)
     filled = sum(member.cum_qty for member in members if member.leads)
-    by_others = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
-    return max(min(asked, filled) - by_others, 0)
+    by_siblings = sum(member.cum_qty for member in members if not member.leads and member.order_id != order.order_id)
+    return max(min(asked, filled) - by_siblings, 0)
 
 
 def _siblings(transaction: Transaction, order: PaperOrder) -> list[PaperOrder]:
-    assert order.group_id is not None, "a sibling is in a group"
     return [each for each in transaction.members(order.group_id) if each.open and each.order_id != order.order_id]
 
 
@@ -94,17 +92,17 @@ def _shrink(transaction: Transaction, order: PaperOrder, by: int) -> None:
         transaction.amend(order, quantity=order.quantity - by, asked=order.quantity - by, text=OUO_TEXT)
 
 
-def _share_out(transaction: Transaction, group_id: int) -> None:
-    """Give each follower what the first's fills allow it."""
+def _distribute_fills(transaction: Transaction, group_id: int | None) -> None:
+    """Give each child the share that the parent's fills permit."""
     members = transaction.members(group_id)
     ended = not any(member.open for member in members if member.leads)
     for member in members:
-        follower = transaction.order(member.order_id)
-        if follower.open and not follower.leads:
-            _allow(transaction, follower, ended=ended)
+        child = transaction.order(member.order_id)
+        if child.open and not child.leads:
+            _resize_child(transaction, child, ended=ended)
 
 
-def _allow(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
+def _resize_child(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
     total = permitted_quantity(transaction, order, asked=order.asked)
     if ended and (total < order.cum_qty or total == 0):
         transaction.close(order.order_id, OrdStatus.CANCELED, text=OTO_TEXT)
@@ -113,17 +111,17 @@ def _allow(transaction: Transaction, order: PaperOrder, *, ended: bool) -> None:
     if order.pending:
         if total:
             new = transaction.release(order, quantity=total, grows=not ended)
-            _begin(transaction, new, enters=True)
+            _start_child(transaction, new, enters=True)
     elif total != order.quantity or order.grows != (not ended):
-        stood_still = order.price is None or order.leaves_qty == 0
+        was_idle = order.price is None or order.leaves_qty == 0
         new = transaction.amend(order, quantity=total, grows=not ended, text=OTO_TEXT)
-        _begin(transaction, new, enters=stood_still and new.leaves_qty > 0)
+        _start_child(transaction, new, enters=was_idle and new.leaves_qty > 0)
 
 
-def _begin(transaction: Transaction, order: PaperOrder, *, enters: bool) -> None:
-    """Let a follower work with what it was given, if it may and can."""
-    if transaction.would_enlarge(order):
-        transaction.close(order.order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+def _start_child(transaction: Transaction, order: PaperOrder, *, enters: bool) -> None:
+    """Let a child work with its new quantity, if position and funds permit."""
+    if transaction.exceeds_position(order):
+        transaction.close(order.order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
     elif transaction.lacks_funds(order):
         transaction.close(order.order_id, OrdStatus.CANCELED, text=NO_FUNDS)
     elif enters:

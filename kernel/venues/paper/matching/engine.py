@@ -1,8 +1,7 @@
-"""The paper exchange's engine: takes requests, matches, keeps its books, reports. Synchronous, and deterministic.
+"""The paper exchange's engine: accepts requests, matches, keeps the books and reports. Synchronous and deterministic.
 
-Called by `paper_exchange` (which adds time, faults and sessions) and by tests. Everything it does is decided first, then
-journaled, then applied and reported: a request that raised changed nothing. Its instants strictly increase over the whole
-exchange, so that a report's `transact_time_ns` orders all it ever said. It knows nothing of networks.
+`exchange` calls it. Each request is decided, then journaled, then applied and reported: a request that raises has changed
+nothing. Instants strictly increase over the whole exchange, so that `transact_time_ns` orders all reports.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from kernel.clock import NS_PER_MS, NS_PER_S, Clock
-from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError, Violation
+from kernel.errors import IntegrityError, NotFoundError, OutcomeUnknown, Rejected, ValidationError
 from kernel.models import Balance, OrdStatus
 from kernel.order_spec import Side, StandardOrder, SymbolStatus, TimeInForce
 from kernel.venues.base import (
@@ -26,25 +25,23 @@ from kernel.venues.base import (
     SubmitGroupRequest,
     SubmitRequest,
 )
-from kernel.venues.paper.matching.amend import amend, give_up
+from kernel.venues.paper.matching.amend import amend, cancel_replaced
 from kernel.venues.paper.matching.book import PaperBook
 from kernel.venues.paper.matching.changes import OWN, Corrected, JournalEntry, JournalHead, OrderChange, SymbolSet
 from kernel.venues.paper.matching.config import PaperConfig, TapeTrade
-from kernel.venues.paper.matching.contingent import open_group, settle_groups
+from kernel.venues.paper.matching.contingent import open_group, update_groups
 from kernel.venues.paper.matching.journal import Journal
 from kernel.venues.paper.matching.market import PaperMarket
 from kernel.venues.paper.matching.matching_rules import Execution, Incoming, match
 from kernel.venues.paper.matching.order_checks import check_entry, check_terms, filter_failure, iceberg_violations
-from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade
+from kernel.venues.paper.matching.orders import PaperOrder
 from kernel.venues.paper.matching.rate_limits import PaperRates
 from kernel.venues.paper.matching.reports import order_oracle_state, report_of, status_report, trade_oracle_state
-from kernel.venues.paper.matching.sequence import IdSequence
-from kernel.venues.paper.matching.transaction import Transaction, fee_on, other
-from kernel.venues.paper.matching.triggers import expire, fire
+from kernel.venues.paper.matching.transaction import IdSequence, Transaction, fee_on, other
 
 CLIENT_ORDER_ID = re.compile(r"[a-zA-Z0-9_-]{1,36}")
 STAMP_AHEAD_NS = NS_PER_S
-"""A stamp further in the future than this is refused, where there is a window."""
+"""With a validity window, a stamp further in the future than this is refused."""
 
 
 class PaperEngine:
@@ -59,11 +56,11 @@ class PaperEngine:
         journal: Journal | None = None,
         on_report: Callable[[ExecutionReport], None] | None = None,
     ) -> None:
-        """Recover from the journal, or begin anew. `IntegrityError` names the first bad line."""
+        """Recover from the journal, or start empty; raises `IntegrityError` for the first bad line."""
         self.config = config
         self.clock = clock
         self.fills: list[ExecutionReport] = []
-        """Every trade, correction and bust of the client, as reported, oldest first."""
+        """The client's trades, corrections and busts, oldest first."""
         self._journal = journal
         self._on_report = on_report
         head = JournalHead(first_id=self._first_id(), balances=config.balances)
@@ -87,12 +84,11 @@ class PaperEngine:
         self.rates = PaperRates(config.rate_limits)
 
     def _recover(self, recorded: Iterable[Iterable[JournalEntry]]) -> None:
-        """Fold what the journal has; its head is line 1."""
         for number, changes in enumerate(recorded, start=2):
             try:
                 self._apply(changes)
             except (KeyError, IndexError, AssertionError) as error:
-                text = f"line {number} of the journal does not follow from the lines before it: {error!r}"
+                text = f"line {number} of the journal contradicts the lines before it: {error!r}"
                 raise IntegrityError(text, position=number) from error
 
     def _first_id(self) -> int:
@@ -102,7 +98,7 @@ class PaperEngine:
 
     # --------------------------------------------------------------------------------------------------- the client
     def submit(self, request: SubmitRequest) -> ExecutionReport:
-        """Accept and match an order; its first report. `Rejected`, or `OutcomeUnknown` for an id that was used."""
+        """Accept and match an order; returns its first report. Raises `Rejected`, or `OutcomeUnknown` for a used id."""
         self.expire_due()
         self.check_window(request)
         self._check_id(request.client_order_id)
@@ -110,18 +106,18 @@ class PaperEngine:
         check_terms(transaction, request.order)
         order = transaction.open(request.order, client_order_id=request.client_order_id)
         transaction.enter(order.order_id, check_entry(transaction, order))
-        settle_groups(transaction)
+        update_groups(transaction)
         return self._commit(transaction)[0]
 
     def submit_group(self, request: SubmitGroupRequest) -> tuple[ExecutionReport, ...]:
-        """Accept orders that work as a group, all or none; the first report of each. Refuses as `submit` does."""
+        """Accept all orders of a group or none; returns the first report of each. Raises as `submit` does."""
         self.expire_due()
         self.check_window(request)
         if request.mode not in self.config.native_groups:
-            raise Rejected(f"this venue does not work {request.mode} groups", code="-1020")
+            raise Rejected(f"This venue does not manage {request.mode} groups.", code="-1020")
         names = [member.client_order_id for member in request.orders]
         if len({*names}) < len(names):
-            raise Rejected("Two orders of the group have one 'newClientOrderId'.", code="-1100")
+            raise Rejected("Two orders of the group have the same 'newClientOrderId'.", code="-1100")
         for member in request.orders:
             self.check_window(member)
             self._check_id(member.client_order_id)
@@ -131,22 +127,24 @@ class PaperEngine:
         return tuple(_answer(reports, opening) for opening in openings)
 
     def cancel(self, request: CancelRequest, *, bare: bool = False) -> ExecutionReport:
-        """End an order; the report of it. `OutcomeUnknown` when no such order is open."""
+        """Cancel an order; returns the report. Raises `OutcomeUnknown` if no such order is open."""
         self.expire_due()
         self.check_window(request)
         order = self._open_target(request)
         transaction = self._transaction()
         change = transaction.close(order.order_id, OrdStatus.CANCELED, request_id=request.client_order_id, bare=bare)
-        settle_groups(transaction)
+        update_groups(transaction)
         return _answer(self._commit(transaction), change)
 
     def modify(self, request: ModifyRequest) -> ExecutionReport:
-        """Change an order as the exchange's dialect has it; the report of the change, or of the order that took its
-        place. `Rejected`, or `OutcomeUnknown` for an id that was used and for an order that is not open."""
+        """Change an order; returns the report of the change, or of the order that replaces it.
+
+        Raises `Rejected`, or `OutcomeUnknown` for a used id or if no such order is open.
+        """
         self.expire_due()
         self.check_window(request)
         if self.config.amend is AmendDialect.NONE:
-            raise Rejected("this venue does not amend orders", code="-1020")
+            raise Rejected("This venue does not amend orders.", code="-1020")
         self._check_id(request.client_order_id)
         target = self._open_target(request)
         transaction = self._transaction()
@@ -154,28 +152,25 @@ class PaperEngine:
             change = amend(transaction, target, request)
         except Rejected:
             if self.config.amend is AmendDialect.CANCEL_REPLACE and not self.config.amend_atomic:
-                self._give_up(target, request)
+                transaction = self._transaction()
+                cancel_replaced(transaction, target, request)
+                update_groups(transaction)
+                self._commit(transaction)
             raise
         return _answer(self._commit(transaction), change)
 
-    def _give_up(self, target: PaperOrder, request: ModifyRequest) -> None:
-        transaction = self._transaction()
-        give_up(transaction, target, request)
-        settle_groups(transaction)
-        self._commit(transaction)
-
-    def order(self, symbol_id: str, client_order_id: str, *, stale_ns: int = 0) -> ExecutionReport | None:
-        """The client's newest order under an id as the query shows it now; None when it shows none."""
+    def order(self, symbol_id: str, client_order_id: str) -> ExecutionReport | None:
+        """Return a report of the client's newest order with an id, as the query shows it; None if it shows none."""
         if not self.config.lookup:
-            raise OutcomeUnknown("this venue has no look-up by client order id", code="-1020")
+            raise OutcomeUnknown("This venue has no query by client order id.", code="-1020")
         self.expire_due()
-        found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns, stale_ns))
+        found = self.book.newest(client_order_id, as_of_ns=self._as_of(self.config.read_lag.order_ns))
         if found is None or found.symbol_id != symbol_id:
             return None
         return status_report(found, asked=client_order_id) if found.open or self.config.lookup_closed else None
 
     def open_orders(self, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:
-        """The client's open orders as the query shows them now, oldest first."""
+        """Return reports of the client's open orders, as the query shows them, oldest first."""
         self.expire_due()
         as_of_ns = self._as_of(self.config.read_lag.open_orders_ns, stale_ns)
         orders = self.book.own_open() if as_of_ns is None else self.book.own_orders(as_of_ns=as_of_ns)
@@ -183,23 +178,22 @@ class PaperEngine:
         return tuple(map(status_report, found))
 
     def fills_since(self, since_ns: int, *, stale_ns: int = 0) -> tuple[ExecutionReport, ...]:
-        """The client's trades, corrections and busts since an instant as the query shows them now, oldest first."""
+        """Return the client's trades, corrections and busts since an instant, as the query shows them."""
         as_of_ns = self._as_of(self.config.read_lag.trades_ns, stale_ns)
         begin = bisect_left(self.fills, since_ns, key=_instant)
         end = len(self.fills) if as_of_ns is None else bisect_right(self.fills, as_of_ns, key=_instant)
         return tuple(self.fills[begin:end])
 
     def balances(self, *, stale_ns: int = 0) -> dict[str, Balance]:
-        """The client's balances as the query shows them now."""
         self.expire_due()
         return self.book.balances(as_of_ns=self._as_of(self.config.read_lag.open_orders_ns, stale_ns))
 
     def charge(self, operation: Operation, *, times: int = 1) -> None:
-        """Count a call against the rate limits; `Rejected` with when to come back, if one of them is over."""
+        """Count a call against the rate limits; raises `Rejected` with a retry delay if one is exceeded."""
         self.rates.charge(operation, times, now_ns=self.clock.now_ns())
 
     def check_window(self, request: SubmitRequest | CancelRequest | SubmitGroupRequest) -> None:
-        """`Rejected` when the request is past its validity, or stamped in the future."""
+        """Raise `Rejected` if a request has expired or is stamped in the future."""
         window_ns = self.config.validity_window_ns
         if window_ns is None:
             return
@@ -212,7 +206,7 @@ class PaperEngine:
 
     # ------------------------------------------------------------------------------------------- the rest of the world
     def tape_trade(self, symbol_id: str, trade: TapeTrade) -> None:
-        """The market traded: fill what it reaches, then trigger the stops that it reaches."""
+        """Process a trade of the market: fill the orders, then trigger the stop orders that it reaches."""
         self.expire_due()
         self._markets[symbol_id].observe(trade)
         if self.book.symbols[symbol_id].status is not SymbolStatus.TRADING:
@@ -225,69 +219,77 @@ class PaperEngine:
                 matched = match(incoming, transaction.resting(symbol_id, other(side)))
                 left = matched.leaves
                 transaction.execute(matched)
-                settle_groups(transaction)
-        fire(transaction, symbol_id)
+                update_groups(transaction)
+        _fire_stops(transaction, symbol_id)
         if transaction.changes:
             self._commit(transaction, durable=any(isinstance(change, OrderChange) for change in transaction.changes))
 
     def expire_due(self) -> None:
-        """End the orders whose time has come."""
         order_ids = self.book.expired(self.clock.now_ns())
         if order_ids:
             transaction = self._transaction()
-            expire(transaction, order_ids)
+            for order_id in order_ids:
+                if transaction.order(order_id).open:
+                    transaction.close(order_id, OrdStatus.EXPIRED)
+                    update_groups(transaction)
             self._commit(transaction)
 
     def place_other(self, order: StandardOrder, *, account: str = "other") -> str:
-        """Another account places an order, outside of filters and funds; its venue id. It meets every account's orders
-        but its own, and not the ladder."""
+        """Place an order for another account, exempt from filters and funds; returns its venue id.
+
+        It meets the orders of all other accounts, but not the synthetic depth.
+        """
         self.expire_due()
         symbol = self.book.symbols.get(order.symbol_id)
         if account == OWN or symbol is None:
-            raise ValidationError("another account needs a name, and a symbol that is traded here")
+            raise ValidationError(
+                f"account {account!r} and symbol {order.symbol_id}: give a non-empty name and a listed symbol"
+            )
         violations = iceberg_violations(symbol, order)
         if violations:
             raise filter_failure(violations)
         transaction = self._transaction()
         opened = transaction.open(order, client_order_id="", account=account)
         transaction.enter(opened.order_id, check_entry(transaction, opened))
-        settle_groups(transaction)
+        update_groups(transaction)
         self._commit(transaction)
         return str(opened.order_id)
 
     def cancel_order(
         self, *, client_order_id: str | None = None, exchange_order_id: str | None = None, text: str | None = None
     ) -> None:
-        """The exchange cancels an order by itself (whoever's it is). `NotFoundError` when no such order is open."""
+        """Cancel any account's order on the exchange's own initiative; raises `NotFoundError` if none is open."""
         order = (
             self._by_venue_id(exchange_order_id)
             if exchange_order_id is not None
             else self.book.newest(client_order_id or "", open_only=True)
         )
         if order is None or not order.open:
-            raise NotFoundError(f"no open order {exchange_order_id or client_order_id}")
+            raise NotFoundError(f"order {exchange_order_id or client_order_id} is not open")
         transaction = self._transaction()
         transaction.close(order.order_id, OrdStatus.CANCELED, text=text or "canceled by the exchange")
-        settle_groups(transaction)
+        update_groups(transaction)
         self._commit(transaction)
 
     def bust(self, trade_id: int | str) -> None:
-        """A trade of the client's is void; a filled order that can rest works again."""
+        """Void a trade of the client; a filled order that can rest works again."""
         self.correct(trade_id, quantity=0)
 
     def correct(self, trade_id: int | str, *, price: int | None = None, quantity: int | None = None) -> None:
-        """A trade of the client's has other terms. `NotFoundError`, or `ValidationError` for an impossible quantity."""
+        """Change a client's trade; raises `NotFoundError` or `ValidationError` if that is impossible."""
         self.expire_due()
         trade = self.book.trades.get(int(trade_id))
         if trade is None or trade.quantity == 0:
-            raise NotFoundError(f"no trade {trade_id} of the client stands")
-        order = self.book.order_of(trade)
+            raise NotFoundError(f"trade {trade_id} of the client does not exist or is busted")
+        order = self.book.current(trade.order_id)
         new_quantity = trade.quantity if quantity is None else quantity
         new_price = trade.price if price is None else price
         cum_qty = order.cum_qty + new_quantity - trade.quantity
         if not 0 <= cum_qty <= order.quantity or new_quantity < 0:
-            limit = f"0 … {order.quantity - order.cum_qty + trade.quantity}"
-            raise ValidationError("impossible correction", [Violation("quantity", "range", limit, str(quantity))])
+            most = order.quantity - order.cum_qty + trade.quantity
+            raise ValidationError(
+                f"a correction of trade {trade_id} to {quantity} is impossible: give a quantity in 0 … {most}"
+            )
         transaction = self._transaction()
         fee, _ = fee_on(self.book, self.config, order, Execution(None, new_price, new_quantity), trade.liquidity)
         transaction.note(
@@ -302,48 +304,41 @@ class PaperEngine:
         )
         if order.status is OrdStatus.FILLED and new_quantity < trade.quantity and not self._can_rest(order):
             transaction.close(order.order_id, OrdStatus.EXPIRED)
-            settle_groups(transaction)
+            update_groups(transaction)
         self._commit(transaction)
 
     def _can_rest(self, order: PaperOrder) -> bool:
-        """Whether what is left of an order may stand in the book now."""
         expired = order.expires_ns is not None and order.expires_ns <= self.clock.now_ns()
         return order.price is not None and order.time_in_force not in (TimeInForce.IOC, TimeInForce.FOK) and not expired
 
     def halt(self, symbol_id: str) -> None:
-        """Take no orders in a symbol, and match nothing."""
         self._set_status(symbol_id, SymbolStatus.HALTED)
 
     def resume(self, symbol_id: str) -> None:
-        """Take orders in a symbol again."""
         self._set_status(symbol_id, SymbolStatus.TRADING)
 
     def set_filters(self, symbol_id: str, *, tick_size: int | None = None, lot_size: int | None = None) -> None:
-        """A symbol has another tick or lot from now on; orders that rest stay as they are. `NotFoundError` for an unknown
-        symbol, `ValidationError` for a size that is not above 0."""
+        """Change a symbol's tick size or lot size; resting orders stay unchanged."""
         if symbol_id not in self.book.symbols:
-            raise NotFoundError(f"no symbol {symbol_id}")
+            raise NotFoundError(f"symbol {symbol_id} does not exist")
         for name, size in (("tick_size", tick_size), ("lot_size", lot_size)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
-                raise ValidationError("no such filter", [Violation(name, "range", "an integer above 0", str(size))])
+                raise ValidationError(f"{name} {size} is not an integer above 0")
         self._set(SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size))
 
     def last_price(self, symbol_id: str) -> int:
-        """The last trade price of a symbol's tape, at the price scale."""
         return self._markets[symbol_id].last_price
 
     def truth(self) -> dict[str, Any]:
-        """What is so, for auditors: every order and trade of the client, and the balances, without lag and as JSON."""
+        """Return all orders and trades of the client and the balances as JSON, without lag, for auditors."""
         self.expire_due()
         return {
             "orders": [order_oracle_state(order) for order in self.book.own_orders()],
-            "trades": [self.trade_oracle_state(trade) for trade in self.book.trades.values()],
+            "trades": [
+                trade_oracle_state(trade, self.book.current(trade.order_id)) for trade in self.book.trades.values()
+            ],
             "balances": {asset: balance.model_dump(mode="json") for asset, balance in self.book.balances().items()},
         }
-
-    def trade_oracle_state(self, trade: PaperTrade) -> dict[str, Any]:
-        """What is so of one of the client's trades, as JSON."""
-        return trade_oracle_state(trade, self.book.order_of(trade))
 
     # ------------------------------------------------------------------------------------------------------- checking
     def _check_id(self, client_order_id: str) -> None:
@@ -359,17 +354,13 @@ class PaperEngine:
             raise OutcomeUnknown("Duplicate order sent.", code="-2010", duplicate=True)
 
     def _open_target(self, request: CancelRequest) -> PaperOrder:
-        order = self._target(request)
-        if order is None or not order.open:
-            raise OutcomeUnknown("Unknown order sent.", code="-2011")
-        return order
-
-    def _target(self, request: CancelRequest) -> PaperOrder | None:
         if request.target_exchange_order_id is None:
             order = self.book.newest(request.target_client_order_id, open_only=True)
         else:
             order = self._by_venue_id(request.target_exchange_order_id)
-        return order if order is not None and order.own and order.symbol_id == request.symbol_id else None
+        if order is None or not order.open or not order.own or order.symbol_id != request.symbol_id:
+            raise OutcomeUnknown("Unknown order sent.", code="-2011")
+        return order
 
     def _by_venue_id(self, exchange_order_id: str) -> PaperOrder | None:
         return self.book.order(int(exchange_order_id)) if exchange_order_id.isdecimal() else None
@@ -380,7 +371,7 @@ class PaperEngine:
 
     def _set_status(self, symbol_id: str, status: SymbolStatus) -> None:
         if symbol_id not in self.book.symbols:
-            raise NotFoundError(f"no symbol {symbol_id}")
+            raise NotFoundError(f"symbol {symbol_id} does not exist")
         if self.book.symbols[symbol_id].status is not status:
             self._set(SymbolSet(symbol_id=symbol_id, status=status))
 
@@ -390,8 +381,8 @@ class PaperEngine:
         self._commit(transaction)
 
     def _commit(self, transaction: Transaction, *, durable: bool = True) -> list[ExecutionReport]:
-        """Journal, apply, report. What the journal refuses did not happen."""
-        assert not transaction.due, "every group has answered what happened to its orders"
+        """Journal, apply and report the changes. If the journal fails, nothing has happened."""
+        assert not transaction.due, "`update_groups` ran"
         if self._journal is not None:
             try:
                 self._journal.append(tuple(transaction.changes), durable=durable)
@@ -418,18 +409,30 @@ class PaperEngine:
                 self.fills.append(report)
         return reports
 
-    def _as_of(self, lag_ns: int, stale_ns: int) -> int | None:
-        """The instant whose state a query shows; None for now. Changes carry instants that may be ahead of the clock, and
-        nothing may be hidden for longer than the lag: so a query shows what is that much newer."""
+    def _as_of(self, lag_ns: int, stale_ns: int = 0) -> int | None:
+        """Return the instant whose state a query shows; None for now.
+
+        The instants of changes may be ahead of the clock (`ratchet_ns`), and nothing may be hidden for longer than the lag.
+        """
         behind_ns = max(lag_ns, stale_ns)
         return self.clock.now_ns() - behind_ns + self._sequence.ratchet_ns if behind_ns else None
 
 
 def _answer(reports: list[ExecutionReport], change: JournalEntry) -> ExecutionReport:
-    """The report of a change."""
-    assert isinstance(change, OrderChange), "an answer is about an order"
+    assert isinstance(change, OrderChange), "the answer to a request reports a change of an order"
     return next(report for report in reports if report.exec_id == str(change.exec_id))
 
 
 def _instant(report: ExecutionReport) -> int:
     return report.transact_time_ns or 0
+
+
+def _fire_stops(transaction: Transaction, symbol_id: str) -> None:
+    """Trigger every stop order that the tape's last price reaches, oldest first; each trades before the next fires."""
+    last_price = transaction.last_price(symbol_id)
+    reached = [order for order in transaction.book.armed(symbol_id) if order.reached_by(last_price)]
+    for order in sorted(reached, key=lambda order: order.rank):
+        now = transaction.order(order.order_id)
+        if now.open and now.armed:
+            transaction.trigger(now.order_id)
+            update_groups(transaction)

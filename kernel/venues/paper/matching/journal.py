@@ -1,8 +1,8 @@
-"""The paper exchange's journal: one JSON line per request that changed something, on disk before its answer is sent.
+"""The paper exchange's journal: one JSON line per request that changed something, durable before its answer is sent.
 
-Used by `paper_engine`. A line that a kill tore off at the end never happened, and is cut away; any other line that can't
-be read is an `IntegrityError` with its number, and nothing is repaired. Each line ends with a checksum over it and all
-lines before it, so that nothing goes unnoticed but the loss of whole last lines. One process at a time has a journal open.
+An incomplete last line is removed on opening: its writer died before it answered. Any other unreadable line is an
+`IntegrityError`; nothing is repaired. Each line ends with a checksum over all lines so far, so that all damage is
+detected except the loss of whole lines at the end. One process at a time has a journal open.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from kernel.venues.paper.matching.changes import CHANGES, JournalEntries, Journa
 
 LINE_BYTES_MAX = 16 * 2**20
 CHECKSUM_BYTES = len(" 0123abcd\n")
-"""What follows a line's JSON."""
+"""Bytes after a line's JSON."""
 
 
 class Journal:
-    """An append-only file of changes. Blocking, because its caller may not answer before it is durable."""
+    """An append-only file of changes. Blocking: its caller may not answer before a change is durable."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open or create the file and take its lock.
+        """Open or create the file and lock it.
 
-        Raises `LogUnavailableError` when another process has it, `UnsafeFileError` when another user could have written it.
+        Raises:
+            LogUnavailableError: The file cannot be opened, or another process has it open.
+            UnsafeFileError: Another user could have written the file.
         """
         self.path = Path(path)
         try:
@@ -42,15 +44,20 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise LogUnavailableError(f"another process has the journal {self.path} open") from error
+            raise LogUnavailableError(f"the journal {self.path} is in use by another process") from error
         self._size = 0
         self._checksum = 0
         """Over all lines so far."""
         self._broken = False
 
     def recover(self, head: JournalHead) -> tuple[JournalHead, Iterator[JournalEntries]]:
-        """The head it was begun with (`head`, if it is new), and its changes, oldest first; read them to the end before
-        the first append."""
+        """Return the journal's head (`head` if it is new) and its changes, oldest first.
+
+        Exhaust the iterator before the first `append`.
+
+        Raises:
+            IntegrityError: A line is damaged.
+        """
         self._drop_torn_line()
         if self._size == 0:
             self._write(head.model_dump_json().encode(), durable=True)
@@ -64,19 +71,18 @@ class Journal:
         return found, self._read(lines)
 
     def append(self, changes: JournalEntries, *, durable: bool = True) -> None:
-        """Add one line. When it returns the line is on disk (`durable`), or on its way there with the next that is.
+        """Append one line; `durable` waits until it is on disk, otherwise the next durable line flushes it.
 
-        An `OSError` leaves the file as it was; if even that fails, every later append fails too.
+        An `OSError` leaves the file unchanged. If restoring it fails, every later append fails too.
         """
         self._write(CHANGES.dump_json(changes, exclude_none=True), durable=durable)
 
     def close(self) -> None:
-        """Give the file back."""
         self._file.close()
 
     def _write(self, text: bytes, *, durable: bool) -> None:
         if self._broken:
-            raise OSError(f"the journal {self.path} failed earlier and takes nothing more")
+            raise OSError(f"the journal {self.path} refuses writes after an earlier failure")
         checksum = zlib.crc32(text, self._checksum)
         line = with_checksum(text, checksum)
         try:
@@ -95,7 +101,7 @@ class Journal:
         self._checksum = checksum
 
     def _drop_torn_line(self) -> None:
-        """Cut what stands behind the last line end: its writer died before it could answer."""
+        """Remove an incomplete last line."""
         size = self._file.seek(0, os.SEEK_END)
         end = size
         while end > 0:
@@ -122,19 +128,19 @@ class Journal:
                 raise self._bad(number, error) from error
 
     def _checked(self, line: bytes) -> bytes:
-        """The JSON of the next line; `ValueError` when the checksum is not that of what was read so far."""
+        """Return the next line's JSON; raises `ValueError` if the checksum does not match."""
         text = line[:-CHECKSUM_BYTES]
         checksum = zlib.crc32(text, self._checksum)
         if line != with_checksum(text, checksum):
-            raise ValueError("its checksum differs: it, or a line before it, is not what was written")
+            raise ValueError("the checksum does not match: this line or an earlier one was changed")
         self._checksum = checksum
         return text
 
     def _bad(self, number: int, error: ValueError) -> IntegrityError:
         problem = error.errors(include_url=False)[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
-        return IntegrityError(f"line {number} of the journal {self.path} cannot be read: {problem}", position=number)
+        return IntegrityError(f"cannot read line {number} of the journal {self.path}: {problem}", position=number)
 
 
 def with_checksum(text: bytes, checksum: int) -> bytes:
-    """A line as it stands in the file."""
+    """Return a line as it is stored."""
     return b"%b %08x\n" % (text, checksum)

@@ -1,6 +1,6 @@
-"""One symbol's market as the tape shows it: last price, recent volume by price, and the seeded ladder.
+"""One symbol's market as shown by the tape: last price, recent volume by price, and synthetic depth.
 
-Used by `paper_engine`, one per symbol. Held in memory only: after a restart the market begins again with the tape.
+The engine has one per symbol. In memory only: after a restart the market starts again with the tape.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from kernel.venues.paper.matching.config import TapeTrade
 from kernel.venues.paper.matching.matching_rules import Level, synthetic_depth
 
 AHEAD_WINDOW_NS = 60 * NS_PER_S
-"""An order stands behind what the tape traded at its price in this time before it came, in the tape's own time."""
+"""A new order queues behind the volume that the tape traded at its price in this period, in tape time."""
 
 
 class PaperMarket:
-    """What the rest of the world does in one symbol."""
+    """The market around the exchange's accounts, in one symbol."""
 
     def __init__(self, metadata: SymbolMetadata, *, last_price: int, seed: int, levels: int) -> None:
         self.last_price = last_price
@@ -31,7 +31,7 @@ class PaperMarket:
         self._depth: dict[Side, list[Level]] = {}
 
     def observe(self, trade: TapeTrade) -> None:
-        """The tape has moved: a new last price, a new ladder. Without a quantity it is the price alone that is known."""
+        """Record a trade of the tape: a new last price and new depth. A trade without quantity sets the price alone."""
         self._seen += 1
         self.last_price = trade.price
         self._depth.clear()
@@ -42,11 +42,10 @@ class PaperMarket:
             self._forget(self._recent.popleft())
 
     def volume_at(self, price: int) -> int:
-        """What the tape traded at a price in the last 60 s."""
         return self._volume.get(price, 0)
 
     def offers(self, taker: Side) -> Sequence[Level]:
-        """What a taker of a side meets on the ladder, best first, less what was taken since the tape last moved."""
+        """Return the depth for a taker's side, best first, less what was taken since the last trade of the tape."""
         if taker not in self._depth:
             self._depth[taker] = list(
                 synthetic_depth(
@@ -60,7 +59,6 @@ class PaperMarket:
         return self._depth[taker]
 
     def take(self, taker: Side, *, price: int, quantity: int) -> None:
-        """Somebody took a quantity from the ladder."""
         self._depth[taker] = [
             Level(level.price, level.quantity - quantity if level.price == price else level.quantity)
             for level in self.offers(taker)

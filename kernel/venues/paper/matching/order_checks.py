@@ -1,6 +1,6 @@
-"""What the paper exchange refuses before it takes an order: in its words and with Binance's codes.
+"""Checks on an order before the paper exchange accepts it, with Binance's texts and codes.
 
-Called by `paper_engine`, `paper_amend` and `paper_groups` on a draft. Each check raises `Rejected`, or passes.
+Each check raises `Rejected` or passes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from kernel.errors import Rejected, Violation
 from kernel.order_spec import StandardOrder, SymbolMetadata, SymbolStatus
 from kernel.venues.paper.matching.matching_rules import Ending, Match
 from kernel.venues.paper.matching.orders import PaperOrder
-from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_ENLARGE, WOULD_TAKE, Transaction
+from kernel.venues.paper.matching.transaction import NO_FUNDS, WOULD_INCREASE, WOULD_TAKE, Transaction
 
 FILTER_CODE = "-1013"
 FILTERS = {
@@ -22,15 +22,15 @@ FILTERS = {
     "max_open_orders": "MAX_NUM_ORDERS",
     "iceberg_parts": "ICEBERG_PARTS",
 }
-"""Binance's name of the filter that checks a constraint."""
+"""Binance's filter for each constraint."""
 CODES = {"order_types": "-1116", "times_in_force": "-1115"}
-"""Codes of constraints that Binance does not call filters."""
+"""Codes of constraints that are not filters on Binance."""
 ICEBERG_PARTS_MAX = 100
-"""Parts that an iceberg may have: each is a trade of its own."""
+"""Most parts of an iceberg; each is a trade of its own."""
 
 
 def check_terms(transaction: Transaction, order: StandardOrder, *, more_open: int = 0) -> None:
-    """The symbol takes such orders now, and the terms pass its filters."""
+    """Check that the symbol accepts such orders now and that the terms pass its filters."""
     symbol = transaction.book.symbols.get(order.symbol_id)
     if symbol is None:
         raise Rejected("Invalid symbol.", code="-1121")
@@ -47,7 +47,7 @@ def check_terms(transaction: Transaction, order: StandardOrder, *, more_open: in
 
 
 def check_entry(transaction: Transaction, order: PaperOrder) -> Match | None:
-    """An order that was just opened, or amended, can do what it is to do; whom it would trade with (none: a stop)."""
+    """Check that a new or amended order can start to work; returns its match (None for a stop order)."""
     matched: Match | None = None
     if order.armed:
         if order.reached_by(transaction.last_price(order.symbol_id)):
@@ -57,23 +57,23 @@ def check_entry(transaction: Transaction, order: PaperOrder) -> Match | None:
         if matched.ending is Ending.REFUSED:
             raise Rejected(WOULD_TAKE, code="-2010")
     if order.own:
-        check_means(transaction, order)
+        check_funding(transaction, order)
         cost = transaction.cost(order, matched) if order.price is None and matched is not None else 0
-        if cost and cost > transaction.free_to_pay(order):
+        if cost and cost > transaction.free_quote(order):
             raise Rejected(NO_FUNDS, code="-2010")
     return matched
 
 
-def check_means(transaction: Transaction, order: PaperOrder) -> None:
-    """The client has what its order holds, and the position that it is to reduce."""
-    if transaction.would_enlarge(order):
-        raise Rejected(WOULD_ENLARGE, code="-2022")
+def check_funding(transaction: Transaction, order: PaperOrder) -> None:
+    """Check that the client has the funds that the order locks, and the position that it may only reduce."""
+    if transaction.exceeds_position(order):
+        raise Rejected(WOULD_INCREASE, code="-2022")
     if transaction.lacks_funds(order):
         raise Rejected(NO_FUNDS, code="-2010")
 
 
 def iceberg_violations(symbol: SymbolMetadata, order: StandardOrder) -> list[Violation]:
-    """A display quantity is for orders with a price, in parts that are not too many."""
+    """Return the violations of the rules for display quantities."""
     shown = order.display_quantity
     if shown is None:
         return []
@@ -81,13 +81,13 @@ def iceberg_violations(symbol: SymbolMetadata, order: StandardOrder) -> list[Vio
         return [Violation("display_quantity", "iceberg", "for orders with a price", str(order.order_type))]
     if -(-order.quantity // shown) > ICEBERG_PARTS_MAX:
         limit = f"at most {ICEBERG_PARTS_MAX} parts"
-        given = f"{symbol.quantity_to_decimal(shown)} of {symbol.quantity_to_decimal(order.quantity)}"
-        return [Violation("display_quantity", "iceberg_parts", limit, given)]
+        value = f"{symbol.quantity_to_decimal(shown)} of {symbol.quantity_to_decimal(order.quantity)}"
+        return [Violation("display_quantity", "iceberg_parts", limit, value)]
     return []
 
 
 def filter_failure(violations: list[Violation]) -> Rejected:
-    """The refusal that names every violated filter; its code is the first one's."""
+    """Return the refusal that names every violated filter; its code is that of the first."""
     code = CODES.get(violations[0].constraint, FILTER_CODE)
     named = "; ".join(
         f"Filter failure: {FILTERS.get(violation.constraint, violation.constraint)} ({violation})"

@@ -1,7 +1,4 @@
-"""One order of the paper exchange, and what each change makes of it: pure functions from an order to the next version.
-
-Called by `paper_book`, which holds every order, and by `paper_draft`, which asks what would be. Decides nothing.
-"""
+"""One order of the paper exchange and its versions: pure functions from an order and a change to the next version."""
 
 from __future__ import annotations
 
@@ -10,13 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernel.models import Liquidity, OrdStatus
-from kernel.order_spec import STOPPED, OcoMode, OrderType, Side, TimeInForce
+from kernel.order_spec import STOPPED, OcoMode, OrderType, Side, StandardOrder, TimeInForce
 from kernel.venues.paper.matching.changes import OWN, Amended, Closed, Opened, OrderChange, Released, Traded, Triggered
 from kernel.venues.paper.matching.matching_rules import Resting
 
+TERMS = (
+    "symbol_id", "side", "order_type", "quantity", "price", "stop_price", "time_in_force", "post_only", "reduce_only",
+    "display_quantity",
+)  # fmt: skip
+"""The terms that `StandardOrder`, `Opened` and `PaperOrder` share."""
 OPEN_STATUSES = frozenset({OrdStatus.PENDING_NEW, OrdStatus.NEW, OrdStatus.PARTIALLY_FILLED})
 Place = tuple[int, int, int]
-"""Where an order stands on its side: price (best is least), rank, id."""
+"""An order's place in the queue of its side: price (best is least), rank, id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +37,24 @@ class PaperOrder:
     created_ns: int
     updated_ns: int
     rank: int
-    """Of two orders at a price the lower one is served first: the report id of when it came there."""
+    """Report id of its arrival at this price; at one price the lower rank is served first."""
     asked: int
-    """The quantity it may reach; more than `quantity` while its group lets less of it work."""
+    """The requested quantity; `quantity` may be less while the order's group permits less."""
     status: OrdStatus = OrdStatus.NEW
     cum_qty: int = 0
     cum_notional: int = 0
     ahead: int = 0
     stop_price: int | None = None
     armed: bool = False
-    """Whether it waits for the market to reach its stop price."""
+    """It waits for the market to reach its stop price."""
     expires_ns: int | None = None
     post_only: bool = False
     reduce_only: bool = False
     display_quantity: int | None = None
     shown: int = 0
-    """What an iceberg shows now."""
+    """Displayed quantity of an iceberg."""
     grows: bool = False
-    """Whether it may be enlarged yet: then it is not done when all of it has traded."""
+    """Its quantity may still increase, so that it is not filled when all of it has traded."""
     group_id: int | None = None
     group_client_id: str | None = None
     group_mode: OcoMode = OcoMode.NONE
@@ -60,44 +62,42 @@ class PaperOrder:
 
     @property
     def open(self) -> bool:
-        """Whether it can trade, now or later."""
+        """It can trade, now or later."""
         return self.status in OPEN_STATUSES
 
     @property
     def pending(self) -> bool:
-        """Whether it waits for the first of its group."""
+        """It waits for its parent order."""
         return self.status is OrdStatus.PENDING_NEW
 
     @property
     def rests(self) -> bool:
-        """Whether it is in the book."""
+        """It is in the book."""
         return self.open and not self.pending and not self.armed and self.price is not None and self.leaves_qty > 0
 
     @property
     def leaves_qty(self) -> int:
-        """What of it can still trade."""
+        """Quantity that can still trade."""
         return self.quantity - self.cum_qty if self.open else 0
 
     @property
     def own(self) -> bool:
-        """Whether it is the client's."""
         return self.account == OWN
 
     @property
     def linked(self) -> int | None:
-        """The group within which its fills count for its siblings."""
+        """The group in which its fills count against its siblings."""
         return None if self.leads else self.group_id
 
     @property
     def place(self) -> Place:
-        """Where it stands on its side."""
-        assert self.price is not None, "what rests has a price"
+        assert self.price is not None, "a resting order has a price"
         return (-self.price if self.side is Side.BUY else self.price, self.rank, self.order_id)
 
     @property
     def resting(self) -> Resting:
-        """What the matching rules need of it."""
-        assert self.price is not None, "what rests has a price"
+        """The order as the matching rules see it."""
+        assert self.price is not None, "a resting order has a price"
         leaves = self.quantity - self.cum_qty
         if self.group_id is None and self.display_quantity is None:
             return Resting(self.order_id, self.price, leaves, self.ahead)
@@ -113,7 +113,7 @@ class PaperOrder:
         )
 
     def reached_by(self, last_price: int) -> bool:
-        """Whether the market has reached its stop price."""
+        """Return whether a price reaches its stop price."""
         if self.stop_price is None or not last_price:
             return False
         return last_price >= self.stop_price if self.side is Side.BUY else last_price <= self.stop_price
@@ -121,67 +121,61 @@ class PaperOrder:
 
 @dataclass(frozen=True, slots=True)
 class PaperTrade:
-    """A trade of one of the client's orders, as it stands after corrections."""
+    """A trade of one of the client's orders, after corrections."""
 
     trade_id: int
     order_id: int
     price: int
     quantity: int
-    """0 when the trade is void."""
+    """0 when the trade is busted."""
     fee: int
     fee_asset: str
     liquidity: Liquidity
     last_exec_id: int | None = None
-    """The correction or bust that it stands by; none while it is as it was made."""
+    """Id of its newest correction or bust."""
+
+
+def terms_of(order: StandardOrder | Opened | PaperOrder) -> dict[str, Any]:
+    return {name: getattr(order, name) for name in TERMS}
 
 
 def opened(change: Opened) -> PaperOrder:
-    """A new order."""
     order = PaperOrder(
         order_id=change.order_id,
         account=change.account,
         client_order_id=change.client_order_id,
-        symbol_id=change.symbol_id,
-        side=change.side,
-        order_type=change.order_type,
-        quantity=change.quantity,
-        price=change.price,
-        time_in_force=change.time_in_force,
         created_ns=change.at_ns,
         updated_ns=change.at_ns,
         rank=change.exec_id,
         asked=change.quantity if change.asked is None else change.asked,
         status=OrdStatus.PENDING_NEW if change.waits else OrdStatus.NEW,
         ahead=change.ahead,
-        stop_price=change.stop_price,
         armed=change.order_type in STOPPED,
         expires_ns=change.expires_ns,
-        post_only=change.post_only,
-        reduce_only=change.reduce_only,
-        display_quantity=change.display_quantity,
         group_id=change.group_id,
         group_client_id=change.group_client_id,
         group_mode=change.group_mode,
         leads=change.leads,
+        **terms_of(change),
     )
-    return _shown_anew(order)
+    return _refill_display(order)
 
 
 def after(order: PaperOrder, change: OrderChange) -> PaperOrder:
-    """The order after a change other than its opening."""
+    """Return the order after a change other than its opening."""
     return _AFTER[type(change)](order, change)
 
 
 def filled(order: PaperOrder, *, quantity: int, notional: int, at_ns: int) -> PaperOrder:
-    """The order with more filled (or less). A filled order that has something left again is open again."""
+    """Return the order with a changed fill; a filled order with an open quantity becomes open again."""
     cum_qty = order.cum_qty + quantity
-    assert 0 <= cum_qty <= order.quantity, "nothing is filled beyond its quantity"
+    assert 0 <= cum_qty <= order.quantity, "fills stay within the quantity"
     new = replace(order, cum_qty=cum_qty, cum_notional=order.cum_notional + notional, updated_ns=at_ns)
     return replace(new, status=_status(new)) if order.open or order.status is OrdStatus.FILLED else new
 
 
 def _status(order: PaperOrder) -> OrdStatus:
-    """The status of an order that is not closed, by its quantities."""
+    """Return the status of an order that is not closed, from its quantities."""
     if order.pending:
         return OrdStatus.PENDING_NEW
     if order.cum_qty == order.quantity and not order.grows:
@@ -196,7 +190,7 @@ def _traded(order: PaperOrder, change: Traded) -> PaperOrder:
     new = replace(new, shown=max(new.shown - change.quantity, 0))
     if new.shown or change.ahead is None:
         return new
-    return _shown_anew(replace(new, rank=change.exec_id, ahead=change.ahead))
+    return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
 def _closed(order: PaperOrder, change: Closed) -> PaperOrder:
@@ -219,7 +213,7 @@ def _amended(order: PaperOrder, change: Amended) -> PaperOrder:
     new = replace(new, status=_status(new))
     if change.keeps_place:
         return replace(new, shown=min(new.shown, new.leaves_qty))
-    return _shown_anew(replace(new, rank=change.exec_id, ahead=change.ahead))
+    return _refill_display(replace(new, rank=change.exec_id, ahead=change.ahead))
 
 
 def _released(order: PaperOrder, change: Released) -> PaperOrder:
@@ -232,15 +226,15 @@ def _released(order: PaperOrder, change: Released) -> PaperOrder:
         grows=change.grows,
         updated_ns=change.at_ns,
     )
-    return _shown_anew(new)
+    return _refill_display(new)
 
 
 def _triggered(order: PaperOrder, change: Triggered) -> PaperOrder:
     return replace(order, armed=False, rank=change.exec_id, ahead=change.ahead, updated_ns=change.at_ns)
 
 
-def _shown_anew(order: PaperOrder) -> PaperOrder:
-    """The order with its next part shown, if it is an iceberg."""
+def _refill_display(order: PaperOrder) -> PaperOrder:
+    """Return the order with its next part displayed, if it is an iceberg."""
     shown = order.display_quantity
     return order if shown is None else replace(order, shown=min(shown, order.leaves_qty))
 

@@ -1,7 +1,6 @@
-"""Execution reports of the paper exchange, built from a change and the order as it is after it.
+"""Execution reports of the paper exchange, built from a change and the order after it.
 
-Called by `paper_engine`, live and in recovery alike, so that a report asked for after a restart is the report that was
-sent. Pure: the same change and order give the same report, byte for byte.
+Pure: the same change and order give the same report, byte for byte, live and in recovery.
 """
 
 from __future__ import annotations
@@ -23,28 +22,34 @@ from kernel.venues.paper.matching.changes import (
     Traded,
     Triggered,
 )
-from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade
+from kernel.venues.paper.matching.orders import PaperOrder, PaperTrade, terms_of
+
+ORACLE_FIELDS = (
+    "client_order_id", "symbol_id", "side", "status", "price", "quantity", "cum_qty", "leaves_qty", "order_type",
+    "time_in_force", "stop_price", "armed", "expires_ns", "reduce_only", "display_quantity", "group_mode",
+)  # fmt: skip
 
 
 def report_of(change: JournalEntry, book: PaperBook) -> ExecutionReport | None:
-    """The report of a change that was just applied; None when it concerns no order of the client."""
+    """Return the report of a change that was just applied; None if it concerns no order of the client."""
     match change:
         case Opened() | Traded() | Closed() | Amended() | Released() | Triggered():
-            order = book.order(change.order_id)
-            assert order is not None, "a change names an order"
+            order = book.current(change.order_id)
             return _order_report(change, order) if order.own else None
         case Corrected():
             trade = book.trades[change.trade_id]
-            order = book.order(trade.order_id)
-            assert order is not None, "a trade names an order"
-            return _correction_report(change, order, trade)
+            return _correction_report(change, book.current(trade.order_id), trade)
         case _:
             return None
 
 
 def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionReport:
-    """The answer to a question about an order. Its instant is that of the order's newest change. An order that was asked
-    for by a name that it no longer goes by says so."""
+    """Return the answer to an order query.
+
+    Args:
+        order: The order; the report carries the instant of its newest change.
+        asked: The client order id of the query; reported as FIX 41 if an amend has changed it.
+    """
     fields = _fields(order, ExecType.ORDER_STATUS) | {"transact_time_ns": order.updated_ns, "order": _terms(order)}
     if asked is not None and asked != order.client_order_id:
         fields["orig_client_order_id"] = asked
@@ -52,12 +57,11 @@ def status_report(order: PaperOrder, *, asked: str | None = None) -> ExecutionRe
 
 
 def fill_key(order: PaperOrder, trade_id: int) -> str:
-    """Names a trade for ever."""
     return f"paper:{order.symbol_id}:{order.order_id}:{trade_id}"
 
 
 def current_key(order: PaperOrder, trade: PaperTrade) -> str:
-    """Names what the trade stands by now: itself, or its newest correction."""
+    """Return the key of a trade's newest version: its own, or that of its newest correction."""
     own = fill_key(order, trade.trade_id)
     return own if trade.last_exec_id is None else f"{own}:{trade.last_exec_id}"
 
@@ -139,22 +143,11 @@ def _fields(order: PaperOrder, exec_type: ExecType) -> dict[str, Any]:
 
 
 def _terms(order: PaperOrder) -> StandardOrder | None:
-    """All terms of an order; none of one that its group lets do nothing yet."""
+    """Return all terms of an order; None while its group permits no quantity."""
     if order.quantity == 0:
         return None
-    return StandardOrder.model_construct(
-        symbol_id=order.symbol_id,
-        side=order.side,
-        order_type=order.order_type,
-        quantity=order.quantity,
-        price=order.price,
-        stop_price=order.stop_price,
-        time_in_force=order.time_in_force,
-        expire_at_ns=order.expires_ns if order.time_in_force is TimeInForce.GTD else None,
-        post_only=order.post_only,
-        reduce_only=order.reduce_only,
-        display_quantity=order.display_quantity,
-    )
+    expire_at_ns = order.expires_ns if order.time_in_force is TimeInForce.GTD else None
+    return StandardOrder.model_construct(**terms_of(order), expire_at_ns=expire_at_ns)
 
 
 def _sealed(fields: dict[str, Any]) -> ExecutionReport:
@@ -162,36 +155,18 @@ def _sealed(fields: dict[str, Any]) -> ExecutionReport:
 
 
 def sealed(report: ExecutionReport) -> ExecutionReport:
-    """The report with its own wire text as the venue's frame."""
+    """Return the report with its own JSON text as the venue's frame."""
     return report.model_copy(update={"raw": report.model_dump_json(exclude_defaults=True, exclude={"raw"})})
 
 
 def order_oracle_state(order: PaperOrder) -> dict[str, Any]:
-    """What is so of an order, as JSON."""
-    return {
-        "client_order_id": order.client_order_id,
+    return {name: getattr(order, name) for name in ORACLE_FIELDS} | {
         "exchange_order_id": str(order.order_id),
-        "symbol_id": order.symbol_id,
-        "side": str(order.side),
-        "status": str(order.status),
-        "price": order.price,
-        "quantity": order.quantity,
-        "cum_qty": order.cum_qty,
-        "leaves_qty": order.leaves_qty,
-        "order_type": str(order.order_type),
-        "time_in_force": str(order.time_in_force),
-        "stop_price": order.stop_price,
-        "armed": order.armed,
-        "expires_ns": order.expires_ns,
-        "reduce_only": order.reduce_only,
-        "display_quantity": order.display_quantity,
         "group": order.group_client_id,
-        "group_mode": str(order.group_mode),
     }
 
 
 def trade_oracle_state(trade: PaperTrade, order: PaperOrder) -> dict[str, Any]:
-    """What is so of one of the client's trades, as JSON."""
     return {
         "trade_id": str(trade.trade_id),
         "fill_key": fill_key(order, trade.trade_id),

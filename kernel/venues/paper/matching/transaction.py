@@ -1,18 +1,18 @@
-"""What a request to the paper exchange would come to: the changes decided so far, and the orders as they would be then.
+"""The changes that one request causes, decided on top of the book before they are committed.
 
-`paper_engine` begins one for each thing that happens, lets `paper_amend`, `paper_groups` and `paper_stops` decide on it,
-and commits it as a whole, or drops it: nothing of the book is touched meanwhile. So everything that one trade sets off
-(siblings canceled, orders released, stops triggered) is one line of the journal and one instant for every reader.
+The engine starts a transaction for each event, lets `amend` and `contingent` add to it, and commits it as a whole or
+drops it; the book stays unchanged meanwhile. So everything that one trade causes (siblings canceled, orders released,
+stops triggered) is one line of the journal and one instant for every reader.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from kernel.clock import NS_PER_S
+from kernel.clock import NS_PER_S, Clock
 from kernel.models import Liquidity, OrdStatus
 from kernel.order_spec import OcoMode, Side, StandardOrder, TimeInForce
 from kernel.venues.paper.matching.book import PaperBook, unit_of
@@ -40,17 +40,16 @@ from kernel.venues.paper.matching.matching_rules import (
     fee_of,
     match,
 )
-from kernel.venues.paper.matching.orders import PaperOrder, after, opened
-from kernel.venues.paper.matching.sequence import IdSequence
+from kernel.venues.paper.matching.orders import PaperOrder, after, opened, terms_of
 
 NS_PER_DAY = 86_400 * NS_PER_S
 NO_FUNDS = "Account has insufficient balance for requested action."
 WOULD_TAKE = "Order would immediately match and take."
-WOULD_ENLARGE = "ReduceOnly Order is rejected."
+WOULD_INCREASE = "ReduceOnly Order is rejected."
 
 
 class Membership(NamedTuple):
-    """An order's part in a group."""
+    """An order's membership in a group."""
 
     group_id: int | None = None
     group_client_id: str | None = None
@@ -58,9 +57,42 @@ class Membership(NamedTuple):
     leads: bool = False
 
 
-class DepthTaken(NamedTuple):
-    """What a taker took from the ladder."""
+@dataclass(slots=True)
+class IdSequence:
+    """The next ids and the last instant of the exchange; all strictly increase."""
 
+    clock: Clock
+    order: int
+    trade: int
+    exec: int
+    last_ns: int
+    ratchet_ns: int = 0
+    """Most that an instant was ahead of the clock."""
+
+    def copy(self) -> IdSequence:
+        return IdSequence(self.clock, self.order, self.trade, self.exec, self.last_ns, self.ratchet_ns)
+
+    def tick(self) -> int:
+        """Return the next instant: the clock's, or one later than the last."""
+        now_ns = self.clock.now_ns()
+        self.last_ns = max(now_ns, self.last_ns + 1)
+        self.ratchet_ns = max(self.ratchet_ns, self.last_ns - now_ns)
+        return self.last_ns
+
+    def order_id(self) -> int:
+        self.order += 1
+        return self.order - 1
+
+    def trade_id(self) -> int:
+        self.trade += 1
+        return self.trade - 1
+
+    def exec_id(self) -> int:
+        self.exec += 1
+        return self.exec - 1
+
+
+class DepthTaken(NamedTuple):
     symbol_id: str
     taker: Side
     price: int
@@ -75,13 +107,11 @@ class Transaction:
     ) -> None:
         self.book = book
         self.sequence = sequence.copy()
-        """The engine's, once this is committed."""
+        """Replaces the engine's on commit."""
         self.changes: list[JournalEntry] = []
-        """All that was decided, in order."""
         self.taken: list[DepthTaken] = []
-        """All that was taken from ladders."""
         self.due: deque[tuple[int, int]] = deque()
-        """Members of groups that traded (how much) or ended (0), whose groups have not answered it yet."""
+        """Members of groups that traded (quantity) or ended (0), to which their groups have not reacted yet."""
         self.config = config
         self._markets = markets
         self._orders: dict[int, PaperOrder] = {}
@@ -89,21 +119,18 @@ class Transaction:
 
     # ------------------------------------------------------------------------------------------------------- reading
     def order(self, order_id: int) -> PaperOrder:
-        """An order as it would be."""
-        order = self._orders.get(order_id) or self.book.order(order_id)
-        assert order is not None, "a draft speaks of orders of the book, and of its own"
-        return order
+        return self._orders.get(order_id) or self.book.current(order_id)
 
-    def members(self, group_id: int) -> list[PaperOrder]:
-        """The orders of a group, oldest first, as they would be."""
+    def members(self, group_id: int | None) -> list[PaperOrder]:
+        if group_id is None:
+            return []
         return [self.order(each) for each in (*self.book.members(group_id), *self._members.get(group_id, ()))]
 
     def last_price(self, symbol_id: str) -> int:
-        """The last trade price of a symbol's market."""
         return self._markets[symbol_id].last_price
 
     def resting(self, symbol_id: str, side: Side, *, but_account: str | None = None) -> Iterator[Resting]:
-        """The orders on a side in price-time priority, as they would be, without those of one account."""
+        """Yield a side's orders in price-time priority as of this transaction, except those of one account."""
         touched = [each for each in self._orders.values() if (each.symbol_id, each.side) == (symbol_id, side)]
         if not touched:
             yield from self.book.resting(symbol_id, side, but_account=but_account)
@@ -115,7 +142,6 @@ class Transaction:
                 yield order.resting
 
     def match(self, order: PaperOrder) -> Match:
-        """Whom an order would trade with now."""
         incoming = Incoming(
             order.side,
             order.leaves_qty,
@@ -127,7 +153,6 @@ class Transaction:
         return match(incoming, resting, self._offers(order) if order.own else ())
 
     def free(self, asset_id: str) -> int:
-        """What the client could use of an asset."""
         found = self.book.free(asset_id)
         for change in self.changes:
             if isinstance(change, Traded) and change.fee_asset == asset_id and self.order(change.order_id).own:
@@ -145,12 +170,10 @@ class Transaction:
             found += self.book.held_by_unit(unit).get(asset_id, 0) - self.book.held(mates).get(asset_id, 0)
         return found
 
-    def free_to_pay(self, order: PaperOrder) -> int:
-        """What the client could use of what an order's symbol is paid in."""
+    def free_quote(self, order: PaperOrder) -> int:
         return self.free(self.book.symbols[order.symbol_id].quote_asset)
 
     def position(self, symbol_id: str) -> int:
-        """What the client's fills in a symbol would come to."""
         found = self.book.position(symbol_id)
         for order in self._orders.values():
             if order.own and order.symbol_id == symbol_id:
@@ -159,14 +182,13 @@ class Transaction:
                 found += filled if order.side is Side.BUY else -filled
         return found
 
-    def would_enlarge(self, order: PaperOrder) -> bool:
-        """Whether an order that may only reduce could do more than that."""
+    def exceeds_position(self, order: PaperOrder) -> bool:
+        """Return whether a reduce-only order could trade more than the position."""
         position = self.position(order.symbol_id)
-        room = -position if order.side is Side.BUY else position
-        return order.reduce_only and order.leaves_qty > max(room, 0)
+        reducible = -position if order.side is Side.BUY else position
+        return order.reduce_only and order.leaves_qty > max(reducible, 0)
 
     def lacks_funds(self, order: PaperOrder) -> bool:
-        """Whether what an order holds now is more than there was."""
         return any(self.free(asset_id) < 0 for asset_id in self.book.held([order]))
 
     # ------------------------------------------------------------------------------------------------------ deciding
@@ -181,7 +203,7 @@ class Transaction:
         waits: bool = False,
         asked: int | None = None,
     ) -> PaperOrder:
-        """Accept an order. It trades with nobody until it enters."""
+        """Accept an order. It trades only when it enters."""
         order_id = self.sequence.order_id()
         change = Opened(
             **self.stamp(),
@@ -193,16 +215,7 @@ class Transaction:
             orig_client_order_id=orig_client_order_id,
             waits=waits,
             asked=asked,
-            symbol_id=order.symbol_id,
-            side=order.side,
-            order_type=order.order_type,
-            quantity=order.quantity,
-            price=order.price,
-            stop_price=order.stop_price,
-            time_in_force=order.time_in_force,
-            post_only=order.post_only,
-            reduce_only=order.reduce_only,
-            display_quantity=order.display_quantity,
+            **terms_of(order),
             **(membership or Membership())._asdict(),
         )
         self.changes.append(change)
@@ -212,22 +225,24 @@ class Transaction:
         return self._orders[order_id]
 
     def expires_ns(self, order: StandardOrder) -> int | None:
-        """When an order ends by itself: as it says, or at the next midnight UTC."""
+        """Return when an order expires; a DAY order at the next midnight UTC."""
         if order.time_in_force is TimeInForce.DAY:
             return (self.sequence.clock.now_ns() // NS_PER_DAY + 1) * NS_PER_DAY
         return order.expire_at_ns
 
     def enter(self, order_id: int, matched: Match | None = None) -> None:
-        """Let an order trade with whom it meets; what is left rests or expires. A stop waits for its price first."""
+        """Match and execute an order; its remainder rests or expires. A stop order waits for its price first."""
         order = self.order(order_id)
         if order.armed:
             if order.reached_by(self.last_price(order.symbol_id)):
                 self.trigger(order_id)
             return
+        if order.leaves_qty == 0:
+            return  # a child whose siblings have used up its share
         matched = matched or self.match(order)
         if matched.ending is Ending.REFUSED:
             self.close(order_id, OrdStatus.CANCELED, text=WOULD_TAKE)
-        elif order.own and order.price is None and self.cost(order, matched) > self.free_to_pay(order):
+        elif order.own and order.price is None and self.cost(order, matched) > self.free_quote(order):
             self.close(order_id, OrdStatus.EXPIRED, text=NO_FUNDS)
         else:
             self.execute(matched, taker=order)
@@ -235,30 +250,30 @@ class Transaction:
                 self.close(order_id, OrdStatus.EXPIRED)
 
     def cost(self, order: PaperOrder, matched: Match) -> int:
-        """What a buyer at the market pays for what it would get."""
+        """Return what a market buy order pays for its match."""
         if order.side is Side.SELL:
             return 0
         notional = sum(execution.price * execution.quantity for execution in matched.executions)
         return self.book.quote_amount(self.book.symbols[order.symbol_id], notional, up=True)
 
     def trigger(self, order_id: int) -> None:
-        """The market has reached a stop price: from now on the order is a MARKET or a LIMIT order."""
+        """Turn a stop order into a MARKET or LIMIT order and enter it."""
         order = self.order(order_id)
         ahead = self._ahead(order.symbol_id, order.price, own=order.own)
         order = self._add(Triggered(**self.stamp(), order_id=order_id, ahead=ahead))
-        if order.own and self.would_enlarge(order):
-            self.close(order_id, OrdStatus.CANCELED, text=WOULD_ENLARGE)
+        if order.own and self.exceeds_position(order):
+            self.close(order_id, OrdStatus.CANCELED, text=WOULD_INCREASE)
         else:
             self.enter(order_id)
 
     def release(self, order: PaperOrder, *, quantity: int, grows: bool) -> PaperOrder:
-        """Let an order work that waited for the first of its group. It trades with nobody until it enters."""
+        """Activate a pending order of a group. It trades only when it enters."""
         ahead = self._ahead(order.symbol_id, order.price, own=order.own)
         change = Released(**self.stamp(), order_id=order.order_id, quantity=quantity, ahead=ahead, grows=grows)
         return self._add(change)
 
     def amend(self, order: PaperOrder, *, quantity: int, request_id: str | None = None, **terms: Any) -> PaperOrder:
-        """Give an order other terms. It keeps its place if it only gets smaller; it trades with nobody until it enters."""
+        """Change an order's terms; it keeps its place unless it grows or changes its price. It trades when it enters."""
         now = {"price": order.price, "stop_price": order.stop_price, "display_quantity": order.display_quantity}
         now |= {"expires_ns": order.expires_ns, "asked": order.asked, "grows": order.grows} | terms
         keeps_place = quantity <= order.quantity and now["price"] == order.price
@@ -283,7 +298,7 @@ class Transaction:
         bare: bool = False,
         text: str | None = None,
     ) -> Closed:
-        """End an order with what is left of it."""
+        """End an order with an open quantity."""
         bare = request_id is not None and (bare or not self.config.cancel_reports_cum_qty)
         change = Closed(**self.stamp(), order_id=order_id, status=status, request_id=request_id, bare=bare, text=text)
         order = self._add(change)
@@ -292,7 +307,7 @@ class Transaction:
         return change
 
     def execute(self, matched: Match, *, taker: PaperOrder | None = None) -> None:
-        """Trade as matched, both sides of each trade under one trade id; without a taker it is the tape's trade."""
+        """Execute a match, both sides of each trade under one trade id; without a taker it is a trade of the tape."""
         for order_id, ahead in matched.ahead.items():
             self.changes.append(AheadChanged(order_id=order_id, ahead=ahead))
             self._orders[order_id] = replace(self.order(order_id), ahead=ahead)
@@ -306,11 +321,11 @@ class Transaction:
                 self.taken.append(DepthTaken(taker.symbol_id, taker.side, execution.price, execution.quantity))
 
     def note(self, change: JournalEntry) -> None:
-        """Add a change that is decided elsewhere and touches no order that this draft reads."""
+        """Add a change that affects no order of this transaction."""
         self.changes.append(change)
 
     def stamp(self) -> dict[str, int]:
-        """Instant and report id of the next change."""
+        """Return the instant and the report id of the next change."""
         return {"at_ns": self.sequence.tick(), "exec_id": self.sequence.exec_id()}
 
     # ----------------------------------------------------------------------------------------------------- the pieces
@@ -339,11 +354,11 @@ class Transaction:
         return order
 
     def _ahead(self, symbol_id: str, price: int | None, *, own: bool) -> int:
-        """What stands ahead of an order that comes to a price now: other accounts stand where they say."""
+        """Return the market's quantity ahead of an order that arrives at a price now; none for other accounts."""
         return self._markets[symbol_id].volume_at(price) if own and price is not None else 0
 
     def _offers(self, order: PaperOrder) -> Sequence[Level]:
-        """What is left of the ladder."""
+        """Return the synthetic depth that is left."""
         levels = self._markets[order.symbol_id].offers(order.side)
         if not self.taken:
             return levels
@@ -358,7 +373,7 @@ class Transaction:
 def fee_on(
     book: PaperBook, config: PaperConfig, order: PaperOrder, execution: Execution, liquidity: Liquidity
 ) -> tuple[int, str]:
-    """The fee and its asset: of what is received, as on Binance."""
+    """Return the fee and its asset: a share of what is received, as on Binance."""
     symbol = book.symbols[order.symbol_id]
     bps = config.taker_fee_bps if liquidity is Liquidity.TAKER else config.maker_fee_bps
     if order.side is Side.BUY:
@@ -368,5 +383,4 @@ def fee_on(
 
 
 def other(side: Side) -> Side:
-    """The side that a side trades with."""
     return Side.SELL if side is Side.BUY else Side.BUY

@@ -1,4 +1,4 @@
-"""The paper exchange changes working orders: in place, by another order in their place, by total or by what remains."""
+"""The paper exchange amends working orders: in place or by cancel/replace, by total or by remaining quantity."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def bench(amend: AmendDialect = IN_PLACE, **config: Any) -> Bench:
 
 
 def near(lots: int, **terms: Any) -> StandardOrder:
-    """A buy order where the tests trade."""
+    """A buy order near the prices of the tests."""
     return limit(quantity=lots * LOT, price=NEAR, **terms)
 
 
 # ------------------------------------------------------------------------------------------------------------- in place
 def test_an_amend_in_place_keeps_the_venue_order() -> None:
-    """REPLACED under the request's id, with the new terms and what had filled; the answer is the stream's report."""
+    """The answer is REPLACED under the request's id with the new terms and the filled quantity, as on the stream."""
     at = bench()
     at.submit("a", near(100))
     at.tape(NEAR - 1, 30 * LOT)
@@ -47,7 +47,7 @@ def test_an_amend_in_place_keeps_the_venue_order() -> None:
 
 
 def test_an_amended_order_is_found_and_canceled_by_each_of_its_names() -> None:
-    """It goes by the request's id from then on; asked for by an older one it says so; both are in use."""
+    """An amended order has the request's id; a query by an older id reports both; both ids stay in use."""
     at = bench()
     at.submit("a", near(100))
     at.modify("a", near(60), request_id="b")
@@ -66,8 +66,8 @@ def test_an_amended_order_is_found_and_canceled_by_each_of_its_names() -> None:
     [(near(40), "a"), (near(101), "z"), (limit(quantity=40 * LOT, price=NEAR - 1), "z")],
     ids=["smaller", "larger", "cheaper"],
 )
-def test_only_a_smaller_order_keeps_its_place(order: StandardOrder, first: str) -> None:
-    """At one price the amended order is served before a later one only if it just got smaller."""
+def test_only_a_reduced_order_keeps_its_place(order: StandardOrder, first: str) -> None:
+    """An amended order keeps its place at a price only if its quantity was reduced."""
     at = bench()
     at.submit("a", near(100))
     at.submit("z", near(50))
@@ -76,8 +76,8 @@ def test_only_a_smaller_order_keeps_its_place(order: StandardOrder, first: str) 
     assert at.reports[-1].client_order_id == ("b" if first == "a" else "z")
 
 
-def test_what_stood_ahead_still_does() -> None:
-    """The market's queue ahead stays with the place, and is counted anew with another."""
+def test_the_quantity_ahead_belongs_to_the_place() -> None:
+    """The market's quantity ahead stays with the place and is counted again at another price."""
     at = bench()
     at.tape(NEAR, 5 * LOT)
     at.submit("a", near(100))
@@ -90,8 +90,8 @@ def test_what_stood_ahead_still_does() -> None:
     assert at.status("c").cum_qty == LOT
 
 
-def test_a_lagging_look_knows_the_new_name_when_it_knows_the_amend() -> None:
-    """Until then there is nothing under it, and the order has its old terms."""
+def test_a_lagging_query_shows_the_new_id_with_the_amend() -> None:
+    """Until then it shows nothing under the new id, and the order has its old terms."""
     at = bench(read_lag=ReadLag(order_ns=NS_PER_S))
     at.submit("a", near(100))
     at.clock.forward(2)
@@ -102,8 +102,8 @@ def test_a_lagging_look_knows_the_new_name_when_it_knows_the_amend() -> None:
     assert at.status("b").order_qty == 60 * LOT
 
 
-def test_a_name_given_by_an_amend_is_refused_for_its_time() -> None:
-    """Counted from the amend, and not from when the order came."""
+def test_an_id_set_by_an_amend_is_deduplicated_from_the_amend_on() -> None:
+    """The dedupe period starts with the amend, not with the order."""
     at = bench(dedupe_for_ns=60 * NS_PER_S)
     at.submit("a", near(100))
     at.clock.forward(100)
@@ -115,13 +115,13 @@ def test_a_name_given_by_an_amend_is_refused_for_its_time() -> None:
 
 
 def test_an_amend_that_crosses_trades() -> None:
-    """A price that others offer is taken at once, after the REPLACED report."""
+    """A price that others offer trades at once, after the REPLACED report."""
     at = bench()
     at.engine.place_other(limit(SELL, quantity=20 * LOT, price=NEAR + 50))
     at.submit("a", near(100))
-    at.told()
+    at.new_reports()
     at.modify("a", limit(quantity=100 * LOT, price=NEAR + 50), request_id="b")
-    assert at.told() == [("a", "REPLACED"), ("b", "TRADE")]
+    assert at.new_reports() == [("a", "REPLACED"), ("b", "TRADE")]
     assert at.status("b").cum_qty == 20 * LOT
 
 
@@ -138,7 +138,7 @@ def test_an_amend_that_crosses_trades() -> None:
     ids=["lot", "funds", "side", "symbol", "time in force", "post-only"],
 )
 def test_a_refused_amend_changes_nothing(order: StandardOrder, code: str) -> None:
-    """A definitive no, and the order works as before."""
+    """A refused amend is `Rejected`, and the order works unchanged."""
     at = bench()
     at.submit("a", near(100))
     before = at.engine.truth()
@@ -150,7 +150,7 @@ def test_a_refused_amend_changes_nothing(order: StandardOrder, code: str) -> Non
 
 
 def test_a_post_only_order_is_not_amended_into_taking() -> None:
-    """Refused as it would have been on arrival."""
+    """An amend of a post-only order to a crossing price is refused."""
     at = bench()
     at.engine.place_other(limit(SELL, quantity=20 * LOT, price=NEAR + 50))
     at.submit("a", near(100, post_only=True))
@@ -161,8 +161,8 @@ def test_a_post_only_order_is_not_amended_into_taking() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- both kinds
 @pytest.mark.parametrize("dialect", [IN_PLACE, CANCEL_REPLACE])
-def test_a_total_that_has_filled_ends_the_order(dialect: AmendDialect) -> None:
-    """The report says what it became: CANCELED, with what filled."""
+def test_a_total_that_has_already_filled_ends_the_order(dialect: AmendDialect) -> None:
+    """The report is CANCELED with the filled quantity."""
     at = bench(dialect)
     at.submit("a", near(100))
     at.tape(NEAR - 1, 30 * LOT)
@@ -174,8 +174,8 @@ def test_a_total_that_has_filled_ends_the_order(dialect: AmendDialect) -> None:
 
 @pytest.mark.parametrize("dialect", [IN_PLACE, CANCEL_REPLACE])
 @pytest.mark.parametrize(("meant", "working"), [(AmendQuantity.TOTAL, 30), (AmendQuantity.REMAINING, 50)])
-def test_a_fill_on_the_way(dialect: AmendDialect, meant: AmendQuantity, working: int) -> None:
-    """20 filled that the asker did not know of: they count in a total, and come on top of what is to remain."""
+def test_a_fill_during_an_amend(dialect: AmendDialect, meant: AmendQuantity, working: int) -> None:
+    """A fill unknown to the client counts towards a total, and comes on top of a remaining quantity."""
     at = bench(dialect, amend_quantity=meant)
     at.submit("a", near(100))
     at.tape(NEAR - 1, 30 * LOT)
@@ -186,7 +186,9 @@ def test_a_fill_on_the_way(dialect: AmendDialect, meant: AmendQuantity, working:
 
 @pytest.mark.parametrize("dialect", [IN_PLACE, CANCEL_REPLACE])
 def test_an_order_that_is_not_open_is_unknown(dialect: AmendDialect) -> None:
-    """Never there, done, or another: -2011, which settles nothing. A used request id is a duplicate."""
+    """An amend of a missing, done or other symbol's order is -2011 (`OutcomeUnknown`); a used request id is a
+    duplicate.
+    """
     at = bench(dialect, dedupe=Dedupe.FOR_EVER)
     at.submit("a", near(100))
     at.submit("done", near(100))
@@ -203,8 +205,8 @@ def test_an_order_that_is_not_open_is_unknown(dialect: AmendDialect) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- cancel-replace
-def test_another_order_takes_the_place() -> None:
-    """CANCELED with the final quantity, then NEW under the request's id, for what was left; a place at the end."""
+def test_cancel_replace() -> None:
+    """The old order is CANCELED with its final quantity; the new one has the request's id, the rest, and a new place."""
     at = bench(CANCEL_REPLACE)
     at.submit("a", near(100))
     at.tape(NEAR - 1, 30 * LOT)
@@ -222,7 +224,7 @@ def test_another_order_takes_the_place() -> None:
 
 
 def test_funds_of_the_old_order_pay_for_the_new() -> None:
-    """What the old one held is free for the one that takes its place, and no more than that."""
+    """The new order can use the funds that the old one locked, and no more."""
     at = bench(CANCEL_REPLACE, balances={"USDT": NEAR * 100 * LOT // 100})
     at.submit("a", near(100))
     with pytest.raises(Rejected, match="insufficient"):
@@ -239,8 +241,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("order", REFUSED, ids=["lot", "post-only", "funds"])
-def test_both_or_nothing(order: StandardOrder) -> None:
-    """Where the two are one act, a refused new order leaves the old one working."""
+def test_an_atomic_replace_that_is_refused_keeps_the_old_order(order: StandardOrder) -> None:
+    """With `amend_atomic` a refused new order leaves the old one working."""
     at = bench(CANCEL_REPLACE)
     at.engine.place_other(limit(SELL, quantity=20 * LOT, price=NEAR + 50))
     at.submit("a", near(100))
@@ -251,14 +253,14 @@ def test_both_or_nothing(order: StandardOrder) -> None:
 
 
 @pytest.mark.parametrize("order", REFUSED, ids=["lot", "post-only", "funds"])
-def test_the_old_order_is_gone_where_the_two_are_not_one_act(order: StandardOrder) -> None:
-    """It is canceled, reported, and then the new one is refused."""
+def test_a_non_atomic_replace_that_is_refused_cancels_the_old_order(order: StandardOrder) -> None:
+    """The old order is canceled and reported before the new one is refused."""
     at = bench(CANCEL_REPLACE, amend_atomic=False)
     at.engine.place_other(limit(SELL, quantity=20 * LOT, price=NEAR + 50))
     at.submit("a", near(100))
     with pytest.raises(Rejected):
         at.modify("a", order, request_id="b")
-    assert at.told() == [("a", "NEW"), ("a", "CANCELED")]
+    assert at.new_reports() == [("a", "NEW"), ("a", "CANCELED")]
     assert at.engine.open_orders() == ()
     assert at.free("USDT") == 1_000_000 * USDT
 
@@ -266,7 +268,7 @@ def test_the_old_order_is_gone_where_the_two_are_not_one_act(order: StandardOrde
 # ------------------------------------------------------------------------------------------------------------- recovery
 @pytest.mark.parametrize("dialect", [IN_PLACE, CANCEL_REPLACE])
 def test_the_journal_holds_amends(tmp_path: Path, dialect: AmendDialect) -> None:
-    """After a restart orders have their terms, names, places and locks, and one can go on amending."""
+    """After a restart orders have their terms, ids, places and locked funds, and can be amended again."""
     path = tmp_path / "journal"
     with recorded(path, amend=dialect) as at:
         at.submit("a", near(100))
@@ -311,8 +313,7 @@ acts = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(acts, st.sampled_from([IN_PLACE, CANCEL_REPLACE]), st.sampled_from(AmendQuantity), st.booleans())
 def test_the_books_balance(day: list[Any], dialect: AmendDialect, meant: AmendQuantity, atomic: bool) -> None:
-    """Whatever is amended: nothing is negative, an order's reports add up to what it is, no order is in two places, and
-    nothing stays locked without an order."""
+    """Under any amends no balance is negative, reports add up to the order, and no funds stay locked without an order."""
     at = bench(dialect, amend_quantity=meant, amend_atomic=atomic, symbols=full_symbols(), ladder_levels=2,
                balances={"USDT": 2 * 10**9, "BTC": 30 * LOT})  # fmt: skip
     for number, (name, lots, away, *more) in enumerate(day):

@@ -1,4 +1,6 @@
-"""Groups that the paper exchange works by itself: one cancels, updates or triggers the others, in the same instant."""
+"""Contingent orders managed by the paper exchange: one cancels, updates or triggers the others at the same
+instant.
+"""
 
 from __future__ import annotations
 
@@ -21,31 +23,31 @@ ALL = frozenset({OCO, OUO, OTO})
 
 
 def bench(**config: Any) -> Bench:
-    """An engine that works every mode, and takes every kind of order."""
+    """An engine that manages every group mode and accepts every order type."""
     return Bench(**({"native_groups": ALL, "symbols": full_symbols(), "maker_fee_bps": 0, "taker_fee_bps": 0} | config))
 
 
 def at(price: int, side: Side = SELL, lots: int = 100, **terms: Any) -> StandardOrder:
-    """A LIMIT order at so much from the last price."""
+    """A LIMIT order at this distance from the last price."""
     return limit(side, quantity=lots * LOT, price=LAST + price, **terms)
 
 
 def stop_loss(price: int, lots: int = 100) -> StandardOrder:
-    """A STOP that sells at so much from the last price."""
+    """A STOP sell order at this distance from the last price."""
     return StandardOrder(
         symbol_id=SYMBOL, side=SELL, order_type=OrderType.STOP, quantity=lots * LOT, stop_price=LAST + price
     )
 
 
 def states(found: Bench, *names: str) -> list[tuple[str, int, int]]:
-    """Status, quantity and filled quantity of orders, in lots."""
+    """Return status, quantity and filled quantity of orders, in lots."""
     orders = {order["client_order_id"]: order for order in found.engine.truth()["orders"]}
     return [(orders[name]["status"], orders[name]["quantity"] // LOT, orders[name]["cum_qty"] // LOT) for name in names]
 
 
 # --------------------------------------------------------------------------------------------------------- the request
 def test_a_group_is_answered_by_each_first_report() -> None:
-    """In the order of the request, as the stream has them."""
+    """The answer has the first report of each order, in the order of the request."""
     found = bench()
     reports = found.group(OCO, a=at(100), b=stop_loss(-100))
     assert [(report.client_order_id, report.exec_type) for report in reports] == [
@@ -56,8 +58,8 @@ def test_a_group_is_answered_by_each_first_report() -> None:
 
 
 @pytest.mark.parametrize("mode", list(OcoMode))
-def test_only_modes_that_are_declared_are_worked(mode: OcoMode) -> None:
-    """Any other is a definitive no."""
+def test_undeclared_modes_are_refused(mode: OcoMode) -> None:
+    """A group mode outside of `native_groups` is `Rejected`."""
     found = bench(native_groups=ALL - {mode})
     with pytest.raises(Rejected) as caught:
         found.group(mode, a=at(100), b=at(200))
@@ -75,7 +77,7 @@ def test_only_modes_that_are_declared_are_worked(mode: OcoMode) -> None:
     ids=["filter", "funds", "stop", "post-only"],
 )
 def test_all_or_none(bad: StandardOrder, code: str) -> None:
-    """One refused order refuses them all, and nothing has changed."""
+    """One refused order refuses the whole group, and nothing changes."""
     found = bench()
     before = found.engine.truth()
     for orders in ({"a": at(100), "b": bad}, {"a": bad, "b": at(100)}):
@@ -87,7 +89,7 @@ def test_all_or_none(bad: StandardOrder, code: str) -> None:
 
 
 def test_ids_of_a_group() -> None:
-    """One that is in use makes the whole request a duplicate; two orders under one id are refused."""
+    """A used id makes the whole request a duplicate; two orders with one id are refused."""
     found = bench()
     found.submit("b", at(100))
     with pytest.raises(OutcomeUnknown) as caught:
@@ -97,7 +99,7 @@ def test_ids_of_a_group() -> None:
 
 
 def test_orders_of_other_symbols() -> None:
-    """Quantities of two symbols can't be counted against each other; canceling each other they can."""
+    """Only ONE_CANCELS_OTHER groups may span symbols."""
     found = bench()
     other = limit(SELL, quantity=10**7, price=300_000, symbol_id="ETHUSDT")
     for mode in (OUO, OTO):
@@ -106,8 +108,8 @@ def test_orders_of_other_symbols() -> None:
     found.group(OCO, a=at(100), b=other)
 
 
-def test_siblings_share_what_they_hold() -> None:
-    """Only one of them can trade it all, so that 100 lots cover two orders of 100."""
+def test_siblings_share_locked_funds() -> None:
+    """100 lots cover two sell orders of 100, of which only one can trade in full."""
     for mode in (OCO, OUO):
         found = bench(balances={"BTC": 100 * LOT})
         found.group(mode, a=at(100), b=stop_loss(-100))
@@ -119,20 +121,20 @@ def test_siblings_share_what_they_hold() -> None:
 
 
 # -------------------------------------------------------------------------------------------------- one cancels other
-def test_a_fill_in_part_cancels_the_others() -> None:
-    """In the same line of the journal; what is left of the one that traded works on."""
+def test_a_partial_fill_cancels_the_others() -> None:
+    """The cancels are in the same line of the journal; the traded order stays open."""
     found = bench()
     found.group(OCO, a=at(100), b=stop_loss(-100), c=at(200))
-    found.told()
+    found.new_reports()
     found.tape(LAST + 101, 30 * LOT)
-    assert found.told() == [("a", "TRADE"), ("b", "CANCELED"), ("c", "CANCELED")]
+    assert found.new_reports() == [("a", "TRADE"), ("b", "CANCELED"), ("c", "CANCELED")]
     assert found.reports[-1].text == "OCO"
     assert states(found, "a", "b", "c") == [("PARTIALLY_FILLED", 100, 30), ("CANCELED", 100, 0), ("CANCELED", 100, 0)]
     assert found.engine.balances()["BTC"].locked == 70 * LOT
 
 
-def test_one_trade_reaches_one_of_them() -> None:
-    """A trade through both fills the first alone, though there is enough for both."""
+def test_one_trade_fills_one_exclusive_order() -> None:
+    """A trade through both prices fills only the first, even if its quantity suffices for both."""
     found = bench()
     found.group(OCO, a=at(100), b=at(200))
     found.tape(LAST + 1_000, 500 * LOT)
@@ -140,19 +142,19 @@ def test_one_trade_reaches_one_of_them() -> None:
 
 
 def test_a_triggered_stop_cancels_the_other_once_it_trades() -> None:
-    """The trigger alone does not; and a first order that trades at once never lets the second in."""
+    """The trigger alone cancels nothing; a first order that trades on arrival keeps the second out."""
     found = bench(ladder_levels=0)
     found.group(OCO, a=at(100), b=stop_loss(-100))
     found.engine.place_other(at(-50, BUY, 40))
-    found.told()
+    found.new_reports()
     found.tape(LAST - 150, LOT)
-    assert found.told() == [("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED"), ("a", "CANCELED")]
+    assert found.new_reports() == [("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED"), ("a", "CANCELED")]
     found.engine.place_other(at(-50, BUY, 40))
     found.group(OCO, c=at(-50, lots=10), d=at(-50, lots=10))
     assert states(found, "c", "d") == [("FILLED", 10, 10), ("CANCELED", 10, 0)]
 
 
-def test_an_end_without_a_fill_cancels_nobody() -> None:
+def test_an_end_without_a_fill_cancels_nothing() -> None:
     """A canceled or expired order leaves the others working."""
     found = bench()
     found.group(OCO, a=at(100), b=stop_loss(-100))
@@ -161,13 +163,13 @@ def test_an_end_without_a_fill_cancels_nobody() -> None:
 
 
 # -------------------------------------------------------------------------------------------------- one updates other
-def test_a_fill_shrinks_the_others() -> None:
-    """RESTATED by as much; with nothing left CANCELED."""
+def test_a_fill_reduces_the_others() -> None:
+    """The others are RESTATED by the filled quantity, and CANCELED with nothing left."""
     found = bench()
     found.group(OUO, a=at(100), b=stop_loss(-100), c=at(200, lots=40))
-    found.told()
+    found.new_reports()
     found.tape(LAST + 101, 30 * LOT)
-    assert found.told() == [("a", "TRADE"), ("b", "RESTATED"), ("c", "RESTATED")]
+    assert found.new_reports() == [("a", "TRADE"), ("b", "RESTATED"), ("c", "RESTATED")]
     restated = found.reports[-1]
     assert (restated.client_order_id, restated.orig_client_order_id, restated.order_qty) == ("c", None, 10 * LOT)
     found.tape(LAST + 101, 20 * LOT)
@@ -177,8 +179,8 @@ def test_a_fill_shrinks_the_others() -> None:
     assert found.engine.balances()["BTC"].locked == 0
 
 
-def test_one_trade_through_all_of_them_fills_no_more_than_one_of_them() -> None:
-    """What the first took the second no longer offers, in the same trade."""
+def test_one_trade_through_all_siblings_fills_no_more_than_one_of_them() -> None:
+    """Within one trade, the second sibling no longer offers what the first has traded."""
     found = bench()
     found.group(OUO, a=at(100, lots=50), b=at(200, lots=80))
     found.tape(LAST + 1_000, 500 * LOT)
@@ -187,13 +189,13 @@ def test_one_trade_through_all_of_them_fills_no_more_than_one_of_them() -> None:
 
 # ------------------------------------------------------------------------------------------------- one triggers other
 def bracket(found: Bench, lots: int = 100) -> None:
-    """A buy that, as it fills, releases a take-profit and a stop-loss."""
+    """Submit a buy order whose fills release a take-profit and a stop-loss."""
     found.group(OTO, entry=at(-100, BUY, lots), profit=at(500, SELL, lots), loss=stop_loss(-500, lots))
-    found.told()
+    found.new_reports()
 
 
-def test_followers_wait_outside_of_the_book() -> None:
-    """PENDING_NEW, open, holding nothing; the market passes them by."""
+def test_pending_children_are_not_in_the_book() -> None:
+    """Children are PENDING_NEW and open, lock no funds, and do not trade."""
     found = bench(balances={"USDT": 1_000_000 * USDT})
     reports = found.group(OTO, entry=at(-100, BUY), profit=at(500), loss=stop_loss(-500))
     assert [report.exec_type for report in reports] == [ExecType.NEW, ExecType.PENDING_NEW, ExecType.PENDING_NEW]
@@ -203,20 +205,20 @@ def test_followers_wait_outside_of_the_book() -> None:
     assert states(found, "profit", "loss") == [("PENDING_NEW", 100, 0), ("PENDING_NEW", 100, 0)]
 
 
-def test_followers_grow_with_the_first() -> None:
-    """Released with what it has filled so far, then restated with each fill."""
+def test_children_grow_with_the_parent() -> None:
+    """Children are released with the parent's filled quantity and RESTATED with each further fill."""
     found = bench(balances={"USDT": 1_000_000 * USDT})
     bracket(found)
     found.tape(LAST - 101, 30 * LOT)
-    assert found.told() == [("entry", "TRADE"), ("profit", "NEW"), ("loss", "NEW")]
+    assert found.new_reports() == [("entry", "TRADE"), ("profit", "NEW"), ("loss", "NEW")]
     assert states(found, "profit", "loss") == [("NEW", 30, 0), ("NEW", 30, 0)]
     found.tape(LAST - 101, 70 * LOT)
-    assert found.told() == [("entry", "TRADE"), ("profit", "RESTATED"), ("loss", "RESTATED")]
+    assert found.new_reports() == [("entry", "TRADE"), ("profit", "RESTATED"), ("loss", "RESTATED")]
     assert states(found, "profit", "loss") == [("NEW", 100, 0), ("NEW", 100, 0)]
 
 
-def test_followers_update_each_other() -> None:
-    """What one has sold the other has no longer to sell; both at once never more than the first bought."""
+def test_children_share_the_parents_fills() -> None:
+    """What one child sells reduces the other; together they never sell more than the parent bought."""
     found = bench(balances={"USDT": 1_000_000 * USDT})
     bracket(found)
     found.tape(LAST - 101, 60 * LOT)
@@ -229,8 +231,8 @@ def test_followers_update_each_other() -> None:
     assert found.engine.balances()["BTC"].total == 0
 
 
-def test_a_follower_that_used_up_its_part_waits_for_more() -> None:
-    """While the first works it is not done; when the first ends, it is, and the other has nothing to do."""
+def test_a_child_that_used_up_its_share_waits_for_more() -> None:
+    """It stays open while the parent works and is FILLED when the parent ends."""
     for rest, profit, loss in (
         (40, ("PARTIALLY_FILLED", 100, 60), ("NEW", 40, 0)),
         (0, ("FILLED", 60, 60), ("CANCELED", 0, 0)),
@@ -247,21 +249,34 @@ def test_a_follower_that_used_up_its_part_waits_for_more() -> None:
         assert states(found, "profit", "loss") == [profit, loss]
 
 
-def test_a_follower_has_its_own_cap() -> None:
-    """It never gets more than it asked for."""
+def test_a_stop_child_without_a_share_triggers_and_waits() -> None:
+    """A stop child whose sibling has used up the parent's fills triggers without a trade, and trades what fills next."""
+    found = bench(balances={"USDT": 1_000_000 * USDT})
+    bracket(found)
+    found.tape(LAST - 101, 10 * LOT)
+    found.tape(LAST + 501, 10 * LOT)
+    found.engine.place_other(at(-50, BUY, 5))
+    found.tape(LAST - 500, 5 * LOT)
+    assert states(found, "profit", "loss") == [("PARTIALLY_FILLED", 10, 10), ("NEW", 0, 0)]
+    found.tape(LAST - 101, 20 * LOT)
+    assert states(found, "profit", "loss") == [("PARTIALLY_FILLED", 10, 10), ("PARTIALLY_FILLED", 20, 20)]
+
+
+def test_a_child_has_its_own_limit() -> None:
+    """A child never gets more than its requested quantity."""
     found = bench()
     found.group(OTO, entry=at(-100, BUY), profit=at(500, SELL, 40))
     found.tape(LAST - 101, 100 * LOT)
     assert states(found, "profit") == [("NEW", 40, 0)]
 
 
-def test_a_first_order_that_ends_without_a_fill_ends_the_rest() -> None:
-    """Canceled by the client, by the exchange, or expired."""
+def test_a_parent_without_fills_ends_its_children() -> None:
+    """Whether the client or the exchange cancels it, or it expires."""
     for end in ("client", "exchange", "expiry"):
         found = bench()
         entry = at(-100, BUY, time_in_force=TimeInForce.DAY)
         found.group(OTO, entry=entry, profit=at(500))
-        found.told()
+        found.new_reports()
         if end == "client":
             found.cancel("entry")
         elif end == "exchange":
@@ -269,12 +284,12 @@ def test_a_first_order_that_ends_without_a_fill_ends_the_rest() -> None:
         else:
             found.clock.forward(86_400)
             found.engine.expire_due()
-        assert found.told() == [("entry", "EXPIRED" if end == "expiry" else "CANCELED"), ("profit", "CANCELED")]
+        assert found.new_reports() == [("entry", "EXPIRED" if end == "expiry" else "CANCELED"), ("profit", "CANCELED")]
         assert found.engine.balances()["USDT"].locked == 0
 
 
-def test_a_first_order_that_ends_half_filled_leaves_the_rest_with_its_part() -> None:
-    """They work for what it filled, and are done when that is."""
+def test_children_of_a_partially_filled_parent_work_for_its_fills() -> None:
+    """They work for the filled quantity and are done when that has traded."""
     found = bench()
     bracket(found)
     found.tape(LAST - 101, 30 * LOT)
@@ -284,25 +299,25 @@ def test_a_first_order_that_ends_half_filled_leaves_the_rest_with_its_part() -> 
     assert states(found, "profit", "loss") == [("FILLED", 30, 30), ("CANCELED", 30, 0)]
 
 
-def test_a_first_order_that_trades_at_once_releases_at_once() -> None:
-    """The answers are still those of before; a follower that then meets somebody trades with him."""
+def test_a_parent_that_trades_on_arrival_releases_its_children() -> None:
+    """The answers are unchanged; a child that crosses trades at once."""
     found = bench(ladder_levels=0, balances={"USDT": 1_000_000 * USDT})
     found.engine.place_other(at(10, SELL, 100))
     found.engine.place_other(at(5, BUY, 30))
     found.group(OTO, entry=market(BUY, quantity=100 * LOT), profit=at(5), loss=stop_loss(-500))
-    assert found.told() == [
+    assert found.new_reports() == [
         ("entry", "NEW"), ("profit", "PENDING_NEW"), ("loss", "PENDING_NEW"),
         ("entry", "TRADE"), ("profit", "NEW"), ("profit", "TRADE"), ("loss", "NEW"),
     ]  # fmt: skip
     assert states(found, "profit", "loss") == [("PARTIALLY_FILLED", 100, 30), ("NEW", 70, 0)]
 
 
-def test_a_follower_without_funds_is_canceled_when_its_time_comes() -> None:
-    """Fees took of what it was to sell."""
+def test_a_child_without_funds_is_canceled_on_release() -> None:
+    """Fees have reduced the quantity that it could sell."""
     found = bench(balances={"USDT": 1_000_000 * USDT}, maker_fee_bps=10)
     bracket(found)
     found.tape(LAST - 101, 30 * LOT)
-    assert found.told() == [
+    assert found.new_reports() == [
         ("entry", "TRADE"),
         ("profit", "NEW"),
         ("profit", "CANCELED"),
@@ -313,7 +328,7 @@ def test_a_follower_without_funds_is_canceled_when_its_time_comes() -> None:
 
 
 def test_a_reduce_only_bracket() -> None:
-    """What is to reduce only is asked for its position when it is released, and not before."""
+    """A reduce-only child is checked against the position when it is released, not before."""
     found = bench()
     found.group(OTO, entry=at(-100, BUY), profit=at(500, reduce_only=True))
     found.tape(LAST - 101, 30 * LOT)
@@ -322,7 +337,7 @@ def test_a_reduce_only_bracket() -> None:
 
 # ------------------------------------------------------------------------------------------------------ groups amended
 def test_an_amended_member_stays_in_its_group() -> None:
-    """In place or replaced, its fills still count for the others, and the first's for those that wait."""
+    """In both dialects its fills still count for its siblings, and a parent's for its children."""
     for dialect in (AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE):
         found = bench(amend=dialect)
         bracket(found)
@@ -340,8 +355,8 @@ def test_an_amended_member_stays_in_its_group() -> None:
         }
 
 
-def test_a_waiting_member_can_be_amended_and_canceled() -> None:
-    """Its terms change, it goes on waiting; canceled it is never released."""
+def test_a_pending_child_can_be_amended_and_canceled() -> None:
+    """An amended child stays pending; a canceled one is never released."""
     for dialect in (AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE):
         found = bench(amend=dialect)
         bracket(found)
@@ -354,7 +369,7 @@ def test_a_waiting_member_can_be_amended_and_canceled() -> None:
 # ------------------------------------------------------------------------------------------------------------- recovery
 @pytest.mark.parametrize("mode", sorted(ALL))
 def test_the_journal_holds_groups(tmp_path: Path, mode: OcoMode) -> None:
-    """A group half way goes on after a restart as it would have, byte for byte."""
+    """After a restart a group continues exactly as it would have, byte for byte."""
     path = tmp_path / "journal"
     config: dict[str, Any] = {"native_groups": ALL, "symbols": full_symbols(), "amend": AmendDialect.IN_PLACE}
 
@@ -397,11 +412,10 @@ prices = st.tuples(st.integers(-6, -1), st.integers(1, 6), st.integers(1, 6), st
 @given(
     st.sampled_from(sorted(ALL)), prices, acts, st.sampled_from([AmendDialect.IN_PLACE, AmendDialect.CANCEL_REPLACE])
 )
-def test_no_group_does_more_than_it_may(
+def test_groups_keep_their_invariants(
     mode: OcoMode, away: tuple[int, ...], day: list[Any], dialect: AmendDialect
 ) -> None:
-    """Whatever comes: followers never do more than the first did; of exclusive orders one alone trades; reports add up;
-    nothing is negative; nothing stays locked."""
+    """Children never trade more than the parent, one exclusive order trades, reports add up, and no funds stay locked."""
     found = bench(
         amend=dialect, ladder_levels=1, balances={"USDT": 1_000_000 * USDT, "BTC": 0 if mode is OTO else COIN}
     )
@@ -433,7 +447,7 @@ def test_no_group_does_more_than_it_may(
 
 
 def perform(found: Bench, act: tuple[Any, ...], number: int) -> None:
-    """One act, as far as the exchange takes it."""
+    """Execute one action; the exchange may refuse it."""
     name, *terms = act
     shown = found.engine.open_orders()
     try:

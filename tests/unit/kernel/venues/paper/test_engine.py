@@ -1,4 +1,4 @@
-"""The paper exchange's engine: what it takes, what it refuses, what it books, and that its journal holds it all."""
+"""The paper exchange's engine: what it accepts and refuses, its books, and its journal."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from tests.paper_world import (
 IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
 
 
-def test_a_resting_order_reports_all_that_the_port_asks() -> None:
-    """The answer is the NEW report with every field that a report of an order has, and its own text as `raw`."""
+def test_the_first_report_is_complete() -> None:
+    """The answer is the NEW report with every field and its own text as `raw`."""
     bench = Bench()
     report = bench.submit("a", limit())
     assert report.raw is not None
@@ -55,8 +55,8 @@ def test_a_resting_order_reports_all_that_the_port_asks() -> None:
     assert bench.reports == [report]
 
 
-def test_a_taker_trades_with_the_ladder_and_pays_in_what_it_receives() -> None:
-    """Fills carry key, fee and liquidity; quantities add up; the fee is 10 bps of the coins received."""
+def test_a_taker_trades_with_the_synthetic_depth() -> None:
+    """Fills carry key, fee and liquidity, and add up; the fee is 10 bps of the received coins."""
     bench = Bench()
     assert bench.submit("a", market(quantity=COIN)).exec_type is ExecType.NEW
     fills = [report for report in bench.reports if report.exec_type is ExecType.TRADE]
@@ -72,8 +72,8 @@ def test_a_taker_trades_with_the_ladder_and_pays_in_what_it_receives() -> None:
     assert bench.free("USDT") == 1_000_000 * USDT - cost
 
 
-def test_what_was_taken_from_the_ladder_is_gone_until_the_tape_moves() -> None:
-    """Two takers do not trade with the same quantity; the tape brings a new ladder."""
+def test_taken_depth_is_gone_until_the_tape_moves() -> None:
+    """Two takers do not trade with the same quantity; the next trade of the tape brings new depth."""
     bench = Bench()
     bench.submit("a", market(quantity=COIN))
     first = {report.last_px for report in bench.reports if report.exec_type is ExecType.TRADE}
@@ -87,7 +87,7 @@ def test_what_was_taken_from_the_ladder_is_gone_until_the_tape_moves() -> None:
 
 
 def test_one_seed_one_history() -> None:
-    """The same acts on the same seed give the same reports, byte for byte."""
+    """The same requests with the same seed give the same reports, byte for byte."""
 
     def history() -> list[str | None]:
         bench = Bench()
@@ -100,7 +100,7 @@ def test_one_seed_one_history() -> None:
 
 
 def test_instants_strictly_increase_while_the_clock_stands_still() -> None:
-    """`transact_time_ns` is the ratchet of the whole exchange."""
+    """`transact_time_ns` strictly increases over the whole exchange."""
     bench = Bench()
     for name in "abc":
         bench.submit(name, market(quantity=2 * COIN))
@@ -118,16 +118,16 @@ def test_instants_strictly_increase_while_the_clock_stands_still() -> None:
     ],
     ids=["IOC", "FOK", "post-only", "GTC"],
 )
-def test_what_finds_nobody(order: StandardOrder, kinds: list[str]) -> None:
-    """IOC and FOK expire, GTC and post-only rest."""
+def test_orders_without_a_counterparty(order: StandardOrder, kinds: list[str]) -> None:
+    """IOC and FOK expire; GTC and post-only rest."""
     bench = Bench()
     bench.submit("a", order)
     assert bench.kinds() == kinds
     assert (bench.free("USDT") == 1_000_000 * USDT) == ("EXPIRED" in kinds)
 
 
-def test_a_market_order_expires_with_what_is_left() -> None:
-    """The ladder ends; the rest is EXPIRED, with the quantity that traded."""
+def test_the_remainder_of_a_market_order_expires() -> None:
+    """When the depth ends the remainder is EXPIRED, with the traded quantity."""
     bench = Bench(balances={"BTC": 1_000 * COIN})
     bench.submit("a", market(SELL, quantity=900 * COIN))
     last = bench.reports[-1]
@@ -152,7 +152,7 @@ def test_a_market_order_expires_with_what_is_left() -> None:
     ],
 )  # fmt: skip
 def test_refusals(order: StandardOrder, code: str, word: str) -> None:
-    """Each has Binance's code and its reason, and changes nothing."""
+    """Each refusal has Binance's code and reason, and changes nothing."""
     bench = Bench()
     before = bench.engine.truth()
     with pytest.raises(Rejected, match=word) as caught:
@@ -164,14 +164,14 @@ def test_refusals(order: StandardOrder, code: str, word: str) -> None:
 
 
 def test_every_violated_filter_is_named() -> None:
-    """A refusal lists all of them, not the first."""
+    """A refusal lists every violated filter."""
     with pytest.raises(Rejected) as caught:
         Bench().submit("a", limit(quantity=LOT + 1, price=0))
     assert all(name in caught.value.text for name in ("PRICE_FILTER", "LOT_SIZE", "NOTIONAL"))
 
 
-def test_a_market_order_needs_the_money_that_it_costs() -> None:
-    """A buyer without it is refused, not filled in part."""
+def test_a_market_order_needs_its_cost() -> None:
+    """A buyer without the funds is refused rather than filled in part."""
     with pytest.raises(Rejected, match="insufficient"):
         Bench(balances={"USDT": 100 * USDT}).submit("a", market(quantity=COIN))
 
@@ -188,15 +188,15 @@ def test_too_many_open_orders() -> None:
 
 
 @pytest.mark.parametrize("client_order_id", ["", "a" * 37, "white space", "ümlaut"])
-def test_client_order_ids_have_a_form(client_order_id: str) -> None:
-    """1 to 36 of letters, digits, `-` and `_`."""
+def test_invalid_client_order_ids(client_order_id: str) -> None:
+    """An id has 1 to 36 letters, digits, `-` and `_`."""
     with pytest.raises(Rejected) as caught:
         Bench().submit(client_order_id, limit())
     assert caught.value.code == "-1100"
 
 
-def test_halted() -> None:
-    """A halted symbol says when to try again, takes cancels, shows its status, and trades with nobody."""
+def test_a_halted_symbol() -> None:
+    """It refuses orders with a retry delay, accepts cancels, shows its status, and does not trade."""
     bench = Bench()
     bench.submit("a", limit(price=LAST))
     bench.engine.halt(SYMBOL)
@@ -213,7 +213,7 @@ def test_halted() -> None:
 
 
 def test_a_tick_can_change() -> None:
-    """From then on prices must fit the new tick; what rests stays, and nonsense changes nothing."""
+    """New prices must fit the new tick; resting orders stay, and invalid sizes change nothing."""
     bench = Bench()
     bench.submit("before", limit(price=LAST - 101))
     bench.engine.set_filters(SYMBOL, tick_size=50)
@@ -227,8 +227,8 @@ def test_a_tick_can_change() -> None:
         bench.engine.set_filters("DOGEUSDT", tick_size=1)
 
 
-def test_the_rate_limit_says_when_to_come_back() -> None:
-    """A burst up to the limit passes; the next learns when the oldest no longer counts, and passes then."""
+def test_the_rate_limit_names_the_retry_delay() -> None:
+    """A burst up to the limit passes; the next call learns when it will pass."""
     bench = Bench(rate_limits=(RateLimit(kind=RateLimitKind.REQUEST_WEIGHT, window_ns=NS_PER_S, limit=5),))
     for _ in range(5):
         bench.engine.charge(Operation.ORDER)
@@ -245,7 +245,7 @@ def test_the_rate_limit_says_when_to_come_back() -> None:
     ("age_s", "window_s", "taken"), [(5, 5, True), (5.001, 5, False), (999, None, True), (-2, 5, False)]
 )
 def test_the_request_window(age_s: float, window_s: int | None, taken: bool) -> None:
-    """A request is refused after its window, and stamped in the future; without a window it is always taken."""
+    """A late request and one stamped in the future are refused; without a window neither is."""
     bench = Bench(validity_window_ns=None if window_s is None else window_s * NS_PER_S)
     if taken:
         bench.submit("a", limit(), age_s=age_s)
@@ -255,8 +255,8 @@ def test_the_request_window(age_s: float, window_s: int | None, taken: bool) -> 
     assert caught.value.code == "-1021"
 
 
-def test_the_validity_that_a_request_names_decides() -> None:
-    """`valid_until_ns` goes before stamp and window."""
+def test_valid_until_takes_precedence() -> None:
+    """`valid_until_ns` overrides stamp and window."""
     bench = Bench()
     request = submit("a", limit(), bench.clock)
     late = request.model_copy(update={"valid_until_ns": request.stamp_ns})
@@ -267,7 +267,7 @@ def test_the_validity_that_a_request_names_decides() -> None:
 
 @pytest.mark.parametrize("dedupe", list(Dedupe))
 def test_dedupe(dedupe: Dedupe) -> None:
-    """An id is refused never, while its order is open, or for ever; a refusal settles nothing and says `duplicate`."""
+    """A used id is refused never, while its order is open, or forever, as `OutcomeUnknown` with `duplicate`."""
     bench = Bench(dedupe=dedupe)
 
     def taken() -> bool:
@@ -286,7 +286,7 @@ def test_dedupe(dedupe: Dedupe) -> None:
 
 
 def test_dedupe_for_a_time() -> None:
-    """An id is refused while open and for the time given after its first use."""
+    """An id is refused while its order is open and for the period after its first use."""
     bench = Bench(dedupe_for_ns=60 * NS_PER_S)
     bench.submit("a", limit())
     bench.cancel("a")
@@ -298,7 +298,7 @@ def test_dedupe_for_a_time() -> None:
 
 
 def test_a_cancel_reports_the_order_and_the_request() -> None:
-    """Its report has the request's id, the order's id as the original, and the final quantity; funds are free again."""
+    """The report has both ids and the final quantity, and the funds are free again."""
     bench = Bench()
     bench.submit("a", limit())
     report = bench.cancel("a", request_id="c")
@@ -309,19 +309,24 @@ def test_a_cancel_reports_the_order_and_the_request() -> None:
 
 
 def test_bare_cancel_reports() -> None:
-    """A venue may cancel without telling what was filled; what it does by itself it tells."""
+    """Cancels on request can omit the filled quantity; the exchange's own cancels report it."""
     bench = Bench(cancel_reports_cum_qty=False)
     for name in "ab":
         bench.submit(name, limit())
     bare = bench.cancel("a")
     assert (bare.cum_qty, bare.leaves_qty, bare.ord_status) == (None, None, OrdStatus.CANCELED)
     bench.engine.cancel_order(client_order_id="b", text="maintenance")
-    told = bench.reports[-1]
-    assert (told.client_order_id, told.orig_client_order_id, told.text, told.cum_qty) == ("b", None, "maintenance", 0)
+    report = bench.reports[-1]
+    assert (report.client_order_id, report.orig_client_order_id, report.text, report.cum_qty) == (
+        "b",
+        None,
+        "maintenance",
+        0,
+    )
 
 
-def test_cancels_that_find_nothing_settle_nothing() -> None:
-    """Unknown, done, another symbol's: `OutcomeUnknown` -2011. The venue's id decides where it is given."""
+def test_cancels_of_orders_that_are_not_open() -> None:
+    """Unknown, done, or another symbol's: `OutcomeUnknown` -2011. The venue's id takes precedence."""
     bench = Bench()
     bench.submit("a", limit())
     bench.submit("b", limit())
@@ -340,8 +345,8 @@ def test_cancels_that_find_nothing_settle_nothing() -> None:
         bench.cancel("b")
 
 
-def test_it_does_not_amend() -> None:
-    """A modify is a definitive no."""
+def test_modify_without_an_amend_dialect() -> None:
+    """A modify request is `Rejected`."""
     bench = Bench()
     bench.submit("a", limit())
     request = ModifyRequest(**cancel("a", bench.clock).model_dump(), order=limit(quantity=2 * COIN))
@@ -351,8 +356,8 @@ def test_it_does_not_amend() -> None:
         bench.engine.modify(request.model_copy(update={"stamp_ns": 0}))
 
 
-def test_the_tape_fills_behind_what_stood_there() -> None:
-    """The tape's volume of the last 60 s at the price is ahead; it goes first; a later order is behind an earlier one."""
+def test_the_tape_fills_behind_the_quantity_ahead() -> None:
+    """The tape's volume of the last 60 s at a price is ahead of a new order; earlier orders fill first."""
     bench = Bench()
     bench.tape(LAST, 7 * LOT, at_s=-61)
     bench.tape(LAST, 5 * LOT, at_s=-60)
@@ -373,7 +378,7 @@ def test_the_tape_fills_behind_what_stood_there() -> None:
 
 
 def test_other_accounts_trade_with_us_both_ways() -> None:
-    """We meet their resting orders before the ladder, they meet ours, and our own orders never meet each other."""
+    """Other accounts' orders trade before the depth; the client's own orders never trade with each other."""
     bench = Bench()
     other = bench.engine.place_other(limit(SELL, quantity=3 * 10 * LOT, price=LAST + 5_000))
     bench.submit("a", limit(BUY, quantity=2 * 10 * LOT, price=LAST + 5_000))
@@ -395,7 +400,7 @@ def test_other_accounts_trade_with_us_both_ways() -> None:
 
 
 def test_a_bust_reopens_a_filled_order() -> None:
-    """The trade is void, balances are as before it, the order works again and can fill anew."""
+    """The balances are restored, and the order works and can fill again."""
     bench = Bench()
     bench.submit("a", limit(quantity=10 * LOT, price=LAST))
     bench.tape(LAST - 1, 10 * LOT)
@@ -417,8 +422,8 @@ def test_a_bust_reopens_a_filled_order() -> None:
         bench.engine.bust(1)
 
 
-def test_a_bust_of_what_cannot_rest_ends_it() -> None:
-    """A market order whose trade is void has nothing to work with: it expires."""
+def test_a_busted_market_order_expires() -> None:
+    """An order that cannot rest expires when its trade is busted."""
     bench = Bench()
     bench.submit("a", market(quantity=LOT))
     bench.engine.bust(1)
@@ -429,7 +434,7 @@ def test_a_bust_of_what_cannot_rest_ends_it() -> None:
 
 
 def test_corrections_follow_each_other() -> None:
-    """Each names what it replaces; price, quantity, fee and balances follow; the impossible is refused."""
+    """Each names the one it replaces; price, quantity, fee and balances follow; impossible values are refused."""
     bench = Bench()
     bench.submit("a", limit(quantity=10_000 * LOT, price=LAST))
     bench.tape(LAST - 1, 4_000 * LOT)
@@ -450,7 +455,7 @@ def test_corrections_follow_each_other() -> None:
 
 
 def test_reads_lag_as_declared() -> None:
-    """Each query shows the state of its own lag ago, true for that instant, and nothing later."""
+    """Each query shows exactly the state of its own lag ago."""
     lag = ReadLag(order_ns=1 * NS_PER_S, open_orders_ns=2 * NS_PER_S, trades_ns=3 * NS_PER_S)
     bench = Bench(read_lag=lag)
     bench.submit("a", limit(quantity=20 * LOT, price=LAST))
@@ -467,7 +472,7 @@ def test_reads_lag_as_declared() -> None:
 
 
 def test_nothing_is_hidden_for_longer_than_the_lag() -> None:
-    """Many changes in one instant of the clock are all seen once the lag is over, to the nanosecond."""
+    """Many changes at one instant of the clock are all visible when the lag is over."""
     bench = Bench(read_lag=ReadLag(order_ns=NS_PER_S, open_orders_ns=NS_PER_S, trades_ns=NS_PER_S))
     for number in range(20):
         bench.submit(f"a{number}", limit(quantity=10 * LOT))
@@ -476,8 +481,8 @@ def test_nothing_is_hidden_for_longer_than_the_lag() -> None:
     assert len(bench.engine.open_orders()) == 20
 
 
-def test_a_stale_read_is_the_truth_of_its_instant() -> None:
-    """What was open and filled then is shown as it was then."""
+def test_a_stale_query_shows_the_state_of_its_instant() -> None:
+    """Orders and fills are shown as they were then."""
     bench = Bench()
     bench.submit("a", limit(quantity=20 * LOT, price=LAST))
     bench.clock.forward(10)
@@ -489,8 +494,8 @@ def test_a_stale_read_is_the_truth_of_its_instant() -> None:
     assert bench.engine.open_orders() == ()
 
 
-def test_look_up() -> None:
-    """The newest order under an id; closed ones and the look-up itself only where the venue has them."""
+def test_order_query() -> None:
+    """It returns the newest order with an id; closed orders and the query itself only if declared."""
     bench = Bench()
     assert bench.engine.order(SYMBOL, "a") is None
     bench.submit("a", limit())
@@ -510,7 +515,7 @@ def test_look_up() -> None:
 
 
 def test_fills_since_an_instant() -> None:
-    """The list begins with the first fill at or after it."""
+    """The list starts with the first fill at or after the instant."""
     bench = Bench()
     bench.submit("a", market(quantity=LOT))
     bench.clock.forward(1)
@@ -522,7 +527,7 @@ def test_fills_since_an_instant() -> None:
 
 # -------------------------------------------------------------------------------------------------------- the journal
 def a_day(bench: Bench) -> None:
-    """Something of everything."""
+    """Requests of every kind."""
     bench.submit("rests", limit(quantity=10 * LOT, price=LAST - 10))
     bench.submit("takes", market(quantity=3 * COIN))
     bench.submit("gone", limit())
@@ -536,8 +541,8 @@ def a_day(bench: Bench) -> None:
     bench.engine.set_filters("ETHUSDT", lot_size=7)
 
 
-def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
-    """Orders, trades, balances, fills as reported, ids, dedupe memory, halts and other accounts' orders are the same."""
+def test_the_journal_restores_everything(tmp_path: Path) -> None:
+    """Orders, trades, balances, reported fills, ids, dedupe memory, halts and other accounts' orders."""
     path = tmp_path / "journal"
     with recorded(path) as bench:
         a_day(bench)
@@ -556,8 +561,8 @@ def test_the_journal_brings_everything_back(tmp_path: Path) -> None:
         assert (str(symbol.status), symbol.lot_size) == ("HALTED", 7)
 
 
-def test_a_torn_last_line_never_happened(tmp_path: Path) -> None:
-    """Whatever part of the last line is there, the state is that of the lines before, and the journal goes on."""
+def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
+    """The state is that of the lines before, and the journal continues."""
     path = tmp_path / "journal"
     with recorded(path) as bench:
         bench.submit("a", limit())
@@ -582,7 +587,7 @@ def test_a_torn_last_line_never_happened(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, bad: bytes) -> None:
-    """A line that cannot be read, or does not follow, stops the start; nothing is repaired."""
+    """An unreadable or contradictory line stops the start; nothing is repaired."""
     path = tmp_path / "journal"
     with recorded(path) as bench:
         bench.submit("a", limit())
@@ -598,7 +603,7 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, bad: bytes) -> No
 
 
 def test_a_journal_has_one_writer(tmp_path: Path) -> None:
-    """A second exchange on the same journal is refused, and so is a path that cannot be."""
+    """A second exchange on the same journal is refused, and so is an invalid path."""
     with recorded(tmp_path / "journal"), pytest.raises(LogUnavailableError, match="another process"):
         Journal(tmp_path / "journal")
     with pytest.raises(LogUnavailableError):
@@ -606,7 +611,7 @@ def test_a_journal_has_one_writer(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
-    """What cannot be journaled did not happen: unknown to the client, absent at the exchange, now and after a restart."""
+    """A request that cannot be journaled is `OutcomeUnknown` and did not happen, now and after a restart."""
     limits = pytest.importorskip("resource")
     path = tmp_path / "journal"
     with recorded(path) as bench:
@@ -627,8 +632,8 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
         assert again.engine.truth() == truth
 
 
-def test_without_a_journal_ids_begin_where_no_earlier_ones_were() -> None:
-    """An exchange that forgets gives ids by its clock, since they are to be unique for ever."""
+def test_without_a_journal_ids_start_at_the_clock() -> None:
+    """Ids must be unique forever, and an exchange without a journal forgets those it used."""
     first = Bench(first_id=None)
     first.submit("a", limit())
     later = Bench(first_id=None, clock=HandClock(first.clock.now_ns() + NS_PER_S))
@@ -652,7 +657,7 @@ acts = st.one_of(
 
 
 def perform(bench: Bench, act: tuple[Any, ...], number: int) -> None:
-    """One act, as far as the exchange takes it."""
+    """Execute one action; the exchange may refuse it."""
     name, *terms = act
     try:
         if name == "submit":
@@ -673,8 +678,7 @@ def perform(bench: Bench, act: tuple[Any, ...], number: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(acts, max_size=25))
 def test_the_books_balance(day: list[tuple[Any, ...]]) -> None:
-    """Free and locked are never negative, nothing is locked without an open order, fills explain the balances, and every
-    order's quantity is what its trades say."""
+    """Balances are never negative, no funds are locked without an order, and fills explain balances and quantities."""
     bench = Bench(balances={"USDT": 200_000 * USDT, "BTC": 3 * COIN})
     for number, act in enumerate(day):
         perform(bench, act, number)
@@ -701,7 +705,7 @@ def test_the_books_balance(day: list[tuple[Any, ...]]) -> None:
 
 @given(st.lists(st.integers(1, 3 * LOT), min_size=1, max_size=20))
 def test_odd_quantities_are_rounded_once_an_order(quantities: list[int]) -> None:
-    """Trades below the lot cost a fraction of the smallest unit: the order as a whole is rounded up, not each trade."""
+    """Fractions of the smallest unit are rounded up per order, not per trade."""
     bench = Bench()
     bench.submit("a", limit(quantity=100 * LOT, price=LAST - 1))
     for quantity in quantities:
@@ -713,8 +717,8 @@ def test_odd_quantities_are_rounded_once_an_order(quantities: list[int]) -> None
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(acts, max_size=25))
-def test_reports_tell_the_whole_story(day: list[tuple[Any, ...]]) -> None:
-    """The reports of an order, in order, add up to what a question about it answers."""
+def test_reports_add_up_to_the_order(day: list[tuple[Any, ...]]) -> None:
+    """The sum of an order's reports equals the answer to an order query."""
     bench = Bench()
     for number, act in enumerate(day):
         perform(bench, act, number)

@@ -1,4 +1,4 @@
-"""The in-process exchange on virtual time: the tape's pace, delays to the instant, starting and stopping."""
+"""The in-process exchange on virtual time: the tape's pace, exact delays, starting and stopping."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def tape(*trades: tuple[float, int, int]) -> list[TapeTrade]:
 
 def venue_of(**options: Any) -> PaperVenue:
     """A venue on the loop's clock."""
-    given: dict[str, Any] = {"clock": LoopClock(), "config": CONFIG, "timeout_s": 10} | options
-    return PaperVenue(**given)
+    arguments: dict[str, Any] = {"clock": LoopClock(), "config": CONFIG, "timeout_s": 10} | options
+    return PaperVenue(**arguments)
 
 
 @pytest.mark.looptime
 async def test_the_tape_fills_at_its_own_pace() -> None:
-    """A trade 30 s down the tape fills us 30 s after the start, and 3 s at ten times the speed."""
+    """A trade 30 s into the tape fills after 30 s, and after 3 s at ten times the speed."""
     for speed, due_s in ((1, 30), (10, 3)):
         venue = venue_of(tape=tape((0, LAST, 1), (30, LAST - 500, 50)), speed=speed)
         start_ns = venue.clock.now_ns()
@@ -54,7 +54,7 @@ async def test_the_tape_fills_at_its_own_pace() -> None:
 
 @pytest.mark.looptime
 async def test_the_shipped_market_never_ends() -> None:
-    """`PaperVenue()` plays its own tape again and again; an order at the market is filled whenever it comes."""
+    """`PaperVenue()` repeats its own tape, so that an order at the market is filled at any time."""
     venue = venue_of()
     await venue.connect()
     for round_number in range(2):
@@ -68,8 +68,8 @@ async def test_the_shipped_market_never_ends() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_tape_that_ends_leaves_the_market_standing() -> None:
-    """A given tape ends; takers still meet the ladder around its last price."""
+async def test_the_market_stands_still_after_the_tape() -> None:
+    """Takers still trade with the depth around the last price of a tape that ended."""
     venue = venue_of(tape=tape((0, LAST + 1_000, 1), (1, LAST + 2_000, 1)))
     await venue.connect()
     await asyncio.sleep(60)
@@ -79,8 +79,8 @@ async def test_a_tape_that_ends_leaves_the_market_standing() -> None:
     await venue.close()
 
 
-async def test_a_given_tape_brings_its_price() -> None:
-    """Before its first trade is played the ladder already stands around its price."""
+async def test_a_supplied_tape_sets_the_first_price() -> None:
+    """The depth is around the tape's first price before that trade is played."""
     venue = venue_of(tape=tape((0, 2_000_000, 1)), speed="step")
     await venue.connect()
     assert await venue.admin("last_price", symbol_id=SYMBOL) == 2_000_000
@@ -89,7 +89,7 @@ async def test_a_given_tape_brings_its_price() -> None:
 
 @pytest.mark.skipif("KERNEL_TAPE" not in os.environ, reason="KERNEL_TAPE names no tape")
 async def test_a_real_tape_fills_orders_around_it() -> None:
-    """Played as fast as it can be read, a real tape fills what it trades through, never beyond its own quantity."""
+    """At full speed a real tape fills the orders that it trades through, never beyond their quantity."""
     venue = venue_of(tape=os.environ["KERNEL_TAPE"], speed="max")
     await venue.connect()
     price = await venue.admin("last_price", symbol_id=venue.exchange.tape_symbol)
@@ -106,8 +106,8 @@ async def test_a_real_tape_fills_orders_around_it() -> None:
 
 
 @pytest.mark.looptime
-async def test_the_window_is_checked_at_the_other_end() -> None:
-    """A request within its window when it leaves and past it when it arrives is refused before it matches."""
+async def test_the_window_is_checked_on_arrival() -> None:
+    """A request that expires on its way is refused before it matches."""
     venue = venue_of(config=PaperConfig(first_id=1, request_latency_ns=3 * NS_PER_S), speed="step")
     await venue.connect()
     await venue.submit(submit("a", limit(), venue.clock, age_s=1))
@@ -117,8 +117,8 @@ async def test_the_window_is_checked_at_the_other_end() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_lost_answer_takes_the_whole_time_limit() -> None:
-    """`OutcomeUnknown` comes when the time limit is over, not before, and the order arrived meanwhile."""
+async def test_a_lost_answer_takes_the_whole_timeout() -> None:
+    """`OutcomeUnknown` is raised exactly at the timeout, and the order has arrived."""
     venue = venue_of(faults=FaultPlan([fault("request_late", "submit", delay_s=4)]), speed="step")
     await venue.connect()
     began_ns = venue.clock.now_ns()
@@ -132,8 +132,8 @@ async def test_a_lost_answer_takes_the_whole_time_limit() -> None:
 
 
 @pytest.mark.looptime
-async def test_a_canceled_call_is_under_way_all_the_same() -> None:
-    """Who gives up waiting does not call the request back."""
+async def test_a_canceled_call_still_arrives() -> None:
+    """Canceling the caller does not recall the request."""
     venue = venue_of(config=PaperConfig(first_id=1, request_latency_ns=NS_PER_S), speed="step")
     await venue.connect()
     call = asyncio.create_task(venue.submit(submit("a", limit(), venue.clock)))
@@ -146,7 +146,7 @@ async def test_a_canceled_call_is_under_way_all_the_same() -> None:
 
 @pytest.mark.looptime
 async def test_the_same_seed_gives_the_same_session() -> None:
-    """Tape, ladder, chance faults and delays: two runs of one script report the same bytes at the same instants."""
+    """Two runs of one script report the same bytes at the same instants."""
 
     async def session() -> list[str | None]:
         rates = {("submit", "request_late"): 0.3, ("report", "report_doubled"): 0.3, ("report", "report_late"): 0.3}
@@ -172,13 +172,13 @@ async def test_the_same_seed_gives_the_same_session() -> None:
 
 
 def _moved(raw: str | None, shift_ns: int) -> str | None:
-    """A frame as it would be that much later."""
+    """A frame, shifted in time."""
     assert raw is not None
     return re.sub(r'(?<="transact_time_ns":)\d+', lambda instant: str(int(instant.group()) + shift_ns), raw)
 
 
-async def test_closing_stops_and_connecting_goes_on() -> None:
-    """The in-process exchange keeps its orders from close to connect; a shared one runs on for the others."""
+async def test_an_exchange_stops_on_close_and_continues_on_connect() -> None:
+    """An owned exchange keeps its orders; a shared one keeps running."""
     venue = venue_of(speed="step")
     await venue.connect()
     await venue.submit(submit("a", limit(), venue.clock))
@@ -195,8 +195,8 @@ async def test_closing_stops_and_connecting_goes_on() -> None:
     await venue.close()
 
 
-async def test_a_journal_beside_the_process(tmp_path: Path) -> None:
-    """A new venue on the same journal is the same exchange; a bad one is refused aloud."""
+async def test_a_new_venue_continues_from_the_journal(tmp_path: Path) -> None:
+    """A venue on the same journal is the same exchange; a damaged journal is refused."""
     path = tmp_path / "journal"
     for present in (False, True):
         venue = venue_of(journal=path, speed="step")
@@ -222,15 +222,15 @@ async def test_a_journal_beside_the_process(tmp_path: Path) -> None:
         {"address": "host:99999"},
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any]) -> None:
-    """They are refused when the venue is made, before anything connects."""
+def test_invalid_options(options: dict[str, Any]) -> None:
+    """They are refused on construction."""
     with pytest.raises(ValidationError):
         PaperVenue(**options)
 
 
-def test_faults_know_what_they_can_hit() -> None:
-    """A snapshot cannot be canceled bare; each kind hits something; probabilities are probabilities."""
-    with pytest.raises(ValueError, match="cannot hit"):
+def test_faults_fit_their_operations() -> None:
+    """A fault is refused for an operation that it cannot affect, and a rate outside of 0 … 1."""
+    with pytest.raises(ValueError, match="cannot affect"):
         Fault(kind=FaultKind.BARE_CANCEL, operation=FaultOperation.SNAPSHOT)
     assert all(operations_of(kind) for kind in FaultKind)
     with pytest.raises(ValidationError):
@@ -238,7 +238,7 @@ def test_faults_know_what_they_can_hit() -> None:
 
 
 async def test_a_reader_that_never_reads_loses_the_stream() -> None:
-    """The queue of reports has an end."""
+    """The queue of reports is bounded."""
     venue = venue_of(speed="step")
     await venue.connect()
     report = await venue.submit(submit("a", limit(), venue.clock))

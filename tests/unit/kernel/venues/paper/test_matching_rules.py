@@ -1,4 +1,4 @@
-"""The matching rules as a table of examples, and what must hold of them whatever comes."""
+"""The matching rules: a table of examples, and properties that always hold."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 
 
 class Example(NamedTuple):
-    """An incoming, what it meets, and what comes of it."""
+    """An incoming order, the book it meets, and the expected result."""
 
     name: str
     incoming: Incoming
@@ -99,7 +99,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example(example: Example) -> None:
-    """Each row of the table comes out as it is written."""
+    """Each example gives its expected result."""
     assert match(example.incoming, example.resting, example.ladder) == Match(
         tuple(Execution(*execution) for execution in example.executions), example.leaves, example.ending, example.ahead
     )
@@ -111,7 +111,7 @@ quantities = st.integers(1, 50)
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Incoming, list[Resting], list[Level]]:
-    """An incoming of any kind, and orders and a ladder that it may meet, in their order."""
+    """Any incoming order, with sorted resting orders and depth."""
     side = draw(st.sampled_from([BUY, SELL]))
     tape = draw(st.booleans())
     bound = draw(prices) if tape else draw(st.none() | prices)
@@ -133,7 +133,7 @@ def situations(draw: st.DrawFn) -> tuple[Incoming, list[Resting], list[Level]]:
 
 @given(situations())
 def test_quantity_is_conserved(situation: tuple[Incoming, list[Resting], list[Level]]) -> None:
-    """Nobody trades more than he has open, and the incoming never more than its own quantity."""
+    """No order trades more than its open quantity."""
     incoming, resting, levels = situation
     result = match(incoming, resting, levels)
     traded = sum(execution.quantity for execution in result.executions)
@@ -148,7 +148,7 @@ def test_quantity_is_conserved(situation: tuple[Incoming, list[Resting], list[Le
 
 @given(situations())
 def test_price_time_priority_is_kept(situation: tuple[Incoming, list[Resting], list[Level]]) -> None:
-    """Nobody trades while an order before him, that nothing stands ahead of, has something left."""
+    """No order trades while one before it, with nothing ahead, has an open quantity."""
     incoming, resting, levels = situation
     result = match(incoming, resting, levels)
     done = {execution.order_id: execution.quantity for execution in result.executions}
@@ -161,7 +161,7 @@ def test_price_time_priority_is_kept(situation: tuple[Incoming, list[Resting], l
 
 @given(situations())
 def test_every_trade_is_within_the_limit(situation: tuple[Incoming, list[Resting], list[Level]]) -> None:
-    """No trade is worse than the incoming's limit, and each is at the price of whom it meets."""
+    """No trade is worse than the limit, and each is at the price of the resting side."""
     incoming, resting, levels = situation
     at = {order.order_id: order.price for order in resting}
     for execution in match(incoming, resting, levels).executions:
@@ -172,7 +172,7 @@ def test_every_trade_is_within_the_limit(situation: tuple[Incoming, list[Resting
 
 @given(situations())
 def test_endings_fit_the_terms(situation: tuple[Incoming, list[Resting], list[Level]]) -> None:
-    """Only what may rest rests; FOK and refused post-only trade nothing unless all of it."""
+    """Only orders that may rest do; FOK trades in full or not at all; a refused post-only order trades nothing."""
     incoming, resting, levels = situation
     result = match(incoming, resting, levels)
     assert (result.leaves == 0) == (result.ending is Ending.FILLED)
@@ -187,7 +187,7 @@ def test_endings_fit_the_terms(situation: tuple[Incoming, list[Resting], list[Le
 
 @given(st.integers(0, 10**30), st.integers(0, 18), st.integers(0, 18))
 def test_rescaling_is_off_by_less_than_one(amount: int, decimals: int, to_decimals: int) -> None:
-    """Rounding up and rounding down enclose the exact value, and agree when it fits."""
+    """Rounding up and down enclose the exact value, and agree if it fits."""
     down = rescale(amount, decimals=decimals, to_decimals=to_decimals, up=False)
     upper = rescale(amount, decimals=decimals, to_decimals=to_decimals, up=True)
     scaled = amount * 10**to_decimals
@@ -202,8 +202,8 @@ def test_fees_are_rounded_down() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1_000, 99_000_000), st.sampled_from([BUY, SELL]))
-def test_the_ladder_is_seeded_and_within_the_filters(seed: int, last_price: int, side: Side) -> None:
-    """The same seed gives the same 20 levels, best first, on ticks and lots, away from the last price."""
+def test_the_depth_is_seeded_and_within_the_filters(seed: int, last_price: int, side: Side) -> None:
+    """The same seed gives the same 20 levels, best first, on ticks and lots."""
     symbol = built_in_symbols()[0]
     levels = list(synthetic_depth(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
     assert levels == list(synthetic_depth(symbol, side=side, last_price=last_price, levels=20, seed=str(seed)))
@@ -214,7 +214,7 @@ def test_the_ladder_is_seeded_and_within_the_filters(seed: int, last_price: int,
     assert all(level.quantity > 0 and level.quantity % symbol.lot_size == 0 for level in levels)
 
 
-def test_the_ladder_never_offers_a_price_that_is_none() -> None:
+def test_the_depth_stays_within_the_price_range() -> None:
     """Near zero the bids end with the price range."""
     symbol = built_in_symbols()[0]
     assert [level.price for level in synthetic_depth(symbol, side=BUY, last_price=4, levels=20, seed="0")] == [3, 2, 1]
@@ -222,7 +222,7 @@ def test_the_ladder_never_offers_a_price_that_is_none() -> None:
 
 # --------------------------------------------------------------------------------------------------- icebergs and groups
 def test_an_iceberg_goes_behind_at_its_price_only() -> None:
-    """Part by part, turn by turn at one price; a worse price comes when all of it is gone."""
+    """Its parts take turns at one price; worse prices follow when it is used up."""
     resting = [
         Resting(1, 100, leaves=50, shown=10, refill=20),
         Resting(2, 100, leaves=5),
@@ -240,10 +240,10 @@ def test_an_iceberg_goes_behind_at_its_price_only() -> None:
     st.none() | st.integers(95, 105),
     st.booleans(),
 )
-def test_what_is_hidden_trades_all_the_same(
+def test_hidden_quantity_trades(
     orders: list[tuple[int, int, int]], quantity: int, limit: int | None, tape: bool
 ) -> None:
-    """Showing less changes the turns and not the sum, nor what each price gives; at the tape's own price it gives less."""
+    """Displaying less changes the turns but not the total; at the tape's own price it trades less."""
     if tape and limit is None:
         return
 
@@ -267,7 +267,7 @@ def test_what_is_hidden_trades_all_the_same(
     st.lists(st.tuples(st.integers(95, 105), st.integers(1, 30)), min_size=1, max_size=6), st.booleans(), st.booleans()
 )
 def test_a_group_offers_no_more_than_its_largest(orders: list[tuple[int, int]], exclusive: bool, tape: bool) -> None:
-    """However much is wanted: of exclusive orders one trades; of others, together no more than the largest."""
+    """Of exclusive orders one trades; other siblings together trade at most the largest quantity."""
     resting = [
         Resting(number, price, leaves, group=7, exclusive=exclusive)
         for number, (price, leaves) in enumerate(sorted(orders))

@@ -12,11 +12,11 @@ two differ is one of these, and no other:
 And these differences are kept out of the tapes, each with a reason of its own:
 
 - one queue: backtrader gives every order the whole volume of a bar; here a trade is shared in price-time priority. So each
-  order is played alone, and `test_a_trade_is_shared_here_and_not_there` shows the difference.
+  order is played alone, and `test_a_trade_is_shared_only_at_the_paper_exchange` shows the difference.
 - what stood ahead: backtrader has no queue; an order here stands behind what the tape traded at its price in the last
   60 s. So trades are 61 s apart, and no order comes at the price of the last trade.
 - the next bar: backtrader looks at an order from the next bar on (a MARKET order takes the close of the last one, and
-  is told a bar later). So no limit crosses the market when it comes.
+  is filled a bar later). So no limit crosses the market when it comes.
 - volume of a trigger: a taker's size there is bounded by the bar's volume, here by the ladder: neither bounds it.
 """
 
@@ -44,7 +44,7 @@ START = datetime(2024, 8, 8)  # noqa: DTZ001 the other engine knows no time zone
 
 
 class Fill(NamedTuple):
-    """A fill, as both engines can tell it."""
+    """A fill in terms common to both engines."""
 
     trade: int
     """After how many trades of the tape."""
@@ -53,14 +53,14 @@ class Fill(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One order, and when it comes."""
+    """One order and when it arrives."""
 
     order: StandardOrder
     after: int
 
 
-def the_tape(chance: random.Random) -> list[tuple[int, int]]:
-    """Prices and volumes in lots of a random walk."""
+def seeded_tape(chance: random.Random) -> list[tuple[int, int]]:
+    """Prices and volumes (in lots) of a random walk."""
     found, price = [], LAST
     for _ in range(TRADES):
         price += chance.choice((-1, 1)) * chance.randint(1, 4 * STEP)
@@ -68,8 +68,8 @@ def the_tape(chance: random.Random) -> list[tuple[int, int]]:
     return found
 
 
-def a_case(chance: random.Random, kind: OrderType, tape: list[tuple[int, int]]) -> Case:
-    """An order of a kind that comes at some point of the tape, and does not trade then unless it is to."""
+def random_case(chance: random.Random, kind: OrderType, tape: list[tuple[int, int]]) -> Case:
+    """An order that arrives during the tape and does not trade on arrival, except a taker."""
     after = chance.randint(1, TRADES // 2)
     last = tape[after - 1][0]
     side = chance.choice((BUY, SELL))
@@ -90,7 +90,7 @@ def a_case(chance: random.Random, kind: OrderType, tape: list[tuple[int, int]]) 
 
 
 # ------------------------------------------------------------------------------------------------------------ the two
-def ours(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill]]:
+def paper_fills(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill]]:
     """The fills of each order at the paper exchange."""
     bench = Bench(symbols=full_symbols(), ladder_levels=1)
     found: dict[str, list[Fill]] = {}
@@ -111,10 +111,10 @@ def ours(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill]]
     return [found[name] for name in coming.values()]
 
 
-def theirs(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill]]:
-    """The fills of each order in backtrader: a bar of one price for each trade, no more traded than its volume."""
+def backtrader_fills(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill]]:
+    """The fills of each order in backtrader, with a bar of one price for each trade."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own are no matter of ours
+        warnings.simplefilter("ignore")  # its own are no matter of paper_fills
         import backtrader as bt
     kinds = {
         OrderType.MARKET: bt.Order.Market,
@@ -122,8 +122,8 @@ def theirs(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill
         OrderType.STOP: bt.Order.Stop,
         OrderType.STOP_LIMIT: bt.Order.StopLimit,
     }
-    given = list(cases)
-    found: list[list[Fill]] = [[] for _ in given]
+    played = list(cases)
+    found: list[list[Fill]] = [[] for _ in played]
 
     class Tape(bt.feed.DataBase):  # type: ignore[misc]
         """The tape as bars."""
@@ -144,10 +144,10 @@ def theirs(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill
             return True
 
     class Player(bt.Strategy):  # type: ignore[misc]
-        """Sends each order after its trade, and notes what is told of it."""
+        """Sends each order after its trade, and records its fills."""
 
         def next(self) -> None:
-            for number, case in enumerate(given):
+            for number, case in enumerate(played):
                 if case.after == len(self):
                     send = self.buy if case.order.side is BUY else self.sell
                     stop, limit = case.order.stop_price, case.order.price
@@ -171,8 +171,8 @@ def theirs(tape: list[tuple[int, int]], cases: Iterable[Case]) -> list[list[Fill
 
 
 # ------------------------------------------------------------------------------------------------------ the comparison
-def explained(case: Case, tape: list[tuple[int, int]], here: Fill, there: Fill) -> str | None:
-    """The name of the reason for which two fills differ in price; empty when they do not, None when there is none."""
+def price_difference(case: Case, tape: list[tuple[int, int]], here: Fill, there: Fill) -> str | None:
+    """Return the reason for which two fills differ in price; empty if they agree, None if there is no reason."""
     if here.price == there.price:
         return ""
     sign = 1 if case.order.side is BUY else -1
@@ -186,21 +186,20 @@ def explained(case: Case, tape: list[tuple[int, int]], here: Fill, there: Fill) 
 
 @pytest.mark.parametrize("kind", list(OrderType))
 def test_one_order_fills_alike(kind: OrderType) -> None:
-    """Of a hundred seeded orders of each kind: the same fill, with the same quantities, after the same trades; every
-    difference in price has its name, and each name that the kind can have occurs."""
+    """A hundred seeded orders of each kind fill alike; each difference in price has a reason, and each reason occurs."""
     names: dict[str, int] = {}
     filled = 0
     for seed in SEEDS:
         chance = random.Random(f"{seed}/{kind}")
-        tape = the_tape(chance)
-        case = a_case(chance, kind, tape)
-        (here,), (there,) = ours(tape, [case]), theirs(tape, [case])
+        tape = seeded_tape(chance)
+        case = random_case(chance, kind, tape)
+        (here,), (there,) = paper_fills(tape, [case]), backtrader_fills(tape, [case])
         if kind is OrderType.MARKET:
-            there = [fill._replace(trade=fill.trade - 1) for fill in there]  # told when the next bar comes
+            there = [fill._replace(trade=fill.trade - 1) for fill in there]  # reported with the next bar comes
         assert [fill[:2] for fill in here] == [fill[:2] for fill in there], f"seed {seed}: {case}"
         filled += bool(here)
         for pair in zip(here, there, strict=True):
-            name = explained(case, tape, *pair)
+            name = price_difference(case, tape, *pair)
             assert name is not None, f"seed {seed}: {case}: {pair}"
             names[name] = names.get(name, 0) + 1
     assert len(SEEDS) // 3 < filled, "the orders of this test trade"
@@ -215,21 +214,21 @@ def test_one_order_fills_alike(kind: OrderType) -> None:
 
 
 def test_orders_that_do_not_meet_fill_alike_together() -> None:
-    """Six orders in one run of each engine, on a tape whose every trade is enough for all of them."""
+    """Six orders fill alike on a tape whose every trade suffices for all of them."""
     for seed in range(20):
         chance = random.Random(f"together/{seed}")
-        tape = [(price, 10_000) for price, _ in the_tape(chance)]
-        cases = [a_case(chance, chance.choice((OrderType.LIMIT, OrderType.STOP_LIMIT)), tape) for _ in range(6)]
-        here, there = ours(tape, cases), theirs(tape, cases)
+        tape = [(price, 10_000) for price, _ in seeded_tape(chance)]
+        cases = [random_case(chance, chance.choice((OrderType.LIMIT, OrderType.STOP_LIMIT)), tape) for _ in range(6)]
+        here, there = paper_fills(tape, cases), backtrader_fills(tape, cases)
         assert [[fill[:2] for fill in fills] for fills in here] == [[fill[:2] for fill in fills] for fills in there]
 
 
-def test_a_trade_is_shared_here_and_not_there() -> None:
-    """Two orders at one price, one trade through it that is enough for one of them."""
+def test_a_trade_is_shared_only_at_the_paper_exchange() -> None:
+    """Two orders at one price share a trade that suffices for one of them."""
     order = StandardOrder(
         symbol_id=SYMBOL, side=Side.BUY, order_type=OrderType.LIMIT, quantity=30 * LOT, price=LAST - 100
     )
     cases = [Case(order, 1), Case(order, 2)]
     tape = [(LAST, 50), (LAST + 10, 50), (LAST - 200, 40)]
-    assert ours(tape, cases) == [[Fill(3, 30, LAST - 100)], [Fill(3, 10, LAST - 100)]]
-    assert theirs(tape, cases) == [[Fill(3, 30, LAST - 200)], [Fill(3, 30, LAST - 200)]]
+    assert paper_fills(tape, cases) == [[Fill(3, 30, LAST - 100)], [Fill(3, 10, LAST - 100)]]
+    assert backtrader_fills(tape, cases) == [[Fill(3, 30, LAST - 200)], [Fill(3, 30, LAST - 200)]]

@@ -1,4 +1,4 @@
-"""The paper exchange's other kinds of order: stops, orders that end by time, reduce-only, icebergs."""
+"""The paper exchange's other order types: stops, expiring orders, reduce-only orders, icebergs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ DAY_S = 86_400
 
 
 def bench(**config: Any) -> Bench:
-    """An engine that takes every kind of order."""
+    """An engine that accepts every order type."""
     return Bench(**({"symbols": full_symbols()} | config))
 
 
 def stop(
     side: Side, stop_price: int, *, quantity: int = 100 * LOT, price: int | None = None, **terms: Any
 ) -> StandardOrder:
-    """A STOP, or with a price a STOP_LIMIT."""
+    """A STOP order, or with a price a STOP_LIMIT order."""
     kind = OrderType.STOP if price is None else OrderType.STOP_LIMIT
     return StandardOrder(
         symbol_id=SYMBOL, side=side, order_type=kind, quantity=quantity, price=price, stop_price=stop_price, **terms
     )
 
 
-def test_what_is_taken_is_declared() -> None:
-    """The capabilities are the union over the symbols; a configuration can name them all with one word."""
+def test_capabilities_cover_the_symbols() -> None:
+    """The capabilities are the union over the symbols; `full` stands for all order types."""
     plain, full = built_in_symbols(), full_symbols()
     assert PaperConfig().capabilities().order_types == {OrderType.LIMIT, OrderType.MARKET}
     assert PaperConfig(symbols=(plain[0], full[1])).capabilities().order_types == set(OrderType)
@@ -44,41 +44,41 @@ def test_what_is_taken_is_declared() -> None:
 # ---------------------------------------------------------------------------------------------------------------- stops
 @pytest.mark.parametrize(("side", "sign"), [(BUY, 1), (SELL, -1)])
 def test_a_stop_waits_for_its_price(side: Side, sign: int) -> None:
-    """NEW and out of the book until the market trades there, then TRIGGERED, and done as a MARKET order."""
+    """It is NEW but not in the book until the market trades there, then TRIGGERED and executed as a MARKET order."""
     at = bench()
     at.submit("a", stop(side, LAST + sign * 100))
     at.engine.place_other(limit(SELL if side is BUY else BUY, quantity=100 * LOT, price=LAST + sign * 300))
     at.tape(LAST + sign * 99, 10 * LOT)
-    assert at.told() == [("a", "NEW")]
+    assert at.new_reports() == [("a", "NEW")]
     assert at.status("a").leaves_qty == 100 * LOT
     at.tape(LAST + sign * 100, 10 * LOT)
-    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE")]
+    assert at.new_reports() == [("a", "TRIGGERED"), ("a", "TRADE")]
     assert at.reports[-1].last_px == LAST + sign * 300
     assert at.status("a").ord_status is OrdStatus.FILLED
 
 
 def test_a_stop_limit_becomes_a_limit_order() -> None:
-    """Once triggered it rests at its limit, behind whoever stands there, and the trade that triggered it is not its."""
+    """Once triggered it rests at its limit, behind the queue; the triggering trade does not fill it."""
     at = bench()
     at.submit("z", limit(BUY, quantity=10 * LOT, price=LAST + 50))
     at.submit("a", stop(BUY, LAST + 100, price=LAST + 50))
     at.tape(LAST + 100, 10 * LOT)
-    assert at.told()[-1] == ("a", "TRIGGERED")
+    assert at.new_reports()[-1] == ("a", "TRIGGERED")
     at.tape(LAST + 49, 30 * LOT)
     assert [at.status(name).cum_qty for name in "za"] == [10 * LOT, 20 * LOT]
 
 
 @pytest.mark.parametrize("order", [stop(BUY, LAST), stop(SELL, LAST + 1), stop(BUY, LAST - 1, price=LAST)])
 def test_a_stop_on_the_wrong_side_is_refused(order: StandardOrder) -> None:
-    """It would trigger at once."""
+    """A stop that would trigger immediately is refused."""
     at = bench()
     with pytest.raises(Rejected, match="trigger immediately") as caught:
         at.submit("a", order)
     assert caught.value.code == "-2010"
 
 
-def test_a_stop_holds_what_it_is_to_cost() -> None:
-    """A buyer's at its stop price; when the market asks for more than there is then, it EXPIRES."""
+def test_a_stop_locks_its_cost() -> None:
+    """A buy stop locks funds at its stop price, and EXPIRES if the market asks for more than is free."""
     money = (LAST + 100) * 100 * LOT // 100
     at = bench(balances={"USDT": money})
     at.submit("a", stop(BUY, LAST + 100))
@@ -86,23 +86,29 @@ def test_a_stop_holds_what_it_is_to_cost() -> None:
     at.engine.place_other(limit(SELL, quantity=100 * LOT, price=LAST + 9_000))
     at.tape(LAST + 5_000, LOT)
     at.tape(LAST + 8_990, LOT)
-    assert at.told()[-2:] == [("a", "TRIGGERED"), ("a", "EXPIRED")]
+    assert at.new_reports()[-2:] == [("a", "TRIGGERED"), ("a", "EXPIRED")]
     assert at.free("USDT") == money
 
 
 def test_stops_trigger_in_the_order_of_their_age() -> None:
-    """Each trades before the next is triggered."""
+    """Oldest first, each trading before the next is triggered."""
     at = bench(ladder_levels=0)
     for name in "ab":
         at.submit(name, stop(BUY, LAST + 100))
     at.engine.place_other(limit(SELL, quantity=150 * LOT, price=LAST + 300))
-    at.told()
+    at.new_reports()
     at.tape(LAST + 200, LOT)
-    assert at.told() == [("a", "TRIGGERED"), ("a", "TRADE"), ("b", "TRIGGERED"), ("b", "TRADE"), ("b", "EXPIRED")]
+    assert at.new_reports() == [
+        ("a", "TRIGGERED"),
+        ("a", "TRADE"),
+        ("b", "TRIGGERED"),
+        ("b", "TRADE"),
+        ("b", "EXPIRED"),
+    ]
 
 
 def test_a_halt_triggers_nothing() -> None:
-    """What the market trades meanwhile does not count; the next trade after it does."""
+    """Trades during a halt do not trigger stops; the next trade after it does."""
     at = bench()
     at.submit("a", stop(BUY, LAST + 100))
     at.engine.halt(SYMBOL)
@@ -110,11 +116,11 @@ def test_a_halt_triggers_nothing() -> None:
     assert at.kinds() == ["NEW"]
     at.engine.resume(SYMBOL)
     at.tape(LAST + 150, LOT)
-    assert at.told()[1] == ("a", "TRIGGERED")
+    assert at.new_reports()[1] == ("a", "TRIGGERED")
 
 
 def test_a_stop_can_be_canceled_and_amended() -> None:
-    """Before its price is reached: the stop price moves with it, and not to the wrong side."""
+    """An untriggered stop can be canceled, and moved except to the wrong side."""
     at = bench(amend=AmendDialect.IN_PLACE)
     at.submit("a", stop(BUY, LAST + 100))
     at.modify("a", stop(BUY, LAST + 300), request_id="b")
@@ -130,7 +136,7 @@ def test_a_stop_can_be_canceled_and_amended() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- ends by time
 def test_good_till_date() -> None:
-    """EXPIRED when the exchange's clock shows the instant, whoever asks first; a past one is refused."""
+    """GTD orders EXPIRE at their instant whoever asks first; a past instant is refused."""
     at = bench()
     end_ns = at.clock.now_ns() + 10 * NS_PER_S
     at.submit("a", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
@@ -138,7 +144,7 @@ def test_good_till_date() -> None:
     assert at.status("a").ord_status is OrdStatus.NEW
     at.clock.forward(0.001)
     assert at.engine.open_orders() == ()
-    assert (at.told()[-1], at.reports[-1].ord_status) == (("a", "EXPIRED"), OrdStatus.EXPIRED)
+    assert (at.new_reports()[-1], at.reports[-1].ord_status) == (("a", "EXPIRED"), OrdStatus.EXPIRED)
     assert at.free("USDT") == 1_000_000 * USDT
     with pytest.raises(Rejected, match="expire"):
         at.submit("b", limit(time_in_force=TimeInForce.GTD, expire_at_ns=end_ns))
@@ -147,7 +153,7 @@ def test_good_till_date() -> None:
 
 
 def test_good_for_the_day() -> None:
-    """Until the next midnight UTC; the tape finds it gone."""
+    """DAY orders end at the next midnight UTC."""
     at = bench()
     at.submit("a", limit(time_in_force=TimeInForce.DAY, price=LAST - 10))
     left_s = DAY_S - at.clock.now_ns() // NS_PER_S % DAY_S
@@ -160,8 +166,8 @@ def test_good_for_the_day() -> None:
     assert at.engine.truth()["orders"][1]["expires_ns"] == at.clock.now_ns() + DAY_S * NS_PER_S
 
 
-def test_the_end_can_be_moved() -> None:
-    """An amend names another instant, and only that one counts."""
+def test_the_expiry_can_be_amended() -> None:
+    """Only the new instant counts."""
     at = bench(amend=AmendDialect.IN_PLACE)
 
     def until(seconds: int) -> StandardOrder:
@@ -177,7 +183,7 @@ def test_the_end_can_be_moved() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- reduce-only
 def test_reduce_only() -> None:
-    """Refused unless all of it reduces what the account's fills in the symbol come to."""
+    """It is refused unless all of it reduces the position."""
     at = bench()
     with pytest.raises(Rejected) as caught:
         at.submit("a", limit(SELL, quantity=10 * LOT, price=LAST + 100, reduce_only=True))
@@ -192,23 +198,23 @@ def test_reduce_only() -> None:
 
 
 def test_a_reduce_only_stop_that_has_nothing_to_reduce_is_canceled() -> None:
-    """What it was to close is closed when its price comes."""
+    """The position is closed when its price is reached."""
     at = bench()
     at.submit("a", market(BUY, quantity=30 * LOT))
     at.submit("b", stop(SELL, LAST - 100, quantity=30 * LOT, reduce_only=True))
     at.submit("c", market(SELL, quantity=30 * LOT))
-    at.told()
+    at.new_reports()
     at.tape(LAST - 200, LOT)
-    assert at.told() == [("b", "TRIGGERED"), ("b", "CANCELED")]
+    assert at.new_reports() == [("b", "TRIGGERED"), ("b", "CANCELED")]
 
 
 # -------------------------------------------------------------------------------------------------------------- icebergs
-def test_an_iceberg_shows_a_part_and_goes_behind() -> None:
-    """Takers meet what it shows, then whoever stands at its price, then its next part."""
+def test_an_iceberg_queues_again_for_each_part() -> None:
+    """Takers meet its displayed part, then the others at its price, then its next part."""
     at = bench(ladder_levels=0)
     at.submit("a", limit(SELL, quantity=50 * LOT, price=LAST - 100, display_quantity=20 * LOT, post_only=True))
     at.submit("z", limit(SELL, quantity=10 * LOT, price=LAST - 100, post_only=True))
-    at.told()
+    at.new_reports()
     at.engine.place_other(limit(BUY, quantity=45 * LOT, price=LAST - 100))
     assert [(report.client_order_id, report.last_qty) for report in at.reports[2:]] == [
         ("a", 20 * LOT), ("z", 10 * LOT), ("a", 15 * LOT),
@@ -220,8 +226,8 @@ def test_an_iceberg_shows_a_part_and_goes_behind() -> None:
     ]  # fmt: skip
 
 
-def test_the_tape_meets_the_part_shown_at_its_price_and_all_of_it_beyond() -> None:
-    """At the price the next part stands behind what the market traded there; a trade through the price takes all."""
+def test_the_tape_fills_the_displayed_part_at_its_price() -> None:
+    """The next part queues behind the market there; a trade through the price fills everything."""
     at = bench()
     at.submit("a", limit(BUY, quantity=100 * LOT, price=LAST - 100, display_quantity=20 * LOT))
     at.tape(LAST - 100, 70 * LOT)
@@ -241,8 +247,8 @@ def test_the_tape_meets_the_part_shown_at_its_price_and_all_of_it_beyond() -> No
         (limit(quantity=100 * LOT, display_quantity=LOT + 1), "LOT_SIZE"),
     ],
 )
-def test_icebergs_that_cannot_be(order: StandardOrder, word: str) -> None:
-    """Too many parts, none of a price, parts off the lot."""
+def test_invalid_icebergs(order: StandardOrder, word: str) -> None:
+    """Too many parts, no price, or parts off the lot size."""
     with pytest.raises(Rejected, match=word) as caught:
         bench().submit("a", order)
     assert caught.value.code == "-1013"
@@ -250,7 +256,7 @@ def test_icebergs_that_cannot_be(order: StandardOrder, word: str) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- recovery
 def a_day(at: Bench) -> None:
-    """One of each kind, some of them half done."""
+    """One order of each type, some partially filled."""
     end_ns = at.clock.now_ns() + 100 * NS_PER_S
     at.submit("stop", stop(BUY, LAST + 500))
     at.submit("stop-limit", stop(SELL, LAST - 500, price=LAST - 600))
@@ -262,8 +268,8 @@ def a_day(at: Bench) -> None:
     at.tape(LAST - 100, 30 * LOT)
 
 
-def test_the_journal_holds_them_all(tmp_path: Path) -> None:
-    """After a restart stops wait, what was triggered rests, icebergs show what they showed, and time still ends orders."""
+def test_the_journal_restores_every_order_type(tmp_path: Path) -> None:
+    """After a restart stops wait, icebergs show the same part, and orders still expire."""
     path = tmp_path / "journal"
 
     def rest_of_the_day(at: Bench) -> list[str | None]:
@@ -291,8 +297,8 @@ def test_the_journal_holds_them_all(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
 
 
-def test_each_kind_tells_its_whole_story() -> None:
-    """The reports of each order add up to what a question about it answers."""
+def test_reports_of_each_order_type_add_up() -> None:
+    """The sum of an order's reports equals the answer to an order query."""
     at = bench()
     a_day(at)
     at.clock.forward(200)

@@ -1,4 +1,4 @@
-"""Tapes: every form of the files is read exactly, every bad row is named, and time is kept when they play."""
+"""Tapes: every file format is read exactly, every invalid row is named, and the pace is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kernel.clock import NS_PER_S, LoopClock
 from kernel.errors import ValidationError
 from kernel.venues.paper.matching.config import TapeTrade, built_in_symbols
 from kernel.venues.paper.tape import SHIPPED_TAPE, pace, play, read_tape, repeated, symbol_of
-from kernel.venues.paper.tape_generator import TRADES, lines, write
+from tests.tape_generator import TRADES, lines, write
 
 BTC = built_in_symbols()[0]
 HEADER = "id,price,qty,quote_qty,time,is_buyer_maker,is_best_match"
@@ -25,7 +25,7 @@ TRADE = TapeTrade(3735683259, 6_183_763, 2_000_000, 1_723_161_255_342_000_000, b
 
 
 def tape(folder: Path, *rows: str, name: str = "BTCUSDT-trades-2024-08-08.csv") -> Path:
-    """A file with these lines."""
+    """Write a file with these lines."""
     path = folder / name
     path.write_text("\n".join(rows) + "\n")
     return path
@@ -43,7 +43,7 @@ def test_rows_are_read_in_every_form(tmp_path: Path, rows: tuple[str, ...]) -> N
     assert list(read_tape(tape(tmp_path, *rows), BTC)) == [TRADE]
 
 
-def test_packed_files_are_read(tmp_path: Path) -> None:
+def test_compressed_files_are_read(tmp_path: Path) -> None:
     """.gz and .zip are read like the plain file."""
     plain = tape(tmp_path, HEADER, ROW)
     packed = tmp_path / "BTCUSDT-trades.csv.gz"
@@ -68,11 +68,11 @@ def test_packed_files_are_read(tmp_path: Path) -> None:
         (ROW.replace("1723161255342", "yesterday"), "time", "yesterday"),
         (ROW.replace("3735683259", "1.5"), "id", "1.5"),
         (ROW.replace("True,True", "1,True"), "is_buyer_maker", "1"),
-        ("3735683260,61837.63", "is_buyer_maker", "nothing"),
+        ("3735683260,61837.63", "is_buyer_maker", "missing"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path: Path, row: str, column: str, value: str) -> None:
-    """The error has the file, the line, the column and the value; the rows before it are read."""
+def test_an_invalid_row_is_named(tmp_path: Path, row: str, column: str, value: str) -> None:
+    """The error has file, line, column and value; the rows before it are read."""
     path = tape(tmp_path, HEADER, ROW, row)
     trades = read_tape(path, BTC)
     assert next(trades) == TRADE
@@ -94,8 +94,8 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, column: str, value: str) -
     ],
     ids=["missing", "header without columns", "no text", "no gzip", "no zip", "torn gzip"],
 )
-def test_a_file_that_is_no_tape_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
-    """Whatever is wrong with a file is a `ValidationError` with its path."""
+def test_an_invalid_file_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
+    """Any damage of a file is a `ValidationError` with its path."""
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_tape_is_named(tmp_path: Path, name: str, content: byt
 
 
 def test_the_symbol_is_in_the_file_name() -> None:
-    """Binance's names begin with it; another name says what is missing."""
+    """Binance's file names begin with the symbol; other names are refused."""
     assert symbol_of("/data/ETHUSDT-trades-2024-08-08.zip") == "ETHUSDT"
     with pytest.raises(ValidationError, match="give the symbol"):
         symbol_of("trades.csv")
@@ -122,8 +122,8 @@ def test_reading_needs_no_memory_for_the_file(tmp_path: Path) -> None:
     assert peak < 2**20
 
 
-def test_the_shipped_tape_is_what_its_maker_makes(tmp_path: Path) -> None:
-    """The file in the package is the maker's, line for line, and is read whole."""
+def test_the_shipped_tape_is_the_generators_output(tmp_path: Path) -> None:
+    """The packaged file equals the output of `tests.tape_generator`."""
     assert gzip.decompress(SHIPPED_TAPE.read_bytes()).decode().splitlines() == list(lines())
     trades = list(read_tape(SHIPPED_TAPE, BTC))
     assert len(trades) == TRADES
@@ -134,14 +134,14 @@ def test_the_shipped_tape_is_what_its_maker_makes(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("KERNEL_TAPE" not in os.environ, reason="KERNEL_TAPE names no tape")
 def test_a_real_tape_is_read_whole() -> None:
-    """Every row of the tape that is given is read, in order of time."""
+    """Every row of a real tape is read, in order of time."""
     path = os.environ["KERNEL_TAPE"]
     trades = list(read_tape(path, BTC))
     assert trades
     assert all(earlier.time_ns <= later.time_ns for earlier, later in pairwise(trades))
 
 
-def some(*times_s: float) -> list[TapeTrade]:
+def trades_at(*times_s: float) -> list[TapeTrade]:
     """Trades at these instants."""
     return [
         TapeTrade(number, 100, 1, round(time_s * NS_PER_S), buyer_is_maker=True)
@@ -150,30 +150,30 @@ def some(*times_s: float) -> list[TapeTrade]:
 
 
 def test_a_repeated_tape_never_goes_back_in_time() -> None:
-    """Each round comes later by the tape's length and one average gap, under new trade ids."""
-    rounds = list(islice(repeated(lambda: some(10, 11, 14)), 7))
+    """Each round is later by the tape's length and one average gap, with new trade ids."""
+    rounds = list(islice(repeated(lambda: trades_at(10, 11, 14)), 7))
     assert [trade.time_ns / NS_PER_S for trade in rounds] == [10, 11, 14, 16, 17, 20, 22]
     assert [trade.trade_id for trade in rounds] == list(range(7))
 
 
 def test_an_empty_tape_repeated_ends() -> None:
-    """Nothing, again and again, is nothing."""
+    """Repeating an empty tape ends."""
     assert list(repeated(list)) == []
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize(("speed", "length_s"), [(1, 4.0), (4, 1.0), (None, 0.0)])
 async def test_a_tape_plays_at_its_pace(speed: float | None, length_s: float) -> None:
-    """At N times the speed the gaps are an Nth; without a speed there are none."""
+    """At N times the speed the gaps are divided by N; without a speed there are none."""
     clock = LoopClock()
     start_ns = clock.now_ns()
     played: list[float] = []
-    await play(some(10, 11, 14), lambda _: played.append(clock.now_ns() - start_ns), clock=clock, speed=speed)
+    await play(trades_at(10, 11, 14), lambda _: played.append(clock.now_ns() - start_ns), clock=clock, speed=speed)
     assert [round(at / NS_PER_S, 3) for at in played] == [0, length_s / 4, length_s]
 
 
 async def test_a_tape_at_full_speed_lets_others_run() -> None:
-    """A long tape without pauses does not hold the loop."""
+    """A long tape without pauses yields to other tasks."""
     turns = 0
 
     async def others() -> None:
@@ -183,7 +183,7 @@ async def test_a_tape_at_full_speed_lets_others_run() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.get_running_loop().create_task(others())
-    await play((trade for trade in some(*range(5_000))), lambda _: None, clock=LoopClock(), speed=None)
+    await play((trade for trade in trades_at(*range(5_000))), lambda _: None, clock=LoopClock(), speed=None)
     task.cancel()
     assert turns > 10
 

@@ -1,9 +1,8 @@
-"""Makes the tape that comes with the project: a seeded random walk, no market's data.
+"""Generate the shipped tape: a seeded random walk, not market data.
 
-`python -m kernel.venues.paper.tape_generator FILE.csv.gz` writes it; a test compares the file in the package with what this
-makes. About 2,000 trades of BTCUSDT over 60 s: gaps are exponential with a mean of 30 ms, one trade in three repeats the
-price before it, the others move it by up to 2.00 with a pull back to 61,800.00, quantities are log-normal around 0.01 in
-lots of 0.00001, and either side may be the aggressor. Every number comes from `random.Random(SEED)`.
+`python -m tests.tape_generator FILE.csv.gz` writes it; a test compares the packaged file with the output. It
+has 2,000 trades of BTCUSDT over about 60 s: exponential gaps with a mean of 30 ms, price steps of up to 2.00 (one trade in
+three repeats the price) with mean reversion to 61,800.00, and log-normal quantities around 0.01 in lots of 0.00001.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ SEED = 20_240_808
 TRADES = 2_000
 START_MS = 1_704_067_200_000
 CENTER = 6_180_000
-"""The price that the walk is pulled to, in hundredths."""
+"""The mean to which the price reverts, in hundredths."""
 STEP_MAX = 200
 GAP_MEAN_MS = 30
 LOT_DECIMALS = 5
 
 
 def lines() -> Iterator[str]:
-    """The tape's lines, header first, without line ends."""
+    """Yield the tape's lines without line ends, header first."""
     chance = random.Random(SEED)
     yield ",".join((*COLUMNS, "is_best_match"))
     price, time_ms = CENTER, START_MS
@@ -44,7 +43,7 @@ def lines() -> Iterator[str]:
 
 
 def write(path: Path) -> None:
-    """Write the tape, the same bytes each time."""
+    """Write the tape; the bytes are reproducible."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as file:
         file.write(("\n".join(lines()) + "\n").encode())
