@@ -70,7 +70,7 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def log_options(function: Callable[..., T]) -> Callable[..., T]:
-    """How a process that runs for long logs, handed over as `told`."""
+    """How a process that runs for long logs, passed as `process_log`."""
 
     @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
             show_default=True, help="The process's own log on stderr: text or JSON lines.")  # fmt: skip
@@ -78,7 +78,7 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
             default="info", show_default=True, help="The log's level; info has a line for each decision.")  # fmt: skip
     @functools.wraps(function)
     def with_log(*args: Any, log_format: str, log_level: str, **given: Any) -> T:
-        return function(*args, told=ProcessLog(log_format, log_level), **given)
+        return function(*args, process_log=ProcessLog(log_format, log_level), **given)
 
     return with_log
 

@@ -1,8 +1,4 @@
-"""What the demonstration proves: that the log is sound, and that it is what the exchange knows.
-
-Called by `demo`. `verify` checks the log by itself (hashes, sequence, evidence, accounts); the rest compares it with the
-exchange's own state, which no adapter is shown.
-"""
+"""Check the demo's log by `verify`, and compare it with the exchange's own state, which no adapter sees."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from replay.audit.verify import verify
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One claim, and whether it holds."""
+    """A claim and its result."""
 
     statement: str
     passed: bool
@@ -26,10 +22,10 @@ class Check:
 
 
 async def checks(kernel: EventSourcedKernel, truth: Mapping[str, Any]) -> list[Check]:
-    """Every claim, checked on the log and its state against the exchange's own state."""
+    """Check every claim on the log and its state against the exchange's own state."""
     report = await verify(kernel.log)
     await kernel.state.reached(report.position)
-    fills = [fill async for fill in recorded_fills(kernel.log, None, None)]  # repetitions too
+    fills = [fill async for fill in recorded_fills(kernel.log, None, None)]  # including repeated reports
     logged = Counter((fill.fill_key, fill.last_qty, fill.last_px) for fill in fills)
     traded = Counter((trade["fill_key"], trade["last_qty"], trade["last_px"]) for trade in truth["trades"])
     sent = Counter(order["client_order_id"] for order in truth["orders"])
@@ -41,10 +37,12 @@ async def checks(kernel: EventSourcedKernel, truth: Mapping[str, Any]) -> list[C
     true = {order["exchange_order_id"]: (order["status"], order["cum_qty"]) for order in truth["orders"]}
     missing, surplus = (traded - logged).total(), (logged - traded).total()
     return [
-        Check("the log is sound", report.ok, f"verify: {report.position} events, {len(report.problems)} problems"),
+        Check("the log verifies", report.ok, f"{report.position} events, {len(report.problems)} problems"),
         Check("no order was sent twice", max(sent.values()) == 1, f"{len(sent)} client order ids at the exchange"),
         Check("status and filled quantity of each order agree", known == true, f"{len(true)} orders"),
         Check(
-            "the log has each fill once", logged == traded, f"{missing} missing, {surplus} too many of {traded.total()}"
+            "the log has each fill once",
+            logged == traded,
+            f"{missing} missing, {surplus} extra, {traded.total()} fills",
         ),
     ]
