@@ -51,7 +51,6 @@ class Sums:
             self.fees[fill.fee_asset] += fill.fee
 
     def figures(self) -> tuple[int, int, dict[str, int]]:
-        """Return quantity, cash and nonzero fees."""
         return self.quantity, self.cash, {asset: fee for asset, fee in self.fees.items() if fee}
 
 
@@ -65,7 +64,6 @@ class Fills:
         self._corrects: dict[str, str] = {}
 
     def apply(self, event: events.OrderReport) -> None:
-        """Apply a trade, a correction or a bust."""
         match event:
             case events.FillBusted():
                 self._void.add(event.ref_fill_key)
@@ -120,7 +118,6 @@ class Fills:
                 yield from newest(chain)
 
     def sums(self) -> dict[str, Sums]:
-        """Return totals by symbol."""
         return summed(self._counted())
 
 
@@ -135,7 +132,6 @@ def newest(chain: list[Fill]) -> list[Fill]:
 
 
 def summed(fills: Iterable[Fill]) -> dict[str, Sums]:
-    """Return totals by symbol."""
     found: dict[str, Sums] = {}
     for fill in fills:
         found.setdefault(fill.symbol_id, Sums()).add(fill)
@@ -154,7 +150,6 @@ def fills_of(record: Record) -> Iterator[Fill]:
 
 
 def figures(sums: dict[str, Sums]) -> dict[str, tuple[int, int, dict[str, int]]]:
-    """Return comparable totals, without symbols whose totals are all zero."""
     found = {symbol_id: item.figures() for symbol_id, item in sums.items()}
     return {symbol_id: item for symbol_id, item in found.items() if item != (0, 0, {})}
 

@@ -253,7 +253,6 @@ class EventChecks:
                     self._problems.add(ProblemKind.FINDING, item.position, text)
 
     async def _fold(self, part: Sequence[BaseEvent]) -> None:
-        """Fold checked events and compare the accounts."""
         if self._state is None or self.accounts is None:
             return
         try:
@@ -289,6 +288,5 @@ def damaged(row: StoredRow) -> BaseEvent:
 
 
 def placed(event: BaseEvent, envelope: Envelope) -> BaseEvent:
-    """Give an event its envelope."""
     event.__dict__[ENVELOPE] = envelope
     return event

@@ -13,28 +13,14 @@ from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, evolve, finding_id, ord_status
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import order_under
-from kernel.models import (
-    UNRESOLVED,
-    Attempt,
-    AttemptKind,
-    AttemptOutcome,
-    Desired,
-    Evidence,
-    FindingKind,
-    OrdStatus,
-)
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from replay.audit.accounts import Fills, Sums, figures, fills_of, summed
 from replay.formatting.problems import ProblemKind
 
 Wrong = tuple[ProblemKind, str]
-LIFECYCLE, SEND, EVIDENCE, CAUSE, ACCOUNTING = (
-    ProblemKind.LIFECYCLE,
-    ProblemKind.SEND,
-    ProblemKind.EVIDENCE,
-    ProblemKind.CAUSE,
-    ProblemKind.ACCOUNTING,
-)
+LIFECYCLE, SEND, EVIDENCE = ProblemKind.LIFECYCLE, ProblemKind.SEND, ProblemKind.EVIDENCE
+CAUSE, ACCOUNTING = ProblemKind.CAUSE, ProblemKind.ACCOUNTING
 FILLS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 ENDED_MAY_BECOME = {
     OrdStatus.CANCELED: frozenset({OrdStatus.FILLED}),
@@ -86,7 +72,7 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
         book.is_damaged = True
     found = [] if book.is_damaged else [*check_event(book, event, around)]
     book.record = after = evolve(before, event)
-    note(book, event)
+    record_facts(book, event)
     if isinstance(event, FILLS):
         book.fills.apply(event)
         book.sums = book.fills.sums() if book.fills.is_clear else summed(fills_of(after))
@@ -99,7 +85,7 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     return found
 
 
-def note(book: Book, event: events.BaseEvent) -> None:
+def record_facts(book: Book, event: events.BaseEvent) -> None:
     """Update the facts that the record does not keep."""
     match event:
         case events.AttemptStarted():
@@ -150,48 +136,35 @@ def named(event: events.BaseEvent) -> str | None:
             return found
 
 
-# ------------------------------------------------------------------------------------------------------------- lifecycles
-def created_wrong(book: Book, event: events.IntentCreated, around: Surroundings) -> Iterator[Wrong]:
-    if book.record.intent is not None:
-        yield LIFECYCLE, "the intent already exists"
-
-
-def modified_wrong(book: Book, event: events.IntentModified, around: Surroundings) -> Iterator[Wrong]:
+def command_wrong(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
     known = book.record.intent
-    if known is None:
+    if isinstance(event, events.IntentCreated):
+        if known is not None:
+            yield LIFECYCLE, "the intent already exists"
+    elif known is None:
         yield LIFECYCLE, "the intent does not exist"
-        return
-    changed = (event.intent.order, event.intent.desired) != (known.order, known.desired)
-    if event.intent.generation != known.generation + changed:
-        text = f"generation {event.intent.generation} follows {known.generation}"
-        yield LIFECYCLE, f"{text}: a change of the order increases it by 1, nothing else does"
-
-
-def cancel_wrong(book: Book, event: events.IntentCancelRequested, around: Surroundings) -> Iterator[Wrong]:
-    known = book.record.intent
-    if known is None:
-        yield LIFECYCLE, "the intent does not exist"
-    elif known.desired is Desired.CANCELED:
-        yield LIFECYCLE, "the intent is already canceled"
-    elif event.generation != known.generation + 1:
-        yield LIFECYCLE, f"generation {event.generation} follows {known.generation}: a cancel increases it by 1"
-
-
-def deleted_wrong(book: Book, event: events.IntentDeleted, around: Surroundings) -> Iterator[Wrong]:
-    if book.record.intent is None:
-        yield LIFECYCLE, "the intent does not exist"
+    elif isinstance(event, events.IntentModified):
+        changed = (event.intent.order, event.intent.desired) != (known.order, known.desired)
+        if event.intent.generation != known.generation + changed:
+            text = f"generation {event.intent.generation} follows {known.generation}"
+            yield LIFECYCLE, f"{text}: a change of the order increases it by 1, nothing else does"
+    elif isinstance(event, events.IntentCancelRequested):
+        if known.desired is Desired.CANCELED:
+            yield LIFECYCLE, "the intent is already canceled"
+        elif event.generation != known.generation + 1:
+            yield LIFECYCLE, f"generation {event.generation} follows {known.generation}: a cancel increases it by 1"
     elif book.record.may_be_live:
         yield LIFECYCLE, "the intent is deleted while its order may be open at the venue"
 
 
-def recorded_wrong(book: Book, event: events.OrderStateRecorded, around: Surroundings) -> Iterator[Wrong]:
-    if event.created == book.record.has_order:
+def store_wrong(
+    book: Book, event: events.OrderStateRecorded | events.OrderStateForgotten, around: Surroundings
+) -> Iterator[Wrong]:
+    if isinstance(event, events.OrderStateForgotten):
+        if not book.record.has_order:
+            yield LIFECYCLE, "no order state to forget"
+    elif event.created == book.record.has_order:
         yield LIFECYCLE, "an order state is created, but exists" if event.created else "no order state to update"
-
-
-def forgotten_wrong(book: Book, event: events.OrderStateForgotten, around: Surroundings) -> Iterator[Wrong]:
-    if not book.record.has_order:
-        yield LIFECYCLE, "no order state to forget"
 
 
 def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
@@ -212,7 +185,6 @@ def name_of(facts: OrderFacts) -> str:
     return facts.exchange_order_id or facts.client_order_id
 
 
-# ------------------------------------------------------------------------------------------------------------------ sends
 def started_wrong(book: Book, event: events.AttemptStarted, around: Surroundings) -> Iterator[Wrong]:
     before = book.record
     if around.epoch is not None and event.epoch != around.epoch:
@@ -233,7 +205,6 @@ def started_wrong(book: Book, event: events.AttemptStarted, around: Surroundings
 
 
 def unwanted(before: Record, event: events.AttemptStarted) -> Iterator[Wrong]:
-    """Check that a request matches the intent."""
     intent = before.intent
     if intent is None:
         yield SEND, f"a {event.kind} for an intent that does not exist"
@@ -268,7 +239,6 @@ def target_of(before: Record, event: events.AttemptStarted) -> OrderFacts | None
     return order_under(before, event.target_client_order_id or "")
 
 
-# --------------------------------------------------------------------------------------------------------------- evidence
 def verdict_wrong(
     book: Book,
     event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved,
@@ -345,7 +315,6 @@ def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
         yield EVIDENCE, "only an order status query may be inferred evidence"
 
 
-# ------------------------------------------------------------------------------------------------------------- accounting
 def miscounted(book: Book) -> Iterator[Wrong]:
     """Check that the fold counts the fills in the events."""
     ours, theirs = figures(book.sums), figures(summed(fills_of(book.record)))
@@ -354,15 +323,11 @@ def miscounted(book: Book) -> Iterator[Wrong]:
 
 
 CHECKS: dict[type[events.BaseEvent], Callable[..., Iterator[Wrong]]] = {
-    events.IntentCreated: created_wrong,
-    events.IntentModified: modified_wrong,
-    events.IntentCancelRequested: cancel_wrong,
-    events.IntentDeleted: deleted_wrong,
-    events.OrderStateRecorded: recorded_wrong,
-    events.OrderStateForgotten: forgotten_wrong,
+    **dict.fromkeys(
+        (events.IntentCreated, events.IntentModified, events.IntentCancelRequested, events.IntentDeleted), command_wrong
+    ),
+    **dict.fromkeys((events.OrderStateRecorded, events.OrderStateForgotten), store_wrong),
     events.AttemptStarted: started_wrong,
-    events.AttemptFailed: verdict_wrong,
-    events.AttemptUnknown: verdict_wrong,
-    events.AttemptResolved: verdict_wrong,
+    **dict.fromkeys((events.AttemptFailed, events.AttemptUnknown, events.AttemptResolved), verdict_wrong),
 }
 """Checks by event class, besides reports."""

@@ -24,7 +24,6 @@ def report_text(report: VerifyReport, form: str) -> str:
 
 
 def where(problem: Problem) -> str:
-    """Return a problem's position or range of positions."""
     if problem.position is None:
         return "-"
     if problem.last_position in (None, problem.position):
@@ -33,7 +32,6 @@ def where(problem: Problem) -> str:
 
 
 def problem_data(problem: Problem) -> dict[str, Any]:
-    """Return a problem as JSON data."""
     data = {"position": problem.position, "kind": str(problem.kind), "text": problem.text}
     return data if problem.last_position is None else data | {"last_position": problem.last_position}
 
@@ -53,7 +51,6 @@ def summary_data(report: VerifyReport) -> dict[str, Any]:
 
 
 def sentence(report: VerifyReport) -> str:
-    """Summarize a report in one sentence."""
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count)
     log = f"the log of {report.exchange_id} ({report.log_id}) up to position {report.position}"
     if report.ok:

@@ -1,7 +1,7 @@
 """Check stored rows: positions, hashes, versions, commands, timestamps. No event is decoded.
 
 Called by `verify`, page by page. After a problem, each later row is checked against what can still be trusted, so that one
-change does not hide another. Memory is bounded: evicted stream versions are looked up again through `unsure`.
+change does not hide another. Memory is bounded: evicted stream versions are looked up again through `unchecked`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class RowChecks:
         self.streams = 0
         self.commands = 0
         self.recorded_at_ns = 0
-        self.unsure: list[UncheckedRow] = []
+        self.unchecked: list[UncheckedRow] = []
         """Rows for the caller to look up and to clear."""
         self._problems = problems
         self._hashes_only = hashes_only
@@ -215,7 +215,7 @@ class RowChecks:
         elif row.version == first_version(row):
             self.streams += 1
         else:
-            self.unsure.append(UncheckedRow(row.position, row.stream_id, row.version))
+            self.unchecked.append(UncheckedRow(row.position, row.stream_id, row.version))
 
     def _command(self, row: StoredRow, expected: int) -> None:
         text = f"index {row.command_index} within its command, expected {expected}: a command's events are adjacent"

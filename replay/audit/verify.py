@@ -17,7 +17,7 @@ from replay.audit.rows import RowChecks, UncheckedRow
 from replay.formatting.problems import ProblemKind, Problems, VerifyReport
 from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import gc_relaxed, open_for_reading
-from replay.transparency.signed_note import VerifierKey
+from replay.transparency.signed_note import VerifierKey, origin_of
 from replay.transparency.tree_head_check import TreeHeadChecks, TreeHeadInputs, tree_head_inputs
 from replay.transparency.tree_head_store import StoredTreeHead
 
@@ -53,24 +53,24 @@ async def verify(
         NotFoundError: The log or the tree heads do not exist.
     """
     async with open_for_reading(log, exchange_id, check_end=False) as found:
-        given = None
+        inputs = None
         if notes is not None or start is not None:
-            given = tree_head_inputs(found, notes, keys, start)
+            inputs = tree_head_inputs(origin_of(found), notes, keys, start)
         with gc_relaxed():
-            return await Verification(found, given, content=content, progress=progress).run()
+            return await Verification(found, inputs, content=content, progress=progress).run()
 
 
 class Verification:
     """One verification of one log."""
 
     def __init__(
-        self, log: EventLog, given: TreeHeadInputs | None, *, content: bool, progress: Progress | None
+        self, log: EventLog, inputs: TreeHeadInputs | None, *, content: bool, progress: Progress | None
     ) -> None:
         self._log = log
-        self._begin = begin = given.begin if given is not None else None
+        self._begin = begin = inputs.begin if inputs is not None else None
         self._progress = progress
         self._problems = Problems()
-        self._notes = TreeHeadChecks(self._problems, given) if given is not None else None
+        self._tree_heads = TreeHeadChecks(self._problems, inputs) if inputs is not None else None
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
@@ -78,7 +78,6 @@ class Verification:
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
-        """Run all checks."""
         head = await self._log.head()
         try:
             await self._go_through(head)
@@ -90,8 +89,8 @@ class Verification:
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
         if self._events is not None:
             self._events.finish()
-        if self._notes is not None:
-            self._notes.finish(head.position)
+        if self._tree_heads is not None:
+            self._tree_heads.finish(head.position)
         return self._report(head)
 
     async def _go_through(self, head: Head) -> None:
@@ -101,8 +100,8 @@ class Verification:
             sound = self._rows.page(rows)
             if self._events is not None:
                 await self._look_up(rows)
-            if self._notes is not None:
-                self._notes.leaves(rows)
+            if self._tree_heads is not None:
+                self._tree_heads.leaves(rows)
             if self._events is not None:
                 await self._events.page(rows, sound)
             self._last = rows[-1]
@@ -111,32 +110,31 @@ class Verification:
 
     async def _skim(self, begin: StoredTreeHead) -> None:
         """Add the stored leaves before the starting tree head to the tree."""
-        assert self._notes is not None, "the starting tree head is one of the given tree heads"
+        assert self._tree_heads is not None, "the starting tree head is one of the given tree heads"
         async for rows in self._log.read(0, begin.size):
-            self._notes.leaves(rows)
+            self._tree_heads.leaves(rows)
             self._last = rows[-1]
             self._report_progress(rows[-1].position, begin.size)
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
         """Run the row checks that need queries."""
-        for unsure in self._rows.unsure:
-            await self._check_before(unsure)
-        self._rows.unsure.clear()
+        for unchecked in self._rows.unchecked:
+            await self._check_before(unchecked)
+        self._rows.unchecked.clear()
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
             text = f"its command id was already used at position {first}"
             self._problems.add(ProblemKind.REPEATED, position, text)
 
-    async def _check_before(self, unsure: UncheckedRow) -> None:
+    async def _check_before(self, unchecked: UncheckedRow) -> None:
         """Check that a row's stream has the previous version at an earlier position."""
-        before = unsure.version - 1
-        known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
-        if known and known[0].position < unsure.position:
+        before = unchecked.version - 1
+        known = await self._log.stream_rows(unchecked.stream_id, after_version=before - 1, upto_version=before)
+        if known and known[0].position < unchecked.position:
             return
-        text = f"stream {unsure.stream_id} has version {unsure.version} without version {before} before it"
-        self._problems.add(ProblemKind.STREAM, unsure.position, text)
+        text = f"stream {unchecked.stream_id} has version {unchecked.version} without version {before} before it"
+        self._problems.add(ProblemKind.STREAM, unchecked.position, text)
 
     def _check_end(self, head: Head) -> None:
-        """Compare the last event with the head row."""
         position = self._last.position if self._last is not None else self._after
         if position < head.position:
             text = f"the head row says {head.position}, but the last event is {position}: the log was truncated"
@@ -194,8 +192,8 @@ class Verification:
         counts = {"events": max(0, rows.position - self._after)}
         if self._events is not None:
             counts |= {"commands": rows.commands, "streams": rows.streams} | self._events.counts
-        if self._notes is not None:
-            counts |= {"notes": self._notes.compared, "signed_upto": self._notes.agreed}
+        if self._tree_heads is not None:
+            counts |= {"notes": self._tree_heads.compared, "signed_upto": self._tree_heads.agreed}
         return VerifyReport(
             exchange_id=self._log.exchange_id,
             log_id=self._log.log_id,

@@ -1,6 +1,5 @@
 """`orderctl demo`: a strategy, a kernel and an exchange as three processes; a lost answer, a crash and the recovery.
 
-- `checks`: compare the log with the exchange's own state.
 - `processes`: start and stop the child processes.
-- `scenario`: the steps of the demo.
+- `scenario`: the steps of the demo and its checks.
 """

@@ -68,7 +68,6 @@ class DemoProcesses:
         await self._children[-1].wait()
 
     def last_words(self, command: str) -> str:
-        """Return the end of a child's stderr."""
         return (self._directory / f"{command}.err").read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
 
     async def _start(self, command: str, *words: str) -> Process:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,9 +21,10 @@ from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundErr
 from kernel.lifecycle import client_order_id
 from kernel.log.factory import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+from kernel.streams.fills import recorded_fills
 from kernel.venues import Fault, FaultKind, FaultOperation, PaperVenue
 from kernel.venues.paper.tape import SHIPPED_SYMBOL, symbol_of
-from replay.demo.checks import Check, checks
+from replay.audit.verify import verify
 from replay.demo.processes import DemoProcesses
 from replay.formatting.output import Format, Item, Listing, escaped, render
 from replay.histories import order_history, order_history_text
@@ -83,13 +86,13 @@ async def demo(options: DemoOptions) -> bool:
             if isinstance(problem, WaitTimeoutError):
                 raise
             raise WaitTimeoutError(f"the demo did not finish within {DEADLINE_S:g} s") from None
-    tell("", "Everything agreed." if agreed else "NOT everything agreed.")
+    echo("", "Everything agreed." if agreed else "NOT everything agreed.")
     if options.keep is None and options.log is None:
-        tell("Try it: start `orderctl run` in one shell, `orderctl get orders -w` in a second, and in a third enter")
-        tell("  orderctl place BUY 0.001 BTCUSDT --limit 60000")
+        echo("Try it: start `orderctl run` in one shell, `orderctl get orders -w` in a second, and in a third enter")
+        echo("  orderctl place BUY 0.001 BTCUSDT --limit 60000")
     else:
         url = without_password(stage.url)
-        tell(*(f"  orderctl {words} --log {url}" for words in ("events", "describe killed", "verify")))
+        echo(*(f"  orderctl {words} --log {url}" for words in ("events", "describe killed", "verify")))
     return agreed
 
 
@@ -105,15 +108,14 @@ async def check_no_log(url: str) -> None:
     raise ConflictError(f"a log already exists at {log.url}: use another URL")
 
 
-def tell(*lines: str) -> None:
+def echo(*lines: str) -> None:
     for line in lines:
         click.echo(escaped(line))
 
 
 async def play(stage: DemoProcesses, options: DemoOptions, symbol_id: str) -> bool:
-    """Run the steps in order; return whether all checks passed."""
     address = await stage.start_exchange(tape=options.tape, symbol=symbol_id, seed=options.seed)
-    tell(f" 1. A paper exchange with the tape of {symbol_id} listens at {address}.")
+    echo(f" 1. A paper exchange with the tape of {symbol_id} listens at {address}.")
     venue = PaperVenue(address)
     await venue.connect()
     try:
@@ -142,8 +144,7 @@ class Demonstration:
         self._price = 0
 
     async def begin(self) -> None:
-        """Start a kernel and the market."""
-        tell(f" 2. {await self._start_kernel()}")
+        echo(f" 2. {await self._start_kernel()}")
         await self._venue.admin("step", count=TAPE_STEPS)
         self._price = await self._venue.admin("last_price", symbol_id=self._symbol_id)
 
@@ -180,10 +181,9 @@ class Demonstration:
         )  # fmt: skip
 
     async def ladder(self) -> None:
-        """Place five orders at five prices."""
         for number, bps in enumerate(LADDER_BPS, start=1):
             await self._kernel.place_order(self._order(bps), intent_id=f"ladder-{number}", owner=OWNER)
-        tell(f" 3. The strategy places a ladder of {len(LADDER_BPS)} orders; the first fills at once.")
+        echo(f" 3. The strategy places a ladder of {len(LADDER_BPS)} orders; the first fills at once.")
 
     async def bracket(self) -> None:
         """Place an order that fills at once and two orders that close the position."""
@@ -198,14 +198,13 @@ class Demonstration:
         await self._kernel.place_order_group(group, group_id="bracket", intent_ids=BRACKET, owner=OWNER)
         for intent_id in BRACKET[1:]:
             await wait_for(self._kernel, intent_id, "working", timeout_s=STEP_TIMEOUT_S, or_fail_on=("terminal",))
-        tell(f" 4. A bracket: once {BRACKET[0]!r} fills, {BRACKET[1]!r} and {BRACKET[2]!r} are placed to close it.")
+        echo(f" 4. A bracket: once {BRACKET[0]!r} fills, {BRACKET[1]!r} and {BRACKET[2]!r} are placed to close it.")
 
     async def doomed(self) -> None:
-        """Place an order that the exchange rejects."""
         try:
             await self._kernel.place_order(self._order(THROUGH_BPS, post_only=True), intent_id="doomed", owner=OWNER)
         except ExchangeError as refused:
-            tell(f" 5. The exchange rejects an order (post-only, but marketable): {refused.text}")
+            echo(f" 5. The exchange rejects an order (post-only, but marketable): {refused.text}")
             return
         raise KernelError("the doomed order was not rejected")
 
@@ -214,8 +213,8 @@ class Demonstration:
         after = await self._place_unanswered("lost-answer", -30, FaultKind.ANSWER_LOST)
         unknown = await self._until(lambda event: isinstance(event, events.AttemptUnknown), after)
         await wait_for(self._kernel, "lost-answer", "synced", timeout_s=STEP_TIMEOUT_S)
-        tell(f" 6. An answer is lost: the attempt's outcome is UNKNOWN (position {unknown.position}), not rejected.")
-        tell("    A status query at the exchange finds the order. Nothing is sent again.")
+        echo(f" 6. An answer is lost: the attempt's outcome is UNKNOWN (position {unknown.position}), not rejected.")
+        echo("    A status query at the exchange finds the order. Nothing is sent again.")
 
     async def _place_unanswered(self, intent_id: str, bps: int, kind: FaultKind, *, delay_ns: int = 0) -> int:
         """Place an order whose first request gets a faulty answer and no report; return the log's position before."""
@@ -242,11 +241,11 @@ class Demonstration:
         await self._kernel.state.reached((await self._kernel.log.head()).position)
         if not self._kernel.state.record("killed").unresolved:
             raise KernelError("the answer arrived before the kill")
-        tell(f" 7. SIGKILL to the kernel after a request (position {attempt.position}), before its answer.")
+        echo(f" 7. SIGKILL to the kernel after a request (position {attempt.position}), before its answer.")
         await self._kernel.place_order(self._order(-50), intent_id="meanwhile", owner=OWNER, wait="recorded")
         await self._kernel.cancel_order(f"ladder-{len(LADDER_BPS)}", wait="recorded")
         played = await self._venue.admin("step", count=TAPE_STEPS)
-        tell(
+        echo(
             f" 8. No kernel leads. The strategy places an order and cancels another; the market trades {played} times."
         )
 
@@ -256,7 +255,7 @@ class Demonstration:
         for intent in [item for item in self._kernel.state.intents() if item.intent_id != "doomed"]:
             await wait_for(self._kernel, intent.intent_id, "synced", timeout_s=STEP_TIMEOUT_S)
         await self._venue.admin("step", count=TAPE_STEPS)
-        tell(f" 9. {started}", "    It has recovered from the log alone: every intent is reconciled.")
+        echo(f" 9. {started}", "    It has recovered from the log alone: every intent is reconciled.")
 
     async def proof(self) -> bool:
         """Print the final state and the checks; return whether all passed."""
@@ -286,6 +285,42 @@ class Demonstration:
                 await self._until(lambda event: True, after)
             except WaitTimeoutError:
                 return found
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A claim and its result."""
+
+    statement: str
+    passed: bool
+    detail: str
+
+
+async def checks(kernel: EventSourcedKernel, truth: Mapping[str, Any]) -> list[Check]:
+    """Check every claim on the log and its state against the exchange's own state."""
+    report = await verify(kernel.log)
+    await kernel.state.reached(report.position)
+    fills = [fill async for fill in recorded_fills(kernel.log, None, None)]  # including repeated reports
+    logged = Counter((fill.fill_key, fill.last_qty, fill.last_px) for fill in fills)
+    traded = Counter((trade["fill_key"], trade["last_qty"], trade["last_px"]) for trade in truth["trades"])
+    sent = Counter(order["client_order_id"] for order in truth["orders"])
+    known = {
+        order.exchange_order_id: (str(order.ord_status), order.cum_qty)
+        for state in kernel.state.order_states()
+        for order in state.venue_orders
+    }
+    true = {order["exchange_order_id"]: (order["status"], order["cum_qty"]) for order in truth["orders"]}
+    missing, surplus = (traded - logged).total(), (logged - traded).total()
+    return [
+        Check("the log verifies", report.ok, f"{report.position} events, {len(report.problems)} problems"),
+        Check("no order was sent twice", max(sent.values()) == 1, f"{len(sent)} client order ids at the exchange"),
+        Check("status and filled quantity of each order agree", known == true, f"{len(true)} orders"),
+        Check(
+            "the log has each fill once",
+            logged == traded,
+            f"{missing} missing, {surplus} extra, {traded.total()} fills",
+        ),
+    ]
 
 
 def on_grid(value: int, step: int) -> int:

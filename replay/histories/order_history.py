@@ -290,7 +290,6 @@ async def reference_of(log: EventLog) -> Reference:
 
 
 def steps_of(states: Sequence[StepState], beside: dict[int, Beside]) -> tuple[Step, ...]:
-    """Merge the intent's events and the others, by position."""
     own = {item.event.position: item for item in states}
     steps: list[Step] = []
     before_ns: int | None = None

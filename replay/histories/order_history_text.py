@@ -71,7 +71,6 @@ def order_summary_text(history: History, found: OrderSummary | None) -> str:
 
 
 def message(history: History, step: Step) -> str:
-    """Describe a step's event."""
     return event_sentence(step.event, history.scales, symbol_id=history.symbol_id)
 
 
@@ -84,7 +83,6 @@ def length_of(span_ns: int) -> str:
 
 
 def document(history: History, *, raw: bool = False) -> dict[str, Any]:
-    """Return a history as one JSON object."""
     return {
         "intent_id": history.intent_id,
         "exchange_id": history.exchange_id,

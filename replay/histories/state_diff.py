@@ -74,7 +74,6 @@ class RecordChange:
 
     @property
     def change(self) -> ChangeKind:
-        """The kind of the change."""
         if self.before is None:
             return ChangeKind.APPEARED
         return ChangeKind.WENT if self.after is None else ChangeKind.CHANGED
@@ -176,7 +175,6 @@ async def completed(log: EventLog, found: Tables, streams: Iterable[str], *, upt
 
 
 def changes(before: Tables, after: Tables) -> Iterator[RecordChange]:
-    """Yield every record that differs."""
     for kind in before:
         for name in {**before[kind], **after[kind]}:
             old, new = before[kind].get(name), after[kind].get(name)
@@ -242,7 +240,6 @@ def item_of(found: RecordChange, scales: Scales) -> Item:
 
 
 def value_text(path: str, value: Any) -> str:
-    """Format a field's value for a table."""
     if isinstance(value, int) and path.endswith("_ns"):
         return utc(value)
     if not isinstance(value, dict):
@@ -252,7 +249,6 @@ def value_text(path: str, value: Any) -> str:
 
 
 def describe_record(record: Model, scales: Scales) -> str:
-    """Describe a record in a few words."""
     match record:
         case OrderIntent(order=order):
             return order_terms(order.model_dump(mode="json", exclude_none=True), scales)

@@ -118,7 +118,6 @@ def valid_day(day: str | date) -> str:
 
 
 def day_of(instant_ns: int) -> str:
-    """Return the UTC day of a timestamp."""
     days = instant_ns // NS_PER_S // SECONDS_PER_DAY
     return datetime.fromtimestamp(days * SECONDS_PER_DAY, UTC).date().isoformat()
 
@@ -133,7 +132,6 @@ class Books:
         """Position of the last counted event: one event may have several entries."""
 
     def book(self, entry: BookEntry) -> None:
-        """Add an entry to its day and its owner's position."""
         booking = entry.booking
         key = (day_of(entry.at_ns), entry.owner, booking.symbol_id)
         line = self.lines.setdefault(key, Line(*key))
@@ -165,7 +163,6 @@ def _trade(line: Line, entry: BookEntry) -> None:
 
 
 def listing(found: Statement) -> Listing:
-    """Return a statement as printable lines."""
     return Listing("statement", COLUMNS, NARROW, tuple(_item(line, found.reference) for line in found.lines))
 
 

@@ -89,11 +89,9 @@ class Layout:
 
     @property
     def bars_x(self) -> float:
-        """Left edge of the bars."""
         return MARGIN + TIME_W + 2 * LANE_W
 
     def lane_x(self, lane: Lane) -> float:
-        """Return the left edge of a lane."""
         if lane is Lane.STRATEGY:
             return MARGIN + TIME_W
         if lane is Lane.KERNEL:
@@ -102,12 +100,10 @@ class Layout:
 
     @property
     def summary_x(self) -> float:
-        """Left edge of the last column."""
         return self.lane_x(Lane.VENUE) + LANE_W
 
     @property
     def width(self) -> float:
-        """Width of the drawing."""
         return self.summary_x + SUMMARY_W + MARGIN
 
 
@@ -127,7 +123,6 @@ def write(history: History, path: str) -> None:
 
 
 def layout(history: History) -> Layout:
-    """Place every event and attempt."""
     rows: list[Row] = []
     y = ROW_H / 2
     for step in history.steps:
@@ -140,7 +135,6 @@ def layout(history: History) -> Layout:
 
 
 def step_height(since_ns: int) -> float:
-    """Return the distance of a row from the previous one."""
     return ROW_H + GAP_H * math.log10(1 + since_ns / GAP_FROM_NS)
 
 
@@ -161,7 +155,6 @@ def placed(attempts: Sequence[AttemptSpan], at: dict[int, float], height: float)
 
 
 def page(history: History) -> str:
-    """Return the HTML page."""
     found = layout(history)
     title = html(f"History of intent {history.intent_id}")
     about = html(summary(history))
@@ -186,7 +179,6 @@ Hollow marks are inferred. Squares are events of other streams.</p>
 
 
 def summary(history: History) -> str:
-    """Summarize a history in a sentence."""
     own = sum(step.part is Part.INTENT for step in history.steps)
     last = next((step.summary for step in reversed(history.steps) if step.summary is not None), None)
     outcome = order_summary_text(history, last) if last is not None else "nothing sent"
@@ -207,15 +199,14 @@ def picture(history: History, found: Layout) -> str:
     )
     return (
         f"{heads(found)}\n"
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="story" {size}>\n'
-        f'<title id="story">{html(f"Timeline of intent {history.intent_id}: {summary(history)}")}</title>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title" {size}>\n'
+        f'<title id="title">{html(f"Timeline of intent {history.intent_id}: {summary(history)}")}</title>\n'
         + "\n".join(parts)
         + "\n</svg>"
     )
 
 
 def heads(found: Layout) -> str:
-    """Return the column heads, which stay visible."""
     places = [(MARGIN, "time (UTC)"), *((found.lane_x(lane), lane.value) for lane in Lane)]
     places += [(found.bars_x, "sent" if found.columns else ""), (found.summary_x, "order after it")]
     names = "".join(f'<span style="left:{x:.0f}px">{name}</span>' for x, name in places if name)
@@ -223,7 +214,6 @@ def heads(found: Layout) -> str:
 
 
 def frame(found: Layout) -> Iterator[str]:
-    """Draw the lanes' background and axes."""
     for lane in Lane:
         x = found.lane_x(lane)
         yield rect(f"lane {lane.value}", x - 8, 0, LANE_W - 8, found.height)
@@ -262,7 +252,6 @@ def bar_mark(bar: Bar, found: Layout) -> str:
 
 
 def outcome_of(span: AttemptSpan) -> str:
-    """Return an attempt's outcome in a word."""
     if span.outcome is None:
         return "RESOLVED"
     return "OPEN" if span.outcome is AttemptOutcome.PENDING else str(span.outcome)
@@ -299,7 +288,6 @@ def row_text(history: History, found: Layout, row: Row, *, time: str, largest: i
 
 
 def brief(history: History, step: Step) -> str:
-    """Describe a step briefly enough for a lane."""
     event = step.event
     if not isinstance(event, events.AttemptStarted):
         return message(history, step)
@@ -360,7 +348,6 @@ def fitting(words: str, width: float) -> str:
 
 
 def html(words: str) -> str:
-    """Escape a text for the page."""
     return escape(escaped(words))
 
 

@@ -33,7 +33,6 @@ class CancelResult:
 
     @property
     def line(self) -> str:
-        """The result as a line of output."""
         what = f"not canceled: {self.problem}" if self.problem else "cancel requested"
         return f"intent/{self.intent_id} {what}"
 

@@ -58,7 +58,6 @@ class EmergencyCancelReport:
 
     @property
     def line(self) -> str:
-        """The result as a line of output."""
         text = f"{len(self.seen)} found open, {len(self.seen - self.left)} gone, {len(self.left)} still open"
         if not self.complete:
             return f"{text}; the venue's list was incomplete, so there may be more. Run it again"
@@ -181,7 +180,6 @@ async def cancel(
 
 
 def cancel_request(venue_calls: RateLimitedVenue, report: ExecutionReport, number: int) -> CancelRequest:
-    """Return a cancel request to send now."""
     now_ns = venue_calls.clock.now_ns()
     window_ns = venue_calls.venue.capabilities.validity_window_ns
     order_id = report.exchange_order_id or ""
@@ -197,7 +195,6 @@ def cancel_request(venue_calls: RateLimitedVenue, report: ExecutionReport, numbe
 
 
 def order_text(report: ExecutionReport, scales: Scales) -> str:
-    """Describe an order."""
     quantity = scales.quantity(report.symbol_id, report.order_qty)
     price = scales.price(report.symbol_id, report.price)
     name = report.exchange_order_id or report.client_order_id

@@ -28,12 +28,10 @@ class Halted:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of `orderctl halt`."""
         return WaitTimeoutError.exit_code if self.left else 0
 
     @property
     def line(self) -> str:
-        """The result as a line of output."""
         requested = f"{self.canceled} cancel{'' if self.canceled == 1 else 's'} requested"
         if not self.left:
             return f"{requested}; no order is open any more"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -101,18 +101,13 @@ def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
 @contextmanager
 def _target(path: str) -> Iterator[IO[bytes]]:
     """Open the target, which replaces an existing file when the block succeeds."""
-    with _file(path) as file, jsonl_file.writing(file, compressed=path.endswith(".gz")) as target:
-        yield target
-
-
-@contextmanager
-def _file(path: str) -> Iterator[IO[bytes]]:
-    if path == jsonl_file.STANDARD_STREAM:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with atomic_file(Path(path), replace=True) as transaction, transaction.open("wb") as file:
-        yield file
+    with ExitStack() as stack:
+        if path == jsonl_file.STANDARD_STREAM:
+            stack.callback(sys.stdout.buffer.flush)
+            file: IO[bytes] = sys.stdout.buffer
+        else:
+            file = stack.enter_context(stack.enter_context(atomic_file(Path(path), replace=True)).open("wb"))
+        yield stack.enter_context(jsonl_file.writing(file, compressed=path.endswith(".gz")))
 
 
 async def _write_rows(

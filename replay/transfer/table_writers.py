@@ -38,11 +38,9 @@ class CsvFile:
         self._writer.writerow([name for name, _ in table.columns])
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """See `TableFile.add`."""
         self._writer.writerows([[_cell(value) for value in row] for row in rows])
 
     def end(self) -> None:
-        """See `TableFile.end`."""
         self._text.detach()
 
 
@@ -61,13 +59,11 @@ class ParquetFile:
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """See `TableFile.add`."""
         self._rows += rows
         if len(self._rows) >= GROUP_ROWS:
             self._write()
 
     def end(self) -> None:
-        """See `TableFile.end`."""
         if self._rows:
             self._write()
         self._writer.close()

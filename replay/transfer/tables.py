@@ -61,7 +61,6 @@ def texts(*names: str) -> tuple[tuple[str, FieldType], ...]:
     return tuple((name, FieldType.TEXT) for name in names)
 
 
-# --------------------------------------------------------------------------------------------------------------- events
 EVENT_COLUMNS = (
     ("position", FieldType.INTEGER),
     *texts("stream_id"),
@@ -93,7 +92,6 @@ def _event_row(row: StoredRow) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------- fills
 FILL_COLUMNS = (
     ("position", FieldType.INTEGER),
     *timestamp("recorded_at"),
@@ -135,7 +133,6 @@ def _fee(entry: BookEntry, reference: Reference) -> tuple[str | None, str | None
     return None if asset is None else decimal_text(from_scaled(fee, decimals=asset.decimals)), str(fee)
 
 
-# --------------------------------------------------------------------------------------------------------------- orders
 ORDER_COLUMNS = (
     *texts("intent_id", "owner", "group_id", "symbol_id", "side", "order_type", "time_in_force"),
     *scaled("quantity"),

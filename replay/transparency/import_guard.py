@@ -9,7 +9,7 @@ from kernel.errors import IntegrityError
 from kernel.log.base import StoredRow
 from replay.formatting.problems import Problem, Problems
 from replay.transparency.signed_note import VerifierKey, origin_of_log
-from replay.transparency.tree_head_check import TreeHeadChecks, notes_for
+from replay.transparency.tree_head_check import TreeHeadChecks, tree_head_inputs
 
 
 class TreeHeadGuard:
@@ -24,14 +24,12 @@ class TreeHeadGuard:
         """After `finish`: the problem that a tree head covers more events than the log has, if any."""
 
     def begin(self, exchange_id: str, log_id: str) -> None:
-        """Start with the log's identity. Raises what `notes_for` raises."""
+        """Start with the log's identity. Raises what `tree_head_inputs` raises."""
         self._problems = Problems()
-        self._checks = TreeHeadChecks(
-            self._problems, notes_for(origin_of_log(exchange_id, log_id), self._path, self._keys)
-        )
+        inputs = tree_head_inputs(origin_of_log(exchange_id, log_id), self._path, self._keys)
+        self._checks = TreeHeadChecks(self._problems, inputs)
 
     def leaves(self, rows: Sequence[StoredRow]) -> None:
-        """Add the next rows."""
         assert self._checks is not None, "begin() comes first"
         self._checks.leaves(rows)
 

@@ -65,18 +65,18 @@ async def prove(
     if position < 1:
         raise ValidationError(f"position {position} is out of range: positions start at 1")
     async with open_for_reading(log, exchange_id) as found:
-        note = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
-        spans = inclusion_spans(position - 1, note.size)
-        path, row = await read_spans(found, spans, note.size, position=position, progress=progress)
+        head = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
+        spans = inclusion_spans(position - 1, head.size)
+        path, row = await read_spans(found, spans, head.size, position=position, progress=progress)
     assert row is not None, "the tree head covers the position"
-    check(note, inclusion_root(row.leaf_hash, position - 1, note.size, path))
+    check(head, inclusion_root(row.leaf_hash, position - 1, head.size, path))
     return Proof(
         {
             "proof": INCLUSION,
             "row": columns(row),
             "leaf_index": position - 1,
             "path": [item.hex() for item in path],
-            "note": str(note.signed),
+            "note": str(head.signed),
         }
     )
 
@@ -131,11 +131,11 @@ async def read_spans(
     return roots.roots(), found
 
 
-def check(note: StoredTreeHead, root: bytes) -> None:
+def check(head: StoredTreeHead, root: bytes) -> None:
     """Raise `IntegrityError` if the log's root differs from the tree head's."""
-    if root != note.root:
-        text = f"the log up to here differs from the signed tree head {note.path}: one of them was rewritten"
-        raise IntegrityError(text, position=note.size)
+    if root != head.root:
+        text = f"the log up to here differs from the signed tree head {head.path}: one of them was rewritten"
+        raise IntegrityError(text, position=head.size)
 
 
 def columns(row: StoredRow) -> dict[str, Any]:

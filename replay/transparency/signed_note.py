@@ -139,7 +139,6 @@ class SignerKey:
         return VerifierKey(self.name, self._private().public_key().public_bytes_raw())
 
     def secret(self) -> str:
-        """Return the key as text."""
         return f"{SIGNER_PREFIX}{self.name}+{self.verifier.id.hex()}+{encoded(ED25519 + self.seed)}"
 
     def sign(self, text: str) -> Signature:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import NotFoundError, ValidationError
-from kernel.log.base import EventLog, StoredRow
+from kernel.log.base import StoredRow
 from kernel.log.merkle import Frontier
 from replay.formatting.problems import ProblemKind, Problems
-from replay.transparency.signed_note import VerifierKey, origin_of
+from replay.transparency.signed_note import VerifierKey
 from replay.transparency.tree_head_store import StoredTreeHead, other_log, read_tree_head, size_in_name, tree_head_files
-
-NO_KEY = "signed tree heads cannot be checked without a verifier key: give it with --key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,12 @@ class TreeHeadInputs:
 
 
 def tree_head_inputs(
-    log: EventLog, notes: str | Path | None, keys: Iterable[VerifierKey], start: str | Path | None
+    origin: str, notes: str | Path | None, keys: Iterable[VerifierKey], start: str | Path | None = None
 ) -> TreeHeadInputs:
     """List the tree heads to check, before the log's head is read so that none can be newer than it.
 
     Args:
-        log: The log to check.
+        origin: The origin of the log to check.
         notes: A file or directory; default: the directory of `start`.
         keys: Trusted keys.
         start: A tree head up to which the log was verified before.
@@ -46,23 +44,15 @@ def tree_head_inputs(
         ValidationError: No key was given, or `start` is not a good tree head of this log.
         NotFoundError: There is no tree head.
     """
-    trusted, origin = tuple(keys), origin_of(log)
+    trusted = tuple(keys)
     if not trusted:
-        raise ValidationError(NO_KEY)
+        raise ValidationError("signed tree heads cannot be checked without a verifier key: give it with --key")
     begin = tree_head_to_start_at(Path(start), trusted, origin) if start is not None else None
     files = tree_head_files(notes if notes is not None else Path(start or ".").parent)
     if begin is not None:
         later = [file for file in files if (size_in_name(file) or begin.size) >= begin.size]
         files = [begin.path, *(file for file in later if file.resolve() != begin.path.resolve())]
     return TreeHeadInputs(tuple(files), trusted, origin, begin)
-
-
-def notes_for(origin: str, notes: str | Path, keys: Iterable[VerifierKey]) -> TreeHeadInputs:
-    """List the tree heads at a path for a log with this origin. Raises what `tree_head_inputs` raises."""
-    trusted = tuple(keys)
-    if not trusted:
-        raise ValidationError(NO_KEY)
-    return TreeHeadInputs(tuple(tree_head_files(notes)), trusted, origin)
 
 
 def tree_head_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> StoredTreeHead:
@@ -81,10 +71,10 @@ def tree_head_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) 
 class TreeHeadChecks:
     """Checks the rows of one log from the first on."""
 
-    def __init__(self, problems: Problems, given: TreeHeadInputs) -> None:
+    def __init__(self, problems: Problems, inputs: TreeHeadInputs) -> None:
         self._problems = problems
-        self._given = given
-        self._files = sorted(given.files, key=lambda file: size_in_name(file) or 0, reverse=True)
+        self._inputs = inputs
+        self._files = sorted(inputs.files, key=lambda file: size_in_name(file) or 0, reverse=True)
         """Unread files by size, the next one last. Files not named by their size are read first."""
         self._ahead: list[StoredTreeHead] = []
         """Good tree heads to compare, the next one last."""
@@ -99,7 +89,6 @@ class TreeHeadChecks:
         self._read_next()
 
     def leaves(self, rows: Iterable[StoredRow]) -> None:
-        """Add the next rows."""
         frontier = self._frontier
         for row in rows:
             if not self._ahead:
@@ -116,9 +105,9 @@ class TreeHeadChecks:
         while self._files and (not self._ahead or (size_in_name(self._files[-1]) or 0) <= self._ahead[-1].size):
             file = self._files.pop()
             try:
-                head = read_tree_head(file, self._given.keys)
-                if head.origin != self._given.origin:
-                    raise ValidationError(other_log(head, self._given.origin))
+                head = read_tree_head(file, self._inputs.keys)
+                if head.origin != self._inputs.origin:
+                    raise ValidationError(other_log(head, self._inputs.origin))
             except ValidationError as problem:
                 self._problems.add(ProblemKind.NOTE, size_in_name(file), f"{file}: {problem}")
                 continue

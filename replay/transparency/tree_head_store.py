@@ -19,32 +19,11 @@ NEAREST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTreeHead:
-    """A signed tree head and its file."""
+class StoredTreeHead(TreeHead):
+    """A tree head with its file and signatures."""
 
     path: Path
     signed: SignedNote
-    tree_head: TreeHead
-
-    @property
-    def origin(self) -> str:
-        """See `TreeHead.origin`."""
-        return self.tree_head.origin
-
-    @property
-    def size(self) -> int:
-        """See `TreeHead.size`."""
-        return self.tree_head.size
-
-    @property
-    def root(self) -> bytes:
-        """See `TreeHead.root`."""
-        return self.tree_head.root
-
-    @property
-    def chain_hash(self) -> bytes:
-        """See `TreeHead.chain_hash`."""
-        return self.tree_head.chain_hash
 
 
 def tree_head_name(size: int) -> str:
@@ -80,10 +59,10 @@ def read_tree_head(path: Path, keys: Sequence[VerifierKey] | None) -> StoredTree
     signed = SignedNote.parse(data)
     if keys is not None:
         signed.signers(keys)
-    head = StoredTreeHead(path, signed, TreeHead.parse(signed.text))
+    head = TreeHead.parse(signed.text)
     if size_in_name(path) not in (None, head.size):
         raise ValidationError(f"the file was replaced: it covers {head.size} events, which is not the size in its name")
-    return head
+    return StoredTreeHead(head.origin, head.size, head.root, head.chain_hash, path, signed)
 
 
 def covering_tree_head(
@@ -142,5 +121,4 @@ def size_in_name(file: Path) -> int | None:
 
 
 def other_log(head: StoredTreeHead, origin: str) -> str:
-    """Describe a tree head of the wrong log."""
     return f"it is of another log, {head.origin}, not of {origin}"

@@ -59,7 +59,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def record() -> None:
         async with open_log(f"sqlite:///{directory}/x.db", exchange_id="paper") as log:
-            await Story(log).tell()
+            await Story(log).record_all()
             key = SignerKey.create("exchange-kernel/paper")
             await TreeHeadWriter(log, TreeHeadOptions(directory=directory / "notes", keys=(key,))).write()
             (directory / "trusted.keys").write_text(f"{key.verifier}\n")

@@ -68,7 +68,7 @@ def older(database: Database) -> Database:
 async def archive(database: Database) -> list[tuple[Any, ...]]:
     """Move the first positions to an archive, as version 0.1.0 did; the rows that are left."""
     async with database.open() as log:
-        await Story(log).tell()
+        await Story(log).record_all()
     zeros = "zeroblob(32)" if isinstance(database, SQLiteBackend) else "decode(repeat('00', 32), 'hex')"
     run(
         database,
@@ -99,8 +99,8 @@ async def test_a_log_of_layout_2_goes_on(older: Database, tmp_path: Path) -> Non
     async with older.open() as log:
         story = Story(log)
         await story.lead()
-        await story.send("a", 1, cause=await story.want("a"))
-        await story.hear("a", OrderAccepted)
+        await story.send("a", 1, cause=await story.place("a"))
+        await story.report("a", OrderAccepted)
         told = await story.fill("a", 60, "t1", fee=3, fee_asset="Y")
     async with older.open() as log:
         assert (await verify(log)).ok

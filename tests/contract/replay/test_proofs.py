@@ -1,4 +1,4 @@
-"""Inclusion and consistency proofs on every backend, checked by `check_proof.py` alone."""
+"""Proofs of events and of growth, checked by the program of `orderctl help check-proof` alone, on every backend."""
 
 from __future__ import annotations
 

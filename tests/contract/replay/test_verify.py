@@ -22,7 +22,7 @@ from tests.stories import STORY_LENGTH, Story
 async def recorded_rows(backend: Backend) -> list[StoredRow]:
     """Record the story and return its rows."""
     async with backend.open() as log:
-        await Story(log).tell()
+        await Story(log).record_all()
         return [row async for page in log.read() for row in page]
 
 
@@ -263,7 +263,7 @@ async def test_the_log_id_must_agree(database: SQLiteBackend | PostgresBackend) 
 async def test_events_appended_meanwhile_are_no_problem(backend: Backend) -> None:
     """Events appended during a verification cause no false problem."""
     async with backend.open() as log:
-        await Story(log).tell()
+        await Story(log).record_all()
         read = log.read
 
         async def growing(after: int = 0, upto: int | None = None) -> Any:

@@ -48,12 +48,12 @@ class Notary:
         async with self.backend.open(clock=StillClock()) as log:
             writer = TreeHeadWriter(log, TreeHeadOptions(directory=self.directory, keys=(self.key,)))
             story = Story(log)
-            await story.tell()
+            await story.record_all()
             for name in ("c", "d", None):
                 await writer.write()
                 if name is not None:
                     for _ in range(3):
-                        await story.want(f"{name}{(await log.head()).position}")
+                        await story.place(f"{name}{(await log.head()).position}")
             self.rows = [row async for page in log.read() for row in page]
 
     def note(self, size: int) -> Path:
@@ -130,7 +130,7 @@ async def test_tree_heads_of_another_log_are_problems(notary: Notary, tmp_path: 
     from kernel.log import open_log
 
     async with open_log("memory://", exchange_id=notary.backend.exchange_id) as other:
-        await Story(other).want("x")
+        await Story(other).place("x")
         await TreeHeadWriter(other, TreeHeadOptions(directory=tmp_path / "other", keys=(notary.key,))).write()
     foreign = next((tmp_path / "other").glob("*.note"))
     (notary.directory / foreign.name).write_bytes(foreign.read_bytes())
@@ -141,7 +141,7 @@ async def test_tree_heads_of_another_log_are_problems(notary: Notary, tmp_path: 
 
 async def test_a_tree_head_with_another_chain_hash_is_found(notary: Notary) -> None:
     """Both hashes are compared: the root of the tree and the chain hash of the last event."""
-    altered = replace(read_tree_head(notary.note(SECOND), None).tree_head, chain_hash=bytes(32))
+    altered = replace(read_tree_head(notary.note(SECOND), None), chain_hash=bytes(32))
     notary.note(SECOND).write_text(str(sign(altered.text(), [notary.key])), encoding="utf-8")
     (problem,) = (await notary.verified()).problems
     assert (problem.kind, problem.position, problem.last_position) == (ProblemKind.NOTE, FIRST + 1, SECOND)
@@ -150,7 +150,7 @@ async def test_a_tree_head_with_another_chain_hash_is_found(notary: Notary) -> N
 
 async def test_contradicting_tree_heads_are_found(notary: Notary) -> None:
     """Of two signed tree heads of one size with different roots, one is a problem."""
-    altered = replace(read_tree_head(notary.note(SECOND), None).tree_head, root=bytes(32))
+    altered = replace(read_tree_head(notary.note(SECOND), None), root=bytes(32))
     (notary.directory / "other.note").write_text(str(sign(altered.text(), [notary.key])), encoding="utf-8")
     (problem,) = (await notary.verified()).problems
     assert (problem.kind, problem.last_position) == (ProblemKind.NOTE, SECOND)
@@ -187,7 +187,7 @@ async def test_events_after_the_start_are_checked_against_earlier_ones(notary: N
     """The history of an intent from before the starting tree head is read from its stream."""
     async with notary.backend.open() as log:
         story = Story(log)
-        wrong = await story.want("a")
+        wrong = await story.place("a")
     report = await notary.verified(start=notary.note(FIRST))
     assert found(report) == [(ProblemKind.LIFECYCLE, wrong)]
     assert report.counts["recalled_intents"] == 1

@@ -74,23 +74,23 @@ async def report_of(
 async def working(story: Story, intent_id: str = "a") -> None:
     """A leader and an open order."""
     await story.lead()
-    await story.want(intent_id)
+    await story.place(intent_id)
     await story.send(intent_id, 1)
-    await story.hear(intent_id, events.OrderAccepted)
+    await story.report(intent_id, events.OrderAccepted)
 
 
 async def sent(story: Story) -> int:
     """A leader and an unresolved submit."""
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- lifecycles
 @breaks(ProblemKind.LIFECYCLE)
 async def created_twice(story: Story) -> int:
-    await story.want("a")
-    return await story.want("a")
+    await story.place("a")
+    return await story.place("a")
 
 
 @breaks(ProblemKind.LIFECYCLE)
@@ -100,20 +100,20 @@ async def modified_without_being(story: Story) -> int:
 
 @breaks(ProblemKind.LIFECYCLE)
 async def changed_within_a_generation(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.IntentModified(intent=an_intent(an_order(7), intent_id="a", generation=1)))
 
 
 @breaks(ProblemKind.LIFECYCLE)
 async def canceled_twice(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1))
     return await story.about("a", events.IntentCancelRequested(intent_id="a", generation=3, requested_at_ns=1))
 
 
 @breaks(ProblemKind.LIFECYCLE)
 async def canceled_in_no_new_generation(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.IntentCancelRequested(intent_id="a", generation=1, requested_at_ns=1))
 
 
@@ -136,7 +136,7 @@ async def updated_without_being(story: Story) -> int:
 
 @breaks(ProblemKind.LIFECYCLE)
 async def in_the_stream_of_another(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.FindingResolved(finding_id="x"), events.IntentDeleted(intent_id="b")) + 1
 
 
@@ -163,7 +163,7 @@ async def sent_without_an_intent(story: Story) -> int:
 @breaks(ProblemKind.SEND)
 async def sent_after_the_cancel(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1))
     return await story.send("a", 1, generation=2)
 
@@ -171,7 +171,7 @@ async def sent_after_the_cancel(story: Story) -> int:
 @breaks(ProblemKind.SEND)
 async def sent_for_an_older_generation(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentModified(intent=an_intent(an_order(150), intent_id="a", generation=2)))
     return await story.send("a", 1)
 
@@ -180,14 +180,14 @@ async def sent_for_an_older_generation(story: Story) -> int:
 async def sent_in_an_older_epoch(story: Story) -> int:
     await story.lead()
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, epoch=1)
 
 
 @breaks(ProblemKind.SEND)
 async def sent_under_a_made_up_id(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, client_order_id="aaaaaaaaaaaaaaaaaaaaaaaaaa")
 
 
@@ -220,33 +220,33 @@ async def a_resend_where_both_may_be_taken(story: Story) -> int:
 @breaks(ProblemKind.SEND)
 async def more_than_the_quantity(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, order=an_order(101))
 
 
 @breaks(ProblemKind.SEND)
 async def a_cancel_of_nothing(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, AttemptKind.CANCEL, target_client_order_id="c", target_exchange_order_id="o")
 
 
 @breaks(ProblemKind.SEND)
 async def reported_before_it_was_sent(story: Story) -> int:
-    await story.want("a")
-    return await story.hear("a", events.OrderAccepted)
+    await story.place("a")
+    return await story.report("a", events.OrderAccepted)
 
 
 @breaks(ProblemKind.SEND)
 async def reported_under_another_number(story: Story) -> int:
     await working(story)
-    return await story.hear("a", events.OrderAccepted, 7, exchange_order_id="o-7")
+    return await story.report("a", events.OrderAccepted, 7, exchange_order_id="o-7")
 
 
 # --------------------------------------------------------------------------------------------------------------- evidence
 @breaks(ProblemKind.EVIDENCE)
 async def ruled_out_too_early(story: Story) -> int:
-    return await story.rule_out("a", await sent(story), began_ns=ABSENT_AFTER_NS - 1) + 1
+    return await story.resolve_as_dead("a", await sent(story), began_ns=ABSENT_AFTER_NS - 1) + 1
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -261,9 +261,9 @@ async def ruled_out_without_a_look(story: Story) -> int:
 @breaks(ProblemKind.EVIDENCE)
 async def ruled_out_where_it_may_always_arrive(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     position = await story.send("a", 1, valid_until_ns=None, absent_after_ns=None)
-    return await story.rule_out("a", position) + 1
+    return await story.resolve_as_dead("a", position) + 1
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -276,7 +276,7 @@ async def refused_by_a_command(story: Story) -> int:
 @breaks(ProblemKind.EVIDENCE)
 async def canceled_by_a_command(story: Story) -> int:
     await working(story)
-    return await story.hear("a", events.OrderCanceled, evidence=Evidence.COMMAND, exec_type=ExecType.CANCELED)
+    return await story.report("a", events.OrderCanceled, evidence=Evidence.COMMAND, exec_type=ExecType.CANCELED)
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -289,13 +289,13 @@ async def filled_by_a_guess(story: Story) -> int:
 async def gone_by_no_look(story: Story) -> int:
     await working(story)
     look = {"gone": True, "exec_type": ExecType.ORDER_STATUS}
-    return await story.hear("a", events.OrderStateObserved, evidence=Evidence.QUERY, **look)
+    return await story.report("a", events.OrderStateObserved, evidence=Evidence.QUERY, **look)
 
 
 # ----------------------------------------------------------------------------------------------------------------- causes
 @breaks(ProblemKind.CAUSE)
 async def an_outcome_of_nothing(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     no = events.AttemptFailed(intent_id="a", attempt_position=1, outcome=AttemptOutcome.REJECTED)
     return await story.about("a", no, evidence=Evidence.STREAM)
 
@@ -303,7 +303,7 @@ async def an_outcome_of_nothing(story: Story) -> int:
 @breaks(ProblemKind.CAUSE)
 async def an_answer_to_nothing(story: Story) -> int:
     await sent(story)
-    return await story.hear("a", events.OrderAccepted, attempt_position=1)
+    return await story.report("a", events.OrderAccepted, attempt_position=1)
 
 
 @breaks(ProblemKind.CAUSE)
@@ -314,7 +314,7 @@ async def caused_by_what_comes_after(story: Story) -> int:
 @breaks(ProblemKind.CAUSE)
 async def caused_by_what_causes_no_such_thing(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, cause=1)
 
 
@@ -340,10 +340,10 @@ async def test_an_old_cause_is_read_from_the_log(monkeypatch: pytest.MonkeyPatch
     async with open_log("memory://", exchange_id="x") as log:
         story = Story(log)
         await story.lead()
-        wanted = await story.want("a")
+        command = await story.place("a")
         for name in ("b", "c"):
-            await story.want(name)
-        await story.send("a", 1, cause=wanted)
+            await story.place(name)
+        await story.send("a", 1, cause=command)
         wrong = await story.send("b", 1, cause=1)
         problems = (await verify(log)).problems
     assert [(item.kind, item.position) for item in problems] == [(ProblemKind.CAUSE, wrong)]
@@ -351,31 +351,31 @@ async def test_an_old_cause_is_read_from_the_log(monkeypatch: pytest.MonkeyPatch
 
 async def right(story: Story) -> None:
     """Record legal but unusual sequences."""
-    await story.tell()
-    await story.want("c")
+    await story.record_all()
+    await story.place("c")
     position = await story.send("c", 1, valid_until_ns=None, absent_after_ns=None)
     vouched = events.AttemptResolved(intent_id="c", attempt_position=position, outcome=AttemptOutcome.DEAD, text="seen")
     await story.about("c", vouched, evidence=Evidence.OPERATOR)
     await story.send("c", 1)
-    await story.hear("c", events.OrderAccepted)
-    await story.hear("c", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
+    await story.report("c", events.OrderAccepted)
+    await story.report("c", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
     await story.fill("c", 5, "late")
     await story.fill("c", 5, "late")
-    await story.hear(
+    await story.report(
         "c", events.FillCorrected, side=Side.BUY, fill_key="late-2", ref_fill_key="late", last_qty=4, last_px=11,
         exec_type=ExecType.TRADE_CORRECT, fee=2, fee_asset="Y",
     )  # fmt: skip
     found = events.FindingRaised(finding=finding("c", FindingKind.FILL_AFTER_TERMINAL))
     await story.about("c", found, evidence=Evidence.STREAM)
-    await story.hear(
+    await story.report(
         "c", events.FillBusted, fill_key="bust", ref_fill_key="late-2", exec_type=ExecType.TRADE_CANCEL
     )  # fmt: skip
     await story.about("a", events.IntentDeleted(intent_id="a"))
-    await story.want("a")
+    await story.place("a")
     await story.send("a", 3)
     adopted = events.IntentCreated(intent=an_intent(intent_id="ext-1", desired=Desired.CANCELED))
     await story.about("ext-1", adopted, evidence=Evidence.STREAM, actor="kernel")
-    await story.hear("ext-1", events.OrderAccepted, client_order_id="theirs")
+    await story.report("ext-1", events.OrderAccepted, client_order_id="theirs")
 
 
 def finding(intent_id: str, kind: FindingKind) -> Finding:
@@ -406,7 +406,7 @@ async def test_two_live_orders_of_an_intent_need_their_finding(raised: bool) -> 
 
     async def twins(story: Story) -> int:
         await working(story)
-        second = await story.hear("a", events.OrderAccepted, exchange_order_id="o-2")
+        second = await story.report("a", events.OrderAccepted, exchange_order_id="o-2")
         for at_s in (1, 30, 70):
             clock.at_ns = at_s * NS_PER_S
             await look_at_account(story)
@@ -466,7 +466,7 @@ async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPat
         "booked",
         lambda position, booking: booked(position, dataclasses.replace(booking, price=booking.price + 1)),
     )
-    report, _ = await report_of(Story.tell)
+    report, _ = await report_of(Story.record_all)
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
 
 
@@ -490,8 +490,8 @@ async def test_a_terminal_order_can_only_fill(monkeypatch: pytest.MonkeyPatch) -
 
     async def taken_back(story: Story) -> int:
         await working(story)
-        await story.hear("a", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
-        return await story.hear("a", events.OrderTriggered, exec_type=ExecType.TRIGGERED)
+        await story.report("a", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
+        return await story.report("a", events.OrderTriggered, exec_type=ExecType.TRIGGERED)
 
     report, position = await report_of(taken_back)
     assert (ProblemKind.LIFECYCLE, position) in [(item.kind, item.position) for item in report.problems]
