@@ -1,7 +1,8 @@
 """Proofs by signed tree heads: that an event is in a log, and that one log is a prefix of another.
 
-Called by `orderctl prove` and by library users. A proof is a JSON file that a third party checks with the verifier key
-and without this project. Each proof is checked before it is returned, and has no content that a check does not cover.
+Called by `orderctl prove` and by library users. A proof is a JSON file that a third party checks with the verifier key and
+without this project: `orderctl help check-proof` prints a program for it. Each proof is checked before it is returned, and
+has no content that a check does not cover.
 
     inclusion    the row's columns, the leaf index (position - 1), the path from the leaf to the root, the signed tree head
     consistency  the path from the first root to the second (RFC 6962, 2.1.2), both signed tree heads
