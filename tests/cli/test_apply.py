@@ -91,7 +91,12 @@ def test_one_bad_document_spoils_all(idle: World, tmp_path: Path) -> None:
     )  # fmt: skip
     result = idle.call("apply", "-f", file)
     assert result.exit_code == 5
-    for words in ("(Order off), spec.price: decimal places", "min_notional", "one of BTCUSDT, ETHUSDT", "after now"):
+    for words in (
+        "(Order off), spec.price 50000.001 has more than 2 decimal",
+        "min_notional",
+        "symbols: BTCUSDT, ETHUSDT",
+        "after now",
+    ):
         assert words in result.stderr
     assert idle.ok("events", "-o", "jsonl") == before
 

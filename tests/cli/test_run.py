@@ -117,7 +117,7 @@ def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[limits]\nposition_max = 0.5\n", 'write it as text, "0.5"'),
+        ("[limits]\nposition_max = 0.5\n", 'must be text, "0.5"'),
         ("[limits.symbols.BTCUSDT]\nsize_max = 5\n", "symbols.BTCUSDT.size_max"),
         ("limits = 5\n", "a table of limits"),
         ("[kernel.limits]\n", "a table of their own"),
