@@ -1,7 +1,7 @@
-"""What is given from outside, checked before anything is recorded: what could not be read again must never be stored.
+"""Validates records and orders before they are stored, so that everything stored can be read again.
 
-Used by the controller (orders) and by both kinds of stores (records). Models are frozen, but can be built or copied without
-validation; here they are built anew. Markets are not checked here.
+Called by the controller and both kinds of stores. Frozen models can be built without validation, so they are built anew
+here. Symbol constraints are checked elsewhere.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ from kernel.state import KernelState
 Validated = TypeVar("Validated", bound=Model)
 VALUE_LENGTH_MAX = 100
 SYMBOLS_SHOWN_MAX = 10
-PATTERNS = {
-    INTENT_ID_PATTERN: INTENT_ID_RULE,
-    EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE,
-}
+PATTERNS = {INTENT_ID_PATTERN: INTENT_ID_RULE, EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE}
 RULES = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -61,11 +58,11 @@ RULES = {
     "tuple_type": "must be a list",
     "model_type": "must be a mapping",
 }
-"""Rules by pydantic's type of error; an error of another type is named by it."""
+"""Rule by pydantic's type of error, so that no message depends on the release of pydantic."""
 
 
 def validated(given: Validated, model: type[Validated]) -> Validated:
-    """A record as it will be read again. `ValidationError` lists all that is wrong with it."""
+    """Return a record as it will be read again; `ValidationError` lists everything wrong with it."""
     check_type(given, model)
     what = f"the {model.__name__} is not valid"
     try:
@@ -77,7 +74,7 @@ def validated(given: Validated, model: type[Validated]) -> Validated:
 
 
 def check_type(given: object, model: type[Model]) -> None:
-    """`ValidationError` for what is no such model at all."""
+    """Raise `ValidationError` unless a value is of a model."""
     if not isinstance(given, model):
         name, text = model.__name__, "expected a {limit}, not `{value}`"
         raise ValidationError(violations=[Violation(name, "type", name, type(given).__name__, text)])
@@ -94,7 +91,7 @@ def new_intent(
     now_ns: int,
     group_id: str | None = None,
 ) -> OrderIntent:
-    """An intent as a command makes it. `ValidationError` lists every field that is not as it must be."""
+    """Return the intent of a command; `ValidationError` lists every invalid field."""
     try:
         return OrderIntent.model_validate(
             {
@@ -114,13 +111,13 @@ def new_intent(
 
 
 def violations_of(problem: pydantic.ValidationError) -> list[Violation]:
-    """Pydantic's errors as violations, in our words: no message depends on the release of pydantic."""
+    """Return pydantic's errors as violations."""
     return [item for error in problem.errors(include_url=False) for item in _violations(error)]
 
 
 def _violations(error: ErrorDetails) -> Iterable[Violation]:
     cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, ValidationError):  # a model's own check, which may find several problems at once
+    if isinstance(cause, ValidationError):  # a model's own check
         return cause.violations
     field = ".".join(map(str, error["loc"])) or "record"
     rule = str(cause) if cause is not None else RULES.get(error["type"], error["type"])
@@ -137,27 +134,27 @@ def _violations(error: ErrorDetails) -> Iterable[Violation]:
 
 
 def _shown(error: ErrorDetails) -> str:
-    """The value that was given, where it is one and not a structure."""
+    """Return the given value as text; empty for structures."""
     given = error["input"]
     return str(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
 
 
 def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:
-    """A symbol, as last observed.
+    """Return a symbol as last observed.
 
     Raises:
-        NotReadyError: No symbol is known yet; `missing` are the conditions that it names.
-        ValidationError: The symbol is not among those known.
+        NotReadyError: No symbol is known yet; it names the conditions `missing`.
+        ValidationError: Other symbols are known.
     """
     if (found := state.symbol(symbol_id)) is not None:
         return found
     if not (names := known_symbols(state)):
-        raise NotReadyError("no market is known yet: start `orderctl run` on this log first", missing=missing)
+        raise NotReadyError("no symbol is known yet: start `orderctl run` on this log first", missing=missing)
     text = "symbol `{value}` is not known; known symbols: {limit}"
     raise ValidationError(violations=[Violation("order.symbol_id", "symbol", names, symbol_id, text)])
 
 
 def known_symbols(state: KernelState) -> str:
-    """The ids of the symbols known, the first of them where they are many; empty when none is."""
+    """Return the first ids of the known symbols as text; empty if none is known."""
     names = sorted(symbol.symbol_id for symbol in state.symbols())
     return ", ".join(names[:SYMBOLS_SHOWN_MAX]) + (" …" if len(names) > SYMBOLS_SHOWN_MAX else "")

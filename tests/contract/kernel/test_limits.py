@@ -71,7 +71,7 @@ async def test_every_exceeded_limit_is_told() -> None:
             await desk.kernel.place_order(buy(6))
         assert "quantity 6 is above order_quantity_max 5" in str(caught.value)
         assert "position of 6 long if every BUY is filled is above position_max 4" in str(caught.value)
-        assert "ask for less" in str(caught.value)
+        assert "lower the quantity" in str(caught.value)
 
 
 @virtual_time
