@@ -22,14 +22,14 @@ names the thing, the value, the rule and the remedy.
         ├── NotSent                  6   the request provably never left
         └── OutcomeUnknown           6   the request may have happened: unknown is not no
 
-The number is the exit code of `orderctl`.
+The number is the process exit code. `orderctl help api` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class KernelError(Exception):
@@ -39,6 +39,17 @@ class KernelError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class Remedy(NamedTuple):
+    """An entry of the runbook (`orderctl help runbook`): for a condition, a kind of finding or a kind of problem."""
+
+    meaning: str
+    look: str
+    """Where to look: commands, metrics, logs."""
+    do: str
+    avoid: str
+    """What not to do: an infinitive without "to"."""
 
 
 @dataclass(frozen=True, slots=True)
