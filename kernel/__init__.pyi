@@ -6,7 +6,7 @@ from kernel.errors import (
     KernelError as KernelError, LogUnavailableError as LogUnavailableError, NotFoundError as NotFoundError,
     NotReadyError as NotReadyError, NotSent as NotSent, OutcomeUnknown as OutcomeUnknown, Rejected as Rejected,
     SchemaError as SchemaError, UnsafeFileError as UnsafeFileError, ValidationError as ValidationError,
-    VenueError as VenueError, Violation as Violation, WaitTimeoutError as WaitTimeoutError,
+    Remedy as Remedy, VenueError as VenueError, Violation as Violation, WaitTimeoutError as WaitTimeoutError,
 )  # fmt: skip
 from kernel.log import open_log as open_log
 from kernel.models import (

@@ -36,7 +36,7 @@ class SystemClock:
             await asyncio.sleep(delay_ns / NS_PER_S)
 
 
-class LoopClock:
+class LoopClock(SystemClock):
     """A clock that follows the event loop's time; on a virtual-time loop the whole kernel runs on virtual time."""
 
     def __init__(self, *, origin_ns: int = 1_700_000_000 * NS_PER_S) -> None:
@@ -44,10 +44,6 @@ class LoopClock:
 
     def now_ns(self) -> int:
         return self.origin_ns + round(asyncio.get_running_loop().time() * NS_PER_S)
-
-    async def sleep_until(self, instant_ns: int) -> None:
-        while (delay_ns := instant_ns - self.now_ns()) > 0:
-            await asyncio.sleep(delay_ns / NS_PER_S)
 
 
 class IdFactory(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -228,7 +228,9 @@ class EventSourcedKernel(ExchangeKernel):
             intent.intent_id, PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
         )
         if wait == "ack":
-            await self._wait_placed(intent.intent_id, self._ack_timeout_s(ack_timeout_s))
+            await self._wait_answered(
+                intent.intent_id, lambda: placement_answered(self.state.record(intent.intent_id)), ack_timeout_s
+            )
         return intent.intent_id
 
     async def place_order_group(
@@ -246,17 +248,12 @@ class EventSourcedKernel(ExchangeKernel):
         """Place contingent orders, whole or not at all.
 
         Two legs can both fill before the first report arrives; `kernel.groups.group_max_excess(group)` is the most that
-        they can fill beyond the group. Waits like `place_order` for each order that may work now.
+        they can fill beyond the group. The other arguments are those of `place_order`, for each order.
 
         Args:
             group: The orders and how they depend on each other.
-            metadata: JSON data of the strategy, for each intent.
             group_id: Id to use; repeating a call with the same id and orders places nothing new.
             intent_ids: Ids of the intents; `<group_id>.1`, `<group_id>.2`, … by default.
-            owner: The strategy that owns the orders.
-            on_unsolicited_cancel: What to do when the venue cancels one of the orders by itself.
-            wait: "ack" or "recorded".
-            ack_timeout_s: Longest wait for the venue in seconds; `KernelSettings.ack_timeout_s` by default.
 
         Returns:
             The intent ids, in the order of the group.
@@ -310,10 +307,9 @@ class EventSourcedKernel(ExchangeKernel):
     def _member_answered(self, intent_id: str) -> bool:
         return member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
-    async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
-        await self._runtime.waiters.until(
-            lambda: placement_answered(self.state.record(intent_id)), intent_id=intent_id, timeout_s=timeout_s
-        )
+    async def _wait_answered(self, intent_id: str, answered: Callable[[], bool], ack_timeout_s: float | None) -> None:
+        timeout_s = self._ack_timeout_s(ack_timeout_s)
+        await self._runtime.waiters.until(answered, intent_id=intent_id, timeout_s=timeout_s)
         if (error := refusal(self.state.record(intent_id))) is not None:
             raise error
 
@@ -329,14 +325,13 @@ class EventSourcedKernel(ExchangeKernel):
         """Change the terms of an order.
 
         The kernel amends, replaces, or cancels and places again, as the venue allows. A total at or below the filled
-        quantity cancels the rest; equal terms change nothing. A rejected change leaves the working order as it is.
+        quantity cancels the rest; equal terms change nothing. A rejected change leaves the working order as it is. It waits
+        like `place_order`.
 
         Args:
             intent_id: The intent of the order.
             new_order: All terms; symbol and side stay, `quantity` is the new total, filled part included.
             expected_generation: Change only this generation of the intent.
-            wait: "ack" or "recorded", as for `place_order`.
-            ack_timeout_s: Longest wait for the venue in seconds; `KernelSettings.ack_timeout_s` by default.
 
         Raises:
             NotFoundError: There is no such intent.
@@ -353,23 +348,15 @@ class EventSourcedKernel(ExchangeKernel):
         symbol = await self._symbol(known.order.symbol_id)
         command = ModifyIntent(intent_id, order, symbol, self._clock.now_ns(), expected_generation)
         await self._commands.handle(intent_id, command, actor=self._actor_of(known.owner))
-        if wait != "ack":
-            return
-        await self._runtime.waiters.until(
-            lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
-            intent_id=intent_id,
-            timeout_s=self._ack_timeout_s(ack_timeout_s),
-        )
-        if (error := refusal(self.state.record(intent_id))) is not None:
-            raise error
+        if wait == "ack":
+            await self._wait_answered(
+                intent_id,
+                lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
+                ack_timeout_s,
+            )
 
     async def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:
-        """Cancel an order; canceling it again changes nothing.
-
-        Args:
-            intent_id: The intent of the order.
-            wait: "ack" or "recorded", as for `place_order`.
-            ack_timeout_s: Longest wait for the venue in seconds; `KernelSettings.ack_timeout_s` by default.
+        """Cancel an order, waiting like `place_order`; canceling it again changes nothing.
 
         Raises:
             NotFoundError: There is no such intent.

@@ -211,30 +211,23 @@ class RiskChange:
 
 def violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
     """Return the limits that an order exceeds; none if it only reduces, or does not raise the figure that is exceeded."""
-    if change.only_reduces:
-        return []
-    return [*order_violations(limits, exposure, change, symbol), *sum_violations(limits, exposure, change, symbol)]
+    return [] if change.only_reduces else exceeded_limits(limits, exposure, change, symbol)
 
 
-def order_violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
-    """Return the limits that an order exceeds by itself."""
+def exceeded_limits(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
+    """Return the limits that an order exceeds by itself, and with the exposure if it can still fill."""
     price = last_price(limits, exposure, symbol)
     found = [
         order_quantity(limits, change, symbol),
         order_notional(limits, change, symbol, price),
         collar(limits, change, symbol, price),
     ]
-    return [item for item in found if item is not None]
-
-
-def sum_violations(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> list[Violation]:
-    """Return the limits that an order exceeds together with the exposure."""
-    price = last_price(limits, exposure, symbol)
-    found = [
-        open_orders(limits, exposure, change),
-        open_notional(limits, exposure, change, symbol, price),
-        worst_position(limits, exposure, change, symbol),
-    ]
+    if change.rest:
+        found += [
+            open_orders(limits, exposure, change),
+            open_notional(limits, exposure, change, symbol, price),
+            worst_position(limits, exposure, change, symbol),
+        ]
     return [item for item in found if item is not None]
 
 

@@ -15,7 +15,6 @@ from pydantic import Field, Strict
 
 from kernel.order_spec import (
     AssetId,
-    AssetMetadata,
     Counter,
     ExchangeId,
     InstantNs,
@@ -27,13 +26,7 @@ from kernel.order_spec import (
     SymbolId,
     Uint64,
 )
-
-__all__ = [
-    "AccountState", "AssetMetadata", "Attempt", "AttemptKind", "AttemptOutcome", "Balance", "Desired",
-    "Evidence", "ExecType", "ExternalOrder", "ExternalOrderPolicy", "Finding", "FindingKind", "Liquidity",
-    "LookScope", "OrdStatus", "OrderIntent", "OrderState", "OrderStatus", "Position", "ReconciliationStatus",
-    "UnsolicitedCancelPolicy", "VenueOrder",
-]  # fmt: skip
+from kernel.order_spec import AssetMetadata as AssetMetadata
 
 
 def is_json(value: dict[str, Any]) -> dict[str, Any]:

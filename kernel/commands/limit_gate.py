@@ -9,7 +9,7 @@ Commands per second are counted by each process.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +26,11 @@ from kernel.limits import (
     OpenRisk,
     RiskChange,
     booked_qty,
-    order_violations,
-    sum_violations,
+    exceeded_limits,
     violations,
 )
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
-from kernel.settings import UNLIMITED, LimitSettings
+from kernel.settings import UNLIMITED, Limits, LimitSettings
 from kernel.state import KernelState
 
 ProposedOrder = tuple[str, StandardOrder, SymbolMetadata]
@@ -206,7 +205,7 @@ class LimitGate:
         reservations: list[Reservation] = []
         found: list[Violation] = []
         for intent_id, change, symbol in group_changes(command.mode, members) if settings else ():
-            found += self._exceeded_in_group(intent_id, change, symbol, settings)
+            found += self._exceeded(intent_id, change, symbol, settings, exceeded_limits)
             found += [item for limits in settings for item in self._command_rate.too_many(limits, symbol.symbol_id)]
             reservations.append(reservation_of(self._state.record(intent_id), change))
             self._reservations.add(reservations[-1])
@@ -216,19 +215,6 @@ class LimitGate:
             raise beyond_limits(command.intents[0].order.symbol_id, found)
         with self._held(reservations, [command.intents[0].order.symbol_id] if settings else []):
             yield
-
-    def _exceeded_in_group(
-        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
-    ) -> list[Violation]:
-        exposure = self._reservations.over(
-            self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
-        )
-        found = []
-        for item in settings:
-            limits = item.of(symbol.symbol_id)
-            found += order_violations(limits, exposure, change, symbol)
-            found += sum_violations(limits, exposure, change, symbol) if change.rest else []
-        return found
 
     @contextmanager
     def _held(self, reservations: Sequence[Reservation], paced: Sequence[str]) -> Iterator[None]:
@@ -273,10 +259,10 @@ class LimitGate:
         found: list[tuple[str, Violation]] = []
         held: list[Reservation] = []
         changes = [(name, self._change(self._state.record(name), order), symbol) for name, order, symbol in orders]
-        tried = [(item, self._exceeded) for item in changes]
-        tried += [(item, self._exceeded_in_group) for mode, members in groups for item in group_changes(mode, members)]
-        for (intent_id, change, symbol), exceeded in tried:
-            found += [(intent_id, item) for item in exceeded(intent_id, change, symbol, settings)]
+        tried = [(item, violations) for item in changes]
+        tried += [(item, exceeded_limits) for mode, members in groups for item in group_changes(mode, members)]
+        for (intent_id, change, symbol), check in tried:
+            found += [(intent_id, item) for item in self._exceeded(intent_id, change, symbol, settings, check)]
             held.append(reservation_of(self._state.record(intent_id), change))
             self._reservations.add(held[-1])
         for reservation in held:
@@ -293,14 +279,17 @@ class LimitGate:
         return RiskChange(order, booked_qty(record), known, claim)
 
     def _exceeded(
-        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
+        self,
+        intent_id: str,
+        change: RiskChange,
+        symbol: SymbolMetadata,
+        settings: list[LimitSettings],
+        check: Callable[[Limits, Exposure, RiskChange, SymbolMetadata], list[Violation]] = violations,
     ) -> list[Violation]:
         exposure = self._reservations.over(
             self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
         )
-        return [
-            item for limits in settings for item in violations(limits.of(symbol.symbol_id), exposure, change, symbol)
-        ]
+        return [item for limits in settings for item in check(limits.of(symbol.symbol_id), exposure, change, symbol)]
 
 
 def group_changes(mode: OcoMode, members: Sequence[ProposedOrder]) -> list[tuple[str, RiskChange, SymbolMetadata]]:

@@ -7,14 +7,14 @@ here. Symbol constraints are checked elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic_core import ErrorDetails
 
 from kernel.errors import NotReadyError, ValidationError, Violation
 from kernel.events import canonical_json
-from kernel.models import OrderIntent, UnsolicitedCancelPolicy
+from kernel.models import OrderIntent
 from kernel.order_spec import (
     EXCHANGE_ID_PATTERN,
     EXCHANGE_ID_RULE,
@@ -80,32 +80,11 @@ def check_type(given: object, model: type[Model]) -> None:
         raise ValidationError(violations=[Violation(name, "type", name, type(given).__name__, text)])
 
 
-def new_intent(
-    order: StandardOrder,
-    *,
-    intent_id: str,
-    exchange_id: str,
-    owner: str,
-    on_unsolicited_cancel: UnsolicitedCancelPolicy,
-    metadata: dict[str, object],
-    now_ns: int,
-    group_id: str | None = None,
-) -> OrderIntent:
-    """Return the intent of a command; `ValidationError` lists every invalid field."""
+def new_intent(order: StandardOrder, *, now_ns: int, **fields: Any) -> OrderIntent:
+    """Return the intent of a command, with the other `fields` of the model; `ValidationError` lists what is invalid."""
+    stamps = {"created_at_ns": now_ns, "updated_at_ns": now_ns}
     try:
-        return OrderIntent.model_validate(
-            {
-                "intent_id": intent_id,
-                "exchange_id": exchange_id,
-                "order": vars(order),
-                "group_id": group_id,
-                "owner": owner,
-                "on_unsolicited_cancel": on_unsolicited_cancel,
-                "metadata": metadata,
-                "created_at_ns": now_ns,
-                "updated_at_ns": now_ns,
-            }
-        )
+        return OrderIntent.model_validate({"order": vars(order), **stamps, **fields})
     except pydantic.ValidationError as problem:
         raise ValidationError("the intent is not valid", violations_of(problem)) from problem
 

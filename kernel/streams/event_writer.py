@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import Record, decide_report, evolve
+from kernel.lifecycle import decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
@@ -137,25 +137,18 @@ class EventWriter:
         record = self._state.record(intent_id)
         appends = []
         for report in reports:
-            made, record = self._made(record, report, source)
+            made = decide_report(
+                record,
+                report,
+                now_ns=self._clock.now_ns(),
+                began_ns=source.began_ns,
+                attempt_position=source.attempt_position,
+            )
+            for event in made:
+                record = evolve(record, event)
             if made:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
-
-    def _made(
-        self, record: Record, report: ExecutionReport, source: ReportSource
-    ) -> tuple[list[events.BaseEvent], Record]:
-        """Return the events of a report, and the record after them."""
-        made = decide_report(
-            record,
-            report,
-            now_ns=self._clock.now_ns(),
-            began_ns=source.began_ns,
-            attempt_position=source.attempt_position,
-        )
-        for event in made:
-            record = evolve(record, event)
-        return made, record
 
     async def _fact(
         self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
