@@ -41,8 +41,8 @@ INTENT = {"intent_id": "a", "exchange_id": "paper", "order": ORDER}
         (KernelSettings, {"workers": 0}, ["workers `0`: must be at least 1"]),
     ],
 )
-def test_violations_are_in_our_words(model: type[Model], given: dict[str, Any], lines: list[str]) -> None:
-    """Each names the field, the rule and the value; none repeats a message of pydantic."""
+def test_violations_name_field_rule_and_value(model: type[Model], given: dict[str, Any], lines: list[str]) -> None:
+    """Each violation names the field, the rule and the value; none repeats a message of pydantic."""
     with pytest.raises(pydantic.ValidationError) as caught:
         model.model_validate(given)
 
