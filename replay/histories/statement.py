@@ -17,10 +17,10 @@ from decimal import Decimal
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError
 from kernel.log.base import EventLog
-from kernel.order_spec import Side, SymbolMetadata, from_scaled
+from kernel.order_spec import Side, SymbolMetadata, from_scaled, trimmed
 from projections.folds import ledger
 from projections.folds.reference import Reference
-from replay.formatting.decimals import decimal_text, trimmed
+from replay.formatting.decimals import decimal_text
 from replay.formatting.output import Item, Listing, escaped
 from replay.formatting.progress_bar import Progress
 from replay.log_access.bookings import BookEntry, entries

@@ -33,8 +33,8 @@ async def test_nothing_grows_with_time(tmp_path: Path) -> None:
     assert len(soak.under_load) >= TREND_SAMPLES_MIN
 
 
-def test_a_settled_key_is_forgotten() -> None:
-    """A key whose only pace is settled is held no longer: nobody may come back to it."""
+def test_a_resolved_key_is_dropped() -> None:
+    """A key without any backoff left is dropped, as it may never return."""
     pacing = KeyBackoff(SystemClock(), SeededIds(), KernelSettings())
     pacing.begin("i", ActionKind.RESOLVE)
     pacing.record_failure("i")

@@ -42,9 +42,8 @@ async def looked_at(desk: Desk) -> list[FindingKind]:
 
 @virtual_time
 @pytest.mark.parametrize("opening", [0, -7])
-async def test_a_position_is_held_against_the_venues(held: Held, opening: int) -> None:
-    """What was there when the log began is no drift, nor are our fills; what comes of itself is told, and no more when it
-    has gone again."""
+async def test_a_position_drift_is_found(held: Held, opening: int) -> None:
+    """Positions from before the log and our fills are no drift; any other change is a finding until it is gone."""
     held["S"] = opening
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(5))
@@ -60,8 +59,8 @@ async def test_a_position_is_held_against_the_venues(held: Held, opening: int) -
 
 
 @virtual_time
-async def test_a_position_that_is_resolved_is_expected(held: Held) -> None:
-    """The venue's figure counts from then on: the next look tells of nothing, a new difference is told again."""
+async def test_a_resolved_position_drift_is_the_new_baseline(held: Held) -> None:
+    """After the resolution the venue's figure is expected, and a new difference is a new finding."""
     async with a_desk() as desk:
         held["S"] = 4
         assert await looked_at(desk) == [FindingKind.POSITION_DRIFT]
@@ -76,7 +75,7 @@ async def test_a_position_that_is_resolved_is_expected(held: Held) -> None:
 
 @virtual_time
 async def test_a_position_that_is_gone_is_flat(held: Held) -> None:
-    """A venue that lists it no more says that there is none."""
+    """A venue that no longer lists a position has none."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(3))
         desk.exchange.fill("#0", 3)
@@ -86,8 +85,8 @@ async def test_a_position_that_is_gone_is_flat(held: Held) -> None:
 
 
 @virtual_time
-async def test_a_strangers_trade_explains_both(held: Held) -> None:
-    """It is told as what it is; neither the balances nor the position are then off."""
+async def test_an_external_trade_explains_balances_and_position(held: Held) -> None:
+    """An external trade is recorded, and neither balances nor position drift."""
     async with a_desk() as desk:
         now_ns = desk.exchange.clock.now_ns()
         desk.exchange.do_submit(SubmitRequest(client_order_id="web-1", order=buy(5), stamp_ns=now_ns), None)
@@ -97,8 +96,8 @@ async def test_a_strangers_trade_explains_both(held: Held) -> None:
 
 
 @virtual_time
-async def test_without_positions_nothing_is_said_of_them() -> None:
-    """A spot account has balances alone."""
+async def test_a_spot_account_has_no_position_drift() -> None:
+    """A spot account has balances only."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(3))
         desk.exchange.fill("#0", 3)

@@ -52,8 +52,8 @@ def statuses(desk: Desk) -> list[OrdStatus]:
 
 
 @virtual_time
-async def test_the_silent_have_their_orders_canceled_and_others_do_not() -> None:
-    """Within its time and a tenth the owner's orders are gone, by an event that says who, why, and by which verdict."""
+async def test_orders_of_a_lapsed_owner_are_canceled() -> None:
+    """Within 1.1 `ttl` the owner's orders are gone, by an event with actor, reason and verdict; others stay."""
     async with a_desk() as desk:
         mine = await desk.kernel.place_order(buy(), owner="mm-1")
         other = await desk.kernel.place_order(buy(), owner="mm-2")
@@ -73,8 +73,8 @@ async def test_the_silent_have_their_orders_canceled_and_others_do_not() -> None
 
 
 @virtual_time
-async def test_who_beats_is_never_silent_and_floods_no_log() -> None:
-    """Beats every second for ten times the time: no verdict, and at most one event in a third of the time."""
+async def test_heartbeats_prevent_a_lapse_and_are_rarely_recorded() -> None:
+    """With a heartbeat each second there is no lapse, and at most one event per third of the `ttl`."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), owner="mm-1", wait="recorded")
         await beats_for(strategy, 10 * TTL_S)
@@ -84,8 +84,8 @@ async def test_who_beats_is_never_silent_and_floods_no_log() -> None:
 
 
 @virtual_time
-async def test_what_the_silent_want_is_canceled_until_they_are_heard() -> None:
-    """An order placed during the silence does not stay; after the next heartbeat one does."""
+async def test_orders_of_a_lapsed_owner_are_canceled_until_its_next_heartbeat() -> None:
+    """An order placed after the lapse is canceled; one placed after the next heartbeat stays."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(2 * TTL_S)
@@ -100,8 +100,8 @@ async def test_what_the_silent_want_is_canceled_until_they_are_heard() -> None:
 
 
 @virtual_time
-async def test_disarmed_in_order_nothing_is_canceled() -> None:
-    """Silence means nothing any more; that is recorded once, with who and why."""
+async def test_a_disarmed_owner_keeps_its_orders() -> None:
+    """After a disarm nothing is canceled; it is recorded once, with actor and reason."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), owner="mm-1")
         await desk.kernel.heartbeat("mm-1", TTL_S)
@@ -114,8 +114,8 @@ async def test_disarmed_in_order_nothing_is_canceled() -> None:
 
 
 @virtual_time
-async def test_a_leader_that_starts_waits_the_full_time() -> None:
-    """It has heard nobody yet, however long ago the newest beat was recorded."""
+async def test_a_new_leader_waits_a_full_ttl() -> None:
+    """A new leader waits a full `ttl`, however old the newest heartbeat is."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), owner="mm-1")
         await strategy.heartbeat("mm-1", TTL_S)
@@ -139,8 +139,8 @@ async def leading(desk: Desk) -> AsyncIterator[EventSourcedKernel]:
 
 
 @virtual_time
-async def test_a_renewal_that_is_late_in_the_tail_counts() -> None:
-    """While the leader's reader stands still nobody is judged; what it reads then was heard in time."""
+async def test_a_heartbeat_that_is_read_late_counts() -> None:
+    """While the leader's reader is blocked there is no verdict; heartbeats read afterwards count."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         reading = hold_tail(desk)
         await strategy.place_order(buy(), owner="mm-1", wait="recorded")
@@ -171,8 +171,8 @@ def hold_tail(desk: Desk) -> asyncio.Event:
 
 
 @virtual_time
-async def test_a_leader_that_is_behind_judges_nobody() -> None:
-    """While the fold is not at the log's head there is no verdict, not even of somebody who is silent."""
+async def test_a_leader_behind_the_head_makes_no_verdict() -> None:
+    """While the fold is behind the log's head no owner lapses."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         reading = hold_tail(desk)
         async with leading(desk) as kernel:
@@ -190,8 +190,8 @@ async def test_a_leader_that_is_behind_judges_nobody() -> None:
 
 
 @virtual_time
-async def test_a_look_that_takes_long_is_a_deafness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What passed while the log was asked says nothing of anybody: silence counts from anew."""
+async def test_a_slow_read_of_the_head_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow read of the head restarts the time."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(2)
@@ -209,8 +209,8 @@ async def test_a_look_that_takes_long_is_a_deafness(monkeypatch: pytest.MonkeyPa
 
 
 @virtual_time
-async def test_a_beat_before_the_verdict_wins() -> None:
-    """The verdict is appended under the version that it was judged by: a beat that came first refuses it."""
+async def test_a_heartbeat_before_the_verdict_wins() -> None:
+    """The verdict is appended at the version that it was judged by, so an earlier heartbeat refuses it."""
     async with a_desk() as desk:
         honest = desk.log.append
         raced: list[str] = []
@@ -230,8 +230,8 @@ async def test_a_beat_before_the_verdict_wins() -> None:
 
 
 @virtual_time
-async def test_a_replaced_leader_finds_nobody_silent() -> None:
-    """A verdict of an older epoch is refused: who leads now has to hear for itself."""
+async def test_a_replaced_leader_makes_no_verdict() -> None:
+    """A verdict of an older epoch is fenced; the new leader judges by its own observations."""
     async with a_desk() as desk:
         honest = desk.log.append
         elected: list[int] = []
@@ -254,8 +254,8 @@ async def test_a_replaced_leader_finds_nobody_silent() -> None:
 
 
 @virtual_time
-async def test_while_the_log_is_away_nobody_is_silent() -> None:
-    """Nobody could have been heard: afterwards silence counts from anew."""
+async def test_an_unavailable_log_is_a_gap() -> None:
+    """While the log is unavailable nobody lapses, and the time starts anew afterwards."""
     async with a_desk() as desk:
         await desk.kernel.heartbeat("mm-1", TTL_S)
         await asyncio.sleep(TTL_S / 2)
@@ -283,8 +283,8 @@ def take_away_head(desk: Desk) -> Callable[[], None]:
 
 
 @virtual_time
-async def test_the_next_leader_carries_the_cancels_out() -> None:
-    """A verdict withdraws all that was wanted before its owner was heard again, also if its leader died right after it."""
+async def test_the_next_leader_cancels_after_a_verdict() -> None:
+    """A verdict revokes the owner's intents even if its leader died right after it."""
     async with a_desk() as desk, strategy_on(desk.log) as strategy:
         await strategy.place_order(buy(), intent_id="before", owner="mm-1")
         await strategy.heartbeat("mm-1", TTL_S)
@@ -325,22 +325,23 @@ def dies_with_its_verdict(desk: Desk) -> Callable[[], None]:
 
 @virtual_time
 @pytest.mark.parametrize(
-    ("owner", "ttl_s", "told"),
+    ("owner", "ttl_s", "text"),
     [("", 5.0, "owner"), ("a\nb", 5.0, "owner"), ("x" * 129, 5.0, "owner"), ("ü" * 128, 5.0, "bytes"),
-     ("mm-1", 0.5, "between 1 and 86400 s, given 0.5"), ("mm-1", float("nan"), "given nan"), ("mm-1", 1e9, "ttl_s")],
+     ("mm-1", 0.5, "time to live 0.5 s: must be between 1 and 86400 s"),
+     ("mm-1", float("nan"), "time to live nan s"), ("mm-1", 1e9, "time to live 1e")],
 )  # fmt: skip
-async def test_what_makes_no_sense_is_refused(owner: str, ttl_s: float, told: str) -> None:
-    """A clear error with the limit and the value, and nothing in the log."""
+async def test_invalid_heartbeats_are_rejected(owner: str, ttl_s: float, text: str) -> None:
+    """The error names the limit and the value, and nothing is recorded."""
     async with a_desk(ready=False) as desk:
         before = (await recorded(desk.log, "HeartbeatReceived"), await recorded(desk.log, "HeartbeatDisarmed"))
-        with pytest.raises(ValidationError, match=told):
+        with pytest.raises(ValidationError, match=text):
             await desk.kernel.heartbeat(owner, ttl_s)
         assert (await recorded(desk.log, "HeartbeatReceived"), await recorded(desk.log, "HeartbeatDisarmed")) == before
 
 
 @virtual_time
-async def test_only_what_is_still_wanted_is_canceled() -> None:
-    """What has ended is left alone; what is not sent yet, and what is to be placed again, is canceled before it is."""
+async def test_only_active_orders_are_canceled() -> None:
+    """Ended orders are left alone; unsent ones and ones to be recreated are canceled."""
     async with a_desk() as desk:
         given: dict[str, Any] = {"owner": "mm-1", "on_unsolicited_cancel": UnsolicitedCancelPolicy.RECREATE}
         await desk.kernel.place_order(buy(), intent_id="done", **given)

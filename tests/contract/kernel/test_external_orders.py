@@ -308,12 +308,12 @@ async def test_what_is_told_while_an_order_is_adopted_is_the_intents(
 ) -> None:
     """The stream and a list, or two kernels, tell of it at once: a trade is booked once, an end is not missed."""
     async with an_account() as account, account.kernel(ADOPT) as kernel:
-        told: list[ExecutionReport] = []
-        monkeypatch.setattr(account.exchange, "_deliver", told.append)
+        reports: list[ExecutionReport] = []
+        monkeypatch.setattr(account.exchange, "_deliver", reports.append)
         order_id = await account.place("web-1")
         await account.trade(4)
         await account.human.admin("cancel_order", exchange_order_id=order_id)
-        trade, end = told[-2:]
+        trade, end = reports[-2:]
         leader = kernel._runtime.leader
         assert leader is not None
         await asyncio.gather(

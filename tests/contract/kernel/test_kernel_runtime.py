@@ -41,7 +41,7 @@ virtual_time = pytest.mark.looptime
 # ------------------------------------------------------------------------------------------------------- events
 @virtual_time
 async def test_events_come_from_now_on_or_from_the_beginning() -> None:
-    """`after=None` is from now on, `0` from the beginning."""
+    """`after=None` begins now, `0` at the first event."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), intent_id="a")
         late: list[events.BaseEvent] = []
@@ -80,7 +80,7 @@ async def test_events_can_be_iterated() -> None:
 # ------------------------------------------------------------------------------------------------------- life
 @virtual_time
 async def test_start_and_stop_can_be_repeated_and_cancel_nothing() -> None:
-    """Both are idempotent; what works at the venue goes on working."""
+    """Both are idempotent; working orders stay."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy())
         await desk.kernel.start()
@@ -92,8 +92,8 @@ async def test_start_and_stop_can_be_repeated_and_cancel_nothing() -> None:
 
 
 @virtual_time
-async def test_health_tells_what_holds() -> None:
-    """Ready and leading, at the head, connected; every key of the contract is there."""
+async def test_health_shows_every_condition() -> None:
+    """Ready, leading, at the head and connected, with every key of the contract."""
     async with a_desk() as desk:
         health = await desk.kernel.health_check()
         assert set(health) == {
@@ -110,8 +110,8 @@ async def test_health_tells_what_holds() -> None:
 
 
 @virtual_time
-async def test_wait_ready_names_what_is_missing() -> None:
-    """In time, with the conditions and their reasons."""
+async def test_wait_ready_names_missing_conditions() -> None:
+    """After the timeout the error names the conditions and their reasons."""
     async with a_desk(ready=False) as desk:
         desk.exchange.script.failing["connect"] = "the exchange is down"
         desk.exchange.disconnect()
@@ -138,9 +138,8 @@ async def test_while_not_ready_commands_are_recorded_and_nothing_is_sent() -> No
 
 
 @virtual_time
-async def test_a_scale_that_changes_stops_acting_and_says_so() -> None:
-    """Scales never change: a venue that says otherwise is not acted on, commands are still recorded, and once it says the
-    same as before the kernel goes on."""
+async def test_a_changed_scale_stops_acting() -> None:
+    """A venue that reports another scale is not acted on until it reports the old one; commands are still recorded."""
     async with a_desk() as desk:
         true_symbol = desk.exchange.symbol
         desk.exchange.symbol = true_symbol.model_copy(update={"price_decimals": 2})
@@ -162,7 +161,7 @@ async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None
     clock = LoopClock()
     async with open_log("memory://", exchange_id="paper", clock=clock) as log:
         async with open_kernel(log, clock=clock) as kernel:
-            with pytest.raises(NotReadyError, match="no market"):
+            with pytest.raises(NotReadyError, match="no symbol"):
                 await kernel.place_order(buy())
         async with open_kernel(log, venue=ScriptedVenue(ScriptedExchange(clock)), clock=clock) as leader:
             await leader.wait_ready(10)
@@ -176,8 +175,8 @@ async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None
 
 
 @virtual_time
-async def test_wait_until_is_answered_by_facts_or_in_time() -> None:
-    """True at once, true later, or a `WaitTimeoutError`."""
+async def test_wait_until_returns_or_times_out() -> None:
+    """It returns if the condition holds at once or later, else it raises `WaitTimeoutError`."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(2))
         waiting = asyncio.create_task(
@@ -217,8 +216,8 @@ async def test_metrics_are_true() -> None:
 
 
 @virtual_time
-async def test_failed_questions_are_counted_as_errors_and_retries() -> None:
-    """A look that fails is counted, tried again, and in the end answered."""
+async def test_failed_queries_are_counted() -> None:
+    """A failed status query is counted, retried and answered in the end."""
     async with a_desk() as desk:
         desk.exchange.hold("submit", "reports")
         desk.exchange.script.failing["order"] = "503"
@@ -236,8 +235,8 @@ async def test_failed_questions_are_counted_as_errors_and_retries() -> None:
 
 
 @virtual_time
-async def test_force_reconciliation_runs_past_backoff() -> None:
-    """A key that backs off is run at once, and once."""
+async def test_force_reconciliation_skips_the_backoff() -> None:
+    """A key in backoff is run at once, and once."""
     async with a_desk() as desk:
         desk.exchange.script.refusal = Rejected("busy", retry_after_s=1_000)
         intent_id = await desk.kernel.place_order(buy(), ack_timeout_s=0)
@@ -252,8 +251,8 @@ async def test_force_reconciliation_runs_past_backoff() -> None:
 
 
 @virtual_time
-async def test_force_reconciliation_never_runs_past_what_is_unknown() -> None:
-    """A submit whose outcome is unknown is looked for, not repeated."""
+async def test_force_reconciliation_repeats_no_unknown_submit() -> None:
+    """An unknown submit is queried, not repeated."""
     async with a_desk() as desk:
         desk.exchange.hold("submit", "reports")
         intent_id = await desk.kernel.place_order(buy(), wait="recorded")
@@ -332,8 +331,8 @@ async def test_a_corrupted_log_is_refused_with_the_first_bad_position() -> None:
 
 
 @virtual_time
-async def test_a_kernel_that_no_longer_reads_says_so() -> None:
-    """When the log breaks under a running kernel, commands and queries of its health tell what broke."""
+async def test_a_broken_reader_is_reported() -> None:
+    """If the log breaks under a running kernel, commands and health report the error."""
     backend, clock = MemoryBackend("paper"), LoopClock()
     async with (
         backend.open(clock=clock) as log,
@@ -348,8 +347,8 @@ async def test_a_kernel_that_no_longer_reads_says_so() -> None:
         assert health["ready"] is False
 
 
-async def test_the_way_of_one_order_on_sqlite(tmp_path: Path) -> None:
-    """On a file and real time: placed, filled, canceled too late; a second kernel on it knows the same."""
+async def test_one_order_on_sqlite(tmp_path: Path) -> None:
+    """Placed, filled, canceled too late, on a file and real time; a second kernel reads the same."""
     url = f"sqlite:///{tmp_path / 'kernel.db'}"
     async with a_desk(url=url, clock=SystemClock()) as desk:
         intent_id = await desk.kernel.place_order(buy(2), intent_id="mine")
