@@ -67,7 +67,7 @@ def test_one_beat_at_a_time(idle: World) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("mm-1", "--ttl", "100ms"), "ttl_s: time is between 1 and 86400 s, given 0.1"),
+        (("mm-1", "--ttl", "100ms"), "time to live 0.1 s: must be between 1 and 86400 s"),
         (("mm-1", "--ttl", "2s", "--every", "1.5s"), "interval 1.5 s: it must be above 0 s and at most half"),
         (("mm-1", "--every", "0s"), "heartbeat interval 0 s: it must be above 0 s"),
         ((" \t",), "1 to 128 printable characters"),
