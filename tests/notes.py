@@ -1,15 +1,17 @@
-"""Notes of a log for tests: keys, the root by its definition, and a log cut off or rewritten by one who knows how."""
+"""Signed tree heads for tests: keys, the root by its definition, and consistently truncated or rewritten logs."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
+from kernel.errors import ValidationError
 from kernel.log import EventLog, StoredRow, hashing
 from kernel.log.merkle import EMPTY_ROOT, Frontier, node
 from replay.transparency.signed_note import SignerKey, TreeHead, sign
 from replay.transparency.tree_head_signer import FRONTIER, TreeHeadOptions, TreeHeadWriter
-from replay.transparency.tree_head_store import TreeHeadStore, tree_head_name
+from replay.transparency.tree_head_store import StoredTreeHead, read_tree_head, tree_head_files, tree_head_name
 from tests.commands import an_append
 from tests.contract.backends import Backend
 
@@ -18,22 +20,26 @@ NEW_KEY = SignerKey.create("exchange-kernel/test")
 
 
 def options(directory: Path, *keys: SignerKey) -> TreeHeadOptions:
-    """Notes in a directory, signed by `KEY` unless told otherwise."""
+    """Options for a directory, by default with `KEY`."""
     return TreeHeadOptions(directory=directory, keys=keys or (KEY,))
 
 
-def book(directory: Path, *keys: SignerKey) -> TreeHeadStore:
-    """What is in it."""
-    return TreeHeadStore.read(directory, [key.verifier for key in keys or (KEY,)])
+def tree_heads(directory: Path, *keys: SignerKey) -> list[StoredTreeHead]:
+    """The tree heads in a directory that one of the keys (by default `KEY`) signed, by size."""
+    trusted, good = [key.verifier for key in keys or (KEY,)], []
+    for file in tree_head_files(directory):
+        with suppress(ValidationError):
+            good.append(read_tree_head(file, trusted))
+    return good
 
 
 def sizes(directory: Path) -> list[int]:
-    """Sizes of the good notes in it."""
-    return [note.size for note in book(directory, KEY, NEW_KEY).notes]
+    """The sizes of the good tree heads in a directory."""
+    return [head.size for head in tree_heads(directory, KEY, NEW_KEY)]
 
 
 async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
-    """Append so many events, one append each, with a note after each of them."""
+    """Append so many events in one append per count, and write a tree head after each."""
     writer = None if into is None else TreeHeadWriter(log, options(into))
     for count in counts:
         await log.append(an_append("a", count=count))
@@ -42,12 +48,12 @@ async def grow(log: EventLog, *counts: int, into: Path | None = None) -> None:
 
 
 def forge(directory: Path, origin: str, size: int, *, chain_hash: bytes, key: SignerKey = KEY) -> None:
-    """A note of a size whose root is that of nothing, signed all the same, and the frontier that leads to it."""
+    """Sign a tree head with an invented root, and write the frontier that leads to it."""
     hashes = [bytes([number]) * 32 for number in range(size.bit_count())]
-    checkpoint = TreeHead(origin, size, Frontier(size, hashes).root(), chain_hash)
-    (directory / tree_head_name(size)).write_text(str(sign(checkpoint.text(), [key])), encoding="utf-8")
-    kept = {"size": size, "hashes": [item.hex() for item in hashes]}
-    (directory / FRONTIER).write_text(json.dumps(kept), encoding="utf-8")
+    tree_head = TreeHead(origin, size, Frontier(size, hashes).root(), chain_hash)
+    (directory / tree_head_name(size)).write_text(str(sign(tree_head.text(), [key])), encoding="utf-8")
+    cached = {"size": size, "hashes": [item.hex() for item in hashes]}
+    (directory / FRONTIER).write_text(json.dumps(cached), encoding="utf-8")
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
@@ -56,7 +62,7 @@ async def rows_of(log: EventLog) -> list[StoredRow]:
 
 
 def root_of(leaves: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word for word."""
+    """The root by its definition in RFC 6962, 2.1."""
     if len(leaves) < 2:
         return leaves[0] if leaves else EMPTY_ROOT
     k = 1
@@ -66,7 +72,7 @@ def root_of(leaves: list[bytes]) -> bytes:
 
 
 async def rewrite(backend: Backend, log: EventLog, position: int) -> None:
-    """Change an event and make all hashes fit: what the log itself can't show."""
+    """Change an event and recompute all hashes, which the log itself cannot reveal."""
     chain = hashing.GENESIS
     for row in await rows_of(log):
         changed = row._replace(state=row.state.replace(b"5", b"6", 1)) if row.position == position else row
@@ -81,7 +87,7 @@ async def rewrite(backend: Backend, log: EventLog, position: int) -> None:
 
 
 async def cut(backend: Backend, log: EventLog, position: int) -> None:
-    """Take away all that is after a position, and say that the log ends there."""
+    """Remove all events after a position and set the head row to it."""
     last = (await rows_of(log))[position - 1]
     backend.delete(above=position, upto=(await log.head()).position)
     backend.set_head(position, last.chain_hash)

@@ -1,6 +1,6 @@
-"""A story recorded in a log, event by event, as a kernel would record it: two orders, an answer that never came, a cancel.
+"""Events recorded in a log one by one, as a kernel records them: two orders, a lost answer, a cancel.
 
-Used by the tests of what reads history. Everything is said in full, so that a test can say one thing otherwise.
+Used by the tests of readers. All fields are explicit, so that a test can change one of them.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ STORY_LENGTH = 18
 
 
 class Story:
-    """What is told to one log."""
+    """Records events in one log."""
 
     def __init__(self, log: EventLog) -> None:
         self.log = log
         self.epoch = 0
 
     async def record(
-        self, stream_id: str, *told: BaseEvent, evidence: Evidence = Evidence.COMMAND, **given: Any
+        self, stream_id: str, *recorded: BaseEvent, evidence: Evidence = Evidence.COMMAND, **given: Any
     ) -> int:
-        """Record events as one command; the position of the first."""
+        """Record events as one command; return the first position."""
         given = {"actor": "strategy:test"} | given
-        append = Append(fresh_command_id(), (Write(stream_id, told),), evidence=evidence, **given)
+        append = Append(fresh_command_id(), (Write(stream_id, recorded),), evidence=evidence, **given)
         return (await self.log.append(append)).first_position
 
-    async def about(self, intent_id: str, *told: BaseEvent, **given: Any) -> int:
+    async def about(self, intent_id: str, *recorded: BaseEvent, **given: Any) -> int:
         """Record events of an intent."""
-        return await self.record(intent_stream(intent_id), *told, **given)
+        return await self.record(intent_stream(intent_id), *recorded, **given)
 
     async def lead(self, dedupe: str = "WHILE_OPEN") -> int:
-        """A kernel is elected, and starts."""
+        """A kernel is elected and starts."""
         self.epoch += 1
         started = events.KernelStarted(
             kernel_version="1", code_hash="0", epoch=self.epoch, settings={}, capabilities={"dedupe": dedupe}
@@ -51,12 +51,12 @@ class Story:
         elected = events.LeaderElected(epoch=self.epoch, holder="here")
         return await self.record("control", elected, started, actor="kernel", epoch=self.epoch, elects=True)
 
-    async def want(self, intent_id: str, quantity: int = 100) -> int:
-        """An order is wanted."""
+    async def place(self, intent_id: str, quantity: int = 100) -> int:
+        """An intent is created."""
         return await self.about(intent_id, events.IntentCreated(intent=an_intent(an_order(quantity), intent_id)))
 
     def attempt(self, intent_id: str, number: int, kind: AttemptKind = AttemptKind.SUBMIT, **given: Any) -> BaseEvent:
-        """An attempt of the leader, with the id that belongs to its number."""
+        """An attempt of the leader, with the client order id of its number."""
         fields: dict[str, Any] = {
             "intent_id": intent_id,
             "number": number,
@@ -68,7 +68,7 @@ class Story:
         return an_attempt(kind, self.name(intent_id, number), order, **{**fields, **given})
 
     def name(self, intent_id: str, number: int) -> str:
-        """The client order id of an intent's number."""
+        """The client order id of an intent's attempt number."""
         return client_order_id(self.log.log_id, intent_id, number)
 
     async def send(
@@ -84,7 +84,7 @@ class Story:
         attempt = self.attempt(intent_id, number, kind, **given)
         return await self.about(intent_id, attempt, actor="reconciler", causation_position=cause)
 
-    async def hear(
+    async def report(
         self,
         intent_id: str,
         kind: type[events.OrderReport],
@@ -93,7 +93,7 @@ class Story:
         evidence: Evidence = Evidence.STREAM,
         **given: Any,
     ) -> int:
-        """The venue tells of the order of a number."""
+        """The venue reports on the order of an attempt number."""
         fields: dict[str, Any] = {
             "intent_id": intent_id,
             "symbol_id": "S",
@@ -106,42 +106,42 @@ class Story:
     async def fill(self, intent_id: str, quantity: int, key: str, **given: Any) -> int:
         """A trade."""
         trade = {"side": Side.BUY, "fill_key": key, "last_qty": quantity, "last_px": 10, "exec_type": ExecType.TRADE}
-        return await self.hear(intent_id, events.OrderFilled, **{**trade, **given})
+        return await self.report(intent_id, events.OrderFilled, **{**trade, **given})
 
-    async def rule_out(self, intent_id: str, attempt_position: int, began_ns: int = ABSENT_AFTER_NS) -> int:
-        """A look does not find an order, and the attempt is settled as dead."""
-        look = events.VenueSnapshotTaken(
+    async def resolve_as_dead(self, intent_id: str, attempt_position: int, began_ns: int = ABSENT_AFTER_NS) -> int:
+        """A status query does not find an order, and the attempt is resolved as dead."""
+        query = events.VenueSnapshotTaken(
             scopes=(LookScope.ORDER,), complete=True, began_ns=began_ns, ended_ns=began_ns + 1,
             intent_id=intent_id, found=False,
         )  # fmt: skip
         dead = events.AttemptResolved(
             intent_id=intent_id, attempt_position=attempt_position, outcome=AttemptOutcome.DEAD, began_ns=began_ns
         )
-        return await self.about(intent_id, look, dead, evidence=Evidence.QUERY, actor="reconciler")
+        return await self.about(intent_id, query, dead, evidence=Evidence.QUERY, actor="reconciler")
 
-    async def others(self) -> int:
-        """Somebody writes through the event-sourcing library, counting from 0, of things that this code does not know."""
+    async def record_foreign(self) -> int:
+        """Another program writes an unknown event through the event-sourcing library, with versions from 0."""
         recorder: Any = getattr(self.log, "recorder", None)
         await asyncio.to_thread(recorder.insert_events, [StoredEvent("theirs", 0, "Somebody:Theirs", b'{"x":1}')])
         return (await self.log.head()).position
 
-    async def tell(self) -> None:
-        """The whole story, `STORY_LENGTH` events with the log's first."""
+    async def record_all(self) -> None:
+        """Record everything: `STORY_LENGTH` events, including the log's first."""
         await self.lead()
-        wanted = await self.want("a")
-        await self.send("a", 1, cause=wanted)
-        await self.hear("a", events.OrderAccepted)
+        command = await self.place("a")
+        await self.send("a", 1, cause=command)
+        await self.report("a", events.OrderAccepted)
         await self.fill("a", 60, "t1", fee=3, fee_asset="Y")
-        wanted = await self.want("b")
-        sent = await self.send("b", 1, cause=wanted)
+        command = await self.place("b")
+        sent = await self.send("b", 1, cause=command)
         unknown = events.AttemptUnknown(intent_id="b", attempt_position=sent, text="no answer")
         await self.about("b", unknown, evidence=Evidence.STREAM, actor="reconciler", causation_position=sent)
-        await self.rule_out("b", sent)
-        await self.send("b", 1, cause=wanted)
-        await self.hear("b", events.OrderAccepted)
+        await self.resolve_as_dead("b", sent)
+        await self.send("b", 1, cause=command)
+        await self.report("b", events.OrderAccepted)
         cancel = events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1)
-        wanted = await self.about("a", cancel)
+        command = await self.about("a", cancel)
         target = {"target_client_order_id": self.name("a", 1), "target_exchange_order_id": "o-a"}
-        await self.send("a", 2, AttemptKind.CANCEL, cause=wanted, generation=2, **target)
-        await self.hear("a", events.OrderCanceled, cum_qty=60, exec_type=ExecType.CANCELED)
-        assert await self.others() == STORY_LENGTH
+        await self.send("a", 2, AttemptKind.CANCEL, cause=command, generation=2, **target)
+        await self.report("a", events.OrderCanceled, cum_qty=60, exec_type=ExecType.CANCELED)
+        assert await self.record_foreign() == STORY_LENGTH

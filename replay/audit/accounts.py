@@ -1,7 +1,7 @@
-"""The books kept once more, in plain integers: what fills, corrections and busts in the log come to.
+"""Recompute quantities, cash and fees from the fills in a log, in plain integers.
 
-Fed by `verify_intents` (the fills of each intent) and by `verifying` (positions and balances of the folded state). Nothing
-here is shared with the fold: the fills that count are found anew from the events, so that a mistake in either is a problem.
+Used by `intents` (fills of one intent) and `events` (positions and balances). It shares no code with the fold, so that a
+mistake in either shows up as a difference.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from projections.state import State
 from replay.formatting.problems import ProblemKind, Problems
 
 OBSERVATIONS_MAX = 3
-"""After how many looks at the account what is off must have been told: the kernel tells it right after each."""
+"""Account observations after which a drift must have a finding. The kernel raises it right after an observation."""
 
 
 class Fill(NamedTuple):
-    """A trade, or a correction of one, as it is in the log."""
+    """A trade or a correction of one."""
 
     symbol_id: str
     fill_key: str
@@ -37,22 +37,20 @@ class Fill(NamedTuple):
 
 @dataclass
 class Sums:
-    """What fills come to in a symbol."""
+    """Totals of fills in one symbol."""
 
     quantity: int = 0
     cash: int = 0
-    """What came in by selling less what went out by buying."""
+    """Proceeds of sales minus cost of purchases."""
     fees: Counter[str] = field(default_factory=Counter)
 
-    def add(self, fill: Fill, sign: int = 1) -> None:
-        """Count a fill; with −1 no more."""
-        self.quantity += sign * fill.signed_quantity
-        self.cash -= sign * fill.signed_quantity * fill.price
+    def add(self, fill: Fill) -> None:
+        self.quantity += fill.signed_quantity
+        self.cash -= fill.signed_quantity * fill.price
         if fill.fee and fill.fee_asset:
-            self.fees[fill.fee_asset] += sign * fill.fee
+            self.fees[fill.fee_asset] += fill.fee
 
     def figures(self) -> tuple[int, int, dict[str, int]]:
-        """Quantity, cash and fees."""
         return self.quantity, self.cash, {asset: fee for asset, fee in self.fees.items() if fee}
 
 
@@ -61,12 +59,11 @@ class Fills:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, int, int], Fill] = {}
-        """By key, size and price: the same again is the same, another size or price under one key is another."""
+        """By key, size and price: another size or price under one key is another trade."""
         self._void: set[str] = set()
         self._corrects: dict[str, str] = {}
 
     def apply(self, event: events.OrderReport) -> None:
-        """A report of a trade, of a correction or of a bust."""
         match event:
             case events.FillBusted():
                 self._void.add(event.ref_fill_key)
@@ -79,7 +76,7 @@ class Fills:
     def _enter(self, event: events.OrderFilled | events.FillCorrected, ref_fill_key: str | None) -> None:
         identity = (event.fill_key, event.last_qty, event.last_px)
         known = self._entries.get(identity)
-        if known is not None:  # the same trade again; at most it tells of its fee
+        if known is not None:  # a repeated report may add the fee
             if known.fee is None:
                 self._entries[identity] = known._replace(fee=event.fee, fee_asset=event.fee_asset)
             return
@@ -91,12 +88,12 @@ class Fills:
 
     @property
     def is_clear(self) -> bool:
-        """Whether each correction is of a trade that is known. One that is not leaves open what counts."""
+        """Whether every correction refers to a known trade. Otherwise the fills that count are undefined."""
         trades = {key for (key, _, _), fill in self._entries.items() if fill.ref_fill_key is None}
         return all(self._root(name) in trades for name in self._corrects)
 
     def reused_keys(self) -> set[str]:
-        """Keys under which there are several different trades."""
+        """Return fill keys shared by different trades."""
         counts = Counter(key for (key, _, _), fill in self._entries.items() if fill.ref_fill_key is None)
         return {key for key, count in counts.items() if count > 1}
 
@@ -107,8 +104,8 @@ class Fills:
             seen.add(ref)
         return fill_key
 
-    def counted(self) -> Iterator[Fill]:
-        """Those that count: nothing that was busted, and of what was corrected the newest correction."""
+    def _counted(self) -> Iterator[Fill]:
+        """Yield the fills that count: without busted trades, and with the newest correction of each trade."""
         if not self._void and not self._corrects:
             yield from self._entries.values()
             return
@@ -121,12 +118,11 @@ class Fills:
                 yield from newest(chain)
 
     def sums(self) -> dict[str, Sums]:
-        """What they come to, by symbol."""
-        return summed(self.counted())
+        return summed(self._counted())
 
 
 def newest(chain: list[Fill]) -> list[Fill]:
-    """What counts of a trade and its corrections: all that is there under its key, or the last correction."""
+    """Return the fills that count of a trade and its corrections."""
     corrections = [fill for fill in chain if fill.ref_fill_key is not None]
     if not corrections:
         return chain
@@ -136,7 +132,6 @@ def newest(chain: list[Fill]) -> list[Fill]:
 
 
 def summed(fills: Iterable[Fill]) -> dict[str, Sums]:
-    """What fills come to, by symbol."""
     found: dict[str, Sums] = {}
     for fill in fills:
         found.setdefault(fill.symbol_id, Sums()).add(fill)
@@ -144,7 +139,7 @@ def summed(fills: Iterable[Fill]) -> dict[str, Sums]:
 
 
 def fills_of(record: Record) -> Iterator[Fill]:
-    """The fills that count as the fold has them."""
+    """Yield the fills that the fold counts."""
     for facts in record.orders:
         sign = 1 if facts.order.side is Side.BUY else -1
         for entry in facts.counted_trades:
@@ -155,25 +150,24 @@ def fills_of(record: Record) -> Iterator[Fill]:
 
 
 def figures(sums: dict[str, Sums]) -> dict[str, tuple[int, int, dict[str, int]]]:
-    """Sums to compare: without the symbols in which nothing is left."""
     found = {symbol_id: item.figures() for symbol_id, item in sums.items()}
     return {symbol_id: item for symbol_id, item in found.items() if item != (0, 0, {})}
 
 
 class Accounts:
-    """Positions and balances of one log, against those of the state that is folded from it."""
+    """Compares recomputed positions and reported drifts with the folded state."""
 
     def __init__(self, problems: Problems, state: State) -> None:
         self._problems = problems
         self._state = state
         self._sums: dict[str, Sums] = {}
         self._moved: dict[str, int] = {}
-        """Symbols in which something was traded since the books were last compared, and where first."""
+        """Symbols traded since the last comparison, with the first position."""
         self._off: Counter[str] = Counter()
-        """Findings that should have been raised, and how many looks at the account have shown that since."""
+        """Observations of each drift that has no finding."""
 
     def moved(self, before: dict[str, Sums], after: dict[str, Sums], position: int) -> None:
-        """An event changed what the fills of an intent come to."""
+        """Record that an event changed the totals of an intent."""
         for sign, sums in ((-1, before), (1, after)):
             for symbol_id, item in sums.items():
                 total = self._sums.setdefault(symbol_id, Sums())
@@ -184,23 +178,22 @@ class Accounts:
                 self._moved.setdefault(symbol_id, position)
 
     def compare(self) -> None:
-        """The state is as far as the events: its positions must be what the fills come to."""
+        """Compare the positions of the state, folded to the same event, with the totals of the fills."""
         if not self._moved:
             return
         positions = {item.symbol_id: item for item in self._state.positions()}
         for symbol_id, first in self._moved.items():
-            ours, shown = self._sums[symbol_id].figures(), positions.get(symbol_id)
-            cash = shown.realized_pnl - shown.cost if shown is not None else 0
-            fees = {asset: fee for asset, fee in shown.fees.items() if fee} if shown is not None else {}
-            theirs = (shown.quantity if shown is not None else 0, cash, fees)
+            ours, position = self._sums[symbol_id].figures(), positions.get(symbol_id)
+            cash = position.realized_pnl - position.cost if position is not None else 0
+            fees = {asset: fee for asset, fee in position.fees.items() if fee} if position is not None else {}
+            theirs = (position.quantity if position is not None else 0, cash, fees)
             if ours != theirs:
-                come_to = f"from here on the fills in {symbol_id} come to (quantity, cash, fees) {ours}"
-                text = f"{come_to}, the position has {theirs}"
+                text = f"the position in {symbol_id} is {theirs} (quantity, cash, fees), but its fills add up to {ours}"
                 self._problems.add(ProblemKind.ACCOUNTING, first, text)
         self._moved.clear()
 
     def account_observed(self, position: int) -> None:
-        """The account was looked at, and the state has it: what is off must have been told by the looks that follow."""
+        """Check that each drift gets a finding within `OBSERVATIONS_MAX` account observations."""
         drifts = {finding_id(FindingKind.BALANCE_DRIFT, name): off for name, off in self._state.balance_drift().items()}
         drifts |= {
             finding_id(FindingKind.POSITION_DRIFT, name): off for name, off in self._state.position_drift().items()
@@ -213,5 +206,5 @@ class Accounts:
                 continue
             self._off[name] += 1
             if self._off[name] == OBSERVATIONS_MAX:
-                text = f"{name}: what the venue has is {off:+d} off what the log comes to, and no finding says so"
+                text = f"{name}: the venue's amount differs from the log's by {off:+d}, and no finding reports it"
                 self._problems.add(ProblemKind.FINDING, position, text)

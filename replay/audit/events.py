@@ -1,8 +1,7 @@
-"""The checks of a log's events: each is read, held against the events before it, and against the state that is folded.
+"""Check the events of a log against each other and against the folded state.
 
-Fed by `verifying` with pages of rows whose hashes were checked. Events that the code does not know (written by others, or
-through the event-sourcing library) pass, and are counted. Promises bounded memory besides the state: books of intents that
-were not met for long are let go, and are folded again from their stream when they are.
+Called by `verify` with pages of rows whose hashes were checked. Events of unknown topics are counted and pass. Memory is
+bounded besides the state: `Book`s not used recently are evicted and rebuilt from their stream when needed.
 """
 
 from __future__ import annotations
@@ -27,13 +26,12 @@ from replay.audit.rows import Recent
 from replay.formatting.problems import ProblemKind, Problems
 
 BOOKS_MAX = 5_000
-"""How many intents' books are kept at least; twice as many at most."""
+"""Books kept in memory (at most twice as many)."""
 TOPICS_MAX = 50_000
-"""Of how many of the newest events the topics are remembered at least, to know a cause without asking the database."""
+"""Topics of recent events kept in memory (at most twice as many), to check causes without a query."""
 REPORTED_WITHIN_NS = 60 * 10**9
-"""How long a leader may act on without telling what it should: it does when it next comes to the intent."""
+"""Time that an active leader has to raise a finding."""
 UNKNOWN = "?"
-"""Instead of the topic of an event whose content is unknown."""
 
 COUNTED = ("foreign_events", "fills", "sends", "recalled_intents")
 
@@ -47,17 +45,17 @@ CAUSES: dict[str, frozenset[str]] = {
     **{topic: ATTEMPT for topic, kind in REGISTRY.items() if issubclass(kind, events.OrderReport)},
     "HeartbeatLapsed": frozenset({"HeartbeatReceived"}),
 }
-"""What may be the cause of which event. Of those that are not here anything earlier may be."""
+"""Permitted causes by topic. Any earlier event may cause an event of another topic."""
 
 
 class UnknownEvent(BaseEvent):
-    """Stands for an event that this code does not know. It is never recorded, and changes nothing."""
+    """A placeholder for an event of an unknown topic. Never recorded."""
 
     topic = UNKNOWN
 
 
 class UnreadableEvent(BaseEvent):
-    """Stands for an event whose content can't be relied on. It is never recorded, and changes nothing."""
+    """A placeholder for an event whose content is damaged. Never recorded."""
 
     topic = UNKNOWN
 
@@ -73,22 +71,21 @@ class Caused:
 
 @dataclass(slots=True)
 class PendingFinding:
-    """Something that should be told by a leader."""
+    """A condition for which a leader has to raise a finding."""
 
     position: int
-    """Where it came to be."""
     text: str
     since_ns: int | None = None
-    """The first look of a leader at its account after that."""
+    """Time of the leader's first complete venue snapshot after the condition arose."""
     reported: bool = False
-    """Whether that it was not told is a problem already."""
+    """Whether the missing finding is already a problem."""
 
 
 class EventChecks:
-    """Goes through the events of one log, in order."""
+    """Checks the events of one log, in order."""
 
     def __init__(self, problems: Problems, log: EventLog, *, whole: bool) -> None:
-        """`whole`: from the first event on; otherwise what was before is not known, and nothing is folded as a whole."""
+        """Initialize the checks. `whole`: from position 1; otherwise the state is not folded."""
         self.counts = dict.fromkeys(COUNTED, 0)
         self._problems = problems
         self._log = log
@@ -98,17 +95,17 @@ class EventChecks:
         self._books: Recent[str, Book] = Recent(BOOKS_MAX)
         self._topics: Recent[int, str] = Recent(TOPICS_MAX)
         self._pending_findings: dict[str, dict[FindingKind, PendingFinding]] = {}
-        """By intent: what was not told yet."""
+        """By intent id."""
         self._state: State | None = State() if whole else None
         self.accounts = Accounts(problems, self._state) if self._state is not None else None
 
     @property
     def epoch(self) -> int | None:
-        """The newest leader's, by the events; None where it is not known."""
+        """The epoch of the newest leader in the events; None if unknown."""
         return self._around.epoch
 
     async def page(self, rows: Sequence[StoredRow], sound: Sequence[bool]) -> None:
-        """Check the events of rows; of those that are not sound the content is passed over."""
+        """Check the events of a page of rows. The content of rows that are not sound is ignored."""
         found = [self._read(row) if is_sound else damaged(row) for row, is_sound in zip(rows, sound, strict=True)]
         late: list[Caused] = []
         for part in parts(found):
@@ -118,11 +115,10 @@ class EventChecks:
         await self._check_late(late)
 
     def finish(self) -> None:
-        """There are no more events."""
+        """Run the checks that need the end of the log."""
         if self._whole and not self._created:
-            self._problems.add(ProblemKind.HEAD, 1, "no event says whose log it is: there is no LogCreated")
+            self._problems.add(ProblemKind.HEAD, 1, "the log has no LogCreated event, which names its owner")
 
-    # ------------------------------------------------------------------------------------------------------------- reading
     def _read(self, row: StoredRow) -> BaseEvent:
         try:
             if row.topic in REGISTRY:
@@ -135,7 +131,7 @@ class EventChecks:
         return placed(UnknownEvent(), envelope)
 
     async def _book(self, intent_id: str, event: BaseEvent) -> Book:
-        """The book of an intent that an event is about; one that was let go is made again from the stream."""
+        """Return the book of an intent, rebuilt from its stream if it was evicted."""
         book = self._books.get(intent_id)
         if book is None:
             book = Book(Record(intent_id))
@@ -145,7 +141,7 @@ class EventChecks:
         return book
 
     async def _fold_book(self, book: Book, until: BaseEvent) -> None:
-        """Fold what a stream had before an event, without judging it again."""
+        """Fold the events of a stream before `until` without checking them again."""
         self.counts["recalled_intents"] += 1
         around = Surroundings(log_id=self._around.log_id)
         for row in await self._log.stream_rows(until.stream_id, upto_version=until.version - 1):
@@ -157,7 +153,6 @@ class EventChecks:
                 known = damaged(row)
             applied(book, known, around)
 
-    # ------------------------------------------------------------------------------------------------------------ judging
     async def _check(self, event: BaseEvent, late: list[Caused]) -> None:
         topic = event.topic
         self._topics.put(event.position, topic)
@@ -192,7 +187,7 @@ class EventChecks:
                 self._check_created(event)
             case events.LeaderElected():
                 if around.epoch is not None and event.epoch != around.epoch + 1:
-                    self._wrong(event, f"epoch {event.epoch} is elected after {around.epoch}")
+                    self._wrong(event, f"epoch {event.epoch} follows epoch {around.epoch}; epochs increase by 1")
                 around.epoch = event.epoch
             case events.KernelStarted() | events.CapabilitiesChanged():
                 dedupe = event.capabilities.get("dedupe")
@@ -202,11 +197,11 @@ class EventChecks:
 
     def _check_created(self, event: events.LogCreated) -> None:
         if self._created:
-            self._wrong(event, "the log is created again")
+            self._wrong(event, "a second LogCreated event")
         self._created = True
         if (event.log_id, event.exchange_id) != (self._log.log_id, self._log.exchange_id):
             text = (
-                f"by its first event this is log {event.log_id} of {event.exchange_id}, by its head row"
+                f"the first event names log {event.log_id} of {event.exchange_id}, the head row names log"
                 f" {self._log.log_id} of {self._log.exchange_id}"
             )
             self._problems.add(ProblemKind.HEAD, event.position, text)
@@ -214,11 +209,10 @@ class EventChecks:
     def _wrong(self, event: BaseEvent, text: str) -> None:
         self._problems.add(ProblemKind.LIFECYCLE, event.position, f"{event.topic}: {text}")
 
-    # -------------------------------------------------------------------------------------------------------------- causes
     def _check_cause(self, caused: Caused, topic: str | None, late: list[Caused]) -> None:
-        """Whether a cause is one that was there before; `topic`: its own, where it is known."""
+        """Check an event's cause, whose topic is None if it is not in memory."""
         if not 0 < caused.cause < caused.position:
-            text = f"{caused.topic}: its cause is position {caused.cause}, which does not come before it"
+            text = f"{caused.topic}: its cause, position {caused.cause}, is not an earlier position"
             self._problems.add(ProblemKind.CAUSE, caused.position, text)
         elif caused.topic in CAUSES and topic is None:
             late.append(caused)
@@ -228,18 +222,17 @@ class EventChecks:
     def _check_kind(self, caused: Caused, topic: str) -> None:
         fitting = CAUSES.get(caused.topic)
         if fitting is not None and topic not in fitting and topic in REGISTRY:
-            text = f"{caused.topic}: its cause at {caused.cause} is {topic}, which causes nothing of the kind"
+            text = f"{caused.topic}: its cause, {topic} at position {caused.cause}, cannot cause a {caused.topic}"
             self._problems.add(ProblemKind.CAUSE, caused.position, text)
 
     async def _check_late(self, late: Iterable[Caused]) -> None:
-        """Causes so long ago that the log itself has to be asked."""
+        """Check causes whose topic has to be read from the log."""
         for caused in late:
             async for rows in self._log.read(caused.cause - 1, caused.cause):
                 self._check_kind(caused, rows[0].topic)
 
-    # ------------------------------------------------------------------------------------------------------------ findings
     def _note_pending_finding(self, book: Book, event: BaseEvent) -> None:
-        """What is to be told of an intent, after an event."""
+        """Update the findings that an intent still needs after an event."""
         name = book.record.intent_id
         missing = {} if book.is_damaged else unreported(book)
         known = self._pending_findings.pop(name, {})
@@ -249,19 +242,17 @@ class EventChecks:
             }
 
     def _leader_queried(self, now_ns: int) -> None:
-        """A leader acts; what it has not told for long, while it did, it does not tell."""
-        for name, owed in [*self._pending_findings.items()]:
-            for kind, item in [*owed.items()]:
+        """Report findings that a leader has not raised in time, as of its complete venue snapshot."""
+        for name, pending in self._pending_findings.items():
+            for kind, item in pending.items():
                 if item.since_ns is None:
                     item.since_ns = now_ns
                 elif now_ns - item.since_ns > REPORTED_WITHIN_NS and not item.reported:
                     item.reported = True
-                    text = f"{kind} of {name} was never told: {item.text}"
+                    text = f"no {kind} finding was raised for {name}: {item.text}"
                     self._problems.add(ProblemKind.FINDING, item.position, text)
 
-    # ------------------------------------------------------------------------------------------------------------- folding
     async def _fold(self, part: Sequence[BaseEvent]) -> None:
-        """Fold what was checked, and compare the books."""
         if self._state is None or self.accounts is None:
             return
         try:
@@ -269,7 +260,7 @@ class EventChecks:
         except Exception as problem:
             at = self._state.position + (1 if isinstance(problem, IntegrityError) else 0)
             if not isinstance(problem, IntegrityError):
-                text = f"the log can't be folded from here on: {type(problem).__name__}: {problem}"
+                text = f"the log cannot be folded from here on: {type(problem).__name__}: {problem}"
                 self._problems.add(ProblemKind.UNREADABLE, at, text)
             self._state = self.accounts = None
             return
@@ -279,7 +270,7 @@ class EventChecks:
 
 
 def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
-    """Events in parts, each up to a look at the account: right after it the state says whether that is explained."""
+    """Split events after each `BalancesObserved`, where the state tells whether the balances are explained."""
     begin = 0
     for index, event in enumerate(found, start=1):
         if isinstance(event, events.BalancesObserved):
@@ -290,13 +281,12 @@ def parts(found: Sequence[BaseEvent]) -> Iterator[Sequence[BaseEvent]]:
 
 
 def damaged(row: StoredRow) -> BaseEvent:
-    """What stands for a row whose columns are not what was recorded, or that can't be read."""
+    """Return a placeholder for a row that is changed or cannot be decoded."""
     return placed(
         UnreadableEvent(), Envelope(row.position, row.stream_id, row.version, row.recorded_at_ns, "", Evidence.COMMAND)
     )
 
 
 def placed(event: BaseEvent, envelope: Envelope) -> BaseEvent:
-    """An event at its place in the log."""
     event.__dict__[ENVELOPE] = envelope
     return event

@@ -1,9 +1,7 @@
-"""The checks of one intent's stream: what may follow what, what was sent and whether it was to be, what is settled by which
-evidence, and what its fills come to.
+"""Check the events of one intent: order, requests, evidence of outcomes, and fills.
 
-Fed by `verify_events`, event by event. Pure but for the books, one for each intent, each a fold of its stream: it can be
-let go and made again. They hold the kernel's own record, so statuses are those of `kernel.lifecycle`. A book whose stream
-lacks an event, or has a changed one, is folded on and judged no more: what follows from a damage is no second one.
+Called by `events`, event by event. A `Book` is a fold of one intent's stream and can be evicted and rebuilt. Once a stream
+has a missing or changed event, its later events are folded but no longer checked.
 """
 
 from __future__ import annotations
@@ -15,40 +13,26 @@ from kernel import events
 from kernel.lifecycle import Record, client_order_id, conditions, evolve, finding_id, ord_status
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.lifecycle.record import order_under
-from kernel.models import (
-    UNRESOLVED,
-    Attempt,
-    AttemptKind,
-    AttemptOutcome,
-    Desired,
-    Evidence,
-    FindingKind,
-    OrdStatus,
-)
+from kernel.models import UNRESOLVED, Attempt, AttemptKind, AttemptOutcome, Desired, Evidence, FindingKind, OrdStatus
 from kernel.venues.base import Dedupe
 from replay.audit.accounts import Fills, Sums, figures, fills_of, summed
 from replay.formatting.problems import ProblemKind
 
 Wrong = tuple[ProblemKind, str]
-LIFECYCLE, SEND, EVIDENCE, CAUSE, ACCOUNTING = (
-    ProblemKind.LIFECYCLE,
-    ProblemKind.SEND,
-    ProblemKind.EVIDENCE,
-    ProblemKind.CAUSE,
-    ProblemKind.ACCOUNTING,
-)
+LIFECYCLE, SEND, EVIDENCE = ProblemKind.LIFECYCLE, ProblemKind.SEND, ProblemKind.EVIDENCE
+CAUSE, ACCOUNTING = ProblemKind.CAUSE, ProblemKind.ACCOUNTING
 FILLS = (events.OrderFilled, events.FillCorrected, events.FillBusted)
 ENDED_MAY_BECOME = {
     OrdStatus.CANCELED: frozenset({OrdStatus.FILLED}),
     OrdStatus.EXPIRED: frozenset({OrdStatus.FILLED}),
     OrdStatus.REJECTED: frozenset({OrdStatus.FILLED, OrdStatus.PARTIALLY_FILLED}),
 }
-"""How an order that a report has ended may go on: no status refuses a fill, and nothing else opens it again."""
+"""Statuses that may follow a terminal one: a late fill always counts, and nothing else reopens an order."""
 
 
 @dataclass
 class Book:
-    """All that is kept of one intent."""
+    """The facts kept about one intent."""
 
     record: Record
     sent: set[str] = field(default_factory=set)
@@ -56,39 +40,39 @@ class Book:
     starts: set[int] = field(default_factory=set)
     """Positions of its attempts."""
     reported: set[str] = field(default_factory=set)
-    """Findings that were ever raised about it."""
+    """Ids of findings raised about it."""
     fills: Fills = field(default_factory=Fills)
     sums: dict[str, Sums] = field(default_factory=dict)
-    """What they come to, by symbol."""
+    """Totals of the fills, by symbol."""
     newest_snapshot: events.VenueSnapshotTaken | None = None
-    """The newest look for it."""
+    """The newest order status query for it."""
     is_adopted: bool = False
-    """Whether it was made for an order that was at the venue already, under whatever id."""
+    """Whether it adopts an order that was already at the venue, under any client order id."""
     is_written: bool = False
-    """Whether a store wrote its order's state, which may tell of what was sent by others."""
+    """Whether a store wrote its order state, which may contain requests of others."""
     is_damaged: bool = False
-    """Whether its stream is not what was recorded."""
+    """Whether its stream has missing or changed events."""
 
 
 @dataclass
 class Surroundings:
-    """What the checks of an intent need to know of the rest of the log."""
+    """Facts about the rest of the log that the checks of an intent use."""
 
     log_id: str
     epoch: int | None = None
-    """The newest leader's; None where it is not known."""
+    """Epoch of the newest leader; None if unknown."""
     dedupe: Dedupe | None = None
-    """What the venue does about a client order id that comes again, as the newest leader recorded it."""
+    """The venue's deduplication of client order ids, as recorded by the newest leader."""
 
 
 def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[Wrong]:
-    """Fold an event into its book; what is wrong with it."""
+    """Fold an event into its book and return its problems."""
     before = book.record
     if event.version != before.version + 1:
         book.is_damaged = True
     found = [] if book.is_damaged else [*check_event(book, event, around)]
     book.record = after = evolve(before, event)
-    note(book, event)
+    record_facts(book, event)
     if isinstance(event, FILLS):
         book.fills.apply(event)
         book.sums = book.fills.sums() if book.fills.is_clear else summed(fills_of(after))
@@ -101,8 +85,8 @@ def applied(book: Book, event: events.BaseEvent, around: Surroundings) -> list[W
     return found
 
 
-def note(book: Book, event: events.BaseEvent) -> None:
-    """Keep what the record does not."""
+def record_facts(book: Book, event: events.BaseEvent) -> None:
+    """Update the facts that the record does not keep."""
     match event:
         case events.AttemptStarted():
             book.sent.add(event.client_order_id)
@@ -118,7 +102,7 @@ def note(book: Book, event: events.BaseEvent) -> None:
 
 
 def unreported(book: Book) -> dict[FindingKind, str]:
-    """What should not be, is, and was never told of this intent."""
+    """Return the conditions of an intent for which no finding was raised."""
     if not book.record.orders:
         return {}
     held = conditions(book.record)
@@ -130,10 +114,10 @@ def unreported(book: Book) -> dict[FindingKind, str]:
 
 
 def check_event(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
-    """What is wrong with an event, by what was before it."""
+    """Check an event against the events before it."""
     intent_id = named(event)
     if intent_id is not None and intent_id != book.record.intent_id:
-        yield LIFECYCLE, f"it is about {intent_id}, and stands in the stream of {book.record.intent_id}"
+        yield LIFECYCLE, f"it names intent {intent_id}, but is in the stream of {book.record.intent_id}"
     if isinstance(event, events.OrderReport):
         yield from report_wrong(book, event)
     elif (check := CHECKS.get(type(event))) is not None:
@@ -141,7 +125,7 @@ def check_event(book: Book, event: events.BaseEvent, around: Surroundings) -> It
 
 
 def named(event: events.BaseEvent) -> str | None:
-    """The intent that an event says it is about."""
+    """Return the intent id that an event names."""
     match event:
         case events.IntentCreated() | events.IntentModified():
             return event.intent.intent_id
@@ -152,53 +136,39 @@ def named(event: events.BaseEvent) -> str | None:
             return found
 
 
-# ------------------------------------------------------------------------------------------------------------- lifecycles
-def created_wrong(book: Book, event: events.IntentCreated, around: Surroundings) -> Iterator[Wrong]:
-    if book.record.intent is not None:
-        yield LIFECYCLE, "the intent is created, and exists"
-
-
-def modified_wrong(book: Book, event: events.IntentModified, around: Surroundings) -> Iterator[Wrong]:
+def command_wrong(book: Book, event: events.BaseEvent, around: Surroundings) -> Iterator[Wrong]:
     known = book.record.intent
-    if known is None:
-        yield LIFECYCLE, "the intent is modified, and does not exist"
-        return
-    changed = (event.intent.order, event.intent.desired) != (known.order, known.desired)
-    if event.intent.generation != known.generation + changed:
-        text = f"generation {event.intent.generation} follows {known.generation}"
-        yield LIFECYCLE, f"{text}: each change is one more, and nothing else is"
-
-
-def cancel_wrong(book: Book, event: events.IntentCancelRequested, around: Surroundings) -> Iterator[Wrong]:
-    known = book.record.intent
-    if known is None:
-        yield LIFECYCLE, "a cancel is requested of an intent that does not exist"
-    elif known.desired is Desired.CANCELED:
-        yield LIFECYCLE, "a cancel is requested of an intent that is canceled already"
-    elif event.generation != known.generation + 1:
-        yield LIFECYCLE, f"generation {event.generation} follows {known.generation}: a cancel is one more"
-
-
-def deleted_wrong(book: Book, event: events.IntentDeleted, around: Surroundings) -> Iterator[Wrong]:
-    if book.record.intent is None:
-        yield LIFECYCLE, "the intent is deleted, and does not exist"
+    if isinstance(event, events.IntentCreated):
+        if known is not None:
+            yield LIFECYCLE, "the intent already exists"
+    elif known is None:
+        yield LIFECYCLE, "the intent does not exist"
+    elif isinstance(event, events.IntentModified):
+        changed = (event.intent.order, event.intent.desired) != (known.order, known.desired)
+        if event.intent.generation != known.generation + changed:
+            text = f"generation {event.intent.generation} follows {known.generation}"
+            yield LIFECYCLE, f"{text}: a change of the order increases it by 1, nothing else does"
+    elif isinstance(event, events.IntentCancelRequested):
+        if known.desired is Desired.CANCELED:
+            yield LIFECYCLE, "the intent is already canceled"
+        elif event.generation != known.generation + 1:
+            yield LIFECYCLE, f"generation {event.generation} follows {known.generation}: a cancel increases it by 1"
     elif book.record.may_be_live:
-        yield LIFECYCLE, "the intent is deleted while an order of it may work at the venue"
+        yield LIFECYCLE, "the intent is deleted while its order may be open at the venue"
 
 
-def recorded_wrong(book: Book, event: events.OrderStateRecorded, around: Surroundings) -> Iterator[Wrong]:
-    if event.created == book.record.has_order:
-        is_there = "there is one" if book.record.has_order else "there is none"
-        yield LIFECYCLE, f"an order state is {'created' if event.created else 'updated'}, and {is_there}"
-
-
-def forgotten_wrong(book: Book, event: events.OrderStateForgotten, around: Surroundings) -> Iterator[Wrong]:
-    if not book.record.has_order:
-        yield LIFECYCLE, "an order state is forgotten, and there is none"
+def store_wrong(
+    book: Book, event: events.OrderStateRecorded | events.OrderStateForgotten, around: Surroundings
+) -> Iterator[Wrong]:
+    if isinstance(event, events.OrderStateForgotten):
+        if not book.record.has_order:
+            yield LIFECYCLE, "no order state to forget"
+    elif event.created == book.record.has_order:
+        yield LIFECYCLE, "an order state is created, but exists" if event.created else "no order state to update"
 
 
 def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
-    """Statuses of orders that cannot follow the ones before, by the facts and the table of the lifecycle."""
+    """Check that each order's status may follow its previous one."""
     if after.orders is before.orders:
         return
     for old, new in zip(before.orders, after.orders, strict=False):
@@ -208,162 +178,156 @@ def illegal_status_change(before: Record, after: Record) -> Iterator[Wrong]:
         if was is now:
             continue
         if now is OrdStatus.PENDING_NEW or now not in ENDED_MAY_BECOME.get(was, frozenset((now,))):
-            yield LIFECYCLE, f"order {name_of(new)} is {now} after it was {was}"
+            yield LIFECYCLE, f"order {name_of(new)} becomes {now} after {was}"
 
 
 def name_of(facts: OrderFacts) -> str:
     return facts.exchange_order_id or facts.client_order_id
 
 
-# ------------------------------------------------------------------------------------------------------------------ sends
 def started_wrong(book: Book, event: events.AttemptStarted, around: Surroundings) -> Iterator[Wrong]:
     before = book.record
     if around.epoch is not None and event.epoch != around.epoch:
-        yield SEND, f"an attempt of epoch {event.epoch}, while the leader elected before it has {around.epoch}"
+        yield SEND, f"an attempt of epoch {event.epoch}, but the current leader's epoch is {around.epoch}"
     made = client_order_id(around.log_id, before.intent_id, event.number)
     if not event.client_order_id or not made.startswith(event.client_order_id):
-        yield SEND, f"{event.client_order_id} is not the client order id of number {event.number}"
+        yield SEND, f"{event.client_order_id} is not the client order id of attempt number {event.number}"
     is_resend = event.kind is AttemptKind.SUBMIT and before.send_count(event.client_order_id) > 0
     if event.number <= before.number and not is_resend:
-        yield SEND, f"number {event.number} comes after {before.number}: numbers only grow"
+        yield SEND, f"attempt number {event.number} follows {before.number}: attempt numbers increase"
     if event.kind is not AttemptKind.CANCEL:
         yield from unwanted(before, event)
     if event.kind is AttemptKind.SUBMIT:
         yield from second_order(before, event, around)
     elif target_of(before, event) is None:
-        aimed = event.target_exchange_order_id or event.target_client_order_id
-        yield SEND, f"a {event.kind} of order {aimed}, which the log does not have"
+        target = event.target_exchange_order_id or event.target_client_order_id
+        yield SEND, f"a {event.kind} of order {target}, which is not in the log"
 
 
 def unwanted(before: Record, event: events.AttemptStarted) -> Iterator[Wrong]:
-    """Whether what is sent is still wanted."""
     intent = before.intent
     if intent is None:
         yield SEND, f"a {event.kind} for an intent that does not exist"
     elif intent.desired is Desired.CANCELED:
         yield SEND, f"a {event.kind} after the cancel of its intent"
     elif event.generation != intent.generation:
-        yield SEND, f"a {event.kind} for generation {event.generation}, the intent is at {intent.generation}"
+        yield SEND, f"a {event.kind} for generation {event.generation}, but the intent is at {intent.generation}"
 
 
 def second_order(before: Record, event: events.AttemptStarted, around: Surroundings) -> Iterator[Wrong]:
-    """Whether a submit could make a second order, or more than is wanted."""
+    """Check that a submit cannot open a second order or exceed the intent's quantity."""
     for item in before.unresolved:
         if item.kind is not AttemptKind.SUBMIT:
             continue
         if item.client_order_id != event.client_order_id:
-            yield SEND, f"an order is submitted while the submit at {item.position} is not settled"
+            yield SEND, f"an order is submitted while the submit at position {item.position} is unresolved"
         elif around.dedupe not in (None, Dedupe.FOR_EVER):
-            yield SEND, f"a submit is sent again while the one at {item.position} is not settled, and both may be taken"
+            text = f"a submit is repeated while the one at position {item.position} is unresolved"
+            yield SEND, f"{text}, and the venue may accept both"
     if before.live_orders:
-        yield SEND, f"an order is submitted while {name_of(before.live_orders[0])} works"
+        yield SEND, f"an order is submitted while order {name_of(before.live_orders[0])} is open"
     if before.intent is not None and event.order.quantity + before.cum_qty > before.intent.order.quantity:
-        text = f"{event.order.quantity} is submitted, {before.cum_qty} has filled"
-        yield SEND, f"{text}, and {before.intent.order.quantity} is wanted in all"
+        text = f"{event.order.quantity} is submitted and {before.cum_qty} is filled"
+        yield SEND, f"{text}, more than the intent's quantity {before.intent.order.quantity}"
 
 
 def target_of(before: Record, event: events.AttemptStarted) -> OrderFacts | None:
-    """The order that a cancel or an amend aims at."""
+    """Return the order that a cancel or a modify names."""
     for facts in before.orders:
         if event.target_exchange_order_id and facts.exchange_order_id == event.target_exchange_order_id:
             return facts
     return order_under(before, event.target_client_order_id or "")
 
 
-# --------------------------------------------------------------------------------------------------------------- evidence
 def verdict_wrong(
     book: Book,
     event: events.AttemptFailed | events.AttemptUnknown | events.AttemptResolved,
     around: Surroundings,
 ) -> Iterator[Wrong]:
     if event.attempt_position not in book.starts:
-        yield CAUSE, f"an outcome for position {event.attempt_position}, where no attempt of this intent is"
+        yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
         return
     if event.evidence is Evidence.COMMAND:
-        yield EVIDENCE, "the outcome of an attempt by no evidence but a command"
+        yield EVIDENCE, "a command is not evidence of an attempt's outcome"
     if isinstance(event, events.AttemptFailed) and event.outcome in UNRESOLVED | {AttemptOutcome.ACCEPTED}:
-        yield LIFECYCLE, f"an attempt fails as {event.outcome}"
+        yield LIFECYCLE, f"{event.outcome} is not the outcome of a failed attempt"
     if isinstance(event, events.AttemptResolved) and event.outcome is AttemptOutcome.DEAD:
         yield from unproven_absence(book, event)
 
 
 def unproven_absence(book: Book, event: events.AttemptResolved) -> Iterator[Wrong]:
-    """Absence needs an admissible look: complete, and begun when no request could arrive any more."""
+    """Check that a DEAD attempt has proof: a complete query that began when no request could arrive any more."""
     if event.evidence in (Evidence.OPERATOR, Evidence.INFERRED):
-        return  # somebody vouches for it; or it is marked as a guess
+        return  # an operator vouches for it, or it is marked as inferred
     before = book.record
-    meant = next((item for item in before.attempts if item.position == event.attempt_position), None)
-    if meant is None or meant.outcome not in UNRESOLVED or meant.kind is AttemptKind.CANCEL:
-        return  # it was settled before, and this is ignored; or a cancel, of which an order's end or a new one is proof
-    if meant.kind is AttemptKind.AMEND and is_moot(before, meant):
+    attempt = next((item for item in before.attempts if item.position == event.attempt_position), None)
+    if attempt is None or attempt.outcome not in UNRESOLVED or attempt.kind is AttemptKind.CANCEL:
+        return  # already resolved, so this event has no effect; or a cancel, which the order's end or a new order proves
+    if attempt.kind is AttemptKind.AMEND and is_moot(before, attempt):
         return
     sends = [
         item
         for item in before.unresolved
-        if item.client_order_id == meant.client_order_id and item.position <= meant.position
+        if item.client_order_id == attempt.client_order_id and item.position <= attempt.position
     ]
+    name = attempt.client_order_id
     if any(item.absent_after_ns is None for item in sends):
-        yield EVIDENCE, f"{meant.client_order_id} is ruled out, though its request may arrive at any time"
+        yield EVIDENCE, f"{name} is resolved as DEAD although its request may still arrive at any time"
         return
     until_ns = max(item.absent_after_ns or 0 for item in sends)
     if (event.began_ns or 0) < until_ns:
         early_ns = until_ns - (event.began_ns or 0)
-        yield EVIDENCE, f"{meant.client_order_id} is ruled out by a look that began {early_ns} ns too early"
-    if meant.kind is AttemptKind.SUBMIT and not is_absence(book.newest_snapshot, event):
-        yield EVIDENCE, f"{meant.client_order_id} is ruled out, and no complete look without it is in the log"
+        yield EVIDENCE, f"{name} is resolved as DEAD by a status query that began {early_ns} ns too early"
+    if attempt.kind is AttemptKind.SUBMIT and not is_absence(book.newest_snapshot, event):
+        yield EVIDENCE, f"{name} is resolved as DEAD, but the log has no complete status query without it"
 
 
-def is_moot(before: Record, meant: Attempt) -> bool:
-    """Whether the order that a change aims at works no more."""
+def is_moot(before: Record, attempt: Attempt) -> bool:
+    """Whether the target of a modify is no longer open."""
     return not any(
         facts.live
         for facts in before.orders
-        if meant.target_client_order_id in facts.client_order_ids
-        or (meant.target_exchange_order_id and facts.exchange_order_id == meant.target_exchange_order_id)
+        if attempt.target_client_order_id in facts.client_order_ids
+        or (attempt.target_exchange_order_id and facts.exchange_order_id == attempt.target_exchange_order_id)
     )
 
 
-def is_absence(look: events.VenueSnapshotTaken | None, event: events.AttemptResolved) -> bool:
-    """Whether the newest look is the one that a verdict tells of, and did not find what it looked for."""
-    return look is not None and look.complete and look.found is False and look.began_ns == event.began_ns
+def is_absence(query: events.VenueSnapshotTaken | None, event: events.AttemptResolved) -> bool:
+    """Whether the newest status query is the one that the event names, and did not find the order."""
+    return query is not None and query.complete and query.found is False and query.began_ns == event.began_ns
 
 
 def report_wrong(book: Book, event: events.OrderReport) -> Iterator[Wrong]:
-    """Whether a report can be about something of this intent, and an end in it has evidence."""
+    """Check that a report concerns this intent and has evidence."""
     before = book.record
     if event.attempt_position is not None and event.attempt_position not in book.starts:
-        yield CAUSE, f"an answer to position {event.attempt_position}, where no attempt of this intent is"
-    given = {name for name in (event.client_order_id, event.orig_client_order_id) if name}
+        yield CAUSE, f"position {event.attempt_position} is not an attempt of this intent"
+    ids = {name for name in (event.client_order_id, event.orig_client_order_id) if name}
     known = book.sent.union(*(facts.client_order_ids for facts in before.orders))
-    if given and given.isdisjoint(known) and not (book.is_adopted or book.is_written):
-        yield SEND, f"the venue tells of {', '.join(sorted(given))}, and the log has not sent that before"
+    if ids and ids.isdisjoint(known) and not (book.is_adopted or book.is_written):
+        yield SEND, f"the venue reports {', '.join(sorted(ids))}, which no earlier attempt in the log sent"
     if event.evidence is Evidence.COMMAND:
-        yield EVIDENCE, f"{event.topic} without evidence of the venue"
-    is_look = isinstance(event, events.OrderStateObserved)
-    if event.evidence is Evidence.INFERRED and not is_look:
-        yield EVIDENCE, f"{event.topic} is inferred: only what a look showed may be"
-    if isinstance(event, events.OrderStateObserved) and event.gone and event.began_ns is None:
-        yield EVIDENCE, "an order is gone, and by which look is not said"
+        yield EVIDENCE, "a command is not evidence of a venue's report"
+    if isinstance(event, events.OrderStateObserved):
+        if event.gone and event.began_ns is None:
+            yield EVIDENCE, "the order is gone, but the status query that shows it is not named"
+    elif event.evidence is Evidence.INFERRED:
+        yield EVIDENCE, "only an order status query may be inferred evidence"
 
 
-# ------------------------------------------------------------------------------------------------------------- accounting
 def miscounted(book: Book) -> Iterator[Wrong]:
-    """Whether the fold counts the fills that the events tell of."""
+    """Check that the fold counts the fills in the events."""
     ours, theirs = figures(book.sums), figures(summed(fills_of(book.record)))
     if ours != theirs:
-        yield ACCOUNTING, f"its fills come to (quantity, cash, fees) {ours}, the fold has {theirs}"
+        yield ACCOUNTING, f"its fills add up to (quantity, cash, fees) {ours}, but the fold has {theirs}"
 
 
 CHECKS: dict[type[events.BaseEvent], Callable[..., Iterator[Wrong]]] = {
-    events.IntentCreated: created_wrong,
-    events.IntentModified: modified_wrong,
-    events.IntentCancelRequested: cancel_wrong,
-    events.IntentDeleted: deleted_wrong,
-    events.OrderStateRecorded: recorded_wrong,
-    events.OrderStateForgotten: forgotten_wrong,
+    **dict.fromkeys(
+        (events.IntentCreated, events.IntentModified, events.IntentCancelRequested, events.IntentDeleted), command_wrong
+    ),
+    **dict.fromkeys((events.OrderStateRecorded, events.OrderStateForgotten), store_wrong),
     events.AttemptStarted: started_wrong,
-    events.AttemptFailed: verdict_wrong,
-    events.AttemptUnknown: verdict_wrong,
-    events.AttemptResolved: verdict_wrong,
+    **dict.fromkeys((events.AttemptFailed, events.AttemptUnknown, events.AttemptResolved), verdict_wrong),
 }
-"""What is checked of which event, besides reports. Anything may follow anything else."""
+"""Checks by event class, besides reports."""

@@ -1,7 +1,4 @@
-"""What a verification found, as text for people and for programs.
-
-Called by `orderctl verify`. Returns text; prints nothing.
-"""
+"""Format a verification report as text. Called by `orderctl verify`."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ COLUMNS = ("POSITION", "KIND", "PROBLEM")
 
 
 def report_text(report: VerifyReport, form: str) -> str:
-    """A report: `table`, `json` (one object), `jsonl` (an object for each problem, and at the end one for the whole)."""
+    """Format a report: `table`, `json` (one object) or `jsonl` (one object per problem, then a summary)."""
     match form:
         case "jsonl":
             return "".join(map(json_line, [*map(problem_data, report.problems), summary_data(report)]))
@@ -29,7 +26,6 @@ def report_text(report: VerifyReport, form: str) -> str:
 
 
 def where(problem: Problem) -> str:
-    """Its position, or positions."""
     if problem.position is None:
         return "-"
     if problem.last_position in (None, problem.position):
@@ -38,13 +34,12 @@ def where(problem: Problem) -> str:
 
 
 def problem_data(problem: Problem) -> dict[str, Any]:
-    """One problem for programs."""
     data = {"position": problem.position, "kind": str(problem.kind), "text": problem.text}
     return data if problem.last_position is None else data | {"last_position": problem.last_position}
 
 
 def summary_data(report: VerifyReport) -> dict[str, Any]:
-    """The whole for programs, without its problems."""
+    """Return a report without its problems as JSON data."""
     return {
         "ok": report.ok,
         "exchange_id": report.exchange_id,
@@ -58,7 +53,6 @@ def summary_data(report: VerifyReport) -> dict[str, Any]:
 
 
 def sentence(report: VerifyReport) -> str:
-    """The whole for people."""
     seen = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count)
     log = f"the log of {report.exchange_id} ({report.log_id}) up to position {report.position}"
     if report.ok:

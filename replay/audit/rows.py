@@ -1,8 +1,7 @@
-"""The checks of a log's rows as they are stored: positions, hashes, versions, commands, instants. No event is decoded.
+"""Check stored rows: positions, hashes, versions, commands, timestamps. No event is decoded.
 
-Fed by `verifying`, page by page, in order. What was changed does not hide what follows: after a problem each later row is
-held against whatever can still be relied on. Promises bounded memory: the versions of streams that were not met for long
-are let go, and are asked for again (`unsure`).
+Called by `verify`, page by page. After a problem, each later row is checked against what can still be trusted, so that one
+change does not hide another. Memory is bounded: evicted stream versions are looked up again through `unchecked`.
 """
 
 from __future__ import annotations
@@ -18,28 +17,25 @@ from kernel.log.base import StoredRow
 from replay.formatting.problems import ProblemKind, Problems
 
 RECENT_MAX = 20_000
-"""Of how many streams the versions are remembered."""
+"""Stream versions kept in memory (at most twice as many)."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Recent(Generic[K, V]):
-    """A mapping that forgets what was not met for long: two generations, the older of which is let go as a whole."""
+    """A cache of two generations, which evicts the older one as a whole: between `most` and twice as many entries."""
 
     def __init__(self, most: int) -> None:
-        """`most`: so many are remembered at least, and twice as many at most."""
         self._most = most
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
-        """What is known of a key; None when nothing, or nothing any more."""
         found = self._young.get(key)
         return found if found is not None else self._old.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Remember it."""
         self._young[key] = value
         if len(self._young) > self._most:
             self._old, self._young = self._young, {}
@@ -47,7 +43,7 @@ class Recent(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class UncheckedRow:
-    """A row whose stream's version before it is to be looked up."""
+    """A row whose preceding stream version has to be looked up."""
 
     position: int
     stream_id: str
@@ -55,32 +51,38 @@ class UncheckedRow:
 
 
 class RowChecks:
-    """Goes through the rows of one log, in order."""
+    """Checks the rows of one log, in order."""
 
     def __init__(
         self, problems: Problems, *, after: int = 0, chain: bytes = hashing.GENESIS, hashes_only: bool = False
     ) -> None:
-        """`chain`: the chain hash at `after`. `hashes_only`: not the order of versions, commands and instants."""
+        """Initialize the checks.
+
+        Args:
+            problems: Collects the problems found.
+            after: The position before the first row.
+            chain: The chain hash at `after`.
+            hashes_only: Skip versions, commands and timestamps.
+        """
         self.position = after
         self.streams = 0
-        """Streams that began."""
         self.commands = 0
         self.recorded_at_ns = 0
-        self.unsure: list[UncheckedRow] = []
-        """To be looked up, and cleared, by who feeds the rows."""
+        self.unchecked: list[UncheckedRow] = []
+        """Rows for the caller to look up and to clear."""
         self._problems = problems
         self._hashes_only = hashes_only
         self._chains: tuple[bytes, ...] = (chain,)
-        """What the chain hash at `position` may be; empty where it can't be told."""
+        """Possible chain hashes at `position`; empty if unknown."""
         self._lost = 0
-        """How many events are missing, or are not what was recorded: so many versions of a stream may lack."""
+        """Missing or changed events: at most so many versions of a stream may be missing."""
         self._command_id: bytes | None = None
         self._command_index = 0
         self._versions: Recent[str, int] = Recent(RECENT_MAX)
         self._middles: dict[tuple[str, int], bytes] = {}
 
     def page(self, rows: list[StoredRow]) -> list[bool]:
-        """Check rows; for each whether its columns are what was recorded, as far as hashes tell."""
+        """Check a page of rows; return for each row whether its columns match its hashes."""
         chain = self._follows(rows)
         if chain is None:
             sound = [self._hashes(row) for row in rows]
@@ -91,9 +93,8 @@ class RowChecks:
             self._order(rows, sound)
         return sound
 
-    # -------------------------------------------------------------------------------------------------------------- hashes
     def _follows(self, rows: list[StoredRow]) -> bytes | None:
-        """The chain hash at the end of rows of which nothing is wrong; None where something is. This is the quick way."""
+        """Return the chain hash after the rows, or None if any row is wrong. The fast path."""
         if len(self._chains) != 1:
             return None
         (chain,), before = self._chains, self.position
@@ -128,14 +129,14 @@ class RowChecks:
         return self._middles.setdefault((topic, schema_version), hashing.leaf_middle(topic, schema_version))
 
     def _hashes(self, row: StoredRow) -> bool:
-        """One row, with everything that may be wrong with it; whether its columns are what was recorded."""
+        """Check one row and report its problems; return whether its columns match its hashes."""
         if not self._in_place(row):
             return False
         position, stored = self.position, row.chain_hash
         try:
             leaf = hashing.leaf_hash(row)
         except (struct.error, UnicodeEncodeError, TypeError) as problem:
-            self._problems.add(ProblemKind.CHANGED, position, f"a column is not what a log holds: {problem}")
+            self._problems.add(ProblemKind.CHANGED, position, f"a column has a value that cannot be hashed: {problem}")
             leaf = row.leaf_hash
             unchanged = False
         else:
@@ -144,7 +145,7 @@ class RowChecks:
         by_leaf = self._chained(position, row.leaf_hash)
         if not unchanged and stored in by_columns:
             self._chains = (stored,)
-            text = "the leaf hash of this event was changed: the columns and the chain agree on another"
+            text = "the leaf hash of this event was changed: its columns and the chain hash agree on another one"
             self._problems.add(ProblemKind.CHANGED, position, text)
             return True
         if not unchanged and leaf != row.leaf_hash:
@@ -152,11 +153,10 @@ class RowChecks:
             self._problems.add(ProblemKind.CHANGED, position, text)
         follows = not by_leaf or stored in by_leaf
         if not follows and not self._problems.goes_on(ProblemKind.CHAIN, position):
-            text = (
-                "the chain hash does not follow from the event before: an event was removed, put in, moved or rewritten"
-            )
+            change = "an event was removed, inserted, moved or rewritten"
+            text = f"the chain hash does not follow from the previous event: {change}"
             self._problems.add(ProblemKind.CHAIN, position, text)
-        # What comes next may follow from what is stored here, or from what should be.
+        # The next row may follow from the stored hash or from the computed one.
         self._chains = (stored,) if follows else (stored, by_leaf[-1])
         return unchanged and follows
 
@@ -164,9 +164,9 @@ class RowChecks:
         return tuple(hashing.chain_hash(chain, position, leaf) for chain in self._chains)
 
     def _in_place(self, row: StoredRow) -> bool:
-        """Whether a row is at a position that is free; what is missing before it is told."""
+        """Report positions missing before a row; return False if its position is repeated."""
         if row.position <= self.position:
-            self._problems.add(ProblemKind.REPEATED, row.position, "this position is there twice: an event was put in")
+            self._problems.add(ProblemKind.REPEATED, row.position, "two events have this position: one was inserted")
             return False
         expected = self.position + 1
         if row.position > expected:
@@ -178,9 +178,8 @@ class RowChecks:
         self.position = row.position
         return True
 
-    # --------------------------------------------------------------------------------------------------------------- order
     def _order(self, rows: list[StoredRow], sound: list[bool]) -> None:
-        """Versions, commands and instants of the rows that are what was recorded."""
+        """Check versions, commands and timestamps of the sound rows."""
         versions, before_ns = self._versions, self.recorded_at_ns
         command_id, command_index = self._command_id, self._command_index
         for row, is_sound in zip(rows, sound, strict=True):
@@ -193,7 +192,7 @@ class RowChecks:
                 self._version(row, known)
             versions.put(row.stream_id, row.version)
             if row.recorded_at_ns < before_ns:
-                self._problems.add(ProblemKind.TIME, row.position, "this was recorded earlier than the event before it")
+                self._problems.add(ProblemKind.TIME, row.position, "this event was recorded before the previous one")
             before_ns = row.recorded_at_ns
             if row.command_id == command_id:
                 command_index += 1
@@ -207,7 +206,7 @@ class RowChecks:
         self._command_id, self._command_index, self.recorded_at_ns = command_id, command_index, before_ns
 
     def _version(self, row: StoredRow, known: int | None) -> None:
-        """A stream's version that does not follow the one known, or of which none is known."""
+        """Handle a version that does not follow the known one, or whose predecessor is not in memory."""
         if known is not None and known < row.version <= known + 1 + self._lost:
             return
         if known is not None:
@@ -216,17 +215,15 @@ class RowChecks:
         elif row.version == first_version(row):
             self.streams += 1
         else:
-            self.unsure.append(UncheckedRow(row.position, row.stream_id, row.version))
+            self.unchecked.append(UncheckedRow(row.position, row.stream_id, row.version))
 
     def _command(self, row: StoredRow, expected: int) -> None:
-        text = (
-            f"index {row.command_index} within its command, expected is {expected}: its events stand next to each other"
-        )
+        text = f"index {row.command_index} within its command, expected {expected}: a command's events are adjacent"
         self._problems.add(ProblemKind.COMMAND, row.position, text)
 
 
 def first_version(row: StoredRow) -> int:
-    """The version that a stream begins with: 1, and 0 where the event-sourcing library's users count from there."""
+    """Return the first version of a row's stream: 1, or 0 for streams of other users of the event-sourcing library."""
     return 0 if row.version == 0 and row.topic not in REGISTRY else 1
 
 

@@ -1,32 +1,25 @@
-"""`verify`: whether a log is what was written, and whether what it tells can have been so.
+"""Verify that a log is unchanged and that its events are consistent.
 
-Called by library users, by `orderctl verify` and by the demonstration. It reads, in pages, and holds nobody back; it works
-beside a running kernel, up to the head as it is when it begins. It goes on after a problem wherever it can, and tells each
-with its position. Memory is bounded but for the state that is folded.
-
-`verify_rows` holds the rows to their hashes, `verify_events` and `verify_intents` what they tell to what was before it,
-`verify_accounts` the books, `verify_notes` the log to the signed notes of it.
+Called by library users, `orderctl verify` and the demo. It only reads, page by page, up to the head at its start, and can
+run beside a kernel. It continues after a problem where possible. Memory is bounded except for the folded state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kernel.errors import IntegrityError
 from kernel.log import hashing
 from kernel.log.base import EventLog, Head, StoredRow, StreamHead
+from replay.audit.events import EventChecks
 from replay.audit.rows import RowChecks, UncheckedRow
 from replay.formatting.problems import ProblemKind, Problems, VerifyReport
 from replay.formatting.progress_bar import Progress
 from replay.log_access.log_reader import gc_relaxed, open_for_reading
-
-if TYPE_CHECKING:
-    from replay.audit.events import EventChecks
-    from replay.transparency.signed_note import VerifierKey
-    from replay.transparency.tree_head_check import TreeHeadChecks, TreeHeadInputs
-    from replay.transparency.tree_head_store import StoredTreeHead
+from replay.transparency.signed_note import VerifierKey, origin_of
+from replay.transparency.tree_head_check import TreeHeadChecks, TreeHeadInputs, tree_head_inputs
+from replay.transparency.tree_head_store import StoredTreeHead
 
 LAST_POSITION = 2**63 - 1
 
@@ -41,55 +34,63 @@ async def verify(
     progress: Progress | None = None,
     exchange_id: str | None = None,
 ) -> VerifyReport:
-    """Verify a log, from its first event up to its head now.
+    """Verify a log from its first event to its current head.
 
-    `notes`: a directory of signed notes (or one), which count where one of `keys` has signed them. `start`: the file of a
-    note that was verified before; what was before it is held against that note alone, and the rest is verified from there
-    on. `content` off: positions and hashes alone. Raises nothing for what is wrong with the log, unless it can't be opened
-    at all; `ValidationError` for notes without a key, `NotFoundError` where none are.
+    Args:
+        log: An open log or its URL.
+        notes: A signed tree head file or a directory of them.
+        keys: Trusted verifier keys; only tree heads signed by one of them count.
+        start: The file of a tree head verified before. Earlier events are checked against it only by their hashes.
+        content: If False, check positions and hashes only.
+        progress: Called with the position reached and the last position.
+        exchange_id: Expected owner of the log.
+
+    Returns:
+        The problems found. A problem of the log raises nothing.
+
+    Raises:
+        ValidationError: Tree heads were given without a key.
+        NotFoundError: The log or the tree heads do not exist.
     """
     async with open_for_reading(log, exchange_id, check_end=False) as found:
-        given = None
+        inputs = None
         if notes is not None or start is not None:
-            from replay.transparency.tree_head_check import tree_head_inputs
-
-            given = tree_head_inputs(found, notes, keys, start)
+            inputs = tree_head_inputs(origin_of(found), notes, keys, start)
         with gc_relaxed():
-            return await Verification(found, given, content=content, progress=progress).run()
+            return await Verification(found, inputs, content=content, progress=progress).run()
 
 
 class Verification:
     """One verification of one log."""
 
     def __init__(
-        self, log: EventLog, given: TreeHeadInputs | None, *, content: bool, progress: Progress | None
+        self, log: EventLog, inputs: TreeHeadInputs | None, *, content: bool, progress: Progress | None
     ) -> None:
         self._log = log
-        self._begin = begin = given.begin if given is not None else None
+        self._begin = begin = inputs.begin if inputs is not None else None
         self._progress = progress
         self._problems = Problems()
-        self._notes = tree_head_checks(self._problems, given)
+        self._tree_heads = TreeHeadChecks(self._problems, inputs) if inputs is not None else None
         self._after = begin.size if begin is not None else 0
         chain = begin.chain_hash if begin is not None else hashing.GENESIS
         self._rows = RowChecks(self._problems, after=self._after, chain=chain, hashes_only=not content)
-        self._events = event_checks(self._problems, log, whole=begin is None) if content else None
+        self._events = EventChecks(self._problems, log, whole=begin is None) if content else None
         self._last: StoredRow | None = None
 
     async def run(self) -> VerifyReport:
-        """Go through all of it."""
         head = await self._log.head()
         try:
             await self._go_through(head)
             await self._check_beyond(head)
             if self._events is not None:
                 await self._check_streams()
-        except IntegrityError as problem:  # the database itself is damaged: nothing more can be read
+        except IntegrityError as problem:  # the database is damaged and cannot be read further
             position = problem.position if problem.position is not None else self._rows.position + 1
             self._problems.add(ProblemKind.DAMAGED, position, str(problem.args[0]))
         if self._events is not None:
             self._events.finish()
-        if self._notes is not None:
-            self._notes.finish(head.position)
+        if self._tree_heads is not None:
+            self._tree_heads.finish(head.position)
         return self._report(head)
 
     async def _go_through(self, head: Head) -> None:
@@ -99,8 +100,8 @@ class Verification:
             sound = self._rows.page(rows)
             if self._events is not None:
                 await self._look_up(rows)
-            if self._notes is not None:
-                self._notes.leaves(rows)
+            if self._tree_heads is not None:
+                self._tree_heads.leaves(rows)
             if self._events is not None:
                 await self._events.page(rows, sound)
             self._last = rows[-1]
@@ -108,36 +109,35 @@ class Verification:
         self._check_end(head)
 
     async def _skim(self, begin: StoredTreeHead) -> None:
-        """What is before the note to begin at: its leaves, as they are stored, make the tree that was signed."""
-        assert self._notes is not None, "a note to begin at is one of the notes"
+        """Add the stored leaves before the starting tree head to the tree."""
+        assert self._tree_heads is not None, "the starting tree head is one of the given tree heads"
         async for rows in self._log.read(0, begin.size):
-            self._notes.leaves(rows)
+            self._tree_heads.leaves(rows)
             self._last = rows[-1]
             self._report_progress(rows[-1].position, begin.size)
 
     async def _look_up(self, rows: list[StoredRow]) -> None:
-        """What the checks of rows can't tell from memory."""
-        for unsure in self._rows.unsure:
-            await self._check_before(unsure)
-        self._rows.unsure.clear()
+        """Run the row checks that need queries."""
+        for unchecked in self._rows.unchecked:
+            await self._check_before(unchecked)
+        self._rows.unchecked.clear()
         for position, first in await self._log.repeated_commands(rows[0].position - 1, rows[-1].position):
-            text = f"its command id was used at {first} already: a command is recorded once"
+            text = f"its command id was already used at position {first}"
             self._problems.add(ProblemKind.REPEATED, position, text)
 
-    async def _check_before(self, unsure: UncheckedRow) -> None:
-        """Whether the stream of a row has the version before, at an earlier position."""
-        before = unsure.version - 1
-        known = await self._log.stream_rows(unsure.stream_id, after_version=before - 1, upto_version=before)
-        if known and known[0].position < unsure.position:
+    async def _check_before(self, unchecked: UncheckedRow) -> None:
+        """Check that a row's stream has the previous version at an earlier position."""
+        before = unchecked.version - 1
+        known = await self._log.stream_rows(unchecked.stream_id, after_version=before - 1, upto_version=before)
+        if known and known[0].position < unchecked.position:
             return
-        text = f"stream {unsure.stream_id} has version {unsure.version}, and no version {before} before it"
-        self._problems.add(ProblemKind.STREAM, unsure.position, text)
+        text = f"stream {unchecked.stream_id} has version {unchecked.version} without version {before} before it"
+        self._problems.add(ProblemKind.STREAM, unchecked.position, text)
 
     def _check_end(self, head: Head) -> None:
-        """The last event against the head row."""
         position = self._last.position if self._last is not None else self._after
         if position < head.position:
-            text = f"the head row says {head.position}, and the last event is {position}: the end was cut off"
+            text = f"the head row says {head.position}, but the last event is {position}: the log was truncated"
             self._problems.add(ProblemKind.MISSING, position + 1, text, last_position=head.position)
             return
         if self._last is None:
@@ -146,20 +146,20 @@ class Verification:
         if self._events is not None and self._events.epoch not in (None, head.epoch):
             wrong.append("epoch")
         if wrong:
-            text = f"the head row has another {' and '.join(wrong)} than the last event"
+            text = f"the {' and '.join(wrong)} of the head row differs from the last event"
             self._problems.add(ProblemKind.HEAD, head.position, text)
 
     async def _check_beyond(self, head: Head) -> None:
-        """There may be more events by now, and then the head row tells of them."""
+        """Check that the head row covers events appended since."""
         async for rows in self._log.read(head.position, LAST_POSITION):
             now = await self._log.head()
             if now.position < rows[-1].position:
-                text = f"the head row says {now.position}, and there are events up to {rows[-1].position}"
+                text = f"the head row says {now.position}, but there are events up to {rows[-1].position}"
                 self._problems.add(ProblemKind.HEAD, now.position + 1, text, last_position=rows[-1].position)
             return
 
     async def _check_streams(self) -> None:
-        """The table of streams against the events: writers go by it."""
+        """Compare the table of streams, which writers rely on, with the events."""
         found = await self._log.stream_heads()
         while found:
             for stream in found:
@@ -168,19 +168,19 @@ class Verification:
             found = await self._log.stream_heads(found[-1].stream_id)
 
     async def _add_stream(self, stream: StreamHead) -> None:
-        """The table of streams says something else: at the first event that it does not know of, where there is one."""
+        """Report a wrong entry of the table of streams, at the first event that it lacks, if any."""
         known, listed = stream.version, stream.listed_version
         position: int | None = None
-        there = "has no event"
+        actual = "has no event"
         if known is not None:
             newest = await self._log.stream_rows(stream.stream_id, after_version=known - 1, upto_version=known)
-            there = f"is at {known}, position {newest[0].position}"
+            actual = f"is at version {known}, position {newest[0].position}"
         if known is not None and (listed is None or listed < known):
             begin = -1 if listed is None else listed
             unlisted = await self._log.stream_rows(stream.stream_id, after_version=begin, upto_version=begin + 2)
             position = (unlisted or newest)[0].position
-        says = "not there" if listed is None else f"at version {listed}"
-        text = f"in the table of streams {stream.stream_id} is {says}, by its events it {there}"
+        entry = "lacks" if listed is None else f"has version {listed} for"
+        text = f"the table of streams {entry} {stream.stream_id}, which by its events {actual}"
         self._problems.add(ProblemKind.STREAM, position, text)
 
     def _report_progress(self, done: int, total: int) -> None:
@@ -192,8 +192,8 @@ class Verification:
         counts = {"events": max(0, rows.position - self._after)}
         if self._events is not None:
             counts |= {"commands": rows.commands, "streams": rows.streams} | self._events.counts
-        if self._notes is not None:
-            counts |= {"notes": self._notes.compared, "signed_upto": self._notes.agreed}
+        if self._tree_heads is not None:
+            counts |= {"notes": self._tree_heads.compared, "signed_upto": self._tree_heads.agreed}
         return VerifyReport(
             exchange_id=self._log.exchange_id,
             log_id=self._log.log_id,
@@ -204,19 +204,3 @@ class Verification:
             problem_count=problems.total,
             counts=counts,
         )
-
-
-def tree_head_checks(problems: Problems, given: TreeHeadInputs | None) -> TreeHeadChecks | None:
-    """The checks against notes, where there are any."""
-    if given is None:
-        return None
-    from replay.transparency.tree_head_check import TreeHeadChecks
-
-    return TreeHeadChecks(problems, given)
-
-
-def event_checks(problems: Problems, log: EventLog, *, whole: bool) -> EventChecks:
-    """The checks of what the events tell."""
-    from replay.audit.events import EventChecks
-
-    return EventChecks(problems, log, whole=whole)

@@ -1,7 +1,5 @@
-"""demo
+"""`orderctl demo`: a strategy, a kernel and an exchange as three processes; a lost answer, a crash and the recovery.
 
-- `checks`: What the demonstration proves: that the log is sound, and that it is what the exchange knows.
-- `processes`: The processes of the demonstration: a paper exchange and a kernel, started through the command line.
-- `scenario`: The demonstration: a strategy, a kernel and an exchange as three processes; a lost answer, a crash,
-  recovery, proof.
+- `processes`: start and stop the child processes.
+- `scenario`: the steps of the demo and its checks.
 """

@@ -1,7 +1,4 @@
-"""The processes of the demonstration: a paper exchange and a kernel, started through the command line.
-
-Called by `demo`. Promises that no child outlives the stage, and that an error of one has its last words.
-"""
+"""The demo's child processes, a paper exchange and a kernel, started through the command line. None outlives the demo."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 LAST_WORDS_CHARS = 500
 REQUEST_TIMEOUT_S = 1
-"""A shorter timeout of requests than usual, so that a lost answer does not make the demonstration long."""
+"""Shorter than the default, so that a lost answer does not prolong the demo."""
 
 
 class DemoProcesses:
-    """A directory, and the children that work in it. Use as an async context manager."""
+    """A directory and the child processes that work in it, as an async context manager."""
 
-    def __init__(self, directory: Path, url: str | None = None) -> None:
-        """`url`: of the log; a file in the directory by default."""
+    def __init__(self, directory: Path, url: str | None) -> None:
+        """Initialize; `url` is that of the log, by default a file in the directory."""
         make_directory(directory)
         self.url = url or f"sqlite:///{directory.resolve() / 'kernel.db'}"
         self._directory = directory
@@ -46,7 +43,7 @@ class DemoProcesses:
                 await self._ended(process)
 
     async def start_exchange(self, *, tape: str | None, symbol: str, seed: int) -> str:
-        """Start the exchange, its tape to be played step by step; the address that it listens at."""
+        """Start the exchange, which plays its tape step by step; return its address."""
         words = ["--listen", "127.0.0.1:0", "--journal", str(self._directory / "exchange.journal")]
         words += ["--seed", str(seed), "--speed", "step", "--markets", "full", "--symbol", symbol]
         exchange = await self._start("paper-exchange", *words, *(["--tape", tape] if tape else []))
@@ -62,16 +59,15 @@ class DemoProcesses:
         return self._address
 
     async def start_kernel(self) -> int:
-        """Start a kernel on the log; its process id. It is ready when the log says so."""
+        """Start a kernel on the log; return its process id. Its readiness shows in the log."""
         return (await self._start("run", "--log", self.url, "--address", self._address)).pid
 
     async def kill_kernel(self) -> None:
-        """SIGKILL the process started last: it gets no chance to do anything more."""
+        """Send SIGKILL to the kernel, the process started last."""
         self._children[-1].send_signal(signal.SIGKILL)
         await self._children[-1].wait()
 
     def last_words(self, command: str) -> str:
-        """The end of what a child wrote to stderr."""
         return (self._directory / f"{command}.err").read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
 
     async def _start(self, command: str, *words: str) -> Process:
@@ -92,7 +88,7 @@ class DemoProcesses:
 
 
 def child_environment() -> dict[str, str]:
-    """This environment without settings of `orderctl`, and with this project on the path."""
+    """Return this environment without settings of `orderctl`, with this project on the Python path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ORDERCTL_")}
     project = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (project, kept.get("PYTHONPATH"))))

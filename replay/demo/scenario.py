@@ -1,17 +1,18 @@
-"""The demonstration: a strategy, a kernel and an exchange as three processes; a lost answer, a crash, recovery, proof.
+"""The steps of the demo. Called by `orderctl demo`; the calling process is the strategy.
 
-Called by `orderctl demo`; the calling process is the strategy. It prints each step, and returns whether everything agreed
-in the end. The tape is played step by step, so the duration does not depend on the tape. `demo_stage` has the processes,
-`demo_checks` the proof; the tables are those of `orderctl get` and `orderctl history`.
+Prints each step and returns whether all checks passed. The tape is played step by step, so its length does not affect the
+duration.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,9 +21,10 @@ from kernel.errors import ConflictError, ExchangeError, KernelError, NotFoundErr
 from kernel.lifecycle import client_order_id
 from kernel.log.factory import without_password
 from kernel.order_spec import OcoMode, OrderType, Side, StandardOrder, StandardOrderGroup
+from kernel.streams.fills import recorded_fills
 from kernel.venues import Fault, FaultKind, FaultOperation, PaperVenue
 from kernel.venues.paper.tape import SHIPPED_SYMBOL, symbol_of
-from replay.demo.checks import Check, checks
+from replay.audit.verify import verify
 from replay.demo.processes import DemoProcesses
 from replay.formatting.output import Format, Item, Listing, escaped, render
 from replay.histories import order_history, order_history_text
@@ -35,82 +37,85 @@ OWNER = "demo"
 DEADLINE_S = 28.0
 STEP_TIMEOUT_S = 12.0
 LATE_NS = 60 * 10**9
-"""The delay of the answer that the kernel's death precedes."""
+"""Delay of the answer that arrives after the kernel was killed."""
 TAPE_STEPS = 100
 LADDER_BPS = (3, -1, -5, -20, -100)
-"""Limit prices of the ladder, in 1/10,000 off the last price; the first order is filled at once."""
+"""Limit prices of the ladder, in basis points from the last price; the first order fills at once."""
 THROUGH_BPS = 100
-"""So far above the last price a BUY is filled at once in any market."""
+"""A BUY this far above the last price fills at once in any market."""
 EXITS_BPS = (200, -200)
-"""How far from the last price the bracket takes its profit, and stops its loss."""
+"""Distance of take-profit and stop-loss from the last price."""
 BRACKET = ("entry", "take-profit", "stop-loss")
 NOTIONALS = 20
-"""Size of each order, in smallest notionals."""
+"""Size of each order, in multiples of the minimum notional."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """What can be chosen."""
+    """Options of the demo."""
 
     tape: str | None = None
-    """A file of trades; none: the included tape."""
+    """A file of trades; default: the included tape."""
     symbol: str | None = None
-    """Its symbol; none: from its name."""
+    """The tape's symbol; default: from its file name."""
     keep: str | None = None
-    """A directory to work in and to keep; none: a temporary one."""
+    """A directory to work in and keep; default: a temporary one."""
     log: str | None = None
-    """The URL of the log, which is kept; none: a file in the directory."""
+    """The URL of a log to create and keep; default: a file in the directory."""
     seed: int = 0
 
 
 async def demo(options: DemoOptions) -> bool:
-    """Play it, and print its steps on stdout; whether everything agreed.
+    """Run the demo and print its steps on stdout.
 
-    Raises `WaitTimeoutError` when something did not happen in time, `ConflictError` if the log exists already.
+    Returns:
+        Whether all checks passed.
+
+    Raises:
+        WaitTimeoutError: A step took too long.
+        ConflictError: The log already exists.
     """
     symbol_id = options.symbol or (symbol_of(options.tape) if options.tape else SHIPPED_SYMBOL)
     with tempfile.TemporaryDirectory(prefix="orderctl-demo-") as temporary:
         stage = DemoProcesses(Path(options.keep or temporary), options.log)
-        await refuse_a_log(stage.url)
+        await check_no_log(stage.url)
         try:
             async with asyncio.timeout(DEADLINE_S), stage:
                 agreed = await play(stage, options, symbol_id)
         except TimeoutError as problem:
             if isinstance(problem, WaitTimeoutError):
                 raise
-            raise WaitTimeoutError(f"the demonstration was not over after {DEADLINE_S:g} s") from None
-    tell("", "Everything agreed." if agreed else "NOT everything agreed.")
+            raise WaitTimeoutError(f"the demo did not finish within {DEADLINE_S:g} s") from None
+    echo("", "Everything agreed." if agreed else "NOT everything agreed.")
     if options.keep is None and options.log is None:
-        tell("Now on your own: `orderctl run` in one shell, `orderctl get orders -w` in another, and in a third")
-        tell("  orderctl place BUY 0.001 BTCUSDT --limit 60000")
+        echo("Try it: start `orderctl run` in one shell, `orderctl get orders -w` in a second, and in a third enter")
+        echo("  orderctl place BUY 0.001 BTCUSDT --limit 60000")
     else:
         url = without_password(stage.url)
-        tell(*(f"  orderctl {words} --log {url}" for words in ("events", "describe killed", "verify")))
+        echo(*(f"  orderctl {words} --log {url}" for words in ("events", "describe killed", "verify")))
     return agreed
 
 
-async def refuse_a_log(url: str) -> None:
-    """`ConflictError` where a log is: the demonstration writes to none that somebody else may use."""
+async def check_no_log(url: str) -> None:
+    """Raise `ConflictError` if a log exists at the URL: the demo must not write to a log in use."""
     if url == "memory://":
-        raise ValidationError("the demonstration's processes share no memory: give a sqlite or postgresql URL")
+        raise ValidationError("log memory:// cannot be shared by the demo's processes: use a sqlite or postgresql URL")
     try:
         log = open_log(url, exchange_id=EXCHANGE_ID, create=False)
     except NotFoundError:
         return
     await log.close()
-    raise ConflictError(f"there is a log at {log.url} already: choose another place")
+    raise ConflictError(f"a log already exists at {log.url}: use another URL")
 
 
-def tell(*lines: str) -> None:
-    """Print lines."""
+def echo(*lines: str) -> None:
     for line in lines:
         click.echo(escaped(line))
 
 
 async def play(stage: DemoProcesses, options: DemoOptions, symbol_id: str) -> bool:
-    """Every step in order; whether everything agreed."""
     address = await stage.start_exchange(tape=options.tape, symbol=symbol_id, seed=options.seed)
-    tell(f" 1. A paper exchange listens at {address}, with the tape of {symbol_id}.")
+    echo(f" 1. A paper exchange with the tape of {symbol_id} listens at {address}.")
     venue = PaperVenue(address)
     await venue.connect()
     try:
@@ -129,7 +134,7 @@ async def play(stage: DemoProcesses, options: DemoOptions, symbol_id: str) -> bo
 
 
 class Demonstration:
-    """The steps, and what they share."""
+    """The steps and their shared state."""
 
     def __init__(self, stage: DemoProcesses, kernel: EventSourcedKernel, venue: PaperVenue, symbol_id: str) -> None:
         self._stage = stage
@@ -139,20 +144,19 @@ class Demonstration:
         self._price = 0
 
     async def begin(self) -> None:
-        """A kernel leads, and the market has traded."""
-        tell(f" 2. {await self._start_kernel()}")
+        echo(f" 2. {await self._start_kernel()}")
         await self._venue.admin("step", count=TAPE_STEPS)
         self._price = await self._venue.admin("last_price", symbol_id=self._symbol_id)
 
     async def _start_kernel(self) -> str:
-        """Start the kernel's process and wait until the log shows that it acts; a sentence about it."""
+        """Start a kernel process, wait until the log shows its first complete venue snapshot, and describe it."""
         after = self._kernel.state.position
         pid = await self._stage.start_kernel()
         seen = await self._until(lambda event: isinstance(event, events.VenueSnapshotTaken) and event.complete, after)
-        return f"A kernel leads, as process {pid}: epoch {self._kernel.state.epoch}, log position {seen.position}."
+        return f"A kernel leads as process {pid}: epoch {self._kernel.state.epoch}, log position {seen.position}."
 
     async def _until(self, holds: Callable[[events.BaseEvent], bool], after: int) -> events.BaseEvent:
-        """The first event after a position for which a condition holds, once the state has it."""
+        """Return the first event after a position that satisfies a condition, once it is in the state."""
         try:
             async with asyncio.timeout(STEP_TIMEOUT_S):
                 async for event in self._kernel.events(after=after):
@@ -161,64 +165,59 @@ class Demonstration:
                         return event
         except TimeoutError:
             words = self._stage.last_words("run")
-            raise WaitTimeoutError(f"nothing more in the log after {STEP_TIMEOUT_S:g} s; the kernel: {words}") from None
+            raise WaitTimeoutError(f"no expected event within {STEP_TIMEOUT_S:g} s; kernel stderr: {words}") from None
         raise KernelError("the log was closed")
 
     def _order(self, bps: int, *, post_only: bool = False) -> StandardOrder:
-        """A BUY some 1/10,000 off the last price, of a size that every market takes."""
+        """Return a BUY some basis points from the last price, of a size that every market accepts."""
         symbol = self._kernel.state.symbol(self._symbol_id)
-        assert symbol is not None, "the exchange was asked for its symbols"
+        assert symbol is not None, "the kernel has recorded the exchange's symbols"
         lot = symbol.lot_size or 1
         price = on_grid(self._price * (10_000 + bps) // 10_000, symbol.tick_size)
         quantity = on_grid(max(NOTIONALS * symbol.min_notional // price, symbol.min_quantity, lot) + lot - 1, lot)
-        given = {"symbol_id": self._symbol_id, "side": Side.BUY, "order_type": OrderType.LIMIT}
-        return StandardOrder.model_validate({**given, "quantity": quantity, "price": price, "post_only": post_only})
+        return StandardOrder(
+            symbol_id=self._symbol_id, side=Side.BUY, order_type=OrderType.LIMIT, quantity=quantity, price=price,
+            post_only=post_only,
+        )  # fmt: skip
 
     async def ladder(self) -> None:
-        """Five orders at five prices."""
         for number, bps in enumerate(LADDER_BPS, start=1):
             await self._kernel.place_order(self._order(bps), intent_id=f"ladder-{number}", owner=OWNER)
-        tell(f" 3. The strategy places a ladder of {len(LADDER_BPS)} orders; the first is filled at once.")
+        echo(f" 3. The strategy places a ladder of {len(LADDER_BPS)} orders; the first fills at once.")
 
     async def bracket(self) -> None:
-        """An order that is filled at once, and two that close the position."""
+        """Place an order that fills at once and two orders that close the position."""
         entry = self._order(THROUGH_BPS)
         profit, loss = (self._order(bps).price for bps in EXITS_BPS)
-        exits = {"symbol_id": self._symbol_id, "side": Side.SELL, "quantity": entry.quantity}
-        children = (
-            StandardOrder.model_validate({**exits, "order_type": OrderType.LIMIT, "price": profit}),
-            StandardOrder.model_validate({**exits, "order_type": OrderType.STOP, "stop_price": loss}),
-        )
-        group = StandardOrderGroup(orders=(entry, *children), mode=OcoMode.ONE_TRIGGERS_OTHER)
+        take_profit = entry.model_copy(update={"side": Side.SELL, "price": profit})
+        stop_loss = StandardOrder(
+            symbol_id=self._symbol_id, side=Side.SELL, order_type=OrderType.STOP, quantity=entry.quantity,
+            stop_price=loss,
+        )  # fmt: skip
+        group = StandardOrderGroup(orders=(entry, take_profit, stop_loss), mode=OcoMode.ONE_TRIGGERS_OTHER)
         await self._kernel.place_order_group(group, group_id="bracket", intent_ids=BRACKET, owner=OWNER)
         for intent_id in BRACKET[1:]:
             await wait_for(self._kernel, intent_id, "working", timeout_s=STEP_TIMEOUT_S, or_fail_on=("terminal",))
-        tell(
-            f" 4. A bracket: once {BRACKET[0]!r} is filled, {BRACKET[1]!r} and {BRACKET[2]!r} work for what it bought."
-        )
+        echo(f" 4. A bracket: once {BRACKET[0]!r} fills, {BRACKET[1]!r} and {BRACKET[2]!r} are placed to close it.")
 
     async def doomed(self) -> None:
-        """An order that the exchange rejects."""
         try:
             await self._kernel.place_order(self._order(THROUGH_BPS, post_only=True), intent_id="doomed", owner=OWNER)
         except ExchangeError as refused:
-            tell(f" 5. A doomed order (post-only, through the market) is rejected for good: {refused.text}")
+            echo(f" 5. The exchange rejects an order (post-only, but marketable): {refused.text}")
             return
         raise KernelError("the doomed order was not rejected")
 
     async def lost_answer(self) -> None:
-        """An order whose answer and report get lost."""
-        after = await self._place_unheard("lost-answer", -30, FaultKind.ANSWER_LOST)
+        """Place an order whose answer and report get lost."""
+        after = await self._place_unanswered("lost-answer", -30, FaultKind.ANSWER_LOST)
         unknown = await self._until(lambda event: isinstance(event, events.AttemptUnknown), after)
         await wait_for(self._kernel, "lost-answer", "synced", timeout_s=STEP_TIMEOUT_S)
-        tell(f" 6. An answer is lost. Unknown is not no: the attempt stays UNKNOWN (position {unknown.position}),")
-        tell("    the exchange is queried, and the order is found. Nothing is sent again.")
+        echo(f" 6. An answer is lost: the attempt's outcome is UNKNOWN (position {unknown.position}), not rejected.")
+        echo("    A status query at the exchange finds the order. Nothing is sent again.")
 
-    async def _place_unheard(self, intent_id: str, bps: int, kind: FaultKind, *, delay_ns: int = 0) -> int:
-        """Place an order whose first request gets a faulty answer and no report; the log's position before.
-
-        Its client order id is known beforehand: it follows from the log, the intent and the number.
-        """
+    async def _place_unanswered(self, intent_id: str, bps: int, kind: FaultKind, *, delay_ns: int = 0) -> int:
+        """Place an order whose first request gets a faulty answer and no report; return the log's position before."""
         name = client_order_id(self._kernel.log.log_id, intent_id, 1)
         fault = Fault(kind=kind, operation=FaultOperation.SUBMIT, client_order_id=name, delay_ns=delay_ns)
         await self._venue.inject(fault)
@@ -230,8 +229,8 @@ class Demonstration:
         return after
 
     async def kill(self) -> None:
-        """The kernel is killed between a request and its answer."""
-        after = await self._place_unheard("killed", -40, FaultKind.ANSWER_LATE, delay_ns=LATE_NS)
+        """Kill the kernel between a request and its answer."""
+        after = await self._place_unanswered("killed", -40, FaultKind.ANSWER_LATE, delay_ns=LATE_NS)
         attempt = await self._until(lambda event: isinstance(event, events.AttemptStarted), after)
         async with asyncio.timeout(STEP_TIMEOUT_S):
             while (
@@ -241,25 +240,25 @@ class Demonstration:
         await self._stage.kill_kernel()
         await self._kernel.state.reached((await self._kernel.log.head()).position)
         if not self._kernel.state.record("killed").unresolved:
-            raise KernelError("the answer came before the kill")
-        tell(
-            f" 7. A request is on its way (position {attempt.position}), its answer is not back: SIGKILL to the kernel."
-        )
+            raise KernelError("the answer arrived before the kill")
+        echo(f" 7. SIGKILL to the kernel after a request (position {attempt.position}), before its answer.")
         await self._kernel.place_order(self._order(-50), intent_id="meanwhile", owner=OWNER, wait="recorded")
         await self._kernel.cancel_order(f"ladder-{len(LADDER_BPS)}", wait="recorded")
         played = await self._venue.admin("step", count=TAPE_STEPS)
-        tell(f" 8. No kernel leads. The strategy places an order and cancels one; the market makes {played} trades.")
+        echo(
+            f" 8. No kernel leads. The strategy places an order and cancels another; the market trades {played} times."
+        )
 
     async def recovery(self) -> None:
-        """A new process recovers from the log, and every intent is reconciled."""
-        told = await self._start_kernel()
+        """Start a new kernel, which recovers from the log and reconciles every intent."""
+        started = await self._start_kernel()
         for intent in [item for item in self._kernel.state.intents() if item.intent_id != "doomed"]:
             await wait_for(self._kernel, intent.intent_id, "synced", timeout_s=STEP_TIMEOUT_S)
         await self._venue.admin("step", count=TAPE_STEPS)
-        tell(f" 9. {told}", "    It has recovered from the log alone: every intent is reconciled.")
+        echo(f" 9. {started}", "    It has recovered from the log alone: every intent is reconciled.")
 
     async def proof(self) -> bool:
-        """What came of it all, and the checks."""
+        """Print the final state and the checks; return whether all passed."""
         found = await self._agreement()
         for kind in ("intents", "orders", "positions"):
             listing = await views.listing(self._kernel, views.query_of([kind], owner=None, symbol_id=None))
@@ -276,7 +275,7 @@ class Demonstration:
         return all(check.passed for check in found)
 
     async def _agreement(self) -> list[Check]:
-        """The checks once they hold, or as they are when no more events come."""
+        """Return the checks once all pass, or when no more events arrive."""
         while True:
             after = (await self._kernel.log.head()).position
             found = await checks(self._kernel, await self._venue.truth())
@@ -288,6 +287,42 @@ class Demonstration:
                 return found
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A claim and its result."""
+
+    statement: str
+    passed: bool
+    detail: str
+
+
+async def checks(kernel: EventSourcedKernel, truth: Mapping[str, Any]) -> list[Check]:
+    """Check every claim on the log and its state against the exchange's own state."""
+    report = await verify(kernel.log)
+    await kernel.state.reached(report.position)
+    fills = [fill async for fill in recorded_fills(kernel.log, None, None)]  # including repeated reports
+    logged = Counter((fill.fill_key, fill.last_qty, fill.last_px) for fill in fills)
+    traded = Counter((trade["fill_key"], trade["last_qty"], trade["last_px"]) for trade in truth["trades"])
+    sent = Counter(order["client_order_id"] for order in truth["orders"])
+    known = {
+        order.exchange_order_id: (str(order.ord_status), order.cum_qty)
+        for state in kernel.state.order_states()
+        for order in state.venue_orders
+    }
+    true = {order["exchange_order_id"]: (order["status"], order["cum_qty"]) for order in truth["orders"]}
+    missing, surplus = (traded - logged).total(), (logged - traded).total()
+    return [
+        Check("the log verifies", report.ok, f"{report.position} events, {len(report.problems)} problems"),
+        Check("no order was sent twice", max(sent.values()) == 1, f"{len(sent)} client order ids at the exchange"),
+        Check("status and filled quantity of each order agree", known == true, f"{len(true)} orders"),
+        Check(
+            "the log has each fill once",
+            logged == traded,
+            f"{missing} missing, {surplus} extra, {traded.total()} fills",
+        ),
+    ]
+
+
 def on_grid(value: int, step: int) -> int:
-    """The largest multiple of a step that is not above a value."""
+    """Round down to a multiple of a step."""
     return value // step * step if step else value

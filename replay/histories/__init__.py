@@ -1,10 +1,9 @@
-"""histories
+"""Views of a log over time: one order's history, differences of two states, daily statements.
 
-- `divergence`: Where two folds of one log part: the first position, and the first field there.
-- `order_history`: One intent's whole story, in order: what was wanted, what was sent, what the venue said, and why.
-- `order_history_text`: An intent's story as text: a line for each step, for people; the whole of it, for programs.
-- `state_diff`: What lies between two points of a log: what appeared, what changed, field by field, and what went.
-- `statement`: The daily statement: what was traded, what it cost and what it earned, by day, owner and symbol.
-- `timeline_html`: An intent's story as a picture: one HTML page with inline SVG, which opens offline and asks
-  nobody for anything.
+- `divergence`: find the first event at which two folds differ.
+- `order_history`: collect the events of one intent with their causes.
+- `order_history_text`: format a history as text or data.
+- `timeline_html`: draw a history as an HTML page.
+- `state_diff`: compare the states at two positions.
+- `statement`: sum up trades by day, owner and symbol.
 """

@@ -1,8 +1,4 @@
-"""Where two folds of one log part: the first position, and the first field there.
-
-Used when a rebuild differs from what ran: with the code of then and the code of now, or with a fold under suspicion beside
-the one that is trusted. Reads only.
-"""
+"""Find the first event at which two folds of a log differ, such as the folds of two versions of the code."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from projections.state import State
 from replay.log_access.log_reader import fold, open_for_reading
 
 NewState = Callable[[], State]
-"""Makes an empty state: a fold."""
+"""Creates an empty state of one fold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,7 @@ class Divergence:
 
     position: int
     field: str
-    """The way to the first field that differs, as in `records['bid-1'].failures`."""
+    """Path of the first field that differs, as in `records['bid-1'].failures`."""
     ours: str
     theirs: str
 
@@ -31,11 +27,20 @@ class Divergence:
 async def first_difference(
     log: EventLog | str, fold_a: NewState, fold_b: NewState, *, upto: int | None = None, exchange_id: str | None = None
 ) -> Divergence | None:
-    """Fold a log twice, and find where the two part; None where they end equal.
+    """Find where two folds of a log diverge: in doubling steps, then by bisection, each from position 1.
 
-    Found by folding on in steps that double until they differ, then by halves, from position 1 each time: memory holds two
-    states, and the cost is that of some `log2(position)` folds up to there. Folds that part and come together again are
-    told of only where a step sees it.
+    Memory holds two states; the cost is about `log2(position)` folds. Folds that diverge and become equal again between two
+    steps are not noticed.
+
+    Args:
+        log: An open log or its URL.
+        fold_a: Creates an empty state.
+        fold_b: Creates an empty state of the other fold.
+        upto: The last position; default: the head.
+        exchange_id: Expected owner of the log.
+
+    Returns:
+        None if the folds are equal at the end.
     """
     async with open_for_reading(log, exchange_id) as found:
         end = (await found.head()).position if upto is None else upto
@@ -47,11 +52,14 @@ async def first_difference(
             a, b = await fold_both(found, fold_a, fold_b, middle)
             low, high = (middle, high) if a.digest() == b.digest() else (low, middle)
         a, b = await fold_both(found, fold_a, fold_b, high)
-        return divergence(high, a, b)
+        difference = a.first_difference(b)
+        if difference is None:  # in a value that the digest covers and no field shows
+            return Divergence(high, "digest", a.digest(), b.digest())
+        return Divergence(high, difference.field, difference.ours, difference.theirs)
 
 
 async def divergence_interval(log: EventLog, fold_a: NewState, fold_b: NewState, end: int) -> tuple[int, int | None]:
-    """A position where the two are equal, and a later one where they are not; None for that where there is none."""
+    """Return a position where the folds are equal, and a later one where they differ, if any."""
     a, b = fold_a(), fold_b()
     low, step = 0, 1
     while low < end:
@@ -65,13 +73,4 @@ async def divergence_interval(log: EventLog, fold_a: NewState, fold_b: NewState,
 
 
 async def fold_both(log: EventLog, fold_a: NewState, fold_b: NewState, upto: int) -> tuple[State, State]:
-    """Two folds up to a position."""
     return await fold(log, fold_a(), upto=upto), await fold(log, fold_b(), upto=upto)
-
-
-def divergence(position: int, a: State, b: State) -> Divergence:
-    """What differs between two states whose digests do."""
-    found = a.first_difference(b)
-    if found is None:  # in something that a digest covers and no field shows
-        return Divergence(position, "digest", a.digest(), b.digest())
-    return Divergence(position, found.field, found.ours, found.theirs)

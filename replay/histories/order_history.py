@@ -1,9 +1,7 @@
-"""One intent's whole story, in order: what was wanted, what was sent, what the venue said, and why.
+"""Collect the history of one intent: commands, attempts, reports, and their causes.
 
-Called by the CLI (`history`, with `history_text` and `timeline`, which show it) and by whoever asks in Python. Reads the
-intent's stream, its group's and the control stream; folds nothing else. Promises every event of the intent's stream, and
-marks as such what is told beside them: events of its group, of the kernel (leaders, pauses, storms), and causes that are
-recorded elsewhere.
+Called by `orderctl history` and by library users. Contains every event of the intent's stream and, marked as such, events
+of its group, of the kernel (leaders, pauses, rejection storms) and causes in other streams.
 """
 
 from __future__ import annotations
@@ -25,21 +23,21 @@ from replay.log_access.log_reader import open_for_reading
 
 
 class Part(StrEnum):
-    """Why an event is told."""
+    """Why an event is in a history."""
 
     INTENT = "INTENT"
-    """It is in the intent's own stream."""
+    """It is in the intent's stream."""
     GROUP = "GROUP"
-    """It is about the group that the intent belongs to."""
+    """It is in the stream of the intent's group."""
     KERNEL = "KERNEL"
-    """Leaders that came and went, pauses and storms that held requests back."""
+    """It is a leader change, pause or rejection storm."""
     CAUSE = "CAUSE"
     """It caused one of the intent's events."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderSummary:
-    """What the order had come to after an event."""
+    """The order's state after an event."""
 
     ord_status: OrdStatus
     cum_qty: int
@@ -48,52 +46,52 @@ class OrderSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One event of the story."""
+    """One event of a history."""
 
     event: events.BaseEvent
     part: Part
     since_ns: int | None
-    """Time since the step before, by our clock; None for the first."""
+    """Time since the previous step by the log's clock; None for the first."""
     inferred: bool
-    """Whether it is a conclusion, not something that somebody said or did."""
+    """Whether it is inferred rather than observed."""
     command_position: int | None = None
-    """The event of the intent's command that it goes back to, by its correlation id."""
+    """Position of the intent's command that caused it, by correlation id."""
     attempt_position: int | None = None
-    """The attempt that it starts or is about: as recorded, else the newest one that was sent under its client order id."""
+    """The attempt that it starts or concerns: as recorded, else the newest one with its client order id."""
     summary: OrderSummary | None = None
-    """None for what is not in the intent's stream, and before anything was sent or seen."""
+    """None for events of other streams, and before the first attempt or report."""
 
     @property
     def venue_time_ns(self) -> int | None:
-        """The venue's own instant of it."""
+        """The venue's timestamp (FIX TransactTime, tag 60)."""
         return getattr(self.event, "transact_time_ns", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSpan:
-    """One send, until it was settled."""
+    """One attempt until its resolution."""
 
     position: int
     number: int
     kind: AttemptKind
     client_order_id: str
     unknown_position: int | None = None
-    """The event since which its outcome was unknown."""
+    """The event that made its outcome unknown."""
     resolved_position: int | None = None
-    """The event that settled it; None while it is open."""
+    """The event that resolved it; None while it is unresolved."""
     outcome: AttemptOutcome | None = AttemptOutcome.PENDING
-    """None: settled by what the venue told of the order, in ways that no event names."""
+    """None: resolved by later reports of the order without an explicit outcome."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The whole story of one intent."""
+    """The history of one intent."""
 
     intent_id: str
     exchange_id: str
     log_id: str
     position: int
-    """The head of the log when it was read."""
+    """The log's head when the history was read."""
     steps: tuple[Step, ...]
     attempts: tuple[AttemptSpan, ...]
     symbol_id: str | None
@@ -101,7 +99,16 @@ class History:
 
 
 async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | None = None) -> History:
-    """One intent's whole story. Raises `NotFoundError` for an intent, and for a log, that there is not."""
+    """Return the history of an intent.
+
+    Args:
+        log: An open log or its URL.
+        intent_id: The intent.
+        exchange_id: Expected owner of the log.
+
+    Raises:
+        NotFoundError: The intent or the log does not exist.
+    """
     async with open_for_reading(log, exchange_id) as found:
         head = (await found.head()).position
         own = [item for item in await found.read_stream(events.intent_stream(intent_id)) if item.position <= head]
@@ -125,10 +132,9 @@ async def history(log: EventLog | str, intent_id: str, *, exchange_id: str | Non
         )
 
 
-# ---------------------------------------------------------------------------------------------------- the intent's own
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """One event of the intent's stream, with what was known after it; no whole record, or a long story fills memory."""
+    """An event of the intent's stream with the facts after it. A whole record would need too much memory."""
 
     event: events.BaseEvent
     summary: OrderSummary | None
@@ -138,7 +144,7 @@ class StepState:
 
 
 def fold_steps(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[StepState], Record]:
-    """The stream folded, with what each event goes back to; and what is known in the end."""
+    """Fold the intent's stream; return the state after each event and the final record."""
     states: list[StepState] = []
     record = Record(intent_id)
     commands: dict[str, int] = {}
@@ -158,7 +164,7 @@ def fold_steps(intent_id: str, own: Sequence[events.BaseEvent]) -> tuple[list[St
 
 
 def attempt_of(event: events.BaseEvent, sent: dict[str, int]) -> int | None:
-    """The attempt that an event starts or is about."""
+    """Return the attempt that an event starts or concerns."""
     if isinstance(event, events.AttemptStarted):
         return event.position
     recorded: int | None = getattr(event, "attempt_position", None)
@@ -169,23 +175,23 @@ def attempt_of(event: events.BaseEvent, sent: dict[str, int]) -> int | None:
 
 
 def venue_key(exchange_order_id: str) -> str:
-    """A venue's order id, so that no client order id is the same."""
+    """Return a key for a venue's order id that differs from every client order id."""
     return f"venue order {exchange_order_id}"
 
 
 def at_work(record: Record) -> bool:
-    """Whether something may still become of an intent."""
+    """Whether an intent is not finished."""
     return record.may_be_live or difference(record.intent, order_state(record)) is not None
 
 
 def symbol_of(record: Record) -> str | None:
-    """The symbol that an intent trades; of a deleted one, what its order did."""
+    """Return the intent's symbol; of a deleted intent, its order's."""
     order = record.intent.order if record.intent is not None else record.sent_order
     return None if order is None else order.symbol_id
 
 
 def attempt_spans(states: Sequence[StepState]) -> tuple[AttemptSpan, ...]:
-    """Every send with what became of it, in the order of the sends."""
+    """Return every attempt with its resolution, in order."""
     spans: dict[int, AttemptSpan] = {}
     open_before: set[int] = set()
     for item in states:
@@ -198,7 +204,7 @@ def attempt_spans(states: Sequence[StepState]) -> tuple[AttemptSpan, ...]:
         for position in open_before - unresolved.keys():
             spans[position] = resolved_span(spans[position], item)
         for position, attempt in unresolved.items():
-            span = spans.get(position)  # a store's write may tell of attempts that were never started here
+            span = spans.get(position)  # a store's write may contain attempts that were never started here
             if span is not None and attempt.outcome is AttemptOutcome.UNKNOWN and span.unknown_position is None:
                 spans[position] = replace(span, outcome=attempt.outcome, unknown_position=event.position)
         open_before = unresolved.keys() & spans.keys()
@@ -206,25 +212,25 @@ def attempt_spans(states: Sequence[StepState]) -> tuple[AttemptSpan, ...]:
 
 
 def resolved_span(span: AttemptSpan, item: StepState) -> AttemptSpan:
-    """A send that an event has settled."""
+    """Return an attempt as resolved by an event."""
     kept = next((attempt for attempt in item.attempts if attempt.position == span.position), None)
     outcome = kept.outcome if kept is not None else getattr(item.event, "outcome", None)
     return replace(span, resolved_position=item.event.position, outcome=outcome)
 
 
-# ------------------------------------------------------------------------------------------------------- told beside it
 Beside = tuple[Part, events.BaseEvent]
+"""An event of another stream."""
 
 
 async def group_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[Beside]:
-    """All that is recorded of the groups that the intent was created in."""
+    """Return the events of the groups that the intent was created in."""
     names = {event.intent.group_id: None for event in own if isinstance(event, events.IntentCreated)}
     streams = [await log.read_stream(events.group_stream(name)) for name in names if name is not None]
     return [(Part.GROUP, event) for stream in streams for event in stream]
 
 
 async def kernel_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[Beside]:
-    """Leaders, pauses and storms from the intent's first event on, and what was in force when it began."""
+    """Return leader changes, pauses and storms since the intent's first event, and those in force then."""
     symbols = {event.intent.order.symbol_id for event in own if isinstance(event, events.IntentCreated)}
     relevant = [event for event in await log.read_stream(events.CONTROL_STREAM) if is_relevant(event, symbols)]
     began = own[0].position
@@ -233,7 +239,7 @@ async def kernel_events(log: EventLog, own: Sequence[events.BaseEvent]) -> list[
 
 
 def is_relevant(event: events.BaseEvent, symbols: set[str]) -> bool:
-    """Whether an event of the control stream bears on intents of these symbols."""
+    """Whether an event of the control stream affects intents of these symbols."""
     match event:
         case events.LeaderElected() | events.KernelStarted() | events.KernelStopped():
             return True
@@ -247,7 +253,7 @@ def is_relevant(event: events.BaseEvent, symbols: set[str]) -> bool:
 
 
 def active_controls(relevant: Iterable[events.BaseEvent]) -> list[events.BaseEvent]:
-    """Who led, and what held requests back, after these events."""
+    """Return the events that define the leader, pauses and storms in force after all events."""
     found: dict[str, events.BaseEvent] = {}
     for event in relevant:
         match event:
@@ -267,7 +273,7 @@ def active_controls(relevant: Iterable[events.BaseEvent]) -> list[events.BaseEve
 async def causes(
     log: EventLog, own: Sequence[events.BaseEvent], known: dict[int, Beside]
 ) -> AsyncIterator[tuple[int, events.BaseEvent]]:
-    """What caused the intent's events and is told nowhere else."""
+    """Yield the causes of the intent's events that are in other streams."""
     states = known.keys() | {event.position for event in own}
     for position in sorted({event.causation_position for event in own if event.causation_position} - states):
         async for rows in log.read(position - 1, position):
@@ -275,7 +281,7 @@ async def causes(
 
 
 async def reference_of(log: EventLog) -> Reference:
-    """The scales of symbols and assets, which never change."""
+    """Return the scales of symbols and assets, which never change."""
     reference = Reference()
     for event in await log.read_stream(events.REFERENCE_STREAM):
         if isinstance(event, events.SymbolObserved | events.AssetObserved):
@@ -283,9 +289,7 @@ async def reference_of(log: EventLog) -> Reference:
     return reference
 
 
-# ----------------------------------------------------------------------------------------------------------- the steps
 def steps_of(states: Sequence[StepState], beside: dict[int, Beside]) -> tuple[Step, ...]:
-    """All of it in the order of the log."""
     own = {item.event.position: item for item in states}
     steps: list[Step] = []
     before_ns: int | None = None
@@ -293,27 +297,20 @@ def steps_of(states: Sequence[StepState], beside: dict[int, Beside]) -> tuple[St
         part, event = (Part.INTENT, own[position].event) if position in own else beside[position]
         since_ns = None if before_ns is None else event.recorded_at_ns - before_ns
         before_ns = event.recorded_at_ns
-        steps.append(step_of(event, part, since_ns, own.get(position)))
+        step = Step(event=event, part=part, since_ns=since_ns, inferred=is_inferred(event))
+        if (known := own.get(position)) is not None:
+            step = replace(
+                step,
+                command_position=known.command_position,
+                attempt_position=known.attempt_position,
+                summary=known.summary,
+            )
+        steps.append(step)
     return tuple(steps)
 
 
-def step_of(event: events.BaseEvent, part: Part, since_ns: int | None, states: StepState | None) -> Step:
-    """One event as a step."""
-    if states is None:
-        return Step(event=event, part=part, since_ns=since_ns, inferred=is_inferred(event))
-    return Step(
-        event=event,
-        part=part,
-        since_ns=since_ns,
-        inferred=is_inferred(event),
-        command_position=states.command_position,
-        attempt_position=states.attempt_position,
-        summary=states.summary,
-    )
-
-
 def is_inferred(event: events.BaseEvent) -> bool:
-    """Whether an event is a conclusion: from silence, from an absence, from totals that nothing explains."""
+    """Whether an event is inferred from an absence or from totals rather than observed."""
     match event:
         case events.FillInferred():
             return True
@@ -325,7 +322,6 @@ def is_inferred(event: events.BaseEvent) -> bool:
 
 
 def order_summary(record: Record) -> OrderSummary | None:
-    """What an order has come to."""
     state = order_state(record)
     if state is None:
         return None

@@ -1,8 +1,4 @@
-"""An intent's story as text: a line for each step, for people; the whole of it, for programs.
-
-Called by the CLI (`history`) with what `histories` found. Prices and quantities are decimals here. Returns text; nothing is
-read and nothing is printed.
-"""
+"""Format a history as a table for people or as data for programs, with decimal prices and quantities."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ NS_PER_US = 1_000
 
 
 def text(history: History, form: Format, *, raw: bool = False) -> str:
-    """The story in a format; with `raw` also the venue's frames, as they came."""
+    """Format a history; with `raw` also the venue's raw messages."""
     if form in (Format.JSON, Format.YAML):
         whole = document(history, raw=raw)
         return json_text(whole) if form is Format.JSON else yaml_text(whole)
@@ -29,7 +25,7 @@ def text(history: History, form: Format, *, raw: bool = False) -> str:
 
 
 def listing(history: History, *, raw: bool = False) -> Listing:
-    """A line for each step, and one under it for the venue's frame where that is asked for."""
+    """Return a line for each step and, with `raw`, one for the venue's raw message."""
     items = tuple(
         Item(str(step.event.position), step_data(history, step, raw=raw), tuple(lines(history, step, raw=raw)))
         for step in history.steps
@@ -38,7 +34,6 @@ def listing(history: History, *, raw: bool = False) -> Listing:
 
 
 def lines(history: History, step: Step, *, raw: bool) -> list[tuple[str, ...]]:
-    """One step."""
     event = step.event
     row_cells = (
         str(event.position),
@@ -59,7 +54,7 @@ def lines(history: History, step: Step, *, raw: bool) -> list[tuple[str, ...]]:
 
 
 def cause_text(step: Step) -> str:
-    """What caused a step, as recorded; in brackets the attempt that it is about, where nothing was."""
+    """Return the recorded cause of a step, else the attempt that it concerns in brackets."""
     if step.event.causation_position is not None:
         return str(step.event.causation_position)
     own_attempt = step.attempt_position in (None, step.event.position)
@@ -67,7 +62,6 @@ def cause_text(step: Step) -> str:
 
 
 def order_summary_text(history: History, found: OrderSummary | None) -> str:
-    """What the order had come to."""
     if found is None:
         return "-"
     filled, left = (
@@ -77,21 +71,18 @@ def order_summary_text(history: History, found: OrderSummary | None) -> str:
 
 
 def message(history: History, step: Step) -> str:
-    """What a step says."""
     return event_sentence(step.event, history.scales, symbol_id=history.symbol_id)
 
 
 def length_of(span_ns: int) -> str:
-    """A length of time with the unit that suits it, from nanoseconds to years."""
+    """Format a duration with a suitable unit, from nanoseconds to years."""
     for unit_ns, unit in ((1, "ns"), (NS_PER_US, "µs"), (NS_PER_MS, "ms")):
         if span_ns < 1_000 * unit_ns:
             return f"{span_ns / unit_ns:.4g} {unit}"
     return f"{span_ns / NS_PER_S:.4g} s" if span_ns < 120 * NS_PER_S else human_duration(span_ns // NS_PER_S)
 
 
-# --------------------------------------------------------------------------------------------------------- for programs
 def document(history: History, *, raw: bool = False) -> dict[str, Any]:
-    """All of it as one object."""
     return {
         "intent_id": history.intent_id,
         "exchange_id": history.exchange_id,
@@ -103,7 +94,6 @@ def document(history: History, *, raw: bool = False) -> dict[str, Any]:
 
 
 def attempt_data(span: AttemptSpan) -> dict[str, Any]:
-    """One send."""
     return {
         "position": span.position,
         "number": span.number,
@@ -116,7 +106,6 @@ def attempt_data(span: AttemptSpan) -> dict[str, Any]:
 
 
 def step_data(history: History, step: Step, *, raw: bool) -> dict[str, Any]:
-    """One step."""
     event, found = step.event, step.summary
     payload = event.model_dump(mode="json", exclude_none=True, exclude=None if raw else {"raw"})
     summary = None if found is None else {

@@ -1,8 +1,7 @@
-"""What lies between two points of a log: what appeared, what changed, field by field, and what went.
+"""Compare the states at two positions of a log: records that appeared, changed (field by field) or went.
 
-Called by the CLI (`diff --from A --to B`) and by whoever asks in Python. Reads only; the log is folded once, to the earlier
-point and on to the later one. The records that are compared are those that `get` lists. That something was merely confirmed
-by the venue is no difference.
+Called by `orderctl diff --from A --to B` and by library users. The log is folded once, to the earlier position and on to
+the later one. The compared records are those of `orderctl get`. A mere confirmation by the venue is not a difference.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from replay.views.groups import GroupState
 from replay.views.resources import ACCOUNT, FINDINGS, GROUPS, INTENTS, ORDERS, POSITIONS, Subject
 
 COMPARED = (INTENTS, ORDERS, POSITIONS, ACCOUNT, GROUPS, FINDINGS)
-RECALLED = (INTENTS, ORDERS, GROUPS)
-"""Of those, what a state lets go of when it is over."""
+EVICTED = (INTENTS, ORDERS, GROUPS)
+"""Records that a state evicts once they are terminal."""
 CONFIRMATIONS = frozenset({"last_sync_at", "last_seen_ns", "observed_at_ns"})
-"""When the venue last said the same: nothing of what it says."""
+"""Times of confirmations by the venue, which are not compared."""
 NAMED_BY = {"attempts": "position", "venue_orders": "exchange_order_id", "orders": "intent_id"}
-"""What tells the entries of a list apart."""
+"""Key of a list's entries."""
 REPORTED_BY = {"attempts": ("kind", "outcome"), "venue_orders": ("ord_status", "cum_qty")}
-"""What a whole entry of a list is told by, in a table."""
+"""Fields that describe a whole entry in a table."""
 COLUMNS = ("KIND", "NAME", "CHANGE", "FIELD", "BEFORE", "AFTER")
 
 
 class ChangeKind(StrEnum):
-    """What became of a record."""
+    """The kind of a change."""
 
     APPEARED = "APPEARED"
     CHANGED = "CHANGED"
@@ -52,20 +51,20 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field that differs; None where it is not there."""
+    """A field that differs; None is a missing value."""
 
     field: str
-    """Its path, as in `status.cum_qty` and `attempts[12].outcome`."""
+    """Path, as in `status.cum_qty` and `attempts[12].outcome`."""
     before: Any
     after: Any
 
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """One record that differs."""
+    """A record that differs."""
 
     kind: str
-    """As `get` names it: intent, order, position, account, group, finding."""
+    """As in `orderctl get`: intent, order, position, account, group, finding."""
     name: str
     symbol_id: str | None
     before: Model | None
@@ -75,27 +74,26 @@ class RecordChange:
 
     @property
     def change(self) -> ChangeKind:
-        """What became of it."""
         if self.before is None:
             return ChangeKind.APPEARED
         return ChangeKind.WENT if self.after is None else ChangeKind.CHANGED
 
     @property
     def fields(self) -> tuple[FieldChange, ...]:
-        """The fields that differ, as integers at their scales."""
+        """The fields that differ, with scaled integers."""
         return tuple(field_changes(dumped(self.before), dumped(self.after)))
 
 
 @dataclass(frozen=True, slots=True)
 class StateDiff:
-    """What lies between two positions."""
+    """The differences between two positions."""
 
     a: int
     b: int
     changes: tuple[RecordChange, ...]
-    """By kind; empty when nothing differs."""
+    """By kind of record."""
     scales: Scales = field(repr=False, compare=False)
-    """What the later point knows of markets: for showing decimals."""
+    """Scales known at the later position."""
 
 
 async def diff(
@@ -107,10 +105,18 @@ async def diff(
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> StateDiff:
-    """What appeared, changed and went from one point to another (without one, to now), which may be the earlier one.
+    """Compare the states at two points of a log.
 
-    A point is a position, or text as a person writes it: a position, or an instant with its zone. Raises what `as_of`
-    raises.
+    Args:
+        log: An open log or its URL.
+        a: A position, or text with a position or a timestamp with a time zone.
+        b: The second point, which may be earlier; default: the head.
+        exchange_id: Expected owner of the log.
+        checkpoint_dir: State checkpoints to start from.
+        progress: Called with the position reached and the last position.
+
+    Raises:
+        ValidationError, NotFoundError, IntegrityError: As `as_of`.
     """
     async with open_for_reading(log, exchange_id) as found:
         first = await position_of(found, a)
@@ -118,10 +124,10 @@ async def diff(
         low, high = sorted((first, second))
         report_progress = scaled_progress(progress, before=0, total=high)
         state = await state_at(found, low, checkpoint_dir=checkpoint_dir, progress=report_progress)
-        earlier, let_go = tables(state), state.evicted_count
+        earlier, has_evicted = tables(state), bool(state.evicted_count)
         streams = await fold_to(found, state, high, progress=scaled_progress(progress, before=low, total=high))
         later = tables(state)
-        if let_go:
+        if has_evicted:
             earlier = await completed(found, earlier, streams, upto=low)
         if state.evicted_count:
             later = await completed(found, later, streams, upto=high)
@@ -129,13 +135,12 @@ async def diff(
     return StateDiff(first, second, tuple(changes(before, after)), Scales(state.symbol, state.asset))
 
 
-async def position_of(log: EventLog, given: int | str) -> int:
-    """The position that a point means."""
-    return await (point(log, position=given) if isinstance(given, int) else point_of(log, given))
+async def position_of(log: EventLog, text: int | str) -> int:
+    return await (point(log, position=text) if isinstance(text, int) else point_of(log, text))
 
 
 def scaled_progress(progress: Progress | None, *, before: int, total: int) -> Progress | None:
-    """Progress of a part of the work, told as progress of the whole."""
+    """Report the progress of a part as progress of the whole."""
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
@@ -143,12 +148,12 @@ Tables = Mapping[str, Mapping[str, Subject]]
 
 
 def tables(state: KernelState) -> Tables:
-    """All records of a state, by kind and name. Records are values: they stay as they are when the state goes on."""
+    """Return all records of a state by kind and name. They are immutable, so later events do not change them."""
     return {item.kind: {found.name: found for found in item.subjects(state)} for item in COMPARED}
 
 
 async def fold_to(log: EventLog, state: State, position: int, *, progress: Progress | None = None) -> set[str]:
-    """Fold a state on to a position; the streams of what that changed."""
+    """Fold a state on to a position; return the streams of intents and groups that changed."""
     streams: set[str] = set()
     async for rows in checked_pages(log, after=state.position, upto=position, progress=progress):
         streams.update(row.stream_id for row in rows)
@@ -157,20 +162,19 @@ async def fold_to(log: EventLog, state: State, position: int, *, progress: Progr
 
 
 async def completed(log: EventLog, found: Tables, streams: Iterable[str], *, upto: int) -> Tables:
-    """The records of a point, with those of the streams given that were let go by then: read back."""
-    made = {kind: dict(records) for kind, records in found.items()}
+    """Add the evicted records of these streams, read from the log."""
+    records = {kind: dict(known) for kind, known in found.items()}
     for stream_id in streams:
         name = stream_id.partition(":")[2]
-        if any(name in found[item.kind] for item in RECALLED):
+        if any(name in found[item.kind] for item in EVICTED):
             continue
-        past = folded_alone(await load_streams(log, [stream_id], upto=upto))
-        for item in RECALLED:
-            made[item.kind].update({each.name: each for each in item.subjects(past) if each.name == name})
-    return made
+        state = folded_alone(await load_streams(log, [stream_id], upto=upto))
+        for item in EVICTED:
+            records[item.kind].update({each.name: each for each in item.subjects(state) if each.name == name})
+    return records
 
 
 def changes(before: Tables, after: Tables) -> Iterator[RecordChange]:
-    """Every record that differs."""
     for kind in before:
         for name in {**before[kind], **after[kind]}:
             old, new = before[kind].get(name), after[kind].get(name)
@@ -184,9 +188,8 @@ def dumped(record: Model | None) -> dict[str, Any]:
     return {} if record is None else record.model_dump(mode="json")
 
 
-# --------------------------------------------------------------------------------------------------------------- fields
 def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChange]:
-    """The fields in which two values differ, of their parts where both have some; what is somebody else's is whole."""
+    """Yield the fields in which two values differ, recursively. Opaque values are compared as a whole."""
     old, new = parts_of(before, path), parts_of(after, path)
     if old is not None and new is not None:
         for name in (*new, *(name for name in old if name not in new)):
@@ -196,7 +199,7 @@ def field_changes(before: Any, after: Any, path: str = "") -> Iterator[FieldChan
 
 
 def parts_of(value: Any, path: str) -> dict[str, Any] | None:
-    """The parts of a value, by what continues its path; None of one that has none."""
+    """Return the parts of a value by their path suffix; None for a value without parts."""
     if isinstance(value, list):
         return {f"[{name}]": item for name, item in zip(names_in(path, value), value, strict=True)}
     if isinstance(value, dict) and path not in OPAQUE:
@@ -205,31 +208,29 @@ def parts_of(value: Any, path: str) -> dict[str, Any] | None:
 
 
 def names_in(path: str, values: Sequence[Any]) -> list[str]:
-    """What tells the entries of a list apart: what they are called where that is unique, else their places."""
+    """Return the keys of a list's entries: their names if unique, else their indexes."""
     key = NAMED_BY.get(path)
     names = [] if key is None else [str(value[key]) for value in values]
     unique = len(set(names)) == len(values) and all(names)
-    return names if unique else [str(place) for place in range(len(values))]
+    return names if unique else [str(index) for index in range(len(values))]
 
 
-# ------------------------------------------------------------------------------------------------------ what is printed
 def listing(found: StateDiff) -> Listing:
-    """What differs as it is printed: a line for each field that changed, one for what appeared or went."""
+    """Return a line for each changed field, and one for each record that appeared or went."""
     items = tuple(item_of(change, found.scales) for change in found.changes)
     return Listing("record", COLUMNS, len(COLUMNS), items)
 
 
 def item_of(found: RecordChange, scales: Scales) -> Item:
-    """One record that differs."""
     before, after = (scales.data(dumped(record), found.symbol_id) for record in (found.before, found.after))
     data: dict[str, Any] = {"kind": found.kind, "name": found.name, "change": found.change.value}
     words = (found.kind, found.name, found.change)
     if found.change is not ChangeKind.CHANGED:
         data |= {"before": before or None, "after": after or None}
-        report_progress = (
+        texts = (
             describe_record(record, scales) if record is not None else NONE for record in (found.before, found.after)
         )
-        return Item(found.name, data, ((*words, "-", *report_progress),), kind=found.kind)
+        return Item(found.name, data, ((*words, "-", *texts),), kind=found.kind)
     parts = list(field_changes(before, after))
     data["fields"] = [{"field": part.field, "before": part.before, "after": part.after} for part in parts]
     lines = tuple(
@@ -239,7 +240,6 @@ def item_of(found: RecordChange, scales: Scales) -> Item:
 
 
 def value_text(path: str, value: Any) -> str:
-    """A field's value for a table: instants as such, what is whole in a few words."""
     if isinstance(value, int) and path.endswith("_ns"):
         return utc(value)
     if not isinstance(value, dict):
@@ -249,7 +249,6 @@ def value_text(path: str, value: Any) -> str:
 
 
 def describe_record(record: Model, scales: Scales) -> str:
-    """A whole record in a few words."""
     match record:
         case OrderIntent(order=order):
             return order_terms(order.model_dump(mode="json", exclude_none=True), scales)
@@ -257,7 +256,7 @@ def describe_record(record: Model, scales: Scales) -> str:
             filled = scales.quantity(status.order.symbol_id, status.cum_qty)
             return f"{status.ord_status}, filled {filled}"
         case Position(symbol_id=symbol_id, quantity=quantity):
-            return signed_quantity(scales, symbol_id, quantity)
+            return ("-" if quantity < 0 else "") + scales.quantity(symbol_id, abs(quantity))
         case AccountState(balances=balances):
             totals = (f"{name} {scales.amount(name, item.total)}" for name, item in balances.items())
             return ", ".join(totals) or "not observed yet"
@@ -265,9 +264,4 @@ def describe_record(record: Model, scales: Scales) -> str:
             return f"{mode} of {', '.join(item.intent_id for item in orders)}"
         case Finding(kind=kind, text=text):
             return f"{kind}: {text}"
-    raise TypeError(f"a {type(record).__name__} has no words here")
-
-
-def signed_quantity(scales: Scales, symbol_id: str, quantity: int) -> str:
-    """A position's quantity: a short one with its sign."""
-    return ("-" if quantity < 0 else "") + scales.quantity(symbol_id, abs(quantity))
+    raise TypeError(f"no description for {type(record).__name__}")

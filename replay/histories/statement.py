@@ -1,10 +1,9 @@
-"""The daily statement: what was traded, what it cost and what it earned, by day, owner and symbol.
+"""Daily statements: trades, fees and realized profit by day, owner and symbol.
 
-Called by the CLI and by library users. A trade belongs to the UTC day of its transact time, the venue's clock (the log's
-own where the venue gave none); a bust or a correction to its own day, on which it takes back what it voids. Profit is
-realized profit before fees, by the position of the owner in the symbol, booked in the order of the log by the ledger's
-integer arithmetic: a trade that is recorded late changes the statement of its day. Trades of orders that are nobody's
-intent are in no statement.
+Called by `orderctl statement` and by library users. A trade counts on the UTC day of its transact time (the log's time if
+the venue gave none); a bust or correction counts on its own day, on which it reverses what it voids. Realized profit is
+before fees and by the owner's position in the symbol, in the order of the log: a trade recorded late changes the statement
+of its day. Trades of external orders are in no statement.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from kernel.clock import NS_PER_S
-from kernel.errors import ValidationError, Violation
+from kernel.errors import ValidationError
 from kernel.log.base import EventLog
-from kernel.order_spec import Side, SymbolMetadata, from_scaled
+from kernel.order_spec import Side, SymbolMetadata, from_scaled, trimmed
 from projections.folds import ledger
 from projections.folds.reference import Reference
-from replay.formatting.decimals import decimal_text, trimmed
+from replay.formatting.decimals import decimal_text
 from replay.formatting.output import Item, Listing, escaped
 from replay.formatting.progress_bar import Progress
 from replay.log_access.bookings import BookEntry, entries
@@ -35,39 +34,39 @@ SECONDS_PER_DAY = 86_400
 
 @dataclass(slots=True)
 class Line:
-    """One owner's day in one symbol. Integers at the symbol's scales; notionals at the scale of price × quantity."""
+    """One owner's day in one symbol, in scaled integers; notionals have the scale of price × quantity."""
 
     day: str
     """UTC, as in 2026-01-31."""
     owner: str
-    """Empty for intents without one."""
+    """Empty for intents without an owner."""
     symbol_id: str
     fills: int = 0
     corrections: int = 0
     busts: int = 0
     bought: int = 0
-    """Net of what was taken back this day, and so below zero where a trade of an earlier day was."""
+    """Net of busts of this day, so it is negative if trades of an earlier day were busted."""
     sold: int = 0
     paid: int = 0
-    """Notional of what was bought."""
+    """Notional of purchases."""
     received: int = 0
-    """Notional of what was sold."""
+    """Notional of sales."""
     realized_pnl: int = 0
     """Before fees."""
     fees: dict[str, int] = field(default_factory=dict)
-    """Asset → what was paid, at its scale."""
+    """Amount paid by asset, at the asset's scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Lines in order of day, owner and symbol."""
+    """Lines by day, owner and symbol."""
 
     exchange_id: str
     position: int
-    """The log up to here is in it."""
+    """The last position that is included."""
     lines: tuple[Line, ...]
     reference: Reference
-    """The markets' scales."""
+    """Scales of symbols and assets."""
 
 
 async def statement(
@@ -79,8 +78,21 @@ async def statement(
     progress: Progress | None = None,
     exchange_id: str | None = None,
 ) -> Statement:
-    """The statement of a day (2026-01-31; default: every day) and of an owner (default: everyone), up to a position."""
-    wanted = None if day is None else day_named(day)
+    """Return the statement of a log.
+
+    Args:
+        log: An open log or its URL.
+        day: A UTC day such as 2026-01-31; default: every day.
+        owner: Default: all owners.
+        upto: The last position; default: the head.
+        progress: Called with the position reached and the last position.
+        exchange_id: Expected owner of the log.
+
+    Raises:
+        ValidationError: The day is malformed.
+        NotFoundError: The log does not exist.
+    """
+    day = None if day is None else valid_day(day)
     books = Books()
     async with open_for_reading(log, exchange_id) as found:
         end = await point(found, position=upto)
@@ -89,42 +101,37 @@ async def statement(
             for entry in page:
                 books.book(entry)
         lines = [
-            line
-            for key, line in sorted(books.lines.items())
-            if wanted in (None, line.day) and owner in (None, line.owner)
+            line for key, line in sorted(books.lines.items()) if day in (None, line.day) and owner in (None, line.owner)
         ]
         return Statement(found.exchange_id, end, tuple(lines), reference)
 
 
-def day_named(day: str | date) -> str:
-    """A day as it is written in a statement; `ValidationError` for anything else."""
-    form = "a day in UTC, as 2026-01-31"
+def valid_day(day: str | date) -> str:
+    """Return a day as text. Raises `ValidationError`."""
+    text = str(day)
     try:
-        named = date.fromisoformat(str(day)).isoformat()
+        if date.fromisoformat(text).isoformat() == text:
+            return text
     except ValueError:
-        raise ValidationError("day", [Violation("day", "form", form, str(day))]) from None
-    if named != str(day):
-        raise ValidationError("day", [Violation("day", "form", form, str(day))])
-    return named
+        pass
+    raise ValidationError(f"day {text!r} is not a date: write a UTC day as YYYY-MM-DD, e.g. 2026-01-31")
 
 
 def day_of(instant_ns: int) -> str:
-    """The UTC day of an instant."""
     days = instant_ns // NS_PER_S // SECONDS_PER_DAY
     return datetime.fromtimestamp(days * SECONDS_PER_DAY, UTC).date().isoformat()
 
 
 class Books:
-    """Lines and positions as the entries come in."""
+    """Accumulates lines and positions."""
 
     def __init__(self) -> None:
         self.lines: dict[tuple[str, str, str], Line] = {}
         self._positions: dict[tuple[str, str], ledger.OpenPosition] = {}
         self._counted = 0
-        """Position of the last event that was counted: one event may be several entries."""
+        """Position of the last counted event: one event may have several entries."""
 
     def book(self, entry: BookEntry) -> None:
-        """Add an entry to its day and to its owner's position."""
         booking = entry.booking
         key = (day_of(entry.at_ns), entry.owner, booking.symbol_id)
         line = self.lines.setdefault(key, Line(*key))
@@ -155,9 +162,7 @@ def _trade(line: Line, entry: BookEntry) -> None:
         line.received += notional
 
 
-# -------------------------------------------------------------------------------------------------------------- printing
 def listing(found: Statement) -> Listing:
-    """A statement as it is printed."""
     return Listing("statement", COLUMNS, NARROW, tuple(_item(line, found.reference) for line in found.lines))
 
 
@@ -202,7 +207,7 @@ def _amount(reference: Reference, asset_id: str, value: int) -> Decimal | int:
 
 
 def _data(figure: Decimal | int) -> str | int:
-    """An exact decimal as text; what has no known scale stays an integer."""
+    """Return a decimal as text, or the integer if its scale is unknown."""
     return decimal_text(figure) if isinstance(figure, Decimal) else figure
 
 
@@ -211,7 +216,7 @@ def _text(figure: Decimal | int) -> str:
 
 
 def csv_text(found: Listing) -> str:
-    """A listing as comma-separated values, all columns, control characters written out."""
+    """Format all columns of a listing as CSV, with control characters escaped."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.lower() for column in found.columns])

@@ -1,10 +1,8 @@
-"""An intent's story as a picture: one HTML page with inline SVG, which opens offline and asks nobody for anything.
+"""Draw an order history as one HTML page with inline SVG, without scripts or external resources.
 
-Called by the CLI (`history ID --picture FILE`) with what `histories` found. Time runs downwards, a row for each event, in
-the lane of whoever speaks: strategy, kernel, venue. A longer pause is a larger step, by its logarithm, so that microseconds
-and hours stand on one page; each row has its time, each pause its length. Attempts are bars from the send to what settled
-it, fills are dots as large as their quantity. Text of anybody is escaped, cut to its lane, and whole in the title of its
-row. The page has no script, and a policy that lets none in.
+Called by `orderctl history ID --picture FILE`. Time runs downwards on a logarithmic scale, so that microseconds and hours
+fit on one page. Each event has a row in the lane of its source (strategy, kernel, venue). Attempts are bars from send to
+resolution; fills are dots sized by quantity. Texts are escaped and truncated to their lane; a row's title has it in full.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pathlib import Path
 
 from kernel import events
 from kernel.clock import NS_PER_S
-from kernel.errors import NotFoundError, ValidationError, Violation
+from kernel.errors import NotFoundError, ValidationError
 from kernel.models import AttemptKind, AttemptOutcome
 from replay.formatting.events import order_terms
 from replay.formatting.output import escaped, utc
@@ -28,18 +26,17 @@ from replay.histories.order_history_text import length_of, message, order_summar
 from replay.log_access.atomic_files import write_whole
 
 CHAR_W = 7.3
-"""Width of a character of the page's font, at most."""
+"""Maximum width of a character."""
 ROW_H = 40.0
-"""Height of a row of two lines, and of a step between two rows at one instant."""
+"""Height of a row of two lines, and distance of two rows with the same timestamp."""
 LINE_H = 15.0
 GAP_H = 11.0
-"""How much a step grows with each power of ten of the time that it stands for …"""
+"""Growth of the distance with each power of ten of the time between two rows, from `GAP_FROM_NS` on."""
 GAP_FROM_NS = 10_000
-"""… beginning here."""
 TIMED_FROM_NS = 1_000
-"""A pause that is at least as long has its length written beside it."""
+"""Pauses of at least this length are labeled."""
 BREAK_NS = 60 * NS_PER_S
-"""A pause that is drawn as a break in the axis."""
+"""Pauses of at least this length are drawn as a break in the axis."""
 MARGIN = 20.0
 TIME_W = 220.0
 LANE_W = 420.0
@@ -48,11 +45,11 @@ BAR_W = 12.0
 BAR_GAP = 6.0
 DOT_R = 5.0
 FILL_R = (5.0, 10.0)
-"""Radius of the smallest fill and of the largest."""
+"""Radius of the smallest and the largest fill."""
 
 
 class Lane(StrEnum):
-    """Who speaks."""
+    """The source of an event."""
 
     STRATEGY = "strategy"
     KERNEL = "kernel"
@@ -61,7 +58,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event in its place."""
+    """An event and its place."""
 
     step: Step
     lane: Lane
@@ -70,33 +67,31 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One attempt in its place."""
+    """An attempt and its place."""
 
     span: AttemptSpan
     column: int
     top: float
     bottom: float
     unknown: float | None
-    """From where on its outcome was unknown."""
+    """Where its outcome became unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands."""
+    """The places of all rows and bars."""
 
     rows: tuple[Row, ...]
     bars: tuple[Bar, ...]
     columns: int
-    """How many bars stand beside each other at most."""
+    """Number of parallel bars."""
     height: float
 
     @property
     def bars_x(self) -> float:
-        """Where the bars begin."""
         return MARGIN + TIME_W + 2 * LANE_W
 
     def lane_x(self, lane: Lane) -> float:
-        """Where a lane begins."""
         if lane is Lane.STRATEGY:
             return MARGIN + TIME_W
         if lane is Lane.KERNEL:
@@ -105,32 +100,29 @@ class Layout:
 
     @property
     def summary_x(self) -> float:
-        """Where the last column begins."""
         return self.lane_x(Lane.VENUE) + LANE_W
 
     @property
     def width(self) -> float:
-        """Width of the picture."""
         return self.summary_x + SUMMARY_W + MARGIN
 
 
 def write(history: History, path: str) -> None:
-    """Write the page to a file, whole or not at all.
+    """Write the page to a file atomically.
 
-    Raises `NotFoundError` where its directory is not there, `ValidationError` for a name that is no page's: a slip of the
-    finger must not write over a log.
+    Raises:
+        NotFoundError: The directory does not exist.
+        ValidationError: The name does not end in `.html`, so that a typing error cannot overwrite a log.
     """
     target = Path(path)
     if target.suffix != ".html":
-        raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
+        raise ValidationError(f"picture file {path} does not end in .html: give it a name such as history.html")
     if not target.absolute().parent.is_dir():
-        raise NotFoundError(f"there is no directory {target.parent}: create it first")
+        raise NotFoundError(f"directory {target.parent} does not exist: create it first")
     write_whole(target, page(history))
 
 
-# --------------------------------------------------------------------------------------------------------------- layout
 def layout(history: History) -> Layout:
-    """Every event and attempt in its place."""
     rows: list[Row] = []
     y = ROW_H / 2
     for step in history.steps:
@@ -143,30 +135,26 @@ def layout(history: History) -> Layout:
 
 
 def step_height(since_ns: int) -> float:
-    """How far down a row is from the one before."""
     return ROW_H + GAP_H * math.log10(1 + since_ns / GAP_FROM_NS)
 
 
 def lane_of(event: events.BaseEvent) -> Lane:
-    """Whose lane an event is in."""
     if isinstance(event, events.OrderReport | events.VenueSnapshotTaken):
         return Lane.VENUE
     return Lane.STRATEGY if event.actor.startswith(("strategy", "operator")) else Lane.KERNEL
 
 
 def placed(attempts: Sequence[AttemptSpan], at: dict[int, float], height: float) -> Iterator[Bar]:
-    """Every attempt as a bar, in the first column that is free; an open one goes on to the end."""
+    """Place every attempt in the first free column; an unresolved one extends to the end."""
     free_from: list[float] = []
     for span in attempts:
         top, bottom = at[span.position], height if span.resolved_position is None else at[span.resolved_position]
-        column = next((place for place, free in enumerate(free_from) if free < top), len(free_from))
+        column = next((index for index, free in enumerate(free_from) if free < top), len(free_from))
         free_from[column : column + 1] = [bottom]
         yield Bar(span, column, top, bottom, None if span.unknown_position is None else at[span.unknown_position])
 
 
-# -------------------------------------------------------------------------------------------------------------- drawing
 def page(history: History) -> str:
-    """The whole page."""
     found = layout(history)
     title = html(f"History of intent {history.intent_id}")
     about = html(summary(history))
@@ -181,9 +169,9 @@ def page(history: History) -> str:
 <body>
 <h1>{title}</h1>
 <p>{about}</p>
-<p class="key">Time runs downwards; a longer pause is a larger step, not in proportion. Bars are requests to the venue, from
-the send to what settled it (green: it happened, red: it did not); where a bar is dashed its outcome was unknown. Green dots
-are fills, as large as their quantity. Hollow marks are conclusions, squares are told beside the intent's own events.</p>
+<p class="key">Time runs downwards on a logarithmic scale. Bars are requests to the venue, from the send to the resolution
+(green: accepted, red: rejected or dead); a dashed bar has an unknown outcome. Green dots are fills, sized by quantity.
+Hollow marks are inferred. Squares are events of other streams.</p>
 {picture(history, found)}
 </body>
 </html>
@@ -191,18 +179,17 @@ are fills, as large as their quantity. Hollow marks are conclusions, squares are
 
 
 def summary(history: History) -> str:
-    """What the story is about, in a sentence."""
     own = sum(step.part is Part.INTENT for step in history.steps)
     last = next((step.summary for step in reversed(history.steps) if step.summary is not None), None)
-    outcome = order_summary_text(history, last) if last is not None else "nothing was sent"
+    outcome = order_summary_text(history, last) if last is not None else "nothing sent"
     return (
-        f"{own} events of its own and {len(history.steps) - own} beside them, {len(history.attempts)} requests; "
-        f"it came to: {outcome}. Log {history.log_id} of {history.exchange_id}, as of position {history.position}."
+        f"Events of the intent: {own}, of other streams: {len(history.steps) - own}; requests: {len(history.attempts)}; "
+        f"order: {outcome}. Log {history.log_id} of {history.exchange_id}, as of position {history.position}."
     )
 
 
 def picture(history: History, found: Layout) -> str:
-    """The picture."""
+    """Return the column heads and the SVG drawing."""
     size = f'width="{found.width:.0f}" height="{found.height:.0f}" viewBox="0 0 {found.width:.0f} {found.height:.0f}"'
     parts = (
         *frame(found),
@@ -212,15 +199,14 @@ def picture(history: History, found: Layout) -> str:
     )
     return (
         f"{heads(found)}\n"
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="story" {size}>\n'
-        f'<title id="story">{html(f"Timeline of intent {history.intent_id}: {summary(history)}")}</title>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title" {size}>\n'
+        f'<title id="title">{html(f"Timeline of intent {history.intent_id}: {summary(history)}")}</title>\n'
         + "\n".join(parts)
         + "\n</svg>"
     )
 
 
 def heads(found: Layout) -> str:
-    """The names of the columns, which stay in sight."""
     places = [(MARGIN, "time (UTC)"), *((found.lane_x(lane), lane.value) for lane in Lane)]
     places += [(found.bars_x, "sent" if found.columns else ""), (found.summary_x, "order after it")]
     names = "".join(f'<span style="left:{x:.0f}px">{name}</span>' for x, name in places if name)
@@ -228,7 +214,6 @@ def heads(found: Layout) -> str:
 
 
 def frame(found: Layout) -> Iterator[str]:
-    """The lanes' ground and lines."""
     for lane in Lane:
         x = found.lane_x(lane)
         yield rect(f"lane {lane.value}", x - 8, 0, LANE_W - 8, found.height)
@@ -236,7 +221,7 @@ def frame(found: Layout) -> Iterator[str]:
 
 
 def gaps(found: Layout) -> Iterator[str]:
-    """The length of each pause that is long enough to be told, a break for one that is very long."""
+    """Label long pauses; draw a break for very long ones."""
     for before, row in zip(found.rows, found.rows[1:], strict=False):
         since_ns = row.step.since_ns or 0
         middle = (before.y + row.y) / 2
@@ -247,35 +232,33 @@ def gaps(found: Layout) -> Iterator[str]:
 
 
 def zigzag(begin: float, end: float, y: float) -> str:
-    """A line that says that much time was left out."""
     count = int((end - begin) // 8)
-    points = (f"{begin + 8 * place:.1f} {y + (3 if place % 2 else -3):.1f}" for place in range(count + 1))
+    points = (f"{begin + 8 * index:.1f} {y + (3 if index % 2 else -3):.1f}" for index in range(count + 1))
     return "M" + " L".join(points)
 
 
 def bar_mark(bar: Bar, found: Layout) -> str:
-    """One attempt, with what became of it as its title."""
+    """Draw an attempt, with its resolution as title."""
     x = found.bars_x + bar.column * (BAR_W + BAR_GAP)
     span, outcome = bar.span, outcome_of(bar.span)
     heading = f"{span.kind} number {span.number} as {span.client_order_id}, sent at {span.position}: {outcome.lower()}"
     if span.resolved_position is not None:
-        heading += f", settled at position {span.resolved_position}"
+        heading += f", resolved at position {span.resolved_position}"
     known_to = bar.bottom if bar.unknown is None else bar.unknown
     parts = [rect(f"bar {outcome.lower()}", x, bar.top, BAR_W, known_to - bar.top)]
     if bar.unknown is not None:
-        parts.append(rect("bar doubt", x, bar.unknown, BAR_W, bar.bottom - bar.unknown))
+        parts.append(rect("bar unresolved", x, bar.unknown, BAR_W, bar.bottom - bar.unknown))
     return f"<g><title>{html(heading)}</title>{''.join(parts)}</g>"
 
 
 def outcome_of(span: AttemptSpan) -> str:
-    """What became of an attempt, in a word."""
     if span.outcome is None:
-        return "SETTLED"
+        return "RESOLVED"
     return "OPEN" if span.outcome is AttemptOutcome.PENDING else str(span.outcome)
 
 
 def rows_text(history: History, found: Layout) -> Iterator[str]:
-    """A row for each event: its time, its mark and words in its lane, and what the order came to."""
+    """Draw a row for each event: time, mark, text and the order's state."""
     largest = max((row.step.event.last_qty for row in found.rows if isinstance(row.step.event, FILLS)), default=0)
     day = ""
     for row in found.rows:
@@ -288,7 +271,6 @@ FILLS = (events.OrderFilled, events.FillCorrected)
 
 
 def row_text(history: History, found: Layout, row: Row, *, time: str, largest: int) -> str:
-    """One event."""
     step, x = row.step, found.lane_x(row.lane)
     name = step.event.topic if step.part is Part.INTENT else f"{step.event.topic} ({step.part.lower()})"
     words_x, words_w = x + 2 * DOT_R + 10, LANE_W - 2 * DOT_R - 30
@@ -306,7 +288,6 @@ def row_text(history: History, found: Layout, row: Row, *, time: str, largest: i
 
 
 def brief(history: History, step: Step) -> str:
-    """What a step says, as short as a lane is narrow."""
     event = step.event
     if not isinstance(event, events.AttemptStarted):
         return message(history, step)
@@ -315,24 +296,24 @@ def brief(history: History, step: Step) -> str:
 
 
 def title_of(history: History, step: Step, name: str) -> str:
-    """All about an event, for whoever points at it or has it read out."""
+    """Return all details of an event, for tooltips and screen readers."""
     event = step.event
     heading = [
         f"position {event.position}, {utc(event.recorded_at_ns)}",
         f"{name}: {message(history, step)}",
-        f"by {event.actor}, evidence {event.evidence}" + (", a conclusion" if step.inferred else ""),
+        f"by {event.actor}, evidence {event.evidence}" + (", inferred" if step.inferred else ""),
     ]
     if step.venue_time_ns:
-        heading.append(f"the venue's clock: {utc(step.venue_time_ns)}")
+        heading.append(f"venue time: {utc(step.venue_time_ns)}")
     if event.causation_position is not None:
         heading.append(f"caused by position {event.causation_position}")
     if step.summary is not None:
-        heading.append(f"the order after it: {order_summary_text(history, step.summary)}")
+        heading.append(f"order after it: {order_summary_text(history, step.summary)}")
     return "\n".join(map(html, heading))
 
 
 def mark(step: Step, x: float, y: float, *, largest: int) -> str:
-    """The mark of an event: a dot as large as what it filled; hollow for a conclusion; a square for what is told beside."""
+    """Draw an event's mark: a dot, sized by quantity for a fill; hollow if inferred; a square for other streams."""
     hollow = " hollow" if step.inferred else ""
     if step.part is not Part.INTENT:
         return rect(f"beside{hollow}", x - 4, y - 4, 8, 8)
@@ -352,23 +333,21 @@ def line(name: str, x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def text(name: str, x: float, y: float, words: str, width: float) -> str:
-    """Words that are cut where they would leave their column."""
+    """Draw a text, truncated to its column."""
     return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}">{escape(fitting(words, width))}</text>'
 
 
 def fitting(words: str, width: float) -> str:
-    """As much of a text as fits, with `…` where something is missing. Wide characters count twice."""
-    words, room, shown = escaped(words), int(width / CHAR_W), ""
-    for place, char in enumerate(words):
-        room -= 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        if room < (0 if place == len(words) - 1 else 1):
-            return shown + "…"
-        shown += char
-    return shown
+    """Truncate a text with `…`. Wide characters count twice."""
+    words, columns = escaped(words), int(width / CHAR_W)
+    for index, char in enumerate(words):
+        columns -= 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if columns < (0 if index == len(words) - 1 else 1):
+            return words[:index] + "…"
+    return words
 
 
 def html(words: str) -> str:
-    """Anybody's text as it may stand in the page."""
     return escape(escaped(words))
 
 
@@ -399,5 +378,5 @@ text { font: 12px ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace; 
 .bar.accepted { fill: var(--fill); }
 .bar.rejected, .bar.dead { fill: var(--no); }
 .bar.open, .bar.unknown { fill: var(--open); }
-.bar.doubt { fill: none; stroke: var(--open); stroke-width: 2; stroke-dasharray: 4 3; }
+.bar.unresolved { fill: none; stroke: var(--open); stroke-width: 2; stroke-dasharray: 4 3; }
 """

@@ -1,7 +1,7 @@
-"""Taking down many orders at once: which ones, how they look, and their cancels as they are recorded.
+"""Cancel many orders. Called by `orderctl cancel-all` and by scripts.
 
-Called by the CLI's `cancel-all`, and by scripts. It chooses once: what is wanted only afterwards is left alone, so that
-nothing is canceled that nobody was shown. Waits for the log, not for the venue; `waiting` does that.
+The orders are selected once, so that only orders that were shown are canceled. Cancels are recorded in the log;
+`conditions` waits for the venue.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
-from kernel.clock import Clock, SystemClock
+from kernel.clock import SystemClock
 from kernel.commands.validation import known_symbols
 from kernel.errors import ExchangeError, NotFoundError
 from kernel.models import Desired
@@ -20,33 +20,33 @@ from replay.views.listing import item_of
 from replay.views.resources import INTENTS, intent_subject, render_context
 
 AT_ONCE = 256
-"""Cancels under way at the same time: enough for the log to commit them in large groups."""
+"""Concurrent cancels, which the log commits in large groups."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelResult:
-    """What came of one cancel."""
+    """The result of one cancel."""
 
     intent_id: str
     problem: str = ""
-    """Why there was nothing to cancel any more; empty when the cancel is recorded."""
+    """Why there was nothing to cancel; empty if the cancel is recorded."""
 
     @property
     def line(self) -> str:
-        """For people."""
         what = f"not canceled: {self.problem}" if self.problem else "cancel requested"
         return f"intent/{self.intent_id} {what}"
 
 
 def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: str | None = None) -> list[str]:
-    """Intents that are wanted and live (of a symbol, of an owner), in order of creation.
+    """Return the live, not canceled intents of a symbol or owner (default: all), in order of creation.
 
-    Raises `NotFoundError` for a symbol that nothing is known of: a slip of the pen must not read as "nothing to cancel".
+    Raises:
+        NotFoundError: The symbol is unknown, so that a typing error does not read as "nothing to cancel".
     """
     state = kernel.state
     if symbol_id is not None and state.symbol(symbol_id) is None and not any(state.intents_of_symbol(symbol_id)):
-        names = known_symbols(state) or "no market is known yet"
-        raise NotFoundError(f"symbol {symbol_id} not found: {names}")
+        names = known_symbols(state)
+        raise NotFoundError(f"symbol {symbol_id} not found; known symbols: {names or 'none yet'}")
     return [
         intent_id
         for intent_id in state.live_intent_ids()
@@ -57,26 +57,25 @@ def chosen(kernel: EventSourcedKernel, *, symbol_id: str | None = None, owner: s
     ]
 
 
-def preview(kernel: EventSourcedKernel, intent_ids: Sequence[str], *, clock: Clock | None = None) -> Listing:
-    """These intents as `get intents` shows them."""
-    look = render_context(kernel.state, (clock or SystemClock()).now_ns())
+def preview(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> Listing:
+    """Return these intents as `orderctl get intents` shows them."""
+    context = render_context(kernel.state, SystemClock().now_ns())
     found = (kernel.state.intent(intent_id) for intent_id in intent_ids)
-    items = tuple(item_of(INTENTS, look, intent_subject(intent)) for intent in found if intent is not None)
+    items = tuple(item_of(INTENTS, context, intent_subject(intent)) for intent in found if intent is not None)
     return Listing(INTENTS.kind, INTENTS.columns, INTENTS.narrow, items)
 
 
 async def clear(kernel: EventSourcedKernel, intent_ids: Sequence[str]) -> AsyncIterator[CancelResult]:
-    """Cancel these intents and no others; each as its cancel is recorded, in the order given.
+    """Cancel these intents; yield each result in order once its cancel is recorded.
 
-    What has ended or was deleted meanwhile is told as such. Raises what else a command raises (a log that is away).
+    An intent that has ended or was deleted meanwhile has a result with its problem. Other errors of a command are raised.
     """
     for begin in range(0, len(intent_ids), AT_ONCE):
-        for cleared in await asyncio.gather(*(clear_one(kernel, name) for name in intent_ids[begin : begin + AT_ONCE])):
-            yield cleared
+        for result in await asyncio.gather(*(clear_one(kernel, name) for name in intent_ids[begin : begin + AT_ONCE])):
+            yield result
 
 
 async def clear_one(kernel: EventSourcedKernel, intent_id: str) -> CancelResult:
-    """Cancel one."""
     try:
         await kernel.cancel_order(intent_id, wait="recorded")
     except (ExchangeError, NotFoundError) as problem:

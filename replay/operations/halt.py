@@ -1,8 +1,4 @@
-"""Halting from a shell: the halt, its cancels, and whether the orders are gone.
-
-Called by the CLI's `halt`. The halt itself is the kernel's; here it is waited for, so that whoever halts knows what may
-still work.
-"""
+"""Halt trading and wait until the orders are gone. Called by `orderctl halt`."""
 
 from __future__ import annotations
 
@@ -16,49 +12,47 @@ from kernel.errors import LogUnavailableError, NotFoundError, WaitTimeoutError
 from replay.views import conditions
 
 NAMES_MAX = 10
-"""Intents that are named; of more, only how many they are."""
+"""Number of intents that the output names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """What a halt came to."""
+    """The result of a halt."""
 
     canceled: int
-    """Intents that it turned to CANCELED."""
+    """Number of intents that the halt canceled."""
     left: tuple[str, ...]
-    """Intents whose order may still work."""
+    """Intents whose order may still be open."""
     led: bool
-    """Whether somebody leads, who gets the cancels out."""
+    """Whether a leader is there to send the cancels."""
 
     @property
     def exit_code(self) -> int:
-        """For a shell."""
         return WaitTimeoutError.exit_code if self.left else 0
 
     @property
     def line(self) -> str:
-        """For people."""
-        asked = f"{self.canceled} cancel{'' if self.canceled == 1 else 's'} requested"
+        requested = f"{self.canceled} cancel{'' if self.canceled == 1 else 's'} requested"
         if not self.left:
-            return f"{asked}; nothing works any more"
+            return f"{requested}; no order is open any more"
         names = ", ".join(self.left[:NAMES_MAX]) + (" …" if len(self.left) > NAMES_MAX else "")
-        then = "the kernel goes on" if self.led else "nobody leads: start `orderctl run`, or see --break-glass"
-        return f"{asked}; {len(self.left)} may still work at the venue: {names}; {then}"
+        hint = "the kernel continues" if self.led else "no kernel leads: start `orderctl run`, or use --break-glass"
+        return f"{requested}; {len(self.left)} may still be open at the venue: {names}; {hint}"
 
 
 async def halt(kernel: EventSourcedKernel, symbol_id: str | None, reason: str, timeout_s: float) -> Halted:
-    """Halt all (or a symbol), cancel all, and wait until nothing of it may work. Raises what `kernel.halt` does."""
+    """Halt everything or a symbol, and wait until no order of it may be open. Raises what `kernel.halt` raises."""
     canceled = await kernel.halt(symbol_id, reason=reason)
     led = await kernel.log.lease_is_held()
     concerned = [intent_id for intent_id in kernel.state.live_intent_ids() if may_work(kernel, intent_id, symbol_id)]
-    wait_s = timeout_s if led else 0  # nobody is there who would cancel anything
+    wait_s = timeout_s if led else 0  # without a leader nothing is canceled
     gone = await asyncio.gather(*(conditions.off_the_book(kernel, name, timeout_s=wait_s) for name in concerned))
     left = tuple(intent_id for intent_id, is_over in zip(concerned, gone, strict=True) if not is_over)
     return Halted(canceled, left, led)
 
 
 def may_work(kernel: EventSourcedKernel, intent_id: str, symbol_id: str | None) -> bool:
-    """Whether an intent may have an order (in a symbol)."""
+    """Whether an intent may have an open order (in a symbol)."""
     record = kernel.state.record(intent_id)
     symbols = {facts.order.symbol_id for facts in record.live_orders}
     symbols |= {record.sent_order.symbol_id} if record.sent_order is not None else set()
@@ -67,9 +61,11 @@ def may_work(kernel: EventSourcedKernel, intent_id: str, symbol_id: str | None) 
 
 @contextmanager
 def break_glass_offered() -> Iterator[None]:
-    """Where the log is away, the error says what can still be done."""
+    """Add the emergency option to an error about an unavailable log."""
     try:
         yield
     except (LogUnavailableError, NotFoundError) as problem:
-        problem.add_note("if orders must go now: `orderctl halt --break-glass` asks the venue itself, past the log")
+        problem.add_note(
+            "in an emergency, `orderctl halt --break-glass` cancels the orders at the venue without the log"
+        )
         raise

@@ -1,8 +1,7 @@
-"""A strategy's heartbeat as a process of its own: once, or again and again until a signal ends it in order.
+"""Send a strategy's heartbeats from a process of its own. Called by `orderctl heartbeat`.
 
-Called by the CLI's `heartbeat`, for strategies that are scripts. What a beat means is in
-`kernel.runtime.dead_man_switch`. A log that is away ends nothing: it is tried again at the next beat, since giving up
-would be the silence that cancels.
+See `kernel.runtime.dead_man_switch` for their effect. If the log is unavailable, the next heartbeat retries: giving up
+would cancel the strategy's orders.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 from kernel import EventSourcedKernel
 from kernel.clock import Clock, SystemClock
-from kernel.errors import NotReadyError, ValidationError, Violation
+from kernel.errors import NotReadyError, ValidationError
 from kernel.settings import ns
 from replay.host.bootstrap import open_client
 
@@ -21,30 +20,29 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSchedule:
-    """Whose heart, and how it beats."""
+    """The heartbeat of a strategy."""
 
     owner: str
     ttl_s: float
     every_s: float
     disarm: bool = False
-    """Whether an end in order disarms it."""
+    """Whether a normal end disarms the heartbeat."""
 
     def __post_init__(self) -> None:
-        if 0 < self.every_s <= self.ttl_s / 2:
-            return
-        limit = f"above 0, and at most half of its time ({self.ttl_s / 2:g} s)"
-        raise ValidationError("how often it beats", [Violation("every", "time", limit, f"{self.every_s:g} s")])
+        if not 0 < self.every_s <= self.ttl_s / 2:
+            limit = f"it must be above 0 s and at most half of the time to live, {self.ttl_s / 2:g} s"
+            raise ValidationError(f"heartbeat interval {self.every_s:g} s: {limit}")
 
 
 async def once(kernel: EventSourcedKernel, owner: str, ttl_s: float, *, disarm: bool = False) -> str:
-    """One heartbeat, or its end; what came of it, for people."""
+    """Send one heartbeat or disarm it; return a line of output."""
     if disarm:
         return f"heartbeat/{owner} {'disarmed' if await kernel.disarm_heartbeat(owner) else 'was not armed'}"
     return f"heartbeat/{owner} {'recorded' if await kernel.heartbeat(owner, ttl_s) else 'recorded a moment ago'}"
 
 
 async def run(url: str, exchange_id: str, schedule: HeartbeatSchedule, *, show: Say, say: Say) -> None:
-    """Beat on a log that exists, until cancelled."""
+    """Send heartbeats to an existing log until canceled."""
     async with open_client(url, exchange_id) as kernel:
         show(await once(kernel, schedule.owner, schedule.ttl_s))
         try:
@@ -54,19 +52,19 @@ async def run(url: str, exchange_id: str, schedule: HeartbeatSchedule, *, show: 
                 show(await once(kernel, schedule.owner, schedule.ttl_s, disarm=True))
             else:
                 say(
-                    f"{schedule.owner} stays armed: within {schedule.ttl_s:g} s its orders are canceled, "
-                    "unless it is heard of"
+                    f"{schedule.owner} stays armed: without another heartbeat its orders are canceled within"
+                    f" {schedule.ttl_s:g} s"
                 )
 
 
 async def send_forever(
     kernel: EventSourcedKernel, schedule: HeartbeatSchedule, *, say: Say, clock: Clock | None = None
 ) -> None:
-    """Beat for ever. Raises what ends a kernel; that the log is away is told, and tried again."""
+    """Send heartbeats forever. An unavailable log is reported and retried; other errors are raised."""
     clock = clock or SystemClock()
     while True:
         await clock.sleep_until(clock.now_ns() + ns(schedule.every_s))
         try:
             await kernel.heartbeat(schedule.owner, schedule.ttl_s)
         except NotReadyError as problem:
-            say(f"{schedule.owner} is not heard: {problem}; again in {schedule.every_s:g} s")
+            say(f"cannot record a heartbeat of {schedule.owner}: {problem}; next try in {schedule.every_s:g} s")

@@ -1,9 +1,8 @@
-"""A copy of a log to fall back on, and the log put back from it.
+"""Back up a log and restore it. Called by the CLI and by library users.
 
-Called by the CLI and by library users. The backup of a SQLite log is a SQLite file, copied while a kernel may be writing;
-that of any other log is its JSONL export. Promises that what is written was read again and its hashes checked, that nothing
-is overwritten, and that a failed restore leaves nothing. What was recorded after the backup is not in it: a log that is put
-back must not be led while the one it was taken from may still be.
+The backup of a SQLite log is a SQLite file, copied while a kernel may be writing; that of any other log is its JSONL
+export. Every copy is read again and its hashes are checked; nothing is overwritten; a failed restore leaves nothing.
+Events after the backup are not in it, so a restored log must not be led while the original may be.
 """
 
 from __future__ import annotations
@@ -32,23 +31,30 @@ if TYPE_CHECKING:
 async def backup_log(
     log: EventLog | str, path: str | Path, *, progress: Progress | None = None, exchange_id: str | None = None
 ) -> Head:
-    """Write a backup of a log to a file that is not there yet; the end of the log in it.
+    """Write a backup of a log to a new file.
 
-    Raises `AlreadyExistsError`, `NotFoundError`, `IntegrityError` for a log that is not what was written.
+    Args:
+        log: An open log or its URL.
+        path: The new file.
+        progress: Called with the position reached and the last position.
+        exchange_id: Expected owner of the log.
+
+    Returns:
+        The head of the log in the backup.
+
+    Raises:
+        AlreadyExistsError: The file exists.
+        NotFoundError: The log does not exist.
+        IntegrityError: The log was changed.
     """
     path = Path(path)
     check_free(path)
     async with open_for_reading(log, exchange_id) as found:
-        if _is_file(found):
+        if found.url.startswith("sqlite://"):
             return await _back_up_file(found, path, progress)
         head = await found.head()
         await export_log(found, path, upto=head.position, progress=progress)
         return head
-
-
-def _is_file(log: EventLog) -> bool:
-    """Whether a log is a SQLite file, without loading the driver for one that is not."""
-    return log.url.startswith("sqlite://")
 
 
 async def _back_up_file(log: EventLog, path: Path, progress: Progress | None) -> Head:
@@ -70,19 +76,29 @@ async def restore_log(
     progress: Progress | None = None,
     notes: TreeHeadGuard | None = None,
 ) -> Head:
-    """Put a log back from a backup, to a place where there is none; the end of the log that is there now.
+    """Restore a log from a backup.
 
-    A SQLite file goes to `sqlite:///…`, an export anywhere. `notes`: signed notes that the backup is held against, which
-    say as well what it lacks. Raises what `import_log` raises.
+    Args:
+        path: A SQLite file or an export.
+        url: Where to create the log; `sqlite:///…` for a SQLite file.
+        exchange_id: Expected owner of the log.
+        progress: Called with the position reached and the last position.
+        notes: Signed tree heads to compare the backup with.
+
+    Returns:
+        The head of the restored log.
+
+    Raises:
+        KernelError: As `import_log`.
     """
     path = Path(path)
     if not path.exists():
-        raise NotFoundError(f"there is no file {path}")
+        raise NotFoundError(f"file {path} does not exist")
     if beginning_of(path) != SQLITE_BEGIN:
         return await import_log(path, url, exchange_id=exchange_id, progress=progress, notes=notes)
     if not url.startswith("sqlite://"):
-        how = f"export it and import that: orderctl export --log sqlite:///{path} FILE"
-        raise ValidationError(f"{path} is a SQLite log, which does not go to {without_password(url)} as it is: {how}")
+        remedy = f"export it with `orderctl export --log sqlite:///{path} FILE` and import FILE"
+        raise ValidationError(f"{path} is a SQLite log and cannot be restored to {without_password(url)}: {remedy}")
     place = sqlite_path(url)
     with atomic_file(place) as transaction:
         check_directory(place.parent)
@@ -91,7 +107,7 @@ async def restore_log(
 
 
 def _copy(path: Path, transaction: Path) -> None:
-    """The file, with what a program that looked into it has left beside it."""
+    """Copy a SQLite file and its write-ahead log, if a program left one."""
     for suffix in ("", "-wal"):
         if Path(f"{path}{suffix}").exists():
             Path(f"{transaction}{suffix}").touch(FILE_MODE)
@@ -99,7 +115,7 @@ def _copy(path: Path, transaction: Path) -> None:
 
 
 async def _checked(path: Path, exchange_id: str, progress: Progress | None, notes: TreeHeadGuard | None = None) -> Head:
-    """The end of the log in a file, all that is in it read and its hashes checked, and compared with notes."""
+    """Check the hashes of a log file and compare it with tree heads; return its head."""
     async with existing_log(f"sqlite:///{quote(str(path))}", exchange_id) as log:
         head = await log.head()
         if notes is not None:

@@ -1,8 +1,7 @@
-"""Writes a log to a file: as JSONL, byte-exact, to be imported elsewhere; or as CSV and Parquet tables for people.
+"""Write a log to a file: as byte-exact JSONL for an import, or as a CSV or Parquet table.
 
-Called by the CLI and by library users. It works beside a running kernel: what is written is the log as it was when the
-export began. Every row's hashes are checked on the way. The file appears when it is whole; after an error, or Ctrl-C,
-there is none.
+Called by the CLI and by library users, also beside a running kernel: the export ends at the head at its start. The
+hashes of all rows are checked. The file is written atomically; after an error or Ctrl-C there is none.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from kernel.errors import ValidationError, Violation
+from kernel.errors import ValidationError
 from kernel.log.base import EventLog
 from kernel.log.engine import jsonl_file
 from kernel.log.factory import SQLITE_BEGIN, beginning_of
@@ -30,14 +29,13 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """The result of an export."""
 
     path: str
     exchange_id: str
     last_position: int
-    """The log from 1 up to here."""
     chain_hash: bytes
-    """Its chain hash there."""
+    """Chain hash at the last position."""
 
 
 async def export_log(
@@ -50,11 +48,22 @@ async def export_log(
     progress: Progress | None = None,
     exchange_id: str | None = None,
 ) -> Exported:
-    """Write a log, from its first event up to a position (default: the head now), to a file; `-` is the standard output.
+    """Write a log from its first event to a file.
 
-    `format` is jsonl, csv or parquet; `what` is events or, as a table, orders or fills. A name ending in `.gz` is
-    compressed (not Parquet, which is so by itself). A file that is there is replaced, unless it is a database. Raises
-    `ValidationError`, `NotFoundError`, and `IntegrityError` for a log that is not what was written.
+    Args:
+        log: An open log or its URL.
+        path: The file, or `-` for standard output. A name ending in `.gz` is compressed (except Parquet). An existing file
+            is replaced, unless it is a database.
+        format: `jsonl`, `csv` or `parquet`.
+        what: `events`, or as a table `orders` or `fills`.
+        upto: The last position; default: the head.
+        progress: Called with the position reached and the last position.
+        exchange_id: Expected owner of the log.
+
+    Raises:
+        ValidationError: The arguments do not fit together.
+        NotFoundError: The log does not exist.
+        IntegrityError: The log was changed.
     """
     path = str(path)
     _check(path, format=format, what=what)
@@ -77,37 +86,28 @@ async def export_log(
 
 
 def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
-    violations = [
-        Violation(name, "choice", " or ".join(choices), given)
-        for name, given, choices in (("format", format, FORMATS), ("what", what, tuple(TABLES)))
-        if given not in choices
-    ]
-    if format == "jsonl" and what in ("orders", "fills"):
-        violations.append(Violation("format", "choice", f"csv or parquet for {what}", format))
+    for name, value, choices in (("format", format, FORMATS), ("what", what, tuple(TABLES))):
+        if value not in choices:
+            raise ValidationError(f"{name} {value!r} is unknown: use {', '.join(choices)}")
+    if format == "jsonl" and what != "events":
+        raise ValidationError(f"format jsonl exports events only: use csv or parquet for {what}")
     if format == "parquet" and (path == jsonl_file.STANDARD_STREAM or path.endswith(".gz")):
-        violations.append(Violation("path", "form", "a file for Parquet, not compressed once more", path))
-    if violations:
-        raise ValidationError("what to export", violations)
+        raise ValidationError(f"Parquet cannot be written to {path}: use a file name without .gz")
     jsonl_file.check_name(path)
     if path != jsonl_file.STANDARD_STREAM and beginning_of(Path(path)) == SQLITE_BEGIN:
-        raise ValidationError(f"{path} is a database, and an export would replace it: give another name")
+        raise ValidationError(f"{path} is a database, which an export would replace: use another name")
 
 
 @contextmanager
 def _target(path: str) -> Iterator[IO[bytes]]:
-    """What to write to; put in its place when the block ends well."""
-    with _file(path) as file, jsonl_file.writing(file, compressed=path.endswith(".gz")) as target:
-        yield target
-
-
-@contextmanager
-def _file(path: str) -> Iterator[IO[bytes]]:
-    if path == jsonl_file.STANDARD_STREAM:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with atomic_file(Path(path), replace=True) as transaction, transaction.open("wb") as file:
-        yield file
+    """Open the target, which replaces an existing file when the block succeeds."""
+    with ExitStack() as stack:
+        if path == jsonl_file.STANDARD_STREAM:
+            stack.callback(sys.stdout.buffer.flush)
+            file: IO[bytes] = sys.stdout.buffer
+        else:
+            file = stack.enter_context(stack.enter_context(atomic_file(Path(path), replace=True)).open("wb"))
+        yield stack.enter_context(jsonl_file.writing(file, compressed=path.endswith(".gz")))
 
 
 async def _write_rows(

@@ -1,9 +1,8 @@
-"""Reads a log from a file into an empty place: SQLite or PostgreSQL, whichever it came from, with the same bytes.
+"""Read an export into a new SQLite or PostgreSQL log, byte for byte.
 
-Called by the CLI and by library users, and by `backups`. Each row's hashes are checked as it is read and again as it is
-put in. Promises all or nothing: a SQLite file appears when it is whole, a PostgreSQL schema with its commit; after an
-error, Ctrl-C or SIGKILL there is no log. The imported log has the same log id, and so the same client order ids to come:
-of two logs with one id only one may ever be led.
+Called by the CLI, by library users and by `backup`. Hashes are checked when a row is read and again when it is inserted.
+The import is atomic: after an error, Ctrl-C or SIGKILL there is no log. The imported log has the same log id and so
+generates the same client order ids: only one of the two logs may ever be led.
 """
 
 from __future__ import annotations
@@ -35,13 +34,24 @@ async def import_log(
     progress: Progress | None = None,
     notes: TreeHeadGuard | None = None,
 ) -> Head:
-    """Read an export into an empty log at a URL; the end of the log that is there now. `-` is the standard input.
+    """Create a log from an export.
 
-    `notes`: signed notes that it is held against before it is in its place.
+    Args:
+        path: The export, or `-` for standard input.
+        url: Where to create the log.
+        exchange_id: Expected owner of the log.
+        progress: Called with the position reached and the last position.
+        notes: Signed tree heads to compare the log with before it is created.
 
-    Raises `AlreadyExistsError` (a SQLite file is there), `ConflictError` (the log is not empty, or the file is of another
-    exchange id), `IntegrityError` (the file is damaged, cut off or was changed: with the line), `NotFoundError`,
-    `ValidationError` (it is no export, or is not from position 1 on; the URL keeps nothing).
+    Returns:
+        The head of the new log.
+
+    Raises:
+        AlreadyExistsError: The SQLite file exists.
+        ConflictError: The log is not empty, or the export has another exchange id.
+        IntegrityError: The export is damaged, truncated or changed.
+        NotFoundError: The export does not exist.
+        ValidationError: The file is not an export from position 1 on, or the URL is not persistent.
     """
     place = _place(url, exchange_id)
     report_progress = on_loop(progress)
@@ -51,33 +61,33 @@ async def import_log(
             identity = _identity(file.header, str(path), exchange_id)
             pages = _watched(file, report_progress, stopped)
             if notes is not None:
-                pages = _held(pages, notes, identity)
+                pages = _guarded(pages, notes, identity)
             return place(lambda recorder: restore_rows(recorder, identity, pages))
 
     return await until_stopped(work)
 
 
 def _identity(about: LogFileHeader, path: str, exchange_id: str) -> Identity:
-    """Whose log a file makes; refuses another account's, and a file that does not begin with the first event."""
+    """Return the identity of the log in an export. Raises if the owner or the first position is wrong."""
     if about.exchange_id != exchange_id:
-        raise ConflictError(f"{path} is of the log of {about.exchange_id!r}, not of {exchange_id!r}")
+        raise ConflictError(f"{path} is an export of the log of {about.exchange_id!r}, not of {exchange_id!r}")
     if about.first_position != 1 or about.last_position < 1:
-        text = f"{path} has the positions {about.first_position} to {about.last_position}"
-        raise ValidationError(f"{text}: a log is imported from position 1 on")
+        text = f"{path} has positions {about.first_position} to {about.last_position}"
+        raise ValidationError(f"{text}, but an import needs an export from position 1 on")
     return Identity(about.exchange_id, about.log_id, LAYOUT_VERSION)
 
 
 def _watched(file: LogFile, report_progress: Progress, stopped: Stopped) -> Iterator[list[StoredRow]]:
-    """The pages of a file, telling how far they are, until somebody wants them to stop."""
+    """Yield the pages of a file and report progress, until stopped."""
     for rows in file.pages():
         if stopped():
-            raise KernelError("stopped before it was done: nothing was written")
+            raise KernelError("the import was stopped: nothing was written")
         yield rows
         report_progress(rows[-1].position, file.header.last_position)
 
 
-def _held(pages: Iterator[list[StoredRow]], notes: TreeHeadGuard, identity: Identity) -> Iterator[list[StoredRow]]:
-    """The pages, which the notes see on their way; what they say against them comes before the commit."""
+def _guarded(pages: Iterator[list[StoredRow]], notes: TreeHeadGuard, identity: Identity) -> Iterator[list[StoredRow]]:
+    """Yield the pages and compare them with tree heads; a difference raises before the commit."""
     notes.begin(identity.exchange_id, identity.log_id)
     head = 0
     for rows in pages:
@@ -88,26 +98,26 @@ def _held(pages: Iterator[list[StoredRow]], notes: TreeHeadGuard, identity: Iden
 
 
 Work = Callable[[LogRecorder], Head]
-"""What is done with a recorder on an empty log."""
+"""A function that fills an empty log through its recorder."""
 
 
 def _place(url: str, exchange_id: str) -> Callable[[Work], Head]:
-    """What gives a function a recorder on an empty place at a URL, and keeps what it wrote when it ends well."""
+    """Return a function that runs `Work` on a new log at a URL, atomically."""
     if url.startswith("sqlite://"):
         check_free(sqlite_path(url))
         check_directory(sqlite_path(url).parent)
         return partial(_in_new_file, sqlite_path(url))
     if url.startswith(("postgresql://", "postgres://")):
         return partial(_in_schema, url, exchange_id)
-    raise ValidationError(f"{without_password(url)} keeps nothing: import into sqlite:///FILE or postgresql://…")
+    raise ValidationError(f"{without_password(url)} is not persistent: import into sqlite:///FILE or postgresql://…")
 
 
 def restore_rows(recorder: LogRecorder, identity: Identity, pages: Iterator[list[StoredRow]]) -> Head:
-    """`LogRecorder.restore`, where what the database refuses is a damaged log: each id and each version is there once."""
+    """Call `LogRecorder.restore`; rows that the database rejects, such as repeated versions, are a damaged log."""
     try:
         return recorder.restore(identity, pages)
     except RowRefused as problem:
-        raise IntegrityError(f"the rows are not those of one log: {problem}") from problem
+        raise IntegrityError(f"the rows do not form one log: {problem}") from problem
 
 
 def _in_new_file(path: Path, work: Work) -> Head:

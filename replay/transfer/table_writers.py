@@ -1,7 +1,7 @@
-"""Writes a table to a file as it comes: CSV, or Parquet with pyarrow (the extra `parquet`, imported when it is asked for).
+"""Write a table in pages, as CSV, or as Parquet with pyarrow (the extra `parquet`, imported on use).
 
-Used by `exporting`. Memory is bounded by a group of rows. CSV is UTF-8 with a header, lines end in CRLF (RFC 4180),
-decimals have no exponent, what is empty is nothing between two commas. Parquet has a row group for every `GROUP_ROWS` rows.
+CSV is UTF-8 with a header and CRLF line ends (RFC 4180), decimals without exponent, and empty cells for missing values.
+Parquet has a row group for every `GROUP_ROWS` rows, which bounds the memory.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ GROUP_ROWS = 50_000
 
 
 class TableFile(Protocol):
-    """A table on its way into a file."""
+    """Writes a table to a file."""
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """The next rows."""
+        """Write rows."""
 
     def end(self) -> None:
-        """No more come."""
+        """Finish the table, leaving the file open."""
 
 
 class CsvFile:
-    """Comma-separated values."""
+    """Writes comma-separated values."""
 
     def __init__(self, table: ExportTable, file: IO[bytes]) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -38,11 +38,9 @@ class CsvFile:
         self._writer.writerow([name for name, _ in table.columns])
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """See `TableFile.add`."""
         self._writer.writerows([[_cell(value) for value in row] for row in rows])
 
     def end(self) -> None:
-        """See `TableFile.end`. The file below stays open."""
         self._text.detach()
 
 
@@ -51,23 +49,21 @@ def _cell(value: Any) -> Any:
 
 
 class ParquetFile:
-    """Apache Parquet, by pyarrow."""
+    """Writes Apache Parquet with pyarrow."""
 
     def __init__(self, table: ExportTable, file: IO[bytes]) -> None:
-        """`NotFoundError` where pyarrow is not installed."""
+        """Open the writer. Raises `NotFoundError` if pyarrow is not installed."""
         self._arrow, parquet = pyarrow("pyarrow"), pyarrow("pyarrow.parquet")
         self._schema = self._arrow.schema([(name, _type(self._arrow, kind)) for name, kind in table.columns])
         self._writer = parquet.ParquetWriter(file, self._schema)
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """See `TableFile.add`."""
         self._rows += rows
         if len(self._rows) >= GROUP_ROWS:
             self._write()
 
     def end(self) -> None:
-        """See `TableFile.end`."""
         if self._rows:
             self._write()
         self._writer.close()
@@ -91,8 +87,9 @@ def _type(arrow: Any, kind: FieldType) -> Any:
 
 
 def pyarrow(module: str) -> Any:
-    """A module of pyarrow; `NotFoundError` where it is not installed."""
+    """Import a module of pyarrow. Raises `NotFoundError` if it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as problem:
-        raise NotFoundError("Parquet is written by pyarrow: pip install 'exchange-kernel[parquet]'") from problem
+        text = "Parquet needs pyarrow, which is not installed: pip install 'exchange-kernel[parquet]'"
+        raise NotFoundError(text) from problem

@@ -1,8 +1,7 @@
-"""The log as tables for spreadsheets and data frames: events, orders, fills; columns made for people.
+"""Tables of events, orders and fills for spreadsheets and data frames. Used by `exporter`.
 
-Used by `exporting`. Each table is an async iterator of rows in the order of its columns, page by page. Instants come as
-integers of nanoseconds and as text in UTC, prices and quantities as exact decimals beside the integers that are stored
-(decimals are empty where the log does not know the symbol), amounts that no decimal column holds as text.
+Timestamps have two columns, integer nanoseconds and text in UTC; prices and quantities have two, exact decimals (empty if
+the symbol is unknown) and the stored integers. Amounts too large for a decimal column are text.
 """
 
 from __future__ import annotations
@@ -32,48 +31,43 @@ DELETED = "DELETED"
 
 
 class FieldType(Enum):
-    """What a column holds. Every one of them may be empty."""
+    """The type of a column. Every column is nullable."""
 
     INTEGER = "int64"
     UNSIGNED = "uint64"
     WHOLE = "decimal128(38, 0)"
-    """A number of 64 bits with a sign besides."""
+    """A signed integer of more than 64 bits."""
     DECIMAL = "decimal128(38, 18)"
     TEXT = "string"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportTable:
-    """Columns, and what fills them."""
+    """Columns, and a function that reads the rows of a log up to a position, in pages."""
 
     columns: tuple[tuple[str, FieldType], ...]
     rows: Callable[[EventLog, int, Progress | None], Rows]
-    """Of a log, up to a position."""
 
 
-def instant(name: str) -> tuple[tuple[str, FieldType], ...]:
-    """An instant's two columns."""
+def timestamp(name: str) -> tuple[tuple[str, FieldType], ...]:
     return ((f"{name}_ns", FieldType.INTEGER), (name, FieldType.TEXT))
 
 
 def scaled(name: str, kind: FieldType = FieldType.UNSIGNED) -> tuple[tuple[str, FieldType], ...]:
-    """A number's two columns: the decimal, and the integer that is stored."""
     return ((name, FieldType.DECIMAL), (f"{name}_scaled", kind))
 
 
 def texts(*names: str) -> tuple[tuple[str, FieldType], ...]:
-    """Columns of text."""
     return tuple((name, FieldType.TEXT) for name in names)
 
 
-# --------------------------------------------------------------------------------------------------------------- events
 EVENT_COLUMNS = (
     ("position", FieldType.INTEGER),
     *texts("stream_id"),
     ("version", FieldType.INTEGER),
     *texts("topic"),
     ("schema_version", FieldType.INTEGER),
-    *instant("recorded_at"),
+    *timestamp("recorded_at"),
     *texts("actor", "evidence", "correlation_id"),
     ("causation_position", FieldType.INTEGER),
     *texts("command_id"),
@@ -83,7 +77,7 @@ EVENT_COLUMNS = (
 
 
 async def event_rows(log: EventLog, upto: int, progress: Progress | None) -> Rows:
-    """A row for each event, with the stored payload and envelope as text."""
+    """Yield a row for each event, with the stored payload and envelope as text."""
     async for rows in checked_pages(log, upto=upto, progress=progress):
         yield [_event_row(row) for row in rows]
 
@@ -98,11 +92,10 @@ def _event_row(row: StoredRow) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------------- fills
 FILL_COLUMNS = (
     ("position", FieldType.INTEGER),
-    *instant("recorded_at"),
-    *instant("transact_time"),
+    *timestamp("recorded_at"),
+    *timestamp("transact_time"),
     *texts("kind", "owner", "intent_id", "symbol_id", "side"),
     *scaled("quantity", FieldType.WHOLE),
     *scaled("price"),
@@ -112,7 +105,7 @@ FILL_COLUMNS = (
 
 
 async def fill_rows(log: EventLog, upto: int, progress: Progress | None) -> Rows:
-    """A row for each trade that came to count and, negative, for each that no longer does."""
+    """Yield a row for each counted trade and, with a negative quantity, for each that a bust or correction voids."""
     reference = Reference()
     async for page in entries(log, reference, upto=upto, progress=progress):
         yield [_fill_row(entry, reference) for entry in page]
@@ -140,7 +133,6 @@ def _fee(entry: BookEntry, reference: Reference) -> tuple[str | None, str | None
     return None if asset is None else decimal_text(from_scaled(fee, decimals=asset.decimals)), str(fee)
 
 
-# --------------------------------------------------------------------------------------------------------------- orders
 ORDER_COLUMNS = (
     *texts("intent_id", "owner", "group_id", "symbol_id", "side", "order_type", "time_in_force"),
     *scaled("quantity"),
@@ -148,8 +140,8 @@ ORDER_COLUMNS = (
     *scaled("stop_price"),
     *texts("desired"),
     ("generation", FieldType.INTEGER),
-    *instant("created_at"),
-    *instant("updated_at"),
+    *timestamp("created_at"),
+    *timestamp("updated_at"),
     *texts("ord_status"),
     *scaled("cum_qty"),
     *scaled("leaves_qty"),
@@ -159,9 +151,9 @@ ORDER_COLUMNS = (
 
 
 async def order_rows(log: EventLog, upto: int, progress: Progress | None) -> Rows:
-    """A row for each intent, in order of creation: what was wanted last, and what came of it up to the position.
+    """Yield a row for each intent in order of creation: its last terms, and its order's state at the position.
 
-    Each intent's stream is read by itself when its first event is met, so that memory holds one of them.
+    Each intent's stream is read at its first event, so that memory holds one intent.
     """
     reference = Reference()
     async for rows in checked_pages(log, upto=upto, progress=progress):
@@ -177,7 +169,7 @@ async def order_rows(log: EventLog, upto: int, progress: Progress | None) -> Row
 
 
 async def _intent_at(log: EventLog, stream_id: str, upto: int) -> tuple[Record, OrderIntent | None]:
-    """An intent's record at a position, and what was wanted last, also where it is deleted."""
+    """Return an intent's record at a position, and its last terms even if it is deleted."""
     record = Record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX))
     intent = None
     for event in await log.read_stream(stream_id):
@@ -189,10 +181,10 @@ async def _intent_at(log: EventLog, stream_id: str, upto: int) -> tuple[Record, 
 
 
 def _order_row(record: Record, intent: OrderIntent | None, reference: Reference) -> tuple[Any, ...]:
-    return (record.intent_id, *_wanted(record, intent, reference), *_came(record, reference))
+    return (record.intent_id, *_intent_cells(record, intent, reference), *_state_cells(record, reference))
 
 
-def _wanted(record: Record, intent: OrderIntent | None, reference: Reference) -> tuple[Any, ...]:
+def _intent_cells(record: Record, intent: OrderIntent | None, reference: Reference) -> tuple[Any, ...]:
     if intent is None:
         return (None,) * 18
     order = intent.order
@@ -206,7 +198,7 @@ def _wanted(record: Record, intent: OrderIntent | None, reference: Reference) ->
     )  # fmt: skip
 
 
-def _came(record: Record, reference: Reference) -> tuple[Any, ...]:
+def _state_cells(record: Record, reference: Reference) -> tuple[Any, ...]:
     state = order_state(record)
     if state is None:
         return (None,) * 11

@@ -1,7 +1,4 @@
-"""A log that is put back, held against the signed notes of it: is it the one that was signed, and how much is lacking?
-
-Given to `restore_log` and `import_log`, which feed it. Raises before anything is in its place.
-"""
+"""Compare a log with its signed tree heads while it is imported or restored. Used by `restore_log` and `import_log`."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ from kernel.errors import IntegrityError
 from kernel.log.base import StoredRow
 from replay.formatting.problems import Problem, Problems
 from replay.transparency.signed_note import VerifierKey, origin_of_log
-from replay.transparency.tree_head_check import TreeHeadChecks, notes_for
+from replay.transparency.tree_head_check import TreeHeadChecks, tree_head_inputs
 
 
 class TreeHeadGuard:
-    """The notes at a path that were signed by some keys."""
+    """The signed tree heads at a path and the keys trusted for them."""
 
     def __init__(self, path: str | Path, keys: Iterable[VerifierKey]) -> None:
         self._path = path
@@ -24,26 +21,25 @@ class TreeHeadGuard:
         self._problems = Problems()
         self._checks: TreeHeadChecks | None = None
         self.lacks: Problem | None = None
-        """That a note is of more events than there are, once all was read."""
+        """After `finish`: the problem that a tree head covers more events than the log has, if any."""
 
     def begin(self, exchange_id: str, log_id: str) -> None:
-        """Whose log it is. Raises what `notes_for` raises."""
+        """Start with the log's identity. Raises what `tree_head_inputs` raises."""
         self._problems = Problems()
-        given = notes_for(origin_of_log(exchange_id, log_id), self._path, self._keys)
-        self._checks = TreeHeadChecks(self._problems, given)
+        inputs = tree_head_inputs(origin_of_log(exchange_id, log_id), self._path, self._keys)
+        self._checks = TreeHeadChecks(self._problems, inputs)
 
     def leaves(self, rows: Sequence[StoredRow]) -> None:
-        """The next rows, from the first on."""
-        assert self._checks is not None, "it has begun"
+        assert self._checks is not None, "begin() comes first"
         self._checks.leaves(rows)
 
     def finish(self, head: int) -> None:
-        """There are no more. `IntegrityError` for another log than was signed; that it is shorter is no reason."""
-        assert self._checks is not None, "it has begun"
+        """Raise `IntegrityError` if the log differs from a tree head; that it is shorter only sets `lacks`."""
+        assert self._checks is not None, "begin() comes first"
         self._checks.finish(head)
         found = self._problems.sorted()
         self.lacks = next((item for item in found if (item.last_position or 0) > head), None)
         wrong = [item for item in found if item is not self.lacks]
         if wrong:
-            text = f"it does not agree with the notes at {self._path}: {wrong[0].text}"
+            text = f"the log does not match the signed tree heads at {self._path}: {wrong[0].text}"
             raise IntegrityError(text, position=wrong[0].position)

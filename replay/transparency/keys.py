@@ -1,10 +1,10 @@
-"""The keys of signed notes, where they are kept: signer keys in files that nobody else can read, verifier keys in lists.
+"""Key files: signer keys in private files, verifier keys in lists.
 
-Called by the CLI's `keys`, `run` and `prove`. Promises that a signer key is never written where it could be read by others,
-never overwrites anything, and is refused from a file that others can read.
+Called by the CLI's `keys`, `run` and `prove`. A signer key is written with mode 0600, never overwrites a file, and is
+rejected from a file that other users can read.
 
-Rotation: make a new key and run with both for a while, so that each note is signed by both; then with the new one alone.
-The list of verifier keys keeps the old one, so that old notes are still known.
+To rotate a key, create a new one and run with both for a while, so that each tree head has both signatures; then run with
+the new one. Keep the old verifier key in the list, so that old tree heads still verify.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-from kernel.errors import AlreadyExistsError, NotFoundError, ValidationError, Violation
+from kernel.errors import AlreadyExistsError, NotFoundError, ValidationError
 from kernel.platform.private_files import FILE_MODE, OTHERS
 from replay.transparency.signed_note import SIGNER_PREFIX, SignerKey, VerifierKey
 
@@ -24,10 +24,19 @@ KEY_FILE_BYTES_MAX = 100_000
 
 
 def create_key(path: str | Path, name: str, *, trust: str | Path | None = None) -> VerifierKey:
-    """A new signer key in a new file; its verifier key, which is added to the list `trust` where one is given.
+    """Create a signer key in a new file.
 
-    Raises `AlreadyExistsError` where something is there, `ValidationError` for a name that no key can have and for a list
-    that can't be added to: then no key is made.
+    Args:
+        path: The new file.
+        name: The key's name, without spaces or `+`.
+        trust: A list of verifier keys to append to.
+
+    Returns:
+        The verifier key.
+
+    Raises:
+        AlreadyExistsError: The file exists.
+        ValidationError: The name is invalid, or a file cannot be written. Then no key is created.
     """
     key = SignerKey.create(name)
     line = f"{key.verifier}\n"
@@ -39,13 +48,13 @@ def create_key(path: str | Path, name: str, *, trust: str | Path | None = None) 
 
 
 def _list_to_add_to(path: Path) -> IO[str]:
-    """A list of verifier keys, opened for one more. Raises `ValidationError` where it can't be, or holds something else."""
+    """Open a list of verifier keys for appending. Raises `ValidationError` if it is not such a list or not writable."""
     try:
         with suppress(NotFoundError):
             _listed(str(path))
         stream = path.open("a+", encoding="utf-8")
     except OSError as problem:
-        raise ValidationError(f"the list {path} can't be written: {problem.strerror}") from problem
+        raise ValidationError(f"cannot write the key list {path}: {problem.strerror}") from problem
     stream.seek(0)
     written = stream.read()
     if written and not written.endswith("\n"):
@@ -57,9 +66,9 @@ def _write_new(path: str | Path, text: str) -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     except FileExistsError as problem:
-        raise AlreadyExistsError(f"{path} is there already: a key is never overwritten") from problem
+        raise AlreadyExistsError(f"{path} already exists: a key is never overwritten, choose another file") from problem
     except OSError as problem:
-        raise ValidationError(f"the key can't be written to {path}: {problem.strerror}") from problem
+        raise ValidationError(f"cannot write the key to {path}: {problem.strerror}") from problem
     with os.fdopen(file, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -67,24 +76,27 @@ def _write_new(path: str | Path, text: str) -> None:
 
 
 def read_key(path: str | Path) -> SignerKey:
-    """The signer key in a file.
+    """Read a signer key from a file.
 
-    Raises `NotFoundError`, and `ValidationError` for a file that others can read or that has no key in it.
+    Raises:
+        NotFoundError: The file does not exist.
+        ValidationError: Other users own or can read the file, or it does not contain a signer key.
     """
     try:
         with Path(path).open("rb") as stream:
             status = os.fstat(stream.fileno())
             data = stream.read(KEY_FILE_BYTES_MAX)
     except FileNotFoundError as problem:
-        raise NotFoundError(f"there is no key {path}: `orderctl keys create` makes one") from problem
+        raise NotFoundError(f"key file {path} does not exist: create one with `orderctl keys create`") from problem
     except OSError as problem:
-        raise ValidationError(f"the key {path} can't be read: {problem.strerror}") from problem
+        raise ValidationError(f"cannot read the key {path}: {problem.strerror}") from problem
     if status.st_uid not in (0, os.geteuid()):
-        remedy = "`orderctl keys create` makes one of your own"
-        raise ValidationError(f"the key {path} belongs to user {status.st_uid}, who knows it: {remedy}")
+        remedy = "create your own with `orderctl keys create`"
+        raise ValidationError(f"the key {path} belongs to user {status.st_uid}, who may have copied it: {remedy}")
     if status.st_mode & OTHERS:
-        violation = Violation("key", "mode", f"{FILE_MODE:o}", f"{stat.S_IMODE(status.st_mode):o}")
-        raise ValidationError(f"others can read the key {path}: chmod {FILE_MODE:o} it, if nobody has", [violation])
+        mode = f"{stat.S_IMODE(status.st_mode):o}"
+        remedy = f"replace the key if they may have, or run `chmod {FILE_MODE:o} {path}`"
+        raise ValidationError(f"other users can read the key {path}, whose mode is {mode}: {remedy}")
     try:
         return SignerKey.parse(data.decode(errors="replace").strip())
     except ValidationError as problem:
@@ -92,14 +104,19 @@ def read_key(path: str | Path) -> SignerKey:
 
 
 def signer_keys(words: Iterable[str]) -> tuple[SignerKey, ...]:
-    """Signer keys, each given by its file or, from an environment that nobody else can see, as its text."""
+    """Return signer keys, each given by its file or, from the environment, as its text."""
     return tuple(SignerKey.parse(word) if word.startswith(SIGNER_PREFIX) else read_key(word) for word in words)
 
 
 def verifier_keys(words: Iterable[str]) -> tuple[VerifierKey, ...]:
-    """Verifier keys, each given as its text, or as a file with one a line (empty lines and those with # are passed over).
+    """Return verifier keys without duplicates.
 
-    Raises `NotFoundError` and `ValidationError`; each key is there once.
+    Args:
+        words: Each is a verifier key, or a file with one key per line. Empty lines and lines with `#` are skipped.
+
+    Raises:
+        NotFoundError: A word is neither a key nor a file.
+        ValidationError: A key is malformed.
     """
     found: dict[VerifierKey, None] = {}
     for word in words:
@@ -114,6 +131,6 @@ def _listed(path: str) -> list[VerifierKey]:
     except FileNotFoundError as problem:
         raise NotFoundError(f"{path} is neither a verifier key nor a file of them") from problem
     except (OSError, ValueError) as problem:
-        raise ValidationError(f"the verifier keys in {path} can't be read: {problem}") from problem
+        raise ValidationError(f"cannot read verifier keys from {path}: {problem}") from problem
     lines = [line.strip() for line in text.splitlines()]
     return [VerifierKey.parse(line) for line in lines if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""`orderctl prove` as functions: what is asked for, the proof as text, and the file that it goes to."""
+"""The functions of `orderctl prove`: its arguments, the proof as text, and the file for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replay.transparency.proofs import prove, prove_consistency
 
 @dataclass(frozen=True, slots=True)
 class ProofQuery:
-    """What is to be proved: that an event is in the log, or that a log grew from one size to another."""
+    """The statement to prove: an event is in the log, or the log of one size is a prefix of that of another."""
 
     position: int | None
     first: int
@@ -28,16 +28,16 @@ class ProofQuery:
 
 
 def proof_query(position: int | None, first: int | None, second: int | None) -> ProofQuery:
-    """One of both. Raises `ValidationError`."""
+    """Return the query for a position or for two sizes. Raises `ValidationError` for any other combination."""
     if position is not None and first is None and second is None:
         return ProofQuery(position, 0, 0)
     if position is None and first is not None and second is not None:
         return ProofQuery(None, first, second)
-    raise ValidationError("what is to be proved? a POSITION, or --from SIZE and --to SIZE")
+    raise ValidationError("give either a POSITION, or both --from SIZE and --to SIZE")
 
 
 async def proof_text(url: str, exchange_id: str, what: ProofQuery, *, notes: str, keys: Iterable[str]) -> str:
-    """The proof as it is stored. Raises what `prove` and `verifier_keys` raise."""
+    """Return the text of the proof. Raises what `prove` and `verifier_keys` raise."""
     trusted = verifier_keys(keys) or None
     with progress_bar("prove") as progress:
         if what.position is None:
@@ -52,8 +52,8 @@ async def proof_text(url: str, exchange_id: str, what: ProofQuery, *, notes: str
 
 
 def save(path: Path, text: str) -> None:
-    """Put a proof into a file, whole or not at all. Raises `ValidationError` where it can't be."""
+    """Write a proof atomically. Raises `ValidationError` if the file cannot be written."""
     try:
         write_whole(path, text)
     except OSError as problem:
-        raise ValidationError(f"the proof can't be written to {path}: {problem.strerror}") from problem
+        raise ValidationError(f"cannot write the proof to {path}: {problem.strerror}") from problem

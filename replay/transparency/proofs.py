@@ -1,11 +1,11 @@
-"""Proofs for strangers: that an event is in a log whose note is signed, and that a log only grew from one note to another.
+"""Proofs by signed tree heads: that an event is in a log, and that one log is a prefix of another.
 
-Called by the CLI's `prove` and by library users. A proof is a JSON file that is checked with the verifier key and nothing
-of this project: `orderctl help check-proof` prints a program for it. What is in it is checked before it is handed out, and
-there is nothing in it that the check does not cover. The log is read once, in pages.
+Called by `orderctl prove` and by library users. A proof is a JSON file that a third party checks with the verifier key and
+without this project: `orderctl help check-proof` prints a program for it. Each proof is checked before it is returned, and
+has no content that a check does not cover.
 
-    inclusion    the row's columns, the index of its leaf (its position - 1), the path from the leaf to the root, the note
-    consistency  the path from the first root to the second (RFC 6962, 2.1.2), both notes
+    inclusion    the row's columns, the leaf index (position - 1), the path from the leaf to the root, the signed tree head
+    consistency  the path from the first root to the second (RFC 6962, 2.1.2), both signed tree heads
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernel.errors import IntegrityError, ValidationError, Violation
+from kernel.errors import IntegrityError, ValidationError
 from kernel.log.base import EventLog, StoredRow
 from kernel.log.merkle import Span, SpanRoots, consistency_roots, consistency_spans, inclusion_root, inclusion_spans
 from replay.formatting.progress_bar import Progress
@@ -35,7 +35,7 @@ class Proof:
     document: dict[str, Any]
 
     def text(self) -> str:
-        """The file: the same proof has the same bytes, and whoever checks it insists on them."""
+        """Return the file's content, canonical: a check compares it byte for byte."""
         return json.dumps(self.document, ensure_ascii=False, indent=2) + "\n"
 
 
@@ -48,27 +48,36 @@ async def prove(
     exchange_id: str | None = None,
     progress: Progress | None = None,
 ) -> Proof:
-    """A proof that an event is in the log, by the shortest log whose note has it.
+    """Prove that an event is in the log, by the smallest tree head that covers it.
 
-    `notes` is a directory of them, or one. With `keys` only what they have signed counts; without them no signature is
-    checked here. Raises `ValidationError` and `NotFoundError` for what can't be proved by these notes, and `IntegrityError`
-    where the log is not what the note says.
+    Args:
+        log: An open log or its URL.
+        position: The event's position.
+        notes: A signed tree head file or a directory of them.
+        keys: Trusted keys; without them no signature is checked here.
+        exchange_id: Expected owner of the log.
+        progress: Called with the position reached and the last position.
+
+    Raises:
+        ValidationError: The position or a tree head is invalid.
+        NotFoundError: No tree head covers the position.
+        IntegrityError: The log differs from the tree head.
     """
     if position < 1:
-        raise ValidationError("position", [Violation("position", "range", "1 and up", str(position))])
+        raise ValidationError(f"position {position} is out of range: positions start at 1")
     async with open_for_reading(log, exchange_id) as found:
-        note = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
-        spans = inclusion_spans(position - 1, note.size)
-        path, row = await read_spans(found, spans, note.size, position=position, progress=progress)
-    assert row is not None, "the note covers the position"
-    check(note, inclusion_root(row.leaf_hash, position - 1, note.size, path))
+        head = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
+        spans = inclusion_spans(position - 1, head.size)
+        path, row = await read_spans(found, spans, head.size, position=position, progress=progress)
+    assert row is not None, "the tree head covers the position"
+    check(head, inclusion_root(row.leaf_hash, position - 1, head.size, path))
     return Proof(
         {
             "proof": INCLUSION,
             "row": columns(row),
             "leaf_index": position - 1,
             "path": [item.hex() for item in path],
-            "note": str(note.signed),
+            "note": str(head.signed),
         }
     )
 
@@ -83,12 +92,12 @@ async def prove_consistency(
     exchange_id: str | None = None,
     progress: Progress | None = None,
 ) -> Proof:
-    """A proof that the log of one note, of `first` events, is the beginning of that of another, of `second`.
+    """Prove that the log of `first` events is a prefix of the log of `second` events.
 
-    Arguments and errors are those of `prove`.
+    The other arguments and errors are those of `prove`.
     """
     if not 1 <= first <= second:
-        raise ValidationError("sizes", [Violation("from", "range", f"1 … {second}, the size it grew to", str(first))])
+        raise ValidationError(f"size {first} is out of range: it must be from 1 to the second size {second}")
     async with open_for_reading(log, exchange_id) as found:
         older, newer = (tree_head_of(notes, size, keys=keys, origin=origin_of(found)) for size in (first, second))
         path, _ = await read_spans(found, consistency_spans(first, second), second, progress=progress)
@@ -113,7 +122,7 @@ async def read_spans(
     position: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[bytes], StoredRow | None]:
-    """The roots of spans of the log's tree, and the row of a position, in one reading of its first `size` events."""
+    """Read the first `size` events once; return the roots of spans of the tree and the row of a position."""
     roots, found = SpanRoots(spans), None
     async for rows in checked_pages(log, upto=size, progress=progress):
         for row in rows:
@@ -123,15 +132,15 @@ async def read_spans(
     return roots.roots(), found
 
 
-def check(note: StoredTreeHead, root: bytes) -> None:
-    """The log leads to the note's root. Raises `IntegrityError`."""
-    if root != note.root:
-        text = f"the log up to here is not what {note.path} says: one of them was rewritten"
-        raise IntegrityError(text, position=note.size)
+def check(head: StoredTreeHead, root: bytes) -> None:
+    """Raise `IntegrityError` if the log's root differs from the tree head's."""
+    if root != head.root:
+        text = f"the log up to here differs from the signed tree head {head.path}: one of them was rewritten"
+        raise IntegrityError(text, position=head.size)
 
 
 def columns(row: StoredRow) -> dict[str, Any]:
-    """What a row's leaf covers, and the position that the path proves. Raises `IntegrityError` for what is no text."""
+    """Return the columns that a row's leaf covers, and its position. Raises `IntegrityError` for invalid UTF-8."""
     try:
         meta, state = row.meta.decode(), row.state.decode()
     except UnicodeDecodeError as problem:

@@ -1,14 +1,13 @@
-"""Signed notes of a log's tree: their text, signatures and keys, as C2SP's signed-note and tlog-checkpoint have it.
+"""The text formats of signed tree heads and their keys: C2SP signed-note and tlog-checkpoint.
 
-Called by what writes notes, reads them and proves by them. No files here. Promises that what it writes any reader of these
-formats reads (Go's `sumdb/note`, witnesses), and that a text counts only where a key that is trusted has signed it. Ed25519
-comes from `cryptography` (the extra `notes`), which is imported when the first signature is made or checked.
+Other implementations, such as Go's `sumdb/note` and witnesses, read what is written here. Ed25519 comes from `cryptography`
+(the extra `notes`), imported with the first signature.
 
-    a note            = text, an empty line, then for each signature: — NAME base64(key id, signature)
-    a checkpoint text = origin, size, base64(root), then lines of one's own, here: chain base64(chain hash)
-    key id            = first 4 bytes of SHA-256(NAME, 0x0A, 0x01, public key)
-    verifier key      = NAME+hex(key id)+base64(0x01, public key)
-    signer key        = PRIVATE+KEY+NAME+hex(key id)+base64(0x01, seed)
+    signed note     = text, an empty line, then for each signature: — NAME base64(key id, signature)
+    tree head text  = origin, size, base64(root), then extension lines, here: chain base64(chain hash)
+    key id          = first 4 bytes of SHA-256(NAME, 0x0A, 0x01, public key)
+    verifier key    = NAME+hex(key id)+base64(0x01, public key)
+    signer key      = PRIVATE+KEY+NAME+hex(key id)+base64(0x01, seed)
 """
 
 from __future__ import annotations
@@ -29,75 +28,71 @@ from kernel.log.merkle import HASH_BYTES
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-NEEDED = "signed notes need cryptography, which is not installed: pip install 'exchange-kernel[notes]'"
+NEEDED = "signed tree heads need cryptography, which is not installed: pip install 'exchange-kernel[notes]'"
 ED25519 = b"\x01"
 KEY_ID_BYTES = 4
 KEY_BYTES = 32
 SIGNER_PREFIX = "PRIVATE+KEY+"
 DASH = "\N{EM DASH}"
 SIGNATURES_MAX = 100
-"""More signatures make a note malformed, as for Go's `sumdb/note`."""
+"""The limit of Go's `sumdb/note`."""
 NOTE_BYTES_MAX = 1_000_000
 CHAIN_LINE = "chain "
 
 
-# -------------------------------------------------------------------------------------------------------------- encoding
 def encoded(value: bytes) -> str:
-    """Base64, as C2SP writes it."""
     return base64.b64encode(value).decode()
 
 
 def decoded(text: str) -> bytes:
-    """The bytes of a base64 text. `ValueError` for any other way to write them."""
+    """Decode canonical base64. Raises `ValueError` for any other encoding."""
     try:
         value = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as problem:
-        raise ValueError("this is not base64") from problem
+        raise ValueError("the text is not base64") from problem
     if encoded(value) != text:
-        raise ValueError("this base64 has bits that belong to no byte")
+        raise ValueError("the base64 is not canonical: its unused bits are not 0")
     return value
 
 
 def is_name(text: str) -> bool:
-    """Whether a key may be called so: something without spaces and without a plus."""
+    """Whether a text is a valid key name: not empty, without spaces, control characters or `+`."""
     return bool(text) and "+" not in text and not any(item.isspace() or item < " " for item in text)
 
 
-# ------------------------------------------------------------------------------------------------------------------ keys
 def key_id(name: str, public_key: bytes) -> bytes:
-    """What a signature names its key by, beside the name."""
+    """Return the id that identifies a key in a signature, beside its name."""
     return sha256(b"".join((name.encode(), b"\n", ED25519, public_key))).digest()[:KEY_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """The public half of a key: what a signature is checked with."""
+    """A public key, which checks signatures."""
 
     name: str
     public_key: bytes
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
-        """A verifier key from its text. Raises `ValidationError`."""
+        """Parse a verifier key. Raises `ValidationError`."""
         try:
             name, given_id, rest = text.split("+", 2)
             key = cls(name, _key_bytes(rest))
             if not is_name(name) or key.id.hex() != given_id:
-                raise ValueError("its id is not that of its name and its bytes")
+                raise ValueError("the id does not match the name and the key bytes")
         except ValueError as problem:
-            raise ValidationError(f"{text[:80]!r} is no verifier key, NAME+ID+BASE64: {problem}") from problem
+            raise ValidationError(f"{text[:80]!r} is not a verifier key NAME+ID+BASE64: {problem}") from problem
         return key
 
     @property
     def id(self) -> bytes:
-        """Its id in signatures."""
         return key_id(self.name, self.public_key)
 
     def __str__(self) -> str:
         return f"{self.name}+{self.id.hex()}+{encoded(ED25519 + self.public_key)}"
 
     def verifies(self, text: str, signature: bytes) -> bool:
-        """Whether this key made a signature over a text. Raises `KernelError` where `cryptography` is not installed."""
+        """Whether this key made the signature. Raises `KernelError` if `cryptography` is not installed."""
         try:
             from cryptography.exceptions import InvalidSignature
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -112,44 +107,42 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class SignerKey:
-    """The private half of a key. It is shown nowhere by accident: `secret()` is its text."""
+    """A private key. Only `secret()` reveals it."""
 
     name: str
     seed: bytes = field(repr=False)
 
     @classmethod
     def create(cls, name: str) -> SignerKey:
-        """A new key. Raises `ValidationError` for a name that no key can have."""
+        """Create a key. Raises `ValidationError` for an invalid name."""
         if not is_name(name):
-            raise ValidationError(f"{name!r} names no key: it needs a name without spaces and without +")
+            raise ValidationError(f"key name {name!r} is invalid: use a name without spaces and without +")
         return cls(name, secrets.token_bytes(KEY_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> SignerKey:
-        """A signer key from its text. Raises `ValidationError`, whose words never hold the key."""
+        """Parse a signer key. Raises `ValidationError`, whose text never contains the key."""
         try:
             if not text.startswith(SIGNER_PREFIX):
-                raise ValueError(f"it does not begin with {SIGNER_PREFIX}")
+                raise ValueError(f"it does not start with {SIGNER_PREFIX}")
             name, given_id, rest = text.removeprefix(SIGNER_PREFIX).split("+", 2)
             key = cls(name, _key_bytes(rest))
             if not is_name(name) or key.verifier.id.hex() != given_id:
-                raise ValueError("its id is not that of its name and its bytes")
+                raise ValueError("the id does not match the name and the key bytes")
         except ValueError as problem:
-            form = f"{SIGNER_PREFIX}NAME+ID+BASE64"
-            raise ValidationError(f"this is no signer key, {form}: {problem}") from None
+            raise ValidationError(f"not a signer key {SIGNER_PREFIX}NAME+ID+BASE64: {problem}") from None
         return key
 
     @property
     def verifier(self) -> VerifierKey:
-        """Its public half. Raises `KernelError` where `cryptography` is not installed."""
+        """The public key. Raises `KernelError` if `cryptography` is not installed."""
         return VerifierKey(self.name, self._private().public_key().public_bytes_raw())
 
     def secret(self) -> str:
-        """The key itself as text."""
         return f"{SIGNER_PREFIX}{self.name}+{self.verifier.id.hex()}+{encoded(ED25519 + self.seed)}"
 
     def sign(self, text: str) -> Signature:
-        """Its signature over a text."""
+        """Sign a text."""
         return Signature(self.name, self.verifier.id, self._private().sign(text.encode()))
 
     def _private(self) -> Ed25519PrivateKey:
@@ -163,14 +156,13 @@ class SignerKey:
 def _key_bytes(text: str) -> bytes:
     value = decoded(text)
     if len(value) != 1 + KEY_BYTES or not value.startswith(ED25519):
-        raise ValueError(f"it is no Ed25519 key of {KEY_BYTES} bytes")
+        raise ValueError(f"it is not an Ed25519 key of {KEY_BYTES} bytes")
     return value[1:]
 
 
-# ----------------------------------------------------------------------------------------------------------------- notes
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One line under a note."""
+    """A signature line of a signed note."""
 
     name: str
     key_id: bytes
@@ -185,35 +177,36 @@ SIGNATURE_LINE = re.compile(rf"{DASH} (\S+) (\S+)")
 
 @dataclass(frozen=True, slots=True)
 class SignedNote:
-    """A text and who signed it. It says nothing until `signers` has found a key that is trusted."""
+    """A text with signatures. It is untrusted until `signers` has found a trusted key."""
 
     text: str
-    """Ends with a line break."""
+    """Ends with a newline."""
     signatures: tuple[Signature, ...]
 
     @classmethod
     def parse(cls, data: bytes) -> SignedNote:
-        """A note as it is stored. Raises `ValidationError` for what is none."""
+        """Parse a stored note. Raises `ValidationError`."""
         try:
             if len(data) > NOTE_BYTES_MAX:
                 raise ValueError(f"it is longer than {NOTE_BYTES_MAX:,} bytes")
             text = data.decode()
             if any(item < " " and item != "\n" for item in text):
-                raise ValueError("it has control characters")
+                raise ValueError("it contains control characters")
             before, gap, after = text.rpartition("\n\n")
             if not gap or not after.endswith("\n"):
-                raise ValueError("it has no empty line with signatures below, or does not end with a line break")
+                raise ValueError("it has no empty line before the signatures, or no newline at its end")
             return cls(before + "\n", _signatures(after))
         except ValueError as problem:
-            raise ValidationError(f"this is no signed note: {problem}") from problem
+            raise ValidationError(f"not a signed note: {problem}") from problem
 
     def __str__(self) -> str:
         return f"{self.text}\n" + "".join(f"{item}\n" for item in self.signatures)
 
     def signers(self, keys: Iterable[VerifierKey]) -> tuple[VerifierKey, ...]:
-        """Which of these keys signed it; signatures of others are passed over.
+        """Return the keys among these that signed the note; other signatures are ignored.
 
-        Raises `ValidationError` where a signature in the name of one of them is not by it, or where none of them signed.
+        Raises:
+            ValidationError: A signature in the name of one of the keys is invalid, or none of them signed.
         """
         known = {(key.name, key.id): key for key in keys}
         found: dict[VerifierKey, None] = {}
@@ -222,11 +215,11 @@ class SignedNote:
             if key is None or key in found:
                 continue
             if not key.verifies(self.text, signature.value):
-                raise ValidationError(f"bad signature: it is not by the key {key.name}+{key.id.hex()} that it names")
+                raise ValidationError(f"bad signature: the key {key.name}+{key.id.hex()} did not make it")
             found[key] = None
         if not found:
             names = ", ".join(f"{item.name}+{item.key_id.hex()}" for item in self.signatures)
-            raise ValidationError(f"unknown key: it is signed by {names}, and by none that is trusted")
+            raise ValidationError(f"unknown key: signed by {names}, but by no trusted key")
         return tuple(found)
 
 
@@ -240,7 +233,7 @@ def _signatures(text: str) -> tuple[Signature, ...]:
 def _signature(line: str) -> Signature:
     found = SIGNATURE_LINE.fullmatch(line)
     if found is None or not is_name(found[1]):
-        raise ValueError(f"{line[:80]!r} is no signature, {DASH} NAME BASE64")
+        raise ValueError(f"{line[:80]!r} is not a signature {DASH} NAME BASE64")
     value = decoded(found[2])
     if len(value) <= KEY_ID_BYTES:
         raise ValueError("a signature is too short")
@@ -248,45 +241,44 @@ def _signature(line: str) -> Signature:
 
 
 def sign(text: str, keys: Sequence[SignerKey]) -> SignedNote:
-    """A text signed by each of the keys."""
-    assert text.endswith("\n"), "a note's text ends with a line break"
+    """Sign a text with each of the keys."""
+    assert text.endswith("\n"), "the text of a signed note ends with a newline"
     return SignedNote(text, tuple(key.sign(text) for key in keys))
 
 
-# ----------------------------------------------------------------------------------------------------------- checkpoints
 @dataclass(frozen=True, slots=True)
 class TreeHead:
-    """What a note says of a log: how long it was, and the hashes over all that was in it."""
+    """The size and hashes of a log at one time (a C2SP checkpoint)."""
 
     origin: str
-    """Which log."""
+    """Identity of the log."""
     size: int
-    """How many events it had: the position of the last one."""
+    """Number of events, which is the position of the last one."""
     root: bytes
-    """Root of the tree over their leaves."""
+    """Root of the Merkle tree over the leaf hashes."""
     chain_hash: bytes
-    """Chain hash of the last one."""
+    """Chain hash of the last event."""
 
     @classmethod
     def parse(cls, text: str) -> TreeHead:
-        """A checkpoint from a note's text. Raises `ValidationError`."""
+        """Parse the text of a signed note. Raises `ValidationError`."""
         try:
             if not text.endswith("\n"):
-                raise ValueError("it does not end with a line break")
+                raise ValueError("it does not end with a newline")
             origin, size, root, *others = text.removesuffix("\n").split("\n")
             if not origin or "" in others:
                 raise ValueError("a line is empty")
             if not re.fullmatch(r"0|[1-9][0-9]{0,18}", size, re.ASCII):
-                raise ValueError(f"{size[:40]!r} is no size")
+                raise ValueError(f"{size[:40]!r} is not a size")
             chain = [line.removeprefix(CHAIN_LINE) for line in others if line.startswith(CHAIN_LINE)]
             if len(chain) != 1:
-                raise ValueError(f"it needs one line `{CHAIN_LINE}HASH`, and has {len(chain)}")
+                raise ValueError(f"it has {len(chain)} lines `{CHAIN_LINE}HASH` instead of one")
             return cls(origin, int(size), _hash(root), _hash(chain[0]))
         except ValueError as problem:
-            raise ValidationError(f"this is no checkpoint of a log: {problem}") from problem
+            raise ValidationError(f"not a tree head of a log: {problem}") from problem
 
     def text(self) -> str:
-        """The text to sign."""
+        """Return the text to sign."""
         chain = f"{CHAIN_LINE}{encoded(self.chain_hash)}"
         return f"{self.origin}\n{self.size}\n{encoded(self.root)}\n{chain}\n"
 
@@ -299,15 +291,15 @@ def _hash(text: str) -> bytes:
 
 
 def origin_of(log: EventLog) -> str:
-    """What a log's notes call it: no other log has the same."""
+    """Return the unique origin of a log in its tree heads."""
     return origin_of_log(log.exchange_id, log.log_id)
 
 
 def origin_of_log(exchange_id: str, log_id: str) -> str:
-    """The same, of a log that is not there yet."""
+    """Return the origin for a log's identity."""
     return f"{key_name(exchange_id)}/{log_id}"
 
 
 def key_name(exchange_id: str) -> str:
-    """What the key of an account's notes is called; it may be made before there is a log."""
+    """Return the default name of an account's signing key."""
     return f"exchange-kernel/{exchange_id}"

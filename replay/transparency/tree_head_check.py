@@ -1,8 +1,7 @@
-"""The signed notes of a log against its events: the tree's root and the chain hash at the size of each.
+"""Compare a log with its signed tree heads: the tree's root and the chain hash at the size of each.
 
-Fed by `verifying` with the stored leaves, in order. A log that was rewritten as a whole, or cut off, is consistent in
-itself: only what was kept elsewhere tells. Which notes there are is found out at the beginning; each is read when its
-turn comes, so that it does not matter how many there are.
+Called by `verify` and `TreeHeadGuard` with the stored rows, in order. Only tree heads kept elsewhere reveal that a whole
+log was rewritten or truncated. The files are listed at the start and read one at a time.
 """
 
 from __future__ import annotations
@@ -12,37 +11,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.errors import NotFoundError, ValidationError
-from kernel.log.base import EventLog, StoredRow
+from kernel.log.base import StoredRow
 from kernel.log.merkle import Frontier
 from replay.formatting.problems import ProblemKind, Problems
-from replay.transparency.signed_note import VerifierKey, origin_of
-from replay.transparency.tree_head_store import StoredTreeHead, read_tree_head, size_in_name, tree_head_files
-
-NO_KEY = "a note says nothing without the key that signed it: give the verifier key (--key)"
+from replay.transparency.signed_note import VerifierKey
+from replay.transparency.tree_head_store import StoredTreeHead, other_log, read_tree_head, size_in_name, tree_head_files
 
 
 @dataclass(frozen=True, slots=True)
 class TreeHeadInputs:
-    """The notes that a log is held against."""
+    """The tree heads to compare a log with."""
 
     files: tuple[Path, ...]
     keys: tuple[VerifierKey, ...]
     origin: str
     begin: StoredTreeHead | None = None
-    """What was before this one was verified before."""
+    """A tree head up to which the log was verified before."""
 
 
 def tree_head_inputs(
-    log: EventLog, notes: str | Path | None, keys: Iterable[VerifierKey], start: str | Path | None
+    origin: str, notes: str | Path | None, keys: Iterable[VerifierKey], start: str | Path | None = None
 ) -> TreeHeadInputs:
-    """The notes in a directory (by default that of the note to start at). Called before the log's head is read: none of
-    them can be of a longer log then.
+    """List the tree heads to check, before the log's head is read so that none can be newer than it.
 
-    Raises `ValidationError` without a key and for a note that can't be started at, `NotFoundError` where none is.
+    Args:
+        origin: The origin of the log to check.
+        notes: A file or directory; default: the directory of `start`.
+        keys: Trusted keys.
+        start: A tree head up to which the log was verified before.
+
+    Raises:
+        ValidationError: No key was given, or `start` is not a good tree head of this log.
+        NotFoundError: There is no tree head.
     """
-    trusted, origin = tuple(keys), origin_of(log)
+    trusted = tuple(keys)
     if not trusted:
-        raise ValidationError(NO_KEY)
+        raise ValidationError("signed tree heads cannot be checked without a verifier key: give it with --key")
     begin = tree_head_to_start_at(Path(start), trusted, origin) if start is not None else None
     files = tree_head_files(notes if notes is not None else Path(start or ".").parent)
     if begin is not None:
@@ -51,100 +55,90 @@ def tree_head_inputs(
     return TreeHeadInputs(tuple(files), trusted, origin, begin)
 
 
-def notes_for(origin: str, notes: str | Path, keys: Iterable[VerifierKey]) -> TreeHeadInputs:
-    """The notes at a path, for a log that is called so. Raises what `tree_head_inputs` raises."""
-    trusted = tuple(keys)
-    if not trusted:
-        raise ValidationError(NO_KEY)
-    return TreeHeadInputs(tuple(tree_head_files(notes)), trusted, origin)
-
-
 def tree_head_to_start_at(path: Path, keys: Sequence[VerifierKey], origin: str) -> StoredTreeHead:
-    """The note in a file, which must be a good one of this log."""
+    """Read a tree head, which must be a good one of this log."""
     if not path.is_file():
-        raise NotFoundError(f"there is no note {path} to start at")
+        raise NotFoundError(f"signed tree head {path} does not exist")
     try:
-        note = read_tree_head(path, keys)
+        head = read_tree_head(path, keys)
     except ValidationError as problem:
-        raise ValidationError(f"the verification can't start at {path}: {problem}") from problem
-    if note.origin != origin:
-        raise ValidationError(f"the verification can't start at {path}: it is of another log, {note.origin}")
-    return note
+        raise ValidationError(f"cannot start at signed tree head {path}: {problem}") from problem
+    if head.origin != origin:
+        raise ValidationError(f"cannot start at signed tree head {path}: it is of another log, {head.origin}")
+    return head
 
 
 class TreeHeadChecks:
-    """Goes through the leaves of one log, from the first on."""
+    """Checks the rows of one log from the first on."""
 
-    def __init__(self, problems: Problems, given: TreeHeadInputs) -> None:
+    def __init__(self, problems: Problems, inputs: TreeHeadInputs) -> None:
         self._problems = problems
-        self._given = given
-        self._files = sorted(given.files, key=lambda file: size_in_name(file) or 0, reverse=True)
-        """Those to come, the next one last; one that is not named by its size is read first."""
+        self._inputs = inputs
+        self._files = sorted(inputs.files, key=lambda file: size_in_name(file) or 0, reverse=True)
+        """Unread files by size, the next one last. Files not named by their size are read first."""
         self._ahead: list[StoredTreeHead] = []
-        """Good notes that were read and are to come, the next one last."""
+        """Good tree heads to compare, the next one last."""
         self._frontier = Frontier()
         self.agreed = 0
-        """The largest size at which a note agreed."""
+        """Largest size at which a tree head matched."""
         self.compared = 0
-        """How many notes agreed."""
+        """Number of tree heads that matched."""
         self._good = 0
         self._diverged = False
-        """Whether the newest note did not agree: those after it say nothing new until one does."""
+        """Whether the last tree head differed. Later ones are reported only after one has matched again."""
         self._read_next()
 
     def leaves(self, rows: Iterable[StoredRow]) -> None:
-        """The next events."""
         frontier = self._frontier
         for row in rows:
             if not self._ahead:
-                return  # no note is left
+                return
             frontier.add(row.leaf_hash)
             while self._ahead and self._ahead[-1].size <= row.position:
-                note = self._ahead.pop()
-                if note.size == row.position:
-                    self._compare(note, row)
+                head = self._ahead.pop()
+                if head.size == row.position:
+                    self._compare(head, row)
                 self._read_next()
 
     def _read_next(self) -> None:
-        """Read on until a good note is ahead that no unread one comes before."""
+        """Read files until the next tree head to compare is known."""
         while self._files and (not self._ahead or (size_in_name(self._files[-1]) or 0) <= self._ahead[-1].size):
             file = self._files.pop()
             try:
-                note = read_tree_head(file, self._given.keys)
-                if note.origin != self._given.origin:
-                    raise ValidationError(f"it is of another log, {note.origin}, not of {self._given.origin}")
+                head = read_tree_head(file, self._inputs.keys)
+                if head.origin != self._inputs.origin:
+                    raise ValidationError(other_log(head, self._inputs.origin))
             except ValidationError as problem:
                 self._problems.add(ProblemKind.NOTE, size_in_name(file), f"{file}: {problem}")
                 continue
             self._good += 1
-            self._ahead.append(note)
+            self._ahead.append(head)
             self._ahead.sort(key=lambda item: item.size, reverse=True)
 
-    def _compare(self, note: StoredTreeHead, row: StoredRow) -> None:
-        roots_agree, chains_agree = self._frontier.root() == note.root, row.chain_hash == note.chain_hash
+    def _compare(self, head: StoredTreeHead, row: StoredRow) -> None:
+        roots_agree, chains_agree = self._frontier.root() == head.root, row.chain_hash == head.chain_hash
         if roots_agree and chains_agree:
-            self.agreed, self._diverged = note.size, False
+            self.agreed, self._diverged = head.size, False
             self.compared += 1
             return
         if self._diverged:
             return
         self._diverged = True
         what = "the root of the tree" if not roots_agree else "the chain hash"
-        since = f"after {self.agreed}, where the note before it agrees" if self.agreed else "from the first event on"
-        text = f"{what} of {note.size} events is not what the note {note.path} has: {since}, something was rewritten"
-        self._problems.add(ProblemKind.NOTE, self.agreed + 1, text, last_position=note.size)
+        since = f"after position {self.agreed}, up to which it matches," if self.agreed else "from the first event on"
+        text = f"{what} of {head.size} events differs from the signed tree head {head.path}: {since} it was rewritten"
+        self._problems.add(ProblemKind.NOTE, self.agreed + 1, text, last_position=head.size)
 
-    def finish(self, head: int) -> None:
-        """There are no more events."""
+    def finish(self, last_position: int) -> None:
+        """Report tree heads beyond the end of the log."""
         longest: StoredTreeHead | None = None
         while self._ahead:
-            note = self._ahead.pop()
-            longest = note if note.size > head else longest
+            head = self._ahead.pop()
+            longest = head if head.size > last_position else longest
             self._read_next()
         if longest is not None:
-            text = (
-                f"the log ends at {head}, and the note {longest.path} is of {longest.size} events: its end was cut off"
-            )
-            self._problems.add(ProblemKind.NOTE, head + 1, text, last_position=longest.size)
+            covered = f"the signed tree head {longest.path} covers {longest.size} events"
+            text = f"the log ends at {last_position}, but {covered}: the log was truncated"
+            self._problems.add(ProblemKind.NOTE, last_position + 1, text, last_position=longest.size)
         if not self._good:
-            self._problems.add(ProblemKind.NOTE, None, "there is no good note to compare the log with")
+            self._problems.add(ProblemKind.NOTE, None, "there is no good signed tree head to compare the log with")

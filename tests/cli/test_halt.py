@@ -35,7 +35,7 @@ def test_all_is_taken_down(live: World) -> None:
     result = live.call("halt", "--yes", "--reason", "fat finger")
 
     assert (result.exit_code, result.stdout) == (0, "exchange/paper halted\n")
-    assert "2 cancels requested; nothing works any more" in result.stderr
+    assert "2 cancels requested; no order is open any more" in result.stderr
     live.ok("wait", "h1", "--for", "canceled", "--timeout", "0")
     assert live.call("health").exit_code == 6
     assert "Halted" in live.call("health").stdout
@@ -127,7 +127,7 @@ def test_the_log_is_locked_and_the_orders_must_go(desk: Desk, monkeypatch: pytes
         assert [line.split()[-1] for line in done.stdout.splitlines()] == ["canceled"] * 3
         assert "0.01 BTCUSDT at 40000.00, web-1" in done.stdout
         assert "3 found open, 3 gone, 0 still open" in done.stderr
-        assert "nothing of this is in the log" in done.stderr
+        assert "the log does not have these cancels" in done.stderr
         assert "RECREATE" in done.stderr
         assert desk.open_orders() == []
 

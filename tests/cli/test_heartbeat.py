@@ -68,8 +68,8 @@ def test_one_beat_at_a_time(idle: World) -> None:
     ("words", "told"),
     [
         (("mm-1", "--ttl", "100ms"), "ttl_s 0.1: must be between 1 and 86400 s"),
-        (("mm-1", "--ttl", "2s", "--every", "1.5s"), "at most half of its time (1 s), given 1.5 s"),
-        (("mm-1", "--every", "0s"), "given 0 s"),
+        (("mm-1", "--ttl", "2s", "--every", "1.5s"), "interval 1.5 s: it must be above 0 s and at most half"),
+        (("mm-1", "--every", "0s"), "heartbeat interval 0 s: it must be above 0 s"),
         ((" \t",), "1 to 128 printable characters"),
     ],
 )  # fmt: skip
@@ -105,5 +105,5 @@ async def test_a_log_that_is_away_does_not_end_it(monkeypatch: pytest.MonkeyPatc
         )
         await asyncio.sleep(10)
         beating.cancel()
-        assert said == ["mm-1 is not heard: the database is down; again in 3 s"] * 2
+        assert said == ["cannot record a heartbeat of mm-1: the database is down; next try in 3 s"] * 2
         assert kernel.state.heartbeats["mm-1"].ttl_ns == 9 * 10**9

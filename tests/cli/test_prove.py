@@ -13,7 +13,7 @@ import pytest
 
 from kernel import open_log
 from replay.transparency.keys import read_key, verifier_keys
-from replay.transparency.tree_head_store import TreeHeadStore
+from replay.transparency.tree_head_store import read_tree_head, tree_head_files
 from tests.check_proof import PROGRAM
 from tests.cli.world import World
 from tests.notes import KEY, grow
@@ -59,8 +59,8 @@ def test_from_a_key_to_a_proof(world: World, tmp_path: Path, from_environment: b
         world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000", "--id", "mine")
         assert leader.end(signal.SIGTERM) == 0
     events = json.loads(world.ok("events", "-o", "json"))
-    book = TreeHeadStore.read(notes, verifier_keys([str(trusted)]))
-    assert (book.problems, book.notes[-1].size) == ((), len(events))
+    heads = [read_tree_head(file, verifier_keys([str(trusted)])) for file in tree_head_files(notes)]
+    assert heads[-1].size == len(events)
 
     (created,) = (event["position"] for event in events if event["topic"] == "IntentCreated")
     proof = tmp_path / "proof.json"
@@ -86,16 +86,16 @@ def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["9"], 2, "no note covers position 9: the newest one is of 8 events"),
-        (["0"], 5, "1 and up, given 0"),
-        ([], 5, "a POSITION, or --from SIZE and --to SIZE"),
-        (["1", "--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
-        (["--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
-        (["--from", "8", "--to", "4"], 5, "1 … 4, the size it grew to, given 8"),
-        (["--from", "4", "--to", "7"], 2, "no note of 7 events: the nearest are of 4, 8"),
+        (["9"], 2, "no signed tree head covers position 9: the newest one covers 8 events"),
+        (["0"], 5, "position 0 is out of range: positions start at 1"),
+        ([], 5, "either a POSITION, or both --from SIZE and --to SIZE"),
+        (["1", "--from", "4"], 5, "either a POSITION, or both --from SIZE and --to SIZE"),
+        (["--from", "4"], 5, "either a POSITION, or both --from SIZE and --to SIZE"),
+        (["--from", "8", "--to", "4"], 5, "size 8 is out of range: it must be from 1 to the second size 4"),
+        (["--from", "4", "--to", "7"], 2, "no signed tree head covers 7 events exactly: the nearest sizes are 4, 8"),
         (["1", "--key", "nowhere"], 2, "neither a verifier key nor a file"),
-        (["1", "--key", "a+b+c"], 5, "no verifier key"),
-        (["1", "-o", "nowhere/proof.json"], 5, "can't be written"),
+        (["1", "--key", "a+b+c"], 5, "not a verifier key"),
+        (["1", "-o", "nowhere/proof.json"], 5, "cannot write the proof to nowhere/proof.json"),
         (["first"], 2, "'first'"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_log_that_is_not_what_its_note_says_is_code_1(world: World, noted: Pat
     note.write_text("\n".join([*lines[:2], "A" * 43 + "=", *lines[3:]]), encoding="utf-8")
     result = world.call("prove", "5", "--notes", str(noted))
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "position 8: the log up to here is not what" in result.stderr
+    assert "position 8: the log up to here differs from the signed tree head" in result.stderr
 
 
 def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["--notes", "notes"], 5, "notes need a key"),
+        (["--notes", "notes"], 5, "signing tree heads needs a key"),
         (["--note-key", "note.key"], 5, "--notes DIR"),
         (["--notes", "notes", "--note-key", "nowhere"], 2, "orderctl keys create"),
         (["--notes", "notes", "--note-key", KEY.secret()], 2, "given by its file"),
@@ -168,6 +168,7 @@ def test_a_configuration_names_directory_and_key(world: World, tmp_path: Path) -
         leader.expect("ready: leads", err=True)
         for _ in range(2):
             world.ok("place", "BUY", "0.001", "BTCUSDT", "--limit", "50000")
-            leader.expect("note written", err=True)
+            leader.expect("signed tree head written", err=True)
         assert leader.end(signal.SIGTERM) == 0
-    assert len(TreeHeadStore.read(tmp_path / "notes", [read_key(tmp_path / "note.key").verifier]).notes) > 1
+    keys = [read_key(tmp_path / "note.key").verifier]
+    assert len([read_tree_head(file, keys) for file in tree_head_files(tmp_path / "notes")]) > 1

@@ -59,7 +59,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def record() -> None:
         async with open_log(f"sqlite:///{directory}/x.db", exchange_id="paper") as log:
-            await Story(log).tell()
+            await Story(log).record_all()
             key = SignerKey.create("exchange-kernel/paper")
             await TreeHeadWriter(log, TreeHeadOptions(directory=directory / "notes", keys=(key,))).write()
             (directory / "trusted.keys").write_text(f"{key.verifier}\n")
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_told(recorded: Path, tmp_path: Path) -> None:
         (("--notes", "{notes}"), 5, "--key"),
         (("--notes", "{notes}", "--key", "nonsense"), 2, "nonsense"),
         (("--notes", "{notes}/none", "--key", "{keys}"), 2, "none"),
-        (("--from", "{notes}/1.note", "--key", "{keys}"), 2, "no note"),
+        (("--from", "{notes}/1.note", "--key", "{keys}"), 2, "1.note does not exist"),
         (("--log", "sqlite:///no-such.db"), 2, "no log"),
         (("-o", "yaml"), 2, "yaml"),
     ],

@@ -1,4 +1,4 @@
-"""`python -m tests.drill --minutes M [--seed N] [--log sqlite|postgresql]`: run a drill and print what comes of it.
+"""`python -m tests.drill --minutes M [--seed N] [--log sqlite|postgresql]`: run a drill and print its result.
 
 Prints a line for each thing that is done, then the counts and the problems. Exit code 0: no problem; 1: problems; 2: usage;
 130: interrupted.
@@ -18,7 +18,7 @@ from tests.drill.report import Report
 
 
 def plan_of(arguments: list[str] | None = None) -> Plan:
-    """The plan that a command line asks for; ends the process with code 2 where that can't be."""
+    """Return the plan of a command line; exits with code 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description="Real processes, under fire.")
     parser.add_argument("--minutes", type=minutes, required=True, help="how long faults happen, in minutes")
     parser.add_argument("--seed", type=int, default=1, help="what is drawn when (default 1)")
@@ -28,7 +28,7 @@ def plan_of(arguments: list[str] | None = None) -> Plan:
 
 
 def minutes(text: str) -> float:
-    """A length of time; `ArgumentTypeError` for what is none."""
+    """Return a duration; `ArgumentTypeError` for anything else."""
     try:
         value = float(text)
     except ValueError:
@@ -39,7 +39,7 @@ def minutes(text: str) -> float:
 
 
 async def until_ended(plan: Plan) -> Report:
-    """The drill; SIGTERM ends it in order, as Ctrl-C does."""
+    """Run the drill; SIGTERM ends it like Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -47,7 +47,7 @@ async def until_ended(plan: Plan) -> Report:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a drill. The exit code."""
+    """Run a drill; return the exit code."""
     plan = plan_of(arguments)
     try:
         report = asyncio.run(until_ended(plan))

@@ -1,4 +1,4 @@
-"""What is done to the processes: each act is drawn by a seed and has one victim, which no other act touches meanwhile.
+"""The acts on the processes: each is drawn by a seed and has one victim, which no other act touches meanwhile.
 
 Run by the drill. Every kind of act comes once in each round, in a new order; a next one may begin before the last is over.
 An act counts once it really happened: a cut needs somebody who writes.
@@ -17,9 +17,9 @@ from tests.drill.database_wire import Moment
 from tests.drill.tap import Loss
 
 CUT_TIMEOUT_S = 4.0
-"""How long a cut waits for somebody to write or to ask."""
+"""Longest wait of a cut for traffic."""
 MISSING_S_MAX = 120.0
-"""How much longer than planned a drill acts at most, so that each kind of act happens: a loaded machine is slow."""
+"""Longest extension of a drill so that each kind of act happens, on a loaded machine."""
 
 
 class Acts:
@@ -196,10 +196,10 @@ ACTS: Mapping[str, Callable[[Acts], Coroutine[Any, Any, None]]] = {
     "cut commit": lambda acts: acts.cut_commit("cut commit", moment="before"),
     "cut answer of commit": lambda acts: acts.cut_commit("cut answer of commit", moment="after"),
 }
-"""Every act by its kind."""
+"""Act by kind."""
 POSTGRES_ONLY = ("kill database", "stop database", "depose leader", "cut commit", "cut answer of commit")
 
 
 def kinds_for(log: str) -> list[str]:
-    """The kinds of act that there are with a log."""
+    """Return the kinds of act that are possible with a log."""
     return [kind for kind in ACTS if log == "postgresql" or kind not in POSTGRES_ONLY]

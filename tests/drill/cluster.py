@@ -1,4 +1,4 @@
-"""The processes of a drill: two kernels, an exchange, a PostgreSQL server, and what stands between them.
+"""The processes of a drill: two kernels, an exchange, a PostgreSQL server, and the relays between them.
 
 Used by the drill and its acts. A kernel that ends is started again, by whoever keeps processes alive in real life; it ends
 by itself when it starts while the database is away. Everything is stopped and removed on leaving, frozen or not.
@@ -25,13 +25,13 @@ from tests.simulation.auditor import Auditor
 LogKind = Literal["postgresql", "sqlite"]
 EXCHANGE_ID = "drill"
 RESTART_PAUSE_S = 0.3
-"""Between a kernel's end and its next start."""
+"""Pause between a kernel's end and its next start."""
 WINDOW_NS = 5_000_000_000
-"""The paper exchange's request window."""
+"""The validity window of requests at the paper exchange."""
 
 
 class Kernel:
-    """One kernel process, kept alive, with its own ways to the database and to the exchange."""
+    """A kernel process that is restarted when it ends, with its own relays to database and exchange."""
 
     def __init__(self, name: str, *, url: str, wire: DatabaseWire | None, tap: Tap, report: Report) -> None:
         self.name = name
@@ -90,7 +90,7 @@ class Kernel:
 
 
 class Cluster:
-    """All of it, running inside `async with`."""
+    """All processes, running inside `async with`."""
 
     def __init__(self, kind: LogKind, report: Report, *, seed: int) -> None:
         self.kind: LogKind = kind
@@ -183,7 +183,7 @@ class Cluster:
 
 
 def last_words(path: Path, lines: int = 40) -> str:
-    """The end of what the kernels said."""
+    """Return the last lines of the kernels' logs."""
     with suppress(OSError):
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
     return ""

@@ -1,4 +1,4 @@
-"""The crew: strategies that place, cancel, read and retry orders at a steady pace, and write down what they were told.
+"""The crew: strategies that place, cancel, read and retry orders at a steady rate, and record the answers.
 
 Run by the drill in its own process, on a kernel without a venue. A command ends in one of three ways: it is answered, it
 is refused by a `KernelError` that says why, or it is late: not back after all of its timeouts together, which is a problem.
@@ -19,12 +19,12 @@ from tests.drill.report import Report
 from tests.drill.witness import Witness
 
 RECONNECT_TIMEOUT_S = 3.0
-"""How long the crew's log waits for a lost database: outages are shorter and longer than this."""
+"""Reconnect timeout of the crew's log; outages are shorter and longer."""
 ACK_TIMEOUT_S = 1.0
 LATE_S = 60.0
-"""A command that is not back by then hangs: its timeouts together are far shorter, the rest is for a loaded machine."""
+"""A command without an answer by then hangs; its own timeouts are far shorter."""
 OPEN_MAX = 60
-"""Orders that one of the crew leaves open at most: the market has a limit."""
+"""Most open orders of one strategy, as the symbol has a limit."""
 
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000
@@ -32,7 +32,7 @@ RESTING = StandardOrder(
 TAKING = RESTING.model_copy(update={"price": 6_800_000})
 SELLING = RESTING.model_copy(update={"side": Side.SELL, "price": 5_500_000})
 TOO_DEAR = RESTING.model_copy(update={"quantity": 100 * 10**8, "price": 6_000_000})
-"""More than the account has: refused by the exchange for good."""
+"""A quantity beyond the account's funds, which the exchange rejects for good."""
 ORDERS = (RESTING, RESTING, RESTING, TAKING, TAKING, SELLING)
 
 

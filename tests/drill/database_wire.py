@@ -1,4 +1,4 @@
-"""A wire between a kernel process and PostgreSQL that can be cut, also in the middle of a commit.
+"""A relay between a kernel process and PostgreSQL that can be cut, also during a commit.
 
 Used by the cluster, one for each kernel.
 """
@@ -14,15 +14,15 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.drill.relay import Link, Relay
 
 WRITE_MARK = b'"evidence":'
-"""Only an envelope has it, and only a writer sends one: rows are on their way to the server, the commit right behind."""
+"""Only a writer sends an envelope: its rows are on their way, and the commit follows."""
 PIECE_BYTES = 1 << 16
 
 Moment = Literal["before", "after"]
-"""Before the server has the rows, or after it has, and before the kernel has the answer."""
+"""Cut before the server has the rows, or after that and before the kernel has the answer."""
 
 
 class DatabaseWire(Relay):
-    """A Unix socket in a directory, where PostgreSQL seems to listen."""
+    """A Unix socket in a directory, in front of PostgreSQL."""
 
     def __init__(self, directory: Path, upstream_url: str) -> None:
         upstream = conninfo_to_dict(upstream_url)

@@ -1,4 +1,4 @@
-"""One drill: everything is started, worked and tormented; then the faults stop, all must become well, and is audited.
+"""One drill: start everything, work under faults, stop the faults, wait for convergence, audit.
 
 Called by `python -m tests.drill` and by `tests/integration/test_drill.py`.
 """
@@ -26,28 +26,28 @@ from tests.drill.rows import Unreadable
 
 START_TIMEOUT_S = 90.0
 CREW_TIMEOUT_S = 90.0
-"""How long the crew may take to have everything answered once the faults have stopped."""
+"""Time for the crew to get every answer after the faults."""
 CONVERGE_TIMEOUT_S = 90.0
-"""How long it may take until all is well then."""
+"""Time for convergence after that."""
 SAILORS = 5
 ENDED = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a drill is to be."""
+    """The parameters of a drill."""
 
     seconds: float
     seed: int = 1
     log: LogKind = "postgresql"
     pace_s: float = 0.15
-    """How long one of the crew waits between two commands, on average."""
+    """Average pause of a strategy between two commands."""
     freeze_s_max: float = 15.0
-    """The longest SIGSTOP."""
+    """Longest SIGSTOP."""
 
 
 async def drill(plan: Plan, *, say: Callable[[str], None] = print) -> Report:
-    """Run a drill; what was done and what came of it. Everything is stopped and removed at the end, however it comes."""
+    """Run a drill and return its report; everything is stopped and removed at the end."""
     report = Report(plan.seed, say)
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(Cluster(plan.log, report, seed=plan.seed))
@@ -61,7 +61,7 @@ async def drill(plan: Plan, *, say: Callable[[str], None] = print) -> Report:
 
 
 async def _opened_log(cluster: Cluster) -> Any:
-    """The crew's own way to the log: it waits for a lost database for a short time only."""
+    """Open the crew's log, with a short reconnect timeout."""
     settings = LogSettings(reconnect_timeout_s=RECONNECT_TIMEOUT_S)
     return await asyncio.to_thread(open_log, cluster.url, exchange_id=EXCHANGE_ID, settings=settings)
 
@@ -94,14 +94,14 @@ async def _play(cluster: Cluster, kernel: EventSourcedKernel, plan: Plan) -> Non
 
 
 async def _first_leader(cluster: Cluster, kernel: EventSourcedKernel) -> None:
-    """Wait until somebody leads and the markets are known."""
+    """Wait until there is a leader and the symbols are known."""
     async with asyncio.timeout(START_TIMEOUT_S):
         while cluster.leader is None or not await kernel.list_symbols():
             await asyncio.sleep(0.05)
 
 
 async def _home(report: Report, working: list[asyncio.Task[None]]) -> None:
-    """Wait for the crew to have everything answered."""
+    """Wait until the crew has every answer."""
     done, late = await asyncio.wait(working, timeout=CREW_TIMEOUT_S)
     for task in done:
         if (problem := task.exception()) is not None:
@@ -112,7 +112,7 @@ async def _home(report: Report, working: list[asyncio.Task[None]]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- the end
 async def _converged(cluster: Cluster, kernel: EventSourcedKernel, *, since_s: float) -> bool:
-    """Whether everything came to agree in time, counted from the end of the faults."""
+    """Return whether everything converges in time after the faults."""
     began_s = time.monotonic()
     while left := unsettled(kernel):
         if time.monotonic() - began_s > CONVERGE_TIMEOUT_S:
@@ -126,7 +126,7 @@ async def _converged(cluster: Cluster, kernel: EventSourcedKernel, *, since_s: f
 
 
 def unsettled(kernel: EventSourcedKernel) -> list[str]:
-    """What is not as wanted yet."""
+    """Return what has not converged yet."""
     left = [
         f"{state.intent_id} {state.reconciliation_status}"
         for state in kernel.state.order_states()
@@ -149,7 +149,7 @@ def unsettled(kernel: EventSourcedKernel) -> list[str]:
 
 
 async def _audit(cluster: Cluster, kernel: EventSourcedKernel, *, converged: bool) -> None:
-    """Stop who writes, and hold log, exchange, memory and a fresh fold against each other; the log verifies."""
+    """Stop the writers, compare log, exchange, memory and a fresh fold, and verify the log."""
     await cluster.stop_kernels()
     auditor, report = cluster.auditor, cluster.report
     try:
@@ -172,12 +172,12 @@ async def _audit(cluster: Cluster, kernel: EventSourcedKernel, *, converged: boo
 
 
 async def _known(kernel: EventSourcedKernel) -> list[str]:
-    """Intents that have an order state: what was canceled before it was sent has none."""
+    """Return the intents with an order state; those canceled before a send have none."""
     return [state.intent_id for state in await kernel.get_all_orders()]
 
 
 async def _shown(kernel: EventSourcedKernel, intent_id: str) -> dict[str, Any]:
-    """What a query shows of an intent."""
+    """Return what a query shows of an intent."""
     state = await kernel.get_order_state(intent_id)
     return {
         "intent_id": intent_id,
@@ -188,7 +188,7 @@ async def _shown(kernel: EventSourcedKernel, intent_id: str) -> dict[str, Any]:
 
 
 async def _folded_again(cluster: Cluster, position: int) -> str:
-    """The digest of a state folded from position 1, every hash checked."""
+    """Return the digest of a state folded from position 1, with every hash checked."""
     state = State()
     log = await asyncio.to_thread(open_log, cluster.url, exchange_id=EXCHANGE_ID)
     async with log:

@@ -1,4 +1,4 @@
-"""A relay between two processes on a Unix socket of its own, whose connections can be cut at a chosen moment.
+"""A relay between two processes on a Unix socket, whose connections can be cut.
 
 Base of the tap (kernel to exchange) and of the database's wire (kernel to PostgreSQL). It outlives restarts of both ends:
 while nobody listens upstream it ends each connection, as the upstream's own socket would.
@@ -21,7 +21,7 @@ class Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     lost_answer: int | None = None
-    """Which answer is not to arrive; what a number means is the relay's."""
+    """The answer to drop; each relay defines its numbers."""
 
     def end(self) -> None:
         """End both halves, what is under way in them lost."""
@@ -30,7 +30,7 @@ class Link:
 
 
 class Relay(ABC):
-    """Listens at one address, and passes on what comes to another."""
+    """Listens at one address and forwards to another."""
 
     def __init__(self, address: str, upstream: str) -> None:
         self.address = address

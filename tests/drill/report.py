@@ -1,4 +1,4 @@
-"""What a drill did, and what came of it: counts, times and problems, and how they are printed.
+"""The result of a drill: counts, times and problems, and how they are printed.
 
 Filled by the drill's parts, printed by `__main__`, asserted by the test.
 """
@@ -17,25 +17,25 @@ class Report:
 
     seed: int
     say: Callable[[str], None] = print
-    """Told each line as it happens."""
+    """Called with each line as it happens."""
     acts: Counter[str] = field(default_factory=Counter)
-    """How often each kind of act really happened."""
+    """Number of acts by kind."""
     commands: Counter[str] = field(default_factory=Counter)
-    """What became of the commands, in words."""
+    """Number of commands by result."""
     exits: Counter[str] = field(default_factory=Counter)
-    """Kernels that ended by themselves, by exit code."""
+    """Number of kernels that ended by themselves, by exit code."""
     attempts: int = 0
-    """Requests that left for the exchange, as the taps saw them."""
+    """Requests that the taps saw on their way to the exchange."""
     held_back: int = 0
-    """Requests that were lost because the log could not be read when they came by."""
+    """Requests dropped because the log could not be read when they passed."""
     rows: int = 0
     fills: int = 0
     epochs: int = 0
-    """Elections; the first one is no takeover."""
+    """Elections, the first one included."""
     leaderless_s_max: float = 0.0
-    """The longest time without a leader."""
+    """Longest time without a leader."""
     converged_s: float | None = None
-    """How long it took until all was well after the last act; None when it did not come to that."""
+    """Time from the last act to convergence; None without it."""
     problems: list[str] = field(default_factory=list)
     began_s: float = field(default_factory=time.monotonic)
 
@@ -67,5 +67,5 @@ class Report:
 
 
 def counts(counter: Counter[str]) -> str:
-    """Counts in one line, by name."""
+    """Return counts in one line, by name."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"

@@ -1,4 +1,4 @@
-"""The log's rows straight from the database, with none of the kernel's code: what an auditor with psql would see.
+"""The log's rows straight from the database, without the kernel's code.
 
 Used by the witness. Reads block, so they are made on a thread. A database that can't be read now raises `Unreadable`.
 """
@@ -20,14 +20,14 @@ ROWS_MAX = 2_000
 
 
 class Unreadable(Exception):
-    """The database can't be read now."""
+    """The database cannot be read."""
 
 
 class Rows(ABC):
     """A reader of one log's rows. One read at a time."""
 
     errors: ClassVar[type[Exception]]
-    """What the driver raises."""
+    """Errors of the driver."""
 
     def __init__(self, query: Any) -> None:
         self._query = query

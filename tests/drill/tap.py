@@ -1,4 +1,4 @@
-"""A tap between a kernel and the exchange: it shows each request to the witness before the exchange has it, and can cut.
+"""A tap between kernel and exchange that shows each request to the witness first, and can cut the connection.
 
 Used by the cluster, one for each kernel. A request that changes something goes on only once the witness has read the log up
 to now; while the log can't be read it is held back, and then lost with its connection, which is what networks do too.
@@ -15,18 +15,18 @@ from tests.drill.relay import Link, Relay
 CHANGING = ("submit", "cancel", "modify")
 
 Loss = Literal["request", "answer"]
-"""What the next request that changes something loses, its connection with it: itself, or the exchange's answer."""
+"""What the next request loses with its connection: the request itself, or the answer."""
 
 
 class Watcher(Protocol):
-    """Who sees requests before the exchange does."""
+    """Sees requests before the exchange does."""
 
     async def saw(self, op: str, params: dict[str, Any]) -> bool:
         """A request wants to leave. False: it can't be held against the log now, and must not go on."""
 
 
 class Tap(Relay):
-    """A Unix socket where the exchange seems to listen."""
+    """A Unix socket in front of the exchange."""
 
     def __init__(self, address: str, upstream: str, watcher: Watcher) -> None:
         super().__init__(address, upstream)

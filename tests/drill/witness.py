@@ -1,4 +1,4 @@
-"""The witness: reads the log's rows and the exchange's truth by itself, and gives the auditor everything in a true order.
+"""The witness: reads log and exchange independently, and gives the auditor everything in order.
 
 Called by the taps (before a request goes on), by the crew (what it was told) and on its own pulse. What a strategy was told
 reaches the auditor only after every row that was committed before it: the rows are read first, then the word is passed on.
@@ -19,16 +19,16 @@ from tests.integration.world import truth_at
 from tests.simulation.auditor import Auditor
 
 HOLD_S = 3.0
-"""How long a request is held back for a log that can't be read: longer than its kernel waits for the answer."""
+"""Longest delay of a request while the log cannot be read; longer than its kernel's timeout."""
 WIRE_SLACK_NS = 4_000_000_000
-"""A request may be seen this long after it was written: this process may be kept waiting on a loaded machine."""
+"""Longest delay between the write of a request and its observation, on a loaded machine."""
 PULSE_S = 0.25
-"""How often the log is read at least."""
+"""Longest interval between two reads of the log."""
 NS_PER_S = 1_000_000_000
 
 
 class Witness:
-    """Sees the log, the wire and the exchange."""
+    """Observes the log, the wire and the exchange."""
 
     def __init__(self, rows: Rows, auditor: Auditor, report: Report, *, exchange_address: str) -> None:
         self.auditor = auditor

@@ -1,4 +1,4 @@
-"""A kernel as a process of its own: leads on a log, with a paper exchange at an address, until it is killed.
+"""A kernel process that leads a log with a paper exchange at an address, until it is killed.
 
 Started by the integration tests and the drill: `python -m tests.integration.kernel_process LOG_URL EXCHANGE_ID ADDRESS`.
 Prints a line once it is ready; a second one on the same log stands by until then, however long that takes.
@@ -35,7 +35,7 @@ async def main(url: str, exchange_id: str, address: str) -> None:
 
 
 async def is_ready(kernel: EventSourcedKernel) -> bool:
-    """Whether it came to lead within a minute. Raises what ended its reader."""
+    """Return whether it leads within a minute; raises the error that ended its reader."""
     try:
         await kernel.wait_ready(60)
     except LogUnavailableError:

@@ -1,4 +1,4 @@
-"""A strategy as a process of its own: wants orders 1 … N, and writes down each fill once, however often it is killed.
+"""A strategy process that places orders 1 to N and records each fill once, however often it is killed.
 
 Started by the integration tests: `python -m tests.integration.strategy LOG_URL EXCHANGE_ID ORDERS BOOK`. It names its
 orders itself, so that wanting one again is no second order; it resumes from the position that stands in its book.
@@ -20,14 +20,14 @@ TAKER = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.L
 
 
 def main(url: str, exchange_id: str, orders: int, book: Path) -> None:
-    """Read the book, then go on from where it ends."""
+    """Read the recorded fills and continue after the last one."""
     lines = book.read_text().splitlines() if book.exists() else []
     with book.open("a") as file:
         asyncio.run(trade(url, exchange_id, orders, lines, file))
 
 
 async def trade(url: str, exchange_id: str, orders: int, lines: list[str], file: TextIO) -> None:
-    """Place what is not placed yet, and write down each fill that the book does not have."""
+    """Place the missing orders, and record each new fill."""
     after = int(lines[-1].split()[0]) if lines else 0
     async with open_kernel(url, exchange_id=exchange_id) as kernel:
         placing = asyncio.create_task(place_all(kernel, orders))
@@ -43,7 +43,7 @@ async def trade(url: str, exchange_id: str, orders: int, lines: list[str], file:
 
 
 async def place_all(kernel: EventSourcedKernel, orders: int) -> None:
-    """Want every order, 16 at a time; those that are wanted already come to nothing."""
+    """Place every order, 16 at a time; existing ones change nothing."""
     limit = asyncio.Semaphore(16)
 
     async def place(number: int) -> None:

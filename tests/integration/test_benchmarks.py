@@ -21,7 +21,7 @@ ROWS_OF_A_BACKEND, ROWS_OF_NONE = 10, 2
     ],
 )
 def test_every_row_is_measured(words: list[str], backends: int) -> None:
-    """The first line of JSON tells the environment, every other one is a row."""
+    """The first line of JSON has the environment, every other one is a row."""
     command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--json", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

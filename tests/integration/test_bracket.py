@@ -1,4 +1,4 @@
-"""A bracket whose parent fills in three parts, the kernel killed between each: real processes, on both databases."""
+"""A bracket whose parent fills in three parts, with the kernel killed between them, on both databases."""
 
 from __future__ import annotations
 
@@ -36,14 +36,13 @@ OPEN = ("NEW", "PARTIALLY_FILLED")
 
 @pytest.fixture
 async def world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator[World]:
-    """An exchange whose market stands still, and a leading kernel, each a process."""
+    """An exchange without market trades, and a leading kernel, as processes."""
     async with World(log_url, exchange_id, tmp_path, speed="step") as running:
         yield running
 
 
 async def test_the_children_never_exceed_what_the_parent_filled(world: World) -> None:
-    """Killed while nobody looks, right after a fill is recorded, and with the children's change on its way: at each step
-    the exchange has no more of the children than the parent has filled, and in the end the trade is undone exactly."""
+    """At each step, killed at three kinds of moments, the children have at most what the parent has filled."""
     async with open_kernel(world.url, exchange_id=world.exchange_id) as strategy:
         await strategy.place_order_group(BRACKET, group_id="bracket", intent_ids=(PARENT, *CHILDREN))
         assert await children_at_venue(world) == (0, 0)
@@ -69,7 +68,7 @@ async def test_the_children_never_exceed_what_the_parent_filled(world: World) ->
 async def killed_at(
     world: World, strategy: EventSourcedKernel, holds: Callable[[events.BaseEvent], bool]
 ) -> AsyncIterator[None]:
-    """Kill the kernel as soon as the log has an event that the block brings about."""
+    """Kill the kernel as soon as the log has an event that the block causes."""
     after = strategy.state.position
     yield
     async with asyncio.timeout(240):
@@ -88,7 +87,7 @@ def is_attempt_of(intent_ids: tuple[str, ...], event: events.BaseEvent) -> bool:
 
 
 async def goes_on(world: World, strategy: EventSourcedKernel, *, filled: int) -> None:
-    """Check the exchange's truth, start the kernel again, and wait until both children work for what is filled."""
+    """Check the exchange, restart the kernel, and wait until both children work for the filled quantity."""
     check_truth(await children_at_venue(world), filled)
     await world.kernel.start()
     for intent_id in CHILDREN:
@@ -97,13 +96,13 @@ async def goes_on(world: World, strategy: EventSourcedKernel, *, filled: int) ->
 
 
 def works_for(strategy: EventSourcedKernel, intent_id: str, quantity: int) -> bool:
-    """Whether one order of an intent works for so much, and nothing about it is open."""
+    """Whether one order of an intent works for a quantity and nothing is unresolved."""
     record = strategy.state.record(intent_id)
     return not record.unresolved and [facts.quantity for facts in record.live_orders] == [quantity]
 
 
 async def children_at_venue(world: World) -> tuple[int, int]:
-    """What the exchange has of each child, by its price: filled, or still to be filled."""
+    """Return the filled and open quantity of each child at the exchange, by its price."""
     truth = await world.truth()
     taken: Counter[int] = Counter()
     for order in truth["orders"]:
@@ -112,7 +111,7 @@ async def children_at_venue(world: World) -> tuple[int, int]:
 
 
 def check_truth(children: tuple[int, int], filled: int) -> tuple[int, int]:
-    """No child has more at the exchange than the parent has filled."""
+    """Check that no child exceeds the parent's fills at the exchange."""
     assert max(children) <= filled, f"children {children} where the parent has filled {filled}"
     return children
 
@@ -135,7 +134,7 @@ async def undone(world: World, strategy: EventSourcedKernel) -> None:
 
 
 async def history(strategy: EventSourcedKernel) -> AsyncIterator[events.BaseEvent]:
-    """Every event of the log, to its head."""
+    """Return every event of the log."""
     head = (await strategy.log.head()).position
     async for batch in strategy.log.tail(0):
         for event in batch:
@@ -162,7 +161,7 @@ def held_at_every_position(recorded: list[events.BaseEvent]) -> None:
 
 
 async def same_when_folded_again(strategy: EventSourcedKernel) -> None:
-    """A fold from position 1 gives the very state that lived through the kills."""
+    """Check that a fold from position 1 equals the live state."""
     async with open_log(strategy.log.url, exchange_id=strategy.exchange_id, create=False) as log:
         state = State()
         async for batch in log.tail(0):

@@ -1,4 +1,4 @@
-"""The one-minute form of the drill (`python -m tests.drill`), and that its command line and its witnesses are of use."""
+"""The one-minute form of the drill (`python -m tests.drill`), its command line and its witness."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.nightly
-async def test_a_minute_of_everything() -> None:
-    """Whatever is killed, frozen, cut off or stopped on PostgreSQL: every promise holds, and each kind of act happened."""
+async def test_a_one_minute_drill() -> None:
+    """On PostgreSQL every invariant holds under kills, freezes, cuts and outages, and each kind of act happened."""
     report = await drill(Plan(seconds=60, seed=7, freeze_s_max=6))
     print("\n".join(report.lines()))
     assert report.problems == []
@@ -32,8 +32,8 @@ async def test_a_minute_of_everything() -> None:
     assert report.converged_s is not None
 
 
-async def test_a_short_one_on_sqlite() -> None:
-    """The same with a log in a file, which is never away."""
+async def test_a_short_drill_on_sqlite() -> None:
+    """Every invariant holds with a log in a file, which has no outages."""
     report = await drill(Plan(seconds=6, seed=5, log="sqlite", freeze_s_max=2))
     print("\n".join(report.lines()))
     assert report.problems == []
@@ -44,8 +44,8 @@ async def test_a_short_one_on_sqlite() -> None:
 @pytest.mark.parametrize(
     "arguments", [(), ("--minutes", "0"), ("--minutes", "many"), ("--minutes", "1", "--log", "paper"), ("--hours", "1")]
 )
-def test_bad_arguments_are_told(arguments: tuple[str, ...]) -> None:
-    """Exit code 2 and a sentence, no traceback."""
+def test_bad_arguments_are_errors(arguments: tuple[str, ...]) -> None:
+    """Bad arguments end with code 2 and a sentence, without a traceback."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.drill", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -55,7 +55,7 @@ def test_bad_arguments_are_told(arguments: tuple[str, ...]) -> None:
 
 
 class NoRows(Rows):
-    """A log in which nothing was recorded."""
+    """A log without rows."""
 
     errors = sqlite3.Error
 
@@ -67,7 +67,7 @@ class NoRows(Rows):
 
 
 async def test_a_request_that_was_not_logged_is_found(tmp_path: Path) -> None:
-    """What reaches a tap and is not in the log breaks invariant 6."""
+    """A request that reaches a tap and is not in the log breaks invariant 6."""
     auditor = Auditor(dedupe="WHILE_OPEN", window_ns=5_000_000_000, immediate=False)
     report = Report(1, say=lambda _: None)
     witness = Witness(NoRows(), auditor, report, exchange_address=str(tmp_path / "none.sock"))

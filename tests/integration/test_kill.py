@@ -1,4 +1,4 @@
-"""`kill -9` of the kernel and of the exchange, at any moment, on SQLite and on PostgreSQL, with real processes."""
+"""`kill -9` of kernel and exchange at random moments, on SQLite and PostgreSQL, with real processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def world(log_url: str, exchange_id: str, tmp_path: Path) -> AsyncIterator
 
 
 async def test_no_kill_loses_or_doubles_anything(world: World) -> None:
-    """However often kernel and exchange are killed, what was acknowledged stays, and no order is sent twice."""
+    """Whatever is killed, acknowledged orders stay and no order is sent twice."""
     acknowledged: list[str] = []
     async with open_kernel(world.url, exchange_id=world.exchange_id) as strategy:
         trading = asyncio.create_task(trade(strategy, acknowledged, orders=60))
@@ -48,7 +48,7 @@ async def test_no_kill_loses_or_doubles_anything(world: World) -> None:
 
 
 async def trade(strategy: EventSourcedKernel, acknowledged: list[str], *, orders: int) -> None:
-    """Want orders that rest and orders that take, and give up every third."""
+    """Place resting and taking orders, and cancel every third."""
     for number in range(orders):
         order = TAKING if number % 2 else RESTING
         intent_id = await strategy.place_order(order, intent_id=f"k-{number}", ack_timeout_s=0.1)
@@ -61,7 +61,7 @@ async def trade(strategy: EventSourcedKernel, acknowledged: list[str], *, orders
 
 
 async def kill_at_random(world: World, trading: asyncio.Task[None], *, seed: int) -> None:
-    """Kill one of the two again and again while there is trading, at moments drawn by a seed."""
+    """Kill one of the two repeatedly during trading, at seeded moments."""
     chance = random.Random(seed)
     while not trading.done():
         await asyncio.wait({trading}, timeout=chance.uniform(0.05, 0.6))
@@ -73,7 +73,7 @@ async def kill_at_random(world: World, trading: asyncio.Task[None], *, seed: int
 
 
 async def converged(strategy: EventSourcedKernel, intent_ids: list[str]) -> None:
-    """Wait until nothing is unsettled, and everything that takes has taken."""
+    """Wait until nothing is unresolved and every taking order is filled."""
     for intent_id in intent_ids:
         await strategy.wait_until(intent_id, lambda record: is_converged(strategy, record.intent_id), timeout_s=60)
 
@@ -91,7 +91,7 @@ def is_converged(strategy: EventSourcedKernel, intent_id: str) -> bool:
 
 
 def compare(strategy: EventSourcedKernel, acknowledged: list[str], truth: dict[str, Any]) -> None:
-    """Log and exchange tell the same, order by order and trade by trade."""
+    """Check that log and exchange agree on every order and trade."""
     orders_of = Counter(item["client_order_id"] for item in truth["orders"])
     assert max(orders_of.values()) == 1, "a client order id made two orders"
     for intent_id in acknowledged:
@@ -106,7 +106,7 @@ def compare(strategy: EventSourcedKernel, acknowledged: list[str], truth: dict[s
 
 
 async def same_when_folded_again(world: World, acknowledged: list[str], truth: dict[str, Any]) -> None:
-    """A fold from position 1 gives the very state that lived through the kills."""
+    """Check that a fold from position 1 equals the live state."""
     async with open_kernel(world.url, exchange_id=world.exchange_id) as live:
         async with open_log(world.url, exchange_id=world.exchange_id) as log:
             state = State()
@@ -120,7 +120,7 @@ async def same_when_folded_again(world: World, acknowledged: list[str], truth: d
 
 
 async def test_a_strategy_has_each_fill_once(world: World, tmp_path: Path) -> None:
-    """A strategy of twenty lines that is killed twice resumes from its last position, and has each of 1,000 fills once."""
+    """A strategy killed twice resumes from its last position, and has each of 1,000 fills once."""
     book = tmp_path / "book.txt"
     strategy = Process("tests.integration.strategy", world.url, world.exchange_id, "1000", str(book))
     for killed_after in (150, 600):
@@ -138,12 +138,12 @@ async def test_a_strategy_has_each_fill_once(world: World, tmp_path: Path) -> No
 
 
 async def lines_in(path: Path, count: int) -> None:
-    """Wait until a file has so many lines."""
+    """Wait until a file has a number of lines."""
     async with asyncio.timeout(120):
         while len(lines_of(path)) < count:
             await asyncio.sleep(0.02)
 
 
 def lines_of(path: Path) -> list[str]:
-    """What another process has written so far; a line without its end is not written yet."""
+    """Return the complete lines that another process has written."""
     return path.read_text().split("\n")[:-1] if path.exists() else []

@@ -1,4 +1,4 @@
-"""`kill -9` of a rebuild of the tables, at any moment, on SQLite and on PostgreSQL: the live tables stay as they were."""
+"""`kill -9` of a rebuild of the tables at random moments, on SQLite and PostgreSQL: the live tables do not change."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ MOMENT_S_MAX = 0.3
 
 
 def rows_of(store: TableStore) -> dict[str, list[Row]]:
-    """Every row that people see."""
+    """Return every row of the live tables."""
     active = store.active()
     assert active is not None
     return {table.name: list(store.rows(table, active.number)) for table in TABLES}
 
 
 async def test_a_killed_rebuild_leaves_the_live_tables(log_url: str, exchange_id: str) -> None:
-    """Killed anywhere between its first table and its switch, a rebuild changes no row that people see; the next one works.
-
-    Each kill waits for the new version to appear, and then for a random moment, so that it meets the filling.
-    """
+    """A rebuild killed at any moment changes no live row, and the next one succeeds."""
     chance = random.Random(5)
     async with open_log(log_url, exchange_id=exchange_id) as log:
         assert isinstance(log, RecordedLog)
@@ -57,7 +54,7 @@ async def test_a_killed_rebuild_leaves_the_live_tables(log_url: str, exchange_id
 
 
 async def appeared(store: TableStore, known: set[int], process: Process) -> None:
-    """Until the process has created another version of the tables."""
+    """Wait until the process has created another version of the tables."""
     async with asyncio.timeout(120):
         while {item.number for item in store.versions()} <= known:
             assert process.pid is not None, "it ended without a new version"

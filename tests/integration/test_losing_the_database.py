@@ -1,4 +1,4 @@
-"""PostgreSQL goes away under a running kernel, for seconds and for longer than anybody waits, and comes back.
+"""PostgreSQL fails under a running kernel, for seconds and for longer than the timeouts, and comes back.
 
 A server of its own that is really stopped and started. The same kernel objects go on by themselves afterwards: a leader on
 a real log with a paper exchange in this process, a kernel of a strategy beside it, a subscription.
@@ -34,7 +34,7 @@ from tests.postgres import OwnPostgres, own_postgres
 
 SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)
 LIMIT_S = 180
-"""For everything that is waited for."""
+"""Timeout of every wait."""
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000
 )
@@ -48,7 +48,7 @@ def server() -> Iterator[OwnPostgres]:
 
 
 class WatchedVenue(PaperVenue):
-    """A paper exchange in this process that counts what it is asked to change."""
+    """A paper exchange in this process that counts requests."""
 
     def __init__(self) -> None:
         super().__init__(seed=1)
@@ -65,7 +65,7 @@ class WatchedVenue(PaperVenue):
 
 @dataclass
 class Desk:
-    """A leader and a strategy on one log, each with a connection of its own, and a subscriber."""
+    """A leader and a strategy on one log, each with its own connection, and a subscriber."""
 
     leader: EventSourcedKernel
     strategy: EventSourcedKernel
@@ -88,7 +88,7 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk(server: OwnPostgres, exchange_id: str, *, reconnect_timeout_s: float) -> AsyncIterator[Desk]:
-    """A desk whose kernels act."""
+    """Start a desk whose kernels are ready."""
     settings = LogSettings(reconnect_timeout_s=reconnect_timeout_s)
 
     def a_log() -> EventLog:
@@ -115,14 +115,14 @@ async def a_desk(server: OwnPostgres, exchange_id: str, *, reconnect_timeout_s: 
 
 
 async def is_lost(leader: EventSourcedKernel) -> None:
-    """Wait until a leader knows that it leads no more."""
+    """Wait until a leader has lost leadership."""
     async with asyncio.timeout(LIMIT_S):
         while leader._runtime.readiness[LEASE_HELD].status:
             await asyncio.sleep(0.02)
 
 
 async def outcome(command: Awaitable[Any]) -> Any:
-    """What a command returns, or the error of ours that refuses it; anything else is raised."""
+    """Return what a command returns, or its `KernelError`."""
     try:
         return await command
     except KernelError as problem:
@@ -143,8 +143,7 @@ async def check_queries(desk: Desk) -> None:
 
 
 async def test_seconds_without_the_database(server: OwnPostgres, exchange_id: str) -> None:
-    """Commands given while it is away wait and succeed once it is back; meanwhile nothing reaches the exchange and queries
-    answer; afterwards the same kernels lead, act and hear everything."""
+    """Commands given during a short outage succeed after it; meanwhile nothing is sent and queries answer."""
     async with a_desk(server, exchange_id, reconnect_timeout_s=LIMIT_S) as desk:
         asked = desk.venue.requests
         await asyncio.to_thread(server.stop)
@@ -169,9 +168,8 @@ async def test_seconds_without_the_database(server: OwnPostgres, exchange_id: st
 
 
 @pytest.mark.parametrize("away", ["stopped", "killed"])
-async def test_longer_than_anybody_waits(server: OwnPostgres, exchange_id: str, away: str) -> None:
-    """Past the log's `reconnect_timeout_s` commands are refused with `LogUnavailableError`, again and again, and nothing is
-    acted on; when the server is back everything goes on by itself, without a restart of anything."""
+async def test_an_outage_longer_than_the_timeouts(server: OwnPostgres, exchange_id: str, away: str) -> None:
+    """Commands fail with `LogUnavailableError` during a long outage; afterwards the same kernels go on."""
     async with a_desk(server, exchange_id, reconnect_timeout_s=0.3) as desk:
         asked = desk.venue.requests
         await asyncio.to_thread(server.stop if away == "stopped" else server.kill)
@@ -195,8 +193,8 @@ async def test_longer_than_anybody_waits(server: OwnPostgres, exchange_id: str, 
         assert [order["status"] for order in orders] == ["NEW"] * 5
 
 
-async def test_it_goes_away_again_and_again(server: OwnPostgres, exchange_id: str) -> None:
-    """Five outages in a row, shorter and longer than anybody waits, under commands: each intent ends with one order."""
+async def test_repeated_outages(server: OwnPostgres, exchange_id: str) -> None:
+    """After five outages under load, shorter and longer than the timeouts, each intent has one order."""
     async with a_desk(server, exchange_id, reconnect_timeout_s=0.5) as desk:
         names: list[str] = []
         for number, down_s in enumerate((0.0, 0.2, 1.0, 0.0, 1.5)):
@@ -213,15 +211,15 @@ async def test_it_goes_away_again_and_again(server: OwnPostgres, exchange_id: st
 
 
 async def insist(strategy: EventSourcedKernel, names: list[str]) -> list[str]:
-    """Place an order under each name, and ask again for what was refused because the log was away."""
+    """Place an order with each id, and retry those refused because the log was unavailable."""
     for name in names:
         while isinstance(await outcome(strategy.place_order(RESTING, intent_id=name, wait="recorded")), KernelError):
             await asyncio.sleep(0.05)
     return names
 
 
-async def test_health_tells_of_the_outage(server: OwnPostgres, exchange_id: str) -> None:
-    """While the database is away, health answers, not ready, and says why; afterwards it is ready again."""
+async def test_health_reports_the_outage(server: OwnPostgres, exchange_id: str) -> None:
+    """During an outage health answers with not ready and the reason; afterwards it is ready again."""
     async with a_desk(server, exchange_id, reconnect_timeout_s=0.3) as desk:
         await asyncio.to_thread(server.stop)
         health = await desk.leader.health_check()
@@ -238,8 +236,8 @@ async def test_health_tells_of_the_outage(server: OwnPostgres, exchange_id: str)
         assert health["lag_events"] == 0
 
 
-async def test_stopping_while_it_is_away(server: OwnPostgres, exchange_id: str) -> None:
-    """A leader is stopped in time while the database is away and commands wait for it, however long they would wait."""
+async def test_stopping_during_an_outage(server: OwnPostgres, exchange_id: str) -> None:
+    """A leader stops in time during an outage, although commands wait for the database."""
     settings = SETTINGS.model_copy(update={"stop_timeout_s": 0.5})
     async with (
         open_log(server.url, exchange_id=exchange_id, settings=LogSettings(reconnect_timeout_s=3600)) as log,
@@ -253,33 +251,33 @@ async def test_stopping_while_it_is_away(server: OwnPostgres, exchange_id: str) 
     assert isinstance(await placing, LogUnavailableError)
 
 
-async def test_a_running_kernel_outlives_an_outage(server: OwnPostgres, exchange_id: str) -> None:
-    """`orderctl run` does not end because the database is away, and says that it leads again when it is back."""
-    told: list[str] = []
+async def test_a_running_kernel_survives_an_outage(server: OwnPostgres, exchange_id: str) -> None:
+    """`orderctl run` goes on during an outage, and reports leadership afterwards."""
+    lines: list[str] = []
     venue = PaperVenue(seed=1)
-    running = asyncio.create_task(run_kernel(server.url, exchange_id, venue, settings=SETTINGS, say=told.append))
+    running = asyncio.create_task(run_kernel(server.url, exchange_id, venue, settings=SETTINGS, say=lines.append))
     try:
-        await is_told(told, running, "ready: leads", times=1)
+        await wait_for_lines(lines, running, "ready: leads", times=1)
         await asyncio.to_thread(server.stop)
-        await is_told(told, running, "not ready", times=1)
+        await wait_for_lines(lines, running, "not ready", times=1)
         await asyncio.to_thread(server.start)
-        await is_told(told, running, "ready: leads", times=2)
+        await wait_for_lines(lines, running, "ready: leads", times=2)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def is_told(told: list[str], running: asyncio.Task[None], text: str, *, times: int) -> None:
-    """Wait until so many lines begin with a text; what ends the one who tells is raised."""
+async def wait_for_lines(lines: list[str], running: asyncio.Task[None], text: str, *, times: int) -> None:
+    """Wait until a number of lines begin with a text; raises what ends the kernel."""
     async with asyncio.timeout(LIMIT_S):
-        while sum(line.startswith(text) for line in told) < times:
+        while sum(line.startswith(text) for line in lines) < times:
             if running.done():
                 running.result()
             await asyncio.sleep(0.05)
 
 
 class BusyLog:
-    """A log in which others write just while a leader is being elected: each look at its head lets their news be folded."""
+    """A log in which others write during an election: each read of its head folds their events."""
 
     def __init__(self, log: EventLog, news: Callable[[], None]) -> None:
         self._log = log
@@ -293,8 +291,8 @@ class BusyLog:
         return await self._log.head()
 
 
-async def test_news_of_an_older_epoch_ends_no_term(exchange_id: str) -> None:
-    """A leader that is elected while the fold shows its predecessor's epoch leads on, and need not be elected again."""
+async def test_events_of_an_older_epoch_end_no_term(exchange_id: str) -> None:
+    """A leader elected while the fold shows its predecessor's epoch keeps leading."""
     async with open_log("memory://", exchange_id=exchange_id) as log:
         state = State()
         async with following(log, state):
@@ -311,7 +309,7 @@ async def test_news_of_an_older_epoch_ends_no_term(exchange_id: str) -> None:
 
 
 async def led_once(leadership: Leadership, clock: SystemClock) -> None:
-    """Lead until the term has lasted for a while, then stop. A term that ends by itself is an error."""
+    """Lead for a while, then stop; a term that ends by itself is an error."""
     lasted = asyncio.Event()
 
     async def act(epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""The log that benchmarks read: what it promises of itself, so that they measure what a true log costs."""
+"""The generated log of the benchmarks is a valid one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from replay.log_access.log_reader import fold
 from tests.benchmarks.made_log import make_log
 
 
-async def test_a_made_log_is_a_true_one(tmp_path: Path) -> None:
-    """Verify finds nothing wrong with it, and no more orders are open at its end than were asked for."""
+async def test_a_generated_log_is_valid(tmp_path: Path) -> None:
+    """`verify` finds no problem, and the requested number of orders is open at its end."""
     async with open_log(f"sqlite:///{tmp_path}/made.db", exchange_id="made") as log:
         assert isinstance(log, RecordedLog)
         assert await make_log(log, count=2_000, live=40) == 2_000

@@ -1,4 +1,4 @@
-"""The paper exchange as a real process: it listens, survives `kill -9` with its journal, and no client can harm it."""
+"""The paper exchange as a process: it survives `kill -9` with its journal, and no client can harm it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ExchangeProcess:
 
 @contextlib.asynccontextmanager
 async def running(*arguments: str, listen: str = "127.0.0.1:0") -> AsyncIterator[ExchangeProcess]:
-    """The process with a stepped tape, and its end."""
+    """Run the process with a stepped tape."""
     run = await ExchangeProcess.start("--listen", listen, "--speed", "step", *arguments)
     try:
         yield run
@@ -69,7 +69,7 @@ async def running(*arguments: str, listen: str = "127.0.0.1:0") -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def connected(address: str, **options: Any) -> AsyncIterator[PaperVenue]:
-    """A venue with a session."""
+    """Connect a venue."""
     venue = PaperVenue(address, **options)
     await venue.connect()
     try:
@@ -89,8 +89,8 @@ async def a_day(venue: PaperVenue) -> None:
     await venue.admin("correct", trade_id=1, price=LAST)
 
 
-async def test_a_killed_exchange_comes_back_as_it_was(tmp_path: Path) -> None:
-    """After `kill -9` in mid-stream and a restart: the same orders, trades, balances, fills, ids and refusals."""
+async def test_a_killed_exchange_restores_its_state(tmp_path: Path) -> None:
+    """After `kill -9` and a restart orders, trades, balances, fills, ids and rejections are the same."""
     journal = str(tmp_path / "journal")
     async with running("--journal", journal) as run, connected(run.address) as venue:
         await a_day(venue)
@@ -121,9 +121,8 @@ FULL = {
 }
 
 
-async def test_amends_stops_and_groups_come_back_too(tmp_path: Path) -> None:
-    """An exchange of a configuration file that takes everything, killed between a first fill and the next: what was
-    replaced, what waits for a price, and what waits for another order go on where they were."""
+async def test_amends_stops_and_groups_are_restored(tmp_path: Path) -> None:
+    """An exchange with all order types, killed between two fills, restores amends, stops and groups."""
     (tmp_path / "config.json").write_text(json.dumps(FULL))
     arguments = ("--journal", str(tmp_path / "journal"), "--config", str(tmp_path / "config.json"))
     stop = limit(SELL, quantity=60 * LOT, price=LAST + 300, order_type=OrderType.STOP_LIMIT, stop_price=LAST - 800)
@@ -147,7 +146,7 @@ async def test_amends_stops_and_groups_come_back_too(tmp_path: Path) -> None:
 
 
 async def test_nothing_acknowledged_is_lost_at_any_kill(tmp_path: Path) -> None:
-    """Killed five times while orders pour in: every order that was answered is there, once."""
+    """After five kills under load every acknowledged order exists, once."""
     journal = str(tmp_path / "journal")
     answered: list[str] = []
     for number in range(5):
@@ -166,7 +165,7 @@ async def test_nothing_acknowledged_is_lost_at_any_kill(tmp_path: Path) -> None:
 
 
 async def pour(venue: PaperVenue, prefix: str, answered: list[str]) -> None:
-    """Place and cancel until it fails."""
+    """Place and cancel orders until a call fails."""
     for number in range(1_000_000):
         name = f"{prefix}-{number}"
         await venue.submit(submit(name, limit(quantity=10 * LOT), CLOCK))
@@ -190,8 +189,8 @@ async def test_it_listens_on_a_socket_file_and_ends_on_request(tmp_path: Path) -
     assert not file.exists()
 
 
-async def test_nobody_there_is_not_sent(tmp_path: Path) -> None:
-    """Connecting to nothing is `NotSent`, with the address; so is asking what it can."""
+async def test_a_missing_exchange_is_not_sent(tmp_path: Path) -> None:
+    """Connecting to a missing exchange raises `NotSent` with the address, and so does reading its capabilities."""
     venue = PaperVenue(str(tmp_path / "no.sock"))
     with pytest.raises(NotSent, match=r"no\.sock"):
         await venue.connect()
@@ -200,11 +199,11 @@ async def test_nobody_there_is_not_sent(tmp_path: Path) -> None:
     await venue.close()
 
 
-async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> None:
-    """A `connect` that is cancelled while the exchange is silent ends its connection."""
+async def test_a_cancelled_connect_leaves_no_connection(tmp_path: Path) -> None:
+    """A `connect` that is cancelled while the exchange does not answer closes its connection."""
     asked, ended = asyncio.Event(), asyncio.Event()
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def unresponsive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         asked.set()
         await reader.read()
@@ -212,7 +211,7 @@ async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> N
         writer.close()
 
     address = tmp_path / "silent.sock"
-    async with asyncio.timeout(60), await asyncio.start_unix_server(silent, address):
+    async with asyncio.timeout(60), await asyncio.start_unix_server(unresponsive, address):
         connecting = asyncio.ensure_future(PaperVenue(str(address)).connect())
         await asked.wait()
         connecting.cancel()
@@ -221,8 +220,8 @@ async def test_who_gives_up_connecting_leaves_no_connection(tmp_path: Path) -> N
         await ended.wait()
 
 
-async def test_bad_options_say_what_is_wrong(tmp_path: Path) -> None:
-    """A tape that is not there, a bad journal, a taken address: one line, and an exit code that tells them apart."""
+async def test_bad_options_are_one_line_errors(tmp_path: Path) -> None:
+    """A missing tape, a bad journal and a taken address are one line each, with different exit codes."""
     write_whole(tmp_path / "journal", "nonsense\n")
     async with running() as other:
         for arguments, code, word in (
@@ -237,8 +236,8 @@ async def test_bad_options_say_what_is_wrong(tmp_path: Path) -> None:
             assert (returned, word in said, said.count("\n")) == (code, True, 1)
 
 
-async def test_bad_lines_harm_nobody() -> None:
-    """Nonsense gets an error answer, a line without end is cut off, and others are served meanwhile."""
+async def test_malformed_requests_do_not_disturb_others() -> None:
+    """A malformed line gets an error answer, an endless one is cut off, and other clients are served meanwhile."""
     async with running() as run, connected(run.address) as venue:
         host, port = run.address.rsplit(":", 1)
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -258,7 +257,7 @@ async def test_bad_lines_harm_nobody() -> None:
 
 
 async def test_a_script_of_faults_is_sent_on_connecting() -> None:
-    """`faults=` of a client becomes the exchange's script, once; chance cannot be sent."""
+    """`faults=` of a client becomes the exchange's script once; probabilities cannot be sent."""
     async with running() as run, connected(run.address, faults=FaultPlan([fault("server_error", "submit")])) as venue:
         with pytest.raises(OutcomeUnknown):
             await venue.submit(submit("a", limit(), CLOCK))
@@ -269,7 +268,7 @@ async def test_a_script_of_faults_is_sent_on_connecting() -> None:
 
 
 async def test_two_clients_share_one_account(tmp_path: Path) -> None:
-    """Each hears the other's reports, and the tape's fills, in one order."""
+    """Both get each other's reports and the tape's fills, in the same order."""
     async with running() as run, connected(run.address) as first, connected(run.address) as second:
         streams: list[AsyncIterator[ExecutionReport]] = [first.reports(), second.reports()]
         await first.submit(submit("a", limit(BUY, quantity=10 * LOT, price=LAST - 1), CLOCK))

@@ -21,7 +21,7 @@ START_TIMEOUT_S = 180
 
 
 class Process:
-    """One child process that says when it is up."""
+    """A child process that prints a line when it is up."""
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._command = [sys.executable, "-m", module, *arguments]
@@ -73,7 +73,7 @@ class Process:
 
 
 class World:
-    """A paper exchange with a journal, and a kernel on a log that leads."""
+    """A paper exchange with a journal, and a leading kernel."""
 
     def __init__(self, url: str, exchange_id: str, directory: Path, *, speed: str = "1") -> None:
         """`speed` is how the exchange plays its tape; at `step` the market stands still."""
@@ -111,13 +111,13 @@ class World:
 
 
 async def truth_at(address: str) -> dict[str, Any]:
-    """What is so at the exchange of an address. Raises `KernelError` when it is not there."""
+    """Return the oracle state of the exchange at an address; `KernelError` if it is down."""
     found: dict[str, Any] = await administer(address, "truth")
     return found
 
 
 async def administer(address: str, op: str, **params: Any) -> Any:
-    """An operator's act at the exchange of an address. Raises `KernelError` when it is not there."""
+    """Perform an admin operation at the exchange at an address; `KernelError` if it is down."""
     venue = PaperVenue(address, timeout_s=10)
     await venue.connect()
     try:

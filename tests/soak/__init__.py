@@ -1,5 +1,10 @@
-"""A soak: a kernel and a paper exchange at work for as long as is wanted, watched for what grows with time.
+"""Soak test: run a kernel and a paper exchange under load and check that nothing grows with time.
 
-`python -m tests.soak --minutes M` runs it (`__main__`); `tests/integration/test_soak.py` runs a minute of it. `world` makes
-the processes and the load, `gauges` reads what there is, `verdict` judges, `reference` folds the same log for comparison.
+- `gauges`: read counts and memory of both processes.
+- `world`: the exchange process and the load.
+- `verdict`: judge the samples.
+- `reference`: fold the same log in another process, for comparison.
+- `soak`: one soak from start to verdict.
+
+Run it with `python -m tests.soak --minutes M`; `tests/integration/test_soak.py` runs short forms.
 """

@@ -1,8 +1,8 @@
-"""`python -m tests.soak --minutes M [--log sqlite|postgresql] [--rate COMMANDS_PER_S]`: does anything grow with time?
+"""`python -m tests.soak --minutes M [--log sqlite|postgresql] [--rate COMMANDS_PER_S]`: check that nothing grows with time.
 
-Runs a kernel in this process on a log in a temporary directory (or on a real PostgreSQL), with the paper exchange as a
-second one, and prints a line for each sample and the verdict. Exit code 0 when nothing leaks, else 1 and a line
-for each leak; how that is judged is told in `verdict`.
+Runs a kernel in this process on a log in a temporary directory or in a temporary PostgreSQL, and the paper exchange in a
+second process. Prints a line for each sample and for each leak. Exit code 0 if nothing leaks, else 1. `verdict` describes
+the criteria.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ WARM_UP_S_MAX = 120.0
 
 
 def main() -> int:
-    """Soak, and say what came out; the exit code."""
+    """Run the soak; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, required=True, help="how long, warm-up included")
-    parser.add_argument("--log", choices=("sqlite", "postgresql"), default="sqlite", help="where the log is")
+    parser.add_argument("--minutes", type=float, required=True, help="duration, including the warm-up")
+    parser.add_argument("--log", choices=("sqlite", "postgresql"), default="sqlite", help="backend of the log")
     parser.add_argument("--rate", type=float, default=50.0, help="commands per second")
     options = parser.parse_args()
-    logging.disable(logging.WARNING)  # lost sessions are what it is about
+    logging.disable(logging.WARNING)  # the load breaks sessions on purpose
     total_s = 60 * options.minutes
     warm_up_s = min(WARM_UP_SHARE * total_s, WARM_UP_S_MAX)
     with tempfile.TemporaryDirectory(prefix="kernel-soak-") as name, log_url(options.log, Path(name)) as url:
@@ -44,7 +44,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def log_url(kind: str, directory: Path) -> Iterator[str]:
-    """Where the log is, for as long as the block runs."""
+    """Yield the URL of a log that lasts as long as the block."""
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'kernel.db'}"
         return
@@ -53,7 +53,6 @@ def log_url(kind: str, directory: Path) -> Iterator[str]:
 
 
 def say(text: str) -> None:
-    """One line, at once."""
     print(text, flush=True)
 
 

@@ -1,7 +1,7 @@
-"""What a kernel, its process and the exchange's process hold at one moment: counts, and bytes of memory.
+"""Read counts and memory of a kernel, its process and the exchange's process.
 
-Read by the soak every few seconds under load, and twice at rest. It looks at private parts on purpose: a map that nobody
-empties shows nowhere else. A part that was renamed fails here with an `AttributeError`, so that none is lost in silence.
+Private attributes are read on purpose: a map that is never emptied is visible nowhere else. A renamed attribute raises
+`AttributeError`, so that no gauge disappears unnoticed.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from kernel.venues import PaperVenue
 from kernel.venues.paper.client import SocketTransport
 
 FAR_AHEAD = 1_000
-"""Events: nothing that is under way waits for so many."""
+"""Events. Waiters for a position further ahead, such as the checkpoint writer's, are not counted."""
 EMPTY_AT_REST = (
     "queue_pending", "queue_again", "pacing_keys", "looked_attempts", "doubted", "forced", "calls_out", "intent_waiters",
     "fold_waiters", "wire_waiting", "wire_reports", "writer_queue", "feed_batches",
 )  # fmt: skip
-"""What has to be empty when every order has ended and nobody waits: each entry is about something under way."""
+"""Gauges that must be 0 once every order has ended and no caller waits."""
 BOUNDED = (
     "tasks", "threads", "fds", "connections", "queue_heaps", "queues", "queued_items", "subscriptions", "feed_tails",
     "kernel_tasks", "exchange_threads", "exchange_fds", "exchange_connections",
 )  # fmt: skip
-"""What may stand at some number, but at no higher one after more of the same load."""
+"""Gauges that may be above 0 but must not grow under more of the same load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One moment."""
+    """The gauges at one time."""
 
     at_s: float
-    """Since the start."""
+    """Seconds since the start."""
     position: int
-    """Head of the fold."""
+    """Position of the folded state."""
     intents: int
-    """Intents in the log; the state keeps each."""
     objects: int
-    """Python objects that the garbage collector knows, this process."""
+    """Python objects tracked by the garbage collector of this process."""
     rss_bytes: int
-    """Resident memory, this process."""
+    """Resident memory of this process."""
     exchange_rss_bytes: int
-    """Resident memory, the exchange."""
+    """Resident memory of the exchange."""
     counts: dict[str, int]
     """`EMPTY_AT_REST` and `BOUNDED`, by name."""
 
     def line(self) -> str:
-        """The sample in one line; counts that are 0 are left out."""
+        """Format the sample in one line, without counts of 0."""
         shown = " ".join(f"{name}={value}" for name, value in self.counts.items() if value)
         return (
             f"{self.at_s:7.1f} s  rss={self.rss_bytes / 2**20:.1f}M exchange={self.exchange_rss_bytes / 2**20:.1f}M"
@@ -60,7 +59,7 @@ class Sample:
 
 
 def sample(kernel: EventSourcedKernel, venue: PaperVenue, exchange_pid: int, *, at_s: float) -> Sample:
-    """Read everything. Garbage is collected first: only what is held counts."""
+    """Read all gauges, after a garbage collection."""
     gc.collect()
     objects = gc.get_objects()
     queues = [item for item in objects if type(item) is asyncio.Queue]
@@ -108,7 +107,6 @@ def _kernel(kernel: EventSourcedKernel) -> dict[str, int]:
         "forced": len(at_venue._forced),
         "calls_out": len(at_venue._sender.calls),
         "intent_waiters": sum(map(len, waiters._waiting.values())) + len(waiters._all),
-        # Who writes checkpoints waits for a position far ahead.
         "fold_waiters": sum(at - state.position < FAR_AHEAD for at, _, _ in state._waiters.waiting),
         "subscriptions": len(runtime.subscriptions._tasks),
         "kernel_tasks": len(runtime.monitor.tasks),
@@ -128,5 +126,5 @@ def _wire(venue: PaperVenue) -> dict[str, int]:
 
 
 def _any(part: Any) -> Any:
-    """A part whose private attributes are read: its declared type is a protocol."""
+    """Drop the declared type, a protocol, to read private attributes."""
     return part

@@ -1,7 +1,7 @@
-"""`python -m tests.soak.reference LOG_URL EXCHANGE_ID POSITION POSITION`: what the state alone takes, at two positions.
+"""`python -m tests.soak.reference LOG_URL EXCHANGE_ID POSITION POSITION`: measure the state alone at two positions.
 
-Started by the soak as a process of its own. It folds the log into a fresh state, with every order state derived (a kernel
-derives those that somebody asks for), and prints a JSON array with the objects and resident bytes at each position.
+Started by the soak as a child process. Folds the log into a new state, derives every order state (a kernel derives them on
+demand), and prints a JSON array with the objects and resident bytes at each position.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ async def main(url: str, exchange_id: str, positions: list[int]) -> None:
 
 
 def measured(state: State) -> dict[str, int]:
-    """What there is now."""
     for _ in state.order_states():
         pass
     gc.collect()

@@ -1,6 +1,6 @@
-"""One soak, from the start of the processes to the findings. Called by `__main__` and by the integration test.
+"""One soak: warm-up, rest, load, rest. Called by `__main__` and by the integration test.
 
-Warm-up, rest, load, rest: the two rests are compared by `verdict`, the samples under load are watched for trends.
+`verdict` compares the samples at the two rests and looks for trends in the samples under load.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.soak.world import DRAIN_TIMEOUT_S, ROOT, SETTINGS, Load, at_rest, exc
 EXCHANGE_ID = "soak"
 POOL_ROUNDS = 5
 SETTLE_S = 60.0
-"""How long what is on its way out may take to be gone, at rest."""
+"""Time at rest until everything under way must be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long, how much, and where the log is."""
+    """Duration, load and log of a soak."""
 
     url: str
     directory: Path
@@ -41,15 +41,17 @@ class Plan:
 
 
 class Soak:
-    """A kernel under load, watched."""
+    """A kernel under load, sampled."""
 
     def __init__(self, plan: Plan, *, say: Callable[[str], None]) -> None:
         self._plan = plan
         self._say = say
         self._began_s = 0.0
+        self.under_load: list[Sample] = []
+        """Samples under load after the warm-up, once `run` is done."""
 
     async def run(self) -> list[str]:
-        """What grows with time, a line each; empty when nothing does."""
+        """Return a line for each leak."""
         self._began_s = asyncio.get_running_loop().time()
         async with exchange_process(self._plan.directory) as (address, exchange_pid):
             venue = PaperVenue(address, timeout_s=1)
@@ -59,14 +61,14 @@ class Soak:
                 await self._load(watched, address, self._plan.warm_up_s)
                 await fill_pools(kernel)
                 before = await self._rest(watched)
-                under_load = await self._load(watched, address, self._plan.load_s)
+                self.under_load = await self._load(watched, address, self._plan.load_s)
                 after = await self._rest(watched)
         state = await self._growth(before.position, after.position)
         self._say(verdict.summary(before, after, state))
-        return verdict.leaks((before, after), under_load, state)
+        return verdict.leaks((before, after), self.under_load, state)
 
     async def _load(self, watched: Watched, address: str, duration_s: float) -> list[Sample]:
-        """Load for a time; a sample every few seconds."""
+        """Apply load for some time and sample it."""
         samples: list[Sample] = []
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -83,9 +85,9 @@ class Soak:
         return samples
 
     async def _rest(self, watched: Watched) -> Sample:
-        """A sample once every order has ended, and what goes by itself has had the time to go."""
+        """Take a sample once every order has ended and everything under way is gone."""
         await at_rest(watched.kernel)
-        await asyncio.sleep(0)  # where all had ended already, the loop's call in progress still holds the load's tasks
+        await asyncio.sleep(0)  # if all had ended already, the event loop's current call still holds the load's tasks
         deadline_s = asyncio.get_running_loop().time() + SETTLE_S
         taken = self._sample(watched)
         while any(taken.counts[name] for name in EMPTY_AT_REST) and asyncio.get_running_loop().time() < deadline_s:
@@ -102,7 +104,7 @@ class Soak:
         return taken
 
     async def _growth(self, first: int, last: int) -> verdict.Growth:
-        """What the state alone grows by between two positions of the log."""
+        """Measure by how much the state alone grows between two positions of the log."""
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.soak.reference", self._plan.url, EXCHANGE_ID, str(first), str(last),
             cwd=ROOT, stdout=asyncio.subprocess.PIPE,
@@ -113,7 +115,7 @@ class Soak:
 
 
 async def fill_pools(kernel: EventSourcedKernel) -> None:
-    """Have every thread that reads the log, and its connection, in place: how many the load needs at once is chance."""
+    """Start every reader thread and its connection: how many the load needs at once is chance."""
 
     async def read_all() -> None:
         async for _ in kernel.log.read():
@@ -125,7 +127,7 @@ async def fill_pools(kernel: EventSourcedKernel) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is sampled."""
+    """The parts that are sampled."""
 
     kernel: EventSourcedKernel
     venue: PaperVenue

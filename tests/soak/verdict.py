@@ -1,15 +1,13 @@
-"""Judges a soak: what grew with time, and not with what is live or with what the state keeps of each intent.
+"""Judge a soak: find growth with time that neither live orders nor the state's records explain.
 
-Called by the soak with its samples. Four judgements, each a line where it fails:
-
-- At rest (every order has ended, nobody waits) all of `EMPTY_AT_REST` is 0: one entry left behind is a leak.
-- At rest after the load, nothing in `BOUNDED` stands higher than at rest after the warm-up, but for `SLACK` (pools of
-  threads fill one by one). Everything that comes and goes in the load does so more often than that.
-- Under load, the median of the last third of the samples is not above that of the first third, but for `SLACK` and half.
-- Memory: the state keeps every intent for now, so growth is expected. The same log folded into a state alone, in another
-  process, says how much: the kernel may grow by that, and by `EXCESS_…` beyond it. The garbage collector's count of objects
-  is exact and judged closely; resident bytes are not (what is freed stays with the process), and only a large excess
-  counts. The exchange keeps every order too; for it there is a bound in bytes for each intent.
+- At rest (every order has ended, no caller waits) each gauge of `EMPTY_AT_REST` is 0.
+- At rest after the load, each gauge of `BOUNDED` is at most `SLACK` above its value at rest after the warm-up (thread pools
+  fill one by one).
+- Under load, the median of a gauge in the last third of the samples exceeds that of the first third by at most half and
+  10 × `SLACK`. This needs `TREND_SAMPLES_MIN` samples.
+- Memory grows at most `EXCESS_…` more than a state alone, folded from the same log in another process. The count of objects
+  is exact and judged closely; resident memory is not (a process keeps freed memory), so only a large excess counts. The
+  exchange keeps every order; its memory has a limit per intent.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ from statistics import median
 from tests.soak.gauges import BOUNDED, EMPTY_AT_REST, Sample
 
 SLACK = 3
-SAMPLES_OF_A_THIRD_MIN = 10
-"""With fewer, what else the machine does would make a trend; the two rests are compared all the same."""
+TREND_SAMPLES_MIN = 30
+"""With fewer samples under load, other work of the machine would look like a trend."""
 EXCESS_OBJECTS_SHARE = 0.05
 EXCESS_OBJECTS_MAX = 1_500
 EXCESS_RSS_SHARE = 0.5
@@ -32,14 +30,14 @@ EXCHANGE_BYTES_PER_INTENT_MAX = 24 * 2**10
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What the state alone grew by between the two rests."""
+    """Growth of the state alone between the two rests."""
 
     objects: int
     rss_bytes: int
 
 
 def leaks(rests: tuple[Sample, Sample], under_load: Sequence[Sample], state: Growth) -> list[str]:
-    """What grows with time, a line each; empty when nothing does."""
+    """Return a line for each leak."""
     return [*_left_behind(rests), *_higher(rests), *_climbing(under_load), *_memory(*rests, state)]
 
 
@@ -62,9 +60,9 @@ def _higher(rests: tuple[Sample, Sample]) -> list[str]:
 
 
 def _climbing(under_load: Sequence[Sample]) -> list[str]:
-    third = len(under_load) // 3
-    if third < SAMPLES_OF_A_THIRD_MIN:
+    if len(under_load) < TREND_SAMPLES_MIN:
         return []
+    third = len(under_load) // 3
     found = []
     for name in (*EMPTY_AT_REST, *BOUNDED):
         first = median(item.counts[name] for item in under_load[:third])
@@ -89,13 +87,13 @@ def _memory(before: Sample, after: Sample, state: Growth) -> list[str]:
 
 
 def summary(before: Sample, after: Sample, state: Growth) -> str:
-    """The figures of the memory judgement, in one line."""
+    """Format the figures of the memory judgement in one line."""
     intents = max(1, after.intents - before.intents)
     own = after.objects - before.objects
     rss_bytes = after.rss_bytes - before.rss_bytes
     return (
-        f"between the rests: {intents} intents; objects +{own} (state alone +{state.objects}, beyond it"
-        f" {(own - state.objects) / intents:+.2f} for each intent); memory {rss_bytes / 2**20:+.1f}"
+        f"between the rests: {intents} intents; objects +{own} (state alone +{state.objects}, excess"
+        f" {(own - state.objects) / intents:+.2f} per intent); memory {rss_bytes / 2**20:+.1f}"
         f" MiB (state alone {state.rss_bytes / 2**20:+.1f}); exchange"
-        f" {(after.exchange_rss_bytes - before.exchange_rss_bytes) / intents / 1024:+.1f} KiB for each intent"
+        f" {(after.exchange_rss_bytes - before.exchange_rss_bytes) / intents / 1024:+.1f} KiB per intent"
     )

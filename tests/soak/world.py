@@ -1,7 +1,7 @@
-"""The soak's exchange process, and the load on a kernel: strategies, subscribers, and what goes wrong.
+"""The soak's exchange process and its load: strategies, subscribers and faults.
 
-Used by the soak alone. Strategies place, read and cancel at a steady rate, so that what is live stays bounded; beside them
-subscriptions come and go, the exchange loses answers and reports, and every session is broken now and then.
+Strategies place, read and cancel orders at a steady rate, so that the number of live orders stays bounded. Meanwhile
+subscriptions start and end, the exchange loses answers and reports, and all sessions break now and then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STRATEGIES = 10
 SUBSCRIPTION_PERIOD_S = 0.5
 FAULT_PERIOD_S = 1.0
 SETTINGS = KernelSettings(relist_interval_s=2, resync_interval_s=1, order_age_s_max=10, request_timeout_s=1)
-"""Relists and looks come often, so that a minute has many of them."""
+"""Relists and status queries are frequent, so that a minute has many of them."""
 RESTING = StandardOrder(
     symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=10_000, price=5_000_000
 )
@@ -36,7 +36,7 @@ TAKING = (
     RESTING.model_copy(update={"price": 7_500_000}),
     RESTING.model_copy(update={"side": Side.SELL}),
 )
-"""They trade at once, in turn, so that the position stays where it is."""
+"""Orders that trade at once; alternating, they keep the position bounded."""
 FAULTS: tuple[Fault | None, ...] = (
     Fault(kind=FaultKind.ANSWER_LOST, operation=FaultOperation.SUBMIT),
     Fault(kind=FaultKind.REPORT_LOST, operation=FaultOperation.REPORT),
@@ -47,12 +47,12 @@ FAULTS: tuple[Fault | None, ...] = (
     Fault(kind=FaultKind.SNAPSHOT_PARTIAL, operation=FaultOperation.SNAPSHOT),
     None,
 )
-"""What goes wrong, in turn; None breaks every session."""
+"""Injected in turn; None breaks every session."""
 
 
 @contextlib.asynccontextmanager
 async def exchange_process(directory: Path) -> AsyncIterator[tuple[str, int]]:
-    """A paper exchange with a journal, playing the project's tape: its address and its process id."""
+    """Run a paper exchange with a journal and the included tape; yield its address and process id."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.paper_process",
         "--listen", str(directory / "exchange.sock"), "--journal", str(directory / "exchange.journal"),
@@ -69,10 +69,10 @@ async def exchange_process(directory: Path) -> AsyncIterator[tuple[str, int]]:
 
 
 class Load:
-    """Everything that a kernel is put to, from entering to leaving; then whatever was begun is over."""
+    """The load on a kernel, as an async context manager."""
 
     def __init__(self, kernel: EventSourcedKernel, address: str, *, rate: float) -> None:
-        """`rate` is in commands per second, over all strategies."""
+        """Initialize the load; `rate` is in commands per second, over all strategies."""
         self._kernel = kernel
         self._address = address
         self._period_s = STRATEGIES / rate
@@ -80,14 +80,14 @@ class Load:
         self._sides = itertools.cycle(TAKING)
         self.commands = 0
         self.refused = 0
-        """Commands that ended in an error: too late, or refused."""
+        """Commands that ended in an error."""
         self.faults = 0
         self.delivered = 0
-        """Events that subscribers were called for."""
+        """Events delivered to subscribers."""
 
     async def __aenter__(self) -> Load:
         work = [self._trade(number) for number in range(STRATEGIES)]
-        self._tasks = [asyncio.create_task(item) for item in (*work, self._subscribe(), self._go_wrong())]
+        self._tasks = [asyncio.create_task(item) for item in (*work, self._subscribe(), self._inject_faults())]
         return self
 
     async def __aexit__(self, *problem: object) -> None:
@@ -96,12 +96,11 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def check(self) -> None:
-        """Raise what ended a part of the load before its time, if anything did."""
+        """Raise the error that ended a task of the load, if any."""
         for task in self._tasks:
             if task.done():
                 task.result()
 
-    # --------------------------------------------------------------------------------------------------- strategies
     async def _trade(self, number: int) -> None:
         await asyncio.sleep(number * self._period_s / STRATEGIES)  # one after the other, not all at once
         due_s = asyncio.get_running_loop().time()
@@ -114,7 +113,7 @@ class Load:
             due_s = await self._next(due_s)
 
     async def _next(self, due_s: float) -> float:
-        """Until the next command is due; what was missed is not made up for."""
+        """Wait until the next command is due; missed commands are skipped."""
         now_s = asyncio.get_running_loop().time()
         due_s = max(due_s + self._period_s, now_s)
         await asyncio.sleep(due_s - now_s)
@@ -136,21 +135,20 @@ class Load:
         except KernelError:
             self.refused += 1
 
-    # -------------------------------------------------------------------------------------------------- subscribers
     async def _subscribe(self) -> None:
-        """Two that stay, and ever new ones: on a thread, as a task, as an iterator, and one that wants nothing."""
-        staying = [self._kernel.subscribe_events(self._hear), self._kernel.subscribe_events(self._hear_async)]
+        """Keep two subscriptions and start short ones: a function, a coroutine, an iterator, and one without matches."""
+        staying = [self._kernel.subscribe_events(self._receive), self._kernel.subscribe_events(self._receive_async)]
         try:
             while True:
-                await self._come_and_go()
+                await self._subscribe_briefly()
         finally:
             for name in staying:
                 self._kernel.unsubscribe_events(name)
 
-    async def _come_and_go(self) -> None:
+    async def _subscribe_briefly(self) -> None:
         names = [
-            self._kernel.subscribe_events(self._hear, {"event_type": "OrderAccepted"}),
-            self._kernel.subscribe_events(self._hear_async, {"intent_id": "nobody's"}),
+            self._kernel.subscribe_events(self._receive, {"event_type": "OrderAccepted"}),
+            self._kernel.subscribe_events(self._receive_async, {"intent_id": "nobody's"}),
         ]
         stream = self._kernel.events({"event_type": events.AttemptStarted})
         try:
@@ -162,14 +160,13 @@ class Load:
             for name in names:
                 self._kernel.unsubscribe_events(name)
 
-    def _hear(self, event: events.BaseEvent) -> None:
+    def _receive(self, event: events.BaseEvent) -> None:
         self.delivered += 1
 
-    async def _hear_async(self, event: events.BaseEvent) -> None:
+    async def _receive_async(self, event: events.BaseEvent) -> None:
         self.delivered += 1
 
-    # ------------------------------------------------------------------------------------------------ what goes wrong
-    async def _go_wrong(self) -> None:
+    async def _inject_faults(self) -> None:
         for fault in itertools.cycle(FAULTS):
             await asyncio.sleep(FAULT_PERIOD_S)
             operator = PaperVenue(self._address, timeout_s=5)
@@ -186,7 +183,7 @@ class Load:
 
 
 async def at_rest(kernel: EventSourcedKernel) -> None:
-    """Cancel what is live and return once every order has ended and the engine has nothing to do."""
+    """Cancel all orders; return once every order has ended and no reconciliation is pending."""
     async with asyncio.timeout(DRAIN_TIMEOUT_S):
         while kernel.state.live_intent_ids() or kernel.get_reconciliation_metrics()["pending_reconciliations"]:
             await kernel.cancel_all_orders()

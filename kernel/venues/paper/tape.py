@@ -61,6 +61,8 @@ def symbol_of(path: str | PathLike[str]) -> str:
     """
     found = re.match(r"([A-Z0-9]{2,32})-", Path(path).name)
     if found is None:
+        if not Path(path).exists():
+            raise ValidationError(f"`{path}`: no such file")
         raise ValidationError(
             f"the file name {Path(path).name} does not begin with a symbol (`BTCUSDT-trades-….csv`): give the symbol"
         )

@@ -52,7 +52,7 @@ async def open_lots(bench: Bench) -> list[tuple[int, int]]:
     return sorted(((total - filled) // LOT, price) for total, filled, price in await bench.works())
 
 
-async def excess_told(bench: Bench) -> list[str]:
+async def overfill_texts(bench: Bench) -> list[str]:
     """The group overfills that stand."""
     found = bench.kernel.state.findings()
     return [item.text for item in found if item.kind is FindingKind.GROUP_OVERFILL and item.resolved_at_ns is None]
@@ -61,7 +61,7 @@ async def excess_told(bench: Bench) -> list[str]:
 @virtual_time
 @every_dialect
 async def test_a_group_is_recorded_whole_and_each_order_works(dialect: str) -> None:
-    """One append has the group and its intents, the group first; the ids come back in order, and both orders work."""
+    """One append has the group and then its intents; the ids come back in order, and both orders work."""
     async with a_bench(dialect) as bench:
         ids = await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit")
         assert ids == ["exit.1", "exit.2"]
@@ -76,7 +76,7 @@ async def test_a_group_is_recorded_whole_and_each_order_works(dialect: str) -> N
 @virtual_time
 @every_dialect
 async def test_the_first_fill_cancels_the_others(dialect: str) -> None:
-    """After a fill of one leg the other is gone, the first goes on to its end, and nothing more than that was traded."""
+    """After a fill of one leg the other is gone, and the first goes on to its end."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit")
         await traded(bench, LAST - 100_001, 2)
@@ -85,15 +85,15 @@ async def test_the_first_fill_cancels_the_others(dialect: str) -> None:
         await traded(bench, LAST - 100_001, 3)
         await at_rest(bench)
         assert await open_lots(bench) == []
-        assert await excess_told(bench) == []
+        assert await overfill_texts(bench) == []
         state = await bench.kernel.get_order_state("exit.2")
         assert (state.status.cum_qty, state.reconciliation_status) == (0, ReconciliationStatus.SYNCED)
 
 
 @virtual_time
 @every_dialect
-async def test_each_fill_shrinks_the_others(dialect: str) -> None:
-    """Of ten that are to be traded either way, two filled here leave eight there; in the end it is ten, no more."""
+async def test_each_fill_reduces_the_others(dialect: str) -> None:
+    """Of ten to trade on either leg, two filled on one leave eight on the other; in the end it is ten."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order_group(group(OUO, bid(10), ask(10)), group_id="either")
         await traded(bench, LAST - 100_001, 2)
@@ -104,13 +104,12 @@ async def test_each_fill_shrinks_the_others(dialect: str) -> None:
         await traded(bench, LAST + 100_001, 8)
         await at_rest(bench)
         assert await open_lots(bench) == []
-        assert await excess_told(bench) == []
+        assert await overfill_texts(bench) == []
 
 
 @virtual_time
-async def test_a_sibling_that_can_not_be_shrunk_is_placed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the venue refuses the change that a fill asks for, the order is canceled, so that nothing can be had twice, and
-    what is left of it is placed: nobody else would ask for it again."""
+async def test_a_sibling_that_cannot_be_reduced_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the venue rejects the reduction after a fill, the order is canceled and the rest placed again."""
     async with a_bench("in place") as bench:
         await bench.kernel.place_order_group(group(OUO, bid(10), ask(10)), group_id="either")
 
@@ -125,9 +124,8 @@ async def test_a_sibling_that_can_not_be_shrunk_is_placed_anew(monkeypatch: pyte
 
 @virtual_time
 @every_dialect
-async def test_the_children_are_what_the_parent_filled(dialect: str) -> None:
-    """Nothing of a bracket's children works before the parent has filled; then they work for what it has, no more, and
-    share it between them."""
+async def test_children_work_for_the_parents_fills(dialect: str) -> None:
+    """Children of a bracket work only for what the parent has filled, and reduce each other."""
     async with a_bench(dialect) as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         assert await open_lots(bench) == [(10, LAST)]
@@ -144,13 +142,13 @@ async def test_the_children_are_what_the_parent_filled(dialect: str) -> None:
         await at_rest(bench)
         assert await open_lots(bench) == []
         (position,) = await bench.kernel.get_positions("BTCUSDT")
-        assert position.quantity == -len(await excess_told(bench)) * 6 * LOT
+        assert position.quantity == -len(await overfill_texts(bench)) * 6 * LOT
 
 
 @virtual_time
 @every_dialect
-async def test_what_the_parent_fills_before_its_end_stays_covered(dialect: str) -> None:
-    """Canceled after four of ten, the parent leaves children for four; canceled before any, none is ever placed."""
+async def test_a_canceled_parent_leaves_children_for_its_fills(dialect: str) -> None:
+    """Canceled after four of ten, the parent leaves children for four; canceled before any fill, none."""
     async with a_bench(dialect) as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         await traded(bench, LAST - 1, 4)
@@ -166,8 +164,8 @@ async def test_what_the_parent_fills_before_its_end_stays_covered(dialect: str) 
 
 @virtual_time
 @every_dialect
-async def test_what_is_too_small_waits_for_more(dialect: str) -> None:
-    """A first fill that is too small for an order of its own is no refusal: with the next one the children are placed."""
+async def test_a_child_below_the_minimum_waits(dialect: str) -> None:
+    """A first fill below the symbol's minimum is no rejection: the next one places the children."""
     async with a_bench(dialect) as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         await bench.venue.admin("trade", symbol_id="BTCUSDT", price=LAST - 1, quantity=LOT // 10)
@@ -181,9 +179,8 @@ async def test_what_is_too_small_waits_for_more(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_what_is_left_too_small_does_not_keep_more_at_work(dialect: str) -> None:
-    """Where a sibling's fills leave a child less than the market takes, the child goes, also while the parent may release
-    more; with more, it is placed again."""
+async def test_a_child_reduced_below_the_minimum_is_canceled(dialect: str) -> None:
+    """A child reduced below the symbol's minimum is canceled, even while the parent may release more."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order_group(bracket(), group_id="entry")
         await traded(bench, LAST - 1, 5)
@@ -198,34 +195,33 @@ async def test_what_is_left_too_small_does_not_keep_more_at_work(dialect: str) -
 
 @virtual_time
 @every_dialect
-async def test_both_legs_filled_is_told_with_the_excess(dialect: str) -> None:
-    """Two legs that fill before either report is here exceed the wish by the later one's fill: that is a finding, and
-    nothing works any more."""
+async def test_an_overfill_is_a_finding_with_the_excess(dialect: str) -> None:
+    """Two legs that fill before either report exceed the group by the later fill: a finding names it."""
     async with a_bench(dialect, **SLOW) as bench:
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit")
         await traded(bench, LAST - 100_001, 5)
         await traded(bench, LAST + 100_001, 3)
         await at_rest(bench)
         assert await open_lots(bench) == []
-        (text,) = await excess_told(bench)
+        (text,) = await overfill_texts(bench)
         assert text.startswith(f"{3 * LOT} more filled in the group exit")
 
 
 @virtual_time
-async def test_an_excess_that_was_dealt_with_is_told_again_only_when_it_grows() -> None:
-    """The finding says what to do; resolved by an operator it stays so, also in a new fold, until more than that fills."""
+async def test_a_resolved_overfill_is_raised_again_only_if_it_grows() -> None:
+    """A resolved overfill stays resolved, also in a new fold, until more fills."""
     async with a_bench(**SLOW) as bench:
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5), ask(5, LAST + 200_000)), group_id="exit")
         await bench.kernel.pause()
         await traded(bench, LAST - 100_001, 5)
         await traded(bench, LAST + 100_001, 3)
         await at_rest(bench)
-        (text,) = await excess_told(bench)
+        (text,) = await overfill_texts(bench)
         assert text.endswith("`orderctl resolve --finding GROUP_OVERFILL:exit --evidence TEXT`")
         await bench.kernel.resolve_finding("GROUP_OVERFILL:exit", evidence="traded back")
         await bench.kernel.force_reconciliation()
         await at_rest(bench)
-        assert await excess_told(bench) == []
+        assert await overfill_texts(bench) == []
         assert (await bench.log.read_stream(events.group_stream("exit")))[-1].actor == "strategy:default"
         again = State()
         async for page in bench.log.read():
@@ -235,14 +231,14 @@ async def test_an_excess_that_was_dealt_with_is_told_again_only_when_it_grows() 
 
         await traded(bench, LAST + 100_001, 1)
         await at_rest(bench)
-        (text,) = await excess_told(bench)
+        (text,) = await overfill_texts(bench)
         assert text.startswith(f"{4 * LOT} more filled")
 
 
 @virtual_time
 @every_dialect
-async def test_a_bust_gives_back(dialect: str) -> None:
-    """A busted fill of one leg of two that shrink each other is taken out of the other's account too."""
+async def test_a_bust_returns_quantity_to_the_sibling(dialect: str) -> None:
+    """A busted fill of one leg no longer reduces the other."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order_group(group(OUO, bid(10), ask(10)), group_id="either")
         await traded(bench, LAST - 100_001, 2)
@@ -255,8 +251,8 @@ async def test_a_bust_gives_back(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_a_child_that_is_refused_leaves_the_other(dialect: str) -> None:
-    """Where there are funds for one child only, the other's strategy sees that it was refused, and the one works."""
+async def test_a_rejected_child_leaves_the_other(dialect: str) -> None:
+    """With funds for one child only, the other is reported as rejected, and the first works."""
     async with a_bench(dialect, balances={"BTC": 0, "USDT": RICH}, maker_fee_bps=0) as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         await traded(bench, LAST - 1, 10)
@@ -269,8 +265,8 @@ async def test_a_child_that_is_refused_leaves_the_other(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_an_answer_lost_between_the_legs_is_found_out(dialect: str) -> None:
-    """A leg whose answer was lost, and whose sibling fills meanwhile, does not stay at the venue."""
+async def test_a_leg_with_a_lost_answer_is_resolved(dialect: str) -> None:
+    """A leg whose answer was lost while its sibling fills does not stay at the venue."""
     async with a_bench(dialect) as bench:
         await bench.venue.inject(fault("answer_lost", "submit"))
         await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit", wait="recorded")
@@ -283,7 +279,7 @@ async def test_an_answer_lost_between_the_legs_is_found_out(dialect: str) -> Non
 
 @virtual_time
 async def test_a_member_can_be_changed_and_canceled() -> None:
-    """Other terms for a child hold when it is released; a canceled one is never placed."""
+    """New terms of a child hold when it is released; a canceled one is never placed."""
     async with a_bench() as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         await bench.kernel.modify_order(ids[1], ask(10, LAST + 150_000))
@@ -294,8 +290,8 @@ async def test_a_member_can_be_changed_and_canceled() -> None:
 
 
 @virtual_time
-async def test_what_a_leader_would_release_is_canceled_with_all() -> None:
-    """`cancel_all_orders` counts the children too, and a fill that was on its way releases none of them."""
+async def test_cancel_all_includes_unreleased_children() -> None:
+    """`cancel_all_orders` counts unreleased children, and a late fill releases none of them."""
     async with a_bench(**SLOW) as bench:
         await bench.kernel.place_order_group(bracket(), group_id="entry")
         assert await bench.kernel.cancel_all_orders() == 3
@@ -305,8 +301,8 @@ async def test_what_a_leader_would_release_is_canceled_with_all() -> None:
 
 
 @virtual_time
-async def test_the_same_group_again_is_no_event() -> None:
-    """A strategy's own retry returns the ids; another group under the same name is an error."""
+async def test_repeating_a_group_makes_no_event() -> None:
+    """Repeating the call returns the ids; another group with the same id is an error."""
     async with a_bench() as bench:
         ids = await bench.kernel.place_order_group(bracket(), group_id="entry")
         head = await bench.log.head()
@@ -318,8 +314,8 @@ async def test_the_same_group_again_is_no_event() -> None:
 
 
 @virtual_time
-async def test_an_intent_that_exists_is_not_taken_into_a_group() -> None:
-    """A name that is taken refuses the whole group."""
+async def test_a_taken_intent_id_rejects_the_group() -> None:
+    """A taken intent id rejects the whole group."""
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(), intent_id="mine")
         with pytest.raises(AlreadyExistsError, match="mine already exists"):
@@ -330,29 +326,32 @@ async def test_an_intent_that_exists_is_not_taken_into_a_group() -> None:
 
 @virtual_time
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "text"),
     [
         (group(OCO, bid()), "at least 2 for ONE_CANCELS_OTHER"),
         (group(OTO, bid()), "a parent and at least one child"),
-        (group(OCO, bid(), ask().model_copy(update={"symbol_id": "ETHUSDT"})), "that of the group, BTCUSDT"),
+        (
+            group(OCO, bid(), ask().model_copy(update={"symbol_id": "ETHUSDT"})),
+            "ETHUSDT is not BTCUSDT, the symbol of the group",
+        ),
         (group(OUO, bid(), bid(0 + 1, LAST).model_copy(update={"price": LAST + 1, "quantity": LOT + 1})), "orders[1]"),
         (group(OUO, *[bid(1, LAST - 100_000 - step) for step in range(MEMBERS_MAX + 1)]), f"at most {MEMBERS_MAX}"),
     ],
     ids=["one leg", "no child", "two symbols", "off the lot", "too many"],
 )
-async def test_what_does_not_fit_is_refused_whole(wrong: StandardOrderGroup, told: str) -> None:
-    """One order that does not fit, or a group that is none, is told with its place, and nothing is recorded."""
+async def test_an_invalid_group_is_rejected_whole(wrong: StandardOrderGroup, text: str) -> None:
+    """An invalid order or group is named with its place, and nothing is recorded."""
     async with a_bench() as bench:
         head = await bench.log.head()
         with pytest.raises(ValidationError) as caught:
             await bench.kernel.place_order_group(wrong, group_id="entry")
-        assert told in str(caught.value)
+        assert text in str(caught.value)
         assert (await bench.log.head()).position == head.position
 
 
 @virtual_time
-async def test_a_leg_that_is_refused_is_told() -> None:
-    """The venue's definitive no to one leg raises with its intent id; the other works on."""
+async def test_a_rejected_leg_raises() -> None:
+    """The rejection of one leg raises with its intent id; the other works on."""
     async with a_bench(balances={"BTC": 0, "USDT": RICH}) as bench:
         with pytest.raises(ExchangeError, match="insufficient balance") as caught:
             await bench.kernel.place_order_group(group(OCO, bid(5), ask(5)), group_id="exit")
@@ -361,8 +360,8 @@ async def test_a_leg_that_is_refused_is_told() -> None:
 
 
 @virtual_time
-async def test_what_is_held_back_counts_for_the_limits() -> None:
-    """Two followers that may both fill count for their excess from the beginning: nothing else can use it up."""
+async def test_unreleased_children_count_for_the_limits() -> None:
+    """Children count with their excess from the start, so no other order can use up that limit."""
     limits = LimitSettings.model_validate({"default": {"position_max": "0.0015"}})
     sold = group(OTO, ask(10, LAST + 100_000), bid(10, LAST - 100_000), bid(10, LAST - 200_000))
     async with a_bench(settings=KernelSettings(limits=limits)) as bench:

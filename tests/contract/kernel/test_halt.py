@@ -28,8 +28,8 @@ async def said(log: EventLog, *topics: str) -> list[events.BaseEvent]:
 
 
 @virtual_time
-async def test_a_halt_takes_down_all_and_places_nothing() -> None:
-    """What works is canceled, what is wanted afterwards waits for the resume; both say who, and why."""
+async def test_a_halt_cancels_all_and_places_nothing() -> None:
+    """Working orders are canceled, new ones wait for the resume; both events have actor and reason."""
     async with a_desk() as desk:
         for _ in range(3):
             await desk.kernel.place_order(buy())
@@ -48,8 +48,8 @@ async def test_a_halt_takes_down_all_and_places_nothing() -> None:
 
 
 @virtual_time
-async def test_a_halt_lets_out_what_a_pause_held_back() -> None:
-    """Cancels that a pause of all, or of the one intent, had held back go out; a pause does not end a halt."""
+async def test_a_halt_sends_paused_cancels() -> None:
+    """Cancels held by a pause are sent under a halt; a pause does not end a halt."""
     async with a_desk() as desk:
         first, second = [await desk.kernel.place_order(buy()) for _ in range(2)]
         await desk.kernel.pause(second)
@@ -65,8 +65,8 @@ async def test_a_halt_lets_out_what_a_pause_held_back() -> None:
 
 
 @virtual_time
-async def test_again_it_takes_down_what_came_since() -> None:
-    """A second halt records no second pause, and cancels what is wanted by then."""
+async def test_a_second_halt_cancels_later_orders() -> None:
+    """A second halt records no second pause, and cancels the orders placed since."""
     async with a_desk() as desk:
         await desk.kernel.halt()
         await desk.kernel.place_order(buy(), wait="recorded")
@@ -78,8 +78,8 @@ async def test_again_it_takes_down_what_came_since() -> None:
 
 
 @virtual_time
-async def test_a_change_does_not_go_out() -> None:
-    """Other terms for what is wanted wait too, whether they ask for more or for less."""
+async def test_changes_wait_under_a_halt() -> None:
+    """Changes wait, whether they increase or reduce."""
     async with a_desk() as desk:
         await desk.kernel.halt()
         intent_id = await desk.kernel.place_order(buy(2), wait="recorded")
@@ -89,8 +89,8 @@ async def test_a_change_does_not_go_out() -> None:
 
 
 @virtual_time
-async def test_an_unanswered_order_is_found_and_taken_down() -> None:
-    """The venue is asked under a halt as ever: an order whose answer was lost is found, and canceled."""
+async def test_an_order_with_a_lost_answer_is_canceled_under_a_halt() -> None:
+    """Status queries go on under a halt: an order whose answer was lost is found and canceled."""
     async with a_desk() as desk:
         desk.exchange.hold("submit-answer", "reports")
         await desk.kernel.place_order(buy(), wait="recorded")
@@ -102,7 +102,7 @@ async def test_an_unanswered_order_is_found_and_taken_down() -> None:
 
 @virtual_time
 async def test_a_symbol_is_halted_by_itself() -> None:
-    """Only its orders are taken down and held back; a resume of all leaves it halted, one of the symbol ends it."""
+    """Only the symbol's orders are canceled and held; a resume of all leaves it halted."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy())
         assert await desk.kernel.halt("S", reason="news") == 1
@@ -119,8 +119,8 @@ async def test_a_symbol_is_halted_by_itself() -> None:
 
 
 @virtual_time
-async def test_a_symbol_that_is_not_known_cannot_be_halted() -> None:
-    """A slip of the pen is told, and nothing is recorded."""
+async def test_an_unknown_symbol_cannot_be_halted() -> None:
+    """An unknown symbol is an error, and nothing is recorded."""
     async with a_desk() as desk:
         with pytest.raises(NotFoundError, match="nowhere"):
             await desk.kernel.halt("nowhere")
@@ -128,8 +128,8 @@ async def test_a_symbol_that_is_not_known_cannot_be_halted() -> None:
 
 
 @virtual_time
-async def test_whoever_leads_next_goes_on_with_it() -> None:
-    """A kernel without a venue halts the log; the one that leads, or is started later, takes down what works."""
+async def test_a_halt_holds_for_the_next_leader() -> None:
+    """A kernel without a venue halts the log; the present or next leader cancels the orders."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy())
         desk.exchange.script.failing["cancel"] = "down"
@@ -175,24 +175,23 @@ Act = Callable[[EventSourcedKernel], Awaitable[object]]
         ("resume", "pause", EventSourcedKernel.resume, True),
     ],
 )
-async def test_what_another_kernel_has_just_recorded_is_meant_too(
+async def test_a_halt_includes_orders_just_recorded_by_another_kernel(
     known: str, unseen: str, act: Act, changed: object
 ) -> None:
-    """A kernel that has not yet folded what another was told goes by it all the same: it cancels what was just placed, and
-    takes nothing for held that was resumed, nor the other way round."""
+    """A kernel that has not folded another one's newest events includes them."""
     async with a_desk() as desk:
         slow: Any = SlowTail(desk.log)
-        told: dict[str, Callable[[], Awaitable[object]]] = {
+        commands: dict[str, Callable[[], Awaitable[object]]] = {
             "place": lambda: desk.kernel.place_order(buy(), wait="recorded"),
             "halt": desk.kernel.halt,
             "pause": desk.kernel.pause,
             "resume": desk.kernel.resume,
         }
         async with open_kernel(slow, clock=LoopClock(), ids=SeededIds(9)) as other:
-            await told[known]()
+            await commands[known]()
             await settled()
             slow.open.clear()
-            await told[unseen]()
+            await commands[unseen]()
             before = (await desk.log.head()).position
             acting = asyncio.ensure_future(act(other))
             await asyncio.sleep(1)
@@ -203,9 +202,8 @@ async def test_what_another_kernel_has_just_recorded_is_meant_too(
 
 
 @virtual_time
-async def test_a_cancel_that_could_not_be_recorded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the log can't be written, `cancel_all_orders` and `halt` raise: nobody takes for canceled what is not. What
-    can be canceled is, whatever became of another."""
+async def test_a_cancel_that_cannot_be_recorded_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the log cannot be written, `cancel_all_orders` and `halt` raise after trying every order."""
     async with a_desk() as desk:
         for name in ("a", "b"):
             await desk.kernel.place_order(buy(), intent_id=name)

@@ -60,7 +60,7 @@ async def test_place_order_again_with_its_id_is_one_order() -> None:
 
 
 @virtual_time
-async def test_two_at_once_with_one_id_are_one_order() -> None:
+async def test_concurrent_calls_with_one_id_place_one_order() -> None:
     """Both callers get the id; the venue gets one order."""
     async with a_desk() as desk:
         both = await asyncio.gather(*(desk.kernel.place_order(buy(), intent_id="mine") for _ in range(2)))
@@ -94,8 +94,8 @@ async def test_a_refused_order_is_an_exchange_error_with_its_id() -> None:
 
 
 @virtual_time
-async def test_what_may_be_tried_again_raises_nothing() -> None:
-    """After the ack timeout the id is returned, and the reconciler goes on until the venue takes the order."""
+async def test_a_temporary_rejection_raises_nothing() -> None:
+    """After the ack timeout the id is returned, and the reconciler goes on until the venue accepts the order."""
     async with a_desk() as desk:
         desk.exchange.script.refusal = Rejected("busy", retry_after_s=1)
         loop = asyncio.get_running_loop()
@@ -120,8 +120,8 @@ async def test_the_ack_timeout_can_be_given() -> None:
 
 
 @virtual_time
-async def test_every_violated_constraint_is_told_and_nothing_recorded() -> None:
-    """An order that does not fit its market is a `ValidationError` that lists all that is wrong."""
+async def test_every_violation_is_listed_and_nothing_recorded() -> None:
+    """A `ValidationError` lists every violated constraint of the symbol."""
     async with a_desk() as desk:
         head = await desk.log.head()
         order = buy(2_000_000, display_quantity=1, reduce_only=True)
@@ -143,7 +143,7 @@ async def test_every_violated_constraint_is_told_and_nothing_recorded() -> None:
         pytest.param({"wait": "filled"}, id="unknown wait"),
     ],
 )
-async def test_what_is_no_command_is_refused(given: dict[str, Any]) -> None:
+async def test_invalid_arguments_are_rejected(given: dict[str, Any]) -> None:
     """A bad id, owner, metadata or wait is a `ValidationError`, and nothing is recorded."""
     async with a_desk() as desk:
         head = await desk.log.head()
@@ -153,10 +153,10 @@ async def test_what_is_no_command_is_refused(given: dict[str, Any]) -> None:
 
 
 @virtual_time
-async def test_an_unknown_market_is_refused_with_the_known_ones() -> None:
-    """The error names the symbols that there are."""
+async def test_an_unknown_symbol_is_rejected_with_the_known_ones() -> None:
+    """The error names the known symbols."""
     async with a_desk() as desk:
-        with pytest.raises(ValidationError, match="one of S"):
+        with pytest.raises(ValidationError, match="symbol `T` is not known; known symbols: S"):
             await desk.kernel.place_order(buy(symbol_id="T"))
 
 
@@ -171,8 +171,8 @@ async def test_commands_carry_their_actor() -> None:
 
 
 @virtual_time
-async def test_an_unsolicited_cancel_is_made_good_on_request() -> None:
-    """`on_unsolicited_cancel` goes with the intent."""
+async def test_recreate_replaces_an_order_that_the_venue_canceled() -> None:
+    """`on_unsolicited_cancel` is part of the intent."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), on_unsolicited_cancel=UnsolicitedCancelPolicy.RECREATE)
         desk.exchange.cancel("#0")
@@ -182,8 +182,8 @@ async def test_an_unsolicited_cancel_is_made_good_on_request() -> None:
 
 # ------------------------------------------------------------------------------------------------------- cancel_order
 @virtual_time
-async def test_cancel_order_returns_once_it_is_off_the_book() -> None:
-    """Canceled at the venue when the call returns; again is no error and no event."""
+async def test_cancel_order_returns_once_it_is_canceled() -> None:
+    """The order is canceled at the venue when the call returns; repeating it makes no event."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy())
         await desk.kernel.cancel_order(intent_id)
@@ -206,8 +206,8 @@ async def test_cancel_order_of_an_unknown_intent() -> None:
 
 @virtual_time
 @pytest.mark.parametrize("end", ["filled", "expired", "rejected"])
-async def test_cancel_order_of_what_is_done_is_too_late(end: str) -> None:
-    """FILLED, EXPIRED, REJECTED: an `ExchangeError` with the id, no event, nothing sent."""
+async def test_canceling_an_ended_order_is_too_late(end: str) -> None:
+    """FILLED, EXPIRED and REJECTED raise an `ExchangeError` with the id, without an event or a request."""
     async with a_desk() as desk:
         if end == "rejected":
             desk.exchange.script.refusal = Rejected("no")
@@ -225,8 +225,8 @@ async def test_cancel_order_of_what_is_done_is_too_late(end: str) -> None:
 
 
 @virtual_time
-async def test_cancel_order_overtaken_by_a_fill_says_so() -> None:
-    """Filled while the cancel was on its way: an `ExchangeError`, and the fill counts."""
+async def test_a_cancel_overtaken_by_a_fill_raises() -> None:
+    """An order filled while the cancel was on its way raises an `ExchangeError`, and the fill counts."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(2))
         desk.exchange.hold("cancel")
@@ -267,8 +267,8 @@ async def test_cancel_all_orders_counts_what_it_changed() -> None:
 
 # ------------------------------------------------------------------------------------------------------- queries
 @virtual_time
-async def test_queries_answer_what_the_log_says() -> None:
-    """Intents, orders, positions, account, fills, in order of creation, all or of a symbol."""
+async def test_queries_answer_from_the_log() -> None:
+    """Intents, orders, positions, account and fills in order of creation, all or of a symbol."""
     async with a_desk() as desk:
         kernel = desk.kernel
         for name in ("a", "b"):
@@ -293,8 +293,8 @@ async def test_queries_answer_what_the_log_says() -> None:
 
 
 @virtual_time
-async def test_queries_of_the_unknown_are_not_found() -> None:
-    """Each names what it did not find."""
+async def test_queries_of_unknown_ids_raise() -> None:
+    """Each error names what it did not find."""
     async with a_desk() as desk:
         kernel = desk.kernel
         for query in (

@@ -57,26 +57,26 @@ async def refused(desk: Desk, order: Any, constraint: str, **given: Any) -> None
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_at_the_limit_and_one_above(limits: dict[str, Any], fits: Any, exceeds: Any) -> None:
-    """What reaches a limit passes; what exceeds it is refused, with that limit told, and nothing appended or sent."""
+    """An order at a limit passes; one above is rejected with that limit, and nothing is appended or sent."""
     async with a_desk(limits=limited(**limits)) as desk:
         await desk.kernel.place_order(fits)
         await refused(desk, exceeds, next(iter(limits)))
 
 
 @virtual_time
-async def test_every_exceeded_limit_is_told() -> None:
-    """Each with its value and the value given, and what to do."""
+async def test_every_exceeded_limit_is_listed() -> None:
+    """The error lists each limit with its value, the given value and the remedy."""
     async with a_desk(limits=limited(order_quantity_max=5, position_max=4)) as desk:
         with pytest.raises(ValidationError) as caught:
             await desk.kernel.place_order(buy(6))
-        assert "order_quantity_max is 5, given 6" in str(caught.value)
-        assert "position_max is 4, given 6 long" in str(caught.value)
-        assert "ask for less" in str(caught.value)
+        assert "quantity 6 is above order_quantity_max 5" in str(caught.value)
+        assert "position of 6 long if every BUY is filled is above position_max 4" in str(caught.value)
+        assert "lower the quantity" in str(caught.value)
 
 
 @virtual_time
 async def test_the_worst_case_counts_each_direction_by_itself() -> None:
-    """A position of two and a bid for three fill a limit of five; seven may be sold, since no bid need be filled."""
+    """A position of two and a bid for three reach a limit of five; seven may be sold, as no bid need fill."""
     async with a_desk(limits=limited(position_max=5)) as desk:
         await desk.kernel.place_order(buy(2))
         desk.exchange.fill("#0", 2)
@@ -88,8 +88,8 @@ async def test_the_worst_case_counts_each_direction_by_itself() -> None:
 
 
 @virtual_time
-async def test_an_attempt_that_is_unknown_counts() -> None:
-    """A submit that may have arrived counts until it is settled, though its intent is canceled."""
+async def test_an_unknown_attempt_counts() -> None:
+    """A submit that may have arrived counts until it is resolved, though its intent is canceled."""
     async with a_desk(limits=limited(position_max=5)) as desk:
         desk.exchange.hold("submit-answer")
         first = await desk.kernel.place_order(buy(5), wait="recorded")
@@ -100,7 +100,7 @@ async def test_an_attempt_that_is_unknown_counts() -> None:
 
 @virtual_time
 async def test_the_collar_is_around_the_newest_fill() -> None:
-    """Before the first fill any price passes; then those within so many percent."""
+    """Before the first fill any price passes, then those within the percentage."""
     async with a_desk(limits=limited(price_collar_percent=10)) as desk:
         await desk.kernel.place_order(buy(1, 100))
         desk.exchange.fill("#0", 1)
@@ -113,7 +113,7 @@ async def test_the_collar_is_around_the_newest_fill() -> None:
 
 @virtual_time
 async def test_commands_are_counted_by_the_second() -> None:
-    """Two pass, the third is refused, cancels never are, and a second later there is room again."""
+    """Two commands pass, the third is rejected, cancels always pass, and a second later the next one passes."""
     async with a_desk(limits=limited(commands_per_s_max=2)) as desk:
         ids = [await desk.kernel.place_order(buy(1), wait="recorded") for _ in range(2)]
         await refused(desk, buy(1), "commands_per_s_max", wait="recorded")
@@ -124,8 +124,8 @@ async def test_commands_are_counted_by_the_second() -> None:
 
 
 @virtual_time
-async def test_two_at_once_do_not_both_pass_where_one_fits() -> None:
-    """Of twenty placed at the same instant as many pass as fit, and the refused ones left nothing."""
+async def test_concurrent_orders_do_not_exceed_a_limit() -> None:
+    """Of twenty concurrent orders as many pass as fit, and the rejected ones leave no reservation."""
     async with a_desk(limits=limited(position_max=6)) as desk:
         came = await asyncio.gather(*(desk.kernel.place_order(buy(2)) for _ in range(20)), return_exceptions=True)
         assert sum(isinstance(item, str) for item in came) == 3
@@ -134,41 +134,41 @@ async def test_two_at_once_do_not_both_pass_where_one_fits() -> None:
 
 
 @virtual_time
-async def test_the_same_again_is_no_second_order() -> None:
-    """A strategy's own retry is not counted twice, and not refused at the limit."""
+async def test_a_repeated_order_is_not_counted_twice() -> None:
+    """Repeating an order is neither counted twice nor rejected at the limit."""
     async with a_desk(limits=limited(position_max=2, open_orders_max=1, commands_per_s_max=1)) as desk:
         assert await desk.kernel.place_order(buy(2), intent_id="mine") == "mine"
         assert await desk.kernel.place_order(buy(2), intent_id="mine") == "mine"
 
 
 @virtual_time
-async def test_a_kernel_without_venue_keeps_to_the_leaders_limits() -> None:
-    """The leader recorded them: whoever gives commands on its log is held to them."""
+async def test_a_kernel_without_a_venue_enforces_the_leaders_limits() -> None:
+    """Every kernel on the log enforces the limits that the leader recorded."""
     async with (
         a_desk(limits=limited(position_max=5)) as desk,
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), actor="operator") as other,
     ):
         await other.place_order(buy(3), wait="recorded")
-        with pytest.raises(ValidationError, match="position_max is 5, given 6 long"):
+        with pytest.raises(ValidationError, match=r"position of 6 long .* is above position_max 5"):
             await other.place_order(buy(3), wait="recorded")
 
 
 @virtual_time
-async def test_limits_of_this_kernel_hold_beside_the_leaders() -> None:
-    """A kernel that only gives commands may have tighter ones of its own."""
+async def test_a_kernels_own_limits_hold_besides_the_leaders() -> None:
+    """A kernel that only takes commands may have tighter limits."""
     settings = KernelSettings(limits=LimitSettings(symbols={"S": Limits(order_quantity_max=2)}))
     async with (
         a_desk(limits=limited(position_max=5)) as desk,
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), settings=settings, actor="operator") as other,
     ):
-        with pytest.raises(ValidationError, match=r"order_quantity_max is 2, given 6.*position_max is 5"):
+        with pytest.raises(ValidationError, match=r"above order_quantity_max 2.*above position_max 5"):
             await other.place_order(buy(6), wait="recorded")
         await desk.kernel.place_order(buy(3))
 
 
 @virtual_time
-async def test_a_command_given_up_still_counts() -> None:
-    """An append without an answer may be in the log: it counts for some seconds. What was not written counts no more."""
+async def test_an_append_without_an_answer_counts() -> None:
+    """An append without an answer counts for some seconds; one that wrote nothing does not."""
     clock = LoopClock()
     async with a_desk(clock=clock) as desk:
         gate = LimitGate(desk.kernel.state, clock=clock, own=limited(position_max=5))
@@ -190,8 +190,8 @@ async def test_a_command_given_up_still_counts() -> None:
 
 
 @virtual_time
-async def test_a_refused_order_no_longer_counts() -> None:
-    """What ended, or was canceled at the venue, makes room."""
+async def test_an_ended_order_does_not_count() -> None:
+    """A rejected, ended or canceled order frees its part of the limit."""
     async with a_desk(limits=limited(position_max=2)) as desk:
         first = await desk.kernel.place_order(buy(2))
         await refused(desk, buy(2), "position_max")
@@ -200,8 +200,8 @@ async def test_a_refused_order_no_longer_counts() -> None:
 
 
 @virtual_time
-async def test_a_change_counts_by_what_it_adds() -> None:
-    """Up to the limit it passes, above it is refused and the order stays; taking away passes at any limit."""
+async def test_a_change_counts_with_its_increase() -> None:
+    """A change passes up to the limit and is rejected above; a reduction always passes."""
     clock = LoopClock()
     venue = PaperVenue(
         tape=(), speed="step", symbol="BTCUSDT", config=PaperConfig(ladder_levels=0, first_id=1), clock=clock
@@ -226,5 +226,5 @@ async def test_a_change_counts_by_what_it_adds() -> None:
         await kernel.modify_order("a", bid(1))
         await kernel.modify_order("a", bid(2, 6_100_000))
         await kernel.cancel_order("a")
-        with pytest.raises(ValidationError, match=r"order_quantity_max is 0.004, given 0.00500000"):
+        with pytest.raises(ValidationError, match=r"quantity 0\.005 is above order_quantity_max 0\.004"):
             await kernel.place_order(bid(5))

@@ -45,8 +45,8 @@ def standing(desk: Desk) -> list[FindingKind]:
 
 
 @virtual_time
-async def test_what_is_dead_and_wanted_is_sent_again() -> None:
-    """The verdict is the operator's, with the evidence; the order goes out under the same id, and the finding is over."""
+async def test_a_dead_submit_is_sent_again() -> None:
+    """The verdict has the operator and the evidence; the order is sent under the same id, and the finding ends."""
     async with an_unknown_order() as desk:
         assert await status(desk) is ReconciliationStatus.UNKNOWN
         assert standing(desk) == [FindingKind.UNKNOWN_TOO_LONG]
@@ -67,8 +67,8 @@ async def test_what_is_dead_and_wanted_is_sent_again() -> None:
 
 
 @virtual_time
-async def test_what_is_dead_and_not_wanted_is_over() -> None:
-    """Canceled first, it is not sent again."""
+async def test_a_dead_submit_of_a_canceled_intent_is_not_sent_again() -> None:
+    """A canceled intent's submit is not sent again."""
     async with an_unknown_order() as desk:
         await desk.kernel.cancel_order("mine", wait="recorded")
         await asyncio.sleep(20)
@@ -80,8 +80,8 @@ async def test_what_is_dead_and_not_wanted_is_over() -> None:
 
 
 @virtual_time
-async def test_what_was_refused_ends_its_generation() -> None:
-    """REJECTED: nothing more is sent until the intent changes; then the new terms are."""
+async def test_a_rejected_submit_ends_its_generation() -> None:
+    """After REJECTED nothing is sent until the intent changes."""
     async with an_unknown_order() as desk:
         await desk.kernel.resolve_attempt("mine", AttemptOutcome.REJECTED, evidence="asked them")
         await asyncio.sleep(100)
@@ -95,7 +95,7 @@ async def test_what_was_refused_ends_its_generation() -> None:
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("outcome", [AttemptOutcome.DEAD, AttemptOutcome.REJECTED])
 async def test_a_wrong_verdict_is_contained(outcome: AttemptOutcome, wanted: bool) -> None:
-    """The order turns up after all: it is told, and at most one works in the end, none when none is wanted (H8)."""
+    """If the order appears after all, a finding is raised and at most one order works in the end (H8)."""
     async with an_unknown_order() as desk:
         if not wanted:
             await desk.kernel.cancel_order("mine", wait="recorded")
@@ -111,8 +111,8 @@ async def test_a_wrong_verdict_is_contained(outcome: AttemptOutcome, wanted: boo
 
 
 @virtual_time
-async def test_a_call_that_is_out_is_not_settled() -> None:
-    """PENDING: its own call reports, or the next leader finds out. Nothing is recorded."""
+async def test_a_pending_attempt_cannot_be_resolved() -> None:
+    """A PENDING attempt is left to its call or the next leader, and nothing is recorded."""
     async with a_desk(capabilities=ENDLESS) as desk:
         desk.exchange.hold("submit")
         await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
@@ -123,8 +123,8 @@ async def test_a_call_that_is_out_is_not_settled() -> None:
 
 
 @virtual_time
-async def test_what_a_look_will_settle_is_not_settled() -> None:
-    """While the request may still arrive and a later look would tell, it is refused, with how long that is."""
+async def test_an_attempt_that_a_query_will_resolve_cannot_be_resolved() -> None:
+    """While a later status query can still prove the outcome, the error says how long that takes."""
     async with a_desk() as desk:
         desk.exchange.hold("submit")
         await desk.kernel.place_order(buy(), intent_id="mine", wait="recorded")
@@ -141,15 +141,15 @@ async def test_what_a_look_will_settle_is_not_settled() -> None:
 
 
 @virtual_time
-async def test_only_what_is_unknown_can_be_settled() -> None:
-    """An unknown intent, one with nothing open, no evidence, an outcome that only the venue can show: each is told."""
+async def test_only_unknown_attempts_can_be_resolved() -> None:
+    """An unknown intent, nothing unresolved, no evidence and an impossible outcome are errors."""
     async with an_unknown_order() as desk:
         resolve = desk.kernel.resolve_attempt
         with pytest.raises(NotFoundError, match="nobody"):
             await resolve("nobody", AttemptOutcome.DEAD, evidence="e")
         with pytest.raises(ValidationError, match="evidence"):
             await resolve("mine", AttemptOutcome.DEAD, evidence=" ")
-        with pytest.raises(ValidationError, match="found by asking"):
+        with pytest.raises(ValidationError, match="must be DEAD or REJECTED for a SUBMIT attempt"):
             await resolve("mine", AttemptOutcome.ACCEPTED, evidence="e")
         with pytest.raises(ConflictError, match="nothing to resolve"):
             await resolve("mine", AttemptOutcome.DEAD, evidence="e", attempt_position=1)
@@ -160,8 +160,8 @@ async def test_only_what_is_unknown_can_be_settled() -> None:
 
 
 @virtual_time
-async def test_a_kernel_that_does_not_lead_may_say_so() -> None:
-    """An operator's process beside the leader: the leader acts on it."""
+async def test_a_kernel_without_leadership_can_resolve() -> None:
+    """An operator's process resolves the attempt, and the leader acts on it."""
     async with (
         an_unknown_order() as desk,
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), actor="operator:bob") as other,
@@ -174,7 +174,7 @@ async def test_a_kernel_that_does_not_lead_may_say_so() -> None:
 # --------------------------------------------------------------------------------------------------------------- findings
 @virtual_time
 async def test_a_finding_of_an_intent_is_resolved_in_its_stream() -> None:
-    """With who and how; it no longer stands for the intent either, and again it is a conflict."""
+    """It is recorded with actor and evidence in the intent's stream; resolving it again is a conflict."""
     async with an_unknown_order() as desk:
         name = "UNKNOWN_TOO_LONG:mine"
         await desk.kernel.resolve_finding(name, evidence="looked into it", actor="operator:ann")
@@ -203,8 +203,8 @@ def deposit(desk: Desk, amount: int) -> None:
 
 
 @virtual_time
-async def test_a_drift_that_is_resolved_is_explained() -> None:
-    """The operator vouches for a transfer of as much: the next look finds nothing amiss, and a new drift is told again."""
+async def test_a_resolved_drift_is_booked_as_a_transfer() -> None:
+    """A transfer explains the drift; the next snapshot finds none, and a new drift is a new finding."""
     async with a_desk() as desk:
         deposit(desk, 2)
         await asyncio.sleep(130)

@@ -58,8 +58,8 @@ async def test_an_order_that_works_and_is_canceled() -> None:
     assert (gauges["workqueue_depth", QUEUE], gauges["pending_reconciliations",]) == (0, 0)
 
 
-async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
-    """While nobody knows, one attempt is unknown and grows old; the look that finds the order ends that."""
+async def test_a_lost_answer_is_unknown_until_a_query_finds_it() -> None:
+    """One attempt is unknown and its age grows, until a status query finds the order."""
     async with a_desk(request_timeout_s=1) as desk:
         desk.exchange.script.held |= {"submit-answer", "reports"}
         desk.exchange.script.failing["order"] = "503"
@@ -85,8 +85,8 @@ async def test_a_lost_answer_is_unknown_until_a_look_finds_it() -> None:
     assert count(metrics.intent_to_venue, AttemptKind.SUBMIT) == 1
 
 
-async def test_a_refusal_is_one() -> None:
-    """A definitive no is counted as rejected, of the call and of the attempt."""
+async def test_a_rejection_is_counted() -> None:
+    """A definitive rejection is counted for the call and for the attempt."""
     async with a_desk() as desk:
         desk.exchange.script.refusal = Rejected("no money", code="BALANCE")
         with pytest.raises(ExchangeError):
@@ -98,8 +98,8 @@ async def test_a_refusal_is_one() -> None:
     assert gauges["oldest_unsynced_intent_seconds",] == 0
 
 
-async def test_what_never_left_is_dead_and_tried_again() -> None:
-    """Each try is an attempt that is dead; the wish is as old as it is, and its first call is measured once."""
+async def test_an_unsent_request_is_dead_and_retried() -> None:
+    """Each try is a dead attempt; the intent's first call is measured once."""
     async with a_desk() as desk:
         desk.exchange.script.unsendable = True
         await desk.kernel.place_order(buy(), intent_id="a", ack_timeout_s=2)
@@ -113,7 +113,7 @@ async def test_what_never_left_is_dead_and_tried_again() -> None:
 
 
 async def test_fills_reports_and_connections() -> None:
-    """A fill that comes by the stream and by a list counts once; a stream that ends is one reconnect, then a relist."""
+    """A fill reported by stream and list counts once; an ended stream is one reconnect and one relist."""
     async with a_desk() as desk:
         await desk.kernel.place_order(buy(), intent_id="a")
         desk.exchange.fill("#0", 1)
@@ -134,8 +134,8 @@ async def test_fills_reports_and_connections() -> None:
     assert gauges["relist_age_seconds",] < 2
 
 
-async def test_what_stands() -> None:
-    """It leads epoch 1, every condition holds, nothing is behind; stopped, it leads no more."""
+async def test_gauges_show_leadership_and_conditions() -> None:
+    """It leads epoch 1, every condition holds, nothing lags; after the stop it does not lead."""
     async with a_desk() as desk:
         metrics, gauges = desk.kernel.metrics, await seen(desk)
         assert (gauges["leader_election_master_status", QUEUE], gauges["epoch",], gauges["ready",]) == (1, 1, 1)
@@ -150,8 +150,8 @@ async def test_what_stands() -> None:
     assert desk.kernel.get_reconciliation_metrics()["error_count"] == value(metrics.error_count) == 0
 
 
-async def test_no_series_is_made_by_what_happens() -> None:
-    """The series after orders, fills and a lost answer are those of a kernel that has done nothing."""
+async def test_events_create_no_series() -> None:
+    """Orders, fills and a lost answer create no series."""
     async with a_desk() as desk:
         desk.exchange.script.failing["order"] = "503"
         await desk.kernel.place_order(buy(), intent_id="a")

@@ -19,7 +19,7 @@ from tests.contract.bench import LAST, LOT, a_bench, bid, every_dialect, virtual
 @virtual_time
 @every_dialect
 async def test_the_order_has_the_new_terms_when_the_call_returns(dialect: str) -> None:
-    """Price and total are the wanted ones at the venue, in one order, and the state says which generation it serves."""
+    """At the venue one order has the new price and total, and the state shows the generation."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(7, LAST - 90_000))
@@ -43,8 +43,8 @@ async def test_the_venues_own_way_is_used(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_the_total_counts_what_has_filled(dialect: str) -> None:
-    """After three of ten are filled, a total of seven leaves four to work; position and fills stay."""
+async def test_the_total_includes_the_filled_part(dialect: str) -> None:
+    """After three of ten are filled, a total of seven leaves four to work."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order(bid(10, LAST), intent_id="mine")
         await bench.venue.admin("trade", symbol_id="BTCUSDT", price=LAST - 1, quantity=3 * LOT)
@@ -61,7 +61,7 @@ async def test_the_total_counts_what_has_filled(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_a_total_at_what_has_filled_cancels_the_rest(dialect: str) -> None:
+async def test_a_total_at_the_filled_quantity_cancels_the_rest(dialect: str) -> None:
     """Nothing works any more, and the filled part stays."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order(bid(10, LAST), intent_id="mine")
@@ -73,8 +73,8 @@ async def test_a_total_at_what_has_filled_cancels_the_rest(dialect: str) -> None
 
 @virtual_time
 @every_dialect
-async def test_what_the_market_does_not_take_leaves_the_order_as_it_was(dialect: str) -> None:
-    """A change that the venue's own rules refuse is an `ExchangeError`, and the old order works on where it can."""
+async def test_a_rejected_change_leaves_the_order_unchanged(dialect: str) -> None:
+    """A change that the venue rejects is an `ExchangeError`, and the old order works on where it can."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.venue.admin("filters", symbol_id="BTCUSDT", tick_size=700)  # the kernel has not heard of it
@@ -87,8 +87,8 @@ async def test_what_the_market_does_not_take_leaves_the_order_as_it_was(dialect:
 
 
 @virtual_time
-async def test_what_was_refused_can_be_mended() -> None:
-    """Other terms are another generation: the order that worked on gets them."""
+async def test_a_rejected_change_can_be_corrected() -> None:
+    """New terms are a new generation, which the working order gets."""
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.venue.admin("filters", symbol_id="BTCUSDT", tick_size=700)
@@ -101,8 +101,8 @@ async def test_what_was_refused_can_be_mended() -> None:
 @virtual_time
 @every_dialect
 @pytest.mark.parametrize("kind", ["request_lost", "answer_lost", "request_late", "server_error", "request_doubled"])
-async def test_a_change_that_is_not_answered_is_found_out(dialect: str, kind: str) -> None:
-    """Whatever became of the request, one order with the wanted terms works in the end, and little more was sent."""
+async def test_an_unanswered_change_is_resolved(dialect: str, kind: str) -> None:
+    """Whatever happened to the request, one order with the new terms works in the end."""
     async with a_bench(dialect) as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         operation = "cancel" if dialect == "none" else "modify"
@@ -129,7 +129,7 @@ async def test_the_last_of_several_changes_holds(dialect: str) -> None:
 @virtual_time
 @every_dialect
 async def test_a_cancel_beats_a_change(dialect: str) -> None:
-    """Canceled while a change is on its way: nothing works, and the change is too late from then on."""
+    """If the order is canceled while a change is on its way, nothing works in the end."""
     async with a_bench(dialect, request_latency_ns=50_000_000, answer_latency_ns=50_000_000) as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(7), wait="recorded")
@@ -142,8 +142,8 @@ async def test_a_cancel_beats_a_change(dialect: str) -> None:
 
 @virtual_time
 @every_dialect
-async def test_the_shown_part_is_changed_too(dialect: str) -> None:
-    """An order shows as much in the book as the change asks for, and is one order at the end."""
+async def test_the_display_quantity_is_changed_too(dialect: str) -> None:
+    """The order shows the new display quantity, in one order."""
     async with a_bench(dialect, symbols="full") as bench:
         await bench.kernel.place_order(bid(10).model_copy(update={"display_quantity": 5 * LOT}), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(10).model_copy(update={"display_quantity": 2 * LOT}))
@@ -155,8 +155,8 @@ async def test_the_shown_part_is_changed_too(dialect: str) -> None:
 
 
 @virtual_time
-async def test_the_same_terms_again_are_no_event() -> None:
-    """A strategy's own retry of a change is not another one."""
+async def test_repeating_a_change_makes_no_event() -> None:
+    """Repeating a change changes nothing."""
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(7))
@@ -167,7 +167,7 @@ async def test_the_same_terms_again_are_no_event() -> None:
 
 @virtual_time
 async def test_a_change_from_another_generation_is_a_conflict() -> None:
-    """With `expected_generation`, a change is made from what was read, or not at all."""
+    """With `expected_generation`, a change applies to that generation only."""
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(7), expected_generation=1)
@@ -177,8 +177,8 @@ async def test_a_change_from_another_generation_is_a_conflict() -> None:
 
 
 @virtual_time
-async def test_what_cannot_be_changed_is_told_and_nothing_recorded() -> None:
-    """An unknown intent, another side or symbol, an order that does not fit, one that is filled."""
+async def test_invalid_changes_are_rejected_and_not_recorded() -> None:
+    """An unknown intent, another side or symbol, a violation and a filled order are errors."""
     async with a_bench() as bench:
         with pytest.raises(NotFoundError):
             await bench.kernel.modify_order("nobody", bid(7))
@@ -187,7 +187,7 @@ async def test_what_cannot_be_changed_is_told_and_nothing_recorded() -> None:
         for changed, name in (
             ({"side": Side.SELL}, "side"),
             ({"symbol_id": "ETHUSDT"}, "symbol_id"),
-            ({"quantity": 10 * LOT + 1}, "lot_size"),
+            ({"quantity": 10 * LOT + 1}, "is not a multiple of the lot size 0.00001"),
         ):
             with pytest.raises(ValidationError, match=name):
                 await bench.kernel.modify_order("mine", bid(10, LAST).model_copy(update=changed))
@@ -200,8 +200,8 @@ async def test_what_cannot_be_changed_is_told_and_nothing_recorded() -> None:
 
 
 @virtual_time
-async def test_what_waits_to_be_tried_again_can_be_canceled() -> None:
-    """An order that the venue refuses for now, as its market is halted, is not over: a cancel ends it for good."""
+async def test_an_order_that_waits_for_a_retry_can_be_canceled() -> None:
+    """An order rejected temporarily by a halted symbol ends with a cancel."""
     async with a_bench() as bench:
         await bench.venue.admin("halt", symbol_id="BTCUSDT")
         await bench.kernel.place_order(bid(), intent_id="mine", wait="recorded")

@@ -23,8 +23,8 @@ def statuses(desk: Desk) -> list[OrdStatus]:
 
 
 @virtual_time
-async def test_a_pause_of_all_holds_orders_and_cancels_back() -> None:
-    """What is wanted meanwhile is recorded; on resume all of it is carried out, and the pause says who and why."""
+async def test_a_pause_of_all_holds_orders_and_cancels() -> None:
+    """Commands are recorded under a pause and sent on resume; the pause has actor and reason."""
     async with a_desk() as desk:
         works = await desk.kernel.place_order(buy())
         assert await desk.kernel.pause(reason="maintenance")
@@ -46,7 +46,7 @@ async def test_a_pause_of_all_holds_orders_and_cancels_back() -> None:
 
 
 @virtual_time
-async def test_a_pause_of_one_holds_only_that_back() -> None:
+async def test_a_pause_of_one_intent_holds_only_that() -> None:
     """The others go on; its own cancel waits for the resume."""
     async with a_desk() as desk:
         held = await desk.kernel.place_order(buy())
@@ -67,8 +67,8 @@ async def test_a_pause_of_one_holds_only_that_back() -> None:
 
 
 @virtual_time
-async def test_a_fill_is_heard_while_it_is_paused() -> None:
-    """What works at the venue goes on, and is known."""
+async def test_fills_are_recorded_under_a_pause() -> None:
+    """Orders at the venue go on, and their fills are recorded."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(2))
         await desk.kernel.pause(intent_id)
@@ -79,8 +79,8 @@ async def test_a_fill_is_heard_while_it_is_paused() -> None:
 
 
 @virtual_time
-async def test_a_kernel_without_venue_pauses_the_leader() -> None:
-    """The pause is in the log: whoever leads keeps to it."""
+async def test_a_kernel_without_a_venue_pauses_the_leader() -> None:
+    """The pause is in the log, so every leader obeys it."""
     async with (
         a_desk() as desk,
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), actor="operator:bob") as other,
@@ -95,8 +95,8 @@ async def test_a_kernel_without_venue_pauses_the_leader() -> None:
 
 
 @virtual_time
-async def test_what_is_not_known_cannot_be_paused() -> None:
-    """A slip of the pen is told."""
+async def test_an_unknown_intent_cannot_be_paused() -> None:
+    """An unknown intent is a `NotFoundError`."""
     async with a_desk() as desk:
         for command in (desk.kernel.pause, desk.kernel.resume):
             with pytest.raises(NotFoundError, match="nobody"):

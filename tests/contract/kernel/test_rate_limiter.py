@@ -78,7 +78,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def a_bench(*limits: RateLimit, told: bool = True, latency_ms: int = 0, **more: Any) -> AsyncIterator[Bench]:
+async def a_bench(*limits: RateLimit, declared: bool = True, latency_ms: int = 0, **more: Any) -> AsyncIterator[Bench]:
     """A kernel that is ready, at an exchange with these rate limits; `told` whether the kernel knows them."""
     config = {name: more.pop(name) for name in ("amend",) if name in more}
     clock, faults = LoopClock(), FaultPlan()
@@ -93,7 +93,7 @@ async def a_bench(*limits: RateLimit, told: bool = True, latency_ms: int = 0, **
         **config,
     )
     venue = PaperVenue(tape=(), speed="step", symbol="BTCUSDT", config=paper, clock=clock, faults=faults)
-    if not told:
+    if not declared:
         venue.exchange.capabilities = venue.exchange.capabilities.model_copy(update={"rate_limits": ()})
     async with (
         open_log("memory://", exchange_id="paper", clock=clock, ids=SeededIds(1)) as log,
@@ -111,7 +111,7 @@ async def place(bench: Bench, count: int, name: str) -> None:
 
 @pytest.mark.parametrize("latency_ms", [0, 150])
 async def test_cancels_go_before_orders_that_wait(latency_ms: int) -> None:
-    """Of hundreds canceled at once, and orders wanted before and after, all cancels leave first; nothing is refused."""
+    """Of hundreds of cancels and orders at once, all cancels leave first, and none is rejected."""
     async with a_bench(TIGHT, latency_ms=latency_ms, budget_ageing_s=600) as bench:
         await place(bench, 200, "old")
         await bench.until_open(200)
@@ -137,7 +137,7 @@ async def test_cancels_go_before_orders_that_wait(latency_ms: int) -> None:
 
 
 async def test_changes_go_before_new_orders() -> None:
-    """Changes of what works are sent before orders that were wanted earlier."""
+    """Changes are sent before orders that were placed earlier."""
     async with a_bench(TIGHT, budget_ageing_s=600, amend=AmendDialect.IN_PLACE) as bench:
         await place(bench, 20, "old")
         await bench.until_open(20)
@@ -154,7 +154,7 @@ async def test_changes_go_before_new_orders() -> None:
 
 
 async def test_nothing_starves_behind_cancels() -> None:
-    """While cancels use up all there is, new orders and the relist still get something, each once in the time of ageing."""
+    """While cancels use up the limit, new orders and the relist each get a turn within the ageing time."""
     async with a_bench(TIGHT, budget_ageing_s=5, relist_interval_s=10, order_age_s_max=1_000) as bench:
         await place(bench, 240, "old")
         await bench.until_open(240)
@@ -171,8 +171,8 @@ async def test_nothing_starves_behind_cancels() -> None:
         assert bench.refused() == 0
 
 
-async def test_a_worker_is_not_held_and_the_wait_is_told() -> None:
-    """What waits for room waits in the queue, not in a worker, and is counted by what it is; its status is PENDING."""
+async def test_waiting_for_capacity_holds_no_worker() -> None:
+    """A key without capacity waits in the queue, is counted by its kind, and is PENDING."""
     async with a_bench(TIGHT, workers=1) as bench:
         await place(bench, 60, "a")
         await asyncio.sleep(1)
@@ -190,8 +190,8 @@ async def test_a_worker_is_not_held_and_the_wait_is_told() -> None:
         assert await bench.open_orders() < 60
 
 
-async def test_what_others_spend_is_left_to_them() -> None:
-    """Another client of the account spends most of the limit, as the venue tells: no call of ours is refused."""
+async def test_usage_by_other_clients_is_respected() -> None:
+    """Another client uses most of the limit, as the venue reports: no call of ours is rejected."""
     async with a_bench(TIGHT) as bench:
         other = PaperVenue(exchange=bench.venue.exchange, clock=bench.clock)
         await other.connect()
@@ -204,11 +204,10 @@ async def test_what_others_spend_is_left_to_them() -> None:
         await other.close()
 
 
-async def test_a_refusal_for_rate_is_no_failure_of_the_order() -> None:
-    """Where the kernel was not told of the limit, the refused order is recorded with the venue's own instant, without a
-    backoff on top; nothing more is sent until then, and all of them work in the end."""
+async def test_a_rate_limit_rejection_is_no_failure_of_the_order() -> None:
+    """An order rejected for an undeclared rate limit waits for the venue's instant, without a failure."""
     slow = TIGHT.model_copy(update={"limit": 10})
-    async with a_bench(slow, told=False, workers=1) as bench:
+    async with a_bench(slow, declared=False, workers=1) as bench:
         await asyncio.sleep(20)
         began = bench.kernel.state.position
         await place(bench, 30, "a")
@@ -227,8 +226,8 @@ async def test_a_refusal_for_rate_is_no_failure_of_the_order() -> None:
         assert not [at_ns for at_ns in sent_ns if first.recorded_at_ns < at_ns < (first.retry_at_ns or 0)]
 
 
-async def test_looks_spend_the_same_budget() -> None:
-    """Orders whose answers were lost are looked for within the limit, while new orders wait, and all are found."""
+async def test_status_queries_use_the_same_limit() -> None:
+    """Orders with lost answers are queried within the limit, while new orders wait, and all are found."""
     async with a_bench(TIGHT, request_timeout_s=1, budget_ageing_s=600) as bench:
         for _ in range(20):
             bench.faults.add(fault("answer_lost", "submit"))
@@ -242,8 +241,8 @@ async def test_looks_spend_the_same_budget() -> None:
         assert bench.refused() == 0
 
 
-async def test_what_was_declared_is_recorded() -> None:
-    """The log has the limits that were kept to, so that a replay knows them."""
+async def test_declared_rate_limits_are_recorded() -> None:
+    """The log has the rate limits that were applied."""
     async with a_bench(TIGHT) as bench:
         async for batch in bench.log.tail(0):
             for event in batch:
@@ -252,15 +251,15 @@ async def test_what_was_declared_is_recorded() -> None:
                     return
 
 
-async def test_what_goes_past_the_log_keeps_to_the_limits_too() -> None:
-    """Breaking the glass cancels more orders than the venue takes calls at once: it waits for room, and none is refused."""
+async def test_an_emergency_cancel_respects_the_rate_limits() -> None:
+    """An emergency cancel of more orders than the limit waits for capacity, and none is rejected."""
     async with a_bench(TIGHT) as bench:
         await place(bench, 100, "old")
         await bench.until_open(100)
         await bench.kernel.stop()
         lines: list[str] = []
-        told = EmergencyCancelReport(show=lines.append)
-        await emergency_cancel(bench.venue, told, clock=bench.clock)
-        assert told.done
+        report = EmergencyCancelReport(show=lines.append)
+        await emergency_cancel(bench.venue, report, clock=bench.clock)
+        assert report.done
         assert [line.split()[-1] for line in lines] == ["canceled"] * 100
         assert await bench.open_orders() == 0

@@ -45,7 +45,7 @@ def storms(desk: Desk) -> list[str]:
 
 @virtual_time
 async def test_equal_rejections_stop_a_symbol_until_it_is_resolved() -> None:
-    """The finding says why and what to do; what waited is sent once it is resolved, and counting begins anew."""
+    """The finding has cause and remedy; waiting orders are sent once it is resolved, and counting starts anew."""
     async with a_desk(storm_rejections=3) as desk:
         working = await desk.kernel.place_order(buy())
         await refused(desk, 2)
@@ -85,8 +85,8 @@ async def test_different_reasons_or_intents_or_times_are_no_storm() -> None:
 
 
 @virtual_time
-async def test_what_may_be_tried_again_is_no_storm() -> None:
-    """A halted market refuses for now: that is waited for, not asked about."""
+async def test_temporary_rejections_are_no_storm() -> None:
+    """A halted symbol rejects temporarily: that does not count."""
     async with a_desk(storm_rejections=2) as desk:
         desk.exchange.script.refusal = Rejected("halted", code="HALTED", retry_after_s=1)
         for _ in range(5):
@@ -98,16 +98,16 @@ async def test_what_may_be_tried_again_is_no_storm() -> None:
 
 
 @virtual_time
-async def test_zero_is_never() -> None:
-    """Without a number of rejections nothing is ever stopped."""
+async def test_zero_rejections_disable_the_storm() -> None:
+    """With 0 nothing is ever stopped."""
     async with a_desk(storm_rejections=0) as desk:
         await refused(desk, 30)
         assert not await waits(desk)
 
 
 @virtual_time
-async def test_it_outlives_the_leader() -> None:
-    """The storm is a function of the log: the next leader holds the symbol too, also when the first died untold of it."""
+async def test_a_storm_outlives_the_leader() -> None:
+    """A storm is folded from the log, so the next leader holds the symbol too."""
     async with a_desk(storm_rejections=3) as desk:
         await refused(desk, 3)
         await desk.kernel.stop()
@@ -120,8 +120,8 @@ async def test_it_outlives_the_leader() -> None:
 
 
 @virtual_time
-async def test_the_gate_is_before_the_attempt() -> None:
-    """What waits has no attempt in the log, and says what it waits for."""
+async def test_a_stopped_submit_has_no_attempt() -> None:
+    """A waiting submit has no attempt in the log, and shows its reason."""
     async with a_desk(storm_rejections=2) as desk:
         await refused(desk, 2)
         intent_id = await desk.kernel.place_order(buy(), wait="recorded")

@@ -27,8 +27,8 @@ async def attempts(bench: Bench) -> list[AttemptStarted]:
     return [event for event in found if isinstance(event, AttemptStarted)]
 
 
-async def test_trades_are_looked_for_from_the_first_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often an id was sent again, what its first send came to is asked for each time."""
+async def test_trades_are_queried_from_the_first_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often an id was sent again, trades are queried from its first send on."""
     asked: list[int] = []
     async with a_bench("none", dedupe=Dedupe.FOR_EVER, lookup=False, validity_window_ns=None) as bench:
         snapshot = bench.venue.snapshot
@@ -49,8 +49,8 @@ async def test_trades_are_looked_for_from_the_first_send(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("too_long_s", [10, 60])
-async def test_what_is_unknown_too_long_is_told_when_it_is(too_long_s: float) -> None:
-    """Looks that nothing can come of are rare; the finding does not wait for the next of them."""
+async def test_a_long_unknown_attempt_raises_a_finding_in_time(too_long_s: float) -> None:
+    """The finding does not wait for the next, rare, status query."""
     settings = KernelSettings(unknown_too_long_s=too_long_s, order_age_s_max=1_000, relist_interval_s=1_000)
     config: dict[str, Any] = {"dedupe": Dedupe.NONE, "validity_window_ns": None}
     async with a_bench("none", settings=settings, **config) as bench:

@@ -68,7 +68,7 @@ def older(database: Database) -> Database:
 async def archive(database: Database) -> list[tuple[Any, ...]]:
     """Archive the first positions as version 0.1.0 did, and return the remaining rows."""
     async with database.open() as log:
-        await Story(log).tell()
+        await Story(log).record_all()
     zeros = "zeroblob(32)" if isinstance(database, SQLiteBackend) else "decode(repeat('00', 32), 'hex')"
     run(
         database,

@@ -1,4 +1,4 @@
-"""A backup beside a running writer, and the log put back from it."""
+"""A backup beside a running writer, and a log restored from it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Database = SQLiteBackend | PostgresBackend
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
-    """Every row of a log."""
+    """Return every row of a log."""
     return [row async for page in log.read() for row in page]
 
 
 def names_in(directory: Path) -> set[str]:
-    """Everything that is in a directory, hidden files too."""
+    """Return the names in a directory, including hidden files."""
     return {item.name for item in directory.iterdir()}
 
 
@@ -39,8 +39,8 @@ async def a_log(database: Database, count: int = 9) -> EventLog:
     return log
 
 
-async def test_a_backup_put_back_is_the_log(database: Database, tmp_path: Path) -> None:
-    """Equal rows and an equal head, and it can be appended to."""
+async def test_a_restored_log_is_the_original(database: Database, tmp_path: Path) -> None:
+    """A restored log has equal rows and an equal head, and accepts appends."""
     async with await a_log(database) as log:
         head = await backup_log(log, tmp_path / "backup")
         rows = await rows_of(log)
@@ -51,8 +51,8 @@ async def test_a_backup_put_back_is_the_log(database: Database, tmp_path: Path) 
         assert (await log.append(an_append("i-0", expected=3))).first_position == head.position + 1
 
 
-async def test_a_backup_beside_a_writer_is_the_log_of_one_moment(database: Database, tmp_path: Path) -> None:
-    """While it is made the writer goes on, and what it has is a beginning of the log, whole and checked."""
+async def test_a_backup_beside_a_writer_is_a_consistent_prefix(database: Database, tmp_path: Path) -> None:
+    """A backup made while a writer appends is a verified prefix of the log."""
     async with await a_log(database) as log:
         making = asyncio.ensure_future(backup_log(database.url, tmp_path / "b", exchange_id=database.exchange_id))
         appended = 0
@@ -70,7 +70,7 @@ async def test_a_backup_beside_a_writer_is_the_log_of_one_moment(database: Datab
 
 
 async def test_nothing_is_overwritten(database: Database, tmp_path: Path) -> None:
-    """A backup does not replace a file, and a log is not put over another."""
+    """A backup does not replace a file, and a restore does not replace a log."""
     (tmp_path / "there").write_text("mine")
     async with await a_log(database) as log:
         with pytest.raises(AlreadyExistsError, match="is there already"):
@@ -85,7 +85,7 @@ async def test_nothing_is_overwritten(database: Database, tmp_path: Path) -> Non
 
 
 async def test_a_damaged_log_makes_no_backup(database: Database, tmp_path: Path) -> None:
-    """What was changed behind the program's back is found when the copy is read, and no file is left."""
+    """A changed row is found when the copy is checked, and no file is left."""
     async with await a_log(database) as log:
         database.update(5, "meta", b"{}")
         with pytest.raises(IntegrityError, match="position 5"):
@@ -93,8 +93,8 @@ async def test_a_damaged_log_makes_no_backup(database: Database, tmp_path: Path)
     assert not any(name.startswith((".b", "b")) for name in names_in(tmp_path))
 
 
-async def test_a_damaged_backup_is_not_put_back(tmp_path: Path) -> None:
-    """A changed row is found before there is a log."""
+async def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
+    """A changed row in a backup is found before there is a log."""
     database = SQLiteBackend("x", tmp_path / "log.db")
     async with await a_log(database) as log:
         await backup_log(log, tmp_path / "b")
@@ -107,8 +107,8 @@ async def test_a_damaged_backup_is_not_put_back(tmp_path: Path) -> None:
     assert not any("r.db" in name for name in names_in(tmp_path))
 
 
-async def test_what_somebody_left_beside_a_backup_belongs_to_it(tmp_path: Path) -> None:
-    """A backup that was opened, and whose write-ahead log was not written back yet, is put back whole."""
+async def test_the_write_ahead_log_of_a_backup_belongs_to_it(tmp_path: Path) -> None:
+    """A backup with a write-ahead log beside it is restored completely."""
     database = SQLiteBackend("x", tmp_path / "log.db")
     async with await a_log(database) as log:
         await backup_log(log, tmp_path / "b")
@@ -121,12 +121,12 @@ async def test_what_somebody_left_beside_a_backup_belongs_to_it(tmp_path: Path) 
     assert head.position == 11
 
 
-async def test_a_restore_says_what_it_can_not_do(tmp_path: Path, postgres_url: str) -> None:
-    """An absent file, another account's log, and a SQLite file for PostgreSQL, each with what to do."""
+async def test_an_impossible_restore_is_an_error_with_a_remedy(tmp_path: Path, postgres_url: str) -> None:
+    """A missing file, another account's log, and a SQLite file for PostgreSQL are errors with a remedy."""
     database = SQLiteBackend("x", tmp_path / "log.db")
     async with await a_log(database) as log:
         await backup_log(log, tmp_path / "b")
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match="absent does not exist"):
         await restore_log(tmp_path / "absent", f"sqlite:///{tmp_path}/r.db", exchange_id="x")
     with pytest.raises(ConflictError, match="'x'"):
         await restore_log(tmp_path / "b", f"sqlite:///{tmp_path}/r.db", exchange_id="y")
@@ -135,8 +135,8 @@ async def test_a_restore_says_what_it_can_not_do(tmp_path: Path, postgres_url: s
     assert not any("r.db" in name for name in names_in(tmp_path))
 
 
-async def test_a_backup_that_is_cancelled_leaves_nothing(database: Database, tmp_path: Path) -> None:
-    """Cancelled while the copy is read, there is no file."""
+async def test_a_canceled_backup_leaves_nothing(database: Database, tmp_path: Path) -> None:
+    """A backup canceled while the copy is checked leaves no file."""
     async with await a_log(database) as log:
         begun = asyncio.Event()
         making = asyncio.ensure_future(backup_log(log, tmp_path / "b", progress=lambda *_: begun.set()))
@@ -149,9 +149,8 @@ async def test_a_backup_that_is_cancelled_leaves_nothing(database: Database, tmp
     assert not any(name.startswith((".b", "b")) for name in names_in(tmp_path))
 
 
-# ------------------------------------------------------------------------------------------------------------------- notes
-async def noted(database: Database, tmp_path: Path) -> tuple[int, int]:
-    """A log of which a backup was made, that went on, and has notes of both moments; the position at each."""
+async def backed_up(database: Database, tmp_path: Path) -> tuple[int, int]:
+    """Back up a log, append to it, and sign a tree head at both positions; return the positions."""
     async with await a_log(database) as log:
         await grow(log, 1, into=tmp_path / "notes")
         head = await backup_log(log, tmp_path / "backup")
@@ -159,9 +158,9 @@ async def noted(database: Database, tmp_path: Path) -> tuple[int, int]:
         return head.position, (await log.head()).position
 
 
-async def test_a_backup_older_than_the_newest_note_is_told(database: Database, tmp_path: Path) -> None:
-    """It is put back, as it is the log that was signed, and what it lacks is said; one that lacks nothing says so."""
-    backup, end = await noted(database, tmp_path)
+async def test_a_backup_older_than_the_newest_tree_head_is_reported(database: Database, tmp_path: Path) -> None:
+    """An older backup of the signed log is restored, and the missing positions are reported; a current one misses none."""
+    backup, end = await backed_up(database, tmp_path)
     held = TreeHeadGuard(tmp_path / "notes", [KEY.verifier])
     url = f"sqlite:///{tmp_path}/back.db"
     head = await restore_log(tmp_path / "backup", url, exchange_id=database.exchange_id, notes=held)
@@ -175,14 +174,17 @@ async def test_a_backup_older_than_the_newest_note_is_told(database: Database, t
     assert again.lacks is None
 
 
-async def test_a_backup_of_another_log_than_was_signed_is_refused(database: Database, tmp_path: Path) -> None:
-    """One that was rewritten as a whole, or whose notes nobody trusted has signed, is not put back."""
+async def test_a_backup_that_differs_from_its_tree_heads_is_rejected(database: Database, tmp_path: Path) -> None:
+    """A rewritten backup, or one without a trusted tree head, is not restored."""
     async with await a_log(database) as log:
         await grow(log, 1, into=tmp_path / "notes")
         await rewrite(database, log, 4)
     async with database.open() as log:
         await backup_log(log, tmp_path / "backup")
-    for key, message in ((KEY, "something was rewritten"), (NEW_KEY, "agree with the notes")):
+    for key, message in (
+        (KEY, "from the first event on it was rewritten"),
+        (NEW_KEY, "does not match the signed tree heads"),
+    ):
         held = TreeHeadGuard(tmp_path / "notes", [key.verifier])
         with pytest.raises(IntegrityError, match=message):
             await restore_log(

@@ -1,4 +1,4 @@
-"""One intent's whole story: nothing of it is missing, what is told beside it is marked, and each thing has its cause."""
+"""The history of an intent: it is complete, events of other streams are marked, and each event has its cause."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def steps(found: History, part: Part = Part.INTENT) -> list[Step]:
 
 
 def topics(found: History, part: Part = Part.INTENT) -> list[str]:
-    """What they are."""
+    """The topics of a part."""
     return [step.event.topic for step in steps(found, part)]
 
 
@@ -43,8 +43,8 @@ def recorded(request: pytest.FixtureRequest) -> MemoryRecorder:
     return simulated(request.param)
 
 
-async def test_a_story_is_the_stream_and_what_is_marked(recorded: MemoryRecorder) -> None:
-    """Of every intent of a run: each of its events once and in order, others marked, causes told, sends accounted for."""
+async def test_a_history_is_the_stream_and_marked_events(recorded: MemoryRecorder) -> None:
+    """A history has each event of the stream once and in order, marks others, and has all causes and attempts."""
     async with log_of(recorded, page_rows=100) as log:
         for intent_id in intents_in(recorded):
             stream = await log.read_stream(events.intent_stream(intent_id))
@@ -63,8 +63,8 @@ async def test_a_story_is_the_stream_and_what_is_marked(recorded: MemoryRecorder
             assert all(step.since_ns is not None and step.since_ns >= 0 for step in found.steps[1:])
 
 
-async def test_what_it_came_to_is_what_the_state_says(recorded: MemoryRecorder) -> None:
-    """The last step has the status and the quantities of the folded state, and open attempts are those that it has."""
+async def test_the_last_step_matches_the_state(recorded: MemoryRecorder) -> None:
+    """The last step has the status and quantities of the folded state, and the same unresolved attempts."""
     async with log_of(recorded, page_rows=100) as log:
         state = await as_of(log)
         for intent_id in intents_in(recorded):
@@ -82,8 +82,8 @@ async def test_what_it_came_to_is_what_the_state_says(recorded: MemoryRecorder) 
 
 
 @virtual_time
-async def test_an_order_that_is_filled() -> None:
-    """Each event goes back to its command and its attempt; the fill has the venue's instant beside ours."""
+async def test_a_filled_order() -> None:
+    """Each event names its command and attempt; the fill has the venue's timestamp beside ours."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(), owner="mm")
         desk.exchange.fill("#0", 2)
@@ -106,8 +106,8 @@ async def test_an_order_that_is_filled() -> None:
 
 
 @virtual_time
-async def test_who_led_and_what_held_it_back_is_told() -> None:
-    """A pause in force when the intent began is told before it, its end after it; one that was over is not."""
+async def test_leaders_and_pauses_are_included() -> None:
+    """A pause in force when the intent began and its end are included; one that had ended is not."""
     async with a_desk() as desk:
         await desk.kernel.pause(reason="long over")
         await desk.kernel.resume()
@@ -126,8 +126,8 @@ async def test_who_led_and_what_held_it_back_is_told() -> None:
 
 
 @virtual_time
-async def test_a_cancel_by_silence_has_its_cause() -> None:
-    """The verdict that an owner fell silent stands in another stream; it is told as the cause, and as a conclusion."""
+async def test_a_cancel_by_a_missed_heartbeat_has_its_cause() -> None:
+    """The HeartbeatLapsed event of another stream is included as the cause, marked as inferred."""
     async with a_desk() as desk:
         intent_id = await desk.kernel.place_order(buy(), owner="mm-1")
         await desk.kernel.heartbeat("mm-1", 9.0)
@@ -143,8 +143,8 @@ async def test_a_cancel_by_silence_has_its_cause() -> None:
 
 
 @virtual_time
-async def test_a_group_is_told_beside_its_orders() -> None:
-    """What fills of a sibling is told as the group's event, and what is recorded of the group's making too."""
+async def test_group_events_are_included() -> None:
+    """Events of the group, such as its creation and the fill of a sibling, are included."""
     async with a_desk() as desk:
         legs = (buy(), buy(price=90))
         first, second = await desk.kernel.place_order_group(
@@ -160,8 +160,8 @@ async def test_a_group_is_told_beside_its_orders() -> None:
 
 
 @virtual_time
-async def test_what_is_still_at_work_is_told_to_the_head() -> None:
-    """A leader that comes after the last event of a working order is told; after the end of an order it is not."""
+async def test_a_live_order_has_kernel_events_up_to_the_head() -> None:
+    """A leader elected after the last event is included for an open order, but not for a terminal one."""
     async with a_desk() as desk:
         ended = await desk.kernel.place_order(buy())
         await desk.kernel.cancel_order(ended)
@@ -188,8 +188,8 @@ def a_fill(number: int, **given: Any) -> events.OrderFilled:
     return events.OrderFilled(**{**fields, **given})
 
 
-async def test_an_id_that_was_deleted_and_used_again_has_one_story() -> None:
-    """Both lives are told; the second begins with nothing sent, and conclusions are marked as such."""
+async def test_a_reused_id_has_one_history() -> None:
+    """Both lives of a reused id are included; the second begins without an order, and inferred events are marked."""
     order = an_order(100)
     gone = events.OrderStateObserved(
         intent_id="i", symbol_id="S", client_order_id="c1", exec_type=ExecType.ORDER_STATUS, gone=True, began_ns=9
@@ -206,14 +206,14 @@ async def test_an_id_that_was_deleted_and_used_again_has_one_story() -> None:
 
 
 async def test_an_unknown_id_is_not_found() -> None:
-    """An id that the log has never heard of is an error that names it."""
+    """An id that is not in the log is an error that names it."""
     async with open_log("memory://", exchange_id="paper") as log:
         with pytest.raises(NotFoundError, match="intent nobody not found"):
             await history(log, "nobody")
 
 
-async def test_frames_come_when_they_are_asked_for() -> None:
-    """The venue's frame is in the text and in the object with `raw`, and in neither without."""
+async def test_raw_messages_are_optional() -> None:
+    """The venue's raw message is in text and data only with `raw`."""
     order = an_order(100)
     async with open_log("memory://", exchange_id="paper") as log:
         await put(log, "i", events.IntentCreated(intent=an_intent(order)), an_attempt(AttemptKind.SUBMIT, "c1", order))
@@ -225,8 +225,8 @@ async def test_frames_come_when_they_are_asked_for() -> None:
     assert document(found, raw=True)["steps"][-1]["event"]["raw"] == '{"e":"\x1bfill"}'
 
 
-async def test_a_long_story_is_told_whole() -> None:
-    """Ten thousand events, two hundred of them fills, come to what they come to."""
+async def test_a_long_history_is_complete() -> None:
+    """Ten thousand events with two hundred fills give the right totals."""
     order = an_order(200)
     look = events.VenueSnapshotTaken(
         scopes=("ORDER",), complete=True, began_ns=1, ended_ns=2, intent_id="i", client_order_id="c1", found=True
@@ -244,8 +244,8 @@ async def test_a_long_story_is_told_whole() -> None:
 
 
 @virtual_time
-async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
-    """A lost answer: the send is unknown from the timeout on, and settled by what the look shows."""
+async def test_an_attempt_is_unknown_until_it_is_resolved() -> None:
+    """After a lost answer the attempt is unknown from the timeout until the status query resolves it."""
     async with a_desk(request_timeout_s=1.0) as desk:
         desk.exchange.hold("submit-answer", "reports", "order-answer")
         intent_id = await desk.kernel.place_order(buy(), wait="recorded")
@@ -255,12 +255,12 @@ async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
         found = await history(desk.log, intent_id)
 
     (span,) = found.attempts
-    unknown, settled = (
+    unknown, resolved = (
         next(step.event for step in found.steps if step.event.position == position)
         for position in (span.unknown_position, span.resolved_position)
     )
     assert isinstance(unknown, events.AttemptUnknown)
-    assert isinstance(settled, events.OrderReport)
+    assert isinstance(resolved, events.OrderReport)
     assert span.outcome is AttemptOutcome.ACCEPTED
 
 
@@ -269,8 +269,8 @@ async def test_an_attempt_is_unknown_until_it_is_settled() -> None:
     [(0, "0 ns"), (999, "999 ns"), (1_500, "1.5 µs"), (82_100_000, "82.1 ms"), (1_250_000_000, "1.25 s"),
      (7_380_000_000_000, "123m"), (90_000_000_000_000, "25h")],
 )  # fmt: skip
-def test_a_length_of_time_has_the_unit_that_suits_it(span_ns: int, words: str) -> None:
-    """From nanoseconds to hours."""
+def test_a_duration_has_a_suitable_unit(span_ns: int, words: str) -> None:
+    """Durations from nanoseconds to hours are formatted with a suitable unit."""
     assert length_of(span_ns) == words
 
 
@@ -290,17 +290,15 @@ DEAD = {"intent_id": "i", "attempt_position": 2, "outcome": AttemptOutcome.DEAD}
         (events.OrderCanceled(**SEEN), Evidence.STREAM, False),
     ],
 )
-def test_what_was_inferred_is_told_from_what_was_said(
-    event: events.BaseEvent, evidence: Evidence, inferred: bool
-) -> None:
-    """Inferred is a quantity that no trade explains, an absence, and what is marked so; no word of an operator."""
+def test_inferred_events_are_marked(event: events.BaseEvent, evidence: Evidence, inferred: bool) -> None:
+    """Inferred fills, absences and events with inferred evidence are marked; an operator's resolution is not."""
     assert is_inferred(event.with_envelope(Envelope(3, "intent:i", 3, 1, "reconciler", evidence))) is inferred
 
 
 @pytest.mark.parametrize("symbol_id", ["S", "T", None])
 @pytest.mark.parametrize("kind", FindingKind)
-def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id: str | None) -> None:
-    """Of pauses those of everything and of the symbol, of findings the symbol's storms alone; of others nothing."""
+def test_only_controls_of_the_symbol_are_included(kind: FindingKind, symbol_id: str | None) -> None:
+    """Global pauses and those of the symbol are included, and of findings only the symbol's rejection storms."""
     finding = Finding(finding_id=f"{kind}:{symbol_id}", kind=kind, symbol_id=symbol_id, text="…", raised_at_ns=1)
     raised, resolved = events.FindingRaised(finding=finding), events.FindingResolved(finding_id=finding.finding_id)
     is_storm = (kind, symbol_id) == (FindingKind.STORM, "S")
@@ -309,8 +307,8 @@ def test_only_what_held_its_own_symbol_back_is_told(kind: FindingKind, symbol_id
     assert [is_relevant(paused, {"S"}), is_relevant(resumed, {"S"})] == [symbol_id != "T"] * 2
 
 
-def test_what_is_over_is_in_force_no_more() -> None:
-    """Of pauses, storms and leaders before an intent's first event those are told that had not ended by then."""
+def test_ended_controls_are_not_active() -> None:
+    """Of earlier pauses, storms and leaders only those are included that were in force at the intent's first event."""
 
     def at(position: int, event: events.BaseEvent) -> events.BaseEvent:
         return event.with_envelope(Envelope(position, "control", position, position, "kernel", Evidence.COMMAND))

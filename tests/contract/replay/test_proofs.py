@@ -27,20 +27,20 @@ TRUSTED = str(KEY.verifier)
 
 @pytest.fixture
 def notes(tmp_path: Path) -> Path:
-    """Where notes are written."""
+    """The directory of the tree heads."""
     return tmp_path / "notes"
 
 
 async def grown(log: EventLog, notes: Path) -> None:
-    """A log that has a note of each of `SIZES`."""
+    """Grow a log and write a tree head at each of `SIZES`."""
     before = 1
     for size in SIZES:
         await grow(log, size - before, into=notes)
         before = size
 
 
-async def test_every_position_is_proved_by_every_note(backend: Backend, notes: Path) -> None:
-    """Each event up to a note's size, by each note: the program prints its columns as they are stored."""
+async def test_every_position_is_proved_by_every_tree_head(backend: Backend, notes: Path) -> None:
+    """Each tree head proves each event that it covers; the program prints the stored columns."""
     checker = Checker(TRUSTED)
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
@@ -48,28 +48,28 @@ async def test_every_position_is_proved_by_every_note(backend: Backend, notes: P
         for size in SIZES:
             for row in rows[:size]:
                 proof = await prove(log, row.position, notes=notes / tree_head_name(size), keys=[KEY.verifier])
-                told = checker.proves(proof.text())
-                assert told.startswith(f"event {row.position} of the {size} in exchange-kernel/{log.exchange_id}/")
-                shown = json.loads(told.partition("\n")[2])
-                assert (shown["state"].encode(), shown["meta"].encode()) == (row.state, row.meta)
-                assert (shown["stream_id"], shown["version"]) == (row.stream_id, row.version)
+                printed = checker.proves(proof.text())
+                assert printed.startswith(f"event {row.position} of the {size} in exchange-kernel/{log.exchange_id}/")
+                columns = json.loads(printed.partition("\n")[2])
+                assert (columns["state"].encode(), columns["meta"].encode()) == (row.state, row.meta)
+                assert (columns["stream_id"], columns["version"]) == (row.stream_id, row.version)
 
 
-async def test_growth_is_proved_between_all_notes(backend: Backend, notes: Path) -> None:
-    """From each note to each later one, and to itself."""
+async def test_consistency_is_proved_between_all_tree_heads(backend: Backend, notes: Path) -> None:
+    """The log of each tree head is proved to be a prefix of each later one, and of itself."""
     checker = Checker(TRUSTED)
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
         for first in SIZES:
             for second in (size for size in SIZES if size >= first):
                 proof = await prove_consistency(log, first, second, notes=notes)
-                told = checker.proves(proof.text())
-                assert told.startswith(f"the {first} events of ")
-                assert told.endswith(f"are the beginning of its {second}")
+                printed = checker.proves(proof.text())
+                assert printed.startswith(f"the {first} events of ")
+                assert printed.endswith(f"are the beginning of its {second}")
 
 
-async def test_the_shortest_note_that_has_it_proves_an_event(backend: Backend, notes: Path) -> None:
-    """From a directory that one is taken, and the log may be given by its URL."""
+async def test_the_smallest_tree_head_that_covers_an_event_proves_it(backend: Backend, notes: Path) -> None:
+    """Of a directory the smallest tree head that covers the position is used."""
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
         for position, size in ((1, 2), (2, 2), (3, 5), (13, 13)):
@@ -77,7 +77,6 @@ async def test_the_shortest_note_that_has_it_proves_an_event(backend: Backend, n
             assert f"/{log.log_id}\n{size}\n" in proof.document["note"]
 
 
-# ---------------------------------------------------------------------------------------------------- what proves nothing
 @pytest.fixture
 async def both(tmp_path: Path) -> list[str]:
     """A proof of each kind, as text."""
@@ -92,7 +91,7 @@ async def both(tmp_path: Path) -> list[str]:
 
 
 async def test_a_byte_changed_anywhere_proves_nothing(both: list[str]) -> None:
-    """Every byte of both files, with one bit turned, with all, and missing."""
+    """A proof with any byte changed in one or all bits, or removed, is rejected."""
     checker = Checker(TRUSTED)
     for text in both:
         data = text.encode()
@@ -121,7 +120,7 @@ ALTERED: dict[str, Any] = {
 
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
 async def test_an_altered_proof_proves_nothing(both: list[str], change: Any) -> None:
-    """Also where the file is written as proofs are."""
+    """A proof with a changed value is rejected although the file is canonical."""
     document = json.loads(both[0])
     if change == "path":
         change = {"path": [item.upper() for item in document["path"]]}
@@ -131,7 +130,7 @@ async def test_an_altered_proof_proves_nothing(both: list[str], change: Any) -> 
 
 
 async def test_another_key_proves_nothing(both: list[str]) -> None:
-    """Nor none; of several one is enough."""
+    """A proof is rejected without a trusted key; of several keys one is enough."""
     for text in both:
         assert Checker(str(NEW_KEY.verifier)).check(text.encode()) is None
         assert Checker().check(text.encode()) is None
@@ -139,23 +138,22 @@ async def test_another_key_proves_nothing(both: list[str]) -> None:
 
 
 def test_the_program_runs_by_itself(both: list[str], tmp_path: Path) -> None:
-    """As a file on its own, without this project: exit code 0 and PROVED, or 1 and why not."""
+    """The program runs as a file without this project, and exits with 0 and PROVED, or with 1 and the reason."""
     program, proof = tmp_path / "check_proof.py", tmp_path / "proof.json"
     program.write_text(PROGRAM, encoding="utf-8")
     expected = ((both[0], 0, "PROVED event 3"), (both[1], 0, "PROVED the 5"), (both[0] + " ", 1, "NOT PROVED"))
-    for text, code, told in expected:
+    for text, code, beginning in expected:
         proof.write_bytes(text.encode())
         done = subprocess.run(
             [sys.executable, "-I", str(program), str(proof), TRUSTED],
             cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
-        assert (done.returncode, (done.stdout + done.stderr).startswith(told)) == (code, True), done
+        assert (done.returncode, (done.stdout + done.stderr).startswith(beginning)) == (code, True), done
         assert "Traceback" not in done.stderr
 
 
-# --------------------------------------------------------------------------------------------------- what is not proved
 async def test_no_proof_of_a_changed_log(backend: Backend, notes: Path) -> None:
-    """A changed row is named by its position; a log rewritten or cut off is held against its note."""
+    """The position of a changed row is reported; a rewritten or truncated log differs from its tree head."""
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
         backend.update(4, "meta", b"{}")
@@ -163,7 +161,7 @@ async def test_no_proof_of_a_changed_log(backend: Backend, notes: Path) -> None:
             await prove(log, 6, notes=notes)
         await rewrite(backend, log, 3)
         for proving in (prove(log, 6, notes=notes), prove_consistency(log, 5, 6, notes=notes)):
-            with pytest.raises(IntegrityError, match=r"position [56]: the log up to here is not what .*note says"):
+            with pytest.raises(IntegrityError, match=r"position [56]: the log up to here differs from .*\.note"):
                 await proving
         assert await prove(log, 2, notes=notes)
         await cut(backend, log, 7)
@@ -171,38 +169,38 @@ async def test_no_proof_of_a_changed_log(backend: Backend, notes: Path) -> None:
             await prove(log, 9, notes=notes)
 
 
-async def test_no_proof_of_growth_from_a_false_note(backend: Backend, notes: Path) -> None:
-    """Neither note may say another thing than the log, whoever signed it."""
+async def test_no_consistency_proof_from_a_false_tree_head(backend: Backend, notes: Path) -> None:
+    """Both tree heads must match the log, even if a trusted key signed them."""
     async with backend.open(settings=PAGE) as log:
         await grown(log, notes)
         for false, first, second in ((5, 5, 13), (6, 5, 6), (2, 2, 5)):
             good = (notes / tree_head_name(false)).read_bytes()
             forge(notes, origin_of(log), false, chain_hash=bytes(32))
-            with pytest.raises(IntegrityError, match="is not what"):
+            with pytest.raises(IntegrityError, match="differs from the signed tree head"):
                 await prove_consistency(log, first, second, notes=notes)
             (notes / tree_head_name(false)).write_bytes(good)
 
 
-async def test_what_no_note_covers_is_told(backend: Backend, notes: Path) -> None:
-    """A position past the newest note, one that can't be, a size that has no note, and sizes the wrong way round."""
+async def test_uncovered_positions_and_sizes_are_errors(backend: Backend, notes: Path) -> None:
+    """A position beyond the newest tree head, an impossible one, an unknown size and reversed sizes are errors."""
     async with backend.open() as log:
         await grown(log, notes)
         await grow(log, 1)
-        with pytest.raises(NotFoundError, match="no note covers position 14: the newest one is of 13 events"):
+        with pytest.raises(NotFoundError, match="covers position 14: the newest one covers 13 events"):
             await prove(log, 14, notes=notes)
-        with pytest.raises(ValidationError, match="1 and up, given 0"):
+        with pytest.raises(ValidationError, match="position 0 is out of range"):
             await prove(log, 0, notes=notes)
-        with pytest.raises(NotFoundError, match="no note of 7 events"):
+        with pytest.raises(NotFoundError, match="no signed tree head covers 7 events exactly"):
             await prove_consistency(log, 5, 7, notes=notes)
-        with pytest.raises(ValidationError, match=r"1 … 5, .*given 6"):
+        with pytest.raises(ValidationError, match=r"size 6 is out of range: .*from 1 to the second size 5"):
             await prove_consistency(log, 6, 5, notes=notes)
-        with pytest.raises(ValidationError, match=r"1 … 5, .*given 0"):
+        with pytest.raises(ValidationError, match=r"size 0 is out of range: .*from 1 to the second size 5"):
             await prove_consistency(log, 0, 5, notes=notes)
 
 
-async def test_bad_notes_are_told_where_there_is_no_good_one(backend: Backend, notes: Path) -> None:
-    """With keys given, notes of others are none."""
+async def test_only_trusted_keys_count(backend: Backend, notes: Path) -> None:
+    """If no tree head has a trusted signature, the error says what is wrong with each."""
     async with backend.open() as log:
         await grown(log, notes)
-        with pytest.raises(ValidationError, match=r"no note is good: .*0002\.note: unknown key"):
+        with pytest.raises(ValidationError, match=r"no good signed tree head: .*0002\.note: unknown key"):
             await prove(log, 1, notes=notes, keys=[NEW_KEY.verifier])

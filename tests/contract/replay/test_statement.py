@@ -1,4 +1,4 @@
-"""The daily statement and the entries it is made of: exact, by owner, on the day that the venue says."""
+"""Daily statements and their entries: exact, by owner, on the venue's day."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def a_traded_log(backend: Backend) -> Any:
 
 
 async def test_a_statement_is_by_day_owner_and_symbol(backend: Backend) -> None:
-    """Each line has exactly what was traded, paid and earned; a bust takes back on its own day."""
+    """Each line has the exact quantities, fees and profit; a bust reverses its trade on its own day."""
     async with await a_traded_log(backend) as log:
         found = [item.data for item in listing(await statement(log)).items]
     common = {"symbol_id": "BTCUSDT", "quote_asset": "USDT"}
@@ -66,8 +66,8 @@ async def test_a_statement_is_by_day_owner_and_symbol(backend: Backend) -> None:
     ]  # fmt: skip
 
 
-async def test_a_statement_up_to_a_position_knows_nothing_later(backend: Backend) -> None:
-    """What was recorded after it is in no line, on whichever day it was."""
+async def test_a_statement_up_to_a_position_excludes_later_events(backend: Backend) -> None:
+    """Events after the position are in no line, whatever their day."""
     async with await a_traded_log(backend) as log:
         trades_at = [row.position async for rows in log.read() for row in rows if row.topic == "OrderFilled"]
         found = await statement(log, upto=trades_at[2])
@@ -78,8 +78,8 @@ async def test_a_statement_up_to_a_position_knows_nothing_later(backend: Backend
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York", "UTC"])
-def test_a_day_is_the_same_wherever_it_is_made(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins with the first nanosecond of midnight in UTC, whatever the machine's own zone."""
+def test_a_day_is_in_utc_in_every_time_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day begins with the first nanosecond after midnight UTC, whatever the local time zone."""
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)
         time.tzset()
@@ -92,7 +92,7 @@ def test_a_day_is_the_same_wherever_it_is_made(zone: str, monkeypatch: pytest.Mo
 
 
 async def test_a_statement_of_a_day_and_an_owner_is_a_part_of_the_whole(backend: Backend) -> None:
-    """What came before the day still counts: profit is by the position that was brought into it."""
+    """Profit of a day is by the position carried into it."""
     async with await a_traded_log(backend) as log:
         whole = (await statement(log)).lines
         assert (await statement(log, day="2026-02-01", owner="mm-1")).lines == (whole[3],)
@@ -101,15 +101,15 @@ async def test_a_statement_of_a_day_and_an_owner_is_a_part_of_the_whole(backend:
 
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-1-31", "20260131", "2026-02-30", "2026-01-31T00:00:00Z", ""])
-async def test_a_day_is_written_in_one_way(day: str) -> None:
-    """What is no day is refused, with the form and the text."""
+async def test_a_malformed_day_is_rejected(day: str) -> None:
+    """A malformed day is an error with the required format and the text."""
     async with open_log("memory://", exchange_id="x") as log:
         with pytest.raises(ValidationError, match="2026-01-31"):
             await statement(log, day=day)
 
 
-async def test_a_trade_without_the_venues_instant_is_of_the_day_of_its_record(backend: Backend) -> None:
-    """Where the venue gave no instant the log's own counts."""
+async def test_a_trade_without_venue_time_counts_on_the_day_of_its_record(backend: Backend) -> None:
+    """Without a venue timestamp the log's own timestamp counts."""
     async with backend.open() as log:
         book = Book(log)
         await book.open()
@@ -121,7 +121,7 @@ async def test_a_trade_without_the_venues_instant_is_of_the_day_of_its_record(ba
 
 
 async def test_an_owner_outlives_the_intent(backend: Backend) -> None:
-    """A trade that is busted after its intent was deleted is taken from the same owner."""
+    """A bust after the deletion of its intent is booked for the same owner."""
     async with backend.open() as log:
         book = Book(log)
         await book.open()
@@ -133,7 +133,7 @@ async def test_an_owner_outlives_the_intent(backend: Backend) -> None:
 
 
 async def test_a_statement_of_an_unknown_market_keeps_the_integers(backend: Backend) -> None:
-    """Without scales the stored integers are shown, as numbers."""
+    """Without known scales the stored integers are shown as numbers."""
     async with backend.open() as log:
         book = Book(log)
         await book.order("b", Side.BUY, 100, 100_00)
@@ -143,7 +143,7 @@ async def test_a_statement_of_an_unknown_market_keeps_the_integers(backend: Back
 
 
 async def test_a_statement_as_csv_has_every_column_and_no_control_character() -> None:
-    """A header, a line for each line, hostile text written out."""
+    """The CSV has a header and all columns, with control characters escaped."""
     async with open_log("memory://", exchange_id="x") as log:
         book = Book(log)
         await book.open()
@@ -173,8 +173,8 @@ ACTS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(acts=ACTS, held_max=st.sampled_from([1, 10]))
 def test_entries_sum_to_the_positions(acts: list[tuple[Any, ...]], held_max: int) -> None:
-    """Whatever is filled, told twice, corrected and busted, and however few records are held: what the entries come to is
-    the ledger's position, its profit and its fees."""
+    """After any fills, repeated reports, corrections and busts, and with any cache size, the entries add up to the ledger's
+    position, profit and fees."""
 
     async def walk() -> None:
         async with open_log("memory://", exchange_id="x", settings=LogSettings(page_rows=2)) as log:

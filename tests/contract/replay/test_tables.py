@@ -1,4 +1,4 @@
-"""A log as CSV and Parquet: events, orders and fills with columns made for people, streamed."""
+"""Tables of events, orders and fills as CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.traded import DAY_1, DAY_2, Book
 
 
 async def a_traded_log(backend: Backend | None = None) -> EventLog:
-    """Three orders: one filled and corrected, one busted, one deleted before anything came of it."""
+    """Three orders: one filled and corrected, one busted, one deleted before it was sent."""
     settings = LogSettings(page_rows=3)
     log = open_log("memory://", exchange_id="x", settings=settings) if backend is None else backend.open()
     book = Book(log)
@@ -43,18 +43,18 @@ async def a_traded_log(backend: Backend | None = None) -> EventLog:
 
 
 def csv_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by column."""
+    """Read a CSV file."""
     return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
 
 
 async def csv_rows(log: EventLog, path: Path, what: str) -> list[dict[str, str]]:
-    """A table as CSV, read back."""
+    """Export a table as CSV and read it."""
     await export_log(log, path, format="csv", what=what)
     return csv_of(path)
 
 
-async def test_fills_are_what_was_booked(backend: Backend, tmp_path: Path) -> None:
-    """Each trade once, a correction as what it takes and what it puts, a bust as its opposite; exact decimals."""
+async def test_fills_are_the_booked_entries(backend: Backend, tmp_path: Path) -> None:
+    """Each trade is one row, a correction a reversal and a new trade, a bust a reversal; decimals are exact."""
     async with await a_traded_log(backend) as log:
         rows = await csv_rows(log, tmp_path / "f.csv", "fills")
     columns = ("kind", "intent_id", "owner", "side", "quantity", "quantity_scaled", "price", "fee", "fill_key")
@@ -70,8 +70,8 @@ async def test_fills_are_what_was_booked(backend: Backend, tmp_path: Path) -> No
     assert rows[4]["transact_time_ns"] == str(DAY_2)
 
 
-async def test_orders_are_what_was_wanted_and_what_came_of_it(backend: Backend, tmp_path: Path) -> None:
-    """One row for each intent in order of creation, a deleted one too; unknown scales leave the integers."""
+async def test_orders_have_their_terms_and_state(backend: Backend, tmp_path: Path) -> None:
+    """Each intent, even a deleted one, is a row in order of creation; unknown scales leave only the integers."""
     async with await a_traded_log(backend) as log:
         rows = await csv_rows(log, tmp_path / "o.csv", "orders")
     columns = ("intent_id", "owner", "desired", "quantity", "price_scaled", "ord_status", "cum_qty", "cum_notional")
@@ -82,8 +82,8 @@ async def test_orders_are_what_was_wanted_and_what_came_of_it(backend: Backend, 
     ]
 
 
-async def test_orders_up_to_a_position_are_as_they_were_then(backend: Backend, tmp_path: Path) -> None:
-    """Nothing of what came later shows."""
+async def test_orders_up_to_a_position_exclude_later_events(backend: Backend, tmp_path: Path) -> None:
+    """Events after the position have no effect."""
     async with await a_traded_log(backend) as log:
         positions = {row.topic: row.position async for rows in log.read() for row in rows}
         await export_log(log, tmp_path / "o.csv", format="csv", what="orders", upto=positions["FillCorrected"] - 1)
@@ -92,7 +92,7 @@ async def test_orders_up_to_a_position_are_as_they_were_then(backend: Backend, t
 
 
 async def test_events_have_the_stored_text(backend: Backend, tmp_path: Path) -> None:
-    """A row for each event; payload and envelope are what is stored, hashes are hex."""
+    """Each event is a row with the stored payload and envelope, and hashes in hex."""
     async with await a_traded_log(backend) as log:
         recorder: Any = getattr(log, "recorder", None)
         theirs = StoredEvent("theirs", 0, "Somebody:Theirs", '{"x":"é\u2028"}'.encode())
@@ -107,8 +107,8 @@ async def test_events_have_the_stored_text(backend: Backend, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what", ["events", "orders", "fills"])
-async def test_parquet_says_what_csv_says(what: str, tmp_path: Path) -> None:
-    """The same rows, with integers as integers and decimals as exact decimals."""
+async def test_parquet_equals_csv(what: str, tmp_path: Path) -> None:
+    """Parquet has the same rows, with typed integers and exact decimals."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
     async with await a_traded_log() as log:
         expected = await csv_rows(log, tmp_path / "t.csv", what)
@@ -122,7 +122,7 @@ async def test_parquet_says_what_csv_says(what: str, tmp_path: Path) -> None:
 
 
 def cell(value: Any) -> str:
-    """A value as text; decimals without the zeros that a scale brings."""
+    """Format a value as text, decimals without trailing zeros."""
     if value is None:
         return ""
     text = f"{value:f}" if isinstance(value, Decimal) else str(value)
@@ -131,7 +131,7 @@ def cell(value: Any) -> str:
 
 
 async def test_parquet_comes_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held before it is written is bounded by the group, and nothing is lost between two."""
+    """Memory is bounded by a row group, and no row is lost between two."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
     monkeypatch.setattr("replay.transfer.table_writers.GROUP_ROWS", 4)
     async with await a_traded_log() as log:
@@ -143,7 +143,7 @@ async def test_parquet_comes_in_row_groups(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parquet without its library is a clear error, and leaves no file."""
+    """Parquet without pyarrow is an error that names the extra, and leaves no file."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     async with await a_traded_log() as log:
         with pytest.raises(NotFoundError, match=r"exchange-kernel\[parquet\]"):
@@ -152,7 +152,7 @@ async def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: p
 
 
 async def test_a_table_of_an_empty_log_has_its_header(tmp_path: Path) -> None:
-    """No rows are no error."""
+    """A table without rows has its header."""
     async with open_log("memory://", exchange_id="x") as log:
         assert await csv_rows(log, tmp_path / "f.csv", "fills") == []
         await export_log(log, tmp_path / "f.csv.gz", format="csv", what="fills")
@@ -163,15 +163,15 @@ async def test_a_table_of_an_empty_log_has_its_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"format": "xml"}, "jsonl or csv or parquet"),
-        ({"what": "trades"}, "events or orders or fills"),
+        ({"format": "xml"}, "format 'xml' is unknown: use jsonl, csv, parquet"),
+        ({"what": "trades"}, "what 'trades' is unknown: use events, orders, fills"),
         ({"what": "orders"}, "csv or parquet for orders"),
-        ({"format": "parquet", "path": "-"}, "a file for Parquet"),
-        ({"format": "parquet", "path": "x.gz"}, "a file for Parquet"),
+        ({"format": "parquet", "path": "-"}, "Parquet cannot be written to -"),
+        ({"format": "parquet", "path": "x.gz"}, r"Parquet cannot be written to .*x\.gz"),
     ],
 )
-async def test_what_can_not_be_exported_is_said(asked: dict[str, str], message: str, tmp_path: Path) -> None:
-    """A wrong choice is refused with those that there are, and nothing is written."""
+async def test_an_impossible_export_is_rejected(asked: dict[str, str], message: str, tmp_path: Path) -> None:
+    """An invalid choice is an error that names the valid ones, and nothing is written."""
     given = {"path": "out", **asked}
     path = given.pop("path")
     async with open_log("memory://", exchange_id="x") as log:
@@ -181,7 +181,7 @@ async def test_what_can_not_be_exported_is_said(asked: dict[str, str], message: 
 
 
 async def test_json_of_an_event_in_a_table_is_one_value(tmp_path: Path) -> None:
-    """The payload's column parses as the JSON that is stored."""
+    """The payload's column is the stored JSON."""
     async with await a_traded_log() as log:
         rows = await csv_rows(log, tmp_path / "e.csv", "events")
     assert json.loads(rows[0]["state"])["exchange_id"] == "x"

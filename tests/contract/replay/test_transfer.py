@@ -1,4 +1,4 @@
-"""A log written to a file and read into another place: the same bytes, or nothing at all."""
+"""Export and import of a log: the same bytes, or nothing at all."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _names = itertools.count(1)
 
 
 async def rows_of(log: EventLog) -> list[StoredRow]:
-    """Every row of a log."""
+    """Return every row of a log."""
     return [row async for page in log.read() for row in page]
 
 
 def names_in(directory: Path) -> set[str]:
-    """Everything that is in a directory, hidden files too."""
+    """Return the names in a directory, including hidden files."""
     return {item.name for item in directory.iterdir()}
 
 
@@ -61,7 +61,7 @@ def pausing(reason: str) -> Append:
 
 
 async def memory_copy(path: Path) -> EventLog:
-    """An export as a log in memory."""
+    """Import an export into a memory log."""
     recorder = MemoryRecorder()
     with reading(str(path)) as file:
         restore_rows(recorder, Identity(file.header.exchange_id, file.header.log_id, 1), file.pages())
@@ -70,7 +70,7 @@ async def memory_copy(path: Path) -> EventLog:
 
 
 async def a_log(backend: Backend, count: int = 5) -> EventLog:
-    """A log with some events, of several streams, an election among them."""
+    """A log with events of several streams, including an election."""
     log = backend.open(settings=LogSettings(page_rows=3))
     for number in range(count):
         await log.append(an_append(f"i-{number % 3}", count=1 + number % 2))
@@ -82,10 +82,10 @@ async def a_log(backend: Backend, count: int = 5) -> EventLog:
 
 @pytest.mark.parametrize("target", ["sqlite", "postgres", "memory"])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-async def test_a_log_arrives_as_it_was(
+async def test_an_imported_log_is_equal(
     backend: Backend, target: str, suffix: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    """From each backend into each other: equal rows, an equal head, and an equal file when it is written again."""
+    """Between any two backends rows and head are equal, and so is the file of another export."""
     first, second = tmp_path / f"a.jsonl{suffix}", tmp_path / f"b.jsonl{suffix}"
     async with await a_log(backend) as log:
         await export_log(log, first)
@@ -102,10 +102,8 @@ async def test_a_log_arrives_as_it_was(
     assert first.read_bytes() == second.read_bytes()
 
 
-async def test_an_imported_log_is_appended_to_like_any_other(
-    database: SQLiteBackend | PostgresBackend, tmp_path: Path
-) -> None:
-    """Known command ids, stream versions, the leader's epoch and the head are those of the log it comes from."""
+async def test_an_imported_log_accepts_appends(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
+    """Command ids, stream versions, the leader's epoch and the head are those of the original log."""
     known = an_append("a")
     async with open_log("memory://", exchange_id=database.exchange_id) as log:
         await log.append(known)
@@ -130,8 +128,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(reasons=st.lists(TEXT, max_size=12), big=st.integers(0, 300_000))
-def test_whatever_was_recorded_comes_back(reasons: list[str], big: int, postgres_url: str, tmp_path: Path) -> None:
-    """Any text, and none, and much of it: memory to PostgreSQL to SQLite to memory gives equal files at every stop."""
+def test_any_text_round_trips(reasons: list[str], big: int, postgres_url: str, tmp_path: Path) -> None:
+    """With any texts, memory to PostgreSQL to SQLite to memory gives equal files at each step."""
     exchange_id = f"moving-{next(_names)}"
     home = tmp_path / exchange_id
     home.mkdir()
@@ -151,12 +149,12 @@ def test_whatever_was_recorded_comes_back(reasons: list[str], big: int, postgres
     assert len(asyncio.run(travel())) == 1
 
 
-async def test_an_export_of_a_part_is_the_log_as_it_was_then(backend: Backend, tmp_path: Path) -> None:
-    """Up to a position the file holds what the whole one holds up to there, and is imported like it."""
+async def test_an_export_up_to_a_position_is_a_prefix(backend: Backend, tmp_path: Path) -> None:
+    """An export up to a position is a prefix of the whole one and can be imported."""
     async with await a_log(backend) as log:
         written = await export_log(log, tmp_path / "part.jsonl", upto=4)
         rows = await rows_of(log)
-        with pytest.raises(ValidationError, match="range"):
+        with pytest.raises(ValidationError, match="position `99`: must be between 0 and 10"):
             await export_log(log, tmp_path / "more.jsonl", upto=99)
     assert (written.last_position, written.chain_hash) == (4, rows[3].chain_hash)
     url = f"sqlite:///{tmp_path}/part.db"
@@ -167,7 +165,7 @@ async def test_an_export_of_a_part_is_the_log_as_it_was_then(backend: Backend, t
 
 # ------------------------------------------------------------------------------------------------------ what is refused
 def changed(number: int, change: Callable[[dict[str, Any]], object]) -> Callable[[list[bytes]], list[bytes]]:
-    """A line of the file with its object changed."""
+    """Change the object in a line of the file."""
 
     def change_line(lines: list[bytes]) -> list[bytes]:
         said = json.loads(lines[number - 1])
@@ -179,12 +177,12 @@ def changed(number: int, change: Callable[[dict[str, Any]], object]) -> Callable
 
 
 def column(name: str, value: Any) -> Callable[[list[bytes]], list[bytes]]:
-    """The third row with another value in a column."""
+    """Change a column of the third row."""
     return changed(4, lambda said: said.update({name: value}))
 
 
 def swapped(lines: list[bytes]) -> list[bytes]:
-    """Two rows in each other's place."""
+    """Swap two rows."""
     return [*lines[:3], lines[4], lines[3], *lines[5:]]
 
 
@@ -231,8 +229,8 @@ DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-async def test_a_damaged_file_is_refused_and_nothing_is_left(name: str, tmp_path: Path) -> None:
-    """Whatever was changed, the error names the line, and no file is there but the one that was given."""
+async def test_a_damaged_file_is_rejected_and_nothing_is_left(name: str, tmp_path: Path) -> None:
+    """The error for any change names the line, and no new file is left."""
     damage, message = DAMAGES[name]
     path = tmp_path / "x.jsonl"
     async with open_log("memory://", exchange_id="x") as log:
@@ -249,8 +247,8 @@ async def test_a_damaged_file_is_refused_and_nothing_is_left(name: str, tmp_path
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9])
-async def test_a_compressed_file_that_was_cut_off_is_refused(kept: float, tmp_path: Path) -> None:
-    """The error names the line that can't be read any more."""
+async def test_a_truncated_compressed_file_is_rejected(kept: float, tmp_path: Path) -> None:
+    """The error names the line that cannot be read."""
     path = tmp_path / "x.jsonl.gz"
     async with open_log("memory://", exchange_id="x") as log:
         for _ in range(50):
@@ -262,8 +260,8 @@ async def test_a_compressed_file_that_was_cut_off_is_refused(kept: float, tmp_pa
         await import_log(path, f"sqlite:///{tmp_path}/y.db", exchange_id="x")
 
 
-async def test_a_compressed_file_whose_bytes_were_changed_is_refused(tmp_path: Path) -> None:
-    """A changed byte in the middle is found by the compression or by the hashes; nothing is left."""
+async def test_a_changed_compressed_file_is_rejected(tmp_path: Path) -> None:
+    """A changed byte is found by the compression or by the hashes, and nothing is left."""
     path = tmp_path / "x.jsonl.gz"
     async with open_log("memory://", exchange_id="x") as log:
         for _ in range(50):
@@ -289,28 +287,30 @@ async def test_a_compressed_file_whose_bytes_were_changed_is_refused(tmp_path: P
         (b'{"format":"exchange-kernel-log","format_version":2}\n', SchemaError),
     ],
 )
-async def test_what_is_no_export_is_refused(content: bytes, kind: type[KernelError], tmp_path: Path) -> None:
-    """A file of something else, or of newer code, is named as such."""
+async def test_a_file_that_is_not_an_export_is_rejected(
+    content: bytes, kind: type[KernelError], tmp_path: Path
+) -> None:
+    """A file of another kind or version is an error that names the file."""
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(kind, match=r"x\.jsonl"):
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/y.db", exchange_id="x")
 
 
 async def test_a_part_of_a_log_is_not_imported(tmp_path: Path) -> None:
-    """A file that does not begin with the first event is refused as what it is, and nothing is there."""
+    """An export that does not begin with position 1 is rejected, and nothing is left."""
     path = tmp_path / "x.jsonl"
     async with open_log("memory://", exchange_id="x") as log:
         await log.append(an_append("a", count=4))
         await export_log(log, path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([changed(1, lambda said: said.update(first_position=3))(lines)[0], *lines[3:]]))
-    with pytest.raises(ValidationError, match="positions 3 to 5: a log is imported from position 1 on"):
+    with pytest.raises(ValidationError, match="positions 3 to 5, but an import needs an export from position 1 on"):
         await import_log(path, f"sqlite:///{tmp_path}/part.db", exchange_id="x")
     assert names_in(tmp_path) == {"x.jsonl"}
 
 
 async def test_rows_go_into_an_empty_log_only(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
-    """A log that is there stays as it is."""
+    """An existing log is not changed."""
     async with await a_log(database) as log:
         await export_log(log, tmp_path / "x.jsonl")
         rows = await rows_of(log)
@@ -321,7 +321,7 @@ async def test_rows_go_into_an_empty_log_only(database: SQLiteBackend | Postgres
 
 
 async def test_rows_go_into_an_empty_memory_only(tmp_path: Path) -> None:
-    """In memory too what is there stays, and what fails on the way leaves nothing."""
+    """An existing memory log is not changed, and a failed import leaves nothing."""
     path = tmp_path / "x.jsonl"
     async with open_log("memory://", exchange_id="x") as log:
         await log.append(an_append("a"))
@@ -337,8 +337,8 @@ async def test_rows_go_into_an_empty_memory_only(tmp_path: Path) -> None:
         restore_rows(recorder, Identity("x", about.log_id, 1), file.pages())
 
 
-async def test_another_exchange_id_is_refused(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
-    """An export is imported as the account's that it is of."""
+async def test_another_exchange_id_is_rejected(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
+    """An export is imported only for its own exchange id."""
     async with open_log("memory://", exchange_id="mine") as log:
         await export_log(log, tmp_path / "x.jsonl")
     with pytest.raises(ConflictError, match="'mine'"):
@@ -347,9 +347,9 @@ async def test_another_exchange_id_is_refused(database: SQLiteBackend | Postgres
         open_log(database.url, exchange_id=database.exchange_id, create=False)
 
 
-async def test_where_nothing_can_be_kept_nothing_is_imported(tmp_path: Path) -> None:
-    """A log in memory would be gone, an absent file and an absent directory are named."""
-    with pytest.raises(ValidationError, match="keeps nothing"):
+async def test_an_import_needs_a_persistent_place_and_a_file(tmp_path: Path) -> None:
+    """A memory URL, a missing file and a missing directory are errors."""
+    with pytest.raises(ValidationError, match="is not persistent"):
         await import_log(tmp_path / "x.jsonl", "memory://", exchange_id="x")
     with pytest.raises(NotFoundError, match="no file"):
         await import_log(tmp_path / "x.jsonl", f"sqlite:///{tmp_path}/y.db", exchange_id="x")
@@ -358,7 +358,7 @@ async def test_where_nothing_can_be_kept_nothing_is_imported(tmp_path: Path) -> 
 
 
 async def test_a_changed_log_is_not_exported(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
-    """An export of a log that was tampered with ends with the position, and leaves no file."""
+    """An export of a changed log fails with the position and leaves no file."""
     async with await a_log(database) as log:
         database.update(3, "meta", b"{}")
         with pytest.raises(IntegrityError, match="position 3"):
@@ -366,8 +366,8 @@ async def test_a_changed_log_is_not_exported(database: SQLiteBackend | PostgresB
     assert not any("x.jsonl" in name for name in names_in(tmp_path))
 
 
-async def test_an_export_replaces_an_export_and_no_database(tmp_path: Path) -> None:
-    """The live log's own file is never overwritten; a compression that is not there is not pretended."""
+async def test_an_export_replaces_an_export_but_no_database(tmp_path: Path) -> None:
+    """A database is never overwritten, and an unknown compression is an error."""
     async with open_log(f"sqlite:///{tmp_path}/x.db", exchange_id="x") as log:
         await export_log(log, tmp_path / "x.jsonl")
         await log.append(an_append("a"))
@@ -379,8 +379,8 @@ async def test_an_export_replaces_an_export_and_no_database(tmp_path: Path) -> N
         assert (await log.head()).position == 2
 
 
-async def test_what_is_not_written_as_we_write_it_stays_so(backend: Backend, tmp_path: Path) -> None:
-    """Of what came through the event-sourcing library the order of keys, spaces and spellings are kept."""
+async def test_foreign_json_is_kept(backend: Backend, tmp_path: Path) -> None:
+    """Events written by the event-sourcing library keep their key order, spaces and spelling."""
     state = '{"b": 1,  "a":[1.50, "\\u00e9é"], "b":2}'.encode()
     async with backend.open() as log:
         recorder: Any = getattr(log, "recorder", None)
@@ -394,7 +394,7 @@ async def test_what_is_not_written_as_we_write_it_stays_so(backend: Backend, tmp
 
 # --------------------------------------------------------------------------------------------------- what is interrupted
 async def half_of(log: EventLog, tmp_path: Path) -> tuple[Path, Path, bytes]:
-    """A whole export, a pipe to import from, and the first half of the lines: rows of several pages."""
+    """Return an export of several pages, a pipe to import from, and the first half of its lines."""
     path, pipe = tmp_path / "x.jsonl", tmp_path / "pipe"
     for _ in range(40):
         await log.append(an_append("a", count=100))
@@ -404,10 +404,8 @@ async def half_of(log: EventLog, tmp_path: Path) -> tuple[Path, Path, bytes]:
     return path, pipe, b"".join(lines[:3000])
 
 
-async def test_an_import_that_is_cancelled_leaves_nothing(
-    database: SQLiteBackend | PostgresBackend, tmp_path: Path
-) -> None:
-    """Cancelled in the middle, it ends when its work has ended, with no log there, whatever else of the file there is."""
+async def test_a_canceled_import_leaves_nothing(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
+    """An import canceled in the middle ends with its worker thread and leaves no log."""
     async with open_log("memory://", exchange_id=database.exchange_id) as log:
         path, pipe, half = await half_of(log, tmp_path)
     begun = asyncio.Event()
@@ -437,7 +435,7 @@ asyncio.run(import_log(sys.argv[1], sys.argv[2], exchange_id=sys.argv[3], progre
 
 
 async def test_a_killed_import_leaves_no_log(database: SQLiteBackend | PostgresBackend, tmp_path: Path) -> None:
-    """After SIGKILL in the middle there is no log, and importing again gives it whole."""
+    """After SIGKILL in the middle there is no log, and another import succeeds."""
     async with open_log("memory://", exchange_id=database.exchange_id) as log:
         path, pipe, half = await half_of(log, tmp_path)
         head = await log.head()

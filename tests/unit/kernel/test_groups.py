@@ -53,8 +53,8 @@ def an_order(
         (OTO, {"a": 5, "b": 5}, {"a": 5, "b": 5, "c": 0}),
     ],
 )
-def test_what_each_member_may_be(mode: OcoMode, filled: dict[str, int], allowed: dict[str, int]) -> None:
-    """Of five wanted of each, as much as the fills of the others leave or release."""
+def test_permitted_quantity_of_each_member(mode: OcoMode, filled: dict[str, int], allowed: dict[str, int]) -> None:
+    """Of five for each member, the fills of the others leave or release this much."""
     group = a_group(mode, len(allowed))
     for name, quantity in filled.items():
         group = group.with_fill(name, quantity)
@@ -62,18 +62,15 @@ def test_what_each_member_may_be(mode: OcoMode, filled: dict[str, int], allowed:
 
 
 def test_a_bust_does_not_bring_the_other_leg_back() -> None:
-    """The first fill has canceled the others, also when it is busted later."""
+    """The first fill cancels the others for good, also if it is busted later."""
     group = a_group(OCO).with_fill("a", 2).with_fill("a", 0)
     assert permitted_quantity(group, "b", 5) == 0
     assert excess(group.with_fill("b", 1), {}) == 1
 
 
 @given(MODES, QUANTITIES, CHOICES)
-def test_nothing_exceeds_where_each_fill_is_within_what_was_allowed(
-    mode: OcoMode, quantities: list[int], fills: list[tuple[int, int]]
-) -> None:
-    """Fills one after the other, each within what the group lets its member be, come to no excess; no member is ever to be
-    less than it has filled, nor more than is wanted of it."""
+def test_permitted_fills_cause_no_excess(mode: OcoMode, quantities: list[int], fills: list[tuple[int, int]]) -> None:
+    """Fills within the permitted quantity cause no excess, and the permitted quantity never falls below the filled one."""
     group = a_group(mode, len(quantities))
     wanted = dict(zip(group.intent_ids, quantities, strict=True))
     for index, quantity in fills:
@@ -87,10 +84,10 @@ def test_nothing_exceeds_where_each_fill_is_within_what_was_allowed(
 
 
 @given(MODES, QUANTITIES, st.integers(1, 20), CHOICES)
-def test_no_race_exceeds_the_bound(
+def test_no_race_exceeds_the_announced_excess(
     mode: OcoMode, quantities: list[int], led: int, fills: list[tuple[int, int]]
 ) -> None:
-    """Whatever fills of what worked when the first fill came, in any order, the excess is within what was told before."""
+    """Whatever working orders fill after the first fill, in any order, the excess stays within `max_excess`."""
     group = a_group(mode, len(quantities))
     wanted = dict(zip(group.intent_ids, quantities, strict=True))
     works = dict(wanted)
@@ -104,8 +101,8 @@ def test_no_race_exceeds_the_bound(
 
 
 @given(MODES, QUANTITIES)
-def test_what_is_at_stake_is_the_wish_and_its_excess(mode: OcoMode, quantities: list[int]) -> None:
-    """A leader's followers count for their excess alone; all others count in full."""
+def test_quantity_at_risk_of_a_new_group(mode: OcoMode, quantities: list[int]) -> None:
+    """Children count with their excess only, all other orders in full."""
     orders = [an_order(quantity=quantity) for quantity in quantities]
     counted = quantities_at_risk(mode, orders)
     bound = group_max_excess(StandardOrderGroup(orders=tuple(orders), mode=mode))
@@ -113,9 +110,8 @@ def test_what_is_at_stake_is_the_wish_and_its_excess(mode: OcoMode, quantities: 
 
 
 @given(QUANTITIES, st.integers(0, 20))
-def test_what_is_held_back_is_at_stake_as_when_it_was_placed(quantities: list[int], filled: int) -> None:
-    """Before the leader has filled, its followers count for what was counted when the group was placed; once it is whole,
-    for nothing beyond what they may be."""
+def test_quantity_at_risk_of_unreleased_children(quantities: list[int], filled: int) -> None:
+    """Before the parent fills, its children count as when the group was placed; once it is filled, no more."""
     group = a_group(OTO, len(quantities))
     wanted = dict(zip(group.intent_ids, quantities, strict=True))
     counted = [quantity_at_risk(group, name, wanted, parent_left=quantities[0]) for name in group.intent_ids]
@@ -132,7 +128,7 @@ def test_what_is_held_back_is_at_stake_as_when_it_was_placed(quantities: list[in
 
 
 @pytest.mark.parametrize(
-    ("mode", "orders", "told"),
+    ("mode", "orders", "fields"),
     [
         (OCO, [an_order(110), an_order(None, stop=90)], []),
         (OCO, [an_order(110), an_order(None, stop=110)], ["orders[1].stop_price"]),
@@ -142,9 +138,9 @@ def test_what_is_held_back_is_at_stake_as_when_it_was_placed(quantities: list[in
         (OcoMode.NONE, [an_order(110), an_order(None, stop=120)], []),
     ],
 )
-def test_a_stop_stands_behind_the_limit_it_stands_in_for(
-    mode: OcoMode, orders: list[StandardOrder], told: list[str]
+def test_a_stop_on_the_wrong_side_of_its_limit_is_a_violation(
+    mode: OcoMode, orders: list[StandardOrder], fields: list[str]
 ) -> None:
-    """Where two orders of one side stand in for each other, a stop on the wrong side would trade at once."""
+    """Of two alternatives on one side, a stop on the wrong side of the limit would trade at once."""
     found = group_violations(StandardOrderGroup(orders=tuple(orders), mode=mode))
-    assert [item.field for item in found] == told
+    assert [item.field for item in found] == fields

@@ -54,8 +54,8 @@ def scaled(value: int, decimals: int) -> Decimal:
 
 
 @given(exposure=exposures, quantity=quantities, price=prices, side=sides, off=st.sampled_from([-1, 0, 1]))
-def test_each_limit_holds_to_the_unit(exposure: Exposure, quantity: int, price: int, side: Side, off: int) -> None:
-    """At each figure exactly and above it an order passes; one unit below, that limit and no other refuses it."""
+def test_each_limit_is_exact(exposure: Exposure, quantity: int, price: int, side: Side, off: int) -> None:
+    """An order passes at each figure and above; one unit below, exactly that limit rejects it."""
     worst = exposure.worst(side) + quantity
     figures = {
         "order_quantity_max": (quantity, 3),
@@ -77,7 +77,7 @@ def test_each_limit_holds_to_the_unit(exposure: Exposure, quantity: int, price: 
     limit=st.integers(0, 10**9),
 )  # fmt: skip
 def test_limits_are_monotone(exposure: Exposure, quantity: int, price: int, side: Side, more: int, limit: int) -> None:
-    """A larger order is refused by every limit that refuses a smaller one, and so is one under more that is open."""
+    """A limit that rejects an order also rejects a larger one, and the same one with more exposure."""
     limits = Limits(
         order_quantity_max=scaled(limit, 3),
         order_notional_max=limit,
@@ -94,10 +94,10 @@ def test_limits_are_monotone(exposure: Exposure, quantity: int, price: int, side
 
 
 @given(exposure=exposures, quantity=quantities, less=quantities, price=prices, side=sides, filled=quantities)
-def test_what_reduces_is_never_refused(
+def test_reductions_are_never_rejected(
     exposure: Exposure, quantity: int, less: int, price: int, side: Side, filled: int
 ) -> None:
-    """The tightest limits there are let a change pass that takes away, and one that cancels the rest."""
+    """A change that reduces, or cancels the rest, passes the tightest limits."""
     limits = Limits(
         order_quantity_max=0, order_notional_max=0, open_orders_max=0, open_notional_max=0, position_max=0,
         price_collar_percent=0,
@@ -112,7 +112,7 @@ def test_what_reduces_is_never_refused(
 
 @given(last=prices, price=prices, percent=st.integers(0, 10**4))
 def test_the_collar_is_exact(last: int, price: int, percent: int) -> None:
-    """A price is refused exactly where it is further from the last one than so many hundredths of a percent of it."""
+    """A price is rejected exactly if it is further from the last price than the percentage."""
     limits = Limits(price_collar_percent=scaled(percent, 2))
 
     found = violations(limits, Exposure(last_price=last), RiskChange(an_order_of(1, price)), SYMBOL)
@@ -121,7 +121,7 @@ def test_the_collar_is_exact(last: int, price: int, percent: int) -> None:
 
 
 def test_without_a_last_price_there_is_no_collar() -> None:
-    """Nothing is checked until a fill or a reference price says where the market is."""
+    """Without a fill or a reference price the collar is not checked."""
     change = RiskChange(an_order_of(1, 10_000))
 
     assert violations(Limits(price_collar_percent=1), Exposure(), change, SYMBOL) == []
@@ -131,7 +131,7 @@ def test_without_a_last_price_there_is_no_collar() -> None:
 
 
 def test_a_change_towards_the_market_passes_the_collar() -> None:
-    """An order that is too far away may come nearer, though not as near as the collar asks; it may not go further."""
+    """An order outside the collar may move closer to the market, not away from it."""
     limits, exposure, known = Limits(price_collar_percent=1), Exposure(last_price=10_000), an_order_of(5, 5_000)
     claim = open_risk_of(known, 5)
 
@@ -143,7 +143,7 @@ def test_a_change_towards_the_market_passes_the_collar() -> None:
 
 @pytest.mark.parametrize("name", ["order_notional_max", "open_notional_max"])
 def test_a_market_order_is_valued_at_the_last_price(name: str) -> None:
-    """At the newest fill's; without one it is refused, saying why, rather than let pass unvalued."""
+    """Without a last price a market order is rejected with a reason."""
     limits, change = Limits(**{name: 20}), RiskChange(an_order_of(2_000, None))
 
     assert violations(limits, Exposure(last_price=1_000), change, SYMBOL) == []
@@ -152,8 +152,8 @@ def test_a_market_order_is_valued_at_the_last_price(name: str) -> None:
     assert "no last price is known" in str(found)
 
 
-def test_a_symbol_has_the_default_but_for_what_is_its_own() -> None:
-    """What a symbol does not say is as in the default."""
+def test_limits_of_a_symbol_override_the_defaults() -> None:
+    """Limits that a symbol does not set are the default ones."""
     settings = LimitSettings(
         default=Limits(order_quantity_max=5, open_orders_max=3),
         symbols={"S": Limits(order_quantity_max=Decimal("0.5"))},
@@ -166,7 +166,7 @@ def test_a_symbol_has_the_default_but_for_what_is_its_own() -> None:
 
 @pytest.mark.parametrize("wrong", [0.1, True, "-1", "NaN", "1e-30", "x", None])
 def test_an_amount_is_an_exact_decimal(wrong: Any) -> None:
-    """Floats, negative numbers and what is no number are refused; none is no limit."""
+    """Floats, negative numbers and other values are rejected; None is no limit."""
     if wrong is None:
         assert Limits(position_max=wrong) == Limits()
         return
@@ -174,8 +174,8 @@ def test_an_amount_is_an_exact_decimal(wrong: Any) -> None:
         Limits(position_max=wrong)
 
 
-def test_a_reference_price_is_one_symbols() -> None:
-    """As a default it would be every symbol's price."""
+def test_a_reference_price_is_for_one_symbol() -> None:
+    """A default reference price, which would hold for every symbol, is rejected."""
     with pytest.raises(pydantic.ValidationError, match="one symbol"):
         LimitSettings(default=Limits(reference_price=1))
 
@@ -185,16 +185,16 @@ def of(record: Any) -> list[tuple[Side, int, int]]:
     return [(claim.side, claim.quantity, claim.notional) for claim in open_risks(record)]
 
 
-def test_what_is_wanted_counts_before_it_is_sent() -> None:
-    """An intent's whole order, once."""
+def test_an_intent_counts_before_it_is_sent() -> None:
+    """An intent counts with its whole order, once."""
     journal = Journal()
     journal.append("i", events.IntentCreated(intent=an_intent()))
 
     assert of(journal.record()) == [(Side.BUY, 100, 1000)]
 
 
-def test_a_submit_that_is_unknown_counts_once_and_after_its_cancel() -> None:
-    """It may have arrived: not wanted any more, it still counts."""
+def test_an_unknown_submit_counts_once() -> None:
+    """An unknown submit counts, also after its intent was canceled: it may have arrived."""
     journal = a_submitted_journal(an_order(100))
     assert of(journal.record()) == [(Side.BUY, 100, 1000)]
 
@@ -202,16 +202,16 @@ def test_a_submit_that_is_unknown_counts_once_and_after_its_cancel() -> None:
     assert of(journal.record()) == [(Side.BUY, 100, 1000)]
 
 
-def test_a_fill_moves_from_open_to_the_position() -> None:
-    """Only the rest still counts."""
+def test_a_filled_quantity_is_not_open_risk() -> None:
+    """After a fill only the rest counts as open risk."""
     journal = a_submitted_journal(an_order(100))
     journal.hear("i", a_trade("t1", 30))
 
     assert of(journal.record()) == [(Side.BUY, 70, 700)]
 
 
-def test_an_amend_that_is_unknown_counts_with_the_larger_terms() -> None:
-    """Whatever is wanted by now, the venue may have enlarged the order."""
+def test_an_unknown_amend_counts_with_the_larger_terms() -> None:
+    """The venue may have enlarged the order, so the larger terms count."""
     journal = a_submitted_journal(an_order(100))
     journal.hear("i", a_trade("t1", 30))
     journal.append("i", an_attempt(AttemptKind.AMEND, "c2", an_order(150), number=2, target_client_order_id="c1"))
@@ -219,8 +219,8 @@ def test_an_amend_that_is_unknown_counts_with_the_larger_terms() -> None:
     assert of(journal.record()) == [(Side.BUY, 120, 1200)]
 
 
-def test_claims_sum_up_and_take_out() -> None:
-    """A claim in and out of a sum leaves nothing."""
+def test_adding_and_removing_a_risk_changes_nothing() -> None:
+    """Adding a risk to an exposure and removing it again gives the same exposure."""
     claim = OpenRisk("S", Side.SELL, 5, 50, 2)
 
     assert Exposure().plus(claim).plus(claim.negative(), orders=-1) == Exposure()

@@ -34,8 +34,8 @@ LABELS = {"name", "kind", "outcome", "scope", "result", "operation", "limit", "w
 """Closed sets, all of them: neither an order nor an intent nor a symbol is among them."""
 
 
-def test_every_series_is_there_from_the_beginning() -> None:
-    """Each value that a label can have makes a series, and it is zero."""
+def test_every_series_exists_from_the_start() -> None:
+    """Every combination of label values has a series, at zero."""
     metrics = Metrics()
     assert set(samples(metrics.registry).values()) == {0}
     assert samples_of(metrics.attempts, suffix="_total").keys() == {
@@ -53,16 +53,16 @@ def test_every_series_is_there_from_the_beginning() -> None:
     assert {labels[0] for name, *labels in gauges if name == "condition"} == set(CONDITIONS)
 
 
-def test_no_series_is_named_after_an_order() -> None:
-    """Labels are of closed sets, and each kernel has a registry of its own."""
+def test_label_values_are_closed_sets() -> None:
+    """No label holds an id, and each kernel has its own registry."""
     found = [sample for family in Metrics().registry.collect() for sample in family.samples]
     assert {name for sample in found for name in sample.labels} == LABELS
     assert len([sample for sample in found if "le" not in sample.labels]) < 400
     assert not [family for family in REGISTRY.collect() if family.name.startswith(PREFIX)]
 
 
-def test_what_is_a_convention_of_others_bears_its_name() -> None:
-    """The work queue's metrics are named as client-go names them, by which dashboards find them."""
+def test_work_queue_metrics_have_client_gos_names() -> None:
+    """The work queue's metrics have the names that client-go's dashboards expect."""
     metrics = Metrics()
     metrics.registry.register(KernelGauges(metrics, "paper", clock=HandClock()))
     assert {family.name for family in metrics.registry.collect() if family.name.startswith("workqueue_")} == {
@@ -76,8 +76,8 @@ def test_what_is_a_convention_of_others_bears_its_name() -> None:
     }
 
 
-def test_a_clock_that_was_set_back_takes_no_time_away() -> None:
-    """A duration below zero counts as zero; the buckets are the ones that dashboards know."""
+def test_a_negative_duration_counts_as_zero() -> None:
+    """After the clock was set back, a duration counts as zero; the buckets are fixed."""
     metrics = Metrics()
     observe_ns(metrics.reconcile_duration, -NS_PER_S)
     observe_ns(metrics.reconcile_duration, NS_PER_S // 5)
@@ -91,7 +91,7 @@ def test_a_clock_that_was_set_back_takes_no_time_away() -> None:
 
 
 async def test_the_queue_is_measured_exactly() -> None:
-    """On a clock set by hand: a key waits 2 s, is worked on 3 s, is added twice meanwhile and waits again till done."""
+    """A key that waits 2 s and works 3 s is measured so, with two adds meanwhile counted once."""
     clock, metrics = HandClock(), Metrics()
     queue = WorkQueue(clock, metrics=metrics)
     for _ in range(3):
@@ -113,8 +113,8 @@ async def test_the_queue_is_measured_exactly() -> None:
     assert value(metrics.adds, QUEUE) == 2
 
 
-async def test_the_longest_is_the_oldest_in_hand() -> None:
-    """Two keys in hand, 5 s and 1 s old: 6 s of work unfinished, the longest 5."""
+async def test_unfinished_work_is_measured() -> None:
+    """Two running keys, 5 s and 1 s old, are 6 s of unfinished work, the longest 5 s."""
     clock, metrics = HandClock(), Metrics()
     queue = WorkQueue(clock, metrics=metrics)
     queue.add("a")
@@ -129,8 +129,8 @@ async def test_the_longest_is_the_oldest_in_hand() -> None:
     assert {("workqueue_unfinished_work_seconds", 6), ("workqueue_longest_running_processor_seconds", 5)} < gauges
 
 
-async def test_a_delay_is_a_retry_and_an_add_once_it_is_over() -> None:
-    """A key put off counts as put off at once, and as added when it becomes ready; a closed queue counts nothing."""
+async def test_a_delay_counts_as_a_retry() -> None:
+    """A delayed key counts as a retry at once and as added when it becomes ready; a closed queue counts nothing."""
     clock, metrics = HandClock(), Metrics()
     queue = WorkQueue(clock, metrics=metrics)
     queue.add_at("a", clock.now_ns() + NS_PER_S // 100)
@@ -162,8 +162,8 @@ def fail_after(seconds: float, clock: HandClock, problem: BaseException) -> None
         (asyncio.CancelledError(), CallResult.UNKNOWN),
     ],
 )
-def test_a_call_that_fails_is_counted_and_raises_what_it_raised(problem: BaseException, result: CallResult) -> None:
-    """Each way that a call can end is one result, with its duration; silence is not no."""
+def test_a_failed_call_is_counted_and_raised(problem: BaseException, result: CallResult) -> None:
+    """Each way in which a call ends has one result and a duration."""
     clock, metrics = HandClock(), Metrics()
     with pytest.raises(type(problem)), metrics.calling(Operation.SUBMIT, clock):
         fail_after(0.5, clock, problem)
@@ -180,8 +180,8 @@ def test_a_call_that_fails_is_counted_and_raises_what_it_raised(problem: BaseExc
         (LogUnavailableError("away"), AppendResult.FAILED),
     ],
 )
-def test_an_append_that_fails_is_counted(problem: Exception, result: AppendResult) -> None:
-    """A conflict, a fence and a log that is away are told apart."""
+def test_a_failed_append_is_counted(problem: Exception, result: AppendResult) -> None:
+    """Conflict, fencing and an unavailable log have results of their own."""
     metrics = Metrics()
     with pytest.raises(type(problem)), metrics.appending(HandClock()):
         raise problem

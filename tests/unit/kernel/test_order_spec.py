@@ -88,15 +88,15 @@ def constraints(order: StandardOrder, *, open_orders: int = 0, market: SymbolMet
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_an_order_that_contradicts_itself_is_refused(given: dict[str, Any], word: str) -> None:
-    """Whatever its market, the order is refused and the field is named."""
+def test_an_inconsistent_order_is_rejected(given: dict[str, Any], word: str) -> None:
+    """An inconsistent order is rejected whatever its symbol, and the error names the field."""
     with pytest.raises(pydantic.ValidationError) as raised:
         an_order(**given)
     assert word in named(raised.value)
 
 
-def test_every_contradiction_is_named() -> None:
-    """A refusal lists all that is wrong, not the first."""
+def test_every_inconsistency_is_listed() -> None:
+    """The error lists every inconsistency, not only the first."""
     with pytest.raises(pydantic.ValidationError) as raised:
         an_order(quantity=0, price=None, expire_at_ns=5, display_quantity=1)
     for word in ("quantity", "price", "expire_at_ns", "display_quantity"):
@@ -112,21 +112,21 @@ def test_numbers_are_integers_in_range(field: str, value: Any) -> None:
     assert field in named(raised.value)
 
 
-def test_the_largest_number_is_taken() -> None:
-    """2^64−1 is a price and a quantity."""
+def test_the_largest_number_is_accepted() -> None:
+    """2^64−1 is a valid price and quantity."""
     order = an_order(quantity=UINT64_MAX, price=UINT64_MAX)
     assert StandardOrder.model_validate_json(order.model_dump_json()) == order
 
 
 def test_orders_are_frozen() -> None:
-    """An order can't be changed in place."""
+    """An order cannot be changed in place."""
     with pytest.raises(pydantic.ValidationError) as raised:
         an_order().quantity = 1  # type: ignore[misc] # the refusal is what is tested
     assert raised.value.errors()[0]["type"] == "frozen_instance"
 
 
 def test_a_group_has_members() -> None:
-    """A group without orders is refused; with some it keeps their order."""
+    """A group without orders is rejected; otherwise it keeps their order."""
     with pytest.raises(pydantic.ValidationError) as raised:
         StandardOrderGroup(orders=())
     assert "orders" in named(raised.value)
@@ -179,13 +179,13 @@ def test_intent_ids(intent_id: str, good: bool) -> None:
         ({"order_type": OrderType.MARKET, "price": None, "quantity": 2_000, "time_in_force": TimeInForce.DAY}, set()),
     ],
 )  # fmt: skip
-def test_each_constraint_of_a_market_is_checked(given: dict[str, Any], found: set[tuple[str, str]]) -> None:
-    """Each violated constraint is found with its field, and no other is."""
+def test_each_constraint_of_a_symbol_is_checked(given: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    """Exactly the violated constraint is found, with its field."""
     assert constraints(an_order(**given)) == found
 
 
 def test_every_violation_is_listed() -> None:
-    """One order that violates many constraints gets all of them, with limits and values in decimals."""
+    """An order that breaks many rules gets a sentence for each, with limits and values in decimals."""
     order = an_order(price=95, quantity=1_500, time_in_force=TimeInForce.DAY, reduce_only=True)
     assert constraints(order, open_orders=2) == {
         ("price", "price range"),
@@ -197,33 +197,45 @@ def test_every_violation_is_listed() -> None:
         ("reduce_only", "reduce_only"),
         ("symbol_id", "max_open_orders"),
     }
-    error = ValidationError("the order does not fit", BTC.violations(order))
-    assert "price: tick_size is a multiple of 0.10, given 0.95" in str(error)
+    texts = list(map(str, BTC.violations(order)))
+    assert "price 0.95 is not a multiple of the tick size 0.1" in texts
+    assert "notional 0.00001425 is below min_notional 5" in texts
+    assert "BTCUSDT takes FOK, GTC and IOC orders, not DAY" in texts
+
+
+def test_an_order_type_that_the_symbol_does_not_take_is_named() -> None:
+    """The sentence names the symbol, its order types and the given one, in decimals."""
+    stop = an_order(order_type=OrderType.STOP, price=None, stop_price=6_170_000)
+    market = BTC.model_copy(update={"order_types": frozenset({OrderType.LIMIT, OrderType.MARKET})})
+    assert list(map(str, market.violations(stop))) == [
+        "BTCUSDT takes LIMIT and MARKET orders, not STOP (the paper exchange takes it with `--markets full`)"
+    ]
+    assert str(market.violations(an_order(quantity=150_010))[0]).startswith("quantity 0.0015001 is not a multiple of")
 
 
 @pytest.mark.parametrize(("open_orders", "full"), [(0, False), (1, False), (2, True), (3, True)])
 def test_open_orders_are_limited(open_orders: int, full: bool) -> None:
-    """The order that would be one more than allowed is refused."""
+    """An order beyond the limit of open orders is rejected."""
     assert (("symbol_id", "max_open_orders") in constraints(an_order(), open_orders=open_orders)) == full
 
 
 def test_a_zero_tick_or_lot_disables_the_check() -> None:
-    """Venues give 0 for a check that they do not make."""
+    """A tick or lot size of 0 is not checked."""
     free = BTC.model_copy(update={"tick_size": 0, "lot_size": 0})
     assert constraints(an_order(price=6_170_001, quantity=150_001), market=free) == set()
 
 
 @pytest.mark.parametrize("limits", [{"min_price": 2, "max_price": 1}, {"min_quantity": 2, "max_quantity": 1}])
-def test_a_minimum_above_its_maximum_is_refused(limits: dict[str, int]) -> None:
-    """A market that no order can fit is a mistake in its description."""
+def test_a_minimum_above_its_maximum_is_rejected(limits: dict[str, int]) -> None:
+    """A symbol that no order can fit is rejected."""
     with pytest.raises(pydantic.ValidationError, match="above its maximum"):
         SymbolMetadata(symbol_id="X", base_asset="B", quote_asset="Q", price_decimals=0, quantity_decimals=0, **limits)
 
 
 @unhurried
 @given(st.sets(st.sampled_from(OrderType)), st.sets(st.sampled_from(TimeInForce)))
-def test_sets_are_stored_in_one_order(kinds: set[OrderType], times: set[TimeInForce]) -> None:
-    """The JSON of a symbol does not depend on the order in which a set is walked."""
+def test_sets_are_stored_sorted(kinds: set[OrderType], times: set[TimeInForce]) -> None:
+    """The JSON of a symbol does not depend on the iteration order of a set."""
     symbol = BTC.model_copy(update={"order_types": frozenset(kinds), "times_in_force": frozenset(times)})
     assert symbol.model_dump(mode="json")["order_types"] == sorted(kinds)
     assert SymbolMetadata.model_validate_json(symbol.model_dump_json()) == symbol
@@ -232,8 +244,8 @@ def test_sets_are_stored_in_one_order(kinds: set[OrderType], times: set[TimeInFo
 # ------------------------------------------------------------------------------------------------------------ decimals
 @unhurried
 @given(st.integers(0, UINT64_MAX), st.integers(0, 18))
-def test_scaling_there_and_back_is_exact(value: int, decimals: int) -> None:
-    """An integer at a scale, as a decimal and as its text, is that integer again."""
+def test_scaling_round_trips(value: int, decimals: int) -> None:
+    """An integer at a scale survives the conversion to a decimal, or text, and back."""
     decimal = from_scaled(value, decimals=decimals)
     assert to_scaled(decimal, decimals=decimals, field="price") == value
     assert to_scaled(str(decimal), decimals=decimals, field="price") == value
@@ -242,7 +254,7 @@ def test_scaling_there_and_back_is_exact(value: int, decimals: int) -> None:
 @unhurried
 @given(st.decimals(min_value=0, max_value=10**9, places=6), st.integers(0, 18))
 def test_scaling_is_exact_or_an_error(number: Decimal, decimals: int) -> None:
-    """A decimal becomes exactly that multiple of the scale's unit, or is refused; it is never rounded."""
+    """A decimal is converted exactly or rejected, never rounded."""
     if number == number.quantize(Decimal(1).scaleb(-decimals)) and number * 10**decimals <= UINT64_MAX:
         assert from_scaled(to_scaled(number, decimals=decimals, field="price"), decimals=decimals) == number
         return
@@ -253,23 +265,23 @@ def test_scaling_is_exact_or_an_error(number: Decimal, decimals: int) -> None:
 @pytest.mark.parametrize(
     ("value", "word"),
     [
-        (0.1, "type"),
-        (True, "type"),
-        (None, "type"),
-        ("", "no number"),
-        ("one", "no number"),
-        ("NaN", "out of range"),
-        ("Infinity", "out of range"),
-        ("-0.01", "out of range"),
-        (-1, "out of range"),
+        (0.1, "must be a Decimal"),
+        (True, "must be a Decimal"),
+        (None, "must be a Decimal"),
+        ("", "must be a decimal number"),
+        ("one", "must be a decimal number"),
+        ("NaN", "must be finite and not negative"),
+        ("Infinity", "must be finite and not negative"),
+        ("-0.01", "must be finite and not negative"),
+        (-1, "must be finite and not negative"),
         ("0.001", "decimal places"),
         ("1e-999999", "decimal places"),
-        ("1e999999", "too large"),
-        ("184467440737095516.16", "too large"),
+        ("1e999999", "is above the maximum"),
+        ("184467440737095516.16", "is above the maximum"),
     ],
 )
-def test_what_is_no_price_is_refused(value: Any, word: str) -> None:
-    """Floats, text that is no number, negative, endless and too fine or large numbers each have their reason."""
+def test_invalid_decimals_are_rejected(value: Any, word: str) -> None:
+    """Floats, other text, and negative, infinite, too fine or too large numbers are rejected with a reason each."""
     with pytest.raises(ValidationError, match=word):
         BTC.price_from_decimal(value)
 
@@ -286,13 +298,13 @@ def test_what_is_no_price_is_refused(value: Any, word: str) -> None:
         ("5.00000", 500),
     ],
 )
-def test_what_is_a_price_is_taken(value: Any, scaled: int) -> None:
-    """Text, integers and decimals, with or without an exponent or trailing zeros."""
+def test_valid_decimals_are_converted(value: Any, scaled: int) -> None:
+    """Text, integers and decimals are converted, with or without exponent or trailing zeros."""
     assert BTC.price_from_decimal(value) == scaled
 
 
 def test_quantities_and_notionals_have_their_own_scales() -> None:
-    """Quantities are at the quantity scale, notionals at that of both together."""
+    """Quantities are at the quantity scale, notionals at the sum of both scales."""
     assert BTC.quantity_from_decimal("0.0015") == 150_000
     assert str(BTC.quantity_to_decimal(150_000)) == "0.00150000"
     assert str(BTC.price_to_decimal(6_170_000)) == "61700.00"

@@ -103,86 +103,86 @@ def step(
     return plan(intent, order, symbol=symbol, now_ns=now_ns)
 
 
-def test_what_was_never_sent_is_submitted_whole() -> None:
-    """An intent without an order is submitted as it is wanted."""
+def test_a_new_intent_is_submitted_whole() -> None:
+    """An intent without an order is submitted with its terms."""
     assert step(an_intent(), None) == Submit(buy(3))
 
 
-def test_a_working_order_with_the_wanted_terms_needs_nothing() -> None:
-    """What works as wanted is left alone."""
+def test_a_working_order_with_the_intents_terms_needs_nothing() -> None:
+    """A working order with the intent's terms is left alone."""
     assert isinstance(step(an_intent(), a_state(an_order())), Nothing)
 
 
 @pytest.mark.parametrize("outcome", sorted(UNRESOLVED))
-def test_settling_comes_before_everything(outcome: AttemptOutcome) -> None:
-    """An attempt that may have happened is settled first, even when the intent is canceled or two orders work."""
+def test_unresolved_attempts_come_first(outcome: AttemptOutcome) -> None:
+    """An unresolved attempt is resolved first, even if the intent is canceled or two orders work."""
     state = a_state(an_order(0), an_order(1), attempts=(an_attempt(outcome),))
     assert isinstance(step(an_intent(desired=Desired.CANCELED), state), Resolve)
 
 
-def test_a_cancel_goes_to_the_youngest_of_several() -> None:
-    """Two live orders: the youngest is canceled (H8)."""
+def test_the_newest_of_several_orders_is_canceled() -> None:
+    """Of two live orders the newer one is canceled (H8)."""
     action = step(an_intent(), a_state(an_order(0), an_order(1)))
     assert isinstance(action, Cancel)
     assert action.order.exchange_order_id == "#1"
 
 
-def test_a_live_order_is_canceled_before_a_question_is_asked() -> None:
-    """What nobody wants is canceled even while another order's total is not known."""
+def test_a_surplus_order_is_canceled_before_a_query() -> None:
+    """A surplus order is canceled even while another order's total is unknown."""
     unknown = an_order(0, live=False, final_cum_qty=None)
     action = step(an_intent(desired=Desired.CANCELED), a_state(unknown, an_order(1)))
     assert isinstance(action, Cancel)
 
 
-def test_a_closed_order_without_a_total_is_asked_for() -> None:
-    """No submit before every closed order's final quantity is known (H13)."""
+def test_a_closed_order_without_a_total_is_queried() -> None:
+    """Nothing is submitted before every closed order's final quantity is known (H13)."""
     action = step(an_intent(), a_state(an_order(live=False, final_cum_qty=None, solicited=True)))
     assert isinstance(action, Ask)
 
 
-def test_quantity_that_no_trade_explains_is_asked_for() -> None:
-    """A total without its trades is a question (H16)."""
+def test_an_unexplained_quantity_is_queried() -> None:
+    """A total that no fill explains is queried (H16)."""
     assert isinstance(step(an_intent(), a_state(an_order(filled=1, inferred_qty=1))), Ask)
 
 
-def test_what_is_left_is_submitted_after_a_solicited_cancel() -> None:
-    """A cancel that we asked for does not stop the intent: the rest is placed (H11)."""
+def test_the_rest_is_submitted_after_a_solicited_cancel() -> None:
+    """A cancel of our own does not stop the intent: the rest is placed (H11)."""
     state = a_state(an_order(filled=1, live=False, solicited=True))
     assert step(an_intent(), state) == Submit(buy(2))
 
 
-def test_an_order_that_expired_ends_the_wish_though_a_cancel_was_asked_for() -> None:
-    """It ended by its own terms: the cancel on its way had no part in it."""
+def test_an_expired_order_ends_the_intent_despite_a_cancel() -> None:
+    """An order that ended by its own terms ends the intent, even if a cancel was on its way."""
     state = a_state(an_order(live=False, ord_status=OrdStatus.EXPIRED, solicited=True))
     assert isinstance(step(an_intent(time_in_force=TimeInForce.IOC), state), Nothing)
 
 
 def test_an_unsolicited_cancel_stops_the_intent_by_default() -> None:
-    """The venue's own cancel ends the wish."""
+    """The venue's own cancel ends the intent."""
     assert isinstance(step(an_intent(), a_state(an_order(live=False))), Nothing)
 
 
-def test_an_unsolicited_cancel_is_made_good_when_the_intent_says_so() -> None:
-    """RECREATE places what is left."""
+def test_recreate_replaces_an_order_that_the_venue_canceled() -> None:
+    """RECREATE places the rest."""
     intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE)
     assert step(intent, a_state(an_order(filled=1, live=False))) == Submit(buy(2))
 
 
 @pytest.mark.parametrize("status", [OrdStatus.EXPIRED, OrdStatus.REJECTED, OrdStatus.DONE_FOR_DAY])
-def test_an_end_by_its_own_terms_is_never_made_good(status: OrdStatus) -> None:
-    """Expired, refused after it was accepted, or done for the day: the intent has had its order."""
+def test_an_order_that_ended_by_its_terms_is_not_replaced(status: OrdStatus) -> None:
+    """An order that expired, was rejected after acceptance or is done for the day is not replaced."""
     intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE)
     assert isinstance(step(intent, a_state(an_order(live=False, ord_status=status))), Nothing)
 
 
-def test_what_an_immediate_order_leaves_is_not_placed_again() -> None:
-    """IOC ends by itself, whatever the policy says."""
+def test_the_rest_of_an_immediate_order_is_not_placed() -> None:
+    """An IOC order ends by itself, whatever the policy."""
     intent = an_intent(on_unsolicited_cancel=POLICY.RECREATE, time_in_force=TimeInForce.IOC)
     assert isinstance(step(intent, a_state(an_order(filled=1, live=False))), Nothing)
 
 
-def test_a_new_generation_is_a_new_wish() -> None:
-    """An end of the generation before does not stop the next one."""
+def test_a_new_generation_starts_anew() -> None:
+    """The end of one generation does not stop the next."""
     assert step(an_intent(generation=2), a_state(an_order(filled=1, live=False))) == Submit(buy(2))
 
 
@@ -256,19 +256,19 @@ def test_the_shown_part_of_less_is_no_change() -> None:
     assert isinstance(step(intent, a_state(*orders, terms=rest)), Nothing)
 
 
-def test_a_total_that_is_filled_already_cancels_the_rest() -> None:
-    """A new total at or below what is filled means: cancel what works."""
+def test_a_total_at_the_filled_quantity_cancels_the_rest() -> None:
+    """A new total at or below the filled quantity cancels the working order."""
     action = step(an_intent(1, generation=2), a_state(an_order(filled=1)))
     assert isinstance(action, Cancel)
 
 
-def test_a_refused_generation_sends_nothing_and_keeps_nothing() -> None:
-    """After a definitive no nothing is sent, and an order that turns up late is canceled (H7)."""
+def test_a_rejected_generation_sends_nothing_and_keeps_nothing() -> None:
+    """After a definitive rejection nothing is sent, and an order that appears late is canceled (H7)."""
     assert isinstance(step(an_intent(), a_state(failed_generation=1)), Nothing)
     assert isinstance(step(an_intent(), a_state(an_order(late=True), failed_generation=1)), Cancel)
 
 
-def test_backoff_holds_back_a_submit_and_nothing_else() -> None:
+def test_backoff_delays_only_submits() -> None:
     """Before `not_before_ns` a submit waits, a cancel does not."""
     waiting = a_state(attempts=(an_attempt(AttemptOutcome.DEAD),), not_before_ns=10, failures=1)
     assert step(an_intent(), waiting, now_ns=9) == WaitUntil(10, "backing off after 1 failures")
@@ -277,23 +277,23 @@ def test_backoff_holds_back_a_submit_and_nothing_else() -> None:
     assert isinstance(step(canceled, a_state(an_order(), not_before_ns=10), now_ns=9), Cancel)
 
 
-def test_an_unknown_or_halted_market_waits() -> None:
-    """Without a market, or while it is halted, nothing is submitted; nothing is refused either."""
+def test_an_unknown_or_halted_symbol_waits() -> None:
+    """Without a symbol, or while it is halted, nothing is submitted or rejected."""
     assert isinstance(step(an_intent(), None, symbol=None), WaitUntil)
     halted = SYMBOL.model_copy(update={"status": SymbolStatus.HALTED})
     assert isinstance(step(an_intent(), None, symbol=halted), WaitUntil)
 
 
-def test_what_does_not_fit_the_market_is_refused() -> None:
-    """What is left is checked again before it is sent."""
+def test_a_rest_that_violates_constraints_is_rejected_locally() -> None:
+    """The rest is checked again before it is sent."""
     symbol = SYMBOL.model_copy(update={"min_quantity": 2})
     action = step(an_intent(), a_state(an_order(filled=2, live=False, solicited=True)), symbol=symbol)
     assert isinstance(action, RejectLocally)
     assert [item.constraint for item in action.violations] == ["quantity range"]
 
 
-def test_nobody_wants_what_has_no_intent() -> None:
-    """An order that we sent and whose intent is gone is canceled; a mere record of one is left alone."""
+def test_an_order_without_an_intent_is_canceled() -> None:
+    """An order that we sent is canceled once its intent is gone; a mere record is left alone."""
     assert isinstance(step(None, a_state(an_order())), Cancel)
     assert isinstance(step(None, a_state(an_order(), attempts=())), Nothing)
 
@@ -345,10 +345,8 @@ STATES = st.builds(
 
 
 @given(intent=st.none() | INTENTS, order=st.none() | STATES, now_ns=st.sampled_from([0, 10]))
-def test_a_submit_adds_to_nothing_that_works_or_may(
-    intent: OrderIntent | None, order: OrderState | None, now_ns: int
-) -> None:
-    """A submit is planned only when nothing works, is unsettled or has an open question, and for no more than is left."""
+def test_a_submit_never_doubles_an_order(intent: OrderIntent | None, order: OrderState | None, now_ns: int) -> None:
+    """A submit is planned only if nothing works, is unresolved or has an open question, and only for the rest."""
     action = step(intent, order, now_ns=now_ns)
     if not isinstance(action, Submit):
         return
@@ -366,7 +364,7 @@ def test_a_submit_adds_to_nothing_that_works_or_may(
 
 @given(intent=st.none() | INTENTS, order=st.none() | STATES, now_ns=st.sampled_from([0, 10]))
 def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: OrderState | None, now_ns: int) -> None:
-    """`difference` is None exactly when `plan` is Nothing; what it names is what `plan` does, or waits for."""
+    """`difference` is None exactly if `plan` is `Nothing`; otherwise `plan` does what it names, or waits."""
     found, action = difference(intent, order), step(intent, order, now_ns=now_ns)
     assert (found is None) == isinstance(action, Nothing)
     if found is None:
@@ -382,15 +380,15 @@ def test_no_difference_means_nothing_to_do(intent: OrderIntent | None, order: Or
 
 
 @given(intent=INTENTS, order=STATES)
-def test_more_than_one_live_order_is_never_left_alone(intent: OrderIntent, order: OrderState) -> None:
-    """While several orders work, the next step settles an attempt or cancels one of them."""
+def test_several_live_orders_are_reduced(intent: OrderIntent, order: OrderState) -> None:
+    """While several orders work, the next action resolves an attempt or cancels one of them."""
     if len(live_orders(order)) > 1:
         assert isinstance(step(intent, order), Resolve | Cancel)
 
 
 @given(intent=INTENTS, order=STATES)
-def test_what_is_canceled_ends_with_nothing_live(intent: OrderIntent, order: OrderState) -> None:
-    """A canceled intent is at rest only with nothing live, nothing unsettled and no open question."""
+def test_a_canceled_intent_ends_without_live_orders(intent: OrderIntent, order: OrderState) -> None:
+    """A canceled intent needs nothing only without live orders, unresolved attempts and open questions."""
     canceled = intent.model_copy(update={"desired": Desired.CANCELED})
     if isinstance(step(canceled, order), Nothing):
         assert not live_orders(order)
@@ -398,7 +396,7 @@ def test_what_is_canceled_ends_with_nothing_live(intent: OrderIntent, order: Ord
 
 
 @given(intent=INTENTS, order=STATES)
-def test_a_plan_does_not_depend_on_the_clock_but_for_waiting(intent: OrderIntent, order: OrderState) -> None:
-    """Two plans of one state differ at most in that one of them waits for backoff."""
+def test_a_plan_depends_on_the_clock_only_for_backoff(intent: OrderIntent, order: OrderState) -> None:
+    """Two plans of one state differ at most in a wait for backoff."""
     early, late = step(intent, order, now_ns=0), step(intent, order, now_ns=10)
     assert early == late or isinstance(early, WaitUntil)

@@ -62,7 +62,7 @@ async def fill(log: EventLog, count: int) -> None:
 
 
 async def test_a_plain_function_is_called_on_its_own_thread(log: EventLog, subscriptions: Subscriptions) -> None:
-    """In order, all on one thread that is not the loop's."""
+    """A plain function gets the events in order, on one thread of its own."""
     inbox = Inbox(4)
     subscriptions.subscribe(inbox.take, None, after=0)
     await fill(log, 3)
@@ -72,7 +72,7 @@ async def test_a_plain_function_is_called_on_its_own_thread(log: EventLog, subsc
 
 
 async def test_an_async_function_is_awaited_on_the_loop(log: EventLog, subscriptions: Subscriptions) -> None:
-    """In order, one after the other, on the loop's thread."""
+    """An `async def` gets the events in order, on the loop's thread."""
     inbox = Inbox(4)
 
     async def callback(event: events.BaseEvent) -> None:
@@ -85,8 +85,8 @@ async def test_an_async_function_is_awaited_on_the_loop(log: EventLog, subscript
     assert inbox.threads == {threading.current_thread().name}
 
 
-async def test_it_begins_after_the_position_given(log: EventLog, subscriptions: Subscriptions) -> None:
-    """`after` is exclusive: the first event is the one behind it."""
+async def test_it_begins_after_the_given_position(log: EventLog, subscriptions: Subscriptions) -> None:
+    """`after` is exclusive."""
     await fill(log, 3)
     inbox = Inbox(2)
     subscriptions.subscribe(inbox.take, None, after=2)
@@ -94,10 +94,10 @@ async def test_it_begins_after_the_position_given(log: EventLog, subscriptions: 
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_callback_that_raises_goes_on_with_the_next_event(
+async def test_a_raising_callback_gets_the_next_event(
     log: EventLog, subscriptions: Subscriptions, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a callback raises is logged, and concerns that event alone."""
+    """The error of a callback is logged, and the next event follows."""
     inbox = Inbox(3)
 
     def failing(event: events.BaseEvent) -> None:
@@ -114,8 +114,8 @@ async def test_a_callback_that_raises_goes_on_with_the_next_event(
     assert "callback failed at position 1" in caplog.text
 
 
-async def test_a_callback_that_blocks_stalls_nobody_else(log: EventLog, subscriptions: Subscriptions) -> None:
-    """While one subscriber sits on its first event, appends return and another one gets everything."""
+async def test_a_blocking_callback_stalls_no_other(log: EventLog, subscriptions: Subscriptions) -> None:
+    """While one callback blocks, appends return and another subscriber gets every event."""
     release = threading.Event()
     blocked, inbox = Inbox(4), Inbox(4)
 
@@ -134,8 +134,8 @@ async def test_a_callback_that_blocks_stalls_nobody_else(log: EventLog, subscrip
     assert await blocked.full() == [1, 2, 3, 4]
 
 
-async def test_an_ended_subscription_is_called_no_more(log: EventLog, subscriptions: Subscriptions) -> None:
-    """After `unsubscribe` nothing comes; its id is unknown then."""
+async def test_an_ended_subscription_gets_no_events(log: EventLog, subscriptions: Subscriptions) -> None:
+    """After `unsubscribe` no event arrives, and the id is unknown."""
     ended, inbox = Inbox(1), Inbox(3)
     subscription_id = subscriptions.subscribe(ended.take, None, after=0)
     subscriptions.subscribe(inbox.take, None, after=0)
@@ -148,8 +148,8 @@ async def test_an_ended_subscription_is_called_no_more(log: EventLog, subscripti
         subscriptions.unsubscribe(subscription_id)
 
 
-async def test_the_iterator_gives_the_same(log: EventLog, subscriptions: Subscriptions) -> None:
-    """`events` yields what fits, in order, and goes on with what comes."""
+async def test_events_can_be_iterated(log: EventLog, subscriptions: Subscriptions) -> None:
+    """`events` yields matching events in order, old and new."""
     await fill(log, 2)
     found: list[int] = []
     async with asyncio.timeout(TIMEOUT_S):
@@ -168,8 +168,8 @@ async def recorded(log: EventLog, intent_id: str) -> events.BaseEvent:
     return stream[-1]
 
 
-async def test_filters_let_through_what_fits_every_key(log: EventLog) -> None:
-    """A value or a list for each key; all keys must fit; an event class stands for its topic."""
+async def test_filters_match_all_keys(log: EventLog) -> None:
+    """Each key has a value or a list, all keys must match, and an event class stands for its topic."""
     event = await recorded(log, "a")
     assert event_predicate(None)(event)
     assert event_predicate({})(event)
@@ -183,8 +183,8 @@ async def test_filters_let_through_what_fits_every_key(log: EventLog) -> None:
     assert not event_predicate({"group_id": "g"})(event)
 
 
-def test_every_problem_of_a_filter_is_told() -> None:
-    """Unknown keys and unknown event types are one `ValidationError` that lists them all."""
+def test_every_problem_of_a_filter_is_listed() -> None:
+    """One `ValidationError` lists unknown keys and unknown event types."""
     with pytest.raises(ValidationError) as caught:
         event_predicate({"colour": "red", "shape": 1, "event_type": ["OrderFilled", "NoSuchEvent"]})
     fields = [item.field for item in caught.value.violations]
@@ -192,6 +192,6 @@ def test_every_problem_of_a_filter_is_told() -> None:
 
 
 async def test_a_bad_filter_starts_nothing(subscriptions: Subscriptions) -> None:
-    """The error comes from `subscribe` itself."""
+    """`subscribe` itself raises the error."""
     with pytest.raises(ValidationError):
         subscriptions.subscribe(print, {"colour": "red"}, after=0)

@@ -38,8 +38,8 @@ async def is_empty(queue: WorkQueue) -> bool:
     return False
 
 
-async def test_a_key_is_in_it_once(queue: WorkQueue) -> None:
-    """Added three times, a key is handed out once."""
+async def test_a_key_is_queued_once(queue: WorkQueue) -> None:
+    """A key added three times is handed out once."""
     for _ in range(3):
         queue.add("a")
     assert len(queue) == 1
@@ -56,7 +56,7 @@ async def test_keys_of_one_priority_come_in_order(queue: WorkQueue) -> None:
 
 
 async def test_a_higher_priority_comes_first(queue: WorkQueue) -> None:
-    """Cancels overtake settling, settling submits, submits the resync."""
+    """Cancels go before resolutions, those before submits, and submits before the resync."""
     for priority in Priority:
         queue.add(priority.label, priority)
     taken = [await take(queue) for _ in Priority]
@@ -72,7 +72,7 @@ async def test_nothing_starves(queue: WorkQueue) -> None:
 
 
 async def test_a_key_has_one_worker_at_a_time(queue: WorkQueue) -> None:
-    """A key that is worked on is not handed out again before `done`."""
+    """A key is not handed out again before `done`."""
     queue.add("a")
     await take(queue)
     queue.add("a")
@@ -81,8 +81,8 @@ async def test_a_key_has_one_worker_at_a_time(queue: WorkQueue) -> None:
     assert await take(queue) == "a"
 
 
-async def test_added_while_worked_on_it_runs_once_more(queue: WorkQueue) -> None:
-    """However often it is added meanwhile, it runs once more, with the highest priority it was added with."""
+async def test_a_running_key_that_is_added_runs_once_more(queue: WorkQueue) -> None:
+    """A key added while it runs is run once more, with its highest priority."""
     queue.add("a")
     await take(queue)
     queue.add("b", Priority.SUBMIT)
@@ -95,15 +95,15 @@ async def test_added_while_worked_on_it_runs_once_more(queue: WorkQueue) -> None
 
 
 async def test_a_raised_priority_counts(queue: WorkQueue) -> None:
-    """A key that waits as a resync and is added as a cancel moves ahead."""
+    """A waiting resync that is added as a cancel moves ahead."""
     queue.add("a", Priority.RESYNC)
     queue.add("b", Priority.SUBMIT)
     queue.add("a", Priority.CANCEL)
     assert [await take(queue), await take(queue)] == ["a", "b"]
 
 
-async def test_a_delayed_key_comes_when_it_is_time(queue: WorkQueue) -> None:
-    """Not before its instant, and then by itself."""
+async def test_a_delayed_key_becomes_ready_at_its_instant(queue: WorkQueue) -> None:
+    """A delayed key is not handed out before its instant."""
     clock = LoopClock()
     due_ns = clock.now_ns() + 5 * NS_PER_S
     queue.add_at("a", due_ns)
@@ -114,7 +114,7 @@ async def test_a_delayed_key_comes_when_it_is_time(queue: WorkQueue) -> None:
 
 
 async def test_the_earliest_delay_wins(queue: WorkQueue) -> None:
-    """Of two delays of one key the earlier counts, whichever came first."""
+    """Of two delays of a key the earlier one counts."""
     clock = LoopClock()
     now_ns = clock.now_ns()
     queue.add_at("a", now_ns + 9 * NS_PER_S)
@@ -128,7 +128,7 @@ async def test_the_earliest_delay_wins(queue: WorkQueue) -> None:
 
 
 async def test_being_ready_ends_a_delay(queue: WorkQueue) -> None:
-    """A key added for now is not handed out a second time when its delay is over."""
+    """A ready key is not handed out again when its delay ends."""
     queue.add_at("a", LoopClock().now_ns() + 3 * NS_PER_S)
     queue.add("a")
     assert await take(queue) == "a"
@@ -137,8 +137,8 @@ async def test_being_ready_ends_a_delay(queue: WorkQueue) -> None:
     assert await is_empty(queue)
 
 
-async def test_a_delayed_key_comes_back_as_what_it_was(queue: WorkQueue) -> None:
-    """A cancel that is to be tried again later is a cancel then: it goes before what was there already."""
+async def test_a_delayed_key_keeps_its_priority(queue: WorkQueue) -> None:
+    """A delayed cancel goes before the keys that wait already."""
     queue.add("cancel", Priority.CANCEL)
     await take(queue)
     queue.add_at("cancel", LoopClock().now_ns() + 5 * NS_PER_S)
@@ -149,8 +149,8 @@ async def test_a_delayed_key_comes_back_as_what_it_was(queue: WorkQueue) -> None
     assert [await take(queue) for _ in range(3)] == ["cancel", "submit", "resync"]
 
 
-async def test_a_delay_set_while_worked_on_waits_for_done(queue: WorkQueue) -> None:
-    """A delayed key whose time comes while a worker has it runs after `done`, not beside it."""
+async def test_a_delay_that_ends_during_a_run_waits_for_done(queue: WorkQueue) -> None:
+    """A key whose delay ends while it runs is run again after `done`."""
     queue.add("a")
     await take(queue)
     queue.add_at("a", LoopClock().now_ns() + NS_PER_S)
@@ -161,7 +161,7 @@ async def test_a_delay_set_while_worked_on_waits_for_done(queue: WorkQueue) -> N
 
 
 async def test_waiting_workers_get_keys_as_they_come(queue: WorkQueue) -> None:
-    """Two workers that wait get one key each."""
+    """Two waiting workers get one key each."""
     workers = [asyncio.create_task(queue.get()) for _ in range(2)]
     await asyncio.sleep(0)
     queue.add("a")
@@ -170,7 +170,7 @@ async def test_waiting_workers_get_keys_as_they_come(queue: WorkQueue) -> None:
 
 
 async def test_a_canceled_wait_loses_no_key(queue: WorkQueue) -> None:
-    """A worker canceled in the moment it was handed a key lets go of it, and the key can be worked on again."""
+    """A worker canceled as it gets a key returns it to the queue."""
     worker = asyncio.create_task(queue.get())
     await asyncio.sleep(0)
     queue.add("a")
@@ -181,8 +181,8 @@ async def test_a_canceled_wait_loses_no_key(queue: WorkQueue) -> None:
     assert await take(queue) == "a"
 
 
-async def test_what_has_to_wait_holds_its_line(queue: WorkQueue) -> None:
-    """A submit for which there is no room keeps its place, and no other submit is handed out before it; cancels are."""
+async def test_a_parked_lane_hands_out_nothing(queue: WorkQueue) -> None:
+    """A submit without rate-limit capacity keeps its place and parks the submit lane; cancels go on."""
     clock = LoopClock()
     for key in ("s1", "s2"):
         queue.add(key, Priority.SUBMIT)
@@ -200,8 +200,8 @@ async def test_what_has_to_wait_holds_its_line(queue: WorkQueue) -> None:
     assert until_ns <= clock.now_ns() < until_ns + NS_PER_S // 100
 
 
-async def test_a_held_key_is_free_where_it_stands_higher(queue: WorkQueue) -> None:
-    """An order that waits to be placed and is to be canceled goes to the cancels' line, which is not held."""
+async def test_a_parked_key_can_move_to_a_higher_lane(queue: WorkQueue) -> None:
+    """A parked submit that is to be canceled moves to the cancel lane, which is not parked."""
     queue.add("a", Priority.SUBMIT)
     await take(queue)
     queue.park("a", Priority.SUBMIT, LoopClock().now_ns() + 60 * NS_PER_S)
@@ -211,8 +211,8 @@ async def test_a_held_key_is_free_where_it_stands_higher(queue: WorkQueue) -> No
     assert await take(queue) == "a"
 
 
-async def test_several_that_have_to_wait_keep_their_order(queue: WorkQueue) -> None:
-    """Whichever worker is through first, those who go back stand as they stood, before all who came later."""
+async def test_parked_keys_keep_their_order(queue: WorkQueue) -> None:
+    """Keys that go back to a parked lane keep their order, before all later keys."""
     for key in ("a", "b", "c"):
         queue.add(key, Priority.SUBMIT)
     until_ns = LoopClock().now_ns() + NS_PER_S
@@ -227,8 +227,8 @@ async def test_several_that_have_to_wait_keep_their_order(queue: WorkQueue) -> N
         assert taken == ["a", "b", "c"]
 
 
-async def test_room_before_its_time_is_used(queue: WorkQueue) -> None:
-    """Released, what was held is handed out at once."""
+async def test_released_lanes_are_used_at_once(queue: WorkQueue) -> None:
+    """After `release` parked keys are handed out at once."""
     queue.add("a", Priority.CANCEL)
     await take(queue)
     queue.park("a", Priority.CANCEL, LoopClock().now_ns() + 60 * NS_PER_S)
@@ -240,8 +240,8 @@ async def test_room_before_its_time_is_used(queue: WorkQueue) -> None:
     assert await waiting == "a"
 
 
-async def test_it_drains_once_nobody_works(queue: WorkQueue) -> None:
-    """After `close` nothing is taken or handed out, and `drained` waits for the last worker."""
+async def test_drained_waits_for_the_last_worker(queue: WorkQueue) -> None:
+    """After `close` no key is taken or handed out, and `drained` waits for the last worker."""
     queue.add("a")
     await take(queue)
     queue.add("b")
@@ -328,7 +328,7 @@ class QueueModel(RuleBasedStateMachine):
     st.lists(st.tuples(st.sampled_from(Priority), st.integers(0, 3), st.integers(0, 3_000)), min_size=1, max_size=150)
 )
 def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int, int]]) -> None:
-    """However the queue is filled and emptied, a key waits for none that came later by more than its head start."""
+    """No key waits for another that came later by more than the head start."""
     clock, loop = HandClock(), asyncio.new_event_loop()
     queue = WorkQueue(clock, metrics=Metrics())
     came_ns: dict[str, tuple[int, Priority]] = {}
@@ -351,6 +351,6 @@ def test_no_key_is_overtaken_by_much_younger_ones(adds: list[tuple[Priority, int
     loop.close()
 
 
-def test_it_is_like_its_model() -> None:
-    """Any sequence of adds, takes and dones keeps the queue and the sets alike."""
+def test_the_queue_behaves_like_its_model() -> None:
+    """Any sequence of adds, takes and dones keeps the queue and the model equal."""
     run_state_machine_as_test(QueueModel, settings=settings(max_examples=40, stateful_step_count=25, deadline=None))

@@ -15,8 +15,8 @@ from tests.unit.test_import_direction import ROOT
 
 
 @pytest.mark.parametrize("package", ["kernel", "kernel.venues", "replay"])
-def test_every_exported_name_is_there(package: str) -> None:
-    """What the stub lists is what the package has, lists and imports; a typo is an `AttributeError`."""
+def test_every_exported_name_exists(package: str) -> None:
+    """The package has, lists and imports what its stub lists; another name is an `AttributeError`."""
     module = importlib.import_module(package)
 
     assert [name for name in module.__all__ if getattr(module, name, None) is None] == []

@@ -51,8 +51,8 @@ def a_log(path: Path, *, create: bool = True) -> EventLog:
 
 
 @pytest.mark.usefixtures("no_umask")
-async def test_whatever_is_created_is_the_users_alone(tmp_path: Path) -> None:
-    """With umask 000 each file has mode 0600 and each directory 0700, with all that SQLite puts beside them."""
+async def test_created_files_are_private(tmp_path: Path) -> None:
+    """With umask 000 each file has mode 0600 and each directory 0700, SQLite's files included."""
     top = tmp_path / "made" / "for us"
     make_directory(top)
     os.close(open_private(top / "file", CREATE))
@@ -74,8 +74,8 @@ async def test_whatever_is_created_is_the_users_alone(tmp_path: Path) -> None:
     assert [mode(path) for path in (top, top.parent)] == [0o700, 0o700]
 
 
-def test_what_others_can_read_is_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file of ours with mode 0644 opens, has mode 0600 from then on, and is named once."""
+def test_readable_files_are_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file with mode 0644 opens, has mode 0600 from then on, and is logged once."""
     path = tmp_path / "file"
     path.write_bytes(b"kept")
     path.chmod(0o644)
@@ -88,7 +88,7 @@ def test_what_others_can_read_is_tightened(tmp_path: Path, caplog: pytest.LogCap
 
 
 async def test_an_earlier_releases_log_opens_and_is_tightened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A log with mode 0644, as earlier releases made it, is taken from other readers with the files beside it."""
+    """A log with mode 0644, as earlier releases created it, is tightened with its companion files."""
     path = tmp_path / "kernel.db"
     async with a_log(path) as log:
         await log.append(an_append("a"))
@@ -97,12 +97,12 @@ async def test_an_earlier_releases_log_opens_and_is_tightened(tmp_path: Path, ca
         async with a_log(path, create=False) as again:
             assert (await again.head()).position == 2
             assert set(modes(tmp_path).values()) == {"0o600"}
-    assert len([record for record in caplog.records if "could be read" in record.message]) == 1
+    assert len([record for record in caplog.records if "was readable" in record.message]) == 1
 
 
 @pytest.mark.parametrize("bits", [0o602, 0o606, 0o666])
-async def test_what_others_can_write_is_refused(tmp_path: Path, bits: int) -> None:
-    """Locks, journals, logs and tables that others can write are refused, with the mode and the remedy; nothing changes."""
+async def test_writable_files_are_refused(tmp_path: Path, bits: int) -> None:
+    """Locks, journals, logs and tables that others can write are refused with mode and remedy, and not changed."""
     path = tmp_path / "file"
     path.write_bytes(b"")
     path.chmod(bits)
@@ -117,7 +117,7 @@ async def test_what_others_can_write_is_refused(tmp_path: Path, bits: int) -> No
 
 
 async def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
-    """A link is refused wherever it leads, and what it leads to stays as it is."""
+    """A symbolic link is refused, and its target stays unchanged."""
     target = tmp_path / "target"
     target.write_bytes(PRECIOUS)
     for name, to in (("link", target), ("dangling", tmp_path / "nowhere")):
@@ -134,23 +134,23 @@ async def test_no_symbolic_link_is_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_a_link_beside_a_database_is_refused(tmp_path: Path, suffix: str) -> None:
-    """SQLite believes what is beside a database, so those files have to be private as well."""
+    """SQLite trusts the files beside a database, so they must be private too."""
     (tmp_path / f"kernel.db{suffix}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeFileError, match=f"kernel.db{suffix} is a symbolic link"):
         a_log(tmp_path / "kernel.db")
 
 
 @pytest.mark.timeout(20)
-def test_a_named_pipe_stops_nobody(tmp_path: Path) -> None:
-    """A pipe in place of a file is refused, and not waited for."""
+def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
+    """A named pipe in place of a file is refused without blocking."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     for flags in (os.O_RDONLY, CREATE):
-        with pytest.raises(UnsafeFileError, match="no regular file"):
+        with pytest.raises(UnsafeFileError, match="not a regular file"):
             open_private(tmp_path / "pipe", flags)
 
 
 def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
-    """Nothing is opened or made where another user can replace it; in a sticky directory, single files are safe."""
+    """Nothing is opened or created where another user can replace it; in a sticky directory single files are safe."""
     home = tmp_path / "open"
     home.mkdir()
     home.chmod(0o777)
@@ -164,8 +164,8 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path) -> None:
         check_directory(home, sticky_allowed=False)
 
 
-def test_the_users_own_group_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With umask 002 a user's directories can be written by the user's own group: refused only if it has other members."""
+def test_the_users_private_group_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group-writable directory is refused only if the user's group has other members."""
     tmp_path.chmod(0o770)
     user = pwd.getpwuid(os.geteuid())
     for name, members, allowed in ((user.pw_name, [], True), (user.pw_name, ["eve"], False), ("staff", [], False)):
@@ -180,8 +180,8 @@ def test_the_users_own_group_is_nobody_else(tmp_path: Path, monkeypatch: pytest.
             check_directory(tmp_path, sticky_allowed=False)
 
 
-def test_no_name_is_free_beside_a_database_in_a_sticky_directory(tmp_path: Path) -> None:
-    """Where others can make new files, SQLite's names are taken before it opens the database."""
+def test_companion_files_exist_in_a_sticky_directory(tmp_path: Path) -> None:
+    """Where others can create files, SQLite's companion files are created before the database is opened."""
     home = tmp_path / "sticky"
     home.mkdir()
     home.chmod(0o1777)
@@ -190,8 +190,8 @@ def test_no_name_is_free_beside_a_database_in_a_sticky_directory(tmp_path: Path)
     assert modes(home) == dict.fromkeys(names, "0o600")
 
 
-def test_a_failed_replacement_leaves_what_was_there(tmp_path: Path) -> None:
-    """After an error the file is as it was, and nothing is beside it."""
+def test_a_failed_replacement_changes_nothing(tmp_path: Path) -> None:
+    """After an error the file is unchanged, and no partial file remains."""
     path = tmp_path / "file"
     write_whole(path, "old")
     with pytest.raises(TypeError), replacing(path) as file:

@@ -17,66 +17,66 @@ from kernel.safety.heartbeat import HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN, Hea
 
 TTL_NS = 9 * NS_PER_S
 LIMIT_NS = max(TTL_NS // HEARTBEAT_PARTS, OBSERVATION_GAP_NS_MIN)
-"""A longer gap between two looks is deafness."""
+"""A longer time between two observations is a gap."""
 BEAT = Heartbeat("mm-1", TTL_NS, version=1, position=1, recorded_at_ns=0)
 GAPS_NS = st.integers(0, 2 * LIMIT_NS)
 LOOKS = st.lists(st.tuples(GAPS_NS, st.booleans()), min_size=1, max_size=30)
-"""How long after the look before it each look begins, and whether a beat was recorded in between."""
+"""For each observation: the time since the previous one, and whether a heartbeat was recorded in between."""
 
 
-def heard(looks: list[tuple[int, bool]]) -> list[tuple[int, bool, bool, bool]]:
-    """Of each look: its instant, whether it followed a deafness, whether it showed a beat, whether it found silence."""
-    ears: dict[str, Observation] = {}
+def verdicts(looks: list[tuple[int, bool]]) -> list[tuple[int, bool, bool, bool]]:
+    """Return for each observation its instant, whether it followed a gap, showed a heartbeat and found a lapse."""
+    observations: dict[str, Observation] = {}
     now_ns, last_ns, beat, found = 10**18, None, BEAT, []
     for gap_ns, renewed in looks:
         now_ns += gap_ns
         beat = replace(beat, position=beat.position + renewed)
-        ears = heartbeat.observe(ears, {"mm-1": beat}, last_ns=last_ns, began_ns=now_ns, now_ns=now_ns)
-        is_silent = bool(heartbeat.newly_silent(ears, {"mm-1": beat}, now_ns=now_ns))
-        found.append((now_ns, last_ns is None or gap_ns > LIMIT_NS, renewed, is_silent))
+        observations = heartbeat.observe(observations, {"mm-1": beat}, last_ns=last_ns, began_ns=now_ns, now_ns=now_ns)
+        lapses = bool(heartbeat.newly_silent(observations, {"mm-1": beat}, now_ns=now_ns))
+        found.append((now_ns, last_ns is None or gap_ns > LIMIT_NS, renewed, lapses))
         last_ns = now_ns
     return found
 
 
 @given(LOOKS)
-def test_silent_is_who_was_listened_to_for_the_whole_time(looks: list[tuple[int, bool]]) -> None:
-    """A verdict falls exactly when the leader has listened for the whole time, without a deafness and without a beat."""
+def test_an_owner_lapses_after_a_full_observed_ttl(looks: list[tuple[int, bool]]) -> None:
+    """An owner lapses exactly if the leader observed its whole `ttl` without a gap and without a heartbeat."""
     since_ns = 0
-    for now_ns, deaf, renewed, is_silent in heard(looks):
-        since_ns = now_ns if deaf or renewed else since_ns
-        assert is_silent == (now_ns - since_ns >= TTL_NS)
+    for now_ns, gap, renewed, lapses in verdicts(looks):
+        since_ns = now_ns if gap or renewed else since_ns
+        assert lapses == (now_ns - since_ns >= TTL_NS)
 
 
 @given(LOOKS, st.integers(-(10**18), 10**18))
 def test_other_clocks_make_no_difference(looks: list[tuple[int, bool]], skew_ns: int) -> None:
-    """Whatever instant a beat was stamped with, the verdict is the same."""
-    ears = heartbeat.observe({}, {"mm-1": BEAT}, last_ns=None, began_ns=10**18, now_ns=10**18)
+    """The verdict does not depend on the instant stamped on a heartbeat."""
+    observations = heartbeat.observe({}, {"mm-1": BEAT}, last_ns=None, began_ns=10**18, now_ns=10**18)
     skewed = {"mm-1": replace(BEAT, recorded_at_ns=10**18 + skew_ns)}
-    for now_ns, *_ in heard(looks):
-        told = heartbeat.newly_silent(ears, skewed, now_ns=now_ns)
-        assert bool(told) == bool(heartbeat.newly_silent(ears, {"mm-1": BEAT}, now_ns=now_ns))
+    for now_ns, *_ in verdicts(looks):
+        lapsed = heartbeat.newly_silent(observations, skewed, now_ns=now_ns)
+        assert bool(lapsed) == bool(heartbeat.newly_silent(observations, {"mm-1": BEAT}, now_ns=now_ns))
 
 
 @given(st.integers(1, 3600), st.integers(0, 4000))
-def test_a_short_gap_deafens_only_those_with_little_time(ttl_s: int, gap_s: int) -> None:
-    """Each owner's silence begins anew only after a gap that is long for it: a hiccup never saves the silent for good."""
+def test_a_gap_restarts_only_short_ttls(ttl_s: int, gap_s: int) -> None:
+    """An owner's time starts anew only after a gap that is long for its `ttl`."""
     beats = {"mm-1": replace(BEAT, ttl_ns=ttl_s * NS_PER_S)}
     began_ns = gap_s * NS_PER_S
-    ears = heartbeat.observe({"mm-1": Observation(1, 0)}, beats, last_ns=0, began_ns=began_ns, now_ns=began_ns)
+    observations = heartbeat.observe({"mm-1": Observation(1, 0)}, beats, last_ns=0, began_ns=began_ns, now_ns=began_ns)
 
-    assert (ears["mm-1"].since_ns == 0) == (gap_s <= max(ttl_s / HEARTBEAT_PARTS, 1))
+    assert (observations["mm-1"].since_ns == 0) == (gap_s <= max(ttl_s / HEARTBEAT_PARTS, 1))
 
 
-def test_a_clock_that_is_set_back_is_a_deafness() -> None:
-    """What it said before can't be held against what it says now."""
-    ears = heartbeat.observe(
+def test_a_clock_set_back_is_a_gap() -> None:
+    """When the leader's clock is set back, the time starts anew."""
+    observations = heartbeat.observe(
         {"mm-1": Observation(1, 0)}, {"mm-1": BEAT}, last_ns=TTL_NS, began_ns=TTL_NS - 1, now_ns=TTL_NS
     )
 
-    assert ears["mm-1"].since_ns == TTL_NS
+    assert observations["mm-1"].since_ns == TTL_NS
 
 
-STEPS = st.lists(st.sampled_from(["beat", "lapse", "disarm", "wish"]), max_size=20)
+STEPS = st.lists(st.sampled_from(["beat", "lapse", "disarm", "intent"]), max_size=20)
 
 
 def event_of(step: str, position: int) -> HeartbeatEvent:
@@ -92,29 +92,29 @@ def event_of(step: str, position: int) -> HeartbeatEvent:
 
 
 @given(STEPS)
-def test_a_silence_withdraws_all_that_was_wanted_before_it_ended(steps: list[str]) -> None:
-    """A wish is withdrawn if its owner was found silent after it, or before it and not heard until it; else it is not."""
-    beat, wishes = None, []
+def test_a_lapse_revokes_intents_recorded_before_its_end(steps: list[str]) -> None:
+    """An intent is revoked if its owner lapsed after it, or before it without a heartbeat in between."""
+    beat, intents = None, []
     for position, step in enumerate(steps, start=1):
-        if step == "wish":
-            wishes.append(position)
+        if step == "intent":
+            intents.append(position)
         else:
             beat = heartbeat.apply_heartbeat_event(beat, event_of(step, position))
-    for wish in wishes:
-        before = [step for step in steps[: wish - 1] if step != "wish"]
-        expected = "lapse" in steps[wish:] or before[-1:] == ["lapse"]
-        assert heartbeat.is_revoked(beat, wish) == expected
+    for intent in intents:
+        before = [step for step in steps[: intent - 1] if step != "intent"]
+        expected = "lapse" in steps[intent:] or before[-1:] == ["lapse"]
+        assert heartbeat.is_revoked(beat, intent) == expected
 
 
 @given(STEPS)
-def test_disarmed_is_who_said_so_last(steps: list[str]) -> None:
-    """A beat arms and a disarming disarms, whatever verdicts fell in between."""
+def test_the_last_heartbeat_or_disarm_counts(steps: list[str]) -> None:
+    """A heartbeat arms and a disarm disarms, whatever lapses came between."""
     beat = None
     for position, step in enumerate(steps, start=1):
-        beat = beat if step == "wish" else heartbeat.apply_heartbeat_event(beat, event_of(step, position))
-    said = [step for step in steps if step in ("beat", "disarm")]
+        beat = beat if step == "intent" else heartbeat.apply_heartbeat_event(beat, event_of(step, position))
+    switches = [step for step in steps if step in ("beat", "disarm")]
 
-    assert (beat is not None and beat.ttl_ns is not None) == (said[-1:] == ["beat"])
+    assert (beat is not None and beat.ttl_ns is not None) == (switches[-1:] == ["beat"])
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_disarmed_is_who_said_so_last(steps: list[str]) -> None:
         (replace(BEAT, lapsed=True), 0, 0, False),
     ],
 )
-def test_a_beat_is_recorded_where_it_says_something(
+def test_a_heartbeat_is_recorded_only_if_it_is_news(
     known: Heartbeat | None, sent_ns: int | None, now_ns: int, renewed: bool
 ) -> None:
-    """Within a third of its time it says nothing; unless its time changed, it had lapsed, or the clock is in doubt."""
+    """A heartbeat is recorded again after a third of its `ttl`, or if it changes something or the clock is in doubt."""
     assert heartbeat.is_renewed(known, TTL_NS, sent_ns=sent_ns, now_ns=now_ns) is renewed

@@ -33,14 +33,14 @@ def is_ready(readiness: Readiness) -> bool:
     return readiness.ready
 
 
-def test_in_the_beginning_everything_is_missing(readiness: Readiness) -> None:
-    """Fail closed: nothing holds before somebody says so."""
+def test_at_first_every_condition_is_missing(readiness: Readiness) -> None:
+    """No condition holds before it was set."""
     assert readiness.missing() == CONDITIONS
     assert not readiness.ready
 
 
-def test_it_is_ready_when_all_hold_and_not_before(readiness: Readiness) -> None:
-    """Each condition alone keeps it from being ready."""
+def test_it_is_ready_only_if_all_conditions_hold(readiness: Readiness) -> None:
+    """Each missing condition alone keeps it from being ready."""
     for name in CONDITIONS:
         hold_all(readiness)
         assert is_ready(readiness)
@@ -49,8 +49,8 @@ def test_it_is_ready_when_all_hold_and_not_before(readiness: Readiness) -> None:
         assert readiness.missing() == (name,)
 
 
-def test_ready_is_told_once_each_time(readiness: Readiness) -> None:
-    """`on_able` is called when everything but a pause comes to hold, and again only after something of that was lost."""
+def test_on_able_is_called_once_each_time(readiness: Readiness) -> None:
+    """`on_able` is called when all conditions but a pause hold, and again only after one of them was lost."""
     calls: list[None] = []
     readiness.on_able = lambda: calls.append(None)
     hold_all(readiness)
@@ -61,8 +61,8 @@ def test_ready_is_told_once_each_time(readiness: Readiness) -> None:
     assert len(calls) == 2
 
 
-def test_since_moves_with_the_status_alone(readiness: Readiness, clock: HandClock) -> None:
-    """A new reason for the same status keeps the time since when it holds."""
+def test_since_changes_only_with_the_status(readiness: Readiness, clock: HandClock) -> None:
+    """A new reason for the same status keeps `since_ns`."""
     readiness.set(NOT_PAUSED, True, "Running")
     since_ns = clock.now_ns()
     clock.forward(5)
@@ -74,14 +74,14 @@ def test_since_moves_with_the_status_alone(readiness: Readiness, clock: HandCloc
 
 
 def test_conditions_are_shown_in_full(readiness: Readiness) -> None:
-    """Each has type, status, reason, message and since when."""
+    """Each condition has type, status, reason, message and `since_ns`."""
     shown = readiness.conditions()[0].as_dict()
     assert set(shown) == {"type", "status", "reason", "message", "since_ns"}
     assert [item.type for item in readiness.conditions()] == list(CONDITIONS)
 
 
 async def test_wait_returns_once_ready(readiness: Readiness) -> None:
-    """Who waits is woken when the last condition holds."""
+    """`wait` returns when the last condition holds."""
     waiting = asyncio.create_task(readiness.wait())
     await asyncio.sleep(0)
     assert not waiting.done()

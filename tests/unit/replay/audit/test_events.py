@@ -1,4 +1,4 @@
-"""What verify says of events that are stored as they were recorded, and can't have been so: each rule is broken once."""
+"""`verify` finds events that break the kernel's rules although their hashes are right: each rule is broken once."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from replay.audit import events as verify_events
 from tests.folding import an_intent, an_order
 from tests.stories import ABSENT_AFTER_NS, Story
 
-Tell = Callable[[Story], Awaitable[int]]
-RULES: dict[str, tuple[ProblemKind, Tell]] = {}
-"""How each rule is broken; the answer is the position where it is."""
+Break = Callable[[Story], Awaitable[int]]
+RULES: dict[str, tuple[ProblemKind, Break]] = {}
+"""Functions that break one rule each and return the position."""
 
 
 class Stepping:
@@ -52,43 +52,45 @@ class Stepping:
         raise AssertionError("nothing here waits")
 
 
-def breaks(kind: ProblemKind) -> Callable[[Tell], Tell]:
-    """Enter a way to break a rule, and what kind of problem that is."""
+def breaks(kind: ProblemKind) -> Callable[[Break], Break]:
+    """Register a way to break a rule, with the kind of problem."""
 
-    def entered(tell: Tell) -> Tell:
-        RULES[tell.__name__] = (kind, tell)
-        return tell
+    def entered(break_rule: Break) -> Break:
+        RULES[break_rule.__name__] = (kind, break_rule)
+        return break_rule
 
     return entered
 
 
-async def report_of(tell: Callable[[Story], Awaitable[Any]], clock: Stepping | None = None) -> tuple[VerifyReport, Any]:
-    """What a verification says of a log that a story was told to."""
+async def report_of(
+    break_rule: Callable[[Story], Awaitable[Any]], clock: Stepping | None = None
+) -> tuple[VerifyReport, Any]:
+    """Verify a log that a story was written to."""
     async with open_log("memory://", exchange_id="paper", clock=clock or Stepping()) as log:
-        position = await tell(Story(log))
+        position = await break_rule(Story(log))
         return await verify(log), position
 
 
 async def working(story: Story, intent_id: str = "a") -> None:
-    """A leader, and an order that works."""
+    """A leader and an open order."""
     await story.lead()
-    await story.want(intent_id)
+    await story.place(intent_id)
     await story.send(intent_id, 1)
-    await story.hear(intent_id, events.OrderAccepted)
+    await story.report(intent_id, events.OrderAccepted)
 
 
 async def sent(story: Story) -> int:
-    """A leader, and an order that is on its way."""
+    """A leader and an unresolved submit."""
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- lifecycles
 @breaks(ProblemKind.LIFECYCLE)
 async def created_twice(story: Story) -> int:
-    await story.want("a")
-    return await story.want("a")
+    await story.place("a")
+    return await story.place("a")
 
 
 @breaks(ProblemKind.LIFECYCLE)
@@ -98,20 +100,20 @@ async def modified_without_being(story: Story) -> int:
 
 @breaks(ProblemKind.LIFECYCLE)
 async def changed_within_a_generation(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.IntentModified(intent=an_intent(an_order(7), intent_id="a", generation=1)))
 
 
 @breaks(ProblemKind.LIFECYCLE)
 async def canceled_twice(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1))
     return await story.about("a", events.IntentCancelRequested(intent_id="a", generation=3, requested_at_ns=1))
 
 
 @breaks(ProblemKind.LIFECYCLE)
 async def canceled_in_no_new_generation(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.IntentCancelRequested(intent_id="a", generation=1, requested_at_ns=1))
 
 
@@ -134,7 +136,7 @@ async def updated_without_being(story: Story) -> int:
 
 @breaks(ProblemKind.LIFECYCLE)
 async def in_the_stream_of_another(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     return await story.about("a", events.FindingResolved(finding_id="x"), events.IntentDeleted(intent_id="b")) + 1
 
 
@@ -161,7 +163,7 @@ async def sent_without_an_intent(story: Story) -> int:
 @breaks(ProblemKind.SEND)
 async def sent_after_the_cancel(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentCancelRequested(intent_id="a", generation=2, requested_at_ns=1))
     return await story.send("a", 1, generation=2)
 
@@ -169,7 +171,7 @@ async def sent_after_the_cancel(story: Story) -> int:
 @breaks(ProblemKind.SEND)
 async def sent_for_an_older_generation(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     await story.about("a", events.IntentModified(intent=an_intent(an_order(150), intent_id="a", generation=2)))
     return await story.send("a", 1)
 
@@ -178,14 +180,14 @@ async def sent_for_an_older_generation(story: Story) -> int:
 async def sent_in_an_older_epoch(story: Story) -> int:
     await story.lead()
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, epoch=1)
 
 
 @breaks(ProblemKind.SEND)
 async def sent_under_a_made_up_id(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, client_order_id="aaaaaaaaaaaaaaaaaaaaaaaaaa")
 
 
@@ -216,35 +218,35 @@ async def a_resend_where_both_may_be_taken(story: Story) -> int:
 
 
 @breaks(ProblemKind.SEND)
-async def more_than_is_wanted(story: Story) -> int:
+async def more_than_the_quantity(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, order=an_order(101))
 
 
 @breaks(ProblemKind.SEND)
 async def a_cancel_of_nothing(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, AttemptKind.CANCEL, target_client_order_id="c", target_exchange_order_id="o")
 
 
 @breaks(ProblemKind.SEND)
-async def told_of_before_it_was_sent(story: Story) -> int:
-    await story.want("a")
-    return await story.hear("a", events.OrderAccepted)
+async def reported_before_it_was_sent(story: Story) -> int:
+    await story.place("a")
+    return await story.report("a", events.OrderAccepted)
 
 
 @breaks(ProblemKind.SEND)
-async def told_of_another_number(story: Story) -> int:
+async def reported_under_another_number(story: Story) -> int:
     await working(story)
-    return await story.hear("a", events.OrderAccepted, 7, exchange_order_id="o-7")
+    return await story.report("a", events.OrderAccepted, 7, exchange_order_id="o-7")
 
 
 # --------------------------------------------------------------------------------------------------------------- evidence
 @breaks(ProblemKind.EVIDENCE)
 async def ruled_out_too_early(story: Story) -> int:
-    return await story.rule_out("a", await sent(story), began_ns=ABSENT_AFTER_NS - 1) + 1
+    return await story.resolve_as_dead("a", await sent(story), began_ns=ABSENT_AFTER_NS - 1) + 1
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -259,9 +261,9 @@ async def ruled_out_without_a_look(story: Story) -> int:
 @breaks(ProblemKind.EVIDENCE)
 async def ruled_out_where_it_may_always_arrive(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     position = await story.send("a", 1, valid_until_ns=None, absent_after_ns=None)
-    return await story.rule_out("a", position) + 1
+    return await story.resolve_as_dead("a", position) + 1
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -274,7 +276,7 @@ async def refused_by_a_command(story: Story) -> int:
 @breaks(ProblemKind.EVIDENCE)
 async def canceled_by_a_command(story: Story) -> int:
     await working(story)
-    return await story.hear("a", events.OrderCanceled, evidence=Evidence.COMMAND, exec_type=ExecType.CANCELED)
+    return await story.report("a", events.OrderCanceled, evidence=Evidence.COMMAND, exec_type=ExecType.CANCELED)
 
 
 @breaks(ProblemKind.EVIDENCE)
@@ -287,13 +289,13 @@ async def filled_by_a_guess(story: Story) -> int:
 async def gone_by_no_look(story: Story) -> int:
     await working(story)
     look = {"gone": True, "exec_type": ExecType.ORDER_STATUS}
-    return await story.hear("a", events.OrderStateObserved, evidence=Evidence.QUERY, **look)
+    return await story.report("a", events.OrderStateObserved, evidence=Evidence.QUERY, **look)
 
 
 # ----------------------------------------------------------------------------------------------------------------- causes
 @breaks(ProblemKind.CAUSE)
 async def an_outcome_of_nothing(story: Story) -> int:
-    await story.want("a")
+    await story.place("a")
     no = events.AttemptFailed(intent_id="a", attempt_position=1, outcome=AttemptOutcome.REJECTED)
     return await story.about("a", no, evidence=Evidence.STREAM)
 
@@ -301,7 +303,7 @@ async def an_outcome_of_nothing(story: Story) -> int:
 @breaks(ProblemKind.CAUSE)
 async def an_answer_to_nothing(story: Story) -> int:
     await sent(story)
-    return await story.hear("a", events.OrderAccepted, attempt_position=1)
+    return await story.report("a", events.OrderAccepted, attempt_position=1)
 
 
 @breaks(ProblemKind.CAUSE)
@@ -312,7 +314,7 @@ async def caused_by_what_comes_after(story: Story) -> int:
 @breaks(ProblemKind.CAUSE)
 async def caused_by_what_causes_no_such_thing(story: Story) -> int:
     await story.lead()
-    await story.want("a")
+    await story.place("a")
     return await story.send("a", 1, cause=1)
 
 
@@ -324,56 +326,56 @@ async def a_trade_on_the_other_side(story: Story) -> int:
 
 
 @pytest.mark.parametrize("name", RULES)
-async def test_what_cannot_have_been_is_found(name: str) -> None:
-    """Each rule, broken, is a problem of its kind at its position, and nothing before it is one."""
-    kind, tell = RULES[name]
-    report, position = await report_of(tell)
+async def test_a_broken_rule_is_found(name: str) -> None:
+    """Each broken rule is reported with its kind at its position, and nothing before it."""
+    kind, break_rule = RULES[name]
+    report, position = await report_of(break_rule)
     assert (kind, position) in [(item.kind, item.position) for item in report.problems]
     assert report.first_bad_position == position
 
 
-async def test_a_cause_of_long_ago_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an event was is asked of the log where it is not remembered any more."""
+async def test_an_old_cause_is_read_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic of a cause that is no longer cached is read from the log."""
     monkeypatch.setattr(verify_events, "TOPICS_MAX", 0)
     async with open_log("memory://", exchange_id="x") as log:
         story = Story(log)
         await story.lead()
-        wanted = await story.want("a")
+        command = await story.place("a")
         for name in ("b", "c"):
-            await story.want(name)
-        await story.send("a", 1, cause=wanted)
+            await story.place(name)
+        await story.send("a", 1, cause=command)
         wrong = await story.send("b", 1, cause=1)
         problems = (await verify(log)).problems
     assert [(item.kind, item.position) for item in problems] == [(ProblemKind.CAUSE, wrong)]
 
 
 async def right(story: Story) -> None:
-    """Much that looks odd, and may be: it is told as it was."""
-    await story.tell()
-    await story.want("c")
+    """Record legal but unusual sequences."""
+    await story.record_all()
+    await story.place("c")
     position = await story.send("c", 1, valid_until_ns=None, absent_after_ns=None)
     vouched = events.AttemptResolved(intent_id="c", attempt_position=position, outcome=AttemptOutcome.DEAD, text="seen")
     await story.about("c", vouched, evidence=Evidence.OPERATOR)
     await story.send("c", 1)
-    await story.hear("c", events.OrderAccepted)
-    await story.hear("c", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
+    await story.report("c", events.OrderAccepted)
+    await story.report("c", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
     await story.fill("c", 5, "late")
     await story.fill("c", 5, "late")
-    await story.hear(
+    await story.report(
         "c", events.FillCorrected, side=Side.BUY, fill_key="late-2", ref_fill_key="late", last_qty=4, last_px=11,
         exec_type=ExecType.TRADE_CORRECT, fee=2, fee_asset="Y",
     )  # fmt: skip
     found = events.FindingRaised(finding=finding("c", FindingKind.FILL_AFTER_TERMINAL))
     await story.about("c", found, evidence=Evidence.STREAM)
-    await story.hear(
+    await story.report(
         "c", events.FillBusted, fill_key="bust", ref_fill_key="late-2", exec_type=ExecType.TRADE_CANCEL
     )  # fmt: skip
     await story.about("a", events.IntentDeleted(intent_id="a"))
-    await story.want("a")
+    await story.place("a")
     await story.send("a", 3)
     adopted = events.IntentCreated(intent=an_intent(intent_id="ext-1", desired=Desired.CANCELED))
     await story.about("ext-1", adopted, evidence=Evidence.STREAM, actor="kernel")
-    await story.hear("ext-1", events.OrderAccepted, client_order_id="theirs")
+    await story.report("ext-1", events.OrderAccepted, client_order_id="theirs")
 
 
 def finding(intent_id: str, kind: FindingKind) -> Finding:
@@ -381,14 +383,14 @@ def finding(intent_id: str, kind: FindingKind) -> Finding:
     return Finding(finding_id=f"{kind}:{intent_id}", kind=kind, text="so", intent_id=intent_id, raised_at_ns=1)
 
 
-async def test_what_looks_odd_is_no_problem() -> None:
-    """No status refuses a fill, an operator may vouch, a deleted id is used again, others' orders are adopted."""
+async def test_unusual_but_legal_events_are_no_problem() -> None:
+    """Late fills, operator resolutions, reused ids of deleted intents and adopted external orders are legal."""
     report, _ = await report_of(right)
     assert [str(item) for item in report.problems] == []
 
 
 async def look_at_account(story: Story, total: int = 0) -> int:
-    """The leader looks at the account."""
+    """The leader takes a complete venue snapshot."""
     looked = events.VenueSnapshotTaken(
         scopes=(LookScope.OPEN_ORDERS, LookScope.BALANCES), complete=True, began_ns=10**18, ended_ns=10**18
     )
@@ -397,29 +399,29 @@ async def look_at_account(story: Story, total: int = 0) -> int:
     return await story.record("venue", seen, looked, evidence=Evidence.QUERY, actor="venue:paper")
 
 
-@pytest.mark.parametrize("told", [False, True])
-async def test_two_live_orders_of_an_intent_need_their_finding(told: bool) -> None:
-    """What a leader has not told for a minute while it acted is a problem, at the event that made it so."""
+@pytest.mark.parametrize("raised", [False, True])
+async def test_two_live_orders_of_an_intent_need_their_finding(raised: bool) -> None:
+    """A finding that an active leader has not raised within a minute is a problem at the event that requires it."""
     clock = Stepping()
 
     async def twins(story: Story) -> int:
         await working(story)
-        second = await story.hear("a", events.OrderAccepted, exchange_order_id="o-2")
+        second = await story.report("a", events.OrderAccepted, exchange_order_id="o-2")
         for at_s in (1, 30, 70):
             clock.at_ns = at_s * NS_PER_S
             await look_at_account(story)
-            if told and at_s == 30:
+            if raised and at_s == 30:
                 found = events.FindingRaised(finding=finding("a", FindingKind.DUPLICATE_ORDER))
                 await story.about("a", found, evidence=Evidence.STREAM)
         return second
 
     report, second = await report_of(twins, clock)
-    expected = [] if told else [(ProblemKind.FINDING, second)]
+    expected = [] if raised else [(ProblemKind.FINDING, second)]
     assert [(item.kind, item.position) for item in report.problems] == expected
 
 
 async def test_two_trades_under_one_key_need_their_finding() -> None:
-    """Both count, and somebody has to be told."""
+    """Different trades under one fill key both count and need a finding."""
     clock = Stepping()
 
     async def reused(story: Story) -> int:
@@ -435,9 +437,9 @@ async def test_two_trades_under_one_key_need_their_finding() -> None:
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.FINDING, second)]
 
 
-@pytest.mark.parametrize("told", [False, True])
-async def test_balances_that_nothing_explains_need_their_finding(told: bool) -> None:
-    """What the venue has beside what the log comes to is told within three looks, or is a problem."""
+@pytest.mark.parametrize("raised", [False, True])
+async def test_unexplained_balances_need_their_finding(raised: bool) -> None:
+    """A balance drift without a finding is a problem at the third account observation."""
 
     async def drifted(story: Story) -> int:
         await story.lead()
@@ -445,31 +447,31 @@ async def test_balances_that_nothing_explains_need_their_finding(told: bool) -> 
         await look_at_account(story, 100)
         for total in (101, 101):
             await look_at_account(story, total)
-        if told:
+        if raised:
             drift = FindingKind.BALANCE_DRIFT
-            raised = Finding(finding_id=f"{drift}:Y", kind=drift, text="so", raised_at_ns=1)
-            await story.record("venue", events.FindingRaised(finding=raised), evidence=Evidence.QUERY)
+            finding = Finding(finding_id=f"{drift}:Y", kind=drift, text="so", raised_at_ns=1)
+            await story.record("venue", events.FindingRaised(finding=finding), evidence=Evidence.QUERY)
         return await look_at_account(story, 101)
 
     report, last = await report_of(drifted)
-    expected = [] if told else [(ProblemKind.FINDING, last)]
+    expected = [] if raised else [(ProblemKind.FINDING, last)]
     assert [(item.kind, item.position) for item in report.problems] == expected
 
 
 async def test_a_fold_that_counts_wrongly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake in the ledger shows against the books that are kept in plain integers."""
+    """A mistake in the ledger differs from the independently recomputed totals."""
     booked = ledger.booked
     monkeypatch.setattr(
         ledger,
         "booked",
         lambda position, booking: booked(position, dataclasses.replace(booking, price=booking.price + 1)),
     )
-    report, _ = await report_of(Story.tell)
+    report, _ = await report_of(Story.record_all)
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.ACCOUNTING, 7)]
 
 
 async def test_an_event_that_cannot_be_read_is_found() -> None:
-    """A payload that is not of its schema is told, and what comes after it in its stream is not judged by it."""
+    """A payload that violates its schema is reported, and later events of its stream are not checked against it."""
 
     async def unreadable(story: Story) -> int:
         await working(story)
@@ -482,14 +484,14 @@ async def test_an_event_that_cannot_be_read_is_found() -> None:
     assert [(item.kind, item.position) for item in report.problems] == [(ProblemKind.UNREADABLE, position)]
 
 
-async def test_an_ended_order_may_only_fill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A status that no fact takes back is a problem where it is: here a fold forgets the end."""
+async def test_a_terminal_order_can_only_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An illegal status change is reported where it happens: here a fold forgets the terminal status."""
     monkeypatch.setitem(ORDER_CHANGES, events.OrderTriggered, lambda facts, event: replace(facts, closed=None))
 
     async def taken_back(story: Story) -> int:
         await working(story)
-        await story.hear("a", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
-        return await story.hear("a", events.OrderTriggered, exec_type=ExecType.TRIGGERED)
+        await story.report("a", events.OrderCanceled, exec_type=ExecType.CANCELED, cum_qty=0)
+        return await story.report("a", events.OrderTriggered, exec_type=ExecType.TRIGGERED)
 
     report, position = await report_of(taken_back)
     assert (ProblemKind.LIFECYCLE, position) in [(item.kind, item.position) for item in report.problems]

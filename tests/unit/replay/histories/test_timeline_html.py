@@ -1,4 +1,4 @@
-"""The picture of a story: everything in its frame, nothing over anything else, and nobody's text does anything."""
+"""The drawing of a history: everything is inside the frame, nothing overlaps, and texts are escaped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from kernel.models import AttemptKind, Evidence, ExecType, Finding, FindingKind
 from kernel.order_spec import Side
 from projections.folds.reference import Reference
 from replay.formatting.decimals import Scales
-from replay.histories.order_history import AttemptSpan, History, Part, Step, history
+from replay.histories.order_history import AttemptSpan, History, Part, Step
+from replay.histories.order_history import history as read_history
 from replay.histories.timeline_html import BAR_W, LANE_W, ROW_H, Lane, fitting, layout, page, write
 from tests.folding import an_attempt, an_intent, an_order
 from tests.recorded import intents_in, log_of, simulated
 
 CHAR_W = 7.23
-"""Width of a character of a monospaced font at 12 px: 0.6 em and a little."""
+"""Width of a character of a monospaced font at 12 px, rounded up."""
 HOSTILE = "</title></svg><script>alert('x')</script>\x1b[2J\u202e\" onload=\"x" + "wide 漢字 " * 20
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -37,18 +38,18 @@ def recorded(request: pytest.FixtureRequest) -> MemoryRecorder:
     return simulated(request.param)
 
 
-def stories(recorded: MemoryRecorder) -> list[History]:
-    """The story of every intent of a run."""
+def histories(recorded: MemoryRecorder) -> list[History]:
+    """The history of every intent of a run."""
 
     async def read() -> list[History]:
         async with log_of(recorded, page_rows=100) as log:
-            return [await history(log, intent_id) for intent_id in intents_in(recorded)]
+            return [await read_history(log, intent_id) for intent_id in intents_in(recorded)]
 
     return asyncio.run(read())
 
 
-def told(*events: BaseEvent, at_ns: tuple[int, ...], attempts: tuple[AttemptSpan, ...] = ()) -> History:
-    """A story of these events, recorded at these instants."""
+def history_of(*events: BaseEvent, at_ns: tuple[int, ...], attempts: tuple[AttemptSpan, ...] = ()) -> History:
+    """A history of these events, recorded at these times."""
     steps, before_ns = [], None
     for position, (event, now_ns) in enumerate(zip(events, at_ns, strict=True), start=1):
         envelope = Envelope(position, "intent:i", position, now_ns, "venue:paper", Evidence.STREAM)
@@ -63,19 +64,19 @@ def told(*events: BaseEvent, at_ns: tuple[int, ...], attempts: tuple[AttemptSpan
 
 
 def a_finding(text: str = "something") -> FindingRaised:
-    """A finding with a text of somebody's."""
+    """A finding with a text."""
     return FindingRaised(finding=Finding(finding_id="f", kind=FindingKind.OVERFILL, text=text, intent_id="i"))
 
 
 def drawing(text: str) -> ElementTree.Element:
-    """The picture in a page; it is well-formed."""
+    """The SVG of a page, which is well-formed."""
     found = re.search(r"<svg.*</svg>", text, re.DOTALL)
     assert found is not None
     return ElementTree.fromstring(re.sub(r' xmlns="[^"]*"', "", found[0]))
 
 
 def boxes(root: ElementTree.Element, tag: str) -> Iterator[Box]:
-    """The room that each element of a kind takes."""
+    """The bounding box of each element of a kind."""
     for item in root.iter(tag):
         if tag == "text":
             x, y, words = float(item.attrib["x"]), float(item.attrib["y"]), item.text or ""
@@ -90,13 +91,13 @@ def boxes(root: ElementTree.Element, tag: str) -> Iterator[Box]:
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Whether two rooms share some."""
+    """Whether two boxes overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def check_geometry(story: History) -> None:
-    """Every element is within the frame, and none of text, dots and bars lies over another."""
-    root = drawing(page(story))
+def check_geometry(history: History) -> None:
+    """Check that every element is inside the frame, and that no text, dot or bar covers another."""
+    root = drawing(page(history))
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     words, dots, rects = (list(boxes(root, tag)) for tag in ("text", "circle", "rect"))
     for left, top, right, bottom in (*words, *dots, *rects):
@@ -107,37 +108,37 @@ def check_geometry(story: History) -> None:
         for other in around[place + 1 :]:
             if other[1] >= box[3]:
                 break
-            assert not (overlap(box, other) and not doubt(box, other)), (box, other)
+            assert not (overlap(box, other) and not are_one_attempt(box, other)), (box, other)
 
 
-def doubt(one: Box, other: Box) -> bool:
-    """Whether two bars of one attempt meet: the part that was known and the part that was not."""
+def are_one_attempt(one: Box, other: Box) -> bool:
+    """Whether two adjacent bars are the known and the unknown part of one attempt."""
     return one[0] == other[0] and one[2] == other[2] and one[2] - one[0] == pytest.approx(BAR_W)
 
 
-def test_nothing_leaves_the_frame_or_lies_over_something_else(recorded: MemoryRecorder) -> None:
-    """For every story of a run: rows, lanes, bars and words each have their own room."""
-    for story in stories(recorded):
-        check_geometry(story)
+def test_nothing_leaves_the_frame_or_overlaps(recorded: MemoryRecorder) -> None:
+    """In every history of a run, rows, lanes, bars and texts have their own space."""
+    for history in histories(recorded):
+        check_geometry(history)
 
 
 def test_every_event_is_drawn_in_order_with_a_title(recorded: MemoryRecorder) -> None:
-    """A row for each step, further down than the one before, that says on pointing what it is."""
-    for story in stories(recorded):
-        rows = layout(story).rows
-        assert [row.step for row in rows] == list(story.steps)
+    """Each step has a row below the previous one, with a title that describes it."""
+    for history in histories(recorded):
+        rows = layout(history).rows
+        assert [row.step for row in rows] == list(history.steps)
         assert all(later.y - earlier.y > ROW_H - 0.01 for earlier, later in pairwise(rows))
-        root = drawing(page(story))
+        root = drawing(page(history))
         titles = [item.findtext("title") or "" for item in root.iter("g")]
-        assert len(titles) == len(story.steps) + len(story.attempts)
-        assert all(any(f"position {step.event.position}," in title for title in titles) for step in story.steps)
-        assert story.intent_id in (root.findtext("title") or "")
+        assert len(titles) == len(history.steps) + len(history.attempts)
+        assert all(any(f"position {step.event.position}," in title for title in titles) for step in history.steps)
+        assert history.intent_id in (root.findtext("title") or "")
 
 
-def test_bars_stand_beside_each_other(recorded: MemoryRecorder) -> None:
-    """Two attempts at one time are in two columns; each lasts from its send to what settled it."""
-    for story in stories(recorded):
-        found = layout(story)
+def test_parallel_attempts_have_their_own_columns(recorded: MemoryRecorder) -> None:
+    """Two simultaneous attempts are in two columns; each lasts from its send to its resolution."""
+    for history in histories(recorded):
+        found = layout(history)
         at = {row.step.event.position: row.y for row in found.rows}
         for bar in found.bars:
             assert bar.top == at[bar.span.position]
@@ -147,22 +148,22 @@ def test_bars_stand_beside_each_other(recorded: MemoryRecorder) -> None:
 
 
 def test_a_longer_pause_is_a_larger_step_from_microseconds_to_days() -> None:
-    """Steps grow with the pause, stay on one page, and each has its length beside it."""
+    """Distances grow with the pause, stay on one page, and are labeled with its length."""
     pauses_ns = (0, 2_000, 500_000, 40_000_000, 3 * NS_PER_S, 7_200 * NS_PER_S, 86_400 * 30 * NS_PER_S)
     instants = tuple(10**18 + sum(pauses_ns[: place + 1]) for place in range(len(pauses_ns)))
-    story = told(*(a_finding() for _ in instants), at_ns=instants)
-    check_geometry(story)
+    history = history_of(*(a_finding() for _ in instants), at_ns=instants)
+    check_geometry(history)
 
-    rows = layout(story).rows
+    rows = layout(history).rows
     steps = [later.y - earlier.y for earlier, later in pairwise(rows)]
     assert steps == sorted(set(steps))
     assert steps[-1] < 5 * ROW_H
-    text = page(story)
+    text = page(history)
     assert all(f">+{words}<" in text for words in ("2 µs", "500 µs", "40 ms", "3 s", "120m", "30d"))
 
 
-def test_a_fill_is_as_large_as_its_quantity() -> None:
-    """The dots of two fills differ in size as their quantities do, and the quantity stands beside them."""
+def test_a_fill_is_sized_by_its_quantity() -> None:
+    """The dots of two fills differ in size as their quantities do, and the quantity is written beside them."""
     fills = [
         OrderFilled(
             intent_id="i", symbol_id="S", exec_type=ExecType.TRADE, side=Side.BUY, fill_key=f"t{lots}", last_qty=lots,
@@ -170,18 +171,18 @@ def test_a_fill_is_as_large_as_its_quantity() -> None:
         )
         for lots in (1, 100)
     ]  # fmt: skip
-    root = drawing(page(told(*fills, at_ns=(1, 2))))
+    root = drawing(page(history_of(*fills, at_ns=(1, 2))))
 
     small, large = (float(item.attrib["r"]) for item in root.iter("circle") if item.attrib["class"] == "fill")
     assert small < large
     assert [item.text for item in root.iter("text") if (item.text or "").startswith("BUY 100 S at 10")]
 
 
-def test_nobodys_text_does_anything() -> None:
-    """Markup, control characters and quotes of a venue are shown as text, cut to their lane, whole in the title."""
-    story = told(a_finding(HOSTILE), at_ns=(1,))
-    text = page(story)
-    check_geometry(story)
+def test_texts_are_escaped() -> None:
+    """Markup, control characters and quotes of a venue are shown as text, truncated to the lane, complete in the title."""
+    history = history_of(a_finding(HOSTILE), at_ns=(1,))
+    text = page(history)
+    check_geometry(history)
 
     assert "<script" not in text
     assert "\x1b" not in text
@@ -190,49 +191,48 @@ def test_nobodys_text_does_anything() -> None:
     assert "</title></svg><script>alert('x')</script>\\x1b[2J\\u202e" in (group.findtext("title") or "")
 
 
-def test_the_page_asks_nobody_for_anything(recorded: MemoryRecorder) -> None:
-    """No script, no address but the name of SVG's own language, and a policy that lets nothing else in."""
-    text = page(stories(recorded)[0])
+def test_the_page_needs_no_network(recorded: MemoryRecorder) -> None:
+    """The page has no script, no address but the SVG namespace, and a policy that forbids others."""
+    text = page(histories(recorded)[0])
 
     assert "default-src 'none'" in text
     assert re.findall(r"(?:https?:)?//[\w.]+", text) == ["http://www.w3.org"]
     assert not re.search(r"<(script|link|img|iframe|object)|url\(|@import|\bon\w+=", text)
 
 
-def test_an_attempt_that_is_open_goes_on_to_the_end() -> None:
-    """What is not settled has no end in the picture, and what is unknown says so."""
+def test_an_unresolved_attempt_extends_to_the_end() -> None:
+    """An unresolved attempt has no end in the drawing, and an unknown outcome is marked."""
     order = an_order()
     attempts = (
         AttemptSpan(position=2, number=1, kind=AttemptKind.SUBMIT, client_order_id="c1"),
         AttemptSpan(position=3, number=1, kind=AttemptKind.SUBMIT, client_order_id="c1"),
     )
     sends = [an_attempt(AttemptKind.SUBMIT, "c1", order) for _ in attempts]
-    story = told(IntentCreated(intent=an_intent(order)), *sends, at_ns=(1, 2, 3), attempts=attempts)
-    check_geometry(story)
+    history = history_of(IntentCreated(intent=an_intent(order)), *sends, at_ns=(1, 2, 3), attempts=attempts)
+    check_geometry(history)
 
-    found = layout(story)
+    found = layout(history)
     assert [(bar.column, bar.bottom) for bar in found.bars] == [(0, found.height), (1, found.height)]
     assert found.lane_x(Lane.VENUE) - found.lane_x(Lane.KERNEL) > LANE_W + 2 * BAR_W
-    assert "SUBMIT number 1 as c1, sent at 2: open" in page(story)
+    assert "SUBMIT number 1 as c1, sent at 2: open" in page(history)
 
 
 @pytest.mark.parametrize(
     ("words", "shown"), [("abcde", "abcde"), ("abcdef", "abcd…"), ("漢字漢", "漢字…"), ("漢字a", "漢字a"), ("", "")]
 )
-def test_words_are_cut_where_they_would_leave_their_lane(words: str, shown: str) -> None:
-    """What fits is whole; else as much as fits with the mark that something is missing. Wide characters count twice."""
+def test_texts_are_truncated_to_their_lane(words: str, shown: str) -> None:
+    """A text that fits is complete; otherwise it ends with an ellipsis. Wide characters count twice."""
     assert fitting(words, 5 * 7.3 + 1) == shown
 
 
 def test_a_page_is_written_whole(tmp_path: Path) -> None:
-    """The file is the page and nothing else is left beside it; a directory that is not there, or a
-    name that is no page's, is an error."""
-    story = told(a_finding(), at_ns=(1,))
-    write(story, str(tmp_path / "story.html"))
+    """The file is written atomically; a missing directory and a name without `.html` are errors."""
+    history = history_of(a_finding(), at_ns=(1,))
+    write(history, str(tmp_path / "history.html"))
 
-    assert [item.name for item in tmp_path.iterdir()] == ["story.html"]
-    assert (tmp_path / "story.html").read_text(encoding="utf-8") == page(story)
-    with pytest.raises(NotFoundError, match="no directory"):
-        write(story, str(tmp_path / "nowhere" / "story.html"))
-    with pytest.raises(ValidationError, match=r"suffix is \.html, given .*kernel\.db"):
-        write(story, str(tmp_path / "kernel.db"))
+    assert [item.name for item in tmp_path.iterdir()] == ["history.html"]
+    assert (tmp_path / "history.html").read_text(encoding="utf-8") == page(history)
+    with pytest.raises(NotFoundError, match="nowhere does not exist"):
+        write(history, str(tmp_path / "nowhere" / "history.html"))
+    with pytest.raises(ValidationError, match=r"kernel\.db does not end in \.html"):
+        write(history, str(tmp_path / "kernel.db"))

@@ -1,4 +1,4 @@
-"""Signed notes and their keys: the vectors of C2SP and of Go's `sumdb/note`, and what is no note, no key, no checkpoint."""
+"""Signed notes, keys and tree heads: the vectors of C2SP and of Go's `sumdb/note`, and malformed ones."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ BAD_NOTES = {
 
 
 def keys(*texts: str) -> list[VerifierKey]:
-    """Verifier keys from their texts."""
+    """Parse verifier keys."""
     return [VerifierKey.parse(text) for text in texts]
 
 
 def note(*lines: str, text: str = TEXT) -> SignedNote:
-    """A note with these signature lines."""
+    """Return a note with these signature lines."""
     return SignedNote.parse((text + "\n" + "".join(lines)).encode())
 
 
-def test_the_published_note_is_made_to_the_byte() -> None:
+def test_the_published_note_is_reproduced() -> None:
     """The published key signs the published text with the published signature."""
     key = SignerKey.parse(PETER_SIGNER)
     assert str(sign(TEXT, [key])) == TEXT + "\n" + PETER_LINE
     assert (str(key.verifier), key.secret()) == (PETER, PETER_SIGNER)
 
 
-def test_published_notes_are_opened() -> None:
-    """Each known key's signature counts, those of others are passed over, and one signed twice is one."""
+def test_published_notes_are_verified() -> None:
+    """Signatures of known keys count once each; other signatures are ignored."""
     peter, enoch = keys(PETER, ENOCH)
     both = note(PETER_LINE, ENOCH_LINE)
     assert both.signers([peter]) == (peter,)
@@ -81,8 +81,8 @@ def test_published_notes_are_opened() -> None:
     assert note(PETER_LINE, PETER_LINE, ENOCH_LINE).signers([peter]) == (peter,)
 
 
-def test_a_note_of_nobody_known_is_refused() -> None:
-    """Without a trusted key nothing is believed; a known name with another id, or an id with another name, is unknown."""
+def test_a_note_without_a_trusted_signature_is_rejected() -> None:
+    """A note needs a trusted signature; a known name with another id, or an id with another name, is unknown."""
     other = str(SignerKey.create("PeterNeumann").verifier)
     for trusted in ([], keys(ENOCH), keys(other)):
         with pytest.raises(ValidationError, match=r"unknown key.*PeterNeumann\+c74f20a3"):
@@ -91,8 +91,8 @@ def test_a_note_of_nobody_known_is_refused() -> None:
         note(PETER_LINE.replace("PeterNeumann", "CarmenSandiego")).signers(keys(PETER))
 
 
-def test_a_false_signature_of_a_known_key_is_refused() -> None:
-    """Even beside a good one of another key."""
+def test_a_bad_signature_of_a_known_key_is_rejected() -> None:
+    """A bad signature is an error even beside a good one of another key."""
     line = PETER_LINE.replace("UgYN", "UgYM")
     with pytest.raises(ValidationError, match=r"bad signature.*PeterNeumann\+c74f20a3"):
         note(ENOCH_LINE, line).signers(keys(PETER, ENOCH))
@@ -101,34 +101,34 @@ def test_a_false_signature_of_a_known_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", [C2SP_NOTE, C2SP_CHECKPOINT, TEXT + "\n" + PETER_LINE + ENOCH_LINE])
-def test_notes_are_written_as_they_were_read(text: str) -> None:
-    """The published examples are notes, and come out byte for byte; empty lines in a text are part of it."""
+def test_notes_round_trip(text: str) -> None:
+    """The published examples are parsed and formatted byte for byte; empty lines in a text are kept."""
     found = SignedNote.parse(text.encode())
     assert str(found) == text
     assert found.text == text[: text.rindex("\n\n") + 1]
 
 
 @pytest.mark.parametrize("text", BAD_NOTES.values(), ids=BAD_NOTES)
-def test_what_is_no_note_is_refused(text: str) -> None:
-    """Whatever breaks the form is said to be no note."""
-    with pytest.raises(ValidationError, match="no signed note"):
+def test_a_malformed_note_is_rejected(text: str) -> None:
+    """A text that violates the format is not a note."""
+    with pytest.raises(ValidationError, match="not a signed note"):
         SignedNote.parse(text.encode())
 
 
-def test_bytes_that_are_no_text_are_no_note() -> None:
-    """Neither what is not UTF-8, nor what is longer than any note."""
+def test_invalid_and_oversized_bytes_are_rejected() -> None:
+    """Bytes that are not UTF-8, or more than the limit, are not a note."""
     for data in (b"\xff" + (TEXT + "\n" + PETER_LINE).encode(), b"a" * 1_000_001):
-        with pytest.raises(ValidationError, match="no signed note"):
+        with pytest.raises(ValidationError, match="not a signed note"):
             SignedNote.parse(data)
 
 
 def test_no_part_of_a_key_is_a_key() -> None:
-    """Every substring and every key with one character changed is refused, as Go's tests demand."""
+    """Every substring of a key, and every key with one character changed, is rejected, as in Go's tests."""
     for kind, text in ((VerifierKey, PETER), (SignerKey, PETER_SIGNER)):
         parts = [text[i:j] for i in range(len(text)) for j in range(i + 1, len(text) + 1) if text[i:j] != text]
         changed = [text[:i] + chr(ord(item) + 1) + text[i + 1 :] for i, item in enumerate(text)]
         for bad in [*parts, *changed, ""]:
-            with pytest.raises(ValidationError, match="is no"):
+            with pytest.raises(ValidationError, match=r"not a (verifier|signer) key"):
                 kind.parse(bad)
 
 
@@ -139,14 +139,14 @@ def test_no_part_of_a_key_is_a_key() -> None:
         "PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
     ],
 )
-def test_a_key_of_another_kind_is_refused(text: str) -> None:
-    """A wrong length and an unknown algorithm, though their ids are right."""
-    with pytest.raises(ValidationError, match="no verifier key"):
+def test_a_key_of_another_kind_is_rejected(text: str) -> None:
+    """A key with a wrong length or algorithm is rejected although its id is right."""
+    with pytest.raises(ValidationError, match="not a verifier key"):
         VerifierKey.parse(text)
 
 
-def test_a_signer_key_is_shown_nowhere() -> None:
-    """Neither its repr nor what is said of a broken one holds the secret."""
+def test_a_signer_key_is_not_revealed() -> None:
+    """Neither the repr of a signer key nor the error for a malformed one contains the secret."""
     key = SignerKey.parse(PETER_SIGNER)
     assert "seed" not in repr(key)
     with pytest.raises(ValidationError) as caught:
@@ -156,13 +156,13 @@ def test_a_signer_key_is_shown_nowhere() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\u2003b", "a\nb"])
 def test_a_key_needs_a_name(name: str) -> None:
-    """Spaces, pluses and nothing are no names."""
-    with pytest.raises(ValidationError, match="names no key"):
+    """Spaces, pluses and the empty text are not valid names."""
+    with pytest.raises(ValidationError, match="is invalid: use a name"):
         SignerKey.create(name)
 
 
-def test_keys_made_are_different_and_work() -> None:
-    """Two new keys differ, come out of their texts, and their signatures count."""
+def test_created_keys_differ_and_work() -> None:
+    """Two new keys differ, round-trip as text, and their signatures verify."""
     one, two = SignerKey.create("x.example/log"), SignerKey.create("x.example/log")
     assert one != two
     assert [SignerKey.parse(key.secret()) for key in (one, two)] == [one, two]
@@ -171,8 +171,8 @@ def test_keys_made_are_different_and_work() -> None:
 
 
 @given(st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
-def test_checkpoints_come_out_as_written(size: int, root: bytes, chain: bytes) -> None:
-    """Origin, size and both hashes are read as they were written."""
+def test_tree_heads_round_trip(size: int, root: bytes, chain: bytes) -> None:
+    """Origin, size and both hashes are parsed as formatted."""
     made = TreeHead("exchange-kernel/paper/0123", size, root, chain)
     assert TreeHead.parse(made.text()) == made
 
@@ -180,8 +180,8 @@ def test_checkpoints_come_out_as_written(size: int, root: bytes, chain: bytes) -
 GOOD = TreeHead("o", 7, bytes(32), bytes(32)).text()
 
 
-def test_lines_of_others_are_passed_over() -> None:
-    """A checkpoint may have extension lines that mean something to somebody else."""
+def test_unknown_extension_lines_are_ignored() -> None:
+    """A tree head may have extension lines of other programs."""
     assert TreeHead.parse(GOOD + "witnessed by x\n") == TreeHead.parse(GOOD)
 
 
@@ -204,15 +204,15 @@ def test_lines_of_others_are_passed_over() -> None:
         "",
     ],
 )
-def test_what_is_no_checkpoint_is_refused(text: str) -> None:
-    """Each line has one form only."""
-    with pytest.raises(ValidationError, match="no checkpoint"):
+def test_a_malformed_tree_head_is_rejected(text: str) -> None:
+    """Each line has one canonical form."""
+    with pytest.raises(ValidationError, match="not a tree head"):
         TreeHead.parse(text)
 
 
 @given(st.one_of(st.binary(), st.text(alphabet="o7\n A=—+chain ").map(str.encode)))
-def test_anything_is_read_or_refused(data: bytes) -> None:
-    """No bytes make anything but a note, a checkpoint, a key, or a `ValidationError`."""
+def test_any_bytes_are_parsed_or_rejected(data: bytes) -> None:
+    """Any bytes are a note, a tree head, a key, or a `ValidationError`."""
     text = data.decode(errors="surrogateescape")
     readers: tuple[Callable[[], object], ...] = (
         lambda: SignedNote.parse(data),
@@ -225,8 +225,8 @@ def test_anything_is_read_or_refused(data: bytes) -> None:
             read()
 
 
-def test_without_cryptography_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the extra."""
+def test_without_cryptography_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the extra to install."""
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric.ed25519", None)
     with pytest.raises(KernelError, match=r"exchange-kernel\[notes\]"):
         SignerKey.create("a").sign("a\n")
