@@ -1,18 +1,14 @@
-"""`orderctl what-if` in words: what a person supposes made into changes, settings and faults, and played.
-
-Called by the CLI; `forking.what_if` is what a library user calls.
-"""
+"""The options of `orderctl what-if`, turned into changes, settings and faults. Called by the CLI."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from kernel.clock import NS_PER_S
-from kernel.errors import ValidationError, Violation
+from kernel.errors import ValidationError
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper.matching.config import PaperExchangeOptions
 from replay.formatting.progress_bar import Progress
@@ -24,10 +20,10 @@ from replay.whatif.simulation import what_if
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioOptions:
-    """What a person supposes, as it was typed."""
+    """The options as typed."""
 
     at: str
-    """The fork: a position, or an instant."""
+    """The fork: a position or an instant."""
     drop: tuple[str, ...] = ()
     terms: tuple[tuple[str, str], ...] = ()
     """(order, FIELD=VALUE)."""
@@ -40,17 +36,17 @@ class ScenarioOptions:
     tape: str | None = None
     symbol: str | None = None
     seed: int = 0
-    run_for_s: float = field(default=60.0)
+    run_for_s: float = 60.0
 
 
 async def run_scenario(
     url: str, exchange_id: str, options: ScenarioOptions, *, progress: Progress | None = None
 ) -> WhatIf:
-    """Play what is supposed. Raises what `what_if` raises, and `ValidationError` for words that mean nothing."""
+    """Simulate a scenario. Raises what `what_if` raises, and `ValidationError` for options that cannot be read."""
     async with open_for_reading(url, exchange_id) as log:
         position = await point_of(log, options.at)
         if position < 1:
-            raise ValidationError(f"nothing is in the log at {options.at}: fork at position 1 or later")
+            raise ValidationError(f"--at {options.at}: the log has no event then; fork at position 1 or later")
         fork_ns = await recorded_at(log, position)
         market = options.tape or options.symbol
         return await what_if(
@@ -67,7 +63,7 @@ async def run_scenario(
 
 
 def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
-    """The changes, in the order of the options."""
+    """The changes, ordered by option."""
     terms: dict[str, dict[str, Any]] = {}
     for intent_id, text in options.terms:
         terms.setdefault(intent_id, {}).update([pair(text)])
@@ -82,25 +78,21 @@ def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
 
 
 def pair(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; a value that is a JSON object, true, false or null is one."""
+    """NAME=VALUE; an object, true, false and null are read as JSON."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValidationError("what is to be otherwise", [Violation("option", "form", "NAME=VALUE", text)])
+        raise ValidationError(f"{text!r} is not NAME=VALUE")
     plain = not value.startswith("{") and value not in ("true", "false", "null")
     try:
         return name, value if plain else orjson.loads(value)
     except orjson.JSONDecodeError as problem:
-        raise ValidationError(name, [Violation(name, "form", f"JSON ({problem})", value)]) from problem
+        raise ValidationError(f"{name}: {value} is not valid JSON: {problem}") from problem
 
 
 def fault_of(kind: str, operation: str) -> Fault:
-    """A fault in two words."""
-    kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, FaultOperation))
-    wrong: Iterable[Violation] = [
-        Violation(name, "choice", ", ".join(choices), given)
-        for name, given, choices in (("kind", kind, kinds), ("operation", operation, operations))
-        if given not in choices
-    ]
-    if problems := [*wrong]:
-        raise ValidationError("no such fault", problems)
+    """The fault of a kind and an operation."""
+    for what, given, choices in (("kind of fault", kind, FaultKind), ("request", operation, FaultOperation)):
+        known = [str(choice.value) for choice in choices]
+        if given not in known:
+            raise ValidationError(f"--fault: {given} is not a {what}; choose one of {', '.join(known)}")
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

@@ -113,7 +113,7 @@ async def test_a_directory_that_can_not_be_written_stops_nobody(
     """A kernel without a place for its checkpoints works, and says so."""
     (tmp_path / "file").write_text("in the way")
     await grown(database, tmp_path / "file")
-    assert "can't be written" in caplog.text
+    assert "cannot write the checkpoint" in caplog.text
 
 
 async def test_where_checkpoints_are(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

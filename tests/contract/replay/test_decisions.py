@@ -23,7 +23,8 @@ from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.venues.paper.faults import fault
 from replay import replay_decisions
 from replay.decisions import decision_replay
-from replay.decisions.decision_replay import DecisionReport, recorded_settings
+from replay.decisions.decision_replay import DecisionReport
+from replay.decisions.recorded_leader import recorded_settings
 from replay.transfer.exporter import export_log
 from replay.transfer.importer import import_log
 from tests.commands import fresh_command_id

@@ -156,7 +156,7 @@ def test_a_log_that_is_not_there_is_not_made(url: str, tmp_path: Path, monkeypat
         async with open_for_reading(url):
             raise AssertionError("there is none")
 
-    with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|empty log"):
+    with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|does not exist|no directory|no stored log"):
         asyncio.run(look())
     assert list(tmp_path.iterdir()) == []
 

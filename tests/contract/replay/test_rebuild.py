@@ -6,7 +6,6 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from kernel.models import Balance
 from projections import State, state_fold
 from projections.digest import first_field
 from replay.histories.divergence import first_difference
-from replay.log_access.log_reader import chain_at, fold
+from replay.log_access.log_reader import fold
 from replay.readmodel.rebuild import RebuildReport, rebuild, rebuild_tables, roll_back
 from replay.readmodel.sync import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
@@ -98,29 +97,6 @@ async def test_tables_that_were_changed_are_found(
     if "o0000005" in field:
         stream = await log.read_stream("intent:o0000005")
         assert first.position == stream[-1].position
-
-
-@dataclass
-class Stored:
-    """A checkpoint, as far as a rebuild wants to know."""
-
-    position: int
-    chain_hash: bytes
-    digest: str
-
-
-async def test_a_checkpoint_is_compared_where_it_was_taken(log: EventLog) -> None:
-    """One that is right is equal; another digest, another chain and a position past the log are named."""
-    digest, chain = (await fold(log, State(), upto=150)).digest(), await chain_at(log, 150)
-    given = {
-        "": Stored(150, chain, digest),
-        "digest": Stored(150, chain, "0" * 64),
-        "chain_hash": Stored(150, bytes(32), digest),
-        "position": Stored(EVENTS + 1, chain, digest),
-    }
-    for field, checkpoint in given.items():
-        found = (await rebuild(log, checkpoint=checkpoint)).compared[0]
-        assert (found.what, found.equal, found.field) == ("checkpoint", not field, field)
 
 
 async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> None:

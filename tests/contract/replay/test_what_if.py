@@ -23,7 +23,7 @@ from kernel.venues.paper.faults import fault
 from kernel.venues.paper.matching.config import PaperExchangeOptions, TapeTrade
 from projections import State
 from replay import import_log, what_if
-from replay.decisions.decision_replay import recorded_settings
+from replay.decisions.recorded_leader import recorded_settings
 from replay.log_access.log_reader import fold
 from replay.whatif.command_replay import AddCommand, AlterTerms, CancelCommand, CommandChange, DropCommands
 from replay.whatif.outcomes import WhatIf
@@ -104,7 +104,7 @@ def test_a_group_is_dropped_whole(recorder: MemoryRecorder) -> None:
     found = supposed(recorder, 5, DropCommands("pair"))
     assert {"one", "two"} <= found.unchanged.orders.keys()
     assert found.changed.orders.keys().isdisjoint({"one", "two"})
-    with pytest.raises(ValidationError, match="dropped whole"):
+    with pytest.raises(ValidationError, match="drop pair"):
         supposed(recorder, 5, DropCommands("one"))
 
 
