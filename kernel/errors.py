@@ -43,30 +43,39 @@ class KernelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One violated constraint: where, what was demanded, what was given."""
+    """One broken rule. `str` is a sentence: "quantity 0.0000001 is not a multiple of the lot size 0.00001".
+
+    Attributes:
+        field: Dotted path of the field, as in `order.price`.
+        constraint: Name of the rule, as in `tick_size`.
+        limit: What the rule demands, as in `0.01`.
+        value: The value given, as in `0.005`.
+        text: The sentence, with the other attributes by name: "{field} {value} is not a multiple of {limit}".
+    """
 
     field: str
-    """Dotted path of the offending field, as in `order.price`."""
     constraint: str
-    """Name of the constraint, as in `tick_size`."""
     limit: str
-    """The limit, in words and numbers."""
     value: str
-    """The value that was given."""
+    text: str = "{field} `{value}`: must be {limit}"
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.constraint} is {self.limit}, given {self.value}"
+        value = self.value if self.value.isprintable() else repr(self.value)[1:-1]
+        return self.text.format(field=self.field, constraint=self.constraint, limit=self.limit, value=value)
 
 
 class ValidationError(KernelError, ValueError):
-    """Constraints are violated; `violations` lists every one of them."""
+    """A command, a record or a setting breaks rules; `violations` lists every broken rule.
+
+    The text is `what` and the violations, or one of them where the other is not given.
+    """
 
     exit_code = 5
 
-    def __init__(self, what: str, violations: Iterable[Violation] = ()) -> None:
+    def __init__(self, what: str = "", violations: Iterable[Violation] = ()) -> None:
         self.what = what
         self.violations = tuple(violations)
-        super().__init__("; ".join([what, *map(str, self.violations)]))
+        super().__init__(": ".join(filter(None, (what, "; ".join(map(str, self.violations))))))
 
 
 class NotFoundError(KernelError, KeyError):

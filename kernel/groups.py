@@ -145,17 +145,20 @@ def size_violations(mode: OcoMode, count: int) -> list[Violation]:
     if count < least:
         parent = mode is OcoMode.ONE_TRIGGERS_OTHER
         limit = "a parent and at least one child" if parent else f"at least {least} for {mode}"
-        return [Violation("orders", "size", limit, f"{count} orders")]
-    return [] if count <= MEMBERS_MAX else [Violation("orders", "size", f"at most {MEMBERS_MAX}", f"{count} orders")]
+    elif count > MEMBERS_MAX:
+        limit = f"at most {MEMBERS_MAX}"
+    else:
+        return []
+    return [Violation("orders", "size", limit, str(count), "{field}: must be {limit}, not {value}")]
 
 
 def symbol_violations(group: StandardOrderGroup) -> list[Violation]:
     """Quantities of two symbols can't be held against each other."""
     if group.mode is OcoMode.NONE:
         return []
-    known = group.orders[0].symbol_id
+    known, text = group.orders[0].symbol_id, "{field} {value} is not {limit}, the symbol of the group"
     return [
-        Violation(f"orders[{index}].symbol_id", "symbol", f"that of the group, {known}", order.symbol_id)
+        Violation(f"orders[{index}].symbol_id", "symbol", known, order.symbol_id, text)
         for index, order in enumerate(group.orders)
         if order.symbol_id != known
     ]
@@ -180,6 +183,9 @@ def pair_violations(group: StandardOrderGroup) -> list[Violation]:
                 continue
             if price > stop_price if sells else price < stop_price:
                 continue
-            text = f"{'below' if sells else 'above'} {price}, the price of orders[{number}]"
-            found.append(Violation(f"orders[{other}].stop_price", "side", text, str(stop_price)))
+            rule, text = (
+                f"{'below' if sells else 'above'} {price}, the price of orders[{number}]",
+                "{field} {value} must be {limit}",
+            )
+            found.append(Violation(f"orders[{other}].stop_price", "side", rule, str(stop_price), text))
     return found

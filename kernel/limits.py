@@ -259,7 +259,9 @@ def order_quantity(limits: Limits, change: RiskChange, symbol: SymbolMetadata) -
     before = 0 if change.known is None else change.known.quantity
     if limit is None or quantity <= before or symbol.quantity_to_decimal(quantity) <= limit:
         return None
-    return Violation("order.quantity", "order_quantity_max", f"{limit:f}", f"{symbol.quantity_to_decimal(quantity)}")
+    value = symbol.quantity_text(quantity)
+    text = "{field} {value} is above {constraint} {limit}"
+    return Violation("order.quantity", "order_quantity_max", f"{limit:f}", value, text)
 
 
 def order_notional(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: int | None) -> Violation | None:
@@ -272,14 +274,17 @@ def order_notional(limits: Limits, change: RiskChange, symbol: SymbolMetadata, p
     before = 0 if change.known is None else valued(open_risk_of(change.known, change.known.quantity), price) or 0
     if notional <= before or symbol.notional_to_decimal(notional) <= limit:
         return None
-    return Violation("order.quantity", "order_notional_max", f"{limit:f}", f"{symbol.notional_to_decimal(notional)}")
+    value = symbol.notional_text(notional)
+    text = "notional {value} is above {constraint} {limit}"
+    return Violation("order.quantity", "order_notional_max", f"{limit:f}", value, text)
 
 
 def open_orders(limits: Limits, exposure: Exposure, change: RiskChange) -> Violation | None:
     limit = limits.open_orders_max
     if limit is None or change.open_risk is not None or exposure.orders < limit:
         return None
-    return Violation("order.symbol_id", "open_orders_max", str(limit), f"one more than {exposure.orders} open")
+    text = "{value} orders are open and {constraint} is {limit}"
+    return Violation("order.symbol_id", "open_orders_max", str(limit), str(exposure.orders), text)
 
 
 def open_notional(
@@ -294,8 +299,9 @@ def open_notional(
         return unpriced("open_notional_max", limit)
     if symbol.notional_to_decimal(before + more) <= limit:
         return None
-    given = f"{symbol.notional_to_decimal(before)} open and {symbol.notional_to_decimal(more)} more"
-    return Violation("order.quantity", "open_notional_max", f"{limit:f}", given)
+    value = f"{symbol.notional_text(before)} open and {symbol.notional_text(more)} more"
+    text = "notional of {value} is above {constraint} {limit}"
+    return Violation("order.quantity", "open_notional_max", f"{limit:f}", value, text)
 
 
 def worst_position(limits: Limits, exposure: Exposure, change: RiskChange, symbol: SymbolMetadata) -> Violation | None:
@@ -303,9 +309,10 @@ def worst_position(limits: Limits, exposure: Exposure, change: RiskChange, symbo
     worst = exposure.worst(side) + added
     if limit is None or added <= 0 or symbol.quantity_to_decimal(worst) <= limit:
         return None
-    what = "long" if side is Side.BUY else "short"
-    given = f"{symbol.quantity_to_decimal(worst)} {what} if every {side} is filled"
-    return Violation("order.quantity", "position_max", f"{limit:f}", given)
+    direction = "long" if side is Side.BUY else "short"
+    value = f"{symbol.quantity_text(worst)} {direction} if every {side} is filled"
+    text = "position of {value} is above {constraint} {limit}"
+    return Violation("order.quantity", "position_max", f"{limit:f}", value, text)
 
 
 def collar(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: int | None) -> Violation | None:
@@ -320,8 +327,8 @@ def collar(limits: Limits, change: RiskChange, symbol: SymbolMetadata, price: in
     comparable = known is not None and known.stop_price == order.stop_price
     if comparable and known is not None and known.price is not None and distance <= abs(known.price - base):
         return None
-    limit = f"{percent:f} % around {symbol.price_to_decimal(base)}"
-    return Violation("order.price", "price_collar_percent", limit, f"{symbol.price_to_decimal(order.price)}")
+    limit, text = f"{percent:f} % around {symbol.price_text(base)}", "{field} {value} is outside {constraint}, {limit}"
+    return Violation("order.price", "price_collar_percent", limit, symbol.price_text(order.price), text)
 
 
 def valued(claim: OpenRisk, price: int | None) -> int | None:
@@ -332,6 +339,5 @@ def valued(claim: OpenRisk, price: int | None) -> int | None:
 
 
 def unpriced(constraint: str, limit: Decimal) -> Violation:
-    return Violation(
-        "order.price", constraint, f"{limit:f}", "no price, and no last price is known: give a limit price"
-    )
+    text = "{constraint} {limit} needs a price and no last price is known; give a limit price"
+    return Violation("order.price", constraint, f"{limit:f}", "", text)

@@ -28,9 +28,11 @@ Counter = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 """A count, a version, a number or a position."""
 
 INTENT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+INTENT_ID_RULE = "1 to 64 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit"
 IntentId = Annotated[str, StringConstraints(pattern=INTENT_ID_PATTERN)]
 """The name of an intent (and of a group): a letter or digit, then up to 63 of letters, digits, `.`, `_`, `-`."""
 EXCHANGE_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
+EXCHANGE_ID_RULE = "1 to 40 characters of `a-z 0-9 _ -`, the first a letter or digit"
 ExchangeId = Annotated[str, StringConstraints(pattern=EXCHANGE_ID_PATTERN)]
 """The name of an exchange account, and so of its log."""
 SymbolId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
@@ -107,6 +109,7 @@ class SymbolStatus(StrEnum):
 
 PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 STOPPED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+PAPER_HINT = " (the paper exchange takes it with `--markets full`)"
 
 
 class StandardOrder(Model):
@@ -146,7 +149,7 @@ class StandardOrder(Model):
 def order_inconsistencies(order: StandardOrder) -> list[Violation]:
     """What is wrong with an order whatever its market is; empty when nothing is."""
     kind, tif = order.order_type, order.time_in_force
-    found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "1 at the symbol's scale", "0")]
+    found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "more than 0", "0")]
     presences = (
         ("price", order.price, kind in PRICED, kind),
         ("stop_price", order.stop_price, kind in STOPPED, kind),
@@ -155,12 +158,14 @@ def order_inconsistencies(order: StandardOrder) -> list[Violation]:
     for field, value, required, by in presences:
         if (value is not None) != required:
             limit = f"{'required' if required else 'not allowed'} for {by}"
-            found.append(Violation(field, "presence", limit, str(value)))
+            found.append(Violation(field, "presence", limit, str(value), "{field} is {limit} orders"))
     if order.post_only and (kind is not OrderType.LIMIT or tif in (TimeInForce.IOC, TimeInForce.FOK)):
-        found.append(Violation("post_only", "combination", "for a LIMIT order that can rest", f"{kind} {tif}"))
+        text = "{field} is for {limit}, not {value}"
+        found.append(Violation("post_only", "combination", "LIMIT orders that can rest", f"{kind} {tif}", text))
     shown = order.display_quantity
     if shown is not None and not 0 < shown <= order.quantity:
-        found.append(Violation("display_quantity", "range", f"1 … {order.quantity}", str(shown)))
+        limit = f"more than 0 and at most the quantity, {order.quantity}"
+        found.append(Violation("display_quantity", "range", limit, str(shown)))
     return found
 
 
@@ -259,6 +264,18 @@ class SymbolMetadata(Model):
         """A price × quantity at the scale of both as an exact decimal."""
         return from_scaled(notional, decimals=self.price_decimals + self.quantity_decimals)
 
+    def price_text(self, price: int) -> str:
+        """Return a price at the price scale as text, without zeros at its end."""
+        return trimmed(self.price_to_decimal(price))
+
+    def quantity_text(self, quantity: int) -> str:
+        """Return a quantity at the quantity scale as text, without zeros at its end."""
+        return trimmed(self.quantity_to_decimal(quantity))
+
+    def notional_text(self, notional: int) -> str:
+        """Return a price × quantity at the scale of both as text, without zeros at its end."""
+        return trimmed(self.notional_to_decimal(notional))
+
     def violations(self, order: StandardOrder, *, open_orders: int = 0) -> list[Violation]:
         """Every constraint of this market that the order violates, with its limit and the value given.
 
@@ -275,8 +292,9 @@ class SymbolMetadata(Model):
         if order.display_quantity is not None and self.lot_size and order.display_quantity % self.lot_size:
             found.append(self._off_lot("display_quantity", order.display_quantity))
         if self.max_open_orders is not None and open_orders >= self.max_open_orders:
+            limit = f"{self.symbol_id} takes at most {self.max_open_orders} open orders"
             found.append(
-                Violation("symbol_id", "max_open_orders", str(self.max_open_orders), f"{open_orders} already open")
+                Violation("symbol_id", "max_open_orders", limit, str(open_orders), "{limit}, {value} are open")
             )
         return found
 
@@ -285,60 +303,67 @@ class SymbolMetadata(Model):
             return []
         found = []
         if not self.min_price <= price <= self.max_price:
-            limit = f"{self.price_to_decimal(self.min_price)} … {self.price_to_decimal(self.max_price)}"
-            found.append(Violation(field, "price range", limit, str(self.price_to_decimal(price))))
+            limit = f"{self.price_text(self.min_price)} to {self.price_text(self.max_price)}"
+            text = "{field} {value} is outside the price range {limit}"
+            found.append(Violation(field, "price range", limit, self.price_text(price), text))
         if self.tick_size and price % self.tick_size:
-            limit = f"a multiple of {self.price_to_decimal(self.tick_size)}"
-            found.append(Violation(field, "tick_size", limit, str(self.price_to_decimal(price))))
+            text = "{field} {value} is not a multiple of the tick size {limit}"
+            found.append(Violation(field, "tick_size", self.price_text(self.tick_size), self.price_text(price), text))
         return found
 
     def _quantity_violations(self, field: str, quantity: int) -> list[Violation]:
         found = []
         if not self.min_quantity <= quantity <= self.max_quantity:
-            limit = f"{self.quantity_to_decimal(self.min_quantity)} … {self.quantity_to_decimal(self.max_quantity)}"
-            found.append(Violation(field, "quantity range", limit, str(self.quantity_to_decimal(quantity))))
+            limit = f"{self.quantity_text(self.min_quantity)} to {self.quantity_text(self.max_quantity)}"
+            text = "{field} {value} is outside the quantity range {limit}"
+            found.append(Violation(field, "quantity range", limit, self.quantity_text(quantity), text))
         if self.lot_size and quantity % self.lot_size:
             found.append(self._off_lot(field, quantity))
         return found
 
     def _off_lot(self, field: str, quantity: int) -> Violation:
-        limit = f"a multiple of {self.quantity_to_decimal(self.lot_size)}"
-        return Violation(field, "lot_size", limit, str(self.quantity_to_decimal(quantity)))
+        text = "{field} {value} is not a multiple of the lot size {limit}"
+        return Violation(field, "lot_size", self.quantity_text(self.lot_size), self.quantity_text(quantity), text)
 
     def _notional_violations(self, order: StandardOrder) -> list[Violation]:
         if order.price is None:
             return []
         notional = order.price * order.quantity
         found = []
-        if notional < self.min_notional:
-            limit = f"at least {self.notional_to_decimal(self.min_notional)}"
-            found.append(Violation("quantity", "min_notional", limit, str(self.notional_to_decimal(notional))))
-        if self.max_notional is not None and notional > self.max_notional:
-            limit = f"at most {self.notional_to_decimal(self.max_notional)}"
-            found.append(Violation("quantity", "max_notional", limit, str(self.notional_to_decimal(notional))))
+        for constraint, limit, broken in (
+            ("min_notional", self.min_notional, notional < self.min_notional),
+            ("max_notional", self.max_notional, self.max_notional is not None and notional > self.max_notional),
+        ):
+            if broken and limit is not None:
+                text = f"notional {{value}} is {'below' if notional < limit else 'above'} {{constraint}} {{limit}}"
+                value = self.notional_text(notional)
+                found.append(Violation("quantity", constraint, self.notional_text(limit), value, text))
         return found
 
     def _capability_violations(self, order: StandardOrder) -> list[Violation]:
-        checks = (
-            (order.order_type in self.order_types, "order_type", "order_types", self.order_types, order.order_type),
-            (
-                order.order_type is OrderType.MARKET or order.time_in_force in self.times_in_force,
-                "time_in_force", "times_in_force", self.times_in_force, order.time_in_force,
-            ),
-            (self.post_only or not order.post_only, "post_only", "post_only", "not taken here", True),
-            (self.reduce_only or not order.reduce_only, "reduce_only", "reduce_only", "not taken here", True),
-            (self.iceberg or order.display_quantity is None, "display_quantity", "iceberg", "not taken here",
-             order.display_quantity),
-        )  # fmt: skip
-        return [
-            Violation(field, name, one_of(limit) if isinstance(limit, frozenset) else limit, str(value))
-            for ok, field, name, limit, value in checks
-            if not ok
+        found = []
+        if order.order_type not in self.order_types:
+            limit, text = f"{self.symbol_id} takes {_listed(self.order_types)} orders", "{limit}, not {value}"
+            found.append(Violation("order_type", "order_types", limit, order.order_type, text + PAPER_HINT))
+        if order.order_type is not OrderType.MARKET and order.time_in_force not in self.times_in_force:
+            limit, text = f"{self.symbol_id} takes {_listed(self.times_in_force)} orders", "{limit}, not {value}"
+            found.append(Violation("time_in_force", "times_in_force", limit, order.time_in_force, text))
+        flags = (
+            ("post_only", "post_only", self.post_only, order.post_only),
+            ("reduce_only", "reduce_only", self.reduce_only, order.reduce_only),
+            ("display_quantity", "iceberg", self.iceberg, order.display_quantity is not None),
+        )
+        return found + [
+            Violation(field, name, f"{self.symbol_id} takes no {name} orders", "true", "{limit}")
+            for field, name, taken, asked in flags
+            if asked and not taken
         ]
 
 
-def one_of(values: frozenset[Any]) -> str:
-    return "one of " + ", ".join(sorted(values))
+def _listed(values: frozenset[Any]) -> str:
+    """Return words in a row, as in "FOK, GTC and IOC"."""
+    *first, last = sorted(values) or ["no"]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
@@ -348,20 +373,14 @@ def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
     2^64−1 once scaled. Floats are refused: their decimal digits are not what was meant.
     """
     if isinstance(value, bool | float) or not isinstance(value, Decimal | str | int):
-        raise ValidationError(
-            f"{field} must be a Decimal, a string or an integer",
-            [Violation(field, "type", "decimal text", f"{type(value).__name__} {value!r}")],
-        )
+        limit = "a Decimal, a string or an integer, so that no digit is lost"
+        raise ValidationError(violations=[Violation(field, "type", limit, f"{type(value).__name__} {value!r}")])
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise ValidationError(
-            f"{field} is no number", [Violation(field, "type", "a decimal number", repr(value))]
-        ) from None
+        raise ValidationError(violations=[Violation(field, "type", "a decimal number", str(value))]) from None
     if not number.is_finite() or number < 0:
-        raise ValidationError(
-            f"{field} is out of range", [Violation(field, "range", "finite and not negative", repr(value))]
-        )
+        raise ValidationError(violations=[Violation(field, "range", "finite and not negative", str(value))])
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     significant = "".join(map(str, digits)).rstrip("0")
@@ -370,13 +389,14 @@ def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
         too_long = len(significant) + shift > 40  # far beyond 64 bits, however many digits are written
         scaled = UINT64_MAX + 1 if significant and too_long else int(significant or "0") * 10 ** min(max(shift, 0), 40)
     if shift < 0 and significant:
-        raise ValidationError(
-            f"{field} has too many decimal places",
-            [Violation(field, "decimal places", f"at most {decimals}", str(value))],
-        )
+        text = "{field} {value} has more than {limit} decimal places"
+        raise ValidationError(violations=[Violation(field, "decimal places", str(decimals), str(value), text)])
     if scaled > UINT64_MAX:
-        limit = str(from_scaled(UINT64_MAX, decimals=decimals))
-        raise ValidationError(f"{field} is too large", [Violation(field, "maximum", limit, str(value))])
+        limit, text = (
+            trimmed(from_scaled(UINT64_MAX, decimals=decimals)),
+            "{field} {value} is above the maximum {limit}",
+        )
+        raise ValidationError(violations=[Violation(field, "maximum", limit, str(value), text)])
     return scaled
 
 
@@ -384,3 +404,9 @@ def from_scaled(value: int, *, decimals: int) -> Decimal:
     """An integer at a scale as the exact decimal with that many places."""
     digits = tuple(map(int, str(abs(value))))
     return Decimal((int(value < 0), digits, -decimals))
+
+
+def trimmed(number: Decimal) -> str:
+    """Return a decimal as text without an exponent and without zeros at its end."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

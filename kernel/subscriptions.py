@@ -30,8 +30,9 @@ def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
     Raises `ValidationError` for an unknown key or event type.
     """
     wanted = {key: values_of(value) for key, value in (event_filter or {}).items()}
+    text = "event filter: unknown key `{value}`; known keys: {limit}"
     problems = [
-        Violation(f"event_filter.{key}", "key", f"one of {', '.join(FIELDS)}", str(wanted[key]))
+        Violation(f"event_filter.{key}", "key", ", ".join(FIELDS), str(key), text)
         for key in wanted
         if key not in FIELDS
     ]
@@ -41,7 +42,7 @@ def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
         if name not in events.REGISTRY
     ]
     if problems:
-        raise ValidationError("the event filter is not understood", problems)
+        raise ValidationError(violations=problems)
     return lambda event: all(FIELDS[key](event) in values for key, values in wanted.items())
 
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from kernel.clock import NS_PER_S, Clock, IdFactory
 from kernel.commands.handler import CommandHandler
 from kernel.commands.validation import validated
-from kernel.errors import LogUnavailableError, NotFoundError, ValidationError
+from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle import (
     Command,
     CreateIntent,
@@ -140,9 +140,8 @@ def has_exchange_id(state: OrderState, exchange_order_id: str) -> bool:
 
 def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
     if intent.exchange_id != exchange_id:
-        raise ValidationError(
-            f"exchange_id {intent.exchange_id}: this log belongs to the exchange account {exchange_id}"
-        )
+        text = "exchange id {value} is not that of this log, {limit}"
+        raise ValidationError(violations=[Violation("exchange_id", "exchange", exchange_id, intent.exchange_id, text)])
 
 
 @asynccontextmanager

@@ -156,8 +156,9 @@ class CommandRate:
             ("of all symbols", settings.default.commands_per_s_max, len(self._sent)),
             (f"of {symbol_id}", own.commands_per_s_max, self._by_symbol[symbol_id]),
         )
+        text = "{value} commands in the last second and {constraint} is {limit}"
         return [
-            Violation("command", "commands_per_s_max", f"{limit} {which}", f"one more than {count} in the last second")
+            Violation("command", "commands_per_s_max", f"{limit} {which}", str(count), text)
             for which, limit, count in counts
             if limit is not None and count >= limit
         ]

@@ -66,10 +66,8 @@ def new_members(
     count = len(group.orders)
     names = [f"{group_id}.{number}" for number in range(1, count + 1)] if intent_ids is None else list(intent_ids)
     if len(names) != count or len(set(names)) != count:
-        given = ", ".join(names)
-        raise ValidationError(
-            "each order of a group has an id of its own", [Violation("intent_ids", "count", f"{count} ids", given)]
-        )
+        limit = f"{count} different ids, one for each order"
+        raise ValidationError(violations=[Violation("intent_ids", "count", limit, ", ".join(names))])
     return tuple(
         new_intent(order, intent_id=name, group_id=group_id, **terms)
         for name, order in zip(names, group.orders, strict=True)

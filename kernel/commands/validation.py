@@ -7,7 +7,6 @@ validation; here they are built anew. Markets are not checked here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import pydantic
@@ -16,15 +15,23 @@ from pydantic_core import ErrorDetails
 from kernel.errors import NotReadyError, ValidationError, Violation
 from kernel.events import canonical_json
 from kernel.models import OrderIntent, UnsolicitedCancelPolicy
-from kernel.order_spec import EXCHANGE_ID_PATTERN, INTENT_ID_PATTERN, Model, StandardOrder, SymbolMetadata
+from kernel.order_spec import (
+    EXCHANGE_ID_PATTERN,
+    EXCHANGE_ID_RULE,
+    INTENT_ID_PATTERN,
+    INTENT_ID_RULE,
+    Model,
+    StandardOrder,
+    SymbolMetadata,
+)
 from kernel.state import KernelState
 
 Validated = TypeVar("Validated", bound=Model)
 VALUE_LENGTH_MAX = 100
 SYMBOLS_SHOWN_MAX = 10
 PATTERNS = {
-    INTENT_ID_PATTERN: "1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit",
-    EXCHANGE_ID_PATTERN: "1 to 40 characters of a-z 0-9 _ -, the first one a letter or digit",
+    INTENT_ID_PATTERN: INTENT_ID_RULE,
+    EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE,
 }
 RULES = {
     "missing": "is required",
@@ -57,31 +64,23 @@ RULES = {
 """Rules by pydantic's type of error; an error of another type is named by it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FieldViolation(Violation):
-    """A field that breaks a rule of its model. The limit is the rule: "must be at least 1"."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.limit}" + (f", given {self.value}" if self.value else "")
-
-
 def validated(given: Validated, model: type[Validated]) -> Validated:
     """A record as it will be read again. `ValidationError` lists all that is wrong with it."""
     check_type(given, model)
-    what = f"this is no valid {model.__name__}"
+    what = f"the {model.__name__} is not valid"
     try:
         return model.model_validate_json(canonical_json(given.model_dump(mode="json", warnings=False)))
     except pydantic.ValidationError as problem:
         raise ValidationError(what, violations_of(problem)) from problem
     except (ValueError, TypeError) as problem:
-        raise ValidationError(f"{what}: it can't be written as JSON: {problem}") from problem
+        raise ValidationError(f"{what}: it cannot be written as JSON: {problem}") from problem
 
 
 def check_type(given: object, model: type[Model]) -> None:
     """`ValidationError` for what is no such model at all."""
     if not isinstance(given, model):
-        name = model.__name__
-        raise ValidationError(f"this is no {name}", [Violation(name, "type", name, type(given).__name__)])
+        name, text = model.__name__, "expected a {limit}, not `{value}`"
+        raise ValidationError(violations=[Violation(name, "type", name, type(given).__name__, text)])
 
 
 def new_intent(
@@ -128,13 +127,19 @@ def _violations(error: ErrorDetails) -> Iterable[Violation]:
     if cause is None:
         context = error.get("ctx", {})
         rule = rule.format_map({**context, "pattern": PATTERNS.get(context.get("pattern", ""), "of another form")})
-    return [FieldViolation(field, error["type"], rule, _shown(error))]
+    if error["type"] == "string_pattern_mismatch":
+        field = field.replace("_", " ")
+    value = _shown(error)
+    text = (
+        "{field} `{value}`: {limit}" if value else "{field}: {limit}" if rule.startswith("must") else "{field} {limit}"
+    )
+    return [Violation(field, error["type"], rule, value, text)]
 
 
 def _shown(error: ErrorDetails) -> str:
     """The value that was given, where it is one and not a structure."""
     given = error["input"]
-    return repr(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
+    return str(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
 
 
 def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:
@@ -148,9 +153,8 @@ def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...]
         return found
     if not (names := known_symbols(state)):
         raise NotReadyError("no market is known yet: start `orderctl run` on this log first", missing=missing)
-    raise ValidationError(
-        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {names}", symbol_id)]
-    )
+    text = "symbol `{value}` is not known; known symbols: {limit}"
+    raise ValidationError(violations=[Violation("order.symbol_id", "symbol", names, symbol_id, text)])
 
 
 def known_symbols(state: KernelState) -> str:

@@ -139,4 +139,4 @@ async def awaited_symbol(
 def check_wait(wait: str) -> None:
     """`ValidationError` for what a command cannot wait for."""
     if wait not in ("ack", "recorded"):
-        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
+        raise ValidationError(violations=[Violation("wait", "wait", "`ack` or `recorded`", wait)])

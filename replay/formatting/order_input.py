@@ -6,7 +6,7 @@ Called by the CLI's `place`. The way back is `decimals`. Promises exactness or a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel import EventSourcedKernel
 from kernel.commands.validation import symbol_named
@@ -94,7 +94,7 @@ def scaled(convert: Callable[[str], int], text: str | None, field: str, problems
     try:
         return convert(text)
     except ValidationError as problem:
-        problems += [Violation(field, item.constraint, item.limit, item.value) for item in problem.violations]
+        problems += [replace(item, field=field) for item in problem.violations]
         return None
 
 

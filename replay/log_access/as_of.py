@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kernel.clock import Clock, SystemClock
-from kernel.errors import ValidationError
+from kernel.errors import ValidationError, Violation
 from kernel.log.base import EventLog
 from kernel.state import KernelState
 from projections.state import State
@@ -120,6 +120,7 @@ async def historic_state_at(
     at_ns = recorded_at_ns if is_position(text) else instant_ns(text)
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
     if at_ns > latest_ns:
-        raise ValidationError(f"instant {text} is in the future: it is {utc(latest_ns)} now")
+        future = "`{value}` is in the future: the latest instant is {limit}"
+        raise ValidationError(violations=[Violation("instant", "latest", utc(latest_ns), text, future)])
     state = await state_at(log, position, checkpoint_dir=checkpoint_dir, progress=progress)
     return HistoricState(log, state, recorded_at_ns, at_ns)

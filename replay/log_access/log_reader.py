@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from kernel.errors import IntegrityError, NotFoundError, ValidationError
+from kernel.errors import IntegrityError, NotFoundError, ValidationError, Violation
 from kernel.events import BaseEvent
 from kernel.log import hashing, open_log
 from kernel.log.base import EventLog, StoredRow
@@ -170,7 +170,8 @@ async def point(log: EventLog, *, position: int | None = None, time_ns: int | No
     if position is None:
         return head
     if not 0 <= position <= head:
-        raise ValidationError(f"position {position} is outside the log: its head is {head}")
+        limit = f"between 0 and {head}, the head of the log"
+        raise ValidationError(violations=[Violation("position", "range", limit, str(position))])
     return position
 
 
@@ -179,10 +180,11 @@ def instant_ns(text: str) -> int:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValidationError(f"instant {text!r}: write it with a time zone, such as 2026-01-31T12:00:00Z") from None
+        form = "a date and time with its zone, e.g. `2026-01-31T12:00:00Z`"
+        raise ValidationError(violations=[Violation("instant", "form", form, text)]) from None
     if found.tzinfo is None:
-        example = found.isoformat() if "T" in text else "2026-01-31T12:00:00"
-        raise ValidationError(f"instant {text}: add a time zone, such as {example}Z")
+        zone = "`{value}`: add {limit}, e.g. `2026-01-31T12:00:00Z`"
+        raise ValidationError(violations=[Violation("instant", "zone", "a time zone", text, zone)])
     since = found - datetime.fromisoformat("1970-01-01T00:00:00Z")
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 

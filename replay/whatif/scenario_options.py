@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from kernel.clock import NS_PER_S
-from kernel.errors import ValidationError
+from kernel.errors import ValidationError, Violation
 from kernel.venues.paper.faults import Fault, FaultKind, FaultOperation
 from kernel.venues.paper.matching.config import PaperExchangeOptions
 from replay.formatting.progress_bar import Progress
@@ -81,18 +81,21 @@ def pair(text: str) -> tuple[str, Any]:
     """NAME=VALUE; an object, true, false and null are read as JSON."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValidationError(f"{text!r} is not NAME=VALUE")
+        raise ValidationError(violations=[Violation("option", "form", "NAME=VALUE", text)])
     plain = not value.startswith("{") and value not in ("true", "false", "null")
     try:
         return name, value if plain else orjson.loads(value)
     except orjson.JSONDecodeError as problem:
-        raise ValidationError(f"{name}: {value} is not valid JSON: {problem}") from problem
+        raise ValidationError(violations=[Violation(name, "form", f"JSON ({problem})", value)]) from problem
 
 
 def fault_of(kind: str, operation: str) -> Fault:
     """The fault of a kind and an operation."""
-    for what, given, choices in (("kind of fault", kind, FaultKind), ("request", operation, FaultOperation)):
-        known = [str(choice.value) for choice in choices]
-        if given not in known:
-            raise ValidationError(f"--fault: {given} is not a {what}; choose one of {', '.join(known)}")
+    choices = {"kind": (kind, [*FaultKind]), "operation": (operation, [*FaultOperation])}
+    if problems := [
+        Violation(f"fault {name}", "choice", f"one of {', '.join(known)}", given)
+        for name, (given, known) in choices.items()
+        if given not in known
+    ]:
+        raise ValidationError(violations=problems)
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

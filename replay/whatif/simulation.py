@@ -22,7 +22,7 @@ import pydantic
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_MS, NS_PER_S, LoopClock, SeededIds
 from kernel.commands.validation import violations_of
-from kernel.errors import KernelError, ValidationError
+from kernel.errors import KernelError, ValidationError, Violation
 from kernel.log import LogSettings
 from kernel.log.backends.memory import MemoryLog, MemoryRecorder
 from kernel.log.base import EventLog, StoredRow
@@ -143,7 +143,8 @@ async def what_if(
         SchemaError: Likewise, because this version cannot read it.
     """
     if not 0 < run_for_s <= RUN_S_MAX:
-        raise ValidationError(f"run_for_s {run_for_s:g}: the simulated time must be above 0 and at most {RUN_S_MAX} s")
+        limit = f"above 0 and at most {RUN_S_MAX} s"
+        raise ValidationError(violations=[Violation("run_for_s", "range", limit, f"{run_for_s:g}")])
     async with open_for_reading(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
         fork = await forked(found, at, run_for_s)
@@ -204,11 +205,8 @@ async def check_between_appends(log: EventLog, position: int) -> None:
                 break
             last = row
     if last is not None and last.position > position:
-        first = last.position - last.command_index
-        raise ValidationError(
-            f"position {position} is inside a group of events appended together ({first} … {last.position}): fork at "
-            f"{last.position}, or before {first}"
-        )
+        text = "{field} {value} is inside a group of events appended together; use {limit}"
+        raise ValidationError(violations=[Violation("position", "append", str(last.position), str(position), text)])
 
 
 async def read_on(log: EventLog, fork: ForkPoint, leader: RecordedLeader) -> None:

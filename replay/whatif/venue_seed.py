@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernel.clock import NS_PER_MS, Clock
-from kernel.errors import ValidationError
+from kernel.errors import ValidationError, Violation
 from kernel.lifecycle import Record
 from kernel.lifecycle.order_facts import OrderFacts
 from kernel.models import OrdStatus
@@ -89,9 +89,9 @@ def orders_at(state: State) -> list[PaperOrder]:
 def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
     """One venue order, in the exchange's type."""
     if not (facts.exchange_order_id.isdecimal() and facts.exchange_order_id.isascii()):
-        raise ValidationError(
-            f"{record.intent_id} has the venue order id {facts.exchange_order_id}: only whole numbers can be simulated"
-        )
+        limit = "a whole number, as the paper exchange gives; orders of other venues cannot be simulated"
+        found = Violation("exchange_order_id", "form", limit, facts.exchange_order_id)
+        raise ValidationError(f"order of {record.intent_id}", [found])
     order, first = facts.order, facts.first_seen_ns
     group = state.group_of(record.intent_id)
     native = group is not None and bool(group.native)

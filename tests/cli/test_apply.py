@@ -161,7 +161,7 @@ def test_symbol_and_side_do_not_change(idle: World, tmp_path: Path) -> None:
     result = idle.call("apply", "-f", file)
 
     assert result.exit_code == 5
-    assert "spec.side: change is not possible, it is BUY, given SELL: another order needs another name" in result.stderr
+    assert "spec.side cannot be changed from BUY to SELL; give another order another name" in result.stderr
 
 
 def test_a_refusal_is_code_5_and_a_mended_manifest_is_taken(live: World, tmp_path: Path) -> None:
