@@ -140,7 +140,6 @@ def put_or_delete(changes: Changes, table: SqlTable, key: Key, row: Row | None) 
         changes.put(table, row)
 
 
-# --------------------------------------------------------------------------------------------------------------- orders
 def terms(order: StandardOrder) -> Row:
     return (
         order.symbol_id, order.side.value, order.order_type.value, order.quantity, order.price, order.stop_price,
@@ -196,7 +195,6 @@ def fill_key(intent_id: str, entry: TradeEntry) -> Key:
     return (intent_id, text(entry.fill_key), entry.quantity, entry.price)
 
 
-# ------------------------------------------------------------------------------------------------------- groups, findings
 def members_of(state: State, group_id: str) -> tuple[str, ...]:
     """The intents that still belong to a group."""
     group = state.group(group_id)
@@ -231,7 +229,6 @@ def put_finding(state: State, finding_id: str, changes: Changes) -> None:
     changes.put(FINDINGS, row)
 
 
-# ---------------------------------------------------------------------------------------------------------------- money
 SMALL = (POSITIONS, POSITION_FEES, BALANCES)
 """Tables with one row per symbol or asset: compared as a whole."""
 

@@ -63,42 +63,23 @@ class SqlTable:
 
 
 def columns(text: str) -> tuple[Column, ...]:
-    """Columns from `name kind` pairs, one per line; `?` after the kind makes it nullable."""
-    pairs = [words for line in text.split("\n") if (words := line.split())]
+    """Columns from a list `name kind, …`; `?` after the kind makes it nullable."""
+    pairs = [item.split() for item in text.split(",")]
     return tuple(Column(name, ColumnType(kind.rstrip("?")), kind.endswith("?")) for name, kind in pairs)
 
 
+# The columns of a table stand in lines like the values of its rows in `rows`.
 TERMS = """
-    symbol_id text
-    side text
-    order_type text
-    quantity number
-    price number?
-    stop_price number?
-    time_in_force text
-"""
+    symbol_id text, side text, order_type text, quantity number, price number?, stop_price number?,
+    time_in_force text"""
 
 INTENTS = SqlTable(
     "intents",
-    columns(
-        f"""
-        intent_id text
-        version integer
-        {TERMS}
-        expire_at_ns integer?
-        post_only flag
-        reduce_only flag
-        display_quantity number?
-        group_id text?
-        owner text
-        desired text
-        generation integer
-        on_unsolicited_cancel text
-        metadata text
-        created_at_ns integer
-        updated_at_ns integer
-        """
-    ),
+    columns(f"""
+    intent_id text, version integer, {TERMS}, expire_at_ns integer?, post_only flag,
+    reduce_only flag, display_quantity number?, group_id text?, owner text, desired text,
+    generation integer, on_unsolicited_cancel text, metadata text,
+    created_at_ns integer, updated_at_ns integer"""),
     ("intent_id",),
     (("symbol_id", "desired"), ("owner",), ("group_id",), ("created_at_ns",)),
 )
@@ -106,27 +87,11 @@ INTENTS = SqlTable(
 
 ORDERS = SqlTable(
     "orders",
-    columns(
-        f"""
-        intent_id text
-        version integer
-        exchange_order_id text?
-        client_order_id text?
-        {TERMS}
-        ord_status text
-        cum_qty number
-        leaves_qty number
-        cum_notional number
-        avg_px number?
-        reconciliation_status text
-        observed_generation integer
-        unsettled_attempts integer
-        failures integer
-        failed_generation integer
-        not_before_ns integer
-        last_sync_ns integer
-        """
-    ),
+    columns(f"""
+    intent_id text, version integer, exchange_order_id text?, client_order_id text?,
+    {TERMS}, ord_status text, cum_qty number, leaves_qty number, cum_notional number,
+    avg_px number?, reconciliation_status text, observed_generation integer, unsettled_attempts integer,
+    failures integer, failed_generation integer, not_before_ns integer, last_sync_ns integer"""),
     ("intent_id",),
     (("symbol_id", "ord_status"), ("exchange_order_id",), ("client_order_id",), ("reconciliation_status",)),
 )
@@ -134,26 +99,11 @@ ORDERS = SqlTable(
 
 FILLS = SqlTable(
     "fills",
-    columns(
-        """
-        intent_id text
-        fill_key text
-        quantity number
-        price number
-        position integer
-        recorded_at_ns integer
-        transact_time_ns integer?
-        symbol_id text
-        side text
-        exchange_order_id text?
-        client_order_id text?
-        ref_fill_key text?
-        liquidity text?
-        fee number?
-        fee_asset text?
-        counts flag
-        """
-    ),
+    columns("""
+    intent_id text, fill_key text, quantity number, price number, position integer, recorded_at_ns integer,
+    transact_time_ns integer?, symbol_id text, side text, exchange_order_id text?,
+    client_order_id text?, ref_fill_key text?, liquidity text?, fee number?, fee_asset text?,
+    counts flag"""),
     ("intent_id", "fill_key", "quantity", "price"),
     (("symbol_id", "transact_time_ns"), ("fill_key",)),
     frozenset({"position", "recorded_at_ns", "transact_time_ns", "exchange_order_id", "client_order_id", "liquidity"}),
@@ -163,55 +113,28 @@ FILLS = SqlTable(
 
 POSITIONS = SqlTable(
     "positions",
-    columns(
-        """
-        symbol_id text
-        quantity number
-        avg_px number?
-        cost number
-        realized_pnl number
-        drift number
-        """
-    ),
+    columns("symbol_id text, quantity number, avg_px number?, cost number, realized_pnl number, drift number"),
     ("symbol_id",),
 )
 """Positions from fills; `drift` is the venue's position less the expected one."""
 
 POSITION_FEES = SqlTable(
-    "position_fees", columns("symbol_id text\nasset_id text\namount number"), ("symbol_id", "asset_id")
+    "position_fees", columns("symbol_id text, asset_id text, amount number"), ("symbol_id", "asset_id")
 )
 """Fees paid (negative: received), by symbol and asset."""
 
 BALANCES = SqlTable(
     "balances",
-    columns(
-        """
-        asset_id text
-        total number
-        locked number
-        free number
-        drift number
-        observed_at_ns integer
-        """
-    ),
+    columns("asset_id text, total number, locked number, free number, drift number, observed_at_ns integer"),
     ("asset_id",),
 )
 """Balances as last observed; `drift` is the part that fills, fees and transfers do not explain."""
 
 FINDINGS = SqlTable(
     "findings",
-    columns(
-        """
-        finding_id text
-        kind text
-        text text
-        intent_id text?
-        symbol_id text?
-        raised_at_ns integer
-        resolved_at_ns integer?
-        resolution text
-        """
-    ),
+    columns("""
+    finding_id text, kind text, text text, intent_id text?, symbol_id text?,
+    raised_at_ns integer, resolved_at_ns integer?, resolution text"""),
     ("finding_id",),
     (("kind", "resolved_at_ns"), ("intent_id",)),
 )
@@ -219,24 +142,16 @@ FINDINGS = SqlTable(
 
 GROUPS = SqlTable(
     "groups",
-    columns(
-        """
-        group_id text
-        version integer
-        mode text
-        native flag?
-        first_intent_id text?
-        excess number
-        excess_accepted number
-        """
-    ),
+    columns("""
+    group_id text, version integer, mode text, native flag?, first_intent_id text?, excess number,
+    excess_accepted number"""),
     ("group_id",),
 )
 """Groups of contingent orders; `first_intent_id` is the member that filled first."""
 
 GROUP_MEMBERS = SqlTable(
     "group_members",
-    columns("group_id text\nintent_id text\nplace integer\nfilled number"),
+    columns("group_id text, intent_id text, place integer, filled number"),
     ("group_id", "intent_id"),
     (("intent_id",),),
 )

@@ -56,7 +56,6 @@ class TableStore(ABC):
     bytes_type = "BLOB"
     """The SQL type of a chain hash."""
 
-    # --------------------------------------------------------------------------------------------------------- database
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """A transaction that writes; any error rolls it back."""
@@ -101,7 +100,6 @@ class TableStore(ABC):
     def close(self) -> None:
         """Close the connection."""
 
-    # --------------------------------------------------------------------------------------------------------- versions
     def sql(self, statement: str) -> str:
         """A statement in the database's dialect: `?` marks a value, `@name` a table."""
         return statement.replace("?", self.mark).replace("@", self.prefix)
@@ -224,7 +222,6 @@ class TableStore(ABC):
             if any(item.number == number and not item.was_active for item in self.versions()):
                 self._drop(number)
 
-    # ------------------------------------------------------------------------------------------------------------- rows
     def write(
         self, number: int, changes: Changes, *, after: int, position: int, chain_hash: bytes, if_active: bool
     ) -> bool:
@@ -306,7 +303,6 @@ def read_row(table: SqlTable, row: Sequence[Any]) -> Row:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- comparison
 @dataclass(frozen=True, slots=True)
 class RowDifference:
     """The first difference between two versions of a table."""

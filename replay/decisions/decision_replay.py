@@ -184,7 +184,6 @@ class DecisionReplayer:
             return DecisionContext(settings, recorded_capabilities(self._leader.capabilities), epoch=0, now_ns=0)
         return None
 
-    # ------------------------------------------------------------------------------------------------------- attempts
     def check(self, recorded: events.AttemptStarted) -> None:
         """Decide an attempt again, on the state that it was decided on."""
         if self._context is None:
@@ -237,7 +236,6 @@ class DecisionReplayer:
             action = "rejected locally" if local else "sent"
             self._add(event, action, today or "sent", why="the symbol's rules", position=position)
 
-    # ------------------------------------------------------------------------------------------------------- verdicts
     def _check_verdict(self, recorded: events.AttemptResolved) -> None:
         """Conclude an absence again from the recorded query, on the record before it."""
         query, record = self._query or (None, self._state.record(recorded.intent_id))

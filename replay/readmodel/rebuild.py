@@ -248,7 +248,6 @@ class Rebuild:
             difference = (found.field, found.ours, found.theirs) if found else ("digest", ours, theirs)
         self._add("state", self._state.position, difference)
 
-    # ----------------------------------------------------------------------------------------------------------- tables
     async def compare_stored(self, live: TableStore) -> None:
         """Fill a scratch file up to the position of the stored tables, and compare row by row."""
         check_log(await in_thread(live.active), self._log, live)

@@ -111,7 +111,6 @@ def command_of(event: events.BaseEvent) -> ReplayedCommand | None:
     return event if isinstance(event, Control) else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- changes
 @dataclass(frozen=True, slots=True)
 class DropCommands:
     """Drop every command about an order or a group."""
@@ -248,7 +247,6 @@ def named(command: ReplayedCommand) -> str:
     return " ".join([type(command).__name__.lower().removesuffix("command"), *sorted(names(command))])
 
 
-# -------------------------------------------------------------------------------------------------------------- execution
 async def execute(kernel: EventSourcedKernel, command: ReplayedCommand) -> None:
     """Give a command to a kernel and wait until it is recorded. Raises what the kernel raises."""
     match command:

@@ -170,7 +170,6 @@ def with_settings(recorded: KernelSettings, others: Mapping[str, Any]) -> Kernel
         raise ValidationError("the settings are not valid", violations_of(problem)) from problem
 
 
-# ---------------------------------------------------------------------------------------------------------------- reading
 async def forked(log: EventLog, position: int, run_for_s: float) -> ForkPoint:
     """The rows up to the fork, the state there, and the commands and trades after it."""
     if position < 1:
@@ -247,7 +246,6 @@ async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
     return outcome_of(state, touched, fills=fills, prices=prices)
 
 
-# ------------------------------------------------------------------------------------------------------------- simulation
 class SimulationRun:
     """One run from a fork, on virtual time."""
 
