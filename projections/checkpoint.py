@@ -65,9 +65,9 @@ class CheckpointImage:
     records: Collection[Record]
     chain_hash: bytes
 
-    @property
-    def header(self) -> Header:
-        return Header(
+    def lines(self) -> Iterator[bytes]:
+        """The file's lines without the last."""
+        header = Header(
             log_id=self.snapshot.log_id,
             exchange_id=self.snapshot.exchange_id,
             position=self.snapshot.position,
@@ -75,10 +75,7 @@ class CheckpointImage:
             code_hash=fold_version(),
             records=len(self.records),
         )
-
-    def lines(self) -> Iterator[bytes]:
-        """The file's lines without the last."""
-        yield orjson.dumps(asdict(self.header))
+        yield orjson.dumps(asdict(header))
         yield adapter(StateSnapshot).dump_json(self.snapshot)
         record = adapter(Record)
         for item in self.records:

@@ -121,44 +121,36 @@ def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
     return trades + alone
 
 
-@dataclass(slots=True)
-class _CachedRecord:
-    record: Record
-    owner: str
-
-    def apply(self, event: events.BaseEvent) -> IntentChange:
-        before = self.record
-        self.record = evolve(before, event)
-        if self.record.intent is not None:
-            self.owner = self.record.intent.owner
-        return IntentChange(before, self.record, self.owner)
-
-
 class IntentRecords:
-    """The records of intents while a log is read, at most `held_max` of them."""
+    """The records of intents while a log is read, with their owners; at most `held_max` of them."""
 
     def __init__(self, log: EventLog, *, held_max: int) -> None:
         self._log = log
         self._held_max = held_max
-        self._held: OrderedDict[str, _CachedRecord] = OrderedDict()
+        self._held: OrderedDict[str, tuple[Record, str]] = OrderedDict()
         """The last used at the end."""
 
     async def applied(self, event: events.BaseEvent) -> IntentChange:
         """Apply the next event of an intent's stream."""
         intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-        held = self._held.pop(intent_id, None) or await self._rehydrated(intent_id, event)
-        self._held[intent_id] = held
+        known = intent_id in self._held
+        before, owner = self._held.pop(intent_id) if known else await self._rehydrated(intent_id, event)
+        after, owner = self._held[intent_id] = evolved(before, owner, event)
         if len(self._held) > self._held_max:
             self._held.popitem(last=False)
-        return held.apply(event)
+        return IntentChange(before, after, owner)
 
-    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> _CachedRecord:
+    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> tuple[Record, str]:
         """The record before an event, from its stream."""
-        held = _CachedRecord(Record(intent_id), "")
-        if event.version == 1:
-            return held
-        for earlier in await self._log.read_stream(event.stream_id):
+        record, owner = Record(intent_id), ""
+        for earlier in await self._log.read_stream(event.stream_id) if event.version > 1 else ():
             if earlier.version >= event.version:
                 break
-            held.apply(earlier)
-        return held
+            record, owner = evolved(record, owner, earlier)
+        return record, owner
+
+
+def evolved(record: Record, owner: str, event: events.BaseEvent) -> tuple[Record, str]:
+    """A record after an event, and the owner of its intent or of the last one that it had."""
+    after = evolve(record, event)
+    return after, after.intent.owner if after.intent is not None else owner

@@ -292,12 +292,12 @@ class SimulationRun:
 
     def _exchange(self, clock: LoopClock) -> PaperExchange:
         """The venue at the fork. Without a tape its market is what our own fills prove (`_trade`)."""
-        fork, given = self._fork, self._scenario.venue
-        options = given or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
-        rules = options.config if given is not None and given.config != PaperExchangeOptions().config else None
+        fork, chosen = self._fork, self._scenario.venue
+        options = chosen or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
+        rules = options.config if chosen is not None and chosen.config != PaperExchangeOptions().config else None
         config = config_like(fork.state, fork.capabilities, fork.prices, rules=rules, clock=clock)
         symbol = options.symbol
-        if given is None or given.tape is None:
+        if chosen is None or chosen.tape is None:
             symbol = symbol or config.symbols[0].symbol_id
         options = replace(
             options, tape=() if options.tape is None else options.tape, symbol=symbol, config=config, journal=None
