@@ -87,7 +87,7 @@ def test_a_page_is_of_a_point(two_wishes: World) -> None:
         (("get", "orders", "-w", "--as-of", "3"), 2, "exclude each other"),
         (("describe", "nobody", "--as-of", "3"), 2, "intent nobody not found"),
         (("diff", "--from", "9999"), 2, "position `9999`: must be between 0 and"),
-        (("diff", "--from", "1", "--to", "noon"), 2, "given noon"),
+        (("diff", "--from", "1", "--to", "noon"), 2, "instant `noon`: must be a date and time"),
         (("diff", "--to", "3"), 2, "--to needs --from"),
         (("diff", "--from", "3", "-f", "x.yaml"), 2, "neither goes with -f"),
         (("history", "nobody"), 2, "intent nobody not found"),
