@@ -1,13 +1,20 @@
-"""State derived from the log, and the diff between what is wanted and what is there.
+"""State folded from the log, and the stores and tables made from it.
 
-`state`: all projections as one, the fold of the log in memory: what it holds is `state_data`, how events change that is
-`state_fold`. It folds `indexes` (where things are), `ledger` (positions and balances), `reference` (symbols, assets),
-`groups` (who depends on whom), `observed_order` (what is at stake), `findings`, `storms` (rejections that keep coming
-back), `external` (orders that are no intent's) and `ended` (what is over and may be let go); what is known of one
-intent is `kernel.lifecycle`'s, held in `records`, most of them as bytes (`packing`). `parts` and `checkpoint`: a state
-in a file. `diff`: which keys differ. `digest`: a state as text. `stores`: the seed's two stores on the log. `memory`:
-the same, plain. `sql`: the read models as tables, with `sql_tables` (which there are), `sql_rows` (what an event makes
-of them), `sql_sqlite` and `sql_postgres`."""
+From the lowest layer to the highest:
+
+- `diff`: decides whether an intent's desired and observed sides differ.
+- `digest`: writes a state as canonical text and finds the first difference between two states.
+- `retention`: keeps live intents and the newest terminal ones in memory, most of them packed.
+- `folds`: one part of the state each, such as positions, groups or findings.
+- `snapshot`: a state without its records, in types that can be stored.
+- `state_data`: everything that a state holds; evicts and restores it.
+- `state_fold`: applies events to it.
+- `state`: `State`, the implementation of `kernel.state.KernelState`.
+- `checkpoint`: a state in a file.
+- `memory`: the two stores as dictionaries.
+- `stores`: the two stores on the log.
+- `sql`: the state as SQL tables.
+"""
 
 from projections.memory import InMemoryActualStateStore, InMemoryIntentStore
 from projections.state import State

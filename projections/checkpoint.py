@@ -1,11 +1,10 @@
-"""A state in a file, so that a start need not fold the log from its beginning.
+"""A state in a file, so that a start does not fold the log from its first event.
 
-Written and read by the composition root and by whoever looks into the past. A checkpoint is a cache: it is taken only when
-it is whole, is of this log (its id, and the chain hash at its position), and has this code's fold version; any other is
-passed over, and the log is folded from an older one, or from position 1. Nobody else can read or write one: where another
-user could have put one, none is read or written (`kernel.platform.private_files`).
+Used by the composition root and by readers of history. A checkpoint is a cache: it is used only if it is complete, is of
+this log (log id and chain hash at its position) and has this code's fold version. Any other is skipped, and the log is
+folded from an older one or from position 1. Files are private to the user (`kernel.platform.private_files`).
 
-A file has lines of JSON: what it is; the state's parts; a line for each record; the SHA-256 of all lines before.
+A file has lines of JSON: the header, the snapshot, one line per record, and the SHA-256 of all lines before.
 """
 
 from __future__ import annotations
@@ -36,70 +35,65 @@ logger = logging.getLogger(__name__)
 FORMAT = "exchange-kernel checkpoint 1"
 SUFFIX = ".checkpoint"
 KEPT = 2
-"""How many files of a log are kept: the newest, and one to fall back on."""
+"""Files kept of a log: the newest, and one to fall back on."""
 
 
 class CheckpointError(KernelError):
-    """A file is no checkpoint that can be used."""
+    """A file is not a usable checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a checkpoint is of."""
+    """The first line. Field names are stored."""
 
     log_id: str
     exchange_id: str
     position: int
     chain_hash: str
-    """At that position, in hex."""
+    """The log's chain hash at that position, in hex."""
     code_hash: str
-    """The fold version of the code that folded it (`kernel.platform.version`)."""
+    """Fold version of the code that wrote it (`kernel.platform.version`)."""
     records: int
     format: str = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointImage:
-    """A state as it was at one position; it can be written while the state goes on."""
+    """A copy of a state at one position; it can be written while the state changes."""
 
-    parts: StateSnapshot
+    snapshot: StateSnapshot
     records: Collection[Record]
     chain_hash: bytes
 
-    @property
-    def header(self) -> Header:
-        """The file's first line."""
-        return Header(
-            log_id=self.parts.log_id,
-            exchange_id=self.parts.exchange_id,
-            position=self.parts.position,
+    def lines(self) -> Iterator[bytes]:
+        """The file's lines without the last."""
+        header = Header(
+            log_id=self.snapshot.log_id,
+            exchange_id=self.snapshot.exchange_id,
+            position=self.snapshot.position,
             chain_hash=self.chain_hash.hex(),
             code_hash=fold_version(),
             records=len(self.records),
         )
-
-    def lines(self) -> Iterator[bytes]:
-        """The file's lines, but for the last."""
-        yield orjson.dumps(asdict(self.header))
-        yield adapter(StateSnapshot).dump_json(self.parts)
+        yield orjson.dumps(asdict(header))
+        yield adapter(StateSnapshot).dump_json(self.snapshot)
         record = adapter(Record)
         for item in self.records:
             yield record.dump_json(item)
 
 
 def image(state: State, chain_hash: bytes) -> CheckpointImage:
-    """A state as it is now; `chain_hash` is the log's at the state's position."""
+    """A copy of a state; `chain_hash` is the log's at the state's position."""
     return CheckpointImage(state.snapshot(), state.records().as_now(), chain_hash)
 
 
 @cache
 def adapter(kind: type) -> pydantic.TypeAdapter[Any]:
-    """What writes and reads values of a type."""
     return pydantic.TypeAdapter(kind)
 
 
 def write(image: CheckpointImage, path: Path) -> None:
-    """Store a checkpoint; the file is there whole, or not at all. Raises `OSError`."""
+    """Write a checkpoint; the file appears complete or not at all. Raises `OSError`."""
     digest = hashlib.sha256()
     with replacing(path) as file:
         for line in image.lines():
@@ -114,7 +108,7 @@ def opened(path: Path) -> IO[bytes]:
 
 
 def read_header(path: Path) -> Header:
-    """What a file says that it is. Raises `CheckpointError`, `UnsafeFileError`, `OSError`."""
+    """Read a file's header. Raises `CheckpointError`, `UnsafeFileError`, `OSError`."""
     with opened(path) as file:
         return parsed_header(file.readline())
 
@@ -123,95 +117,93 @@ def parsed_header(line: bytes) -> Header:
     try:
         header = Header(**orjson.loads(line))
     except (ValueError, TypeError) as problem:
-        raise CheckpointError(f"its first line is not a checkpoint's: {problem}") from problem
+        raise CheckpointError(f"the first line is not a checkpoint header: {problem}") from problem
     if header.format != FORMAT:
-        raise CheckpointError(f"its form is {header.format!r}, this code knows {FORMAT!r}")
+        raise CheckpointError(f"the format is {header.format!r}; this version reads {FORMAT!r}")
     return header
 
 
 def read(path: Path) -> State:
-    """The state in a file. Raises `CheckpointError` unless it is whole, `UnsafeFileError`, `OSError`.
+    """Read the state in a file, which is checked as a whole first and then restored line by line, to save memory.
 
-    The file is gone through twice, line by line: once whole and found good, it is restored without being held in memory.
+    Raises:
+        CheckpointError: The file is incomplete or damaged.
+        UnsafeFileError: Another user can write the file.
+        OSError: The file cannot be read.
     """
     with opened(path) as file:
-        lines = checked(file)
+        lines = checked_lines(file)
         file.seek(0)
         header = parsed_header(file.readline())
         if header.records != lines - 2:
-            raise CheckpointError(f"it should have {header.records} records, and has {lines - 2}")
-        return restored(file.readline(), islice(file, header.records))
+            raise CheckpointError(f"the header promises {header.records} records, the file has {lines - 2}")
+        state = State()
+        try:
+            snapshot = adapter(StateSnapshot).validate_json(file.readline())
+            state.restore(snapshot, map(adapter(Record).validate_json, islice(file, header.records)))
+        except (ValueError, KeyError) as problem:
+            raise CheckpointError(f"the state cannot be read: {problem}") from problem
+        return state
 
 
-def checked(file: Iterable[bytes]) -> int:
-    """The number of lines before the last, which has their hash. Raises `CheckpointError`."""
+def checked_lines(file: Iterable[bytes]) -> int:
+    """The number of lines before the last, whose hash the last one has. Raises `CheckpointError`."""
     digest = hashlib.sha256()
     lines, last = 0, b""
     for line in file:
         digest.update(last)
         lines, last = lines + 1, line
     if lines < 3 or not last.endswith(b"\n"):
-        raise CheckpointError("it is not whole")
+        raise CheckpointError("the file is incomplete")
     if last != orjson.dumps({"sha256": digest.hexdigest()}) + b"\n":
-        raise CheckpointError("it was changed, or not written whole")
+        raise CheckpointError("the file was changed or is incomplete: its SHA-256 does not match")
     return lines - 1
 
 
-def restored(parts: bytes, records: Iterable[bytes]) -> State:
-    record = adapter(Record)
-    state = State()
-    try:
-        state.restore(adapter(StateSnapshot).validate_json(parts), map(record.validate_json, records))
-    except (ValueError, KeyError) as problem:
-        raise CheckpointError(f"it can't be read: {problem}") from problem
-    return state
-
-
 class CheckpointFiles:
-    """The checkpoints of one log in a directory that nobody else can write."""
+    """The checkpoints of one log, in a directory that no other user can write. It is created with the first one."""
 
     def __init__(self, directory: Path, log_id: str) -> None:
-        """The directory is made with the first checkpoint."""
         self.directory = directory
         self._log_id = log_id
 
     def paths(self) -> list[Path]:
-        """Those that are there, the newest first. What can't be looked at is not there."""
+        """The files, the newest first; none if the directory cannot be read."""
         with suppress(OSError):
             return sorted(self.directory.glob(f"{self._log_id}-*{SUFFIX}"), reverse=True)
         return []
 
     def path(self, position: int) -> Path:
-        """Where the checkpoint of a position is; names sort like positions."""
+        """The file of a position; names sort like positions."""
         return self.directory / f"{self._log_id}-{position:019d}{SUFFIX}"
 
     def write(self, image: CheckpointImage) -> Path:
-        """Store one, and remove those that are not needed any more. Raises `UnsafeFileError`, `OSError`."""
+        """Write a checkpoint and remove old ones. Raises `UnsafeFileError`, `OSError`."""
         make_directory(self.directory)
         check_directory(self.directory, sticky_allowed=False)
-        path = self.path(image.parts.position)
+        path = self.path(image.snapshot.position)
         write(image, path)
         for old in self.paths()[KEPT:]:
             old.unlink(missing_ok=True)
         return path
 
     def usable(self, *, upto: int) -> Iterator[tuple[Path, Header]]:
-        """Those at or before a position that have this code's fold version, the newest first."""
+        """Checkpoints at or before a position that have this code's fold version, the newest first."""
         try:
             check_directory(self.directory, sticky_allowed=False)
         except FileNotFoundError:
             return
         except UnsafeFileError as problem:
-            logger.warning("no checkpoint is read: %s", problem)
+            logger.warning("no checkpoint is used: %s", problem)
             return
         for path in self.paths():
             try:
                 header = read_header(path)
             except UnsafeFileError as problem:
-                logger.warning("a checkpoint is passed over: %s", problem)
+                logger.warning("a checkpoint is skipped: %s", problem)
                 continue
             except (CheckpointError, OSError) as problem:
-                logger.info("the checkpoint %s is passed over: %s", path, problem)
+                logger.info("the checkpoint %s is skipped: %s", path, problem)
                 continue
             if header.log_id == self._log_id and header.code_hash == fold_version() and header.position <= upto:
                 yield path, header

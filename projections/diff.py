@@ -1,8 +1,8 @@
-"""The diff between what is wanted and what is there: which keys the reconciler has to look at.
+"""Whether the desired and the observed side of an intent differ. Called by `State` for the intents that a batch touched.
 
-Called by `StatusRule` for the intents that a batch touched; it is `plan.difference`, the one comparison, on what was
-folded. Deriving what is there costs more than folding what changed it, so it is left out where the record alone is
-plain."""
+`plan.difference` is the comparison. Deriving the observed side costs more than folding an event, so `differs_in_terms`
+decides from the record alone where it can.
+"""
 
 from __future__ import annotations
 
@@ -15,46 +15,43 @@ from kernel.models import Desired, OrderIntent, OrderState
 
 
 class BothSides(Protocol):
-    """Where both sides of an intent can be read."""
+    """The part of `KernelState` that the comparison reads."""
 
-    def effective_intent(self, intent_id: str) -> OrderIntent | None:
-        """What is wanted of it now."""
+    def effective_intent(self, intent_id: str) -> OrderIntent | None: ...
 
-    def observed_order(self, intent_id: str) -> OrderState | None:
-        """What is there, forgotten by a store or not."""
+    def observed_order(self, intent_id: str) -> OrderState | None: ...
 
-    def grouped_record(self, intent_id: str) -> Record:
-        """All that is known of it, which wants as much as its group lets it be."""
+    def grouped_record(self, intent_id: str) -> Record: ...
 
 
 def differs(sides: BothSides, intent_id: str) -> bool:
-    """Whether something is to be done for an intent."""
-    plain = differs_in_terms(sides.grouped_record(intent_id))
-    if plain is not None:
-        return plain
+    """Whether the reconciler has something to do for an intent."""
+    decided = differs_in_terms(sides.grouped_record(intent_id))
+    if decided is not None:
+        return decided
     return plan.difference(sides.effective_intent(intent_id), sides.observed_order(intent_id)) is not None
 
 
 def differs_in_terms(record: Record) -> bool | None:
-    """Whether something is to be done, where the record alone tells, as most do; None where it does not."""
+    """Whether the reconciler has something to do, decided from the record alone; None where that is not possible."""
     intent, orders = record.intent, record.current_orders
     if intent is None or not orders or record.recorded is not None or record.unresolved:
         return None
     if any(facts.inferred_qty for facts in orders):
         return None
-    over = intent.desired is Desired.CANCELED or record.failed_generation == intent.generation
+    ended = intent.desired is Desired.CANCELED or record.failed_generation == intent.generation
     if len(orders) == 1 and orders[0].live:
         if intent.desired is Desired.CANCELED:
-            return True  # it is to be canceled
-        return False if not over and matches_intent(orders[0], intent) else None
+            return True  # cancel it
+        return False if not ended and matches_intent(orders[0], intent) else None
     if any(facts.final_cum_qty is None and not facts.live for facts in orders):
-        return True  # the venue is to be asked
+        return True  # query the venue for the final quantity
     if any(facts.live for facts in orders):
         return None
-    return False if over or record.cum_qty >= intent.order.quantity else None
+    return False if ended or record.cum_qty >= intent.order.quantity else None
 
 
 def matches_intent(facts: OrderFacts, intent: OrderIntent) -> bool:
-    """Whether the only order works on the terms that are wanted, which are those that were sent."""
-    asked = intent.order
-    return facts.quantity == asked.quantity and facts.price in (None, asked.price) and facts.order == asked
+    """Whether the only order works on the intent's terms, which are also those that were sent."""
+    desired = intent.order
+    return facts.quantity == desired.quantity and facts.price in (None, desired.price) and facts.order == desired

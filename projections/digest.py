@@ -1,4 +1,7 @@
-"""A state as text, for its digest, and where two states part. Called by `StatusRule`: equal folds have equal text."""
+"""A state as canonical text, and the first difference between two states.
+
+Called by `State` for its digest: equal folds give equal text, whatever the order of sets and mappings.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,26 @@ from kernel.lifecycle.trades import Trades
 
 
 def canonical(value: object, *, named: bool = True) -> str:
-    """A value as text that does not depend on the order of sets and mappings. `named`: with models' class names."""
+    """The text of a value; `named` adds the class names of models."""
     kind: Any = type(value)
     return writer(kind)(value, named)
 
 
 Writer = Callable[[Any, bool], str]
-"""What writes values of one type as text."""
 
 
 @cache
 def writer(kind: Any) -> Writer:
-    """What writes values of a type as text. Looked for once: a state consists of many values of few types."""
+    """The writer of a type. Cached: a state consists of many values of few types."""
     if issubclass(kind, Enum):
         members = {member: repr(member) for member in kind}
         return lambda value, named: members[value]
     if issubclass(kind, dict):
         return mapping_text
     if issubclass(kind, set | frozenset):
-        return set_text
+        return lambda value, named: "{" + ",".join(sorted(texts(value, named))) + "}"
     if issubclass(kind, list | tuple | Trades):
-        return sequence_text
+        return lambda value, named: "[" + ",".join(texts(value, named)) + "]"
     if hasattr(kind, "__dataclass_fields__"):
         return dataclass_writer(kind)
     if issubclass(kind, BaseModel):
@@ -43,13 +45,13 @@ def writer(kind: Any) -> Writer:
 
 
 def dataclass_writer(kind: Any) -> Writer:
-    """A dataclass's text has its name, whatever holds it."""
+    """A dataclass is always named, whatever contains it."""
     name, fields = kind.__name__, fields_writer(kind.__dataclass_fields__)
     return lambda value, named: name + fields(value, True)
 
 
 def model_writer(kind: type[BaseModel]) -> Writer:
-    """A model's text is what it dumps: the models in it are told of without names."""
+    """A model is written as its dump: models inside it have no names."""
     name = kind.__name__
     if kind.__pydantic_decorators__.field_serializers:
         return lambda value, named: named * name + canonical(value.model_dump())
@@ -58,15 +60,15 @@ def model_writer(kind: type[BaseModel]) -> Writer:
 
 
 def fields_writer(names: Iterable[str]) -> Writer:
-    """What writes these fields of a value, in the order that a mapping by their names would have."""
+    """Writes these fields like a mapping from their names."""
     labels = sorted((f"{name!r}:", name) for name in names)
-    if len(labels) < 2:  # of one name, `attrgetter` gets no tuple
+    if len(labels) < 2:  # `attrgetter` of one name returns no tuple
         return lambda value, named: mapping_text({name: getattr(value, name) for _, name in labels}, named)
     values_of: Callable[[Any], tuple[Any, ...]] = attrgetter(*(name for _, name in labels))
 
     @cache
     def form(kinds: tuple[type, ...]) -> tuple[str, list[tuple[int, Writer]]]:
-        """The text of values of these types, with a gap for each, and what writes those that are not plain."""
+        """A format string for values of these types, and the writers of those that are not plain."""
         gaps = ["%r" if kind in PLAIN else "%s" for kind in kinds]
         others = [(at, writer(kind)) for at, kind in enumerate(kinds) if kind not in PLAIN]
         return "{" + ",".join(label + gap for (label, _), gap in zip(labels, gaps, strict=True)) + "}", others
@@ -84,16 +86,7 @@ def fields_writer(names: Iterable[str]) -> Writer:
 
 
 def texts(values: Iterable[object], named: bool) -> list[str]:
-    """Each value as text."""
     return [repr(item) if type(item) in PLAIN else canonical(item, named=named) for item in values]
-
-
-def sequence_text(value: Iterable[object], named: bool) -> str:
-    return "[" + ",".join(texts(value, named)) + "]"
-
-
-def set_text(value: Iterable[object], named: bool) -> str:
-    return "{" + ",".join(sorted(texts(value, named))) + "}"
 
 
 def mapping_text(value: Mapping[object, object], named: bool) -> str:
@@ -102,41 +95,29 @@ def mapping_text(value: Mapping[object, object], named: bool) -> str:
 
 
 PLAIN = frozenset({str, int, bool, type(None)})
-"""Types of most fields."""
 
 
 class FieldDifference(NamedTuple):
-    """The first place where two values part."""
+    """The first place where two values differ."""
 
     field: str
-    """The way there, as in `records['bid-1'].orders[0].closed`."""
+    """Its path, such as `records['bid-1'].orders[0].closed`."""
     ours: str
     theirs: str
 
 
 ABSENT = "<absent>"
-NOT_FOLDED = frozenset(
-    {
-        "shown",
-        "indexes",
-        "_marked",
-        "_claims",
-        "_sums",
-        "position",
-        "heard",
-        "ended",
-        "past",
-        "past_groups",
-        "keeping",
-    }
-)
-"""What a state holds beside what it folds: what was last shown, what can be looked up from the rest."""
+NOT_FOLDED = frozenset({
+    "derived", "indexes", "_marked", "_open_risks", "_sums", "position", "last_positions", "terminal", "cached",
+    "cached_groups", "retention",
+})  # fmt: skip
+"""Attributes that are caches, lookups or settings, not folded from events."""
 FIRST = ("records",)
-"""Looked at before the rest: what else parts mostly follows from it."""
+"""Compared first: other differences mostly follow from it."""
 
 
 def first_field(ours: object, theirs: object, path: str = "") -> FieldDifference | None:
-    """Where two values of one kind part; None where they are equal. Mappings and sets have no order."""
+    """The first difference between two values of one type, or None. Mappings and sets have no order."""
     if ours is theirs:
         return None
     if not isinstance(ours, type(theirs)) and not isinstance(theirs, type(ours)):
@@ -161,7 +142,7 @@ def first_field(ours: object, theirs: object, path: str = "") -> FieldDifference
 def first_member(
     ours: set[object] | frozenset[object], theirs: set[object] | frozenset[object], path: str
 ) -> FieldDifference | None:
-    """Which member one of two sets lacks."""
+    """The first member that only one of two sets has, or None."""
     alone = sorted(map(canonical, ours - theirs)), sorted(map(canonical, theirs - ours))
     if not alone[0] and not alone[1]:
         return None
@@ -169,7 +150,7 @@ def first_member(
 
 
 def parts(value: object) -> Iterator[tuple[str, object]]:
-    """What a value consists of, each with its name behind the value's own; nothing for a plain one."""
+    """The parts of a value, each with the path from the value to it; nothing for a plain value."""
     match value:
         case Mapping():
             yield from ((f"[{key!r}]", value[key]) for key in sorted(value, key=canonical))

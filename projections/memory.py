@@ -1,6 +1,6 @@
-"""The seed's plain stores: two dictionaries, for tests and prototypes.
+"""The seed's stores as two dictionaries, for tests and prototypes: nothing is durable, nothing is logged.
 
-They keep the same contract as the event-sourced ones, by one test suite; nothing is durable, nothing is logged.
+One contract suite holds them and the stores on the log to the same behaviour.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kernel.stores import ActualStateStore, IntentStateStore
 
 
 class InMemoryIntentStore(IntentStateStore):
-    """Desired state in a dictionary, in order of creation."""
+    """Order intents in a dictionary, in order of creation."""
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -52,7 +52,7 @@ class InMemoryIntentStore(IntentStateStore):
 
 
 class InMemoryActualStateStore(ActualStateStore):
-    """Actual state in a dictionary, in order of creation."""
+    """Order states in a dictionary, in order of creation."""
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()

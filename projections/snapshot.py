@@ -1,6 +1,6 @@
-"""What a state holds beside the records of its intents, in types that can be written down and read back.
+"""A state without its records, in types that can be stored. Field names are part of the checkpoint format.
 
-Made and taken by `StateData`, stored by `checkpoint`. Everything here is a copy: the state goes on while it is written.
+Made and restored by `StateData`, stored by `checkpoint`. Everything is a copy: the state may change while it is written.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from projections.retention.policy import RetentionPolicy
 
 @dataclass(frozen=True)
 class Evicted:
-    """What is over and no longer held."""
+    """Counts the intents that are no longer in memory."""
 
     intents: int = 0
-    """How often one was let go."""
+    """Number of evictions."""
     digest: str = ""
-    """Running SHA-256 over what was known of each, in hex."""
+    """Running SHA-256 in hex over the evicted records."""
 
 
 @dataclass(frozen=True)
 class IndexSnapshot:
-    """Where things are, as far as the records do not tell."""
+    """The indexes that cannot be derived from the records."""
 
     created: dict[str, int]
     with_order: dict[str, int]

@@ -1,7 +1,7 @@
-"""How each event changes a state: the write side of `StatusRule`.
+"""How each event changes a state. Called by `State`.
 
-Synchronous, and never looks at a clock; the same events give the same state, today and in ten years. What a batch costs
-depends on the batch, never on how much is live.
+Synchronous and without a clock: the same events always give the same state. The cost of a batch depends on the batch
+alone, never on the number of live intents.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ class Fold:
         self._data = data
 
     def apply(self, part: Sequence[events.BaseEvent]) -> dict[str, None]:
-        """Fold events that follow `position`; the intents that they touch, in order. Raises `IntegrityError`."""
+        """Fold events that follow `position`; returns the intents that they touch, in order. Raises `IntegrityError`."""
         data = self._data
         if missing := data.missing(part):
-            raise IntegrityError(f"{min(missing)} was let go, and is not handed over", position=part[0].position)
+            raise IntegrityError(
+                f"the stream {min(missing)} was evicted: pass its events as `rehydrated`", position=part[0].position
+            )
         touched: dict[str, None] = {}
         for event in part:
             envelope = event.envelope
             if envelope.position != data.position + 1:
-                raise IntegrityError(f"an event of position {envelope.position} came", position=data.position + 1)
+                raise IntegrityError(f"the next event has position {envelope.position}", position=data.position + 1)
             self.fold(event, envelope, touched)
             data.position = envelope.position
         return touched
 
     def fold(self, event: events.BaseEvent, envelope: events.Envelope, touched: dict[str, None]) -> None:
-        """Fold one event; `touched` gets the intents that it changes."""
+        """Fold one event; adds the intents that it changes to `touched`."""
         stream_id = envelope.stream_id
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
             intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
@@ -59,23 +61,25 @@ class Fold:
         before = data.record(intent_id)
         after = evolve(before, event)
         data.records[intent_id] = after
-        data.heard[intent_id] = position
-        data.shown.pop(intent_id, None)
+        data.last_positions[intent_id] = position
+        data.derived.pop(intent_id, None)
         touched[intent_id] = None
-        data.indexes.note(before, after, event, position)
-        if (storm := data.storms.note(before, event)) is not None:
-            data.gates = data.gates.stormy(*storm)
+        data.indexes.apply(before, after, event, position)
+        if (storm := data.storms.apply(before, event)) is not None:
+            data.trading_status = data.trading_status.stormy(*storm)
         if after.orders is not before.orders:
             if data.externals.entries:
                 self._adopt(after, event)
             self._book(before, after, event)
             if data.groups.of(intent_id) is not None and after.cum_qty != before.cum_qty:
-                self._touch_group(data.groups.note_fill(intent_id, after.cum_qty), touched)
+                self._touch_group(data.groups.set_filled(intent_id, after.cum_qty), touched)
         if isinstance(event, events.IntentCreated):
-            data.groups.note_created(event)
+            data.groups.intent_created(event)
         elif after.intent is not before.intent and (group := data.groups.of(intent_id)) is not None:
             self._touch_group(group, touched)
-        if isinstance(event, (events.FindingRaised, events.FindingResolved)):  # a union would be made anew each time
+        if isinstance(
+            event, (events.FindingRaised, events.FindingResolved)
+        ):  # building the union type each time is slower
             self._finding(event)
 
     def _apply_to_group(self, group_id: str, event: events.BaseEvent, touched: dict[str, None]) -> None:
@@ -85,13 +89,13 @@ class Fold:
         if (group := self._data.groups.by_id.get(group_id)) is None:
             return
         if isinstance(event, events.FindingResolved) and event.evidence is Evidence.OPERATOR:
-            self._data.groups.accept(group, self._data.group_excess(group))
+            self._data.groups.accept_excess(group, self._data.group_excess(group))
         self._touch_group(group, touched)
 
     def _touch_group(self, group: Group, touched: dict[str, None]) -> None:
         for intent_id in group.intent_ids:
             touched[intent_id] = None
-            self._data.shown.pop(intent_id, None)
+            self._data.derived.pop(intent_id, None)
 
     def _book(self, before: Record, after: Record, event: events.BaseEvent) -> None:
         if isinstance(event, events.OrderFilled):
@@ -103,7 +107,7 @@ class Fold:
                 self._data.ledger.mark_opening_provisional(event.transact_time_ns)
 
     def _adopt(self, after: Record, event: events.BaseEvent) -> None:
-        """What an intent has is no longer external; its trades are booked as the intent's, once, when they come as such."""
+        """Remove the intent's orders from the external ones, and reverse their trades: they are booked as the intent's."""
         for facts in after.orders:
             entry = self._data.externals.drop(facts.exchange_order_id) if facts.exchange_order_id else None
             for booking in entry.trades.values() if entry is not None else ():
@@ -136,11 +140,11 @@ class Fold:
 
     def _all_paused(self, event: events.Paused) -> None:
         if event.intent_id is None:
-            self._data.gates = self._data.gates.paused(event)
+            self._data.trading_status = self._data.trading_status.paused(event)
 
     def _all_resumed(self, event: events.Resumed) -> None:
         if event.intent_id is None:
-            self._data.gates = self._data.gates.resumed(event)
+            self._data.trading_status = self._data.trading_status.resumed(event)
 
     def _snapshot_taken(self, event: events.VenueSnapshotTaken) -> None:
         if LookScope.TRADES in event.scopes and event.trades_cursor_ns is not None:
@@ -178,13 +182,13 @@ class Fold:
         )
         if kind == FindingKind.STORM:
             self._data.storms.resolve(symbol_id)
-            self._data.gates = self._data.gates.calm(symbol_id)
+            self._data.trading_status = self._data.trading_status.calm(symbol_id)
         if kind == FindingKind.POSITION_DRIFT and event.evidence is Evidence.OPERATOR:
             self._data.ledger.accept_position(symbol_id)
 
 
 def account_lag_ns(capabilities: Mapping[str, Any]) -> int:
-    """How long after a change a venue may still show the account as it was, the clocks' differences included."""
+    """The longest time (ns) for which a venue may show the account without its newest change, clock skew included."""
     lags = capabilities.get("read_lag") or {}
     return int(max(lags.values(), default=0) + 2 * capabilities.get("clock_skew_ns", 0))
 
@@ -209,4 +213,4 @@ FOLDS: dict[type[events.BaseEvent], Callable[..., None]] = {
     events.HeartbeatLapsed: Fold._heartbeat,
     events.HeartbeatDisarmed: Fold._heartbeat,
 }
-"""How the events of the other streams are folded; those of an intent's stream go through `evolve`."""
+"""Folds of the events outside intent and group streams."""

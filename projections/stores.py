@@ -1,8 +1,8 @@
-"""The two stores on the log: reads answer from the state, without suspending; a write is one event.
+"""The seed's two stores on the log: reads are answered from the state, a write is one event.
 
-Made by the composition root for the engine, and by anybody who keeps records through the seed's contracts. The state must
-be fed by a reader: the kernel's, or `following` here. A write returns once the state has it, so that a store reads what it
-wrote. Nothing in `kernel` writes through a store.
+Made by the composition root, and by callers that keep records through the stores. A reader must feed the state: the
+kernel's, or `following`. A write returns once the state has it, so that a store reads its own writes. Nothing in `kernel`
+writes through a store.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from projections.state import State
 
 
 class LoggedStore:
-    """What the two stores have in common: a log, the state folded from it, and writes that are commands like others."""
+    """A log, the state folded from it, and writes that are decided like any other command."""
 
     def __init__(
         self,
@@ -44,22 +44,19 @@ class LoggedStore:
         ids: IdFactory,
         metrics: Metrics,
         actor: str = "operator:store",
-        evidence: Evidence = Evidence.OPERATOR,
     ) -> None:
         self.log = log
         self.state = state
         self._clock = clock
         self._commands = CommandHandler(log, state, clock=clock, ids=ids, metrics=metrics)
         self._actor = actor
-        self._evidence = evidence
 
     async def _write(self, intent_id: str, command: Command) -> None:
-        """Decide a write on what is folded, and record it under the version that it was decided on."""
-        await self._commands.handle(intent_id, command, actor=self._actor, evidence=self._evidence)
+        await self._commands.handle(intent_id, command, actor=self._actor, evidence=Evidence.OPERATOR)
 
 
 class EventSourcedIntentStore(LoggedStore, IntentStateStore):
-    """Desired state, on the log."""
+    """Order intents on the log."""
 
     async def create_intent(self, intent: OrderIntent) -> None:
         intent = validated(intent, OrderIntent)
@@ -91,7 +88,7 @@ class EventSourcedIntentStore(LoggedStore, IntentStateStore):
 
 
 class EventSourcedActualStore(LoggedStore, ActualStateStore):
-    """What is at the venue, on the log."""
+    """Order states on the log."""
 
     async def create_order_state(self, state: OrderState) -> None:
         state = validated(state, OrderState)
@@ -108,7 +105,7 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         if intent_id is not None:
             await ensure_loaded(self.log, self.state, intent_id)
         found = self.state.order_state(intent_id) if intent_id is not None else None
-        if found is None or not names(found, exchange_order_id):
+        if found is None or not has_exchange_id(found, exchange_order_id):
             raise NotFoundError(f"order state for exchange order {exchange_order_id} not found")
         return found
 
@@ -134,8 +131,8 @@ class EventSourcedActualStore(LoggedStore, ActualStateStore):
         return [state for state in self.state.order_states() if state.last_sync_at < oldest]
 
 
-def names(state: OrderState, exchange_order_id: str) -> bool:
-    """Whether a state carries a venue order id."""
+def has_exchange_id(state: OrderState, exchange_order_id: str) -> bool:
+    """Whether one of a state's venue orders has this id."""
     return exchange_order_id == state.exchange_order_id or any(
         item.exchange_order_id == exchange_order_id for item in state.venue_orders
     )
@@ -143,16 +140,24 @@ def names(state: OrderState, exchange_order_id: str) -> bool:
 
 def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
     if intent.exchange_id != exchange_id:
-        limit = f"{exchange_id}, the exchange of this log"
-        raise ValidationError(violations=[Violation("exchange id", "exchange", limit, intent.exchange_id)])
+        text = "exchange id {value} is not that of this log, {limit}"
+        raise ValidationError(violations=[Violation("exchange_id", "exchange", exchange_id, intent.exchange_id, text)])
 
 
 @asynccontextmanager
 async def following(log: EventLog, state: State, on_batch: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Feed a state from a log for as long as the block runs; it is at the head when the block begins.
+    """Feed a state from a log while the block runs; it is at the head when the block begins.
 
-    Raises `IntegrityError` or `SchemaError` when the log can't be folded. What ends the reading later is told to whoever
-    waits for the state (`State.fail`), so that no write hangs.
+    If reading fails later, tasks that wait for the state get the error (`State.fail`), so that no write hangs.
+
+    Args:
+        log: The log to follow.
+        state: The state, at any position of the log.
+        on_batch: Called after each batch.
+
+    Raises:
+        IntegrityError: The log cannot be folded.
+        SchemaError: The log has an event that this version cannot read.
     """
 
     async def read() -> None:

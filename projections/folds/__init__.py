@@ -1,13 +1,13 @@
-"""folds
+"""Parts of the state, each folded from events. Made and called by `state_data` and `state_fold`.
 
-- `exposure`: What is at stake in each symbol, summed up: for the pre-trade limits.
-- `external_orders`: Orders that are nobody's intent, as the venue showed them, and their trades. Folded by
-  `StatusRule`.
-- `findings`: What should not be, and is: findings raised and resolved. Folded by `StatusRule`.
-- `groups`: Groups: which intents depend on each other, and what has filled of each. Folded by `StatusRule`.
-- `indexes`: Where things are: which intent has which id, symbol, group; which are live; in which order they came.
-- `ledger`: What fills come to: positions, and what balances should be. Integer arithmetic, in this one place.
-- `reference`: Symbols and assets, as last observed. Folded by `StatusRule`.
-- `rejection_storms`: Storms: so many equal rejections of different intents' orders in a symbol that it is better to
-  stop and ask.
+From the lowest layer to the highest:
+
+- `findings`: findings, open and resolved.
+- `groups`: groups of contingent orders and their members' fills.
+- `reference`: symbols and assets, as last observed.
+- `rejection_storms`: recent equal rejections, counted for the circuit breaker.
+- `indexes`: intents by id, symbol, group and liveness.
+- `exposure`: open risk by symbol, for the pre-trade limits.
+- `ledger`: positions, expected balances and drift.
+- `external_orders`: venue orders that belong to no intent.
 """

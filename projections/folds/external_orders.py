@@ -1,7 +1,6 @@
-"""Orders that are nobody's intent, as the venue showed them, and their trades. Folded by `StatusRule`.
+"""External orders: orders at the venue that belong to no intent, and their trades. Folded by `Fold`.
 
-They are known so that a list that repeats them is no news, that people can see them, and that their trades explain the
-balances they move. An order that is adopted is no longer here. Memory holds those that are open and the newest that ended.
+They are kept so that a repeated listing is not new, and because their trades explain balances. An adopted order is removed.
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ from kernel.order_spec import Side
 from projections.folds.ledger import Booking
 
 ENDED_MAX = 1_000
-"""Orders that ended and are still known; beyond, the one that was last heard of longest ago is let go."""
+"""Ended orders that are kept; beyond that, the one with the oldest report is dropped."""
 ENDS = frozenset({OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 END_REPORTS = frozenset({ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalEntry:
-    """One order, and what it traded."""
+    """One order and its trades."""
 
     order: ExternalOrder
     trades: dict[str, Booking] = field(default_factory=dict)
-    """By fill key: those that count."""
+    """Trades that count, by fill key."""
     void: frozenset[str] = frozenset()
-    """Fill keys of those that were busted or corrected, known or not: what is told of them later counts no more."""
+    """Fill keys that were busted or corrected: a later report of them does not count."""
 
 
 class Externals:
-    """Orders of others, by the venue's id."""
+    """External orders by venue order id."""
 
     def __init__(self) -> None:
         self.entries: dict[str, ExternalEntry] = {}
-        """In order of the newest news."""
+        """In order of the newest report."""
         self._ended = 0
 
     def apply(self, event: events.ExternalOrderObserved) -> list[Booking]:
-        """A report of one; what it changes about the balances."""
+        """Apply a report; returns the bookings that it causes."""
         order_id = event.exchange_order_id or event.client_order_id or event.fill_key or ""
         known = self.entries.get(order_id)
         trades = dict(known.trades) if known is not None else {}
@@ -48,7 +47,18 @@ class Externals:
         if event.ref_fill_key is not None:
             void |= {event.ref_fill_key}
         bookings = booked(event, trades, void)
-        order = with_observation(known.order if known is not None else first_sight(event, order_id), event, trades)
+        seen = (
+            known.order
+            if known is not None
+            else ExternalOrder(
+                exchange_order_id=order_id,
+                symbol_id=event.symbol_id,
+                client_order_id=event.client_order_id,
+                side=event.side,
+                first_seen_ns=event.recorded_at_ns,
+            )
+        )
+        order = with_observation(seen, event, trades)
         self.drop(order_id)
         self.entries[order_id] = ExternalEntry(order, trades, void)
         self._ended += not order.live
@@ -57,33 +67,21 @@ class Externals:
         return bookings
 
     def restore(self, entries: Iterable[ExternalEntry]) -> None:
-        """Take over what another one had."""
         for entry in entries:
             self.entries[entry.order.exchange_order_id] = entry
             self._ended += not entry.order.live
 
     def drop(self, order_id: str) -> ExternalEntry | None:
-        """Let go of one."""
         entry = self.entries.pop(order_id, None)
         if entry is not None:
             self._ended -= not entry.order.live
         return entry
 
 
-def first_sight(event: events.ExternalOrderObserved, order_id: str) -> ExternalOrder:
-    return ExternalOrder(
-        exchange_order_id=order_id,
-        symbol_id=event.symbol_id,
-        client_order_id=event.client_order_id,
-        side=event.side,
-        first_seen_ns=event.recorded_at_ns,
-    )
-
-
 def with_observation(
     known: ExternalOrder, event: events.ExternalOrderObserved, trades: dict[str, Booking]
 ) -> ExternalOrder:
-    """The order after a report. A late report of a trade does not open it again."""
+    """The order after a report. A late trade report does not reopen it."""
     traded = sum(abs(booking.signed_quantity) for booking in trades.values())
     ends = event.ord_status in ENDS or event.exec_type in END_REPORTS or bool(event.gone)
     return known.model_copy(
@@ -100,20 +98,20 @@ def with_observation(
 
 
 def booked(event: events.ExternalOrderObserved, trades: dict[str, Booking], void: frozenset[str]) -> list[Booking]:
-    """What a report changes about the trades that count: these in the books, and out of them what they replace."""
-    out = trades.pop(event.ref_fill_key, None) if event.ref_fill_key is not None else None
-    made = [reversal(out)] if out is not None else []
+    """The bookings of a report: a trade, and the reversal of the trade that it busts or corrects. Updates `trades`."""
+    replaced = trades.pop(event.ref_fill_key, None) if event.ref_fill_key is not None else None
+    reversals = [reversal(replaced)] if replaced is not None else []
     is_trade = event.exec_type in (ExecType.TRADE, ExecType.TRADE_CORRECT)
     if not is_trade or event.fill_key is None or event.fill_key in trades or event.fill_key in void:
-        return made
+        return reversals
     if event.side is None or event.last_qty is None or event.last_px is None:
-        return made
+        return reversals
     sign = 1 if event.side is Side.BUY else -1
     booking = Booking(event.symbol_id, sign * event.last_qty, event.last_px, event.fee or 0, event.fee_asset)
     trades[event.fill_key] = booking
-    return [*made, booking]
+    return [*reversals, booking]
 
 
 def reversal(booking: Booking) -> Booking:
-    """What takes a trade out of the books."""
+    """The booking that cancels another one out."""
     return Booking(booking.symbol_id, -booking.signed_quantity, booking.price, -booking.fee, booking.fee_asset)

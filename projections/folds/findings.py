@@ -1,4 +1,4 @@
-"""What should not be, and is: findings raised and resolved. Folded by `StatusRule`."""
+"""Findings, open and resolved. Folded by `Fold`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from kernel.models import Finding
 
 
 class Findings:
-    """Every finding, by id; raised again after it was resolved, it stands again."""
+    """Every finding by id. A resolved finding that is raised again is open again."""
 
     def __init__(self) -> None:
         self._findings: dict[str, Finding] = {}
 
     def apply(self, event: events.FindingRaised | events.FindingResolved) -> None:
-        """One was raised or resolved."""
         if isinstance(event, events.FindingRaised):
             self._findings.pop(event.finding.finding_id, None)
             self._findings[event.finding.finding_id] = event.finding
@@ -26,11 +25,9 @@ class Findings:
             self._findings[event.finding_id] = known.model_copy(update=changed)
 
     def restore(self, findings: Iterable[Finding]) -> None:
-        """Take over what another one had."""
         self._findings.update((finding.finding_id, finding) for finding in findings)
 
     def get(self, finding_id: str) -> Finding | None:
-        """One of them."""
         return self._findings.get(finding_id)
 
     def is_open(self, finding_id: str) -> bool:
@@ -39,5 +36,5 @@ class Findings:
         return known is not None and known.resolved_at_ns is None
 
     def all(self) -> list[Finding]:
-        """All of them, in the order raised."""
+        """Every finding, in the order raised."""
         return list(self._findings.values())

@@ -1,6 +1,6 @@
-"""Where things are: which intent has which id, symbol, group; which are live; in which order they came.
+"""Intents by id, symbol, group, liveness and order of creation. Folded by `Fold`.
 
-Kept by `StatusRule`, one event at a time. Ids are remembered for ever: an order may turn up after its intent was deleted.
+Client and venue order ids stay until the intent is evicted: an order may appear after its intent was deleted.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from kernel.models import OrderIntent
 
 
 class Indexes:
-    """Mappings by id, each in constant time."""
+    """Mappings, each read and updated in constant time."""
 
     def __init__(self) -> None:
         self.created: dict[str, int] = {}
-        """Intents that exist, in order of creation; the value is the position of that."""
+        """Existing intent to the position of its creation."""
         self.with_order: dict[str, int] = {}
-        """Intents that have an order state; the value is the position of its creation."""
+        """Intent with an order state to the position of that state's creation."""
         self.by_symbol: dict[str, dict[str, None]] = {}
         self.by_group: dict[str, dict[str, None]] = {}
         self.live: dict[str, None] = {}
-        """Intents about which there is something to watch."""
+        """Intents that differ from their orders, or may have a live order."""
         self.open: dict[str, dict[str, None]] = {}
-        """Symbol → intents that have, or may have, an order open at the venue."""
+        """Symbol to the intents that have, or may have, an open order at the venue."""
         self.open_in: dict[str, str] = {}
-        """Intent → the symbol under which it is open."""
+        """Intent to the symbol of its open order."""
         self.by_client_order_id: dict[str, str] = {}
         self.by_exchange_order_id: dict[str, str] = {}
 
-    def note(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
-        """An event turned one record into another."""
+    def apply(self, before: Record, after: Record, event: events.BaseEvent, position: int) -> None:
+        """Update the mappings for an event that changed a record from `before` to `after`."""
         if after.intent is not before.intent:
-            self._note_intent(before, after, position)
+            self._file_change(before, after, position)
         if after.has_order and not before.has_order:
             self.with_order[after.intent_id] = position
         elif before.has_order and not after.has_order:
             self.with_order.pop(after.intent_id, None)
         if isinstance(event, events.AttemptStarted):
-            self._note_client_ids(after.intent_id, [event.client_order_id])
+            self._put_client_ids(after.intent_id, [event.client_order_id])
         if after.orders is not before.orders:
             known = {id(facts) for facts in before.orders}
             for facts in after.orders:
                 if id(facts) not in known:
-                    self._note_order(after.intent_id, facts)
+                    self._put_order(after.intent_id, facts)
 
-    def _note_order(self, intent_id: str, facts: OrderFacts) -> None:
-        self._note_client_ids(intent_id, facts.client_order_ids)
+    def _put_order(self, intent_id: str, facts: OrderFacts) -> None:
+        self._put_client_ids(intent_id, facts.client_order_ids)
         if facts.exchange_order_id:
             self.by_exchange_order_id[facts.exchange_order_id] = intent_id
 
-    def _note_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
+    def _put_client_ids(self, intent_id: str, client_order_ids: Iterable[str]) -> None:
         for client_order_id in client_order_ids:
             if client_order_id:
                 self.by_client_order_id[client_order_id] = intent_id
 
-    def _note_intent(self, before: Record, after: Record, position: int) -> None:
+    def _file_change(self, before: Record, after: Record, position: int) -> None:
         intent_id = after.intent_id
         if before.intent is not None:
             drop(self.by_symbol, before.intent.order.symbol_id, intent_id)
@@ -70,38 +70,34 @@ class Indexes:
         self.file(intent_id, after.intent)
 
     def file(self, intent_id: str, intent: OrderIntent) -> None:
-        """Note an intent under its symbol and its group, by its id as the other mappings have it: one string for all."""
+        """File an intent under its symbol and group. Pass the id string of the other mappings, to hold it once."""
         self.by_symbol.setdefault(intent.order.symbol_id, {})[intent_id] = None
         if intent.group_id is not None:
             self.by_group.setdefault(intent.group_id, {})[intent_id] = None
 
     def set_live(self, record: Record, *, differs: bool) -> None:
-        """Whether there is something to watch about an intent, and whether it may have an order open."""
+        """File an intent as live if its sides differ or an order may be live, and under the symbol of that order."""
         intent_id, may_be_live = record.intent_id, record.may_be_live
         if differs or may_be_live:
             self.live[intent_id] = None
         else:
             self.live.pop(intent_id, None)
         symbol_id = symbol_at_venue(record) if may_be_live else None
-        if (counted := self.open_in.get(intent_id)) == symbol_id:
+        if (filed := self.open_in.get(intent_id)) == symbol_id:
             return
-        drop(self.open, counted, intent_id)
+        drop(self.open, filed, intent_id)
         if symbol_id is None:
             del self.open_in[intent_id]
-            return
-        self.note_open(intent_id, symbol_id)
+        else:
+            self.set_open(intent_id, symbol_id)
 
-    def note_open(self, intent_id: str, symbol_id: str) -> None:
-        """An intent has, or may have, an order open in a symbol."""
+    def set_open(self, intent_id: str, symbol_id: str) -> None:
+        """File an intent whose order is, or may be, open in a symbol."""
         self.open_in[intent_id] = symbol_id
         self.open.setdefault(symbol_id, {})[intent_id] = None
 
-    def in_order(self, positions: dict[str, int]) -> list[str]:
-        """Intents by position."""
-        return sorted(positions, key=positions.__getitem__)
-
-    def forget(self, record: Record) -> None:
-        """An intent that is over is let go."""
+    def evict(self, record: Record) -> None:
+        """Remove a terminal intent from every mapping."""
         intent_id = record.intent_id
         self.created.pop(intent_id, None)
         self.with_order.pop(intent_id, None)
@@ -116,8 +112,8 @@ class Indexes:
                 if index.get(name) == intent_id:
                     del index[name]
 
-    def take_over(self, other: Indexes, record: Record) -> None:
-        """An intent that was let go is back, as another index has it."""
+    def rehydrate(self, other: Indexes, record: Record) -> None:
+        """File an evicted intent again, as in `other`, the indexes of a fold of its stream."""
         intent_id = record.intent_id
         if record.intent is not None:
             self.created[intent_id] = other.created[intent_id]
@@ -128,23 +124,23 @@ class Indexes:
         self.by_exchange_order_id.update(dict.fromkeys(venue_ids(record), intent_id))
 
     def live_in_order(self) -> list[str]:
-        """Those to watch, in order of creation; first those that no longer exist, or do not yet."""
+        """Live intents in order of creation; first those that were deleted, or are not created yet."""
         return sorted(self.live, key=lambda intent_id: self.created.get(intent_id, 0))
 
 
 def client_ids(record: Record) -> set[str]:
-    """Every client order id that an intent's requests and orders ever had."""
+    """Every client order id of an intent's requests and orders."""
     sent = (name for name, _ in (*record.sends, *record.targets))
     return {*sent, *(name for facts in record.orders for name in facts.client_order_ids if name)}
 
 
 def venue_ids(record: Record) -> set[str]:
-    """Every id that the venue gave to its orders."""
+    """Every venue order id of an intent's orders."""
     return {facts.exchange_order_id for facts in record.orders if facts.exchange_order_id}
 
 
 def symbol_at_venue(record: Record) -> str | None:
-    """The symbol of what works, else of what was sent last, whatever the intent says now."""
+    """The symbol of the working order, else of the last one sent: the intent may name another by now."""
     if live := record.live_orders:
         return live[-1].order.symbol_id
     order = record.sent_order or (record.intent.order if record.intent else None)

@@ -1,12 +1,11 @@
-"""What fills come to: positions, and what balances should be. Integer arithmetic, in this one place.
+"""Positions, expected balances and drift, in integer arithmetic. Folded by `Fold` from the trades that an event changed.
 
-Folded by `StatusRule`, from the difference that an event made to the trades that count of an intent. A trade that comes to
-count is booked; one that no longer does (busted, corrected) is booked as the opposite trade at the same price, its fee
-given back. What is only inferred is never booked.
+A trade that begins to count is booked. A trade that is busted or corrected is reversed: booked in the other direction at
+the same price, its fee returned. Inferred quantities are never booked.
 
-A position keeps the exact signed cost of what is open. Reducing by q of Q takes `cost·q // Q` (of magnitudes, so that long
-and short mirror each other) and leaves the rest; crossing zero opens at the fill's price. Nothing is ever rounded away:
-realized profit less cost equals the cash that came in.
+A position keeps the exact signed cost of its open quantity. Reducing Q by q removes `cost·q // Q` (of magnitudes, so that
+long and short are symmetric) and leaves the rest; crossing zero opens at the fill's price. Nothing is rounded away:
+realized profit less cost equals the cash received.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from kernel.order_spec import Side, SymbolMetadata
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """One trade, or one trade's fee, in or out of the books."""
+    """One trade, or the fee of one trade, booked or reversed."""
 
     symbol_id: str
     signed_quantity: int
-    """Positive where it was bought."""
+    """Positive for a buy."""
     price: int
     fee: int = 0
-    """What is paid (negative: received), at the fee asset's scale."""
+    """Paid (negative: received), at the fee asset's scale."""
     fee_asset: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPosition:
-    """A position's exact figures."""
+    """The exact figures of a position; cost and profit at the scale of price times quantity."""
 
     quantity: int = 0
     cost: int = 0
@@ -46,7 +45,7 @@ class OpenPosition:
 
 
 def booked(position: OpenPosition, booking: Booking) -> OpenPosition:
-    """The position after a trade."""
+    """A position after a booking."""
     fees = with_fee(position.fees, booking)
     quantity, traded = position.quantity, booking.signed_quantity
     if quantity * traded >= 0:
@@ -74,7 +73,6 @@ def with_fee(fees: tuple[tuple[str, int], ...], booking: Booking) -> tuple[tuple
 
 
 def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
-    """A position for people."""
     average = abs(position.cost) // abs(position.quantity) if position.quantity else None
     return Position(
         symbol_id=symbol_id,
@@ -87,13 +85,13 @@ def position_of_holding(symbol_id: str, position: OpenPosition) -> Position:
 
 
 def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[Booking]:
-    """What an event changed about the trades that count of an intent's orders."""
-    gone, changed = without(before, after), without(after, before)
-    if len(changed) == 1 and (fresh := added_alone(gone, changed[0])) is not None:
+    """The bookings of an event that changed an intent's orders from `before` to `after`."""
+    old, new = without(before, after), without(after, before)
+    if len(new) == 1 and (fresh := added_alone(old, new[0])) is not None:
         return fresh
     times: Counter[BareTrade] = Counter()
     fees: Counter[tuple[BareTrade, str]] = Counter()
-    for sign, orders in ((-1, gone), (1, changed)):
+    for sign, orders in ((-1, old), (1, new)):
         for trade, entry in counted_trades(orders):
             times[trade] += sign
             if entry.fee and entry.fee_asset is not None:
@@ -105,24 +103,24 @@ def bookings(before: Sequence[OrderFacts], after: Sequence[OrderFacts]) -> list[
 
 
 def without(orders: Sequence[OrderFacts], others: Sequence[OrderFacts]) -> Sequence[OrderFacts]:
-    """The orders that are not the very same among others; nearly always there is one at most."""
+    """The orders that are not identical to one of the others; mostly one at most."""
     if len(orders) <= 1 and len(others) <= 1:
         return orders if not others or (orders and orders[0] is not others[0]) else ()
     known = {id(facts) for facts in others}
     return [facts for facts in orders if id(facts) not in known]
 
 
-def added_alone(gone: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
-    """What an order's report adds, where that is one trade after those known, or none, which is nearly always."""
-    known = gone[0].counted_trades if gone else NO_TRADES
+def added_alone(old: Sequence[OrderFacts], after: OrderFacts) -> list[Booking] | None:
+    """The bookings of the common case, one new trade or none after the known ones; None for any other case."""
+    known = old[0].counted_trades if old else NO_TRADES
     added = after.counted_trades.since(known)
-    if added is None or len(gone) > 1 or len(added) > 1 or (known and gone[0].order is not after.order):
+    if added is None or len(old) > 1 or len(added) > 1 or (known and old[0].order is not after.order):
         return None
     return [booking for entry in added for booking in bookings_of(after, entry)]
 
 
 def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
-    """A trade that comes to count, and its fee."""
+    """The bookings of a trade and its fee."""
     order = facts.order
     trade = BareTrade(order.symbol_id, order.side, entry.fill_key, entry.quantity, entry.price).booking(1)
     if not entry.fee or entry.fee_asset is None:
@@ -131,7 +129,7 @@ def bookings_of(facts: OrderFacts, entry: TradeEntry) -> list[Booking]:
 
 
 class BareTrade(NamedTuple):
-    """A trade without its fee, which may become known later."""
+    """A trade without its fee, which may be reported later."""
 
     symbol_id: str
     side: Side
@@ -140,13 +138,12 @@ class BareTrade(NamedTuple):
     price: int
 
     def booking(self, times: int) -> Booking:
-        """So many of it in the books; out of them where negative."""
+        """The trade booked this many times; negative to reverse it."""
         sign = times if self.side is Side.BUY else -times
         return Booking(self.symbol_id, sign * self.quantity, self.price)
 
 
 def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, TradeEntry]]:
-    """The trades that count, with their symbol and side."""
     for facts in orders:
         for entry in facts.counted_trades:
             order = facts.order
@@ -155,44 +152,37 @@ def counted_trades(orders: Iterable[OrderFacts]) -> Iterator[tuple[BareTrade, Tr
 
 @dataclass
 class Ledger:
-    """Positions and balances of one account. Mutable: it belongs to one `StatusRule`."""
+    """Positions and balances of one account. Mutable; owned by one `State`. Field names are stored in checkpoints."""
 
     positions: dict[str, OpenPosition] = field(default_factory=dict)
     flows: dict[str, int] = field(default_factory=dict)
-    """Asset → what fills, fees and transfers changed it by since the opening balance, `FLOW_DECIMALS` finer."""
+    """Asset to fills, fees and transfers since the opening balance, `FLOW_DECIMALS` finer than its scale."""
     observed: dict[str, Balance] = field(default_factory=dict)
     opening: dict[str, int] | None = None
-    """Asset → total at the first complete observation; None before, and where it is in doubt."""
+    """Asset to total at the first complete observation; None before it, and while that balance is provisional."""
     opened_ns: int = 0
     """When that observation began."""
     opened_until_ns: int = 0
-    """A trade from before may be in the opening balance, or not."""
+    """A trade before this instant may already be in the opening balance."""
     lag_ns: int = 0
-    """How long after a change the venue may still show the account as it was, by any clock of ours or its own."""
+    """The longest time for which the venue may show the account without its newest change."""
     drift: dict[str, int] = field(default_factory=dict)
     roundings: dict[str, int] = field(default_factory=dict)
-    """Asset → how many flows the venue had to round to the asset's scale: so many units are no drift."""
+    """Asset to the number of flows that the venue rounded to its scale: as many units are no drift."""
     foreign: dict[str, int] = field(default_factory=dict)
-    """Symbol → what orders that are nobody's intent traded in it, signed."""
+    """Symbol to the signed quantity that external orders traded."""
     position_base: dict[str, int] = field(default_factory=dict)
-    """Symbol → what the account held before anything that is booked here, as far as the venue says."""
+    """Symbol to the venue's position before anything was booked here."""
     position_drift: dict[str, int] = field(default_factory=dict)
     booked_at_ns: int = 0
     """When the newest trade or transfer was booked."""
     unknown_assets: set[str] = field(default_factory=set)
-    """Assets whose scales were not known when they moved: their drift can't be told."""
+    """Assets that moved before their scale was known: their drift is unknown."""
     unknown_symbols: set[str] = field(default_factory=set)
-    """Symbols that were not known when they were traded: it can't be told which assets moved, so no drift can."""
+    """Symbols that were traded before they were known: any asset may have moved, so all drift is unknown."""
 
-    def book(
-        self,
-        booking: Booking,
-        symbol: SymbolMetadata | None,
-        decimals: Mapping[str, int],
-        *,
-        at_ns: int,
-    ) -> None:
-        """Book a trade in its position and in the assets that it moves."""
+    def book(self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int) -> None:
+        """Book a trade in its position and its assets; `decimals` maps assets to their scales."""
         position = self.positions.get(booking.symbol_id, OpenPosition())
         self.positions[booking.symbol_id] = booked(position, booking)
         self._move(booking, symbol, decimals, at_ns=at_ns)
@@ -200,18 +190,17 @@ class Ledger:
     def book_external(
         self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
     ) -> None:
-        """Book a trade of an order that is nobody's intent: it moves the balances, and no position of ours."""
+        """Book a trade of an external order: it changes balances, but no position of ours."""
         self.foreign[booking.symbol_id] = self.foreign.get(booking.symbol_id, 0) + booking.signed_quantity
         self._move(booking, symbol, decimals, at_ns=at_ns)
 
     def mark_opening_provisional(self, traded_ns: int | None) -> None:
-        """Others traded at this instant of the venue's. Where that was about when the books of balances were opened, it
-        can't be told whether the opening balance has it: the next observation opens them anew."""
+        """Reopen the books at the next observation if an external trade (venue time) may be in the opening balance."""
         if traded_ns is not None and traded_ns < self.opened_until_ns:
             self.opening = None
 
     def observe_position(self, symbol_id: str, quantity: int, *, began_ns: int) -> None:
-        """Compare the venue's position with what is expected; one observed with the opening balance is where it began."""
+        """Compare the venue's position with the booked one; one observed with the opening balance becomes the base."""
         if self.opening is None or self._may_lack_newest(began_ns):
             return
         ours = self.positions.get(symbol_id, OpenPosition()).quantity + self.foreign.get(symbol_id, 0)
@@ -222,16 +211,13 @@ class Ledger:
             self.position_drift[symbol_id] = off
 
     def accept_position(self, symbol_id: str) -> None:
-        """What is off is as it should be from now on."""
-        self._base(symbol_id, self.position_drift.pop(symbol_id, 0))
-
-    def _base(self, symbol_id: str, quantity: int) -> None:
-        self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + quantity
+        """Add a symbol's drift to its base: an operator accepted it."""
+        accepted = self.position_drift.pop(symbol_id, 0)
+        self.position_base[symbol_id] = self.position_base.get(symbol_id, 0) + accepted
 
     def _move(
         self, booking: Booking, symbol: SymbolMetadata | None, decimals: Mapping[str, int], *, at_ns: int
     ) -> None:
-        """Book what a trade and its fee move."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
         if symbol is None:
             self.unknown_symbols.add(booking.symbol_id)
@@ -244,12 +230,12 @@ class Ledger:
             self._flow(booking.fee_asset, -booking.fee, decimals.get(booking.fee_asset, 0), decimals)
 
     def transfer(self, asset_id: str, amount: int, decimals: Mapping[str, int], *, at_ns: int) -> None:
-        """Book what came or went without a trade."""
+        """Book a deposit, a withdrawal or another change without a trade."""
         self.booked_at_ns = max(self.booked_at_ns, at_ns)
         self._flow(asset_id, amount, decimals.get(asset_id, 0), decimals)
 
     def _flow(self, asset_id: str, amount: int, amount_decimals: int, decimals: Mapping[str, int]) -> None:
-        """Add an amount at its own scale; kept FLOW_DECIMALS finer than the asset, so that no product is rounded."""
+        """Add an amount at its own scale; stored so fine that no product of price and quantity is rounded."""
         scale = decimals.get(asset_id)
         if scale is None or amount_decimals > scale + FLOW_DECIMALS:
             self.unknown_assets.add(asset_id)
@@ -260,10 +246,10 @@ class Ledger:
             self.roundings[asset_id] = self.roundings.get(asset_id, 0) + 1
 
     def observe(self, balances: Mapping[str, Balance], *, began_ns: int, ended_ns: int) -> None:
-        """Compare an observation with what is expected; the first one is the opening balance.
+        """Compare observed with expected balances; the first observation is the opening balance.
 
-        While something is booked that the observation may or may not have in it, nothing is compared: the next one tells.
-        An asset that the venue does not list is one it has none of.
+        Nothing is compared while something is booked that the observation may lack. An asset that is not listed has a
+        balance of 0.
         """
         self.observed = dict(balances)
         if self._may_lack_newest(began_ns):
@@ -279,11 +265,11 @@ class Ledger:
         self.drift = {asset_id: off for asset_id, off in offs.items() if off}
 
     def _may_lack_newest(self, began_ns: int) -> bool:
-        """Whether something is booked that an observation which began then may not show yet."""
+        """Whether an observation that began then may lack a change that is booked."""
         return self.booked_at_ns >= began_ns - self.lag_ns
 
     def expected(self) -> dict[str, int] | None:
-        """What balances should be now, in whole units of each asset; None before they were first observed."""
+        """Asset to its expected balance in units of its scale; None before the first observation."""
         if self.opening is None:
             return None
         assets = sorted({*self.opening, *self.flows} - self.unknown_assets)
@@ -291,7 +277,7 @@ class Ledger:
         return {name: self.opening.get(name, 0) + self.flows.get(name, 0) // unit for name in assets}
 
     def _open(self, totals: dict[str, int]) -> dict[str, int]:
-        """Begin the books of balances: what moved before is in what was observed."""
+        """Open the books with observed totals: they contain every earlier flow."""
         self.opening = totals
         self.flows.clear()
         self.roundings.clear()
@@ -300,7 +286,7 @@ class Ledger:
         return totals
 
     def _off(self, asset_id: str, total: int) -> int:
-        """Observed less expected, in whole units of the asset; what is finer is the venue's rounding."""
+        """Observed less expected in units of the asset's scale; anything finer is the venue's rounding."""
         assert self.opening is not None
         unit = 10**FLOW_DECIMALS
         off = (total - self.opening.get(asset_id, 0)) * unit - self.flows.get(asset_id, 0)
@@ -309,4 +295,4 @@ class Ledger:
 
 
 FLOW_DECIMALS = 18
-"""How much finer than an asset's own scale its flows are kept."""
+"""Decimals beyond an asset's scale in which its flows are kept."""

@@ -1,7 +1,8 @@
-"""Storms: so many equal rejections of different intents' orders in a symbol that it is better to stop and ask.
+"""Rejection storms: equal rejections of different intents' orders in a symbol, counted for the circuit breaker.
 
-Fed by `StatusRule`, in the order of the log; how many in which time is what the newest kernel that led recorded. It
-holds back nothing itself: the state closes a gate when a storm is told, and opens it when its finding is resolved."""
+Folded by `Fold`, with the thresholds that the newest leader recorded. It stops nothing itself: the fold halts the symbol
+when a storm is detected, and lifts the halt when the finding is resolved.
+"""
 
 from __future__ import annotations
 
@@ -15,37 +16,36 @@ from kernel.models import AttemptKind, AttemptOutcome
 from kernel.settings import ns
 
 RecentRejections = dict[str, dict[str, dict[str, int]]]
-"""Symbol → reason → intent → when it was last refused for it, the oldest first."""
+"""Symbol to reason to intent to the time (ns) of its last rejection, the oldest first."""
 
 
 class Storms:
-    """The newest rejections by symbol and reason."""
+    """Recent rejections by symbol and reason."""
 
     def __init__(self) -> None:
         self.rejections = 0
-        """So many make a storm; 0: none ever does."""
+        """Intents that make a storm within `window_ns`; 0 disables detection."""
         self.window_ns = 0
-        """Within this time."""
         self._recent: RecentRejections = {}
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """A kernel leads, with these settings; one from before there were storms has none."""
+        """Take the settings of a new leader; logs of old kernels may lack them."""
         rejections, window_s = settings.get("storm_rejections"), settings.get("storm_window_s")
         known = isinstance(rejections, int) and isinstance(window_s, int | float)
         self.rejections, self.window_ns = (rejections, ns(window_s)) if known else (0, 0)  # type: ignore[arg-type, assignment]
 
-    def note(self, before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
-        """An event of an intent; the symbol and the reason of the storm that it completes."""
-        if not self.rejections or not isinstance(event, REFUSALS) or (found := refusal_of(before, event)) is None:
+    def apply(self, before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
+        """Count an event of an intent; returns symbol and reason if that makes a storm."""
+        if not self.rejections or not isinstance(event, REJECTIONS) or (found := rejection_of(before, event)) is None:
             return None
         symbol_id, reason = found
         intents = self._recent.setdefault(symbol_id, {}).setdefault(reason, {})
         intents.pop(before.intent_id, None)
         intents[before.intent_id] = event.recorded_at_ns
-        self._forget(symbol_id, since_ns=event.recorded_at_ns - self.window_ns)
+        self._expire(symbol_id, since_ns=event.recorded_at_ns - self.window_ns)
         return found if len(intents) >= self.rejections else None
 
-    def _forget(self, symbol_id: str, *, since_ns: int) -> None:
+    def _expire(self, symbol_id: str, *, since_ns: int) -> None:
         reasons = self._recent[symbol_id]
         for reason, intents in [*reasons.items()]:
             while intents and next(iter(intents.values())) < since_ns:
@@ -54,29 +54,26 @@ class Storms:
                 del reasons[reason]
 
     def resolve(self, symbol_id: str) -> None:
-        """Begin anew in a symbol."""
+        """Forget the rejections in a symbol."""
         self._recent.pop(symbol_id, None)
 
     def recent(self) -> RecentRejections:
-        """The newest rejections, copied."""
         return deepcopy(self._recent)
 
     def restore(self, rejections: int, window_ns: int, recent: RecentRejections) -> None:
-        """Take over what another one had."""
         self.rejections, self.window_ns, self._recent = rejections, window_ns, recent
 
     def held(self) -> tuple[object, ...]:
-        """Everything that is held, for a digest."""
+        """Every field, for the digest."""
         return self.rejections, self.window_ns, self._recent
 
 
-REFUSALS = (events.OrderRejected, events.AttemptFailed)
-"""Events that may be a definitive no to an order."""
+REJECTIONS = (events.OrderRejected, events.AttemptFailed)
 
 
-def refusal_of(before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
-    """Symbol and reason of a definitive no to an order; None for anything else. The venue's code is the reason where there
-    is one: its text may name what is of that order alone."""
+def rejection_of(before: Record, event: events.BaseEvent) -> tuple[str, str] | None:
+    """Symbol and reason of a definitive rejection of an order, or None. The venue's code is preferred as the reason: its
+    text may contain details of the one order."""
     match event:
         case events.OrderRejected():
             return event.symbol_id, event.text or ""

@@ -1,6 +1,8 @@
-"""retention
+"""Retention of intents in memory: live ones and the newest terminal ones, most of them packed.
 
-- `codec`: Values as bytes and back: dataclasses, named tuples, models and enums, as their annotations have them.
-- `policy`: Intents about which nothing is left to watch: which of them were heard of last, and are kept.
-- `record_cache`: The records of all intents that a state holds: the newest as they are, all others packed.
+From the lowest layer to the highest:
+
+- `codec`: packs values into bytes and back, by their annotations.
+- `policy`: selects the terminal intents that stay in memory.
+- `record_cache`: holds the records, the newest unpacked.
 """

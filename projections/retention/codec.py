@@ -1,8 +1,7 @@
-"""Values as bytes and back: dataclasses, named tuples, models and enums, as their annotations have them.
+"""Packs dataclasses, named tuples, models and enums into bytes and back, by their annotations. Used by `record_cache`.
 
-Used by `records`, for what is held in memory and not looked at for now: a record takes some ten thousand bytes as objects,
-and a twentieth of that as one string of bytes. Nothing of it ever leaves the process: `marshal`, which writes it, may write
-it differently in another version of Python. What is unpacked equals what was packed; it is not the same object.
+A record takes some ten thousand bytes as objects and a twentieth of that packed. Packed values never leave the process:
+`marshal` may write another format in another version of Python. An unpacked value equals the packed one.
 """
 
 from __future__ import annotations
@@ -22,33 +21,32 @@ from kernel.order_spec import Model
 
 
 class Codec(NamedTuple):
-    """How values of one type become plain ones, and back. None is plain whatever the type is."""
+    """Turns values of one type into plain ones and back. None is plain whatever the type."""
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
 
 
 def encode(value: Any) -> bytes:
-    """A value as bytes. `ValueError` for one that has something in it which is not what its annotation says."""
+    """Pack a value. Raises `ValueError` if a part of it does not have its annotated type."""
     kind: Any = type(value)
     return marshal.dumps(codec_with_fields(kind).encode(value))
 
 
 def decode(kind: Any, packed: bytes) -> Any:
-    """The value of this type that was packed."""
+    """Unpack a value of a type."""
     return codec_with_fields(kind).decode(marshal.loads(packed))
 
 
 @cache
 def codec_with_fields(kind: Any) -> Codec:
-    """The form of a type with fields."""
-    form = codec_of(kind)
-    assert form is not None, "what is packed has fields"
-    return form
+    codec = codec_of(kind)
+    assert codec is not None, "only types with fields are packed"
+    return codec
 
 
 def codec_of(kind: Any) -> Codec | None:
-    """The form of a type; None for one whose values are plain: text, numbers."""
+    """The codec of a type; None if its values are plain: text, numbers."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return codec_of(arguments[0])
@@ -57,9 +55,11 @@ def codec_of(kind: Any) -> Codec | None:
     if origin is tuple:
         return tuple_codec(arguments)
     if origin is frozenset:
-        return set_codec(codec_of(arguments[0]))
-    if kind is Trades:
-        return trades_codec()
+        assert codec_of(arguments[0]) is None, "use a tuple for values that are not plain"
+        return None
+    if kind is Trades:  # records without trades share one value
+        entries = codec_with_fields(tuple[TradeEntry, ...])
+        return Codec(entries.encode, lambda values: Trades(entries.decode(values)) if values else NO_TRADES)
     if origin is dict:
         return Codec(json.dumps, json.loads)
     if issubclass(kind, Enum):
@@ -72,10 +72,10 @@ def codec_of(kind: Any) -> Codec | None:
     return None
 
 
-def only_codec(forms: list[Codec | None]) -> Codec | None:
-    """The form of an alternative: one type, or nothing; or several that are all plain."""
-    found = [form for form in forms if form is not None]
-    assert not found or len(forms) == 1, "an alternative of types that are not plain could not be told apart"
+def only_codec(codecs: list[Codec | None]) -> Codec | None:
+    """The codec of an optional type, or of a union of plain types."""
+    found = [codec for codec in codecs if codec is not None]
+    assert not found or len(codecs) == 1, "a union of types that are not plain cannot be decoded"
     return found[0] if found else None
 
 
@@ -88,44 +88,28 @@ def tuple_codec(arguments: tuple[Any, ...]) -> Codec | None:
             lambda values: tuple([item.encode(value) for value in values]),
             lambda values: tuple([item.decode(value) for value in values]),
         )
-    assert all(codec_of(argument) is None for argument in arguments), "a pair of what is not plain should have a name"
+    assert all(codec_of(argument) is None for argument in arguments), "use a named tuple for values that are not plain"
     return None
 
 
-def trades_codec() -> Codec:
-    """The entries one by one; those who have none share one value."""
-    entries = tuple_codec((TradeEntry, ...))
-    assert entries is not None, "an entry has fields"
-    return Codec(entries.encode, lambda values: Trades(entries.decode(values)) if values else NO_TRADES)
-
-
-def set_codec(item: Codec | None) -> Codec | None:
-    if item is None:
-        return None
-    return Codec(
-        lambda values: frozenset(map(item.encode, values)),
-        lambda values: frozenset(map(item.decode, values)),
-    )
-
-
 def fields_codec(kind: Any, fields: dict[str, Any], make: Callable[[list[Any]], Any]) -> Codec:
-    """The form of a type with fields: the values of its fields in order."""
+    """Packs the values of the fields, in order."""
     names = tuple(getattr(kind, "__dataclass_fields__", fields))
     values_of = attrgetter(*names)
-    forms = [(index, form) for index, name in enumerate(names) if (form := codec_of(fields[name])) is not None]
+    codecs = [(index, codec) for index, name in enumerate(names) if (codec := codec_of(fields[name])) is not None]
 
-    def plain(value: Any) -> tuple[Any, ...]:
-        found = list(values_of(value))
-        for index, form in forms:
-            if found[index] is not None:
-                found[index] = form.encode(found[index])
-        return tuple(found)
-
-    def whole(found: tuple[Any, ...]) -> Any:
-        values = list(found)
-        for index, form in forms:
+    def pack(value: Any) -> tuple[Any, ...]:
+        values = list(values_of(value))
+        for index, codec in codecs:
             if values[index] is not None:
-                values[index] = form.decode(values[index])
+                values[index] = codec.encode(values[index])
+        return tuple(values)
+
+    def unpack(packed: tuple[Any, ...]) -> Any:
+        values = list(packed)
+        for index, codec in codecs:
+            if values[index] is not None:
+                values[index] = codec.decode(values[index])
         return make(values)
 
-    return Codec(plain, whole)
+    return Codec(pack, unpack)

@@ -1,7 +1,7 @@
-"""The records of all intents that a state holds: the newest as they are, all others packed.
+"""The records that a state holds: the newest unpacked, all others as bytes. Used by `StateData`.
 
-Kept by `StatusRule`. A mapping like any other: who asks for a record gets it, whichever way it is held. What is asked
-for or changed is held as it is until so many others were; nothing of this is part of the state's meaning."""
+It behaves like any mapping; which records are packed is not part of the state.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from projections.retention.codec import decode, encode
 
 
 class Records(MutableMapping[str, Record]):
-    """Intent → its record, in order of first sight."""
+    """Intent id to record, in order of first sight."""
 
     def __init__(self, unpacked_max: int) -> None:
-        """`unpacked_max`: how many are held as they are, at most. An event of a packed one takes nearly twice as long."""
+        """Hold at most `unpacked_max` records unpacked. An event of a packed one takes nearly twice as long."""
         self._unpacked_max = unpacked_max
         self._held: dict[str, bytes | Record | None] = {}
-        """Each record, packed; None for one that has changed since; as it is where it can't be packed."""
+        """Each record packed; None if it has changed since; unpacked if it cannot be packed."""
         self._fresh: OrderedDict[str, Record] = OrderedDict()
-        """Those that were changed or asked for last."""
+        """Records that were changed or read last."""
 
     def __getitem__(self, intent_id: str) -> Record:
         if (found := self._fresh.get(intent_id)) is not None:
@@ -31,7 +31,7 @@ class Records(MutableMapping[str, Record]):
         return record
 
     def get(self, intent_id: str, default: Record | None = None) -> Record | None:  # type: ignore[override]
-        """The record of an intent; this is asked for each event."""
+        """Override the mixin's, which is slower: this is called for each event."""
         if (found := self._fresh.get(intent_id)) is not None:
             return found
         return self[intent_id] if intent_id in self._held else default
@@ -54,7 +54,7 @@ class Records(MutableMapping[str, Record]):
         return len(self._held)
 
     def as_now(self) -> Collection[Record]:
-        """All of them as they are now, to be gone through later, in whichever thread, while these go on."""
+        """The records as they are now; may be iterated later, in any thread, while the mapping changes."""
         return RecordView(tuple(self._held[name] or self._fresh[name] for name in self._held))
 
     def _keep_fresh(self, intent_id: str, record: Record) -> None:
@@ -83,7 +83,7 @@ class RecordView(Collection[Record]):
 
 
 def encoded_record(record: Record) -> bytes | Record:
-    """A record, packed if it can be: a venue's adapter may have put in what only looks like text."""
+    """A record, packed if possible: an adapter may have put a subclass of `str` into it, which `marshal` refuses."""
     try:
         return encode(record)
     except ValueError:
@@ -91,8 +91,7 @@ def encoded_record(record: Record) -> bytes | Record:
 
 
 def decoded_record(held: bytes | Record | None) -> Record:
-    """A record as it is."""
-    assert held is not None, "a record that has changed is among the fresh ones"
+    assert held is not None, "a changed record is among the fresh ones"
     if isinstance(held, Record):
         return held
     record: Record = decode(Record, held)

@@ -1,7 +1,6 @@
-"""The tables in a PostgreSQL schema beside the log's: `read_<exchange id>`.
+"""The tables in a PostgreSQL schema beside the log's: `read_<exchange id>`. Made by `replay.readmodel.sync.connect`.
 
-Made by `replay.readmodel.sync.open_tables`. Sessions are those of the log (durable, with time-outs); transactions are
-as short as a batch, but for a comparison, which reads under one snapshot and locks nothing.
+Sessions are configured like the log's. A transaction lasts one batch; a comparison reads under one snapshot without locks.
 """
 
 from __future__ import annotations
@@ -25,16 +24,18 @@ TYPES = {
     ColumnType.NUMBER: "numeric",
     ColumnType.FLAG: "smallint",
 }
-"""Text in the order of its bytes: the same on every machine, and in SQLite."""
+"""Text sorts by bytes, as in SQLite."""
 
 
 class PostgresTables(TableStore):
     """The tables in one schema."""
 
     mark = "%s"
+    types = TYPES
+    bytes_type = "bytea"
 
     def __init__(self, url: str, *, exchange_id: str, create: bool = True) -> None:
-        """Open a session; `NotFoundError` where there is no such schema and none is to be made."""
+        """Open a session. Raises `NotFoundError` if there is no such schema and `create` is off."""
         self._schema = f"read_{exchange_id}"
         self.prefix = Identifier(self._schema).as_string(None) + "."
         self.where = f"schema {self._schema} of {without_password(url)}"
@@ -42,69 +43,52 @@ class PostgresTables(TableStore):
         self._connection = self._datastore.connect()
         if not create and not self.table_names():
             self.close()
-            raise NotFoundError(f"there are no tables in {self.where}: `orderctl tables sync` makes them")
+            raise NotFoundError(f"there are no tables in {self.where}: run `orderctl tables sync` first")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """See `TableStore.transaction`."""
         with translated(), self._connection.transaction():
             yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """See `TableStore.snapshot`."""
         with self.transaction():
             self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """See `TableStore.execute`."""
         with translated():
             cursor = self._connection.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
     def update(self, statement: str, values: Sequence[Any]) -> int:
-        """See `TableStore.update`."""
         with translated():
             return self._connection.execute(statement.encode(), values).rowcount
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """See `TableStore.execute_many`."""
         with translated(), self._connection.cursor() as cursor:
             cursor.executemany(statement.encode(), rows)
 
-    def type_of(self, column: Column) -> str:
-        """See `TableStore.type_of`."""
-        return TYPES[column.kind]
-
-    def type_of_chain(self) -> str:
-        """See `TableStore.type_of_chain`."""
-        return "bytea"
-
     def stored(self, column: Column, value: Any) -> Any:
-        """See `TableStore.stored`."""
         return value
 
     def lock(self) -> None:
-        """See `TableStore.lock`. Writers lock their row of it by changing it."""
+        """Writers lock their row of the same table by updating it."""
         self.execute(self.sql("LOCK TABLE @projection IN SHARE ROW EXCLUSIVE MODE"))
 
     def table_names(self) -> set[str]:
-        """See `TableStore.table_names`."""
         return {name for (name,) in self.execute(postgres_sql.TABLES, (self._schema,))}
 
     def set_view(self, table: SqlTable, number: int) -> None:
-        """See `TableStore.set_view`. Replaced in place, so that what others granted and built on it stays."""
+        """Replace the view in place, which keeps grants and dependent objects."""
         columns = ", ".join(table.names)
         source = self.sql(f"@{named(table, number)}")
         self.execute(self.sql(f"CREATE OR REPLACE VIEW @{table.name} AS SELECT {columns} FROM {source}"))
 
     def create_home(self) -> None:
-        """See `TableStore.create_home`."""
         self.execute(postgres_sql.LOCK_CREATION, (self._schema,))
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {Identifier(self._schema).as_string(None)}")
 
     def close(self) -> None:
-        """See `TableStore.close`."""
         self._connection.close()
         self._datastore.close()

@@ -1,8 +1,6 @@
-"""Which rows a batch of events changes, and what they are then.
+"""The rows that a batch of events changes. Used by `replay.readmodel`, batch by batch as the log is folded.
 
-Used by `replay.readmodel.sync` and `replay.readmodel.rebuild`, batch by batch as the log is folded. It reads the state
-right after the batch was applied, and asks only for what the batch names: what an update costs depends on the batch,
-never on what is live.
+It reads the state right after the batch was applied, and only what the batch names: the cost depends on the batch.
 """
 
 from __future__ import annotations
@@ -43,15 +41,15 @@ INSTANT_NS_MAX = 2**63 - 1
 
 
 class RowMaker:
-    """Makes rows of one state; remembers those of the small tables, to see which of them changed."""
+    """Makes rows of one state; remembers those of the small tables, to find the changed ones."""
 
     def __init__(self, state: State) -> None:
-        """`state` has been folded up to where the tables are, so that what it shows is what they hold."""
+        """`state` must be at the position of the tables."""
         self._state = state
         self._small = {table.name: dict(small_rows(state, table)) for table in SMALL}
 
-    def note(self, batch: Sequence[events.BaseEvent], applied: Applied, changes: Changes) -> None:
-        """A batch was applied to the state: add what it changed."""
+    def collect(self, batch: Sequence[events.BaseEvent], applied: Applied, changes: Changes) -> None:
+        """Add the rows that a batch changed, right after the state applied it."""
         state = self._state
         named = MentionedIds(batch)
         assert named.intent_ids <= set(applied.touched), "an event of an intent did not touch it"
@@ -59,13 +57,13 @@ class RowMaker:
         for intent_id in applied.touched:
             if (group := state.group_of(intent_id)) is not None:
                 groups[group.group_id] = None
-        # What an order comes to depends on its whole group, also where the fold has no reason to look at it again.
+        # An order's state depends on its whole group, also if the batch did not touch the order.
         members = {name: None for group_id in groups for name in members_of(state, group_id)}
         for intent_id in {**dict.fromkeys(applied.touched), **members}:
-            if state.record(intent_id).version:  # a group is recorded before its members are
+            if state.record(intent_id).version:  # a group is recorded before its members
                 self._intent(intent_id, changes)
             else:
-                assert intent_id not in named.intent_ids, f"the state does not hold {intent_id}, which has just changed"
+                assert intent_id not in named.intent_ids, f"{intent_id} has changed, and is not in the state"
         for group_id in groups:
             put_group(state, group_id, changes)
         for finding_id in named.finding_ids:
@@ -80,8 +78,8 @@ class RowMaker:
         group = self._state.group_of(intent_id)
         intent = record.intent
         order = order_state(self._state.grouped_record(intent_id)) if group else self._state.order_state(intent_id)
-        put_or_take(changes, INTENTS, (intent_id,), intent_row(record, intent) if intent is not None else None)
-        put_or_take(changes, ORDERS, (intent_id,), order_row(record, order) if order is not None else None)
+        put_or_delete(changes, INTENTS, (intent_id,), intent_row(record, intent) if intent is not None else None)
+        put_or_delete(changes, ORDERS, (intent_id,), order_row(record, order) if order is not None else None)
         for facts in record.orders:
             if facts.busts or facts.trades.corrected:
                 mark_fills(record, facts, changes)
@@ -90,7 +88,7 @@ class RowMaker:
         for table in SMALL:
             before, after = self._small[table.name], dict(small_rows(self._state, table))
             for key in before.keys() - after.keys():
-                changes.take(table, key)
+                changes.delete(table, key)
             for key, row in after.items():
                 if before.get(key) != row:
                     changes.put(table, row)
@@ -98,7 +96,7 @@ class RowMaker:
 
 
 class MentionedIds:
-    """What the events of a batch name besides the intents that they touch."""
+    """The ids that the events of a batch mention."""
 
     def __init__(self, batch: Iterable[events.BaseEvent]) -> None:
         self.intent_ids: set[str] = set()
@@ -107,9 +105,9 @@ class MentionedIds:
         self.trades: list[Trade] = []
         self.moves_money = False
         for event in batch:
-            self._note(event)
+            self._add(event)
 
-    def _note(self, event: events.BaseEvent) -> None:
+    def _add(self, event: events.BaseEvent) -> None:
         stream_id = event.stream_id
         if stream_id.startswith(events.INTENT_STREAM_PREFIX):
             self.intent_ids.add(stream_id.removeprefix(events.INTENT_STREAM_PREFIX))
@@ -132,17 +130,16 @@ MONEY = (
     events.OrderStateRecorded,
     events.FindingResolved,
 )
-"""Events after which positions or balances may be others."""
+"""Events that may change positions or balances."""
 
 
-def put_or_take(changes: Changes, table: SqlTable, key: Key, row: Row | None) -> None:
+def put_or_delete(changes: Changes, table: SqlTable, key: Key, row: Row | None) -> None:
     if row is None:
-        changes.take(table, key)
+        changes.delete(table, key)
     else:
         changes.put(table, row)
 
 
-# --------------------------------------------------------------------------------------------------------------- orders
 def terms(order: StandardOrder) -> Row:
     return (
         order.symbol_id, order.side.value, order.order_type.value, order.quantity, order.price, order.stop_price,
@@ -171,7 +168,7 @@ def order_row(record: Record, order: OrderState) -> Row:
 
 
 def put_fill(record: Record, trade: Trade, changes: Changes) -> None:
-    """A trade as told, its fee as far as known now, and whether it counts."""
+    """Put a trade as reported, with the fee known now and whether it counts."""
     identity = (trade.fill_key, trade.last_qty, trade.last_px)
     known = next((entry for facts in record.orders for entry in facts.trades if entry.identity == identity), None)
     fee, fee_asset = (known.fee, known.fee_asset) if known is not None else (trade.fee, trade.fee_asset)
@@ -188,7 +185,7 @@ def put_fill(record: Record, trade: Trade, changes: Changes) -> None:
 
 
 def mark_fills(record: Record, facts: OrderFacts, changes: Changes) -> None:
-    """Of an order of which something was busted or corrected: what counts now. Also what was told long ago."""
+    """Mark which trades of an order count, after a bust or a correction; earlier rows may change."""
     counted = {entry.identity for entry in facts.counted_trades}
     for entry in facts.trades:
         changes.mark(fill_key(record.intent_id, entry), counts=entry.identity in counted)
@@ -198,9 +195,8 @@ def fill_key(intent_id: str, entry: TradeEntry) -> Key:
     return (intent_id, text(entry.fill_key), entry.quantity, entry.price)
 
 
-# ------------------------------------------------------------------------------------------------------- groups, findings
 def members_of(state: State, group_id: str) -> tuple[str, ...]:
-    """Those that still belong to a group."""
+    """The intents that still belong to a group."""
     group = state.group(group_id)
     if group is None:
         return ()
@@ -233,13 +229,12 @@ def put_finding(state: State, finding_id: str, changes: Changes) -> None:
     changes.put(FINDINGS, row)
 
 
-# ---------------------------------------------------------------------------------------------------------------- money
 SMALL = (POSITIONS, POSITION_FEES, BALANCES)
-"""Tables with a row for each symbol or asset: looked at as a whole."""
+"""Tables with one row per symbol or asset: compared as a whole."""
 
 
 def small_rows(state: State, table: SqlTable) -> list[tuple[Key, Row]]:
-    """All rows of one of them, by key; none before the first event."""
+    """All rows of a small table, by key; none before the first event."""
     if not state.position:
         return []
     rows = {POSITIONS.name: position_rows, POSITION_FEES.name: fee_rows, BALANCES.name: balance_rows}[table.name](state)

@@ -1,8 +1,7 @@
-"""The read models as tables: which there are, and what a row of each holds. Pure.
+"""The tables of the read model and their columns. Pure; used by `store` and `rows`.
 
-Used by `sql` (which writes and compares them) and `sql_rows` (which makes their rows). Every price and quantity is the
-stored integer at its symbol's own scale, every `_ns` an instant in Unix nanoseconds, every status FIX's word. A row is a
-function of the log up to a position, however the log was cut into batches on the way there.
+Prices and quantities are the stored integers at their symbol's scale, `_ns` columns are Unix nanoseconds, statuses are
+FIX's words. A row is a function of the log up to a position, whatever the batches. Names and columns are public.
 """
 
 from __future__ import annotations
@@ -18,21 +17,17 @@ Key = tuple[Value, ...]
 
 
 class ColumnType(Enum):
-    """What a column holds."""
-
     TEXT = "text"
     INTEGER = "integer"
-    """A count or an instant: within 63 bits."""
+    """A count or an instant of at most 63 bits."""
     NUMBER = "number"
-    """A quantity, a price or an amount: 2^63 and beyond, so NUMERIC on PostgreSQL. On SQLite an INTEGER, and where it is
-    beyond 63 bits the digits as TEXT, because SQLite would round it."""
+    """A quantity, price or amount of any size: NUMERIC on PostgreSQL; on SQLite INTEGER, or TEXT beyond 63 bits, which
+    SQLite would round."""
     FLAG = "flag"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column."""
-
     name: str
     kind: ColumnType
     nullable: bool = False
@@ -40,235 +35,144 @@ class Column:
 
 @dataclass(frozen=True)
 class SqlTable:
-    """One table."""
-
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    """Its primary key."""
     indexes: tuple[tuple[str, ...], ...] = ()
     first_kept: frozenset[str] = frozenset()
-    """Columns that say how a row came to be: written once, with the row."""
+    """Columns that are written once, with the row: they describe its origin."""
     order: tuple[str, ...] = ()
-    """What its rows are walked by, where that is not the key: unique, and in the same order in every database."""
+    """Columns that rows are read by if not by key: unique, and sorted alike in every database."""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The names of its columns."""
         return tuple(column.name for column in self.columns)
 
     @property
-    def walked_by(self) -> tuple[str, ...]:
-        """The columns that put its rows in order."""
+    def ordered_by(self) -> tuple[str, ...]:
+        """The columns that rows are ordered by."""
         return self.order or self.key
 
     def key_of(self, row: Row) -> Key:
-        """The part of a row that names it."""
         return self.part(row, self.key)
 
     def part(self, row: Row, names: tuple[str, ...]) -> Key:
-        """A row's values in some columns."""
+        """A row's values in the named columns."""
         known = self.names
         return tuple(row[known.index(name)] for name in names)
 
 
 def columns(text: str) -> tuple[Column, ...]:
-    """Columns from `name kind` pairs, one in a line; `?` behind the kind lets it be NULL."""
-    pairs = [words for line in text.split("\n") if (words := line.split())]
+    """Columns from a list `name kind, …`; `?` after the kind makes it nullable."""
+    pairs = [item.split() for item in text.split(",")]
     return tuple(Column(name, ColumnType(kind.rstrip("?")), kind.endswith("?")) for name, kind in pairs)
 
 
+# The columns of a table stand in lines like the values of its rows in `rows`.
 TERMS = """
-    symbol_id text
-    side text
-    order_type text
-    quantity number
-    price number?
-    stop_price number?
-    time_in_force text
-"""
+    symbol_id text, side text, order_type text, quantity number, price number?, stop_price number?,
+    time_in_force text"""
 
 INTENTS = SqlTable(
     "intents",
-    columns(
-        f"""
-        intent_id text
-        version integer
-        {TERMS}
-        expire_at_ns integer?
-        post_only flag
-        reduce_only flag
-        display_quantity number?
-        group_id text?
-        owner text
-        desired text
-        generation integer
-        on_unsolicited_cancel text
-        metadata text
-        created_at_ns integer
-        updated_at_ns integer
-        """
-    ),
+    columns(f"""
+    intent_id text, version integer, {TERMS}, expire_at_ns integer?, post_only flag,
+    reduce_only flag, display_quantity number?, group_id text?, owner text, desired text,
+    generation integer, on_unsolicited_cancel text, metadata text,
+    created_at_ns integer, updated_at_ns integer"""),
     ("intent_id",),
     (("symbol_id", "desired"), ("owner",), ("group_id",), ("created_at_ns",)),
 )
-"""What is wanted. `version` is that of the intent's stream in the log; `metadata` is JSON."""
+"""Order intents. `version` is the version of the intent's stream in the log; `metadata` is JSON."""
 
 ORDERS = SqlTable(
     "orders",
-    columns(
-        f"""
-        intent_id text
-        version integer
-        exchange_order_id text?
-        client_order_id text?
-        {TERMS}
-        ord_status text
-        cum_qty number
-        leaves_qty number
-        cum_notional number
-        avg_px number?
-        reconciliation_status text
-        observed_generation integer
-        unsettled_attempts integer
-        failures integer
-        failed_generation integer
-        not_before_ns integer
-        last_sync_ns integer
-        """
-    ),
+    columns(f"""
+    intent_id text, version integer, exchange_order_id text?, client_order_id text?,
+    {TERMS}, ord_status text, cum_qty number, leaves_qty number, cum_notional number,
+    avg_px number?, reconciliation_status text, observed_generation integer, unsettled_attempts integer,
+    failures integer, failed_generation integer, not_before_ns integer, last_sync_ns integer"""),
     ("intent_id",),
     (("symbol_id", "ord_status"), ("exchange_order_id",), ("client_order_id",), ("reconciliation_status",)),
 )
-"""What is there of each intent, over all its venue orders. `last_sync_ns`: the newest event about this order alone."""
+"""The order state of each intent, over all its venue orders. `last_sync_ns` is the newest event of this order alone."""
 
 FILLS = SqlTable(
     "fills",
-    columns(
-        """
-        intent_id text
-        fill_key text
-        quantity number
-        price number
-        position integer
-        recorded_at_ns integer
-        transact_time_ns integer?
-        symbol_id text
-        side text
-        exchange_order_id text?
-        client_order_id text?
-        ref_fill_key text?
-        liquidity text?
-        fee number?
-        fee_asset text?
-        counts flag
-        """
-    ),
+    columns("""
+    intent_id text, fill_key text, quantity number, price number, position integer, recorded_at_ns integer,
+    transact_time_ns integer?, symbol_id text, side text, exchange_order_id text?,
+    client_order_id text?, ref_fill_key text?, liquidity text?, fee number?, fee_asset text?,
+    counts flag"""),
     ("intent_id", "fill_key", "quantity", "price"),
     (("symbol_id", "transact_time_ns"), ("fill_key",)),
     frozenset({"position", "recorded_at_ns", "transact_time_ns", "exchange_order_id", "client_order_id", "liquidity"}),
     ("position",),
 )
-"""Trades and corrections of trades. `counts` is 0 for what was busted or corrected: sum where it is 1."""
+"""Trades and corrections. `counts` is 0 for busted and corrected trades: sum rows where it is 1."""
 
 POSITIONS = SqlTable(
     "positions",
-    columns(
-        """
-        symbol_id text
-        quantity number
-        avg_px number?
-        cost number
-        realized_pnl number
-        drift number
-        """
-    ),
+    columns("symbol_id text, quantity number, avg_px number?, cost number, realized_pnl number, drift number"),
     ("symbol_id",),
 )
-"""What fills come to; `drift` is what the venue's own position differs by."""
+"""Positions from fills; `drift` is the venue's position less the expected one."""
 
 POSITION_FEES = SqlTable(
-    "position_fees", columns("symbol_id text\nasset_id text\namount number"), ("symbol_id", "asset_id")
+    "position_fees", columns("symbol_id text, asset_id text, amount number"), ("symbol_id", "asset_id")
 )
-"""Fees paid (negative: received) in a symbol, for each asset they were paid in."""
+"""Fees paid (negative: received), by symbol and asset."""
 
 BALANCES = SqlTable(
     "balances",
-    columns(
-        """
-        asset_id text
-        total number
-        locked number
-        free number
-        drift number
-        observed_at_ns integer
-        """
-    ),
+    columns("asset_id text, total number, locked number, free number, drift number, observed_at_ns integer"),
     ("asset_id",),
 )
-"""The account as last observed; `drift` is what fills and transfers do not explain."""
+"""Balances as last observed; `drift` is the part that fills, fees and transfers do not explain."""
 
 FINDINGS = SqlTable(
     "findings",
-    columns(
-        """
-        finding_id text
-        kind text
-        text text
-        intent_id text?
-        symbol_id text?
-        raised_at_ns integer
-        resolved_at_ns integer?
-        resolution text
-        """
-    ),
+    columns("""
+    finding_id text, kind text, text text, intent_id text?, symbol_id text?,
+    raised_at_ns integer, resolved_at_ns integer?, resolution text"""),
     ("finding_id",),
     (("kind", "resolved_at_ns"), ("intent_id",)),
 )
-"""What should not be, and is (`resolved_at_ns` NULL) or was."""
+"""Findings; `resolved_at_ns` is NULL while a finding is open."""
 
 GROUPS = SqlTable(
     "groups",
-    columns(
-        """
-        group_id text
-        version integer
-        mode text
-        native flag?
-        first_intent_id text?
-        excess number
-        excess_accepted number
-        """
-    ),
+    columns("""
+    group_id text, version integer, mode text, native flag?, first_intent_id text?, excess number,
+    excess_accepted number"""),
     ("group_id",),
 )
-"""Orders that depend on each other; `first_intent_id` is the member that filled first."""
+"""Groups of contingent orders; `first_intent_id` is the member that filled first."""
 
 GROUP_MEMBERS = SqlTable(
     "group_members",
-    columns("group_id text\nintent_id text\nplace integer\nfilled number"),
+    columns("group_id text, intent_id text, place integer, filled number"),
     ("group_id", "intent_id"),
     (("intent_id",),),
 )
 
 TABLES = (INTENTS, ORDERS, FILLS, POSITIONS, POSITION_FEES, BALANCES, FINDINGS, GROUPS, GROUP_MEMBERS)
-"""All of them."""
 PROJECTION = "desk"
-"""The name of all of them together: they share one position."""
+"""The stored name of the set of tables, which share one position."""
 
 
 @dataclass
 class Changes:
-    """Rows to write, and rows to take away: what some events made of the tables."""
+    """Rows to write and to delete."""
 
     rows: dict[str, dict[Key, Row]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
     """By table and key."""
     gone: dict[str, dict[Key, None]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
     counts: dict[Key, int] = field(default_factory=dict)
-    """Of fills written before: whether they count now."""
+    """Key of a fill that is written already to whether it counts now."""
 
     def put(self, table: SqlTable, row: Row) -> None:
-        """A row is this from now on; the columns that say how it came to be stay as first put."""
+        """Write a row; its `first_kept` columns keep the values of the first write."""
         assert len(row) == len(table.columns), f"a row of {table.name} has {len(table.columns)} values"
         key = table.key_of(row)
         self.gone[table.name].pop(key, None)
@@ -278,13 +182,13 @@ class Changes:
             row = tuple(old if name in table.first_kept else new for name, old, new in pairs)
         self.rows[table.name][key] = row
 
-    def take(self, table: SqlTable, key: Key) -> None:
-        """There is no such row from now on."""
+    def delete(self, table: SqlTable, key: Key) -> None:
+        """Delete a row."""
         self.rows[table.name].pop(key, None)
         self.gone[table.name][key] = None
 
     def mark(self, key: Key, *, counts: bool) -> None:
-        """A fill that was told of before counts, or does not."""
+        """Set whether a fill counts."""
         known = self.rows[FILLS.name].get(key)
         if known is None:
             self.counts[key] = int(counts)
@@ -293,16 +197,15 @@ class Changes:
 
     @property
     def size(self) -> int:
-        """How many rows are concerned."""
+        """The number of rows to write, delete or mark."""
         written = sum(map(len, self.rows.values())) + sum(map(len, self.gone.values()))
         return written + len(self.counts)
 
 
 def flag(value: bool | None) -> int | None:
-    """A flag as it is stored."""
     return None if value is None else int(value)
 
 
 def text(value: str | None) -> str | None:
-    """Text that any database takes: PostgreSQL has no NUL, which a venue's words may have."""
+    """Text without NUL, which a venue's texts may contain and PostgreSQL rejects."""
     return value.replace("\0", "\\0") if value is not None and "\0" in value else value

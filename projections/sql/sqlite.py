@@ -1,14 +1,14 @@
-"""The tables in a SQLite file of their own, beside the log's: whoever writes them holds no writer of the log back.
+"""The tables in a SQLite file of their own, so that writing them never blocks a writer of the log.
 
-Made by `replay.readmodel.sync.open_tables`. WAL, so that people can ask while it is written; `synchronous=NORMAL`,
-because after a power cut the file is at most a few transactions old, and catches up.
+Made by `replay.readmodel.sync.connect`. WAL lets people query while it is written. `synchronous=NORMAL` may lose the last
+transactions in a power cut; the next sync writes them again.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ class SQLiteTables(TableStore):
     """The tables in one file."""
 
     options = " STRICT"
+    types = TYPES
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
-        """Open the file; `NotFoundError` where there is none and none is to be made."""
+        """Open the file. Raises `NotFoundError` if there is none and `create` is off."""
         self.where = str(path)
         if not path.parent.is_dir():
-            raise LogUnavailableError(f"there is no directory {path.parent}: create it first")
+            raise LogUnavailableError(f"directory {path.parent} does not exist: create it first")
         if not create and not path.exists():
-            raise NotFoundError(f"there are no tables at {path}: `orderctl tables sync` makes them")
+            raise NotFoundError(f"there are no tables at {path}: run `orderctl tables sync` first")
         with self._translated():
             check_database(path, create=create)
             uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
@@ -41,7 +42,7 @@ class SQLiteTables(TableStore):
                 uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
             )
             try:
-                names = self.table_names()  # before anything is written to what may be somebody else's
+                names = self.table_names()  # before writing to a file that may be another program's
                 if not names or "projection" in names:
                     self._connection.execute("PRAGMA journal_mode = WAL")
                     tighten_database(path)
@@ -55,21 +56,15 @@ class SQLiteTables(TableStore):
         try:
             yield
         except (sqlite3.OperationalError, OSError) as problem:
-            raise LogUnavailableError(f"the tables in {self.where} can't be used now: {problem}") from problem
+            raise LogUnavailableError(f"the tables in {self.where} cannot be used now: {problem}") from problem
         except sqlite3.DatabaseError as problem:
-            raise IntegrityError(f"{self.where} is damaged, or no SQLite database: {problem}") from problem
+            raise IntegrityError(f"{self.where} is damaged or not a SQLite database: {problem}") from problem
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """See `TableStore.transaction`."""
-        with self._within("BEGIN IMMEDIATE"):
-            yield
+    def transaction(self) -> AbstractContextManager[None]:
+        return self._within("BEGIN IMMEDIATE")
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """See `TableStore.snapshot`."""
-        with self._within("BEGIN"):
-            yield
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._within("BEGIN")
 
     @contextmanager
     def _within(self, begin: str) -> Iterator[None]:
@@ -84,43 +79,32 @@ class SQLiteTables(TableStore):
                 raise
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """See `TableStore.execute`."""
         with self._translated():
             return self._connection.execute(statement, values).fetchall()
 
     def update(self, statement: str, values: Sequence[Any]) -> int:
-        """See `TableStore.update`."""
         with self._translated():
             return self._connection.execute(statement, values).rowcount
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """See `TableStore.execute_many`."""
         with self._translated():
             self._connection.executemany(statement, rows)
 
-    def type_of(self, column: Column) -> str:
-        """See `TableStore.type_of`. ANY keeps a value as it is given."""
-        return TYPES[column.kind]
-
     def stored(self, column: Column, value: Any) -> Any:
-        """See `TableStore.stored`."""
         return value if -INTEGER_MAX <= value <= INTEGER_MAX else str(value)
 
     def lock(self) -> None:
-        """Nothing to do: a transaction that writes has the file for itself."""
+        """Nothing to do: a write transaction locks the file."""
 
     def table_names(self) -> set[str]:
-        """See `TableStore.table_names`."""
         return {name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def set_view(self, table: SqlTable, number: int) -> None:
-        """See `TableStore.set_view`."""
         self.execute(f"DROP VIEW IF EXISTS {table.name}")
         self.execute(f"CREATE VIEW {table.name} AS SELECT {', '.join(table.names)} FROM {named(table, number)}")
 
     def create_home(self) -> None:
-        """Nothing to do: the file is there, and the transaction has it for itself."""
+        """Nothing to do: opening created the file."""
 
     def close(self) -> None:
-        """See `TableStore.close`."""
         self._connection.close()

@@ -1,139 +1,134 @@
-"""The read models as tables in a database: for other processes, and for people who ask in SQL.
+"""Versions of the tables in one database, written and compared.
 
-Used by `replay.readmodel.sync`, which keeps them current, and `replay.readmodel.rebuild`, which makes them anew and
-compares. A set of tables is a version: `orders_v1`, `orders_v2`; the views `orders`, … show the active one. Promises:
-position and rows change in one transaction, and only from the position that the writer knows, so that two writers can't
-mix; another version becomes active in one transaction; a writer that dies leaves the active version as it was. The log
-is neither read nor locked here.
+Used by `replay.readmodel`. A set of tables is a version: `orders_v1`, `orders_v2`; the views `orders`, … show the active
+one. Promises: rows and position change in one transaction, and only from the position that the writer knows, so that two
+writers cannot interleave; another version becomes active in one transaction; a writer that dies leaves the active version
+intact. The log is neither read nor locked here. All calls block.
 
-SQLite has them in a file of its own (`kernel.read.db` beside `kernel.db`), PostgreSQL in a schema `read_<exchange id>`.
-All calls block; `sql_sqlite` and `sql_postgres` say how each database is spoken to.
+SQLite keeps them in a file of its own (`kernel.read.db` beside `kernel.db`), PostgreSQL in a schema `read_<exchange id>`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kernel.errors import ConflictError, KernelError
-from projections.sql.schema import FILLS, PROJECTION, TABLES, Changes, Column, ColumnType, Key, Row, SqlTable
+from projections.sql.schema import FILLS, PROJECTION, TABLES, Changes, Column, ColumnType, Key, Row, SqlTable, Value
 
 PAGE_ROWS = 2_000
 NO_CHAIN = bytes(32)
 
 
 class TablesVersion(NamedTuple):
-    """One set of the tables: a row of `projection`."""
+    """One version of the tables: a row of `projection`."""
 
     number: int
     code_hash: str
-    """The fold version of the code that filled it (`kernel.platform.version`)."""
+    """Fold version of the code that filled it (`kernel.platform.version`)."""
     position: int
-    """Everything up to this position of the log is in it."""
+    """The last position of the log that it contains."""
     chain_hash: bytes
-    """The log's chain hash there."""
+    """The log's chain hash at that position."""
     active: bool
     was_active: bool
-    """Whether it is, or ever was, the active one: what never was is what a broken rebuild left."""
+    """Whether it is or ever was active: others are left over from interrupted rebuilds."""
     log_id: str
 
 
 class TableStore(ABC):
-    """The tables in one database, over one connection. Not to be used by two threads at a time."""
+    """The tables in one database, over one connection, which one thread may use at a time."""
 
     where: str
-    """The database, for people; without a password."""
+    """The database, for messages; without a password."""
     mark = "?"
-    """A value's place in a statement."""
+    """The placeholder of a value."""
     prefix = ""
-    """Before each table's name."""
+    """Precedes each table's name."""
+    options = ""
+    """Follows the columns of CREATE TABLE."""
+    types: Mapping[ColumnType, str]
+    """The SQL types of columns."""
+    bytes_type = "BLOB"
+    """The SQL type of a chain hash."""
 
-    # ------------------------------------------------------------------------------------- how the database is spoken to
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """A transaction that writes; rolled back by any error."""
+        """A transaction that writes; any error rolls it back."""
 
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[None]:
-        """A transaction that reads, and sees one state of the database throughout. It holds no writer back."""
+        """A transaction that reads one snapshot of the database. It blocks no writer."""
 
     @abstractmethod
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows that a statement gives."""
+        """Execute a statement; returns its rows."""
 
     @abstractmethod
     def update(self, statement: str, values: Sequence[Any]) -> int:
-        """How many rows a statement changed."""
+        """Execute a statement; returns the number of changed rows."""
 
     @abstractmethod
     def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """One statement for each row of values."""
-
-    @abstractmethod
-    def type_of(self, column: Column) -> str:
-        """A column's type."""
+        """Execute a statement for each row of values."""
 
     @abstractmethod
     def stored(self, column: Column, value: Any) -> Any:
-        """A value as the database takes it."""
+        """Convert a NUMBER for the database."""
 
     @abstractmethod
     def lock(self) -> None:
-        """Inside a transaction: hold back whoever else wants to write or to switch."""
+        """Inside a transaction: lock out other writers and switches."""
 
     @abstractmethod
     def table_names(self) -> set[str]:
-        """What the file or the schema holds."""
+        """The tables in the file or the schema."""
 
     @abstractmethod
     def set_view(self, table: SqlTable, number: int) -> None:
-        """Let a table's view show a version."""
+        """Make a table's view show a version."""
 
     @abstractmethod
     def create_home(self) -> None:
-        """Inside a transaction: make the place of the tables, if need be, and hold back whoever does it too."""
+        """Inside a transaction: create the schema if missing, and lock out others that create it."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
-    # --------------------------------------------------------------------------------------------------------- versions
     def sql(self, statement: str) -> str:
-        """A statement in the database's own form: `?` for values, `@name` for a table of ours."""
+        """A statement in the database's dialect: `?` marks a value, `@name` a table."""
         return statement.replace("?", self.mark).replace("@", self.prefix)
 
     def exists(self) -> bool:
-        """Whether there are tables of ours. Raises `KernelError` for a database that holds something else."""
+        """Whether the database has our tables. Raises `KernelError` if it has only others."""
         names = self.table_names()
         if names and "projection" not in names:
-            raise KernelError(f"{self.where} holds something else than tables of this software: {sorted(names)[:5]}")
+            raise KernelError(
+                f"{self.where} has other tables ({', '.join(sorted(names)[:5])}): choose another database"
+            )
         return bool(names)
 
     def set_up(self) -> None:
-        """Create what is missing; nothing happens when it is all there."""
+        """Create the table of versions if it is missing."""
         if self.exists():
             return
-        chain = self.type_of_chain()
         with self.transaction():
             self.create_home()
             self.execute(
                 self.sql(
                     "CREATE TABLE IF NOT EXISTS @projection (name text NOT NULL, version bigint NOT NULL, "
-                    f"code_hash text NOT NULL, position bigint NOT NULL, chain_hash {chain} NOT NULL, "
+                    f"code_hash text NOT NULL, position bigint NOT NULL, chain_hash {self.bytes_type} NOT NULL, "
                     "active int NOT NULL, was_active int NOT NULL, log_id text NOT NULL, PRIMARY KEY (name, version))"
                 )
             )
 
-    def type_of_chain(self) -> str:
-        """The type of bytes."""
-        return "BLOB"
-
     def versions(self) -> list[TablesVersion]:
-        """All that there are, oldest first."""
+        """All versions, oldest first."""
         statement = (
             "SELECT version, code_hash, position, chain_hash, active, was_active, log_id FROM @projection "
             "WHERE name = ? ORDER BY version"
@@ -145,11 +140,11 @@ class TableStore(ABC):
         ]
 
     def active(self) -> TablesVersion | None:
-        """The one that people see."""
+        """The version that the views show."""
         return next((version for version in self.versions() if version.active), None)
 
     def create(self, *, code: str, log_id: str) -> TablesVersion:
-        """A new, empty version; active if it is the first. What broken rebuilds have left is taken away."""
+        """Create an empty version, active if it is the first, and drop those that interrupted rebuilds left."""
         with self.transaction():
             self.lock()
             known = self.versions()
@@ -169,9 +164,10 @@ class TableStore(ABC):
 
     def _create_table(self, table: SqlTable, number: int) -> None:
         name = named(table, number)
-        key, order = ", ".join(table.key), ", ".join(table.walked_by)
+        key, order = ", ".join(table.key), ", ".join(table.ordered_by)
         lines = [
-            f"{column.name} {self.type_of(column)}{'' if column.nullable else ' NOT NULL'}" for column in table.columns
+            f"{column.name} {self.types[column.kind]}{'' if column.nullable else ' NOT NULL'}"
+            for column in table.columns
         ]
         unique = f", UNIQUE ({key})" if order != key else ""
         self.execute(
@@ -181,26 +177,30 @@ class TableStore(ABC):
             label = f"{name}_by_{'_'.join(index)}"
             self.execute(self.sql(f"CREATE INDEX {label} ON @{name} ({', '.join(index)})"))
 
-    options = ""
-    """What stands behind a table's columns."""
-
     def _drop(self, number: int) -> None:
         for table in TABLES:
             self.execute(self.sql(f"DROP TABLE IF EXISTS @{named(table, number)}"))
         self.execute(self.sql("DELETE FROM @projection WHERE name = ? AND version = ?"), (PROJECTION, number))
 
     def switch(self, number: int, *, behind: bool = False) -> bool:
-        """Make a version the active one, with its views, and keep the one before it for rollback; others go.
+        """Make a version active with its views, keep the previous one for rollback, and drop the others.
 
-        False, and nothing happens, where it is behind the active one, unless that is wanted. `ConflictError` where there
-        is no such version any more.
+        Args:
+            number: The version.
+            behind: Switch even if the version is behind the active one.
+
+        Returns:
+            Whether the switch happened: not if the version is behind the active one.
+
+        Raises:
+            ConflictError: Another rebuild dropped the version.
         """
         with self.transaction():
             self.lock()
             known = {item.number: item for item in self.versions()}
             before = next((item for item in known.values() if item.active), None)
             if number not in known:
-                raise ConflictError(f"version {number} of the tables was taken away by another rebuild")
+                raise ConflictError(f"another rebuild dropped version {number} of the tables: run this one again")
             if before is not None and before.position > known[number].position and not behind:
                 return False
             statement = "UPDATE @projection SET active = 0 WHERE name = ? AND version <> ?"
@@ -216,18 +216,20 @@ class TableStore(ABC):
         return True
 
     def discard(self, number: int) -> None:
-        """Take a version away that never was active."""
+        """Drop a version if it never was active."""
         with self.transaction():
             self.lock()
             if any(item.number == number and not item.was_active for item in self.versions()):
                 self._drop(number)
 
-    # ------------------------------------------------------------------------------------------------------------- rows
     def write(
         self, number: int, changes: Changes, *, after: int, position: int, chain_hash: bytes, if_active: bool
     ) -> bool:
-        """Rows and position, in one transaction. False, and nothing is written, where the version is not at `after` any
-        more, is gone, or (with `if_active`) no longer is the active one."""
+        """Write rows and position in one transaction.
+
+        Returns:
+            Whether that happened: not if the version is no longer at `after`, is dropped, or is inactive with `if_active`.
+        """
         condition = " AND active = 1" if if_active else ""
         moved = "UPDATE @projection SET position = ?, chain_hash = ? WHERE name = ? AND version = ? AND position = ?"
         with self.transaction():
@@ -235,7 +237,7 @@ class TableStore(ABC):
                 return False
             self._mark_fills(number, changes)
             for table in TABLES:
-                self._take(table, number, changes.gone[table.name])
+                self._delete(table, number, changes.gone[table.name])
                 self._put(table, number, changes.rows[table.name].values())
         return True
 
@@ -249,7 +251,7 @@ class TableStore(ABC):
         )
         self.execute_many(self.sql(statement), (self._values(table.columns, row) for row in rows))
 
-    def _take(self, table: SqlTable, number: int, keys: Iterable[Key]) -> None:
+    def _delete(self, table: SqlTable, number: int, keys: Iterable[Key]) -> None:
         where = " AND ".join(f"{name} = ?" for name in table.key)
         columns = key_columns(table)
         statement = self.sql(f"DELETE FROM @{named(table, number)} WHERE {where}")
@@ -268,8 +270,8 @@ class TableStore(ABC):
         ]
 
     def rows(self, table: SqlTable, number: int) -> Iterator[Row]:
-        """All rows of a version, in the table's order, fetched page by page."""
-        order = table.walked_by
+        """All rows of a version in the table's order, read in pages."""
+        order = table.ordered_by
         names, ordered = ", ".join(table.names), ", ".join(order)
         begin = f"SELECT {names} FROM @{named(table, number)}"
         end = f" ORDER BY {ordered} LIMIT {PAGE_ROWS}"
@@ -285,7 +287,6 @@ class TableStore(ABC):
 
 
 def named(table: SqlTable, number: int) -> str:
-    """A table's name in a version."""
     return f"{table.name}_v{number}"
 
 
@@ -295,31 +296,30 @@ def key_columns(table: SqlTable) -> list[Column]:
 
 
 def read_row(table: SqlTable, row: Sequence[Any]) -> Row:
-    """A row as it was made: numbers are integers again, whatever the database keeps them as."""
+    """A row as it was written: numbers are integers again, whatever type the database has for them."""
     return tuple(
         int(value) if column.kind is ColumnType.NUMBER and value is not None else value
         for column, value in zip(table.columns, row, strict=True)
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- comparison
 @dataclass(frozen=True, slots=True)
 class RowDifference:
-    """The first place where two versions of a table part."""
+    """The first difference between two versions of a table."""
 
     table: str
     key: Key
     field: str
-    """The column; empty where one side lacks the whole row."""
+    """The column; empty if one side lacks the row."""
     expected: object
-    """As the log says. None where it says that there is no such row."""
+    """According to the log; None if there is no such row."""
     found: object
-    row: dict[str, object]
-    """The row that is there on one side at least."""
+    row: dict[str, Value]
+    """The row, of the side that has it."""
 
 
 def compare(table: SqlTable, expected: Iterator[Row], found: Iterator[Row]) -> RowDifference | None:
-    """Walk two tables side by side: where they part first; None where they are equal."""
+    """The first difference between two ordered tables, or None."""
     for ours, theirs in zip_longest(expected, found):
         if ours != theirs:
             return row_difference(table, ours, theirs)
@@ -327,22 +327,16 @@ def compare(table: SqlTable, expected: Iterator[Row], found: Iterator[Row]) -> R
 
 
 def row_difference(table: SqlTable, ours: Row | None, theirs: Row | None) -> RowDifference:
-    """Where two rows differ that stand at the same place."""
-    our_place = table.part(ours, table.walked_by) if ours is not None else None
-    their_place = table.part(theirs, table.walked_by) if theirs is not None else None
+    """The difference between two rows at the same place; the one that sorts first is missing on the other side."""
+    our_place = table.part(ours, table.ordered_by) if ours is not None else None
+    their_place = table.part(theirs, table.ordered_by) if theirs is not None else None
     if ours is not None and theirs is not None and our_place == their_place:
-        name = next(name for name, a, b in zip(table.names, ours, theirs, strict=True) if a != b)
-        index = table.names.index(name)
-        return RowDifference(table.name, table.key_of(ours), name, ours[index], theirs[index], as_dict(table, ours))
-    is_ours = their_place is None or (our_place is not None and our_place < their_place)
-    row = ours if is_ours else theirs
-    assert row is not None
-    whole = as_dict(table, row)
-    return RowDifference(
-        table.name, table.key_of(row), "", whole if is_ours else None, None if is_ours else whole, whole
-    )
-
-
-def as_dict(table: SqlTable, row: Row) -> dict[str, object]:
-    """A row by the names of its columns."""
-    return dict(zip(table.names, row, strict=True))
+        index = next(index for index, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+        row = dict(zip(table.names, ours, strict=True))
+        return RowDifference(table.name, table.key_of(ours), table.names[index], ours[index], theirs[index], row)
+    if ours is not None and (their_place is None or (our_place is not None and our_place < their_place)):
+        row = dict(zip(table.names, ours, strict=True))
+        return RowDifference(table.name, table.key_of(ours), "", row, None, row)
+    assert theirs is not None
+    row = dict(zip(table.names, theirs, strict=True))
+    return RowDifference(table.name, table.key_of(theirs), "", None, row, row)

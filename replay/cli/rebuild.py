@@ -67,5 +67,5 @@ def tables(target: LogTarget, action: str, follow: bool, to: str | None, form: s
         echo_listing(asyncio.run(rebuild_listing.versions(target.log, to, target.exchange)), form)
         return 0
     where = target.checkpoint_dir
-    work = rebuild_listing.sync(target.log, to, target.exchange, follow=follow, checkpoint_dir=where, say=echo_err)
+    work = rebuild_listing.sync(target.log, to, target.exchange, follow=follow, checkpoint_dir=where, echo=echo_err)
     return INTERRUPTED if asyncio.run(processes.until_signal(work)) is signal.SIGINT else 0

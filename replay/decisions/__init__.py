@@ -1,5 +1,7 @@
-"""decisions
+"""Recorded decisions, made again by the installed code.
 
-- `decision_replay`: `replay_decisions`: whether today's code decides every recorded attempt and verdict as the
-  kernel did that wrote the log.
+From the lowest layer to the highest:
+
+- `recorded_leader`: the settings and capabilities that a leader recorded.
+- `decision_replay`: `replay_decisions`, which compares every attempt and verdict with today's decision.
 """

@@ -1,11 +1,11 @@
-"""log_access
+"""Reading a log: opening, checking and folding it, and the files beside it.
 
-- `as_of`: What was known at a point of the log: the state as of a position or an instant, to be asked like a live
-  kernel.
-- `atomic_files`: A file that appears whole or not at all: filled beside its place, synced, then put there in one step.
-- `bookings`: What the log's events did to the trades that count: booked, taken back, corrected; each with whose it is.
-- `checkpoints`: Where checkpoints are, which of them can be used, and who writes them: so that no start folds the
-  log from its beginning.
-- `log_reader`: A log for reading: opened, checked row by row, and folded from one position to another.
-- `threads`: Blocking work in a thread, for somebody on a loop: what it is told, what it tells, and how it ends.
+From the lowest layer to the highest:
+
+- `atomic_files`: writes a file that appears complete or not at all.
+- `threads`: runs blocking work in a thread for a caller on an event loop.
+- `log_reader`: opens a log, checks its rows and folds it; finds positions and instants.
+- `checkpoints`: finds and writes checkpoints.
+- `bookings`: what each event booked, with its intent's owner.
+- `as_of`: the state at a position or an instant.
 """

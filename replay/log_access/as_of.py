@@ -1,7 +1,7 @@
-"""What was known at a point of the log: the state as of a position or an instant, to be asked like a live kernel.
+"""The state at a position or an instant of a log, which answers queries like a live kernel.
 
-Called by the CLI (`get` and `describe` with `--as-of`) and by whoever asks in Python. Reads only. What is shown as of a
-point counts ages from that instant, and knows nothing of what was recorded after it.
+Called by the CLI (`--as-of`) and by library users. Reads only. Ages count from that instant, and nothing recorded after it
+is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from replay.log_access.log_reader import (
 
 
 class StateSource(Protocol):
-    """What is asked: a kernel, which answers for now, or a `HistoricState`."""
+    """A kernel, which answers for now, or a `HistoricState`."""
 
     @property
     def state(self) -> KernelState:
@@ -39,11 +39,11 @@ class StateSource(Protocol):
 
     @property
     def log(self) -> EventLog:
-        """The log that it was folded from; what was recorded after the state's position is not to be shown."""
+        """The log that the state was folded from. Do not show what it recorded after the state's position."""
 
     @property
     def now_ns(self) -> int:
-        """The instant that ages count from."""
+        """The instant that ages count from, in Unix nanoseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class HistoricState:
     log: EventLog
     state: State
     recorded_at_ns: int
-    """When the last event that was known then had been recorded; 0 before the first."""
+    """When the last event was recorded; 0 before the first."""
     now_ns: int
-    """The instant that was asked for; of a position, when its event was recorded."""
+    """The requested instant; for a position, when its event was recorded."""
 
     @property
     def title(self) -> str:
-        """Which point it is, in words."""
+        """The point, for people."""
         recorded = f"recorded at {utc(self.recorded_at_ns)}" if self.state.position else "before the first event"
         return f"as of position {self.state.position}, {recorded}"
 
@@ -73,11 +73,21 @@ async def as_of(
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> State:
-    """The state as of a position, or as of an instant (Unix nanoseconds: all that was recorded by then); without both, now.
+    """Return the state at a position or an instant; without both, at the head.
 
-    `log` is an open log or a URL, which needs `exchange_id` where it has several logs. `checkpoint_dir`: where checkpoints
-    are, if not at their usual place. Raises `ValidationError` for a position past the head, `NotFoundError` where there is
-    no log, and what `fold` raises.
+    Args:
+        log: An open log or a URL.
+        position: The last event to fold.
+        time_ns: An instant in Unix nanoseconds: everything recorded by then is folded.
+        exchange_id: The exchange account, needed for a URL with several logs.
+        checkpoint_dir: The directory of the checkpoints. Default: their usual place.
+        progress: Called with the events folded and to fold.
+
+    Raises:
+        ValidationError: The position is past the head.
+        NotFoundError: There is no such log.
+        IntegrityError: An event cannot be folded; `position` is the first such.
+        SchemaError: Likewise, because this version cannot read it.
     """
     async with open_for_reading(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
@@ -88,7 +98,7 @@ async def as_of(
 async def state_at(
     log: EventLog, position: int, *, checkpoint_dir: str | Path | None = None, progress: Progress | None = None
 ) -> State:
-    """The state at a position: the one place where a fold to somewhere in a log begins, with a checkpoint where one is."""
+    """The state at a position, folded from the newest usable checkpoint."""
     state = await restored_state(log, checkpoint_files(log, checkpoint_dir), upto=position)
     return await fold(log, state, upto=position, progress=progress)
 
@@ -101,16 +111,16 @@ async def historic_state_at(
     checkpoint_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> HistoricState:
-    """A log as it was at a position or an instant, as a person writes it.
+    """The log at a position or an instant that a person typed.
 
-    Raises `ValidationError` for what is neither, for a position past the head, and for an instant that is yet to come.
+    Raises `ValidationError` for anything else, for a position past the head and for an instant in the future.
     """
     position = await point_of(log, text)
     recorded_at_ns = await recorded_at(log, position) if position else 0
-    asked_ns = recorded_at_ns if is_position(text) else instant_ns(text)
+    at_ns = recorded_at_ns if is_position(text) else instant_ns(text)
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
-    if asked_ns > latest_ns:
+    if at_ns > latest_ns:
         future = "`{value}` is in the future: the latest instant is {limit}"
         raise ValidationError(violations=[Violation("instant", "latest", utc(latest_ns), text, future)])
     state = await state_at(log, position, checkpoint_dir=checkpoint_dir, progress=progress)
-    return HistoricState(log, state, recorded_at_ns, asked_ns)
+    return HistoricState(log, state, recorded_at_ns, at_ns)

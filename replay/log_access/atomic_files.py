@@ -1,8 +1,7 @@
-"""A file that appears whole or not at all: filled beside its place, synced, then put there in one step.
+"""Files that appear complete or not at all, readable by their owner only.
 
-Used by exports, imports and backups, and by what writes notes and proofs. Promises that after an error nothing is left of
-it; after SIGKILL a hidden directory beside it may be, and never a half-written file under the name asked for. A file is
-readable by its owner alone.
+Used by exports, imports, backups, tree heads and proofs. A file is filled in a hidden directory beside its place,
+synced and moved. After an error nothing is left; SIGKILL may leave the hidden directory, never a partial file.
 """
 
 from __future__ import annotations
@@ -18,43 +17,43 @@ from kernel.platform.private_files import FILE_MODE, replacing, sync
 
 @contextmanager
 def atomic_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Where to fill a file, which is empty, that is to be at `path` after the block; what is beside it goes with the block.
+    """Yield an empty file to fill, which is moved to `path` after the block; files beside it are removed.
 
-    Unless it may `replace` a file, one that is there, or comes meanwhile, is an `AlreadyExistsError`.
+    Raises `AlreadyExistsError` if `path` exists, now or after the block, unless `replace` is set.
     """
     check_free(path, replace=replace)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as home:
-        transaction = Path(home) / path.name
-        transaction.touch(FILE_MODE)
-        yield transaction
-        sync(transaction)
-        _put(transaction, path, replace=replace)
+        draft = Path(home) / path.name
+        draft.touch(FILE_MODE)
+        yield draft
+        sync(draft)
+        _put(draft, path, replace=replace)
     sync(path.parent)
 
 
 def check_free(path: Path, *, replace: bool = False) -> None:
-    """`NotFoundError` where there is no directory for a file, `AlreadyExistsError` where there is one already."""
+    """Raise `NotFoundError` if the file's directory is missing, `AlreadyExistsError` if the file exists."""
     if not path.parent.is_dir():
-        raise NotFoundError(f"there is no directory {path.parent}")
+        raise NotFoundError(f"directory {path.parent} does not exist: create it first")
     if path.is_dir() or (path.exists() and not replace):
         raise _taken(path)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A small file with a text, on the disk when this returns; killed in between, what was there is there still."""
+    """Write a small text file durably; if interrupted, the old content stays."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
-def _put(transaction: Path, path: Path, *, replace: bool) -> None:
+def _put(draft: Path, path: Path, *, replace: bool) -> None:
     if replace:
-        transaction.replace(path)
+        draft.replace(path)
         return
     try:
-        path.hardlink_to(transaction)
+        path.hardlink_to(draft)
     except FileExistsError as problem:
         raise _taken(path) from problem
 
 
 def _taken(path: Path) -> AlreadyExistsError:
-    return AlreadyExistsError(f"{path} is there already, and nothing was written: give another name, or move it away")
+    return AlreadyExistsError(f"{path} already exists and was not changed: choose another name or move it away")

@@ -1,9 +1,8 @@
-"""What the log's events did to the trades that count: booked, taken back, corrected; each with whose it is.
+"""What each event booked, reversed or corrected, with its intent's owner. Used by the statement and the export of fills.
 
-Used by the daily statement and by the export of fills. Which trades count is `evolve`'s decision and what changed is the
-ledger's (`bookings`): a report that came twice books nothing, a bust books the opposite. Promises that the quantities of
-an intent sum to its position's part, and memory that does not grow with the log: records of intents that were not met for
-long are let go of, and read again from their streams.
+`evolve` decides which trades count, and `ledger.bookings` what changed: a repeated report books nothing, a bust books the
+reverse. The quantities of an intent sum to its part of the position. Memory does not grow with the log: records that were
+not used for long are dropped and read again from their streams.
 """
 
 from __future__ import annotations
@@ -29,35 +28,33 @@ KINDS = {
     events.FillCorrected.topic: "CORRECTION",
     events.FillBusted.topic: "BUST",
 }
-"""What an entry comes of, by the topic of its event; any other topic stands for itself."""
+"""Kinds of entries by the topic of their event; any other topic is its own kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class BookEntry:
-    """One trade, or one trade's fee, in or out of the books."""
+    """One trade, or the fee of one trade, booked or reversed."""
 
     event: events.BaseEvent
-    """What it comes of."""
     intent_id: str
     owner: str
     side: Side
-    """Side of the order."""
     booking: ledger.Booking
 
     @property
     def kind(self) -> str:
-        """FILL, CORRECTION, BUST; the event's type where it is anything else that changed what counts."""
+        """FILL, CORRECTION or BUST; the topic of any other event that changed which trades count."""
         return KINDS.get(self.event.topic, self.event.topic)
 
     @property
     def quantity(self) -> int:
-        """Traded in the order's direction; negative where a trade was taken back, 0 for a fee alone."""
+        """In the order's direction; negative for a reversal, 0 for a fee alone."""
         signed = self.booking.signed_quantity
         return signed if self.side is Side.BUY else -signed
 
     @property
     def at_ns(self) -> int:
-        """The venue's instant of it; the log's own where the venue gave none."""
+        """The venue's time (FIX 60 TransactTime); the time of recording if the venue sent none."""
         if isinstance(self.event, events.OrderReport) and self.event.transact_time_ns is not None:
             return self.event.transact_time_ns
         return self.event.recorded_at_ns
@@ -71,7 +68,7 @@ async def entries(
     progress: Progress | None = None,
     held_max: int = RECORDS_HELD_MAX,
 ) -> AsyncIterator[list[BookEntry]]:
-    """What each event booked, page by page in the order of the log; `reference` learns the markets on the way."""
+    """The entries of each page, in the order of the log; symbols and assets on the way are added to `reference`."""
     records = IntentRecords(log, held_max=held_max)
     async for rows in checked_pages(log, upto=upto, progress=progress):
         found: list[BookEntry] = []
@@ -86,13 +83,12 @@ async def entries(
 
 
 def learn(reference: Reference, event: events.BaseEvent) -> None:
-    """Let a reference know of a market."""
     if isinstance(event, events.SymbolObserved | events.AssetObserved):
         reference.apply(event)
 
 
 class IntentChange(NamedTuple):
-    """What an event made of its intent."""
+    """A record before and after an event, with the intent's owner."""
 
     before: Record
     after: Record
@@ -109,7 +105,7 @@ def _entries_of(event: events.BaseEvent, change: IntentChange) -> list[BookEntry
 
 
 def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
-    """Bookings with each fee beside the trade that it was paid for, where that is among them."""
+    """Bookings with each fee merged into its trade, if that is among them."""
     trades = [booking for booking in bookings if booking.signed_quantity]
     alone: list[ledger.Booking] = []
     for paid in bookings:
@@ -125,44 +121,36 @@ def with_fees(bookings: list[ledger.Booking]) -> list[ledger.Booking]:
     return trades + alone
 
 
-@dataclass(slots=True)
-class _CachedRecord:
-    record: Record
-    owner: str
-
-    def apply(self, event: events.BaseEvent) -> IntentChange:
-        before = self.record
-        self.record = evolve(before, event)
-        if self.record.intent is not None:
-            self.owner = self.record.intent.owner
-        return IntentChange(before, self.record, self.owner)
-
-
 class IntentRecords:
-    """The record of each intent that a walk along the log meets."""
+    """The records of intents while a log is read, with their owners; at most `held_max` of them."""
 
     def __init__(self, log: EventLog, *, held_max: int) -> None:
         self._log = log
         self._held_max = held_max
-        self._held: OrderedDict[str, _CachedRecord] = OrderedDict()
-        """The one met last at the end."""
+        self._held: OrderedDict[str, tuple[Record, str]] = OrderedDict()
+        """The last used at the end."""
 
     async def applied(self, event: events.BaseEvent) -> IntentChange:
         """Apply the next event of an intent's stream."""
         intent_id = event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
-        held = self._held.pop(intent_id, None) or await self._rehydrated(intent_id, event)
-        self._held[intent_id] = held
+        known = intent_id in self._held
+        before, owner = self._held.pop(intent_id) if known else await self._rehydrated(intent_id, event)
+        after, owner = self._held[intent_id] = evolved(before, owner, event)
         if len(self._held) > self._held_max:
             self._held.popitem(last=False)
-        return held.apply(event)
+        return IntentChange(before, after, owner)
 
-    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> _CachedRecord:
-        """The record as it was before an event."""
-        held = _CachedRecord(Record(intent_id), "")
-        if event.version == 1:
-            return held
-        for earlier in await self._log.read_stream(event.stream_id):
+    async def _rehydrated(self, intent_id: str, event: events.BaseEvent) -> tuple[Record, str]:
+        """The record before an event, from its stream."""
+        record, owner = Record(intent_id), ""
+        for earlier in await self._log.read_stream(event.stream_id) if event.version > 1 else ():
             if earlier.version >= event.version:
                 break
-            held.apply(earlier)
-        return held
+            record, owner = evolved(record, owner, earlier)
+        return record, owner
+
+
+def evolved(record: Record, owner: str, event: events.BaseEvent) -> tuple[Record, str]:
+    """A record after an event, and the owner of its intent or of the last one that it had."""
+    after = evolve(record, event)
+    return after, after.intent.owner if after.intent is not None else owner

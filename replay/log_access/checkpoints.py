@@ -1,7 +1,7 @@
-"""Where checkpoints are, which of them can be used, and who writes them: so that no start folds the log from its beginning.
+"""Finds usable checkpoints and writes new ones, so that no start folds the log from its first event.
 
-Used by `open_kernel`, and by whoever looks into the past. A kernel that runs writes one each so many events, beside its
-work and in another thread; whatever is wrong with a file, or with the directory, costs time and nothing else.
+Used by `open_kernel` and by readers of history. A running kernel writes one every so many events, in a thread. Anything
+wrong with a file or the directory costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_files(log: EventLog, directory: str | Path | None = None) -> CheckpointFiles | None:
-    """The checkpoints of a log: in a directory, else beside a SQLite file (`kernel.db.checkpoints`), else in the user's
-    cache. None for a log in memory."""
+    """The checkpoints of a log: in `directory`, else beside its SQLite file (`kernel.db.checkpoints`), else in the user's
+    cache; None for a log in memory."""
     if directory is not None:
         return CheckpointFiles(Path(directory), log.log_id)
     if log.url.startswith("sqlite://"):
@@ -40,8 +40,8 @@ def checkpoint_files(log: EventLog, directory: str | Path | None = None) -> Chec
 async def restored_state(
     log: EventLog, files: CheckpointFiles | None, *, upto: int | None = None, retention: RetentionPolicy | None = None
 ) -> State:
-    """The state of the newest checkpoint at or before a position (default: the head) that can be used; a new state without
-    one. What is left of the log is still to be folded."""
+    """The state of the newest usable checkpoint at or before a position (default: the head), else a new state. Fold the
+    rest of the log after that."""
     fresh = State(retention)
     if files is None:
         return fresh
@@ -52,15 +52,15 @@ async def restored_state(
                 raise CheckpointError("the log has another chain hash at its position")
             state = await asyncio.to_thread(checkpoint.read, path)
             if state.retention != fresh.retention:
-                raise CheckpointError(f"it was folded with {state.retention}")
+                raise CheckpointError(f"it was folded with the retention policy {state.retention}")
             return state
         except (CheckpointError, IntegrityError, UnsafeFileError, OSError) as problem:
-            logger.warning("the checkpoint %s is passed over: %s", path, problem)
+            logger.warning("the checkpoint %s is skipped: %s", path, problem)
     return fresh
 
 
 class CheckpointKeeper:
-    """Writes a checkpoint of a state each so many events."""
+    """Writes a checkpoint of a state every `every_events` events."""
 
     def __init__(self, log: EventLog, state: State, files: CheckpointFiles, *, every_events: int) -> None:
         self._log = log
@@ -68,26 +68,26 @@ class CheckpointKeeper:
         self._files = files
         self._every_events = every_events
         self._written = state.position
-        """Position of the newest one; that of the state where it was restored from one."""
+        """Position of the newest checkpoint; at first that of the state."""
 
     async def run(self) -> None:
-        """Write whenever it is time, until cancelled, or until nothing is folded any more."""
+        """Write checkpoints until cancelled or until the state fails."""
         while True:
             await self._state.reached(self._written + self._every_events)
             await self.write()
 
     async def write_if_due(self) -> None:
-        """Write one if it is time."""
+        """Write a checkpoint if enough events were folded since the last one."""
         if self._state.position >= self._written + self._every_events:
             await self.write()
 
     async def write(self) -> None:
-        """Write one now. That it can't be written is told, and tried again after as many events."""
-        parts, records = self._state.snapshot(), self._state.records().as_now()
+        """Write a checkpoint now. A failure is logged, and the next attempt follows after `every_events`."""
+        snapshot, records = self._state.snapshot(), self._state.records().as_now()
         try:
-            taken = checkpoint.CheckpointImage(parts, records, await chain_at(self._log, parts.position))
+            taken = checkpoint.CheckpointImage(snapshot, records, await chain_at(self._log, snapshot.position))
             path = await asyncio.to_thread(self._files.write, taken)
-            logger.info("checkpoint written: %s", path, extra={"position": parts.position})
+            logger.info("checkpoint written: %s", path, extra={"position": snapshot.position})
         except (OSError, LogUnavailableError, UnsafeFileError) as problem:
-            logger.warning("a checkpoint of position %d can't be written: %s", parts.position, problem)
-        self._written = parts.position
+            logger.warning("cannot write the checkpoint of position %d: %s", snapshot.position, problem)
+        self._written = snapshot.position

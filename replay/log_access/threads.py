@@ -1,7 +1,6 @@
-"""Blocking work in a thread, for somebody on a loop: what it is told, what it tells, and how it ends.
+"""Runs blocking work in a thread for a caller on an event loop: its progress, its cancellation, its result.
 
-Used by whatever reads and writes files and databases by blocking calls. Promises that who is cancelled waits for the thread
-all the same: what it works with is nobody else's until it is through.
+A cancelled caller still waits for the thread, which owns the files and connections that it works with until it ends.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from replay.formatting.progress_bar import Progress
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
-"""Whether blocking work should end."""
+"""Returns whether blocking work should stop."""
 
 
 async def in_thread(function: Callable[[], T], *, stop: threading.Event | None = None) -> T:
-    """What a blocking function returns. Who is cancelled waits for it; `stop` is set then, for it to look at."""
+    """Run a blocking function. On cancellation `stop` is set, and the function is awaited before the error propagates."""
     working = asyncio.ensure_future(asyncio.to_thread(function))
     try:
         return await asyncio.shield(working)
@@ -28,18 +27,18 @@ async def in_thread(function: Callable[[], T], *, stop: threading.Event | None =
         if stop is not None:
             stop.set()
         await asyncio.wait([working])
-        working.exception()  # nobody asks for it any more
+        working.exception()  # mark it as retrieved
         raise
 
 
 async def until_stopped(work: Callable[[Stopped], T]) -> T:
-    """The result of long blocking work, which is told to stop, and waited for, when the caller is cancelled."""
+    """Run blocking work that polls whether to stop, which is when the caller is cancelled."""
     stop = threading.Event()
     return await in_thread(partial(work, stop.is_set), stop=stop)
 
 
 def on_loop(progress: Progress | None) -> Progress:
-    """What a thread tells its progress to, for somebody on the running loop."""
+    """A progress callback for a thread, which calls `progress` on the running loop."""
     loop = asyncio.get_running_loop()
 
     def report_progress(done: int, total: int) -> None:

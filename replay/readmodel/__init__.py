@@ -1,6 +1,8 @@
-"""readmodel
+"""The SQL tables of a log: kept current, rebuilt and compared.
 
-- `rebuild`: Folding a log again from its first event, and comparing what that comes to with what is there.
-- `report`: What `orderctl rebuild` and `orderctl tables` do and print. Called by the CLI.
-- `sync`: Keeping the SQL tables at the log's head: once, or for as long as events come.
+From the lowest layer to the highest:
+
+- `sync`: brings the tables to the log's head, once or continuously.
+- `rebuild`: folds the log again, compares the result with what is stored, and replaces the tables.
+- `report`: what `orderctl rebuild` and `orderctl tables` print.
 """

@@ -8,7 +8,7 @@ from replay.formatting.output import Item, Listing
 from replay.formatting.progress_bar import progress_bar
 from replay.log_access.log_reader import open_for_reading
 from replay.log_access.threads import in_thread
-from replay.readmodel.rebuild import Compared, RebuildReport, rebuild, rebuild_tables, roll_back
+from replay.readmodel.rebuild import RebuildReport, rebuild, rebuild_tables, roll_back
 from replay.readmodel.sync import Synced, open_tables, sync_tables
 
 COLUMNS = ("COMPARED", "POSITION", "RESULT", "FIELD", "LOG", "FOUND")
@@ -24,33 +24,32 @@ async def run(log: str, to: str | None, exchange_id: str, *, anew: bool) -> Rebu
 
 
 def listing(report: RebuildReport) -> Listing:
-    """What was compared, a line each; the log itself first."""
-    log = ("log", f"1…{report.position}", "hashes follow", f"digest {report.digest}", "", "")
-    lines = (log, *(compared_line(item) for item in report.compared))
+    """One line for the log, and one per comparison."""
+    log = ("log", f"1…{report.position}", "verified", f"digest {report.digest}", "", "")
+    compared = [
+        (item.what, str(item.position), "equal" if item.equal else "differs", item.field, item.expected, item.found)
+        for item in report.compared
+    ]
+    lines = (log, *compared)
     return Listing("rebuild", COLUMNS, len(COLUMNS), (Item(report.exchange_id, report.as_dict(), lines),), single=True)
 
 
-def compared_line(item: Compared) -> tuple[str, ...]:
-    """One thing that was compared."""
-    result = "equal" if item.equal else "differs"
-    return (item.what, str(item.position), result, item.field, item.expected, item.found)
-
-
 def summary(report: RebuildReport) -> str:
-    """The whole in a sentence."""
+    """The report in one line."""
     text = f"{report.position} events in {report.seconds:.1f} s, {report.events_per_s:,.0f}/s"
     if report.tables_version is not None:
         text += f"; tables v{report.tables_version} are active"
     first = report.first
     if first is not None:
-        return f"{text}; {first.what} part from the log at position {first.position}, in {first.field}"
-    return f"{text}; " + ("all is equal" if report.compared else "there was nothing stored to compare with")
+        return f"{text}; {first.what}: first difference at position {first.position}, in {first.field}"
+    return f"{text}; " + ("no difference" if report.compared else "nothing is stored to compare with")
 
 
 async def rolled_back(log: str, to: str | None, exchange_id: str) -> str:
-    """Roll back; a sentence on where that leads."""
+    """Roll back; returns the message."""
     version = await roll_back(log, to, exchange_id=exchange_id)
-    return f"tables v{version.number} are active, at position {version.position}: `orderctl tables sync` brings them on"
+    text = f"tables v{version.number} are active, at position {version.position}"
+    return f"{text}: `orderctl tables sync` brings them to the head"
 
 
 async def sync(
@@ -60,14 +59,14 @@ async def sync(
     *,
     follow: bool,
     checkpoint_dir: str | None,
-    say: Callable[[str], None],
+    echo: Callable[[str], None],
 ) -> None:
-    """Bring the tables to the head, and keep them there; says when each version is there for the first time."""
+    """Bring the tables to the head; `echo` gets a line when each version first reaches it."""
     known: set[int] = set()
 
     def report_sync(synced: Synced) -> None:
         if synced.version not in known:
-            say(f"tables v{synced.version} in {synced.where} are at position {synced.position}")
+            echo(f"tables v{synced.version} in {synced.where} are at position {synced.position}")
         known.add(synced.version)
 
     with progress_bar("tables") as progress:
@@ -83,7 +82,7 @@ async def sync(
 
 
 async def versions(log: str, to: str | None, exchange_id: str) -> Listing:
-    """The versions of the tables, and how far each is."""
+    """The versions of the tables and their positions."""
     async with open_for_reading(log, exchange_id) as found, open_tables(found, to, create=False) as store:
         head = (await found.head()).position
         known = await in_thread(store.versions) if await in_thread(store.exists) else []

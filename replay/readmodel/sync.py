@@ -1,9 +1,8 @@
-"""Keeping the SQL tables at the log's head: once, or for as long as events come.
+"""Brings the SQL tables to the log's head, once or continuously.
 
-Used by `orderctl tables`, by `rebuilding`, and by library users. It works beside running kernels: it reads the log in pages
-and writes to a place of its own, many events in a transaction. It can be ended at any time, in any way, and goes on from
-where the tables are. Promises that tables are never filled from another log than their own, nor by code of another fold
-version than began them: then they have to be made anew (`orderctl rebuild --tables`).
+Used by `orderctl tables`, by `rebuild` and by library users. It works beside running kernels: it reads the log in pages and
+writes many events in one transaction. It may be interrupted at any time, and continues from the position of the tables.
+Tables are never filled from another log than their own, nor by code of another fold version: rebuild them then.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ POSTGRES = ("postgresql://", "postgres://")
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """Where the tables are."""
+    """The position of the tables."""
 
     where: str
     version: int
@@ -42,7 +41,7 @@ class Synced:
 
 
 class TablesMoved(Exception):
-    """Somebody else wrote to the tables, or another version became the active one: look again."""
+    """Another process wrote to the tables or switched to another version of them."""
 
 
 async def sync_tables(
@@ -55,13 +54,24 @@ async def sync_tables(
     progress: Progress | None = None,
     report: Callable[[Synced], None] | None = None,
 ) -> Synced:
-    """Bring the tables to the log's head, from where they are; with `follow`, then keep them there until cancelled.
+    """Bring the tables to the log's head; create them if there are none.
 
-    `target` is the URL of the tables: by default a file beside a SQLite log, a schema beside a PostgreSQL one. Where there
-    are none they are made. The fold that goes on from where they are begins with a checkpoint where one can serve
-    (`checkpoint_dir`: where those are, if not at their usual place). `tell` hears of each time that the head is reached.
-    Raises `ConflictError` for tables of another log or another fold version, `IntegrityError` where they do not follow
-    from the log, and what `fold` raises.
+    Args:
+        log: An open log or a URL.
+        target: The URL of the tables. Default: a file beside a SQLite log, a schema beside a PostgreSQL one.
+        exchange_id: The exchange account, needed for a URL with several logs.
+        follow: Keep the tables at the head until cancelled.
+        checkpoint_dir: The directory of the checkpoints, which shorten the fold. Default: their usual place.
+        progress: Called with the events folded and to fold.
+        report: Called each time the head is reached.
+
+    Returns:
+        The position of the tables.
+
+    Raises:
+        ConflictError: The tables are of another log or fold version, or another process keeps them current.
+        IntegrityError: The tables do not follow from the log, or the log cannot be folded.
+        SchemaError: The log has an event that this version cannot read.
     """
     async with open_for_reading(log, exchange_id) as found, open_tables(found, target) as store:
         await in_thread(store.set_up)
@@ -73,7 +83,7 @@ async def sync_tables(
 
 @asynccontextmanager
 async def open_tables(log: EventLog, target: str | None = None, *, create: bool = True) -> AsyncIterator[TableStore]:
-    """The tables of a log, open; `NotFoundError` where there are none and none are to be made."""
+    """Open the tables of a log. Raises `NotFoundError` if there are none and `create` is off."""
     store = await in_thread(partial(connect, log, target, create=create))
     try:
         yield store
@@ -82,7 +92,7 @@ async def open_tables(log: EventLog, target: str | None = None, *, create: bool 
 
 
 def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
-    """A connection to the tables of a log. `ValidationError` for a target that can't be one."""
+    """Connect to the tables of a log. Raises `ValidationError` if the target is not a database's URL."""
     url = target or beside(log)
     if url.startswith("sqlite://"):
         from projections.sql.sqlite import SQLiteTables
@@ -92,24 +102,23 @@ def connect(log: EventLog, target: str | None, *, create: bool) -> TableStore:
         from projections.sql.postgres import PostgresTables
 
         return PostgresTables(url, exchange_id=log.exchange_id, create=create)
-    raise ValidationError("the tables need a database: sqlite:///file.db or postgresql://…")
+    raise ValidationError(f"the tables cannot be at {url}: give sqlite:///FILE.db or postgresql://…")
 
 
 def beside(log: EventLog) -> str:
-    """Where a log's tables are unless told otherwise, with whatever is needed to connect; `ValidationError` for a log that
-    is in no database."""
+    """The default URL of a log's tables, with its credentials. Raises `ValidationError` if the log is in no database."""
     if log.url.startswith("sqlite://"):
         path = sqlite_path(log.url)
         return f"sqlite:///{path.with_name(path.stem + '.read' + (path.suffix or '.db'))}"
     recorder = getattr(log, "recorder", None)
     conninfo: str | None = getattr(getattr(recorder, "datastore", None), "conninfo", None)
     if not log.url.startswith(POSTGRES) or conninfo is None:
-        raise ValidationError(f"the log {log.url} is in no database, so its tables need one: give their URL")
+        raise ValidationError(f"the log {log.url} is in no database: give the URL of a database for the tables")
     return conninfo
 
 
 class Filler:
-    """Folds a log, and brings one version of the tables along."""
+    """Folds a log and fills one version of the tables with it."""
 
     def __init__(
         self,
@@ -120,10 +129,9 @@ class Filler:
         if_active: bool = False,
         checkpoints: CheckpointFiles | None = None,
     ) -> None:
-        """`if_active`: stop (`TablesMoved`) as soon as the version is not the active one any more. Without
-        `checkpoints` the log is folded from its first event, and all of it is checked."""
+        """With `if_active`, raise `TablesMoved` once the version is inactive. Without `checkpoints`, fold and check the
+        log from its first event."""
         self.position = version.position
-        """Where the tables are."""
         self.state = State()
         self._log = log
         self._store = store
@@ -135,15 +143,12 @@ class Filler:
         self._chain = NO_CHAIN
 
     async def fill(self, upto: int, progress: Progress | None = None) -> None:
-        """Go on up to a position of the log: the first time, to where the tables are, without a write.
-
-        Raises `TablesMoved`; `IntegrityError` where the tables are past the log, or do not follow from it.
-        """
+        """Fill up to a position. Raises `TablesMoved`, and `IntegrityError` if the tables do not follow from the log."""
         if self._maker is None:
             await self._begin(progress)
         async for page in folded_pages(self._log, self.state, upto=max(upto, self.position), progress=progress):
             assert self._maker is not None
-            self._maker.note(page.events, page.applied, self._changes)
+            self._maker.collect(page.events, page.applied, self._changes)
             self._chain = page.chain_hash
             if self._changes.size >= ROWS_PER_TRANSACTION:
                 await self._write()
@@ -154,10 +159,13 @@ class Filler:
         version = self._version
         head = (await self._log.head()).position
         if version.position > head:
-            text = f"the tables are at {version.position}, and the log ends at {head}: it was cut off, or is another"
+            text = f"the tables are at {version.position}, and the log ends at {head}: it was truncated"
             raise IntegrityError(text, position=head + 1)
         if version.position and await chain_at(self._log, version.position) != version.chain_hash:
-            raise IntegrityError("the tables were filled from a log with another event here", position=version.position)
+            raise IntegrityError(
+                "the tables were filled from a log with another event here: run `orderctl rebuild --tables`",
+                position=version.position,
+            )
         self.state = await restored_state(self._log, self._checkpoints, upto=version.position)
         await fold(self._log, self.state, upto=version.position, progress=progress)
         self._maker = RowMaker(self.state)
@@ -174,66 +182,61 @@ class Filler:
         self._changes = Changes()
 
 
+@dataclass(frozen=True)
 class Follower:
-    """Keeps the active version at the head, whichever that is."""
+    """Keeps the active version at the head."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        store: TableStore,
-        checkpoints: CheckpointFiles | None,
-        progress: Progress | None,
-        report: Callable[[Synced], None] | None,
-    ) -> None:
-        self._log = log
-        self._store = store
-        self._checkpoints = checkpoints
-        self._progress = progress
-        self._tell = report
+    log: EventLog
+    store: TableStore
+    checkpoints: CheckpointFiles | None
+    progress: Progress | None
+    report: Callable[[Synced], None] | None
 
     async def run(self, *, follow: bool) -> Synced:
-        """Fill until the head is reached; with `follow`, until the log is closed. Where another version becomes the active
-        one it goes on with that; where somebody else writes to the same one, that is a `ConflictError`."""
+        """Fill to the head; with `follow`, until the log is closed. Continues with another version that becomes active;
+        raises `ConflictError` if another process writes to the same one."""
         while True:
-            version = await in_thread(self._store.active)
+            version = await in_thread(self.store.active)
             if version is None:
-                raise ConflictError(f"the tables in {self._store.where} were taken away")
-            check_origin(version, self._log, self._store)
-            filler = Filler(self._log, self._store, version, if_active=True, checkpoints=self._checkpoints)
+                raise ConflictError(f"the tables in {self.store.where} were dropped")
+            check_origin(version, self.log, self.store)
+            filler = Filler(self.log, self.store, version, if_active=True, checkpoints=self.checkpoints)
             try:
                 return await self._fill(filler, version, follow=follow)
             except TablesMoved:
-                now = await in_thread(self._store.active)
+                now = await in_thread(self.store.active)
                 if now is not None and now.number == version.number:
-                    raise ConflictError(f"somebody else keeps the tables in {self._store.where} current") from None
+                    raise ConflictError(f"another process keeps the tables in {self.store.where} current") from None
 
     async def _fill(self, filler: Filler, version: TablesVersion, *, follow: bool) -> Synced:
-        head = (await self._log.head()).position
-        await filler.fill(head, self._progress)
+        await filler.fill((await self.log.head()).position, self.progress)
         reached = self._reached(version, filler)
         if not follow:
             return reached
-        async for batch in self._log.tail(filler.position):
+        async for batch in self.log.tail(filler.position):
             if batch[-1].position > filler.position:
                 await filler.fill(batch[-1].position)
                 reached = self._reached(version, filler)
         return reached
 
     def _reached(self, version: TablesVersion, filler: Filler) -> Synced:
-        reached = Synced(self._store.where, version.number, filler.position)
-        if self._tell is not None:
-            self._tell(reached)
+        reached = Synced(self.store.where, version.number, filler.position)
+        if self.report is not None:
+            self.report(reached)
         return reached
 
 
+def check_log(version: TablesVersion | None, log: EventLog, store: TableStore) -> None:
+    """Raise `ConflictError` for tables of another log."""
+    if version is not None and version.log_id != log.log_id:
+        raise ConflictError(f"the tables in {store.where} are of another log ({version.log_id}): give another URL")
+
+
 def check_origin(version: TablesVersion, log: EventLog, store: TableStore) -> None:
-    """`ConflictError` for tables that must not be filled from this log by this code."""
-    if version.log_id != log.log_id:
-        raise ConflictError(
-            f"the tables in {store.where} are those of another log ({version.log_id}): give another target"
-        )
+    """Raise `ConflictError` for tables of another log or another fold version."""
+    check_log(version, log, store)
     if version.code_hash != fold_version():
         raise ConflictError(
-            f"the tables in {store.where} have fold version {version.code_hash!r}, and this code fills {fold_version()!r}: "
-            "`orderctl rebuild --tables` makes them anew"
+            f"the tables in {store.where} have fold version {version.code_hash!r}, this version of the kernel writes "
+            f"{fold_version()!r}: run `orderctl rebuild --tables`"
         )

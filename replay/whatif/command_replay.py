@@ -1,8 +1,7 @@
-"""The commands that a log has, to be given again to another kernel at the same instants: as they were, or changed.
+"""The commands that a log records, changed, and given to another kernel at the same instants. Used by `simulation`.
 
-Used by `forking`. What strategies and operators asked for is in the log as events; what the kernel, the venue or the
-passing of time made of it is not asked for again. What an operator said about an attempt or a finding is about evidence of
-the original, and is left out.
+Commands of strategies and operators are replayed; what the kernel, the venue or the clock did with them is not. Operators'
+resolutions of attempts and findings refer to evidence of the original, and are left out.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ import pydantic
 
 from kernel import EventSourcedKernel, events
 from kernel.clock import NS_PER_S
+from kernel.commands.validation import violations_of
 from kernel.errors import ValidationError
 from kernel.models import Desired, OrderIntent
 from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
 from kernel.state import KernelState
 
-ASKED_BY = ("strategy:", "operator:")
-"""How the actor of a command begins."""
+ACTOR_PREFIXES = ("strategy:", "operator:")
 
 
 @dataclass(frozen=True, slots=True)
 class OrderCommand:
-    """An order is to be placed, as it was, or in a group (`group_id`)."""
+    """Place an order."""
 
     intent: OrderIntent
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCommand:
-    """Orders that depend on each other are to be placed."""
+    """Place a group of contingent orders."""
 
     group_id: str
     mode: OcoMode
@@ -42,7 +41,7 @@ class GroupCommand:
 
 @dataclass(frozen=True, slots=True)
 class ModifyCommand:
-    """An order is to have other terms: all of them, or those that are named."""
+    """Modify an order: all its terms (`order`), or some (`terms`)."""
 
     intent_id: str
     order: StandardOrder | None = None
@@ -51,98 +50,89 @@ class ModifyCommand:
 
 @dataclass(frozen=True, slots=True)
 class CancelCommand:
-    """An order is not wanted any more."""
+    """Cancel an order."""
 
     intent_id: str
 
 
 Control = events.IntentDeleted | events.Paused | events.Resumed | events.HeartbeatReceived | events.HeartbeatDisarmed
-"""Commands that are given again as they are."""
+"""Events that are replayed as the commands they record."""
 ReplayedCommand = OrderCommand | GroupCommand | ModifyCommand | CancelCommand | Control
 
 
 @dataclass(frozen=True, slots=True)
 class TimedCommand:
-    """One command, and when it is given."""
+    """A command and its instant."""
 
     at_ns: int
-    asked: ReplayedCommand
+    command: ReplayedCommand
     position: int | None = None
-    """Of the event that has it; None for one that the original did not have."""
+    """Position of the event that records it; None for an added one."""
 
 
-# ------------------------------------------------------------------------------------------------------------ the original
 class CommandExtractor:
-    """Makes commands of the events after a fork, one by one, in order."""
+    """Extracts the commands from the events after a fork."""
 
     def __init__(self) -> None:
         self.commands: list[TimedCommand] = []
         self._group: events.GroupCreated | None = None
         self._members: list[OrderIntent] = []
 
-    def note(self, event: events.BaseEvent) -> None:
-        """One more event."""
-        if not event.actor.startswith(ASKED_BY):
+    def apply(self, event: events.BaseEvent) -> None:
+        """Add the command of the next event, if it records one."""
+        if not event.actor.startswith(ACTOR_PREFIXES):
             return
         if isinstance(event, events.GroupCreated):
             self._group, self._members = event, []
         elif self._group is not None and isinstance(event, events.IntentCreated):
-            self._note_member(event, self._group)
-        elif (asked := asked_by(event)) is not None:
-            self.commands.append(TimedCommand(event.recorded_at_ns, asked, event.position))
+            self._add_member(event, self._group)
+        elif (command := command_of(event)) is not None:
+            self.commands.append(TimedCommand(event.recorded_at_ns, command, event.position))
 
-    def _note_member(self, event: events.IntentCreated, group: events.GroupCreated) -> None:
+    def _add_member(self, event: events.IntentCreated, group: events.GroupCreated) -> None:
         self._members.append(event.intent)
         if len(self._members) == len(group.intent_ids):
-            asked = GroupCommand(group.group_id, group.mode, tuple(self._members))
-            self.commands.append(TimedCommand(group.recorded_at_ns, asked, group.position))
+            command = GroupCommand(group.group_id, group.mode, tuple(self._members))
+            self.commands.append(TimedCommand(group.recorded_at_ns, command, group.position))
             self._group = None
 
 
-def asked_by(event: events.BaseEvent) -> ReplayedCommand | None:
-    """The command that an event has; None where it has none."""
+def command_of(event: events.BaseEvent) -> ReplayedCommand | None:
+    """The command that an event records, or None."""
     match event:
         case events.IntentCreated(intent=intent):
             return OrderCommand(intent)
         case events.IntentModified(intent=intent):
-            wanted = intent.desired is Desired.WORKING
-            return ModifyCommand(intent.intent_id, intent.order) if wanted else CancelCommand(intent.intent_id)
+            if intent.desired is Desired.CANCELED:
+                return CancelCommand(intent.intent_id)
+            return ModifyCommand(intent.intent_id, intent.order)
         case events.IntentCancelRequested(intent_id=intent_id):
             return CancelCommand(intent_id)
-        case (
-            events.IntentDeleted()
-            | events.Paused()
-            | events.Resumed()
-            | events.HeartbeatReceived()
-            | events.HeartbeatDisarmed()
-        ):
-            return event
-    return None
+    return event if isinstance(event, Control) else None
 
 
-# ------------------------------------------------------------------------------------------------------------ the changes
 @dataclass(frozen=True, slots=True)
 class DropCommands:
-    """An order, or a group, is never asked for: nor is anything else about it."""
+    """Drop every command about an order or a group."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class AlterTerms:
-    """An order has other terms from the beginning, or, where it was placed before the fork, from the fork on."""
+    """Place an order with other terms; modify it at the fork if it was placed before."""
 
     intent_id: str
     terms: Mapping[str, Any]
-    """Fields of `StandardOrder`: a price or a quantity as an integer at the symbol's scale, or as a decimal in text."""
+    """Fields of `StandardOrder`. A price or quantity is an integer at the symbol's scale, or a decimal as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddCommand:
-    """A command that the original did not have."""
+    """Add a command."""
 
     at_ns: int
-    asked: ReplayedCommand
+    command: ReplayedCommand
 
 
 CommandChange = DropCommands | AlterTerms | AddCommand
@@ -151,9 +141,9 @@ CommandChange = DropCommands | AlterTerms | AddCommand
 def with_changes(
     commands: Sequence[TimedCommand], changes: Iterable[CommandChange], *, state: KernelState, fork_ns: int
 ) -> list[TimedCommand]:
-    """The commands after a fork, with these changes, in order. `state` is that of the fork.
+    """Apply changes to the commands after a fork; `state` is that of the fork.
 
-    Raises `ValidationError` for a change that means nothing there.
+    Raises `ValidationError` for a change that is not possible there.
     """
     timed = [*commands]
     for change in changes:
@@ -162,45 +152,40 @@ def with_changes(
                 timed = without(timed, name, state)
             case AlterTerms():
                 timed = with_altered_terms(timed, change, state, fork_ns)
-            case AddCommand(at_ns=at_ns, asked=asked):
+            case AddCommand(at_ns=at_ns, command=command):
                 if at_ns < fork_ns:
-                    raise ValidationError(
-                        f"{named(asked)} is asked for {fork_ns - at_ns} ns before the fork: fork earlier"
-                    )
-                timed.append(TimedCommand(at_ns, asked))
+                    raise ValidationError(f"{named(command)} is {fork_ns - at_ns} ns before the fork: fork earlier")
+                timed.append(TimedCommand(at_ns, command))
     return sorted(timed, key=lambda item: item.at_ns)
 
 
 def without(timed: Sequence[TimedCommand], name: str, state: KernelState) -> list[TimedCommand]:
-    """Commands without all those about an order, or about a group and its orders."""
+    """The commands without those about an order, or about a group and its orders."""
     if state.intent(name) is not None or state.group(name) is not None:
-        raise ValidationError(f"{name} was placed before the fork: fork earlier, or cancel it there")
-    members = {name}
+        raise ValidationError(f"{name} was placed before the fork: fork earlier, or cancel it")
+    dropped = {name}
     for item in timed:
-        if isinstance(item.asked, GroupCommand):
-            ids = {intent.intent_id for intent in item.asked.intents}
-            if name in ids:
-                group_id = item.asked.group_id
-                raise ValidationError(
-                    f"{name} is one of the orders of {group_id}: a group is dropped whole, by its own id"
-                )
-            members |= ids if item.asked.group_id == name else set()
-    kept = [item for item in timed if not members.intersection(names(item.asked))]
+        if isinstance(item.command, GroupCommand) and name in names(item.command):
+            group_id = item.command.group_id
+            if name != group_id:
+                raise ValidationError(f"{name} is an order of the group {group_id}: drop {group_id}")
+            dropped |= names(item.command)
+    kept = [item for item in timed if not dropped & names(item.command)]
     if len(kept) == len(timed):
-        raise ValidationError(f"nothing is asked for about {name} after the fork, in the time that is played")
+        raise ValidationError(f"no command in the simulated time is about {name}")
     return kept
 
 
 def with_altered_terms(
     timed: Sequence[TimedCommand], change: AlterTerms, state: KernelState, fork_ns: int
 ) -> list[TimedCommand]:
-    """Commands in which an order has other terms; later changes of it are asked for as they were."""
+    """The commands with an order placed on other terms; later modifications stay."""
     if (intent := state.intent(change.intent_id)) is not None:
         terms = in_units(change.terms, state.symbol(intent.order.symbol_id))
         with_terms(intent.order, terms)
         return [TimedCommand(fork_ns, ModifyCommand(change.intent_id, terms=terms)), *timed]
 
-    def with_order(intent: OrderIntent) -> OrderIntent:
+    def altered(intent: OrderIntent) -> OrderIntent:
         if intent.intent_id != change.intent_id:
             return intent
         terms = in_units(change.terms, state.symbol(intent.order.symbol_id))
@@ -209,18 +194,16 @@ def with_altered_terms(
     found = False
     result = []
     for item in timed:
-        asked = item.asked
-        if isinstance(asked, OrderCommand | GroupCommand) and change.intent_id in names(asked):
+        command = item.command
+        if isinstance(command, OrderCommand | GroupCommand) and change.intent_id in names(command):
             found = True
-            if isinstance(asked, OrderCommand):
-                asked = OrderCommand(with_order(asked.intent))
+            if isinstance(command, OrderCommand):
+                command = OrderCommand(altered(command.intent))
             else:
-                asked = replace(asked, intents=tuple(map(with_order, asked.intents)))
-        result.append(replace(item, asked=asked))
+                command = replace(command, intents=tuple(map(altered, command.intents)))
+        result.append(replace(item, command=command))
     if not found:
-        raise ValidationError(
-            f"{change.intent_id} is not placed before the fork, nor after it in the time that is played"
-        )
+        raise ValidationError(f"{change.intent_id} is placed neither before the fork nor in the simulated time")
     return result
 
 
@@ -229,45 +212,44 @@ QUANTITIES = frozenset({"quantity", "display_quantity"})
 
 
 def in_units(terms: Mapping[str, Any], symbol: SymbolMetadata | None) -> dict[str, Any]:
-    """Terms whose decimals are integers at the symbol's scale; `ValidationError` for what is none."""
+    """Terms with decimals converted to the symbol's scale. Raises `ValidationError`."""
 
     def value_of(name: str, value: Any) -> Any:
         if not isinstance(value, str) or name not in PRICES | QUANTITIES:
             return value
         if symbol is None:
-            raise ValidationError(f"{name} {value}: the market is not known at the fork: fork later")
+            raise ValidationError(f"{name} {value}: the symbol is not known at the fork: fork later")
         return symbol.price_from_decimal(value) if name in PRICES else symbol.quantity_from_decimal(value)
 
     return {name: value_of(name, value) for name, value in terms.items()}
 
 
 def with_terms(order: StandardOrder, terms: Mapping[str, Any]) -> StandardOrder:
-    """An order with other terms; `ValidationError` for what is no order."""
+    """An order with other terms. Raises `ValidationError`."""
     try:
         return StandardOrder.model_validate({**order.model_dump(), **terms})
     except pydantic.ValidationError as problem:
-        raise ValidationError(f"no such order: {problem}") from problem
+        raise ValidationError("the changed order is not valid", violations_of(problem)) from problem
 
 
-def names(asked: ReplayedCommand) -> frozenset[str]:
-    """The orders, and the group, that a command is about."""
-    if isinstance(asked, OrderCommand):
-        return frozenset({asked.intent.intent_id})
-    if isinstance(asked, GroupCommand):
-        return frozenset({asked.group_id, *(intent.intent_id for intent in asked.intents)})
-    found = getattr(asked, "intent_id", None)
-    return frozenset({found}) if found else frozenset()
+def names(command: ReplayedCommand) -> frozenset[str]:
+    """The ids of the orders, and of the group, that a command is about."""
+    if isinstance(command, OrderCommand):
+        return frozenset({command.intent.intent_id})
+    if isinstance(command, GroupCommand):
+        return frozenset({command.group_id, *(intent.intent_id for intent in command.intents)})
+    intent_id = getattr(command, "intent_id", None)
+    return frozenset({intent_id}) if intent_id else frozenset()
 
 
-def named(asked: ReplayedCommand) -> str:
-    """A command in a few words."""
-    return " ".join([type(asked).__name__.lower().removesuffix("command"), *sorted(names(asked))])
+def named(command: ReplayedCommand) -> str:
+    """A command, for people."""
+    return " ".join([type(command).__name__.lower().removesuffix("command"), *sorted(names(command))])
 
 
-# ------------------------------------------------------------------------------------------------------------- the telling
-async def execute(kernel: EventSourcedKernel, asked: ReplayedCommand) -> None:
-    """Give a command to a kernel; returns on its commit. Raises what the kernel raises."""
-    match asked:
+async def execute(kernel: EventSourcedKernel, command: ReplayedCommand) -> None:
+    """Give a command to a kernel and wait until it is recorded. Raises what the kernel raises."""
+    match command:
         case OrderCommand(intent=intent):
             await kernel.place_order(
                 intent.order,

@@ -1,12 +1,13 @@
-"""What came of a run, and several of them side by side: orders, fills, positions with their profit, findings.
+"""The outcome of a run, and several side by side: orders, fills, positions, findings.
 
-Made by `forking` of a state; printed by `orderctl what-if`. It reads, and decides nothing.
+Made by `simulation` from a state, printed by `orderctl what-if`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from kernel.clock import NS_PER_S
@@ -20,7 +21,7 @@ ABSENT = "-"
 
 @dataclass(frozen=True, slots=True)
 class OrderOutcome:
-    """One order in the end."""
+    """One order at the end of a run."""
 
     intent_id: str
     symbol_id: str
@@ -29,7 +30,7 @@ class OrderOutcome:
     price: int | None
     desired: str
     ord_status: str | None
-    """None where nothing was ever sent."""
+    """None if the order was never sent."""
     reconciliation_status: str | None
     cum_qty: int
     avg_px: int | None
@@ -37,38 +38,38 @@ class OrderOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PositionOutcome:
-    """One position in the end, with what came before the fork."""
+    """One position at the end of a run, including the time before the fork."""
 
     symbol_id: str
     quantity: int
     cost: int
     realized_pnl: int
     unrealized_pnl: int | None
-    """What it would bring at the last price; None where none is known."""
+    """At the last price; None if that is unknown."""
     last_px: int | None
     fees: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     position: int
-    """Of the last event."""
+    """The last event."""
     orders: dict[str, OrderOutcome]
-    """Those that were live at the fork, or heard of since; by intent id."""
+    """By intent id: those that were live at the fork or changed since."""
     fills: int
-    """Since the fork."""
+    """Fills since the fork."""
     positions: dict[str, PositionOutcome]
     findings: dict[str, str]
-    """Those that stand, by id."""
+    """Open findings: id to text."""
     refused: tuple[str, ...] = ()
-    """Commands that were refused when they were given again."""
+    """Replayed commands that were refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What happened, what would have come of it unchanged in the model, and what with the changes."""
+    """The recorded outcome, and the simulated ones without and with the changes."""
 
     position: int
     """The fork: the last event that is kept."""
@@ -78,15 +79,15 @@ class WhatIf:
     unchanged: Outcome
     changed: Outcome
     lost: int
-    """Requests on their way at the fork, taken for lost."""
+    """Requests that were unanswered at the fork: they never arrive."""
     scales: Scales
-    """Of the markets and assets known at the fork."""
+    """Those of the symbols and assets known at the fork."""
 
 
 def outcome_of(
     state: KernelState, intent_ids: Iterable[str], *, fills: int, prices: Mapping[str, int], refused: Sequence[str] = ()
 ) -> Outcome:
-    """What came of a run, as its state says in the end."""
+    """The outcome of a run, from its last state."""
     known = {intent_id: intent for intent_id in sorted(intent_ids) if (intent := state.intent(intent_id)) is not None}
     return Outcome(
         position=state.position,
@@ -99,7 +100,6 @@ def outcome_of(
 
 
 def order_outcome(state: KernelState, intent: OrderIntent) -> OrderOutcome:
-    """One order in the end."""
     order, found = intent.order, state.order_state(intent.intent_id)
     return OrderOutcome(
         intent_id=intent.intent_id,
@@ -116,7 +116,6 @@ def order_outcome(state: KernelState, intent: OrderIntent) -> OrderOutcome:
 
 
 def position_outcome(position: Position, last_px: int | None) -> PositionOutcome:
-    """One position in the end."""
     return PositionOutcome(
         symbol_id=position.symbol_id,
         quantity=position.quantity,
@@ -128,51 +127,50 @@ def position_outcome(position: Position, last_px: int | None) -> PositionOutcome
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ side by side
 RUNS = ("recorded", "unchanged", "changed")
+COLUMNS = ("KIND", "NAME", "RECORDED", "UNCHANGED", "CHANGED", "DIFFERS")
+Line = tuple[str, ...]
 
 
 def listing(found: WhatIf) -> Listing:
-    """Three outcomes side by side: a line for each thing, and whether the changes made a difference to it."""
+    """Three outcomes side by side: one line per thing, and whether the changes made a difference to it."""
     runs, scales = (found.recorded, found.unchanged, found.changed), found.scales
-    lines = [("fills", "", *(str(run.fills) for run in runs))]
-    lines += [
-        ("order", name, *(order_text(run.orders.get(name), scales) for run in runs))
-        for name in union(run.orders for run in runs)
-    ]
-    lines += [
-        ("position", name, *(position_text(run.positions.get(name), scales) for run in runs))
-        for name in union(run.positions for run in runs)
-    ]
-    lines += [
-        ("finding", name, *("stands" if name in run.findings else ABSENT for run in runs))
-        for name in union(run.findings for run in runs)
-    ]
-    lines += [
-        ("refused", text, *("yes" if text in run.refused else ABSENT for run in runs))
-        for text in union(run.refused for run in runs)
-    ]
-    marked = tuple((*line, "*" if line[3] != line[4] else "") for line in lines)
-    about = {name: getattr(found, name) for name in ("position", "fork_ns", "end_ns", "lost")}
-    data = {**about, **{name: exact(run, scales) for name, run in zip(RUNS, runs, strict=True)}}
-    columns = ("KIND", "NAME", "RECORDED", "UNCHANGED", "CHANGED", "DIFFERS")
-    return Listing("what-if", columns, len(columns), (Item("what-if", data, marked),), single=True)
+
+    def lines_of(kind: str, names: Iterable[Iterable[str]], text: Callable[[Outcome, str], str]) -> Iterator[Line]:
+        for name in dict.fromkeys(chain.from_iterable(names)):
+            recorded, unchanged, changed = (text(run, name) for run in runs)
+            yield kind, name, recorded, unchanged, changed, "*" if unchanged != changed else ""
+
+    lines = (
+        *lines_of("fills", [[""]], lambda run, _: str(run.fills)),
+        *lines_of("order", (run.orders for run in runs), lambda run, name: order_text(run.orders.get(name), scales)),
+        *lines_of(
+            "position",
+            (run.positions for run in runs),
+            lambda run, name: position_text(run.positions.get(name), scales),
+        ),
+        *lines_of(
+            "finding", (run.findings for run in runs), lambda run, name: "open" if name in run.findings else ABSENT
+        ),
+        *lines_of("refused", (run.refused for run in runs), lambda run, text: "yes" if text in run.refused else ABSENT),
+    )
+    data = {name: getattr(found, name) for name in ("position", "fork_ns", "end_ns", "lost")}
+    data |= {name: exact(run, scales) for name, run in zip(RUNS, runs, strict=True)}
+    return Listing("what-if", COLUMNS, len(COLUMNS), (Item("what-if", data, lines),), single=True)
 
 
 def summary(found: WhatIf) -> str:
-    """What was played, in one line."""
+    """The simulation in one line."""
     seconds = (found.end_ns - found.fork_ns) / NS_PER_S
-    text = f"forked at position {found.position} and played on for {seconds:g} s, once unchanged and once changed"
-    return f"{text}; {found.lost} requests were on their way, and are taken for lost" if found.lost else text
-
-
-def union(items: Iterable[Iterable[str]]) -> list[str]:
-    """Every name, in order of first sight."""
-    return [*dict.fromkeys(name for names in items for name in names)]
+    text = f"forked at position {found.position} and simulated {seconds:g} s, once unchanged and once changed"
+    if not found.lost:
+        return text
+    requests = "1 unanswered request is" if found.lost == 1 else f"{found.lost} unanswered requests are"
+    return f"{text}; {requests} assumed lost"
 
 
 def exact(run: Outcome, scales: Scales) -> dict[str, Any]:
-    """An outcome as JSON, its numbers as decimals."""
+    """An outcome as JSON, with decimals."""
     data = asdict(run)
     for kind in ("orders", "positions"):
         data[kind] = [scales.data(item, item["symbol_id"]) for item in data[kind].values()]
@@ -180,7 +178,6 @@ def exact(run: Outcome, scales: Scales) -> dict[str, Any]:
 
 
 def order_text(order: OrderOutcome | None, scales: Scales) -> str:
-    """One order in a few words."""
     if order is None:
         return ABSENT
     filled = f"{scales.quantity(order.symbol_id, order.cum_qty)}/{scales.quantity(order.symbol_id, order.quantity)}"
@@ -189,7 +186,6 @@ def order_text(order: OrderOutcome | None, scales: Scales) -> str:
 
 
 def position_text(position: PositionOutcome | None, scales: Scales) -> str:
-    """One position in a few words."""
     if position is None:
         return ABSENT
     name = position.symbol_id

@@ -1,12 +1,8 @@
-"""`orderctl what-if` in words: what a person supposes made into changes, settings and faults, and played.
-
-Called by the CLI; `forking.what_if` is what a library user calls.
-"""
+"""The options of `orderctl what-if`, turned into changes, settings and faults. Called by the CLI."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,10 +20,10 @@ from replay.whatif.simulation import what_if
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioOptions:
-    """What a person supposes, as it was typed."""
+    """The options as typed."""
 
     at: str
-    """The fork: a position, or an instant."""
+    """The fork: a position or an instant."""
     drop: tuple[str, ...] = ()
     terms: tuple[tuple[str, str], ...] = ()
     """(order, FIELD=VALUE)."""
@@ -40,17 +36,17 @@ class ScenarioOptions:
     tape: str | None = None
     symbol: str | None = None
     seed: int = 0
-    run_for_s: float = field(default=60.0)
+    run_for_s: float = 60.0
 
 
 async def run_scenario(
     url: str, exchange_id: str, options: ScenarioOptions, *, progress: Progress | None = None
 ) -> WhatIf:
-    """Play what is supposed. Raises what `what_if` raises, and `ValidationError` for words that mean nothing."""
+    """Simulate a scenario. Raises what `what_if` raises, and `ValidationError` for options that cannot be read."""
     async with open_for_reading(url, exchange_id) as log:
         position = await point_of(log, options.at)
         if position < 1:
-            raise ValidationError(f"nothing is in the log at {options.at}: fork at position 1 or later")
+            raise ValidationError(f"--at {options.at}: the log has no event then; fork at position 1 or later")
         fork_ns = await recorded_at(log, position)
         market = options.tape or options.symbol
         return await what_if(
@@ -67,7 +63,7 @@ async def run_scenario(
 
 
 def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
-    """The changes, in the order of the options."""
+    """The changes, ordered by option."""
     terms: dict[str, dict[str, Any]] = {}
     for intent_id, text in options.terms:
         terms.setdefault(intent_id, {}).update([pair(text)])
@@ -82,7 +78,7 @@ def changes_of(options: ScenarioOptions, fork_ns: int) -> list[CommandChange]:
 
 
 def pair(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; a value that is a JSON object, true, false or null is one."""
+    """NAME=VALUE; an object, true, false and null are read as JSON."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ValidationError(violations=[Violation("option", "form", "NAME=VALUE", text)])
@@ -94,13 +90,12 @@ def pair(text: str) -> tuple[str, Any]:
 
 
 def fault_of(kind: str, operation: str) -> Fault:
-    """A fault in two words."""
-    kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, FaultOperation))
-    wrong: Iterable[Violation] = [
-        Violation(f"fault {name}", "choice", f"one of {', '.join(choices)}", given)
-        for name, given, choices in (("kind", kind, kinds), ("operation", operation, operations))
-        if given not in choices
-    ]
-    if problems := [*wrong]:
+    """The fault of a kind and an operation."""
+    choices = {"kind": (kind, [*FaultKind]), "operation": (operation, [*FaultOperation])}
+    if problems := [
+        Violation(f"fault {name}", "choice", f"one of {', '.join(known)}", given)
+        for name, (given, known) in choices.items()
+        if given not in known
+    ]:
         raise ValidationError(violations=problems)
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

@@ -1,22 +1,20 @@
-"""`what_if`: a log up to a point, played on otherwise in memory, beside what happened and the same played on unchanged.
+"""Forks a log, simulates what follows with and without changes, and compares that with the recorded outcome.
 
-Called by `orderctl what-if` and by library users. The log's rows up to the fork are copied, byte for byte, into a log in
-memory with the same id, so that client order ids are the same; the log itself is only read. From there the whole kernel
-runs on virtual time at a paper exchange that begins as the log leaves the venue (`paper_fork`); the commands that the
-original still had are given again at their instants (`retelling`), without or with changes.
+Called by `orderctl what-if` and by library users. The rows up to the fork are copied byte for byte into a log in memory
+with the same id, so client order ids are the same; the log itself is only read. The whole kernel runs on virtual time at a
+paper exchange that begins as the log leaves the venue (`venue_seed`), and the commands after the fork are given again at
+their instants (`command_replay`).
 
-Of the market after the fork a log knows our own fills alone, so these are the trades of the market, unless a tape is given;
-how long a request and its answer travelled it does not know, so they take no time.
-That is why the same is played twice: what is due to the model shows in the run without changes, what is due to the changes
-in the difference between the two. The same log, changes and seed give the same outcome. The rows up to the fork, and the
-state, are held in memory.
+A log knows of the later market only our own fills, so these are its trades unless a tape is given; it knows no latencies,
+so requests take no time. The run without changes shows the effect of that model, the difference between the two runs the
+effect of the changes. The same log, changes and seed give the same outcome. The rows and the state are held in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pydantic
@@ -41,7 +39,7 @@ from kernel.venues.paper.faults import Fault, FaultPlan
 from kernel.venues.paper.matching.config import PaperExchangeOptions, TapeTrade
 from kernel.venues.paper.matching.market import AHEAD_WINDOW_NS
 from projections.state import State
-from replay.decisions.decision_replay import recorded_capabilities, recorded_settings
+from replay.decisions.recorded_leader import RecordedLeader, recorded_capabilities, recorded_settings
 from replay.formatting.decimals import Scales
 from replay.formatting.progress_bar import Progress
 from replay.host.bootstrap import open_kernel
@@ -53,15 +51,15 @@ from replay.whatif.venue_seed import config_like, orders_at
 from replay.whatif.virtual_loop import run_virtually
 
 RUN_S_MAX = 86_400 * 31
-"""Longest time that is played."""
-LOOKED_AT = 1_000
-"""So many events at least are looked at to find the end of what was recorded together."""
+"""The longest simulated time."""
+APPEND_ROWS_MAX = 1_000
+"""Rows that are read to find the last event of one append."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarketTrade:
-    """What one of our own fills after the fork proves of the market: somebody traded with our resting order; or, where we
-    were the one who took, that the market was at that price when our order came (`quantity` 0)."""
+    """What one of our own fills proves about the market: a trade against our resting order, or, if we took liquidity, the
+    price when our order arrived (`quantity` 0)."""
 
     at_ns: int
     symbol_id: str
@@ -70,9 +68,9 @@ class MarketTrade:
 
 
 def market_trade(fill: events.OrderFilled, *, sent_ns: int, fork_ns: int, tick_size: int) -> MarketTrade:
-    """What a fill proves. `sent_ns`: when its order was sent, where that was after the fork."""
+    """What a fill proves; `sent_ns` is when its order was sent, 0 if before the fork."""
     if fill.liquidity is Liquidity.TAKER:
-        # The market was a tick behind the price that we took.
+        # The last trade was a tick before the price that we took.
         last_px = fill.last_px - tick_size if fill.side is Side.BUY else fill.last_px + tick_size
         return MarketTrade(max(fork_ns, sent_ns - NS_PER_MS), fill.symbol_id, max(1, last_px), 0)
     at_ns = min(max(fork_ns, fill.transact_time_ns or fill.recorded_at_ns), fill.recorded_at_ns)
@@ -81,7 +79,7 @@ def market_trade(fill: events.OrderFilled, *, sent_ns: int, fork_ns: int, tick_s
 
 @dataclass
 class ForkPoint:
-    """What the runs begin with."""
+    """The state at the fork, and what the log records after it."""
 
     position: int
     fork_ns: int
@@ -92,14 +90,14 @@ class ForkPoint:
     settings: KernelSettings
     capabilities: VenueCapabilities | None = None
     prices: dict[str, int] = field(default_factory=dict)
-    """Last known, by symbol."""
+    """Symbol to last price."""
     commands: list[TimedCommand] = field(default_factory=list)
     trades: list[MarketTrade] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How one run differs from others."""
+    """The inputs of one run."""
 
     commands: Sequence[TimedCommand]
     settings: KernelSettings
@@ -122,13 +120,27 @@ async def what_if(
     exchange_id: str | None = None,
     progress: Progress | None = None,
 ) -> WhatIf:
-    """Fork a log at a position or an instant, play it on with changes, and compare.
+    """Fork a log, simulate what follows with and without changes, and compare the outcomes.
 
-    `changes`: see `retelling`. `settings` are those of the kernel that are to be otherwise than recorded. `venue`: another
-    tape, symbol, speed, seed or rules of the paper exchange (of its `config` all but markets and balances, which are the
-    log's); its tape then is the market, in the place of our own fills. `faults` befall its requests, each once. `progress`
-    is told of the milliseconds played. Raises `ValidationError` for what can't be, `IntegrityError` and `SchemaError` for a
-    log that can't be folded.
+    Args:
+        log: An open log or a URL. It is not changed.
+        position: The fork: the last event that is kept. Default: the head.
+        time_ns: The fork as an instant in Unix nanoseconds.
+        changes: Commands to drop, alter or add (`command_replay`).
+        settings: Settings of the kernel that replace the recorded ones.
+        venue: Tape, symbol, speed, seed or rules of the paper exchange. A tape replaces our own fills as the market.
+            Symbols, assets and balances are always the log's.
+        faults: Faults of the exchange's requests, each applied once.
+        seed: Seed of ids, jitter and the synthetic order book.
+        run_for_s: Seconds to simulate.
+        exchange_id: The exchange account, needed for a URL with several logs.
+        progress: Called with the milliseconds simulated and to simulate.
+
+    Raises:
+        ValidationError: The fork, a change, a setting or the time is not possible.
+        NotFoundError: There is no such log.
+        IntegrityError: An event cannot be folded; `position` is the first such.
+        SchemaError: Likewise, because this version cannot read it.
     """
     if not 0 < run_for_s <= RUN_S_MAX:
         limit = f"above 0 and at most {RUN_S_MAX} s"
@@ -137,62 +149,56 @@ async def what_if(
         at = await point(found, position=position, time_ns=time_ns)
         fork = await forked(found, at, run_for_s)
         plain = Scenario(fork.commands, fork.settings, None, (), 0)
-        other = Scenario(
-            with_changes(fork.commands, changes, state=fork.state, fork_ns=fork.fork_ns),
-            with_settings(fork.settings, settings or {}),
-            venue,
-            faults,
-            seed,
-        )
+        commands = with_changes(fork.commands, changes, state=fork.state, fork_ns=fork.fork_ns)
+        other = Scenario(commands, with_settings(fork.settings, settings or {}), venue, faults, seed)
         recorded = await as_recorded(found, fork)
     live = frozenset(fork.state.live_intent_ids())
     lost = sum(len(fork.state.record(intent_id).unresolved) for intent_id in live)
     report_progress = on_loop(progress)
-    unchanged, instead = [
+    unchanged, changed = [
         await until_stopped(SimulationRun(fork, scenario, live, report_progress).play) for scenario in (plain, other)
     ]
     scales = Scales(fork.state.symbol, fork.state.asset)
-    return WhatIf(at, fork.fork_ns, fork.end_ns, recorded, unchanged, instead, lost, scales)
+    return WhatIf(at, fork.fork_ns, fork.end_ns, recorded, unchanged, changed, lost, scales)
 
 
 def with_settings(recorded: KernelSettings, others: Mapping[str, Any]) -> KernelSettings:
-    """The recorded settings with others in their place; `ValidationError` for what is none."""
+    """The recorded settings with some replaced. Raises `ValidationError`."""
     try:
         return KernelSettings.model_validate({**recorded.model_dump(mode="json"), **others})
     except pydantic.ValidationError as problem:
         raise ValidationError("the settings are not valid", violations_of(problem)) from problem
 
 
-# ---------------------------------------------------------------------------------------------------------------- reading
 async def forked(log: EventLog, position: int, run_for_s: float) -> ForkPoint:
-    """All that the runs need of a log: its rows up to the fork, the state there, and what was asked for afterwards."""
+    """The rows up to the fork, the state there, and the commands and trades after it."""
     if position < 1:
-        raise ValidationError("there is nothing before the first event: fork at position 1 or later")
+        raise ValidationError(f"position {position} has no event: fork at position 1 or later")
     await check_between_appends(log, position)
     fork_ns = await recorded_at(log, position)
     identity = Identity(log.exchange_id, log.log_id, LAYOUT_VERSION)
     end_ns = fork_ns + round(run_for_s * NS_PER_S)
     fork = ForkPoint(position, fork_ns, end_ns, identity, [], State(), KernelSettings.model_construct())
-    known: dict[str, Any] = {}
+    leader = RecordedLeader()
     async for rows in checked_pages(log, upto=position):
         fork.rows += rows
         for event in map(event_of, rows):
             await apply_batch(log, fork.state, [event])
-            note_leader(event, known)
+            leader.apply(event)
             if isinstance(event, events.OrderFilled):
                 fork.prices[event.symbol_id] = event.last_px
-    await read_on(log, fork, known)
-    if "settings" in known:
-        fork.settings = recorded_settings(known["settings"])
-    if known.get("capabilities"):
-        fork.capabilities = recorded_capabilities(known["capabilities"])
+    await read_on(log, fork, leader)
+    if leader.settings is not None:
+        fork.settings = recorded_settings(leader.settings)
+    if leader.last_capabilities:
+        fork.capabilities = recorded_capabilities(leader.last_capabilities)
     return fork
 
 
 async def check_between_appends(log: EventLog, position: int) -> None:
-    """`ValidationError` for a position amid events that were recorded together: nobody ever saw the log like that."""
+    """Raise `ValidationError` for a position inside a group of events appended together: the log never ended there."""
     last = None
-    async for rows in log.read(position - 1, position + LOOKED_AT):
+    async for rows in log.read(position - 1, position + APPEND_ROWS_MAX):
         for row in rows:
             if last is not None and row.command_id != last.command_id:
                 break
@@ -202,25 +208,16 @@ async def check_between_appends(log: EventLog, position: int) -> None:
         raise ValidationError(violations=[Violation("position", "append", str(last.position), str(position), text)])
 
 
-def note_leader(event: events.BaseEvent, known: dict[str, Any]) -> None:
-    """By what the newest leader goes."""
-    match event:
-        case events.KernelStarted(settings=settings, capabilities=capabilities):
-            known.update(settings=settings, capabilities=capabilities or known.get("capabilities"))
-        case events.CapabilitiesChanged(capabilities=capabilities):
-            known["capabilities"] = capabilities
-
-
-async def read_on(log: EventLog, fork: ForkPoint, known: dict[str, Any]) -> None:
-    """What was asked for after the fork, and the trades that the log proves; who led first, where nobody had before."""
+async def read_on(log: EventLog, fork: ForkPoint, leader: RecordedLeader) -> None:
+    """Read the commands and trades after the fork; also the first leader, if none recorded its capabilities before."""
     extractor = CommandExtractor()
     sent_ns: dict[str, int] = {}
     end = max(fork.position, await position_at(log, fork.end_ns))
     async for rows in checked_pages(log, after=fork.position, upto=end):
         for event in map(event_of, rows):
-            extractor.note(event)
-            if not known.get("capabilities"):
-                note_leader(event, known)
+            extractor.apply(event)
+            if not leader.last_capabilities:
+                leader.apply(event)
             if isinstance(event, events.AttemptStarted):
                 sent_ns[event.client_order_id] = event.stamp_ns
             if isinstance(event, events.OrderFilled):
@@ -234,7 +231,7 @@ async def read_on(log: EventLog, fork: ForkPoint, known: dict[str, Any]) -> None
 
 
 async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
-    """What came of the original in the same time."""
+    """The recorded outcome of the same period."""
     state = State()
     await apply_batch(log, state, [event_of(row) for row in fork.rows])
     touched: set[str] = {*fork.state.live_intent_ids()}
@@ -249,9 +246,8 @@ async def as_recorded(log: EventLog, fork: ForkPoint) -> Outcome:
     return outcome_of(state, touched, fills=fills, prices=prices)
 
 
-# ---------------------------------------------------------------------------------------------------------------- playing
 class SimulationRun:
-    """One run of a fork, on virtual time."""
+    """One run from a fork, on virtual time."""
 
     def __init__(self, fork: ForkPoint, scenario: Scenario, live: frozenset[str], progress: Progress) -> None:
         self._fork = fork
@@ -262,7 +258,7 @@ class SimulationRun:
         self._stopped: Stopped = lambda: False
 
     def play(self, stopped: Stopped) -> Outcome:
-        """Play it; blocking. Ends early, with a `KernelError`, when it is told to stop."""
+        """Run the simulation; blocking. Raises `KernelError` if it is stopped."""
         self._stopped = stopped
         return run_virtually(self._play)
 
@@ -280,7 +276,7 @@ class SimulationRun:
         ids = SeededIds(scenario.seed)
         async with open_kernel(log, venue=venue, clock=clock, ids=ids, settings=scenario.settings) as kernel:
             tasks = [
-                asyncio.create_task(self._report_progress(kernel, clock)),
+                asyncio.create_task(self._give_commands(kernel, clock)),
                 asyncio.create_task(self._trade(exchange, clock)),
             ]
             try:
@@ -295,46 +291,41 @@ class SimulationRun:
             return self._outcome(kernel, recorder, exchange)
 
     def _exchange(self, clock: LoopClock) -> PaperExchange:
-        """The venue at the fork. Without a tape its market is what the log proves, and moves when that is told."""
-        fork, given = self._fork, self._scenario.venue
-        options = given or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
-        rules = options.config if given is not None and given.config != PaperExchangeOptions().config else None
+        """The venue at the fork. Without a tape its market is what our own fills prove (`_trade`)."""
+        fork, chosen = self._fork, self._scenario.venue
+        options = chosen or PaperExchangeOptions(tape=(), speed="step", seed=self._scenario.seed)
+        rules = options.config if chosen is not None and chosen.config != PaperExchangeOptions().config else None
         config = config_like(fork.state, fork.capabilities, fork.prices, rules=rules, clock=clock)
         symbol = options.symbol
-        if given is None or given.tape is None:
+        if chosen is None or chosen.tape is None:
             symbol = symbol or config.symbols[0].symbol_id
-        options = PaperExchangeOptions(
-            tape=() if options.tape is None else options.tape,
-            symbol=symbol,
-            seed=options.seed,
-            speed=options.speed,
-            loop=options.loop,
-            config=config,
+        options = replace(
+            options, tape=() if options.tape is None else options.tape, symbol=symbol, config=config, journal=None
         )
         return PaperExchange(options, clock=clock, faults=FaultPlan(self._scenario.faults))
 
     async def _pass_time(self, clock: LoopClock) -> None:
-        """Until the end, looking now and then whether anybody still wants it."""
+        """Let the time pass, in steps that report progress and may stop the run."""
         fork = self._fork
         total_ms = (fork.end_ns - fork.fork_ns) // 1_000_000
         while (now_ns := clock.now_ns()) < fork.end_ns:
             if self._stopped():
-                raise KernelError("stopped before it was played to its end: nothing was written")
+                raise KernelError("the simulation was stopped before its end: nothing was written")
             self._progress((now_ns - fork.fork_ns) // 1_000_000, total_ms)
             await clock.sleep_until(min(fork.end_ns, now_ns + NS_PER_S))
 
-    async def _report_progress(self, kernel: EventSourcedKernel, clock: LoopClock) -> None:
-        """Give each command at its instant; what is refused here is part of the outcome."""
-        for report_progress in self._scenario.commands:
-            await clock.sleep_until(report_progress.at_ns)
+    async def _give_commands(self, kernel: EventSourcedKernel, clock: LoopClock) -> None:
+        """Give each command at its instant. A refusal is part of the outcome."""
+        for item in self._scenario.commands:
+            await clock.sleep_until(item.at_ns)
             try:
-                await execute(kernel, report_progress.asked)
+                await execute(kernel, item.command)
             except KernelError as problem:
-                where = f"position {report_progress.position}" if report_progress.position is not None else "added"
-                self._refused.append(f"{named(report_progress.asked)} ({where}): {problem}")
+                where = f"position {item.position}" if item.position is not None else "added"
+                self._refused.append(f"{named(item.command)} ({where}): {problem}")
 
     async def _trade(self, exchange: PaperExchange, clock: LoopClock) -> None:
-        """Let the market make the trades that the log proves, where no tape is the market."""
+        """Trade what the log proves, unless a tape is the market."""
         venue = self._scenario.venue
         if venue is not None and venue.tape is not None:
             return
@@ -342,11 +333,11 @@ class SimulationRun:
         for trade in self._fork.trades:
             await clock.sleep_until(trade.at_ns)
             for quantity in (trade.quantity, 0):
-                # Far apart in the tape's own time: nobody stands ahead of our orders because we traded there before.
+                # Far apart in the tape's time, so that these trades put no queue ahead of our orders.
                 tape_ns += AHEAD_WINDOW_NS + 1
-                made = TapeTrade(0, trade.price, quantity, tape_ns, buyer_is_maker=False)
-                if trade.symbol_id in exchange.engine.book.symbols:  # else the market was observed only later
-                    exchange.engine.tape_trade(trade.symbol_id, made)
+                trade_tick = TapeTrade(0, trade.price, quantity, tape_ns, buyer_is_maker=False)
+                if trade.symbol_id in exchange.engine.book.symbols:  # else the symbol was observed only later
+                    exchange.engine.tape_trade(trade.symbol_id, trade_tick)
 
     def _outcome(self, kernel: EventSourcedKernel, recorder: MemoryRecorder, exchange: PaperExchange) -> Outcome:
         prefix = events.INTENT_STREAM_PREFIX

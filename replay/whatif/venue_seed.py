@@ -1,8 +1,8 @@
-"""The paper exchange as a log leaves a venue: its market, its rules, the orders that work there, the balances.
+"""The paper exchange as a log leaves a venue: symbols, rules, orders and balances. Used by `simulation`.
 
-Used by `forking`. The model: what the log knows to be at the venue is there, and nothing else. An order keeps its ids, its
-terms and what it has filled, and stands in the book behind nobody; the trades that filled it are in the balances, and are
-not told again. A request that the log has no answer to never arrived. Orders of others are not there.
+The exchange has what the log knows to be at the venue, and nothing else. An order keeps its ids, terms and fills, and is
+first in its queue; its earlier trades are in the balances and are not reported again. An unanswered request never arrived.
+External orders are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARED = (
     "amend", "amend_quantity", "amend_atomic", "native_groups", "lookup", "lookup_closed", "dedupe", "dedupe_for_ns",
     "validity_window_ns", "clock_skew_ns", "read_lag", "cancel_reports_cum_qty", "rate_limits",
 )  # fmt: skip
-"""What the paper exchange can do as the recorded venue did."""
+"""Capabilities that the paper exchange takes over from the recorded venue."""
 
 
 def config_like(
@@ -36,13 +36,15 @@ def config_like(
     rules: PaperConfig | None,
     clock: Clock,
 ) -> PaperConfig:
-    """A paper exchange with the log's markets and balances, and the rules of its venue, or others.
+    """Configure a paper exchange with the log's symbols, balances and last `prices`, and the rules of its venue or `rules`.
 
-    `prices` are the last known ones. Raises `ValidationError` where the log knows no market.
+    Raises `ValidationError` if the log has no symbol.
     """
     symbols = tradable(state)
     if not symbols:
-        raise ValidationError("the log knows no market at the fork: fork later, after the venue was first listed")
+        raise ValidationError(
+            "no symbol is known at the fork: fork later, after the venue's symbols were first observed"
+        )
     chosen = rules or PaperConfig()
     if rules is None and capabilities is not None:
         chosen = chosen.model_copy(update={name: getattr(capabilities, name) for name in SHARED})
@@ -59,13 +61,13 @@ def config_like(
 
 
 def tradable(state: State) -> tuple[SymbolMetadata, ...]:
-    """The markets whose assets are known too."""
+    """The symbols whose assets are known too."""
     assets = {asset.asset_id for asset in state.assets()}
     return tuple(symbol for symbol in state.symbols() if {symbol.base_asset, symbol.quote_asset} <= assets)
 
 
 def known_ids(state: State) -> Iterator[int]:
-    """Numbers that the venue gave to orders and reports of what is still known."""
+    """The numeric order and fill ids of the venue."""
     for intent_id in [intent.intent_id for intent in state.intents()]:
         for facts in state.record(intent_id).orders:
             texts = (facts.exchange_order_id, *(trade.fill_key.rpartition("/")[2] for trade in facts.trades))
@@ -73,9 +75,9 @@ def known_ids(state: State) -> Iterator[int]:
 
 
 def orders_at(state: State) -> list[PaperOrder]:
-    """The venue orders of all that is live, as the exchange has them; those that ended too, as they may be asked for.
+    """The venue orders of live intents, ended ones included: they may be queried.
 
-    Raises `ValidationError` for an order whose id the paper exchange can't give.
+    Raises `ValidationError` for an order id that the paper exchange cannot have.
     """
     found = []
     for intent_id in state.live_intent_ids():
@@ -85,7 +87,7 @@ def orders_at(state: State) -> list[PaperOrder]:
 
 
 def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
-    """One venue order as the exchange has it."""
+    """One venue order, in the exchange's type."""
     if not (facts.exchange_order_id.isdecimal() and facts.exchange_order_id.isascii()):
         limit = "a whole number, as the paper exchange gives; orders of other venues cannot be simulated"
         found = Violation("exchange_order_id", "form", limit, facts.exchange_order_id)
@@ -123,13 +125,13 @@ def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
 
 
 def first_of(state: State, intent_ids: tuple[str, ...]) -> int | None:
-    """The number that stands for a group at the venue: that of its first order."""
+    """The exchange's number of a group: the id of its first order."""
     ids = (facts.exchange_order_id for name in intent_ids for facts in state.record(name).orders)
     return next((int(name) for name in ids if name.isdecimal()), None)
 
 
 def status_of(facts: OrderFacts) -> OrdStatus:
-    """How the exchange calls it."""
+    """The status at the exchange."""
     if facts.live:
         return OrdStatus.PARTIALLY_FILLED if facts.cum_qty else OrdStatus.NEW
     if facts.closed is not None:

@@ -1,7 +1,7 @@
-"""An event loop on virtual time: nothing is waited for, an hour passes as fast as what happens in it.
+"""An event loop on virtual time: an hour passes as fast as its tasks run.
 
-Used by `forking`, in a thread of its own, by `replay.testing`, and by our own simulation. Nothing outside of the loop can
-be waited for: no files, no sockets, no threads. The same tasks take the same steps every time.
+Used by `simulation` in a thread, by `replay.testing`, and by the project's own simulation. Tasks may not wait for files,
+sockets or threads. The same tasks take the same steps in every run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Time passes only when nothing is left to do, and then at once to the next timer."""
+    """Time stands still while tasks run, then jumps to the next timer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,11 +22,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._selector = self
 
     def time(self) -> float:
-        """Seconds since the loop began."""
+        """Seconds since the loop was created."""
         return self._now_s
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Nothing is ready but timers: go to the next one."""
+        """Jump to the next timer: nothing else is ever ready."""
         if timeout is None and not self._stopping:  # type: ignore[attr-defined]
             raise RuntimeError("deadlock: every task waits, and no timer is set that could wake one")
         if timeout:
@@ -34,14 +34,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return []
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are none."""
+        """Nothing to do: there are no I/O events."""
 
     def _write_to_self(self) -> None:
-        """Nothing has to be woken: it never sleeps."""
+        """Nothing to do: the loop never sleeps."""
 
 
 def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function to its end on a virtual loop of its own.
+    """Run a coroutine function on a new virtual loop.
 
     Args:
         main: Called without arguments on the loop.

@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks`: the rows of the performance budget, each beside its floor, from one run.
 
 Prints each row as soon as it is measured: as a line of a table, or with `--json` as one JSON object per line (JSON Lines),
-of which the first describes the environment. Exits 0 whatever the figures are: a benchmark informs, it does not judge.
-With `--history 1000000` it measures instead what each operation on a log of that many events takes, on both databases.
+the first of which describes the environment. Exits 0 whatever the figures: a benchmark informs, it does not judge. With
+`--history 1000000` it measures each operation on a log of that many events instead, on both databases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.postgres import running_postgres
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured."""
+    """The sizes of the measurements."""
 
     rounds: int
     commands: int
@@ -83,19 +83,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_environment(*, as_json: bool) -> None:
-    """Where the rows that follow are measured."""
+    """Print the environment of the rows that follow."""
     text = headline() if not as_json else json.dumps({"environment": environment()})
     print(text, flush=True)
 
 
 async def print_figures(urls: list[str], directory: Path, sizes: Sizes, *, as_json: bool) -> None:
-    """Measure, and print each row when it is there."""
+    """Measure, and print each row as soon as it is measured."""
     async for item in measured(urls, directory, sizes):
         print(json.dumps(item.as_dict()) if as_json else line(item), flush=True)
 
 
 def print_history(options: argparse.Namespace) -> None:
-    """Measure what reads and copies a long log, and print each row when it is there."""
+    """Measure operations on a long log, and print each row as soon as it is measured."""
     print_environment(as_json=options.json)
     if not options.json:
         print(f"{options.history:,} events, up to {options.live:,} orders live", flush=True)
@@ -110,12 +110,12 @@ def print_history(options: argparse.Namespace) -> None:
 
 
 def environment() -> dict[str, object]:
-    """What it was measured on."""
+    """Host, software and commit."""
     return {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
 
 
 def headline() -> str:
-    """The same, for people."""
+    """The environment, for people."""
     known = environment()
     return f"{known['cores']} cores, Python {known['python']}, {known['machine']}"
 
@@ -133,7 +133,7 @@ async def measured(urls: list[str], directory: Path, sizes: Sizes) -> AsyncItera
 
 
 async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[Figure]:
-    """The rows about one database."""
+    """The rows of one database."""
     backend, rounds = rows.backend_of(url), sizes.rounds
     note(f"durable commands, {backend} …")
     yield await rows.durable_commands(url, directory, rounds=rounds, commands=sizes.commands)
@@ -156,7 +156,7 @@ async def measured_on(url: str, directory: Path, sizes: Sizes) -> AsyncIterator[
 
 
 def line(item: Figure) -> str:
-    """A figure for people."""
+    """A figure, for people."""
     sign = "≥" if item.higher_is_better else "≤"
     details = ", ".join(f"{key} {value}" for key, value in item.detail.items())
     verdict = "met" if item.met else "NOT met"

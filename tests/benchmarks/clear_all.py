@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.clear_all [--orders N] [--log sqlite|postgresql]`: N open orders, and `orderctl cancel-all`.
 
-A paper exchange, a kernel and the command line, each a process of its own, as at a desk. The exchange takes so much weight
-in ten seconds (`--weight`), and the kernel keeps to it. Prints how long each step took, in which order requests left, how
-quick `get orders` stays meanwhile, and what the leader's memory is. Asserts nothing of time: a benchmark informs.
+A paper exchange, a kernel and the command line run as a process each. The exchange accepts a weight per ten seconds
+(`--weight`), which the kernel observes. Prints how long each step took, the order of requests, the latency of `get orders`
+meanwhile, and the leader's memory. Asserts no times: a benchmark informs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXCHANGE = "bench"
 WINDOW_S = 10
 AT_ONCE = 64
 IN_BETWEEN = "in-between"
-"""The order that is wanted while all others are canceled."""
+"""The order that is placed while all others are canceled."""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 async def measure(url: str, directory: Path, orders: int, weight: int) -> dict[str, object]:
-    """Open so many orders, and cancel them all."""
+    """Open the orders, and cancel them all."""
     async with desk_of(url, directory, orders=orders, weight=weight) as (desk, leader):
         return await Run(desk, leader, ["--log", url, "--exchange", EXCHANGE], orders).all()
 
@@ -65,7 +65,7 @@ async def measure(url: str, directory: Path, orders: int, weight: int) -> dict[s
 async def desk_of(
     url: str, directory: Path, *, orders: int, weight: int
 ) -> AsyncIterator[tuple[EventSourcedKernel, Process]]:
-    """A paper exchange, a kernel that leads, each a process of its own, and a kernel here to place orders with."""
+    """A paper exchange and a leading kernel as processes, and a kernel here to place orders."""
     (directory / "exchange.json").write_text(exchange_config(orders, weight).model_dump_json())
     address = str(directory / "exchange.sock")
     exchange = Process(
@@ -85,7 +85,7 @@ async def desk_of(
 
 
 def exchange_config(orders: int, weight: int) -> PaperConfig:
-    """An exchange that has room for so many orders, and money for them, and takes so much weight in ten seconds."""
+    """An exchange with capacity and balances for the orders, and a weight limit per ten seconds."""
     weights = dict.fromkeys((Operation.SUBMIT, Operation.CANCEL, Operation.AMEND), 1)
     queries = {Operation.ORDER: 4, Operation.SNAPSHOT: 80}
     return PaperConfig(
@@ -136,7 +136,7 @@ class Run:
         return self._figures
 
     async def open(self, *, upto: int) -> None:
-        """Want so many orders in all, and wait until they are open and settled."""
+        """Place orders up to a number, and wait until they are open and resolved."""
         wanted = self._names[self._desk.state.open_orders("BTCUSDT") : upto]
         note(f"wanting {len(wanted)} orders …")
         began_s = time.perf_counter()
@@ -151,7 +151,7 @@ class Run:
         self._figures["open_s"] = round(time.perf_counter() - began_s, 2)
 
     async def _verb(self, figure: str, *words: str) -> None:
-        """Run a verb of the command line, and note how long it took."""
+        """Run a command, and record how long it took."""
         began_s = time.perf_counter()
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "cli", *words, *self._target, cwd=ROOT, stdout=asyncio.subprocess.PIPE
@@ -161,12 +161,12 @@ class Run:
         note(f"orderctl {' '.join(words)}: {len(out.splitlines())} lines in {self._figures[figure]} s")
 
     def _canceled(self) -> int:
-        """How many orders the venue has confirmed as canceled."""
+        """How many cancels the venue has confirmed."""
         records = (self._desk.state.record(name) for name in self._names)
         return sum(any(facts.closed is OrdStatus.CANCELED for facts in record.orders) for record in records)
 
     async def _order_of_sends(self, after: int) -> None:
-        """In which order requests left after a position, and what came of those that were not accepted."""
+        """The order of requests after a position, and the outcomes of those that were not accepted."""
         kinds: list[AttemptKind] = []
         outcomes: Counter[str] = Counter()
         async for event in self._events(after):
@@ -193,20 +193,20 @@ class Run:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Return once something holds."""
+    """Return once a condition holds."""
     while not holds():
         await asyncio.sleep(0.5)
 
 
 def bid(number: int) -> StandardOrder:
-    """A buy order that rests, at a price of its own."""
+    """A resting buy order at a price of its own."""
     return StandardOrder(
         symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=1_000_000, price=5_000_000 + number
     )
 
 
 def rss_mb(pid: int | None) -> float | None:
-    """What a process holds in memory; None where that cannot be read."""
+    """The resident memory of a process in MB; None if it cannot be read."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The floors: what the database, and the event-sourcing library, do with the same bytes.
+"""The floors: what the database, and the event-sourcing library, take for the same bytes.
 
 Used by the rows of the benchmark. Each is as durable as the log that it is compared with.
 """
@@ -21,8 +21,8 @@ from eventsourcing.domain import Aggregate, event
 ROW_COLUMNS = 12
 
 
-class Wish(Aggregate):
-    """An aggregate of one event, carrying a payload like ours."""
+class PayloadAggregate(Aggregate):
+    """An aggregate of one event with a payload like ours."""
 
     @event("Wished")
     def __init__(self, payload: str) -> None:
@@ -41,7 +41,7 @@ def library_application(url: str, directory: Path, name: str) -> Application[Any
 
 
 def postgres_environment(url: str) -> dict[str, str]:
-    """A libpq URL as the library's environment."""
+    """A libpq URL as the library's environment variables."""
     from psycopg.conninfo import conninfo_to_dict
 
     parts = conninfo_to_dict(url)
@@ -55,7 +55,7 @@ def postgres_environment(url: str) -> dict[str, str]:
 
 
 class RawTable:
-    """A table of the log's columns, written with bare multi-row inserts."""
+    """A table with the log's columns, written with bare multi-row inserts."""
 
     def __init__(self, url: str, directory: Path, name: str) -> None:
         self._position = 0
@@ -78,7 +78,7 @@ class RawTable:
         )
 
     def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows by one statement: a commit of its own, unless a transaction was begun."""
+        """Insert rows by one statement, which commits unless a transaction was begun."""
         mark = "?" if self._is_sqlite else "%s"
         one = "(" + ", ".join([mark] * ROW_COLUMNS) + ")"
         statement = f"INSERT INTO {self._name} VALUES " + ", ".join([one] * len(rows))
@@ -92,7 +92,7 @@ class RawTable:
         self._connection.execute("COMMIT")
 
     def insert(self, rows: int, state: str, meta: str) -> float:
-        """Seconds that one durable commit of so many rows takes."""
+        """The seconds of one durable commit of rows."""
         values = []
         for _ in range(rows):
             self._position += 1
@@ -106,7 +106,7 @@ class RawTable:
         return time.perf_counter() - began
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
@@ -118,7 +118,7 @@ PAGE_ROWS = 1_000
 
 
 def raw_pages(url: str, schema: str) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows of a log as the driver gives them, in pages by position."""
+    """The rows of a log as the driver returns them, in pages by position."""
     if url.startswith("sqlite"):
         connection: Any = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
         statement = f"SELECT {RAW_COLUMNS} FROM log WHERE position > ? ORDER BY position LIMIT {PAGE_ROWS}"
@@ -135,14 +135,14 @@ def raw_pages(url: str, schema: str) -> Iterator[list[tuple[Any, ...]]]:
 
 
 def write_rows(pages: Iterable[list[tuple[Any, ...]]], path: Path) -> None:
-    """Raw rows to a file, as they are."""
+    """Write raw rows to a file."""
     with path.open("wb") as file:
         for rows in pages:
             file.write(pickle.dumps(rows))
 
 
 def hash_rows(pages: Iterable[list[tuple[Any, ...]]]) -> bytes:
-    """The chain hash at the end of raw rows: leaf and chain of each computed, and nothing looked at besides."""
+    """The chain hash at the end of raw rows; computes leaf and chain of each, and nothing else."""
     number, length, chain = struct.Struct(">IQ").pack, struct.Struct(">I").pack, bytes(32)
     for rows in pages:
         for position, stream_id, version, topic, schema, at_ns, command_id, index, meta, state, _, _ in rows:

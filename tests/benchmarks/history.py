@@ -1,7 +1,7 @@
-"""The budget's rows about reading history: how fast a log is folded again.
+"""The budget's rows about reading history: the speed of folding a log.
 
-Called by `python -m tests.benchmarks`. All contenders read the same rows of one made log, each in CPU seconds of this
-process where that is what counts: fetching is done by threads of its own.
+Called by `python -m tests.benchmarks`. All contenders read the same rows of one generated log; each is measured in CPU
+seconds of this process, threads included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.benchmarks.rows import backend_of, fresh_url, new_exchange_id
 
 LIBRARY_ORDERS = 300
 LIBRARY_EVENTS = 8
-"""Events of one order, as many as an order of the made log has."""
+"""Events of one order, as many as in the generated log."""
 
 
 class LibraryOrder(Aggregate):
@@ -72,7 +72,7 @@ async def refold(url: str, directory: Path, *, events: int, rounds: int) -> list
 
 
 def in_cpu_s(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]]:
-    """How many CPU seconds something takes."""
+    """The CPU seconds of a call."""
 
     async def measured() -> float:
         began = time.process_time()

@@ -1,11 +1,11 @@
-"""`python -m tests.benchmarks --history N`: what each operation on a log of N events takes, on SQLite and on PostgreSQL.
+"""`python -m tests.benchmarks --history N`: each operation on a log of N events, on SQLite and on PostgreSQL.
 
-Each is a process of its own (`operations`), one after the other, beside its floor: what is known to be needed at least, on
-the same rows. Rates and ratios go by CPU seconds of that process where the work is in it, and by the clock for imports and
-starts, which wait for disks and databases. Memory is the most that the process had; "over" is what of it is not there
-already with everything imported, and, for what folds, with the state in memory that was folded up to there.
+Each is a process of its own (`operations`), one after the other, beside its floor: the least work for the same rows. Rates
+and ratios are in CPU seconds of that process, and in wall-clock time for imports and starts, which wait for disks and
+databases. Memory is the process's peak; "over" is the part beyond a process with everything imported and, for folds,
+beyond the folded state.
 
-The two rows of the budget about starting and about memory are measured here as well, on a shorter log.
+The budget's two rows about starting and memory are measured here as well, on a shorter log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.benchmarks.rows import backend_of, fresh_url, new_exchange_id
 
 ROOT = Path(__file__).resolve().parents[2]
 BEHIND = 5_000
-"""How far the newest checkpoint is behind the head: half of what a leader lets pass between two."""
+"""Events between the newest checkpoint and the head: half of the interval of a leader."""
 START_ROUNDS = 3
 MB = 1e6
 
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """A row, for people."""
         rate = f"{self.events_per_s:>9,.0f}/s" if self.events > 1 else " " * 11
         of_floor = f"{self.of_floor:5.2f} of {self.floor}" if self.of_floor is not None else ""
         took = f"{self.seconds:9.2f} s {self.cpu_s:9.2f} cpu s"
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass
 class LongLog:
-    """A log of so many events, and what is measured of it."""
+    """A log of a number of events, and its measurements."""
 
     url: str
     other_url: str
@@ -70,22 +70,22 @@ class LongLog:
 
     @property
     def place(self) -> Place:
-        """Where it is."""
+        """The log's place."""
         return Place(self.url, self.exchange_id, str(self.directory / f"{self.exchange_id}.checkpoints"))
 
     @property
     def behind(self) -> int:
-        """How far its checkpoints are behind the position that is asked for."""
+        """Events between the newest usable checkpoint and a position."""
         return min(BEHIND, self.events // 8)
 
     def run(self, operation: str, /, **given: Any) -> dict[str, Any]:
-        """One operation, in a process of its own."""
+        """Run one operation in a process of its own."""
         words = [sys.executable, "-m", "tests.benchmarks.operations", operation]
-        told = subprocess.run(
+        output = subprocess.run(
             [*words, json.dumps({"place": asdict(self.place), **given})],
             cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
         ).stdout  # fmt: skip
-        found: dict[str, Any] = json.loads(told)
+        found: dict[str, Any] = json.loads(output)
         return found
 
     def row(
@@ -98,7 +98,7 @@ class LongLog:
         floor: tuple[str, float] | None = None,
         by_clock: bool = False,
     ) -> Row:
-        """What was measured, as a row. `over`: the memory that is there anyhow. `floor`: its name and its seconds."""
+        """A measurement as a row. `over`: memory that is there anyway. `floor`: its name and its seconds."""
         count = self.events if events is None else events
         seconds = taken["seconds"] if by_clock else taken["cpu_s"]
         return Row(
@@ -139,7 +139,7 @@ def rows_of(log: LongLog) -> Iterator[Row]:
 
 
 def copied(log: LongLog) -> Iterator[Row]:
-    """What is done with rows as they are."""
+    """The operations that copy rows."""
     hashed = log.run("hash_all")
     yield log.row("floor: leaf and chain of raw rows", hashed)
     floor = ("hashing raw rows", hashed["cpu_s"])
@@ -160,7 +160,7 @@ def copied(log: LongLog) -> Iterator[Row]:
 
 
 def started(log: LongLog, held: int) -> Iterator[Row]:
-    """What is done at the end of a log, however long it is."""
+    """The operations at the end of a log, independent of its length."""
     shown, taken, once = starts(log)
     for name, what in ((shown["newest"], "the newest"), ("o0000001", "the first")):
         yield log.row(f"orderctl get intent, {what}", log.run("get", name=name), events=1, over=held)
@@ -173,14 +173,14 @@ def started(log: LongLog, held: int) -> Iterator[Row]:
 
 
 def starts(log: LongLog) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """What is open; some starts, in turns with their floor; and one start alone, for its memory."""
+    """Open orders; some starts, in turns with their floor; and one start alone, for its memory."""
     path = str(log.directory / f"{log.exchange_id}.open.json")
     shown = log.run("show_open", path=path)
     return shown, log.run("start", path=path, rounds=START_ROUNDS), log.run("start", path=path, rounds=1)
 
 
 def budget_rows(url: str, directory: Path, *, events: int, live: int) -> list[Figure]:
-    """The budget's rows about starting, and about memory, on a log of so many events."""
+    """The budget's rows about starting and memory."""
     log = LongLog(fresh_url(url, directory), url, directory, events, live)
     log.run("make", events=events, live=live)
     held_mb = log.run("look_back", position=events - log.behind, with_checkpoint=False)["held_bytes"] / MB

@@ -1,10 +1,10 @@
-"""A log of any length, made fast: the events that a desk's orders leave, without a kernel that had to work them.
+"""A log of any length, generated fast: the events of a desk's orders, without a kernel.
 
-Used by the benchmarks of everything that reads history, and by tests that need a long log. Same seed, same events, but for
-the log's id and what follows from it. As many orders as are asked for live at a time, their events mixed: wanted, sent,
-accepted, filled in parts and then canceled if something is left; now and then a bust, a finding, a look at the account. All
-it records goes through the recorder as the writer's commits do, so that hashes, streams and positions are as in any log; a
-log that it made from the first event on is one that `verify` finds nothing wrong with.
+Used by the benchmarks of everything that reads history, and by tests that need a long log. The same seed gives the same
+events, except for the log's id and hashes. A number of orders are live at a time, their events interleaved: created, sent,
+accepted, filled in parts and then canceled if something is left; now and then a bust, a finding, a snapshot. Everything
+goes through the recorder like the writer's commits, so hashes, streams and positions are as in any log, and `verify` finds
+no problem.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ SYMBOLS = tuple(
 ASSETS = tuple(AssetMetadata(asset_id=name, decimals=8) for name in ("BTC", "ETH", "SOL", "USDT"))
 
 Step = tuple[str, events.BaseEvent, int | None]
-"""Who records it, what, and the position of its cause."""
+"""Actor, event, and position of the cause."""
 
 
 async def make_log(log: RecordedLog, *, count: int, live: int = 300, seed: int = 1) -> int:
-    """Record at least so many events; how many the log has then. At most `live` orders are open at a time."""
+    """Record at least `count` events, with at most `live` open orders at a time; returns the number of events."""
     return await asyncio.to_thread(fill, log, count, live, random.Random(seed))
 
 
 def fill(log: RecordedLog, count: int, live: int, draw: random.Random) -> int:
-    """The same, in the caller's thread."""
+    """`make_log` in the caller's thread."""
     position = log.recorder.head().position
     made = Maker(log, draw, position)
     elected = made.append(events.CONTROL_STREAM, RECONCILER, events.LeaderElected(epoch=1, holder="made"))
@@ -83,7 +83,7 @@ def fill(log: RecordedLog, count: int, live: int, draw: random.Random) -> int:
                 continue
             appends.append(made.append(events.intent_stream(names[index]), *step))
             if made.steps % LOOK_EVERY == 0:
-                appends.extend(made.append(events.VENUE_STREAM, VENUE, event) for event in made.look())
+                appends.extend(made.append(events.VENUE_STREAM, VENUE, event) for event in made.snapshot())
         head = log.recorder.commit([prepare(item, log.recorder.writer) for item in appends], made.now_ns).head
         position = head.position
         appends = []
@@ -91,13 +91,13 @@ def fill(log: RecordedLog, count: int, live: int, draw: random.Random) -> int:
 
 
 def reference() -> Iterator[events.BaseEvent]:
-    """Assets and symbols, as a venue would have told."""
+    """Assets and symbols, as a venue reports them."""
     yield from (events.AssetObserved(asset=asset) for asset in ASSETS)
     yield from (events.SymbolObserved(symbol=symbol) for symbol in SYMBOLS)
 
 
 class Maker:
-    """Draws events; counts ids and time up."""
+    """Draws events; counts ids and time."""
 
     def __init__(self, log: RecordedLog, draw: random.Random, position: int) -> None:
         self.draw = draw
@@ -115,7 +115,7 @@ class Maker:
 
     @property
     def next_position(self) -> int:
-        """Where the next step will be, in a log that had none of these steps before."""
+        """The position of the next step."""
         return self._before + self.steps + 1
 
     def append(self, stream_id: str, actor: str, event: events.BaseEvent, cause: int | None = None) -> Append:
@@ -127,8 +127,8 @@ class Maker:
             correlation_id=f"{self.steps:032x}", causation_position=cause,
         )  # fmt: skip
 
-    def look(self) -> Iterator[events.BaseEvent]:
-        """The account and the open orders, as the venue shows them."""
+    def snapshot(self) -> Iterator[events.BaseEvent]:
+        """The account and the open orders, as the venue reports them."""
         began_ns, ended_ns = self.now_ns, self.now_ns + 1
         balances = {
             asset.asset_id: Balance(asset_id=asset.asset_id, total=10**17, locked=self.steps, free=10**17 - self.steps)
@@ -141,7 +141,7 @@ class Maker:
         )  # fmt: skip
 
     def life(self, name: str, number: int) -> Iterator[Step]:
-        """One order from its wish to its end."""
+        """One order from its creation to its end."""
         symbol = self.draw.choice(SYMBOLS)
         order = StandardOrder(
             symbol_id=symbol.symbol_id, side=self.draw.choice((Side.BUY, Side.SELL)), order_type=OrderType.LIMIT,
@@ -168,7 +168,7 @@ class Maker:
         yield VENUE, events.OrderCanceled(**given, **ended), sent_at
 
     def _trades(self, order: StandardOrder, given: dict[str, str], sent_at: int) -> Generator[Step, None, int]:
-        """Some trades; what they filled in all."""
+        """Some trades, and their total quantity."""
         left = order.quantity
         for _ in range(self.draw.randrange(5)):
             quantity = min(left, self.draw.randrange(1, order.quantity // 1_000 + 1) * 1_000)

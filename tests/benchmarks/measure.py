@@ -1,6 +1,6 @@
-"""How a ratio is measured: interleaved rounds, medians, nothing asserted.
+"""Measures ratios: interleaved rounds, medians, no assertions.
 
-Used by the benchmarks. Two contenders take turns, so that what disturbs one disturbs the other.
+Used by the benchmarks. Two contenders take turns, so that a disturbance affects both.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the "to have" of the budget holds in this run."""
+        """Whether the budget is met in this run."""
         return self.ratio >= self.to_have if self.higher_is_better else self.ratio <= self.to_have
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The row as JSON."""
         return {
             "name": self.name,
             "ratio": round(self.ratio, 3),
@@ -46,7 +46,7 @@ class Figure:
 async def interleaved(
     rounds: int, ours: Callable[[], Awaitable[float]], floor: Callable[[], Awaitable[float]]
 ) -> tuple[float, float]:
-    """Medians of the two, measured in turns."""
+    """The medians of two contenders, measured in turns."""
     our_values, floor_values = [], []
     for _ in range(rounds):
         floor_values.append(await floor())
@@ -55,18 +55,18 @@ async def interleaved(
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which this share of them lies."""
+    """The value below which a share of the values lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call took."""
+    """The duration of a call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def note(text: str) -> None:
-    """Progress."""
+    """Print progress."""
     print(text, file=sys.stderr, flush=True)

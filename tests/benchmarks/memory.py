@@ -1,9 +1,8 @@
-"""The budget's row about memory: what one live intent costs, in the fold alone and in a kernel that leads.
+"""The budget's row about memory: the cost of one live intent, in a fold and in a leading kernel.
 
-Called by `python -m tests.benchmarks`. The budget means the fold: what every process that reads the log has to hold,
-however it is used. The leader's figure is beside it: a process of its own, with orders that rest at a paper exchange of a
-third process, after it has asked the exchange for all of them. Both are what the operating system says that a process
-holds, at two numbers of intents: the difference, for one.
+Called by `python -m tests.benchmarks`. The budget is about the fold, which every process that reads the log holds. The
+leader's figure is beside it: a process of its own, with resting orders at a paper exchange in a third process, after it has
+queried all of them. Both are the resident memory of a process at two numbers of intents: the difference, divided.
 
     python -m tests.benchmarks.memory [--traced] FEW MANY     the fold alone; with `--traced`, by line of code
 """
@@ -32,7 +31,7 @@ from tests.integration.world import ROOT
 
 TO_HAVE_KB, TO_REACH_KB = 2.5, 1.0
 RELISTS = 2
-"""How often the leader has asked for all open orders before it is looked at."""
+"""Lists of all open orders before the leader's memory is measured."""
 RELIST_INTERVAL_S = 10
 BEGAN_NS = 1_790_000_000_000_000_000
 
@@ -41,11 +40,11 @@ FOLDED, LED = (12_000, 22_000), (1_000, 3_000)
 the fold, where the tables that hold it have just doubled, so that it counts for the most it can."""
 
 Step = tuple[str, Evidence, events.BaseEvent]
-"""Who records it, from what evidence, and what."""
+"""Actor, evidence and event."""
 
 
 async def live_intents(directory: Path, *, folded: tuple[int, int], leader: bool) -> list[Figure]:
-    """The row; with `leader`, which takes minutes, also of one."""
+    """The row; with `leader`, which takes minutes, also that of a leader."""
     sizes = [("the fold", folded, await bytes_of_fold(*folded))]
     if leader:
         sizes.append(("a leader", LED, await bytes_of_leader(directory, *LED)))
@@ -60,7 +59,7 @@ async def live_intents(directory: Path, *, folded: tuple[int, int], leader: bool
 
 # --------------------------------------------------------------------------------------------------------- the fold
 async def bytes_of_fold(few: int, many: int) -> float:
-    """What a child says that an intent costs it."""
+    """The bytes of one intent, measured in a child process."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.benchmarks.memory", str(few), str(many), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -82,7 +81,7 @@ def main() -> None:
 
 
 def resident_bytes(state: State, few: int, many: int) -> float:
-    """Bytes of one intent, as the operating system sees them."""
+    """Bytes of one intent in resident memory."""
     fold_live(state, 0, few)
     before = resident()
     fold_live(state, few, many)
@@ -90,7 +89,7 @@ def resident_bytes(state: State, few: int, many: int) -> float:
 
 
 def resident() -> float:
-    """What this process holds."""
+    """The resident memory of this process."""
     gc.collect()
     found = clear_all.rss_mb(os.getpid())
     assert found is not None, "the operating system does not say what a process holds"
@@ -98,7 +97,7 @@ def resident() -> float:
 
 
 def traced_bytes(state: State, few: int, many: int) -> float:
-    """Bytes of one intent, as Python allocates them; where, on stderr."""
+    """Bytes of one intent as Python allocates them; prints where on stderr."""
     tracemalloc.start(1)
     fold_live(state, 0, few)
     gc.collect()
@@ -112,7 +111,7 @@ def traced_bytes(state: State, few: int, many: int) -> float:
 
 
 def fold_live(state: State, begin: int, end: int) -> None:
-    """Fold so many more orders that work, each event as it is read from a log: no two share a value."""
+    """Fold more working orders, each event decoded like one from a log: no two share a value."""
     for number in range(begin, end):
         intent_id = f"{SeededIds(number).intent_id(BEGAN_NS)}-{number}"
         for version, (actor, evidence, event) in enumerate(life(intent_id, number), 1):
@@ -127,7 +126,7 @@ def fold_live(state: State, begin: int, end: int) -> None:
 
 
 def life(intent_id: str, number: int) -> Iterator[Step]:
-    """Wanted, sent, accepted."""
+    """Created, sent, accepted."""
     began_ns = BEGAN_NS + number * 1_000_000
     order: StandardOrder = clear_all.bid(number)
     order_id = client_order_id("00" * 8, intent_id, 1)
@@ -150,7 +149,7 @@ def life(intent_id: str, number: int) -> Iterator[Step]:
 
 # -------------------------------------------------------------------------------------------------------- the leader
 async def bytes_of_leader(directory: Path, few: int, many: int) -> float:
-    """What each more open order costs the kernel that leads, in a process of its own."""
+    """The bytes of one more open order in the leading kernel's process."""
     url = f"sqlite:///{directory}/memory.db"
     with mock.patch.dict(os.environ, ORDERCTL_KERNEL_RELIST_INTERVAL_S=str(RELIST_INTERVAL_S)):
         async with clear_all.desk_of(url, directory, orders=many, weight=10**9) as (desk, leader):
@@ -164,7 +163,7 @@ async def bytes_of_leader(directory: Path, few: int, many: int) -> float:
 
 
 async def relisted(desk: EventSourcedKernel) -> None:
-    """Return once the leader has gone through all open orders, as often as it takes to see what that leaves."""
+    """Return once the leader has listed all open orders often enough for its memory to settle."""
     for _ in range(RELISTS):
         known_ns = desk.state.trades_cursor_ns or 0
         await clear_all.until(lambda known_ns=known_ns: (desk.state.trades_cursor_ns or 0) > known_ns)

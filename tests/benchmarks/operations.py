@@ -1,7 +1,7 @@
 """One operation on a long log, in a process of its own, so that its peak memory is its own.
 
-Started by `long_log` as `python -m tests.benchmarks.operations NAME JSON`; prints one line of JSON: the operation's seconds
-and CPU seconds, and its memory in bytes, besides what else it has to tell.
+Started by `long_log` as `python -m tests.benchmarks.operations NAME JSON`. Prints one line of JSON: the operation's seconds
+and CPU seconds, its memory in bytes, and other results.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SHOWN = TypeAdapter(tuple[ExecutionReport, ...])
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A log, and where its checkpoints are."""
+    """A log, and the directory of its checkpoints."""
 
     url: str
     exchange_id: str
@@ -60,34 +60,33 @@ class Place:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[RecordedLog]:
-        """The log, for as long as the block runs."""
+        """Open the log while the block runs."""
         async with open_log(self.url, exchange_id=self.exchange_id) as log:
             assert isinstance(log, RecordedLog)
             yield log
 
 
 class Meter:
-    """What an operation takes, from when it was begun: opening the log, and all imports, are before."""
+    """Seconds, CPU seconds and memory from its creation on: imports and opening the log are not included."""
 
     def __init__(self) -> None:
         self._began_s = time.perf_counter()
         self._began_cpu_s = time.process_time()
         self.begin_bytes = psutil.Process().memory_info().rss
 
-    def taken(self, **told: Any) -> dict[str, Any]:
-        """All of it, and what else is told."""
+    def taken(self, **results: Any) -> dict[str, Any]:
+        """All measurements, and other results."""
         return {
             "seconds": time.perf_counter() - self._began_s,
             "cpu_s": time.process_time() - self._began_cpu_s,
             "begin_bytes": self.begin_bytes,
             "peak_bytes": peak_bytes(),
-            **told,
+            **results,
         }
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had. Where the system tells it of the program alone, then that: what
-    `getrusage` says includes what the process had that it was started from."""
+    """The peak memory of this program; where the system has no such figure, `getrusage`, which includes the parent."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -96,7 +95,7 @@ def peak_bytes() -> int:
 
 
 def held_bytes() -> int:
-    """The memory that this process needs for what it holds now: what is free goes back to the system first."""
+    """The memory that this process holds, after returning free memory to the system."""
     gc.collect()
     with suppress(OSError, AttributeError):  # a C library without it keeps what it has
         ctypes.CDLL(None).malloc_trim(0)
@@ -106,7 +105,7 @@ def held_bytes() -> int:
 
 # --------------------------------------------------------------------------------------------------------------- writing
 async def make(place: Place, events: int, live: int) -> dict[str, Any]:
-    """A log of so many events."""
+    """Generate a log."""
     async with place.opened() as log:
         meter = Meter()
         await made_log.make_log(log, count=events, live=live)
@@ -114,7 +113,7 @@ async def make(place: Place, events: int, live: int) -> dict[str, Any]:
 
 
 async def copy_in(place: Place, url: str, directory: str) -> dict[str, Any]:
-    """The floor of an import: the rows as one driver gives them, put in by the other, in one transaction."""
+    """The floor of an import: rows from one driver inserted with the other, in one transaction."""
     name = f"copied_{place.exchange_id}"
     with closing(floors.RawTable(url, Path(directory), name)) as table:
         meter = Meter()
@@ -123,7 +122,7 @@ async def copy_in(place: Place, url: str, directory: str) -> dict[str, Any]:
 
 
 async def take_in(place: Place, path: str, url: str) -> dict[str, Any]:
-    """An import from an export."""
+    """An import of an export."""
     meter = Meter()
     head = await import_log(path, url, exchange_id=place.exchange_id)
     return meter.taken(chain_hash=head.chain_hash.hex())
@@ -131,7 +130,7 @@ async def take_in(place: Place, path: str, url: str) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------------------------------------------- reading
 async def nothing(place: Place) -> dict[str, Any]:
-    """What there is with everything imported and the log open."""
+    """A process with everything imported and the log open."""
     async with place.opened() as log:
         meter = Meter()
         head = await log.head()
@@ -139,7 +138,7 @@ async def nothing(place: Place) -> dict[str, Any]:
 
 
 async def decode(place: Place) -> dict[str, Any]:
-    """The floor of all that folds: every row fetched, its payload and envelope decoded."""
+    """The floor of a fold: every row fetched, its payload and envelope decoded."""
     async with place.opened() as log:
         meter = Meter()
         await decoded(log)
@@ -147,14 +146,14 @@ async def decode(place: Place) -> dict[str, Any]:
 
 
 async def hash_all(place: Place) -> dict[str, Any]:
-    """The floor of all that checks hashes: leaf and chain over raw rows."""
+    """The floor of a verification: leaf and chain of raw rows."""
     meter = Meter()
     floors.hash_rows(floors.raw_pages(place.url, f"log_{place.exchange_id}"))
     return meter.taken()
 
 
 async def copy_out(place: Place, path: str) -> dict[str, Any]:
-    """The floor of an export: what the driver gives, written to a file."""
+    """The floor of an export: the driver's rows written to a file."""
     meter = Meter()
     await asyncio.to_thread(floors.write_rows, floors.raw_pages(place.url, f"log_{place.exchange_id}"), Path(path))
     return meter.taken()
@@ -170,7 +169,7 @@ async def refold(place: Place) -> dict[str, Any]:
 
 
 async def check(place: Place, content: bool) -> dict[str, Any]:
-    """A verify: with `content`, also what the events tell."""
+    """A verification; with `content`, also of what the events say."""
     async with place.opened() as log:
         meter = Meter()
         report = await verify(log, content=content)
@@ -179,7 +178,7 @@ async def check(place: Place, content: bool) -> dict[str, Any]:
 
 
 async def look_back(place: Place, position: int, with_checkpoint: bool) -> dict[str, Any]:
-    """The state as of a position; then what memory it needs. Without a checkpoint one is written of it afterwards."""
+    """The state at a position, and its memory. Without a checkpoint, one is written afterwards."""
     async with place.opened() as log:
         meter = Meter()
         state = await state_at(
@@ -203,7 +202,7 @@ async def export(place: Place, path: str) -> dict[str, Any]:
 
 
 async def get(place: Place, name: str) -> dict[str, Any]:
-    """`orderctl get intent NAME`, the command line's own imports included."""
+    """`orderctl get intent NAME`, including the imports of the command line."""
     meter = Meter()
     from cli import cli
 
@@ -217,7 +216,7 @@ async def get(place: Place, name: str) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------------------------------------------- starting
 class FullVenue(ListeningVenue):
-    """A venue that shows the orders that the log has open, and can do nothing else."""
+    """A venue that reports the log's open orders, and does nothing else."""
 
     def __init__(self, open_orders: tuple[ExecutionReport, ...]) -> None:
         super().__init__()
@@ -237,7 +236,7 @@ class FullVenue(ListeningVenue):
 
 
 def open_orders(state: State) -> tuple[ExecutionReport, ...]:
-    """What a venue shows of the orders that a state holds for open."""
+    """The open orders of a state, as a venue reports them."""
     now_ns = SystemClock().now_ns()
     return tuple(
         ExecutionReport(
@@ -250,7 +249,7 @@ def open_orders(state: State) -> tuple[ExecutionReport, ...]:
 
 
 async def show_open(place: Place, path: str) -> dict[str, Any]:
-    """Write down what the venue shows when a kernel starts on this log."""
+    """Store what the venue reports when a kernel starts on this log."""
     async with place.opened() as log:
         meter = Meter()
         state = await state_at(log, (await log.head()).position, checkpoint_dir=place.checkpoints)
@@ -260,14 +259,14 @@ async def show_open(place: Place, path: str) -> dict[str, Any]:
 
 
 async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
-    """`open_kernel` until READY; with several rounds, in turns with decoding the checkpoint file that it begins with."""
+    """`open_kernel` until READY; with several rounds, in turns with decoding the checkpoint that it reads."""
     venue = FullVenue(SHOWN.validate_json(await asyncio.to_thread(Path(path).read_bytes)))
     async with place.opened() as log:
         files = checkpoint_files(log, place.checkpoints)
         assert files is not None
         newest = files.paths()[0]
         folded = (await log.head()).position - checkpoint.read_header(newest).position
-        begun_with = await asyncio.to_thread(newest.read_bytes)  # a kernel that leads for long enough takes it away
+        begun_with = await asyncio.to_thread(newest.read_bytes)  # a leading kernel may remove the file
     meter = Meter()
     ours_s, floor_s = [], []
     for _ in range(rounds):
@@ -279,12 +278,12 @@ async def start(place: Place, path: str, rounds: int) -> dict[str, Any]:
         ) as kernel:
             await kernel.wait_ready(READY_TIMEOUT_S)
             ours_s.append(time.perf_counter() - began)
-    told = {"checkpoint_mb": len(begun_with) / 1e6, "folded": folded}
-    return meter.taken(ours_s=statistics.median(ours_s), floor_s=statistics.median(floor_s or [0.0]), **told)
+    results = {"checkpoint_mb": len(begun_with) / 1e6, "folded": folded}
+    return meter.taken(ours_s=statistics.median(ours_s), floor_s=statistics.median(floor_s or [0.0]), **results)
 
 
 def decode_checkpoint(content: bytes) -> None:
-    """The floor of a start: the file's lines as the values that they are of."""
+    """The floor of a start: the file's lines decoded into values."""
     _, parts, *records, _, _ = content.split(b"\n")
     TypeAdapter(StateSnapshot).validate_json(parts)
     record = TypeAdapter(Record)
@@ -311,7 +310,7 @@ OPERATIONS: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
 
 
 def main() -> None:
-    """Do one, and tell."""
+    """Run one operation, and print its results."""
     name, given = sys.argv[1], json.loads(sys.argv[2])
     place = Place(**given.pop("place"))
     print(json.dumps(asyncio.run(OPERATIONS[name](place, **given))))

@@ -1,4 +1,4 @@
-"""The rows of the budget that exist so far, each beside its floor.
+"""The rows of the budget, each beside its floor.
 
 Called by `python -m tests.benchmarks`. Every row is measured on a fresh log in a temporary directory or a fresh schema.
 """
@@ -34,7 +34,7 @@ from kernel.venues.base import (
 )
 from projections import EventSourcedActualStore, EventSourcedIntentStore, State
 from replay import open_kernel, verify
-from tests.benchmarks.floors import RawTable, Wish, hash_rows, library_application, raw_pages
+from tests.benchmarks.floors import PayloadAggregate, RawTable, hash_rows, library_application, raw_pages
 from tests.benchmarks.measure import Figure, interleaved, percentile
 
 CLOCK = SystemClock()
@@ -60,7 +60,7 @@ def backend_of(url: str) -> str:
 
 
 class ListeningVenue:
-    """A venue that accepts everything at once, and notes when it was called."""
+    """A venue that accepts everything at once, and records when it was called."""
 
     def __init__(self) -> None:
         self.called_s: list[float] = []
@@ -142,7 +142,7 @@ async def durable_commands(url: str, directory: Path, *, rounds: int, commands: 
                 count = max(32, commands // 8)
                 began = time.perf_counter()
                 for _ in range(count):
-                    library.save(Wish(payload))
+                    library.save(PayloadAggregate(payload))
                 return count / (time.perf_counter() - began)
 
             ours_per_s, floor_per_s = await interleaved(rounds, ours, floor)
@@ -159,7 +159,7 @@ def intent(name: str) -> OrderIntent:
 
 
 async def record_reference(log: EventLog) -> None:
-    """Assets and a symbol, as a venue would have told."""
+    """Record assets and a symbol, as a venue reports them."""
     made = (*(events.AssetObserved(asset=asset) for asset in ASSETS), events.SymbolObserved(symbol=SYMBOL))
     await log.append(
         Append(uuid.uuid4().bytes, (Write(events.REFERENCE_STREAM, made),), "venue:bench", Evidence.QUERY, is_fact=True)
@@ -194,7 +194,7 @@ META = '{"actor":"strategy:default","evidence":"COMMAND","host":"host","os_user"
 
 
 def batch_of(count: int) -> Append:
-    """Intents under ids such as the kernel gives: in order of time, which is what indexes like."""
+    """Intents with ids like the kernel's: ordered by time, which suits indexes."""
     writes = []
     for _ in range(count):
         name = IDS.intent_id(CLOCK.now_ns())
@@ -222,7 +222,7 @@ async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Fig
             committed_s = time.perf_counter()
             await venue.called.wait()
             ours_s.append(max(0.0, venue.called_s[-1] - committed_s))
-            await settled(kernel.get_reconciliation_metrics)
+            await recorded_all(kernel.get_reconciliation_metrics)
     raw.close()
     detail = {
         "bare_commit_p50_ms": round(percentile(floor_s, 0.5) * 1e3, 3),
@@ -238,14 +238,14 @@ async def intent_to_venue(url: str, directory: Path, *, orders: int) -> list[Fig
     ]  # fmt: skip
 
 
-async def settled(metrics: Callable[[], dict[str, int]]) -> None:
-    """Let the answer of the last order be recorded before the next begins."""
+async def recorded_all(metrics: Callable[[], dict[str, int]]) -> None:
+    """Wait until the answer of the last order is recorded."""
     while metrics()["pending_reconciliations"]:
         await asyncio.sleep(0.0005)
 
 
 async def wake_up(*, live: int, few: int, rounds: int) -> Figure:
-    """From a committed event to its key in a worker's hands, with many live intents against few."""
+    """From a committed event to its key at a worker, with many live intents against few."""
     many_s = await wake_up_seconds(live, rounds)
     few_s = await wake_up_seconds(few, rounds)
     return Figure(
@@ -255,11 +255,11 @@ async def wake_up(*, live: int, few: int, rounds: int) -> Figure:
 
 
 async def wake_up_seconds(live: int, rounds: int) -> float:
-    """Median seconds of one wake-up over a state with so many live intents."""
+    """Median seconds of one wake-up over a state with a number of live intents."""
     async with open_log("memory://", exchange_id="bench") as log:
         state = State()
         ids = SeededIds(1)
-        unused: Any = None  # the feed alone is measured: no venue, no workers
+        unused: Any = None  # only the feed is measured: no venue, no workers
         reconciler = VenueReconciler(
             EventSourcedIntentStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
             EventSourcedActualStore(log, state, clock=CLOCK, ids=ids, metrics=Metrics()),
@@ -281,7 +281,7 @@ async def wake_up_seconds(live: int, rounds: int) -> float:
 
 
 def fill_state(state: State, live: int) -> None:
-    """Live intents, each with an accepted order, folded like any other events."""
+    """Fold live intents, each with an accepted order."""
     for number in range(live):
         name = f"live-{number}"
         order_id = f"k{number:025d}"
@@ -298,7 +298,7 @@ def fill_state(state: State, live: int) -> None:
 
 
 def recorded(state: State, event: events.BaseEvent, intent_id: str) -> events.BaseEvent:
-    """An event as the log would hand it over."""
+    """An event as read from a log."""
     envelope = events.Envelope(
         position=state.position + 1,
         stream_id=events.intent_stream(intent_id),
@@ -342,7 +342,7 @@ async def hashing_cost(url: str, directory: Path, *, rounds: int, batches: int) 
 
 
 async def verify_hashes(url: str, directory: Path, *, rounds: int, count: int) -> Figure:
-    """Verifying a log's rows and hashes alone, against reading the same rows and computing leaf and chain of each."""
+    """Verifying a log's rows and hashes, against reading the same rows and computing leaf and chain of each."""
     log_url, exchange_id = fresh_url(url, directory), new_exchange_id()
     async with open_log(log_url, exchange_id=exchange_id) as log:
         for _ in range(count // 100):
@@ -371,10 +371,10 @@ async def verify_hashes(url: str, directory: Path, *, rounds: int, count: int) -
 
 
 def no_hash(*parts: object) -> bytes:
-    """In the place of a hash."""
+    """Replaces a hash function."""
     return bytes(32)
 
 
 def no_part(*parts: object) -> bytes:
-    """In the place of a part of a hash's input."""
+    """Replaces the encoding of a hash's input."""
     return b""

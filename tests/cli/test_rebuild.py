@@ -41,9 +41,9 @@ def test_a_rebuild_without_tables_says_so(world: World, tmp_path: Path) -> None:
     """It prints the digest, says how fast it was and that there was nothing to compare with, and makes no file."""
     result = world.call("rebuild")
     assert result.exit_code == 0
-    assert "hashes follow   digest " in result.stdout
+    assert "verified   digest " in result.stdout
     assert f"{EVENTS} events in " in result.stderr
-    assert "nothing stored to compare with" in result.stderr
+    assert "nothing is stored to compare with" in result.stderr
     assert not (tmp_path / "kernel.read.db").exists()
 
 

@@ -1,1 +1,1 @@
-"""Stored bytes that must be read and verified for ever."""
+"""Stored bytes that every later version must read and verify."""

@@ -1,6 +1,6 @@
 """Verifies a log without this project: `check_log.py FILE.db`, or JSON lines of its columns (bytes in hex) on stdin.
 
-Exit 0 and the last position with its chain hash; exit 1 and the first bad position.
+Prints the last position with its chain hash and exits 0, or prints the first bad position and exits 1.
 """
 
 import json

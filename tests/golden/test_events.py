@@ -1,7 +1,7 @@
-"""Stored events of every topic and schema version, as files that must be read for ever.
+"""Stored events of every topic and schema version, which every later version must read.
 
 A file holds the bytes of one stored payload; its name is topic and schema version. `KERNEL_WRITE_GOLDEN=1 pytest
-tests/golden/test_events.py` writes what is missing (after a new topic or version) and never touches what is there.
+tests/golden/test_events.py` writes missing files (after a new topic or version) and never changes existing ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def named(event_type: type[BaseEvent], version: int) -> Path:
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES, ids=lambda event_type: event_type.topic)
 def test_every_topic_and_version_has_a_file(event_type: type[BaseEvent]) -> None:
-    """A new topic or schema version comes with a stored event of its own."""
+    """Each topic and schema version has a stored event."""
     path = named(event_type, event_type.schema_version)
     if os.environ.get("KERNEL_WRITE_GOLDEN") and not path.exists():
         path.write_bytes(encode(SAMPLES[event_type.topic]))
@@ -41,7 +41,7 @@ def test_every_topic_and_version_has_a_file(event_type: type[BaseEvent]) -> None
 
 @pytest.mark.parametrize("path", golden_files(), ids=lambda path: path.stem)
 def test_stored_events_decode_for_ever(path: Path) -> None:
-    """A stored event of any version reads as its topic's event; one of the newest version keeps every value."""
+    """A stored event of any version decodes to its topic's event; one of the newest version keeps every value."""
     topic, version = path.stem.rsplit(".v", 1)
     stored = path.read_bytes()
     event = decode(topic, int(version), stored)
@@ -52,7 +52,7 @@ def test_stored_events_decode_for_ever(path: Path) -> None:
 
 
 def restricted(value: object, like: object) -> object:
-    """`value` with only those keys, at every depth, that `like` has."""
+    """`value` with only the keys, at every depth, that `like` has."""
     if isinstance(value, dict) and isinstance(like, dict):
         return {key: restricted(value[key], like[key]) for key in value.keys() & like.keys()}
     if isinstance(value, list) and isinstance(like, list) and len(value) == len(like):

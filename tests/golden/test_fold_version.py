@@ -1,9 +1,9 @@
-"""What every golden history folds to, byte for byte, beside the fold version of the code that folded it.
+"""What every golden history folds to, byte for byte, for the stored fold version.
 
-`test_histories` compares what a fold shows; this compares all that a state, a checkpoint or a row of the SQL tables holds.
-Checkpoints and tables are taken from one fold version to the next only when it is the same, so a change of any digest needs
-a new `FOLD_VERSION`. After raising it, `KERNEL_WRITE_GOLDEN=1 pytest tests/golden/test_fold_version.py` stores the digests
-anew; it never stores other digests for the version that is stored.
+`test_histories` compares what a fold shows; this compares everything in a state, a checkpoint and the SQL tables, which are
+reused as long as the fold version is the same. So a change of any digest needs a new `FOLD_VERSION`. After raising it,
+`KERNEL_WRITE_GOLDEN=1 pytest tests/golden/test_fold_version.py` stores new digests; it never replaces those of the stored
+version.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Digests = dict[str, dict[str, str]]
 
 
 async def digests_of(path: Path, directory: Path) -> dict[str, str]:
-    """The digests of a history's state, with many and with few intents in memory, of its checkpoint and of its tables."""
+    """The digests of a history's state, with many and few intents in memory, its checkpoint and its tables."""
     log = log_of(restored(path))
     state = await fold(log, State())
     few = await fold(log, State(retention=RetentionPolicy(intents_max=1, every_positions=10)))
@@ -58,7 +58,7 @@ async def tables_digest(log: MemoryLog, target: str) -> str:
 
 
 def unordered(value: Any) -> Any:
-    """A value of JSON with its lists sorted: sets are written in any order. `state` covers the order of what has one."""
+    """JSON with its lists sorted: sets are written in any order. `state` covers the order of lists."""
     if isinstance(value, dict):
         return {key: unordered(item) for key, item in value.items()}
     return sorted(map(unordered, value), key=json.dumps) if isinstance(value, list) else value
@@ -76,7 +76,7 @@ def digests(tmp_path_factory: pytest.TempPathFactory) -> Digests:
 
 
 def stored() -> tuple[int | None, Digests]:
-    """The stored digests, with the fold version that they are of."""
+    """The stored digests and their fold version."""
     if not STORED.exists():
         return None, {}
     content = json.loads(STORED.read_text())
@@ -84,7 +84,7 @@ def stored() -> tuple[int | None, Digests]:
 
 
 def test_a_changed_fold_has_a_new_version(digests: Digests) -> None:
-    """Digests and fold version change together: neither alone."""
+    """Digests and fold version change only together."""
     version, known = stored()
     if os.environ.get("KERNEL_WRITE_GOLDEN") and version != FOLD_VERSION:
         STORED.write_text(
@@ -99,7 +99,7 @@ def test_a_changed_fold_has_a_new_version(digests: Digests) -> None:
 
 
 def test_the_stored_name_follows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints and tables name the version; no hash of earlier releases is one."""
+    """Checkpoints and tables name the version; it never equals a hash of earlier releases."""
     assert fold_version() == f"fold-{FOLD_VERSION}"
     monkeypatch.setattr("kernel.platform.version.FOLD_VERSION", FOLD_VERSION + 1)
     assert fold_version() == f"fold-{FOLD_VERSION + 1}"

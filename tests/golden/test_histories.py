@@ -1,13 +1,12 @@
-"""Whole logs as files that must be read, verified, folded and decided for ever.
+"""Whole logs that every later version must read, verify, fold and decide the same.
 
-A history is two files: `NAME.jsonl`, an export of the log with every stored column, and `NAME.json`, what it comes to:
-the intents, orders, positions, balances, groups, findings and others' orders as they are shown, and how many attempts
-and verdicts are decided in it. The effects of events are stored, not a digest of the state: fields that models gain
-later are not compared, a value that was there must stay what it is. So neither file ever changes; a change of the code
-that changes one of them reads old logs otherwise than they were meant.
+A history is two files: `NAME.jsonl`, an export of the log with every stored column, and `NAME.json`, its effects: the
+intents, orders, positions, balances, groups, findings and external orders as they are shown, and the numbers of attempts
+and verdicts that are decided in it. Effects are stored instead of a digest, so that models may gain fields; a stored value
+must stay the same. Neither file ever changes: a code change that needs it reads old logs differently.
 
 `KERNEL_WRITE_GOLDEN=1 pytest tests/golden/test_histories.py` writes those of `SOURCES` that are missing, from simulated
-runs, and never touches what is there.
+runs, and never changes existing ones.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ BYTES_MAX = 200_000
 
 
 def scenario(name: str) -> Plan:
-    """The plan of a scenario's file."""
+    """The plan in a scenario's file."""
     script = (SCENARIOS / f"{name}.txt").read_text().split("----\n")[0]
     return Plan.parse(line for line in script.splitlines() if line.strip() and not line.startswith("#"))
 
@@ -62,10 +61,10 @@ SOURCES = {
     "a_change_off_the_tick": lambda: scenario("races/a_change_that_is_refused"),
     "a_takeover": lambda: Plan.parse(TAKEOVER.strip().splitlines()),
     "seed_7": lambda: from_seed(7, commands=20),
-    "seed_112": lambda: from_seed(112, commands=40),  # ids for ever, no window, replaces that leave nothing
-    "seed_115": lambda: from_seed(115, commands=40),  # groups that the venue works, a second leader
+    "seed_112": lambda: from_seed(112, commands=40),  # dedupe for ever, no validity window, replaces that leave nothing
+    "seed_115": lambda: from_seed(115, commands=40),  # venue-managed groups, a second leader
 }
-"""Where each history came from, when it was written."""
+"""The source of each history."""
 
 
 def named(suffix: str) -> list[Path]:
@@ -73,7 +72,7 @@ def named(suffix: str) -> list[Path]:
 
 
 def restored(path: Path) -> MemoryRecorder:
-    """The rows of a file, each checked by its hashes."""
+    """The rows of a file, with their hashes checked."""
     with reading(str(path)) as file:
         recorder = MemoryRecorder()
         recorder.restore(Identity(file.header.exchange_id, file.header.log_id, LAYOUT_VERSION), file.pages())
@@ -81,7 +80,7 @@ def restored(path: Path) -> MemoryRecorder:
 
 
 async def effects(recorder: MemoryRecorder) -> dict[str, Any]:
-    """All that is shown of what a log comes to, and what is decided in it."""
+    """Everything that a log's state shows, and the decisions in it."""
     log = log_of(recorder)
     state = await fold(log, State())
     report = await replay_decisions(log)
@@ -109,7 +108,7 @@ async def effects(recorder: MemoryRecorder) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_has_a_history(name: str) -> None:
-    """Each history that was written is there, with what it comes to, and is small."""
+    """Each history has both files, and is small."""
     path = FOLDER / f"{name}.jsonl"
     if os.environ.get("KERNEL_WRITE_GOLDEN") and not path.exists():
         recorder = played(SOURCES[name]())
@@ -120,15 +119,15 @@ def test_every_source_has_a_history(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", named(".jsonl"), ids=lambda path: path.stem)
-def test_a_history_comes_to_the_same_for_ever(path: Path) -> None:
-    """Its hashes verify, its events decode and fold to what they came to, and today's code decides as it was decided."""
+def test_a_history_keeps_its_effects(path: Path) -> None:
+    """Its hashes verify, its events fold to the stored effects, and today's code makes its decisions again."""
     expected = json.loads(path.with_suffix(".json").read_text())
     found = json.loads(json.dumps(asyncio.run(effects(restored(path)))))
     assert restricted(found, expected) == expected
     assert found["decided"]["differences"] == 0
 
 
-def test_the_histories_tell_of_what_goes_wrong() -> None:
+def test_the_histories_cover_the_failures() -> None:
     """Together they have each kind of attempt, a verdict, an unknown outcome, a bust, a finding, a group, a takeover."""
     topics = {json.loads(line).get("topic") for path in named(".jsonl") for line in path.read_text().splitlines()}
     wanted = {

@@ -1,4 +1,4 @@
-"""Starting from a checkpoint, on both databases: only what came after it is folded, and no wrong one does harm."""
+"""Starting from a checkpoint, on both databases: only later events are folded, and a wrong checkpoint does no harm."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def folded_from_the_beginning(log: EventLog) -> str:
     return (await fold(log, State())).digest()
 
 
-async def test_what_is_before_the_checkpoint_is_not_read_again(database: Database, tmp_path: Path) -> None:
-    """A kernel starts from the newest checkpoint: what is before it may be changed or gone, and it does not notice."""
+async def test_events_before_the_checkpoint_are_not_read(database: Database, tmp_path: Path) -> None:
+    """A kernel that starts from a checkpoint does not read earlier events: a change of them goes unnoticed."""
     files = await grown(database, tmp_path)
     assert len(files.paths()) == 1
     database.update(2, "meta", b"{}")
@@ -57,8 +57,8 @@ async def test_what_is_before_the_checkpoint_is_not_read_again(database: Databas
             raise AssertionError("position 2 can't be folded")
 
 
-async def test_a_start_from_a_checkpoint_is_like_any_other(database: Database, tmp_path: Path) -> None:
-    """What came after the checkpoint is folded on top, and comes to what a fold of everything comes to."""
+async def test_a_start_from_a_checkpoint_gives_the_same_state(database: Database, tmp_path: Path) -> None:
+    """Events after the checkpoint are folded on top, which gives the state of a fold of everything."""
     await grown(database, tmp_path)
     async with database.open() as log:
         for _ in range(3):
@@ -69,8 +69,8 @@ async def test_a_start_from_a_checkpoint_is_like_any_other(database: Database, t
 
 
 @pytest.mark.parametrize("wrong", ["chain_hash", "code_hash", "log_id", "position", "records"])
-async def test_a_wrong_checkpoint_is_passed_over(database: Database, tmp_path: Path, wrong: str) -> None:
-    """One of another history, of another fold version, of another log, or that was changed: the log is folded instead."""
+async def test_a_wrong_checkpoint_is_skipped(database: Database, tmp_path: Path, wrong: str) -> None:
+    """A checkpoint of another history, fold version or log, or a changed one, is skipped, and the log is folded."""
     files = await grown(database, tmp_path)
     (path,) = files.paths()
     first, rest = path.read_bytes().split(b"\n", 1)
@@ -83,8 +83,8 @@ async def test_a_wrong_checkpoint_is_passed_over(database: Database, tmp_path: P
             assert kernel.state.digest() == await folded_from_the_beginning(log)  # type: ignore[attr-defined]
 
 
-async def test_an_older_checkpoint_is_better_than_none(database: Database, tmp_path: Path) -> None:
-    """Where the newest one can't be used, the one before it is."""
+async def test_an_older_checkpoint_is_used_if_the_newest_is_damaged(database: Database, tmp_path: Path) -> None:
+    """The previous checkpoint is used if the newest one is damaged."""
     files = await grown(database, tmp_path)
     await grown(database, tmp_path, events=EVERY)
     newest, older = files.paths()
@@ -95,8 +95,8 @@ async def test_an_older_checkpoint_is_better_than_none(database: Database, tmp_p
     assert older.exists()
 
 
-async def test_a_running_kernel_writes_them(database: Database, tmp_path: Path) -> None:
-    """Each so many events there is a newer one, while the kernel goes on."""
+async def test_a_running_kernel_writes_checkpoints(database: Database, tmp_path: Path) -> None:
+    """A running kernel writes a checkpoint every so many events."""
     async with database.open() as log, a_kernel(log, tmp_path) as kernel:
         files = CheckpointFiles(tmp_path, log.log_id)
         for _ in range(4 * EVERY):
@@ -107,17 +107,17 @@ async def test_a_running_kernel_writes_them(database: Database, tmp_path: Path) 
         assert (await restored_state(log, files)).position > 2 * EVERY
 
 
-async def test_a_directory_that_can_not_be_written_stops_nobody(
+async def test_a_kernel_works_without_a_checkpoint_directory(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A kernel without a place for its checkpoints works, and says so."""
+    """A kernel that cannot write checkpoints works, and logs it."""
     (tmp_path / "file").write_text("in the way")
     await grown(database, tmp_path / "file")
-    assert "can't be written" in caplog.text
+    assert "cannot write the checkpoint" in caplog.text
 
 
-async def test_where_checkpoints_are(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a SQLite file, in the user's cache for a server, or where one says."""
+async def test_the_place_of_checkpoints(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are beside a SQLite file, in the user's cache for a server, or in the given directory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     async with database.open() as log:
         found, given = checkpoint_files(log), checkpoint_files(log, tmp_path / "here")
@@ -128,8 +128,8 @@ async def test_where_checkpoints_are(database: Database, tmp_path: Path, monkeyp
     assert given.directory == tmp_path / "here"
 
 
-async def test_the_past_begins_with_a_checkpoint_from_where_one_says(database: Database, tmp_path: Path) -> None:
-    """`as_of` and `diff` find those of another directory, and fold only what is after them."""
+async def test_as_of_and_diff_use_a_given_checkpoint_directory(database: Database, tmp_path: Path) -> None:
+    """`as_of` and `diff` find checkpoints in another directory, and fold only later events."""
     directory = tmp_path / "elsewhere"
     await grown(database, directory)
     async with database.open() as log:
@@ -137,10 +137,10 @@ async def test_the_past_begins_with_a_checkpoint_from_where_one_says(database: D
         whole = await as_of(log)
         folded: list[int] = []
 
-        def told(done: int, total: int) -> None:
+        def note(done: int, total: int) -> None:
             folded.append(total)
 
-        found = await as_of(log, checkpoint_dir=directory, progress=told)
+        found = await as_of(log, checkpoint_dir=directory, progress=note)
         assert (found.digest(), folded) == (whole.digest(), [1])
         database.update(3, "meta", b"{}")
         assert (await diff(log, head - 1, head, checkpoint_dir=directory)).b == head

@@ -1,4 +1,4 @@
-"""What is over and was let go: found by its ids on every backend, and dealt with like what is in memory."""
+"""Evicted intents: found by their ids on every backend, and handled like those in memory."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ SHORT = RetentionPolicy(intents_max=3, every_positions=10)
 ODD = 'a"b\\c{%s}\u2028é'
 
 
-async def record(log: EventLog, intent_id: str, *told: events.BaseEvent) -> int:
-    """Record facts about an intent; the position of the last."""
-    write = Write(intent_stream(intent_id), told)
+async def record(log: EventLog, intent_id: str, *facts: events.BaseEvent) -> int:
+    """Record facts about an intent; returns the last position."""
+    write = Write(intent_stream(intent_id), facts)
     return (await log.append(Append(fresh_command_id(), (write,), "venue:x", Evidence.STREAM))).last_position
 
 
 def accepted(client_id: str, order_id: str) -> OrderAccepted:
-    """The venue took an order."""
+    """The venue accepted an order."""
     return OrderAccepted(
         intent_id="i", symbol_id="S", client_order_id=client_id, exchange_order_id=order_id, exec_type=ExecType.NEW
     )
 
 
-async def test_the_log_names_the_intent_of_an_id(log: EventLog) -> None:
-    """By the client order id of whatever was sent, and by the venue's id of an order: as it was up to a position."""
+async def test_the_log_finds_the_intent_of_an_id(log: EventLog) -> None:
+    """The log finds an intent by client order id and venue order id, as of a position."""
     first = await record(log, "one", an_attempt(AttemptKind.SUBMIT, "c1", an_order()), accepted("c1", "7"))
     last = await record(log, "two", an_attempt(AttemptKind.CANCEL, ODD, an_order()), accepted(ODD, f"8{ODD}"))
     find = log.intent_id_of
@@ -63,7 +63,7 @@ async def test_the_log_names_the_intent_of_an_id(log: EventLog) -> None:
 
 
 async def grown(bench: Bench, *, orders: int = 20) -> None:
-    """Orders placed and canceled, one after the other, the first of them `old`: it has been let go long since."""
+    """Place and cancel orders one after the other; the first one, `old`, is evicted by the end."""
     for number in range(orders):
         name = "old" if number == 0 else f"n{number}"
         await bench.kernel.place_order(bid(), intent_id=name)
@@ -71,14 +71,14 @@ async def grown(bench: Bench, *, orders: int = 20) -> None:
     assert "old" not in {intent.intent_id for intent in await bench.kernel.get_all_intents()}
 
 
-def told(bench: Bench, **given: Any) -> ExecutionReport:
+def report_of(bench: Bench, **given: Any) -> ExecutionReport:
     """A report about an order."""
     return ExecutionReport(symbol_id="BTCUSDT", **given)
 
 
 @virtual_time
-async def test_it_can_still_be_asked_for() -> None:
-    """By its name, and by the venue's id; what never was is still not found."""
+async def test_an_evicted_order_can_be_queried() -> None:
+    """An evicted order is found by its id and by the venue order id; an unknown one is not."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         state = await bench.kernel.get_order_state("old")
@@ -91,8 +91,8 @@ async def test_it_can_still_be_asked_for() -> None:
 
 
 @virtual_time
-async def test_its_trades_are_not_a_strangers() -> None:
-    """A finding that an order nobody knows has traded is over with the next look, where the order turns out to be its."""
+async def test_trades_of_an_evicted_order_are_its_own() -> None:
+    """An unexpected-trade finding is resolved by the next query, which shows that the order is an evicted intent's."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         order_id = (await bench.kernel.get_order_state("old")).exchange_order_id
@@ -106,8 +106,8 @@ async def test_its_trades_are_not_a_strangers() -> None:
 
 
 @virtual_time
-async def test_commands_about_it_are_answered_as_ever() -> None:
-    """The same order again is no event, another one and a change are refused, another cancel is no error."""
+async def test_commands_about_an_evicted_order_are_answered() -> None:
+    """The same order again is no event, another one and a modification are refused, another cancel succeeds."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         head = await bench.log.head()
@@ -123,8 +123,8 @@ async def test_commands_about_it_are_answered_as_ever() -> None:
 
 
 @virtual_time
-async def test_a_store_may_want_it_again() -> None:
-    """A store's write goes on from the generation that it had; an older one is a conflict."""
+async def test_a_store_can_write_an_evicted_intent() -> None:
+    """A store continues from the evicted generation; an older generation is a conflict."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         store = bench.kernel.intent_store
@@ -138,8 +138,8 @@ async def test_a_store_may_want_it_again() -> None:
 
 @virtual_time
 @pytest.mark.parametrize("by", ["client id", "venue id"])
-async def test_a_fill_that_comes_long_after_is_its_own(by: str) -> None:
-    """A trade reported for it is recorded in its stream, counted once, and in the position; it is no stranger's."""
+async def test_a_late_fill_belongs_to_the_evicted_order(by: str) -> None:
+    """A late trade is recorded in the order's stream and counted once in the position; it is not external."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         state = await bench.kernel.get_order_state("old")
@@ -148,7 +148,7 @@ async def test_a_fill_that_comes_long_after_is_its_own(by: str) -> None:
             if by == "client id"
             else {"exchange_order_id": state.exchange_order_id}
         )
-        trade = told(
+        trade = report_of(
             bench, exec_type=ExecType.TRADE, side=Side.BUY, fill_key="late", last_qty=LOT, last_px=LAST, **named
         )
         leader = bench.kernel._runtime.leader
@@ -162,8 +162,8 @@ async def test_a_fill_that_comes_long_after_is_its_own(by: str) -> None:
 
 
 @virtual_time
-async def test_a_group_is_let_go_and_comes_back_whole() -> None:
-    """Of a group that is over each order can be asked for; the same group again is no event, another one is refused."""
+async def test_an_evicted_group_is_rehydrated_whole() -> None:
+    """Each order of an evicted group can be queried; the same group again is no event, another one is refused."""
     async with a_bench(keeping=SHORT) as bench:
         pair = StandardOrderGroup(orders=(bid(5), ask(5)), mode=OcoMode.ONE_CANCELS_OTHER)
         ids = await bench.kernel.place_order_group(pair, group_id="exit")
@@ -182,8 +182,8 @@ async def test_a_group_is_let_go_and_comes_back_whole() -> None:
 
 
 @virtual_time
-async def test_what_is_unknown_is_never_let_go() -> None:
-    """An order whose answer was lost stays in memory, however much comes after it."""
+async def test_an_unresolved_order_is_never_evicted() -> None:
+    """An order whose answer was lost stays in memory, whatever follows."""
     async with a_bench(keeping=SHORT, validity_window_ns=None) as bench:
         await bench.venue.inject(fault("request_lost", "submit"))
         await bench.kernel.place_order(bid(7), intent_id="unknown", wait="recorded")
@@ -193,8 +193,8 @@ async def test_what_is_unknown_is_never_let_go() -> None:
 
 
 @virtual_time
-async def test_it_is_listed_by_name_and_described() -> None:
-    """`get NAME`, `describe NAME` and `wait` know it; a list has only what is held."""
+async def test_an_evicted_order_is_shown_by_name() -> None:
+    """`get NAME`, `describe NAME` and `wait` find an evicted order; a list has only those in memory."""
     async with a_bench(keeping=SHORT) as bench:
         await grown(bench)
         (item,) = (await listing.listing(bench.kernel, listing.query_of(["orders", "old"]))).items
@@ -206,7 +206,7 @@ async def test_it_is_listed_by_name_and_described() -> None:
 
 
 async def twenty_filled(log: EventLog) -> None:
-    """Intents of two owners in turn, each filled at once: most of them have been let go in the end."""
+    """Intents of two owners in turn, each filled at once: most are evicted by the end."""
     for number in range(20):
         name, owner = f"n{number}", "mm-1" if number % 2 else "mm-2"
         await record(
@@ -219,14 +219,14 @@ async def twenty_filled(log: EventLog) -> None:
 
 
 def a_fill(number: int, fill_key: str) -> OrderFilled:
-    """A trade of the whole order of one of them."""
+    """A trade of the whole order of one intent."""
     trade: dict[str, Any] = {"side": Side.BUY, "last_qty": 100, "last_px": 10, "exec_type": ExecType.TRADE}
     ids = {"client_order_id": f"c{number}", "exchange_order_id": f"o{number}"}
     return OrderFilled(intent_id=f"n{number}", symbol_id="S", fill_key=fill_key, **trade, **ids)
 
 
-async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
-    """Those of intents that were let go, or deleted, are among them, each once, and those of others are not."""
+async def test_the_fills_of_an_owner_are_complete(log: EventLog) -> None:
+    """Fills of evicted and deleted intents are included, each once; those of other owners are not."""
     await twenty_filled(log)
     await record(log, "n5", events.IntentDeleted(intent_id="n5"))
     state = await fold(log, State(SHORT))
@@ -238,10 +238,10 @@ async def test_the_fills_of_an_owner_are_whole(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize("keeping", [RetentionPolicy(), SHORT], ids=["held", "let go"])
-async def test_what_was_let_go_before_both_points_is_not_new(
+async def test_diff_knows_intents_evicted_before_both_points(
     log: EventLog, keeping: RetentionPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What happens to it between them is a change of what there was: a late fill, and that it goes."""
+    """Changes of an evicted intent between two points are changes, not a new intent: a late fill, its eviction."""
 
     async def state_at(log: EventLog, position: int, **given: Any) -> State:
         return await fold(log, State(keeping), upto=position)
@@ -252,17 +252,16 @@ async def test_what_was_let_go_before_both_points_is_not_new(
     await record(log, "n1", a_fill(1, "late"))
     await record(log, "n2", events.IntentDeleted(intent_id="n2"))
     found = (await diff(log, before)).changes
-    told = {(item.kind, item.name): item.change for item in found if item.kind in ("intent", "order")}
-    assert told == {("order", "n1"): ChangeKind.CHANGED, ("intent", "n2"): ChangeKind.WENT}
+    report_of = {(item.kind, item.name): item.change for item in found if item.kind in ("intent", "order")}
+    assert report_of == {("order", "n1"): ChangeKind.CHANGED, ("intent", "n2"): ChangeKind.WENT}
 
 
 @pytest.mark.parametrize("seed", [3, 7_100_001])
-def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
-    """Of what was let go between two points of a log, or before both, or appeared and was let go between them, `diff` tells
-    what became of it, as it does where nothing is ever let go."""
+def test_diff_takes_no_evicted_intent_for_gone(seed: int) -> None:
+    """`diff` reports evicted intents like a fold that evicts nothing does, whenever they were evicted."""
     recorded = simulated(seed)
 
-    async def told(keeping: RetentionPolicy, a: int, b: int) -> dict[tuple[str, str], ChangeKind]:
+    async def report_of(keeping: RetentionPolicy, a: int, b: int) -> dict[tuple[str, str], ChangeKind]:
         async def state_at(log: EventLog, position: int, **given: Any) -> State:
             return await fold(log, State(keeping), upto=position)
 
@@ -275,8 +274,8 @@ def test_between_two_points_nothing_is_taken_for_gone(seed: int) -> None:
     recalled = {name.partition(":")[2] for name in {row[1] for row in recorded.rows}}
     for a, b in [(head // 3, 2 * head // 3), (0, head), (head, head // 2)]:
         touched = {row[1].partition(":")[2] for row in recorded.rows[min(a, b) : max(a, b)]}
-        whole = asyncio.run(told(RetentionPolicy(), a, b))
-        tight = asyncio.run(told(SHORT, a, b))
+        whole = asyncio.run(report_of(RetentionPolicy(), a, b))
+        tight = asyncio.run(report_of(SHORT, a, b))
         assert {key: tight.get(key) for key in whole if key[1] in touched} == {
             key: change for key, change in whole.items() if key[1] in touched
         }

@@ -50,7 +50,7 @@ async def logged(request: pytest.FixtureRequest, tmp_path: Path, clock: HandCloc
 
 # ---------------------------------------------------------------------------------------------------- on a log: writes
 async def test_a_write_is_one_event_with_the_whole_record(logged: LogWorld) -> None:
-    """Each write is one event of the intent's stream: the record whole, on an operator's word, from one actor."""
+    """Each write is one event in the intent's stream, with the whole record, an operator's evidence and one actor."""
     await logged.intents.create_intent(an_intent())
     await logged.intents.update_intent(an_intent(order=an_order(quantity=50)))
     await logged.actual.create_order_state(A_RICH_STATE)
@@ -76,7 +76,7 @@ FINDINGS = (events.FindingRaised, events.FindingResolved)
 
 
 async def test_a_refused_write_leaves_no_event(logged: LogWorld) -> None:
-    """What is refused is not in the log."""
+    """A refused write is not in the log."""
     await logged.intents.create_intent(an_intent())
     refused = (
         (AlreadyExistsError, logged.intents.create_intent(an_intent())),
@@ -95,7 +95,7 @@ async def test_a_refused_write_leaves_no_event(logged: LogWorld) -> None:
 
 
 async def test_an_intent_of_another_exchange_is_refused(logged: LogWorld) -> None:
-    """A log is of one exchange account: the error names the field and both ids."""
+    """A log belongs to one exchange account: the error names the field and both ids."""
     with pytest.raises(ValidationError) as caught:
         await logged.intents.create_intent(an_intent().model_copy(update={"exchange_id": "else"}))
     [violation] = caught.value.violations
@@ -103,7 +103,7 @@ async def test_an_intent_of_another_exchange_is_refused(logged: LogWorld) -> Non
 
 
 async def test_concurrent_writers_decide_again(logged: LogWorld) -> None:
-    """Writers that meet on one intent each get their write in, on top of what the others wrote."""
+    """Each concurrent write to an intent succeeds, on top of the others."""
     await logged.intents.create_intent(an_intent())
     writes = [logged.intents.update_intent(an_intent(owner=f"w{number}")) for number in range(8)]
     states = [logged.actual.create_order_state(a_state(failures=number)) for number in range(3)]
@@ -117,7 +117,7 @@ async def test_concurrent_writers_decide_again(logged: LogWorld) -> None:
 
 
 async def test_a_second_process_over_the_log_agrees(tmp_path: Path, clock: HandClock) -> None:
-    """Stores of two log objects over one file write on top of each other, and both read what either wrote."""
+    """Stores of two log objects over one file write on top of each other, and read each other's writes."""
     url = f"sqlite:///{tmp_path / 'log.db'}"
     async with AsyncExitStack() as stack:
         logs = [await stack.enter_async_context(open_log(url, exchange_id=EXCHANGE, clock=clock)) for _ in range(2)]
@@ -145,7 +145,7 @@ def position_of(world: LogWorld) -> int:
 
 
 async def test_a_fill_known_before_a_write_counts_once(logged: LogWorld) -> None:
-    """A recorded state is a baseline: a fill that was known is known still, and counts once when it comes again."""
+    """A recorded state is a baseline: a fill that was known before it counts once when it is reported again."""
     await logged.intents.create_intent(an_intent())
     trade = a_fill("t1", 30)
     await logged.hear("i1", trade)
@@ -157,7 +157,7 @@ async def test_a_fill_known_before_a_write_counts_once(logged: LogWorld) -> None
 
 
 async def test_reports_apply_on_top_of_a_write(logged: LogWorld) -> None:
-    """After a write, the next fact shows: recorded and reported quantities come together, and the order can end."""
+    """Reports after a write apply to it: recorded and reported quantities add up, and the order can end."""
     await logged.intents.create_intent(an_intent())
     await logged.actual.create_order_state(a_state(exchange_order_id="o1", client_order_id="c1"))
     await logged.hear("i1", a_fill("t1", 30))
@@ -168,8 +168,8 @@ async def test_reports_apply_on_top_of_a_write(logged: LogWorld) -> None:
     assert state.last_sync_at == logged.clock.now_ns() // NS_PER_S
 
 
-async def test_a_recorded_quantity_that_fills_do_not_explain_is_a_finding(logged: LogWorld) -> None:
-    """It is raised with the write, counts for no position, and is resolved once fills explain it."""
+async def test_an_unexplained_recorded_quantity_raises_a_finding(logged: LogWorld) -> None:
+    """The finding is raised with the write, counts for no position, and is resolved once fills explain the quantity."""
     await logged.intents.create_intent(an_intent())
     recorded = a_state(exchange_order_id="o1", client_order_id="c1", ord_status=OrdStatus.PARTIALLY_FILLED, cum_qty=50)
     await logged.actual.create_order_state(recorded)
@@ -193,8 +193,8 @@ async def test_a_recorded_quantity_that_fills_do_not_explain_is_a_finding(logged
     ],
     ids=["renamed", "another order", "no order"],
 )
-async def test_a_write_takes_no_fill_away(logged: LogWorld, written: object) -> None:
-    """Fills are facts: whatever a store writes of the order, what was traded stays in the books, and a repeat adds none."""
+async def test_a_write_removes_no_fill(logged: LogWorld, written: object) -> None:
+    """Fills are facts: whatever a store writes, they stay booked, and a repeated report adds nothing."""
     await logged.intents.create_intent(an_intent())
     trade = a_fill("t1", 30)
     await logged.hear("i1", trade)
@@ -207,8 +207,8 @@ async def test_a_write_takes_no_fill_away(logged: LogWorld, written: object) -> 
     assert [(position.symbol_id, position.quantity) for position in logged.state.positions()] == positions
 
 
-async def test_an_order_that_a_write_leaves_out_works_again_once_a_look_shows_it(logged: LogWorld) -> None:
-    """A write can't end an order at the venue: a traded one that it leaves out is live again when a later look shows it."""
+async def test_an_order_that_a_write_omits_is_live_again_once_a_query_shows_it(logged: LogWorld) -> None:
+    """A write cannot end an order at the venue: an omitted order is live again once a later query shows it."""
     await logged.intents.create_intent(an_intent())
     await logged.hear("i1", a_fill("t1", 30))
     await logged.actual.update_order_state(a_state())
@@ -223,8 +223,7 @@ async def test_an_order_that_a_write_leaves_out_works_again_once_a_look_shows_it
 
 
 async def test_a_write_undoes_no_attempt(logged: LogWorld) -> None:
-    """An attempt that may have happened stays unsettled though a write leaves it out, so the intent can't be deleted; one
-    that a write told of and the next one leaves out is gone."""
+    """An unresolved attempt that a write omits stays, so the intent cannot be deleted; one that only a write named goes."""
     await logged.intents.create_intent(an_intent())
     position = await logged.append("i1", a_submit())
     await logged.actual.update_order_state(A_RICH_STATE)
@@ -240,8 +239,8 @@ async def test_a_write_undoes_no_attempt(logged: LogWorld) -> None:
     await logged.intents.delete_intent("i1")
 
 
-async def test_a_look_confirms_a_written_state(logged: LogWorld) -> None:
-    """A look that found a written order as it is leaves it as written, but confirmed: it is not stale any more."""
+async def test_a_query_confirms_a_written_state(logged: LogWorld) -> None:
+    """A query that finds a written order unchanged confirms it: it is not stale any more."""
     written = a_state(exchange_order_id="o1", client_order_id="c1", last_sync_at=1)
     await logged.actual.create_order_state(written)
     assert await logged.actual.get_stale_orders(10) == [written]
@@ -262,7 +261,7 @@ async def test_a_look_confirms_a_written_state(logged: LogWorld) -> None:
 
 
 async def test_a_forgotten_state_comes_back_with_the_next_fact(logged: LogWorld) -> None:
-    """A store's delete forgets the state, not the facts: a later fill brings it back, with the earlier one."""
+    """A store's delete removes the state, not the facts: a later fill restores it, with the earlier one."""
     await logged.intents.create_intent(an_intent())
     await logged.hear("i1", a_fill("t1", 30))
     await logged.actual.delete_order_state("i1")
@@ -273,8 +272,8 @@ async def test_a_forgotten_state_comes_back_with_the_next_fact(logged: LogWorld)
 
 
 # ----------------------------------------------------------------------------------------------------- on a log: delete
-async def test_what_may_be_live_cannot_be_deleted(logged: LogWorld) -> None:
-    """An intent whose order works, or may, is not deleted: it is to be canceled first; once it ended, it is."""
+async def test_an_order_that_may_be_live_cannot_be_deleted(logged: LogWorld) -> None:
+    """An intent whose order is or may be live cannot be deleted until the order has ended."""
     await logged.intents.create_intent(an_intent())
     await logged.append("i1", a_submit())
     with pytest.raises(ConflictError, match="cancel it first"):
@@ -288,7 +287,7 @@ async def test_what_may_be_live_cannot_be_deleted(logged: LogWorld) -> None:
 
 
 async def test_a_recorded_live_order_cannot_be_deleted(logged: LogWorld) -> None:
-    """A state that a store wrote as working counts as live; written as canceled, it does not."""
+    """A state written as working counts as live; written as canceled, it does not."""
     await logged.intents.create_intent(an_intent())
     await logged.actual.create_order_state(a_state(exchange_order_id="o1"))
     with pytest.raises(ConflictError, match="cancel it first"):
@@ -298,7 +297,7 @@ async def test_a_recorded_live_order_cannot_be_deleted(logged: LogWorld) -> None
 
 
 async def test_an_id_used_again_starts_afresh(logged: LogWorld) -> None:
-    """After a delete and a new create there is no state, nothing is filled, and numbers go on: they never go back."""
+    """After a delete and a new create there is no state and no fill; attempt numbers continue."""
     await logged.intents.create_intent(an_intent())
     await logged.append("i1", a_submit(number=4))
     await logged.hear("i1", a_fill("t1", 30))
@@ -332,7 +331,7 @@ def a_submit(number: int = 1) -> events.AttemptStarted:
 
 
 async def test_a_forgotten_order_still_counts(logged: LogWorld) -> None:
-    """A store may forget a state; an order that may be live is still acted on, and its intent still can't be deleted."""
+    """After a store deletes a state, an order that may be live is still reconciled, and its intent cannot be deleted."""
     await logged.intents.create_intent(an_intent())
     await logged.append("i1", a_submit())
     await logged.actual.delete_order_state("i1")
@@ -347,7 +346,7 @@ async def test_a_forgotten_order_still_counts(logged: LogWorld) -> None:
 
 # ---------------------------------------------------------------------------------------------------- on a log: reading
 async def test_following_begins_at_the_head(logged: LogWorld) -> None:
-    """A state that follows a log has all of it when the block begins, and each batch is announced."""
+    """A followed state is at the head when the block begins, and each batch is announced."""
     await logged.intents.create_intent(an_intent())
     state, batches = State(), list[int]()
     async with following(logged.log, state, lambda: batches.append(state.position)):
@@ -358,7 +357,7 @@ async def test_following_begins_at_the_head(logged: LogWorld) -> None:
 
 
 async def test_a_log_that_cannot_be_folded_is_refused(clock: HandClock) -> None:
-    """A row that was changed past the log ends the block before it begins, with the first bad position."""
+    """A changed row ends the block before it begins, with the first bad position."""
     backend = MemoryBackend(EXCHANGE)
     async with backend.open(clock=clock) as log, a_log_world(log, clock) as world:
         await world.intents.create_intent(an_intent())
@@ -372,7 +371,7 @@ async def test_a_log_that_cannot_be_folded_is_refused(clock: HandClock) -> None:
 
 
 async def test_no_write_waits_for_a_reader_that_ended(logged: LogWorld) -> None:
-    """Once the reader has ended, a write that waits for it and every later one fails with the reason, and none hangs."""
+    """Once the reader has ended, waiting and later writes fail with the reason; none hangs."""
     await logged.intents.create_intent(an_intent())
     waiting = asyncio.create_task(logged.state.reached(99))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The read models as SQL tables, on SQLite and PostgreSQL: what they hold, and that they go on from wherever they are."""
+"""The SQL tables, on SQLite and PostgreSQL: their rows, syncs from any position, and refusals."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from tests.folding import an_intent, an_order
 from tests.simulation import player, world
 from tests.simulation.plan import from_seed
 
-pytestmark = pytest.mark.xdist_group("tables")  # these share what is costly to make
+pytestmark = pytest.mark.xdist_group("tables")  # these share costly fixtures
 
 Database = SQLiteBackend | PostgresBackend
 SEEDS = (3, 8, 21, 34)
 EVENTS = 400
 
 
-def made(log: EventLog) -> RecordedLog:
+def recorded(log: EventLog) -> RecordedLog:
     """A log that can be filled past its writer."""
     assert isinstance(log, RecordedLog)
     return log
@@ -61,8 +61,8 @@ async def versions(log: EventLog, target: str | None = None) -> list[TablesVersi
         return store.versions()
 
 
-def asked(database: Database, statement: str) -> list[tuple[Any, ...]]:
-    """What a person's own tool gets from the tables."""
+def query(database: Database, statement: str) -> list[tuple[Any, ...]]:
+    """The rows of a query with another program's connection."""
     if isinstance(database, SQLiteBackend):
         connection = sqlite3.connect(database.path.with_name("log.read.db"))
         try:
@@ -76,7 +76,7 @@ def asked(database: Database, statement: str) -> list[tuple[Any, ...]]:
 # ------------------------------------------------------------------------------------------------------- what they hold
 @pytest.fixture(scope="module", params=SEEDS)
 def simulated(request: pytest.FixtureRequest) -> MemoryRecorder:
-    """The log of a simulated run: groups, modifies, busts, foreign orders, findings."""
+    """The log of a simulated run: groups, modifications, busts, external orders, findings."""
     caught: list[world.World] = []
 
     class Caught(world.World):
@@ -95,8 +95,8 @@ def memory_log(recorder: MemoryRecorder, page_rows: int) -> EventLog:
     return LogFactory("paper", LoopClock(), SeededIds(), LogSettings(page_rows=page_rows), True).memory(recorder)
 
 
-async def test_rows_do_not_depend_on_how_the_log_was_cut(simulated: MemoryRecorder, tmp_path: Path) -> None:
-    """Filled event by event, in small pages, and at once, the tables have the same rows."""
+async def test_rows_do_not_depend_on_the_batches(simulated: MemoryRecorder, tmp_path: Path) -> None:
+    """Tables filled event by event, in small pages, and at once have the same rows."""
     found = []
     for page_rows in (1, 7, 10_000):
         target = f"sqlite:///{tmp_path}/{page_rows}.db"
@@ -109,7 +109,7 @@ async def test_rows_do_not_depend_on_how_the_log_was_cut(simulated: MemoryRecord
 
 
 async def test_both_databases_hold_the_same_rows(simulated: MemoryRecorder, tmp_path: Path, postgres_url: str) -> None:
-    """A row read back from PostgreSQL is the row read back from SQLite."""
+    """Rows read back from PostgreSQL equal those from SQLite."""
     async with memory_log(simulated, 100) as log:
         log.exchange_id = f"same-{simulated.head().chain_hash.hex()[:16]}"  # a schema of its own
         targets = f"sqlite:///{tmp_path}/same.db", postgres_url
@@ -118,19 +118,19 @@ async def test_both_databases_hold_the_same_rows(simulated: MemoryRecorder, tmp_
         assert await all_rows(log, targets[0]) == await all_rows(log, targets[1])
 
 
-async def test_fills_that_count_come_to_the_positions(database: Database) -> None:
-    """In SQL, what the counting fills of a symbol sum up to is its position; busted ones are there, and do not count."""
+async def test_counting_fills_sum_to_the_positions(database: Database) -> None:
+    """The counting fills of a symbol sum to its position; busted ones are stored, and do not count."""
     async with database.open() as log:
-        await make_log(made(log), count=3_000)
+        await make_log(recorded(log), count=3_000)
         await sync_tables(log)
     summed = "SELECT symbol_id, sum(CASE side WHEN 'BUY' THEN quantity ELSE -quantity END) FROM fills WHERE counts = 1"
-    sums = asked(database, f"{summed} GROUP BY symbol_id ORDER BY symbol_id")
-    assert sums == asked(database, "SELECT symbol_id, quantity FROM positions ORDER BY symbol_id")
-    assert asked(database, "SELECT count(*) FROM fills WHERE counts = 0")[0][0] > 0
+    sums = query(database, f"{summed} GROUP BY symbol_id ORDER BY symbol_id")
+    assert sums == query(database, "SELECT symbol_id, quantity FROM positions ORDER BY symbol_id")
+    assert query(database, "SELECT count(*) FROM fills WHERE counts = 0")[0][0] > 0
 
 
 async def test_numbers_beyond_63_bits_are_kept_exactly(database: Database) -> None:
-    """The largest quantity, and a notional far beyond it, come back as they were."""
+    """The largest quantity, and a notional far beyond it, are read back exactly."""
     order = an_order(UINT64_MAX, price=UINT64_MAX)
     fill = events.OrderFilled(
         intent_id="i", symbol_id="S", client_order_id="c", exchange_order_id="x\0y", exec_type=ExecType.TRADE,
@@ -147,13 +147,13 @@ async def test_numbers_beyond_63_bits_are_kept_exactly(database: Database) -> No
     assert positions[POSITIONS.names.index("cost")] == UINT64_MAX**2
 
 
-async def record(log: EventLog, stream_id: str, *made: events.BaseEvent) -> None:
-    """Events of one stream."""
-    await log.append(Append(fresh_command_id(), (Write(stream_id, made),), "strategy:t", Evidence.COMMAND))
+async def record(log: EventLog, stream_id: str, *recorded: events.BaseEvent) -> None:
+    """Record events of one stream."""
+    await log.append(Append(fresh_command_id(), (Write(stream_id, recorded),), "strategy:t", Evidence.COMMAND))
 
 
 async def test_a_deleted_intent_has_no_row(database: Database) -> None:
-    """What a store deleted is gone from the table, what was never sent has no order, what comes again is there."""
+    """A deleted intent has no row, an intent that was never sent has no order, a new one has a row again."""
     created = events.IntentCreated(intent=an_intent())
     async with database.open() as log:
         await record(log, "intent:i", created)
@@ -161,19 +161,19 @@ async def test_a_deleted_intent_has_no_row(database: Database) -> None:
         assert [row[0] for row in (await all_rows(log))[INTENTS.name]] == ["i"]
         await record(log, "intent:i", events.IntentDeleted(intent_id="i"))
         await sync_tables(log)
-        assert asked(database, "SELECT count(*) FROM intents") == [(0,)]
+        assert query(database, "SELECT count(*) FROM intents") == [(0,)]
         await record(log, "intent:i", created)
         await sync_tables(log)
-    assert asked(database, "SELECT intent_id, version, side FROM intents") == [("i", 3, "BUY")]
-    assert asked(database, "SELECT count(*) FROM orders") == [(0,)]
+    assert query(database, "SELECT intent_id, version, side FROM intents") == [("i", 3, "BUY")]
+    assert query(database, "SELECT count(*) FROM orders") == [(0,)]
 
 
 # --------------------------------------------------------------------------------------------------------------- going on
-async def test_tables_go_on_from_where_they_are(database: Database) -> None:
-    """Brought on in steps they equal those filled at once, and a second call changes nothing."""
+async def test_a_sync_continues_from_the_position_of_the_tables(database: Database) -> None:
+    """Tables synced in steps equal those filled at once, and a second sync changes nothing."""
     async with database.open(settings=LogSettings(page_rows=50)) as log:
         for count in (EVENTS // 2, EVENTS):
-            await make_log(made(log), count=count, seed=count)
+            await make_log(recorded(log), count=count, seed=count)
             synced = await sync_tables(log)
             assert synced == await sync_tables(log)
             assert synced.position == (await log.head()).position
@@ -182,10 +182,10 @@ async def test_tables_go_on_from_where_they_are(database: Database) -> None:
         assert await all_rows(log) == by_steps
 
 
-async def test_followers_go_on_with_new_tables(database: Database) -> None:
-    """While events come, tables follow; after a switch the follower goes on with the new ones."""
+async def test_a_follower_continues_with_new_tables(database: Database) -> None:
+    """Tables follow new events; after a switch the follower continues with the new ones."""
     async with database.open() as log:
-        await make_log(made(log), count=EVENTS)
+        await make_log(recorded(log), count=EVENTS)
         told: asyncio.Queue[Synced] = asyncio.Queue()
         following = asyncio.create_task(sync_tables(log, follow=True, report=told.put_nowait))
         assert (await told.get()).version == 1
@@ -204,9 +204,9 @@ async def test_followers_go_on_with_new_tables(database: Database) -> None:
 
 
 async def test_a_second_writer_is_refused(database: Database) -> None:
-    """Where somebody else brought the tables on in between, nothing is written twice: the loser says so."""
+    """If another process has moved the tables on, nothing is written."""
     async with database.open() as log:
-        await make_log(made(log), count=EVENTS)
+        await make_log(recorded(log), count=EVENTS)
         await sync_tables(log)
         await record(log, "intent:i", events.IntentCreated(intent=an_intent()))
         async with open_tables(log) as store, open_tables(log) as other:
@@ -223,8 +223,8 @@ async def test_a_second_writer_is_refused(database: Database) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
-async def test_tables_of_another_log_are_left_alone(tmp_path: Path) -> None:
-    """A log does not write to the tables of another, and the error names both ways out."""
+async def test_tables_of_another_log_are_not_changed(tmp_path: Path) -> None:
+    """A log does not write to the tables of another log; the error says so."""
     target = f"sqlite:///{tmp_path}/tables.db"
     for name in ("a", "b"):
         async with open_log(f"sqlite:///{tmp_path}/{name}.db", exchange_id=name) as log:
@@ -236,8 +236,10 @@ async def test_tables_of_another_log_are_left_alone(tmp_path: Path) -> None:
                     await work(log, target)
 
 
-async def test_tables_of_another_fold_have_to_be_made_anew(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two fold versions are never mixed: going on is refused, and a rebuild makes it possible again."""
+async def test_tables_of_another_fold_version_must_be_rebuilt(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of two fold versions are never mixed: a sync is refused until a rebuild."""
     async with database.open() as log:
         await sync_tables(log)
         monkeypatch.setattr("kernel.platform.version.FOLD_VERSION", 999)
@@ -247,10 +249,10 @@ async def test_tables_of_another_fold_have_to_be_made_anew(database: Database, m
         assert (await sync_tables(log)).version == 2
 
 
-async def test_tables_that_do_not_follow_from_the_log_are_not_brought_on(database: Database) -> None:
-    """Where the log has another event than the tables were filled from, or none, that position is named."""
+async def test_tables_that_do_not_follow_from_the_log_are_not_synced(database: Database) -> None:
+    """If the tables were filled from another event or past the log's end, that position is named."""
     async with database.open() as log:
-        await make_log(made(log), count=20)
+        await make_log(recorded(log), count=20)
         await sync_tables(log)
         head = (await log.head()).position
         for position, chain, bad in ((head, bytes(32), head), (head + 5, bytes(32), head + 1)):
@@ -265,32 +267,31 @@ async def test_tables_that_do_not_follow_from_the_log_are_not_brought_on(databas
             assert caught.value.position == bad
 
 
-async def test_a_database_of_something_else_is_not_written_to(tmp_path: Path) -> None:
-    """The log's own file, and a file that is no database, are refused and stay as they are."""
+async def test_a_database_with_other_tables_is_not_changed(tmp_path: Path) -> None:
+    """The log's own file, and a file that is no database, are refused and not changed."""
     url = f"sqlite:///{tmp_path}/kernel.db"
     (tmp_path / "text.db").write_text("not a database, and longer than any header of one would be " * 20)
     before = (tmp_path / "text.db").read_bytes()
     async with open_log(url, exchange_id="a") as log:
-        with pytest.raises(KernelError, match="something else"):
+        with pytest.raises(KernelError, match="has other tables"):
             await sync_tables(log, url)
-        with pytest.raises(KernelError, match="no SQLite database"):
+        with pytest.raises(KernelError, match="not a SQLite database"):
             await sync_tables(log, f"sqlite:///{tmp_path}/text.db")
-        with pytest.raises(ValidationError, match="need a database"):
+        with pytest.raises(ValidationError, match="cannot be at memory:"):
             await sync_tables(log, "memory://")
         with pytest.raises(NotFoundError, match="tables sync"):
             await roll_back(log)
     assert (tmp_path / "text.db").read_bytes() == before
     async with open_log("memory://", exchange_id="a") as log:
-        with pytest.raises(ValidationError, match="give their URL"):
+        with pytest.raises(ValidationError, match="give the URL of a database"):
             await sync_tables(log)
 
 
-async def test_a_restart_begins_with_a_checkpoint(database: Database, tmp_path: Path) -> None:
-    """Only what came after the newest one up to where the tables are is folded again, and the rows come out the same; one
-    that is further than the tables serves nobody."""
+async def test_a_sync_begins_with_a_checkpoint(database: Database, tmp_path: Path) -> None:
+    """Only events between the checkpoint and the tables are folded again; a checkpoint past the tables is not used."""
     told: list[tuple[int, int]] = []
     async with database.open() as log:
-        there = await make_log(made(log), count=EVENTS)
+        there = await make_log(recorded(log), count=EVENTS)
         await sync_tables(log)
         await record(log, events.intent_stream("z"), events.IntentCreated(intent=an_intent(an_order(), "z")))
         files = checkpoint_files(log, tmp_path / "checkpoints")

@@ -1,4 +1,4 @@
-"""The contract of the stores: one suite over the plain ones and those on a log (more of which is in `test_log_stores`)."""
+"""The contract of the stores: one suite for the plain ones and those on a log (see also `test_log_stores`)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
 
 # ------------------------------------------------------------------------------------------------------- intents: both
 async def test_an_intent_is_read_as_it_was_created(world: StoreWorld) -> None:
-    """Every field of a created intent comes back, generation and times as given."""
+    """Every field of a created intent is read back, generation and times included."""
     intent = an_intent(
         group_id="g1",
         generation=7,
@@ -66,7 +66,7 @@ async def test_an_intent_is_read_as_it_was_created(world: StoreWorld) -> None:
 
 
 async def test_an_id_is_created_once(world: StoreWorld) -> None:
-    """Creating an id that exists is an AlreadyExistsError, which is a ValueError, and changes nothing."""
+    """Creating an existing id raises AlreadyExistsError, which is a ValueError, and changes nothing."""
     await world.intents.create_intent(an_intent())
     with pytest.raises(AlreadyExistsError, match="i1"):
         await world.intents.create_intent(an_intent(order=an_order("ETHUSDT")))
@@ -75,8 +75,8 @@ async def test_an_id_is_created_once(world: StoreWorld) -> None:
     assert await world.intents.get_intent("i1") == an_intent()
 
 
-async def test_of_many_who_create_an_id_one_succeeds(world: StoreWorld) -> None:
-    """Two creates at once of one id: one is stored, the others are told that it exists."""
+async def test_one_of_concurrent_creates_succeeds(world: StoreWorld) -> None:
+    """Of concurrent creates of one id one is stored; the others raise AlreadyExistsError."""
     made = [world.intents.create_intent(an_intent(owner=str(number))) for number in range(5)]
     results = await asyncio.gather(*made, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["AlreadyExistsError"] * 4 + ["NoneType"]
@@ -84,7 +84,7 @@ async def test_of_many_who_create_an_id_one_succeeds(world: StoreWorld) -> None:
 
 @pytest.mark.parametrize("kind", [NotFoundError, KeyError])
 async def test_an_unknown_intent_is_not_found(world: StoreWorld, kind: type[Exception]) -> None:
-    """Read, update and delete of an unknown intent are a NotFoundError, which is a KeyError."""
+    """Read, update and delete of an unknown intent raise NotFoundError, which is a KeyError."""
     await world.intents.create_intent(an_intent("other"))
     with pytest.raises(kind, match="i1"):
         await world.intents.get_intent("i1")
@@ -96,8 +96,7 @@ async def test_an_unknown_intent_is_not_found(world: StoreWorld, kind: type[Exce
 
 
 async def test_a_change_of_the_order_is_a_new_generation(world: StoreWorld) -> None:
-    """A change of `order` or `desired` adds one to the generation; the store sets the time of it, and keeps that of
-    creation."""
+    """A change of `order` or `desired` adds one to the generation and sets the time of update, not that of creation."""
     await world.intents.create_intent(an_intent(created_at_ns=5, updated_at_ns=5))
     world.clock.forward(3)
     given_intent = an_intent(order=an_order(quantity=50), created_at_ns=99, updated_at_ns=99)
@@ -109,7 +108,7 @@ async def test_a_change_of_the_order_is_a_new_generation(world: StoreWorld) -> N
     assert (await world.intents.get_intent("i1")).generation == 3
 
 
-async def test_other_changes_are_no_new_generation(world: StoreWorld) -> None:
+async def test_other_changes_keep_the_generation(world: StoreWorld) -> None:
     """A change of owner, group, policy or metadata keeps the generation and sets the time of update."""
     await world.intents.create_intent(an_intent(created_at_ns=5))
     world.clock.forward(1)
@@ -122,7 +121,7 @@ async def test_other_changes_are_no_new_generation(world: StoreWorld) -> None:
 
 
 async def test_an_older_generation_is_a_conflict(world: StoreWorld) -> None:
-    """A write that was made from an older record is refused and changes nothing; a higher number given is not taken."""
+    """A write based on an older record is refused and changes nothing; a higher generation is ignored."""
     await world.intents.create_intent(an_intent())
     await world.intents.update_intent(an_intent(order=an_order(quantity=50)))
     known = await world.intents.get_intent("i1")
@@ -133,8 +132,8 @@ async def test_an_older_generation_is_a_conflict(world: StoreWorld) -> None:
     assert (await world.intents.get_intent("i1")).generation == 2
 
 
-async def test_of_two_writers_with_one_generation_one_wins(world: StoreWorld) -> None:
-    """Two changes of the order made from one record: the second is a conflict, not a lost update."""
+async def test_the_second_write_of_one_generation_is_a_conflict(world: StoreWorld) -> None:
+    """Of two changes of the order based on one record the second is a conflict, not a lost update."""
     await world.intents.create_intent(an_intent())
     changes = [world.intents.update_intent(an_intent(order=an_order(quantity=size))) for size in (50, 60)]
     results = await asyncio.gather(*changes, return_exceptions=True)
@@ -143,7 +142,7 @@ async def test_of_two_writers_with_one_generation_one_wins(world: StoreWorld) ->
 
 
 async def test_a_deleted_intent_is_gone(world: StoreWorld) -> None:
-    """After a delete, the intent is not found and in no list; its id may be created again, and comes last then."""
+    """A deleted intent is not found and not listed; created again, it is listed last."""
     for intent_id in ("i1", "i2"):
         await world.intents.create_intent(an_intent(intent_id, group_id="g"))
     await world.intents.delete_intent("i1")
@@ -158,7 +157,7 @@ async def test_a_deleted_intent_is_gone(world: StoreWorld) -> None:
 
 
 async def test_lists_are_in_order_of_creation(world: StoreWorld) -> None:
-    """Whatever was updated since, and whatever the filter, lists are in order of creation."""
+    """Lists are in order of creation, whatever the updates and filters."""
     for intent_id in ("c", "a", "b"):
         await world.intents.create_intent(an_intent(intent_id, group_id="g" if intent_id != "b" else None))
     await world.intents.update_intent(an_intent("c", order=an_order("ETHUSDT"), group_id="g"))
@@ -170,7 +169,7 @@ async def test_lists_are_in_order_of_creation(world: StoreWorld) -> None:
 
 
 async def test_filters_combine(world: StoreWorld) -> None:
-    """Symbol and group filter alone and together; what nobody has is an empty list, not an error."""
+    """Symbol and group filter alone and together; no match is an empty list, not an error."""
     await world.intents.create_intent(an_intent("a", group_id="g"))
     await world.intents.create_intent(an_intent("b", group_id="g", order=an_order("ETHUSDT")))
     await world.intents.create_intent(an_intent("c"))
@@ -183,7 +182,7 @@ async def test_filters_combine(world: StoreWorld) -> None:
 
 
 async def test_lists_follow_a_change_of_symbol_and_group(world: StoreWorld) -> None:
-    """An intent that moved to another symbol or group is found there alone."""
+    """An intent that moved to another symbol or group is listed only there."""
     await world.intents.create_intent(an_intent("a", group_id="g"))
     await world.intents.update_intent(an_intent("a", group_id="h", order=an_order("ETHUSDT")))
     assert await intent_ids(world, symbol_id="BTCUSDT") == await intent_ids(world, group_id="g") == []
@@ -192,8 +191,8 @@ async def test_lists_follow_a_change_of_symbol_and_group(world: StoreWorld) -> N
     assert await world.intents.get_intents_by_group("h") == []
 
 
-async def test_a_list_is_the_callers_own(world: StoreWorld) -> None:
-    """What a caller does to a list does nothing to the store."""
+async def test_changing_a_returned_list_changes_no_store(world: StoreWorld) -> None:
+    """Changes of a returned list do not change the store."""
     await world.intents.create_intent(an_intent())
     await world.actual.create_order_state(a_state())
     for found in (await world.intents.list_intents(), await world.actual.list_order_states()):
@@ -204,7 +203,7 @@ async def test_a_list_is_the_callers_own(world: StoreWorld) -> None:
 # -------------------------------------------------------------------------------------------------- order states: both
 @pytest.mark.parametrize("state", [a_state(), A_RICH_STATE], ids=["bare", "rich"])
 async def test_a_state_is_read_as_it_was_written(world: StoreWorld, state: object) -> None:
-    """Every field of a state comes back after a create and after an update, also where it has no exchange order id."""
+    """Every field of a state is read back after a create and an update, also without an exchange order id."""
     written = a_state().model_validate(state)
     await world.actual.create_order_state(written)
     assert await world.actual.get_order_state("i1") == written
@@ -214,7 +213,7 @@ async def test_a_state_is_read_as_it_was_written(world: StoreWorld, state: objec
 
 
 async def test_a_state_is_created_once(world: StoreWorld) -> None:
-    """Creating a state that exists is an AlreadyExistsError, which is a ValueError, and changes nothing."""
+    """Creating an existing state raises AlreadyExistsError, which is a ValueError, and changes nothing."""
     await world.actual.create_order_state(a_state())
     with pytest.raises(AlreadyExistsError, match="i1"):
         await world.actual.create_order_state(a_state(failures=1))
@@ -225,7 +224,7 @@ async def test_a_state_is_created_once(world: StoreWorld) -> None:
 
 @pytest.mark.parametrize("kind", [NotFoundError, KeyError])
 async def test_an_unknown_state_is_not_found(world: StoreWorld, kind: type[Exception]) -> None:
-    """Read, update and delete of an unknown state are a NotFoundError; an intent without a state has none."""
+    """Read, update and delete of an unknown state raise NotFoundError, also for an intent without a state."""
     await world.intents.create_intent(an_intent())
     with pytest.raises(kind, match="i1"):
         await world.actual.get_order_state("i1")
@@ -238,7 +237,7 @@ async def test_an_unknown_state_is_not_found(world: StoreWorld, kind: type[Excep
 
 
 async def test_a_state_is_found_by_its_exchange_id(world: StoreWorld) -> None:
-    """The look-up follows the exchange order id: none at first, then one, then another; the old one is not found then."""
+    """The look-up follows the exchange order id: none at first, then one, then another; the old one is not found."""
     await world.actual.create_order_state(a_state())
     await world.actual.create_order_state(a_state("i2", exchange_order_id="o9"))
     with pytest.raises(NotFoundError):
@@ -255,7 +254,7 @@ async def test_a_state_is_found_by_its_exchange_id(world: StoreWorld) -> None:
 
 
 async def test_an_exchange_id_may_move_to_another_intent(world: StoreWorld) -> None:
-    """An exchange order id that was corrected from one intent to another is found there."""
+    """An exchange order id that moved to another intent is found there."""
     await world.actual.create_order_state(a_state(exchange_order_id="o1"))
     await world.actual.update_order_state(a_state(exchange_order_id="o2"))
     await world.actual.create_order_state(a_state("i2", exchange_order_id="o1"))
@@ -266,7 +265,7 @@ async def test_an_exchange_id_may_move_to_another_intent(world: StoreWorld) -> N
 
 
 async def test_a_deleted_state_is_gone(world: StoreWorld) -> None:
-    """A deleted state is not found by either id and in no list; it may be created again, and comes last then."""
+    """A deleted state is not found by either id and not listed; created again, it is listed last."""
     for intent_id, order_id in (("i1", "o1"), ("i2", "o2")):
         await world.actual.create_order_state(a_state(intent_id, exchange_order_id=order_id))
     await world.actual.delete_order_state("i1")
@@ -296,8 +295,8 @@ async def test_states_are_listed_by_symbol_and_status(world: StoreWorld) -> None
     assert await state_ids(world, symbol_id="none") == await state_ids(world, symbol_id="BTCUSDT", status=failed) == []
 
 
-async def test_stale_orders_are_told_by_the_clock(world: StoreWorld) -> None:
-    """Stale is what was confirmed longer ago than asked, by the store's clock, to the fraction of a second."""
+async def test_stale_orders_depend_on_the_clock(world: StoreWorld) -> None:
+    """A state is stale if it was confirmed longer ago than the limit, by the store's clock, to the fraction of a second."""
     now_s = world.clock.now_ns() // NS_PER_S
     for intent_id, last_sync_at in (("old", now_s - 61), ("even", now_s - 60), ("new", now_s - 59.5), ("never", 0)):
         await world.actual.create_order_state(a_state(intent_id, last_sync_at=last_sync_at))
@@ -314,10 +313,8 @@ async def test_stale_orders_are_told_by_the_clock(world: StoreWorld) -> None:
     assert "old" not in await stale()
 
 
-async def test_a_state_may_come_before_its_intent(world: StoreWorld) -> None:
-    """The two stores are two: a state that was written before the intent, or whose intent changed in name alone, reads
-    as written; where the order wanted changed, what was written of the order at the venue stays; a deleted state leaves
-    the intent."""
+async def test_the_two_stores_are_independent(world: StoreWorld) -> None:
+    """A state may be written before its intent, survives changes of the order, and its delete leaves the intent."""
     state = a_state(exchange_order_id="o1", ord_status=OrdStatus.CANCELED, failures=1)
     await world.actual.create_order_state(state)
     await world.intents.create_intent(an_intent())
@@ -330,8 +327,8 @@ async def test_a_state_may_come_before_its_intent(world: StoreWorld) -> None:
     assert await intent_ids(world) == ["i1"]
 
 
-async def test_what_could_not_be_read_again_is_refused(world: StoreWorld) -> None:
-    """A record that was built past its model's checks, or that JSON can't hold, is a ValidationError; nothing is stored."""
+async def test_an_unreadable_record_is_refused(world: StoreWorld) -> None:
+    """A record that bypassed its model's checks, or that JSON cannot hold, raises ValidationError; nothing is stored."""
     bad_order = an_order().model_copy(update={"quantity": -1})
     for intent in (
         an_intent().model_copy(update={"order": bad_order}),
@@ -344,8 +341,8 @@ async def test_what_could_not_be_read_again_is_refused(world: StoreWorld) -> Non
     assert (await intent_ids(world), await state_ids(world)) == ([], [])
 
 
-async def test_what_was_written_does_not_follow_its_writer(world: StoreWorld) -> None:
-    """A store keeps what it was given, whatever the writer does to its own copy afterwards."""
+async def test_a_store_keeps_its_own_copy(world: StoreWorld) -> None:
+    """Changing a record after writing it does not change the store."""
     metadata = {"a": [1]}
     await world.intents.create_intent(an_intent(metadata=metadata))
     metadata["a"].append(2)
@@ -364,7 +361,7 @@ ACTIONS = st.one_of(
 
 
 async def act(world: StoreWorld, action: tuple[object, ...]) -> str:
-    """Do one thing; the name of the error where it is refused."""
+    """Perform one write; returns the name of the error, if any."""
     name, intent_id, *rest = action
     assert isinstance(intent_id, str)
     world.clock.forward(1)
@@ -388,7 +385,7 @@ async def act(world: StoreWorld, action: tuple[object, ...]) -> str:
 
 
 async def everything(world: StoreWorld) -> list[object]:
-    """All that can be read, but how far the kernel is: a log tells that anew when the intent changes."""
+    """Everything that can be read but the reconciliation status, which a log derives anew."""
     states = [*await world.actual.list_order_states(), *await world.actual.get_stale_orders(5)]
     return [
         await world.intents.list_intents(),
@@ -402,7 +399,7 @@ async def everything(world: StoreWorld) -> list[object]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(actions=st.lists(ACTIONS, max_size=12))
 def test_plain_and_logged_stores_agree_on_any_writes(actions: list[tuple[object, ...]]) -> None:
-    """Whatever is written in whatever order, both kinds refuse the same and read the same."""
+    """Both kinds of stores refuse and return the same, whatever is written in whatever order."""
 
     async def run() -> None:
         plain = a_plain_world(HandClock())
@@ -410,7 +407,7 @@ def test_plain_and_logged_stores_agree_on_any_writes(actions: list[tuple[object,
         async with open_log("memory://", exchange_id=EXCHANGE, clock=clock) as log, a_log_world(log, clock) as logged:
             for action in actions:
                 if action[0] == "create" and logged.state.record(str(action[1])).has_order:
-                    continue  # an intent created again starts afresh on a log, which plain stores can't know of
+                    continue  # an intent created again starts afresh on a log only
                 assert await act(plain, action) == await act(logged, action)
                 assert await everything(plain) == await everything(logged)
 

@@ -1,4 +1,4 @@
-"""What was known at a point of the log, and what lies between two of them, on logs of simulated runs."""
+"""The state at a point of the log, and the difference between two points, on logs of simulated runs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def recorded(request: pytest.FixtureRequest) -> MemoryRecorder:
 
 @pytest.fixture
 async def log(recorded: MemoryRecorder) -> AsyncIterator[EventLog]:
-    """A log over them."""
+    """A log over these rows."""
     async with log_of(recorded, page_rows=100) as found:
         yield found
 
 
 async def test_as_of_is_the_fold_up_to_there(log: EventLog) -> None:
-    """At a hundred random positions the state is what folding one event after the other comes to."""
+    """At a hundred random positions the state equals a fold event by event."""
     head = (await log.head()).position
     chosen = {0, head, *random.Random(5).sample(range(1, head), POSITIONS)}
     state, expected = State(), {0: State().digest()}
@@ -58,7 +58,7 @@ async def test_as_of_is_the_fold_up_to_there(log: EventLog) -> None:
 
 
 async def test_an_instant_is_all_that_was_recorded_by_then(log: EventLog) -> None:
-    """As of the instant of any event, the last event of that instant is known and the next one is not."""
+    """As of the instant of any event, the last event of that instant is folded and the next one is not."""
     stamps = [row.recorded_at_ns async for rows in log.read() for row in rows]
     for time_ns in random.Random(6).sample(stamps, 10):
         assert (await as_of(log, time_ns=time_ns)).position == sum(stamp <= time_ns for stamp in stamps)
@@ -66,14 +66,14 @@ async def test_an_instant_is_all_that_was_recorded_by_then(log: EventLog) -> Non
 
 
 async def test_nothing_differs_from_itself(log: EventLog) -> None:
-    """Of equal points the comparison is empty, wherever they are."""
+    """The difference between equal points is empty."""
     head = (await log.head()).position
     for position in (0, 1, head // 2, head):
         assert (await diff(log, position, position)).changes == ()
 
 
 def mirrored(found: StateDiff) -> set[tuple[str, str, str, tuple[tuple[str, str, str], ...]]]:
-    """What differs, seen from the other side."""
+    """A difference seen from the other side."""
     turned = {
         ChangeKind.APPEARED: ChangeKind.WENT,
         ChangeKind.WENT: ChangeKind.APPEARED,
@@ -83,13 +83,13 @@ def mirrored(found: StateDiff) -> set[tuple[str, str, str, tuple[tuple[str, str,
 
 
 def fields_of(fields: object, *, turned: bool) -> tuple[tuple[str, str, str], ...]:
-    """Fields that differ, in an order of their own."""
-    told = [(part.field, repr(part.before), repr(part.after)) for part in fields]  # type: ignore[attr-defined]
-    return tuple(sorted((name, after, before) if turned else (name, before, after) for name, before, after in told))
+    """Fields that differ, sorted."""
+    values = [(part.field, repr(part.before), repr(part.after)) for part in fields]  # type: ignore[attr-defined]
+    return tuple(sorted((name, after, before) if turned else (name, before, after) for name, before, after in values))
 
 
-async def test_two_points_compared_backwards_are_the_mirror(log: EventLog) -> None:
-    """What appeared from A to B goes from B to A, and every field has its sides exchanged."""
+async def test_a_backward_difference_is_the_mirror(log: EventLog) -> None:
+    """What appears from A to B disappears from B to A, and every field has its sides exchanged."""
     head = (await log.head()).position
     chance = random.Random(7)
     for _ in range(10):
@@ -102,7 +102,7 @@ async def test_two_points_compared_backwards_are_the_mirror(log: EventLog) -> No
 
 
 async def test_a_comparison_names_each_record_that_differs(log: EventLog) -> None:
-    """What is compared is what both points list: no record that differs is left out, none that does not is named."""
+    """Every record that differs is named, and no other."""
     head = (await log.head()).position
     a, b = head // 3, head
     before, after = await as_of(log, position=a), await as_of(log, position=b)
@@ -129,7 +129,7 @@ def part_differs(before: State, after: State, symbol_id: str) -> bool:
 
 
 def test_fields_are_compared_one_by_one() -> None:
-    """Entries of a list are told apart by their names, a whole entry is one change, and mere confirmations are none."""
+    """Entries of a list are matched by name, a whole entry is one change, and mere confirmations are none."""
     before = {
         "attempts": [{"position": 4, "outcome": "PENDING"}], "metadata": {"a": {"b": 1}}, "last_sync_at": 1, "x": None,
     }  # fmt: skip
@@ -146,8 +146,8 @@ def test_fields_are_compared_one_by_one() -> None:
     ]
 
 
-def test_entries_without_names_of_their_own_are_told_apart_by_place() -> None:
-    """Two venue orders under one id are still two."""
+def test_entries_with_equal_names_are_compared_by_place() -> None:
+    """Two venue orders under one id are two entries."""
     before = {"venue_orders": [{"exchange_order_id": "7", "live": True}, {"exchange_order_id": "7", "live": True}]}
     after = {"venue_orders": [{"exchange_order_id": "7", "live": True}, {"exchange_order_id": "7", "live": False}]}
 
@@ -155,8 +155,8 @@ def test_entries_without_names_of_their_own_are_told_apart_by_place() -> None:
 
 
 @virtual_time
-async def test_a_past_is_asked_like_a_live_kernel() -> None:
-    """A listing and a page of a point show what a kernel showed then, ages counted from that instant."""
+async def test_a_historic_state_answers_like_a_live_kernel() -> None:
+    """A listing and a description at a point show what a kernel showed then, with ages from that instant."""
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(), intent_id="mine")
         await bench.kernel.state.reached((await bench.log.head()).position)
@@ -176,8 +176,8 @@ async def test_a_past_is_asked_like_a_live_kernel() -> None:
 
 
 @virtual_time
-async def test_a_point_that_is_not_there_is_refused() -> None:
-    """A position past the head, an instant without a zone and one that is yet to come name the limit and the value."""
+async def test_an_impossible_point_is_refused() -> None:
+    """A position past the head, an instant without a zone and one in the future are refused with limit and value."""
     async with a_bench() as bench:
         head = (await bench.log.head()).position
         for text, problem in (
@@ -193,8 +193,8 @@ async def test_a_point_that_is_not_there_is_refused() -> None:
 
 
 @virtual_time
-async def test_what_differs_is_told_in_decimals() -> None:
-    """A table has a line for each field, in the symbol's own units; programs get the whole of what appeared."""
+async def test_differences_are_shown_in_decimals() -> None:
+    """A table has a line per field in the symbol's units; JSON has the whole of new records."""
     async with a_bench() as bench:
         begin = (await bench.log.head()).position
         await bench.kernel.place_order(bid(), intent_id="mine")
@@ -205,14 +205,14 @@ async def test_what_differs_is_told_in_decimals() -> None:
         changed = listing(await diff(bench.log, middle))
         assert ("intent", "mine", "APPEARED", "-", "<none>", "BUY 0.001 BTCUSDT at 60800.00") in appeared.items[0].lines
         assert appeared.items[0].data["after"]["order"]["quantity"] == "0.00100000"
-        told = {line[3]: line[4:] for item in changed.items if item.name == "mine" for line in item.lines}
-        assert told["status.ord_status"] == ("NEW", "CANCELED")
-        assert told["status.leaves_qty"] == ("0.00100000", "0.00000000")
-        assert told["desired"] == ("WORKING", "CANCELED")
+        values = {line[3]: line[4:] for item in changed.items if item.name == "mine" for line in item.lines}
+        assert values["status.ord_status"] == ("NEW", "CANCELED")
+        assert values["status.leaves_qty"] == ("0.00100000", "0.00000000")
+        assert values["desired"] == ("WORKING", "CANCELED")
 
 
-async def test_every_backend_answers_alike(backend: Backend) -> None:
-    """A point, a comparison and a story of a log on each backend, found page by page."""
+async def test_every_backend_answers_the_same(backend: Backend) -> None:
+    """A point, a difference and an order's history on each backend, read page by page."""
     async with backend.open(settings=LogSettings(page_rows=2)) as log:
         for _ in range(4):
             await log.append(an_append("a"))
@@ -223,9 +223,9 @@ async def test_every_backend_answers_alike(backend: Backend) -> None:
 
 
 async def test_progress_is_of_the_whole(log: EventLog) -> None:
-    """Told of two folds, it never goes back, and ends where the later point is."""
-    told: list[tuple[int, int]] = []
+    """The progress of two folds never goes back, and ends at the later point."""
+    values: list[tuple[int, int]] = []
     head = (await log.head()).position
-    await diff(log, head // 2, head, progress=lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert told[-1] == (head, head)
+    await diff(log, head // 2, head, progress=lambda done, total: values.append((done, total)))
+    assert values == sorted(values)
+    assert values[-1] == (head, head)

@@ -73,7 +73,7 @@ async def test_nothing_is_overwritten(database: Database, tmp_path: Path) -> Non
     """A backup does not replace a file, and a restore does not replace a log."""
     (tmp_path / "there").write_text("mine")
     async with await a_log(database) as log:
-        with pytest.raises(AlreadyExistsError, match="is there already"):
+        with pytest.raises(AlreadyExistsError, match="already exists and was not changed"):
             await backup_log(log, tmp_path / "there")
         await backup_log(log, tmp_path / "b")
         rows = await rows_of(log)

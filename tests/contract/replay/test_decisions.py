@@ -1,4 +1,4 @@
-"""`replay_decisions`: recorded decisions made again by today's code, with and without bugs in it."""
+"""`replay_decisions`: recorded decisions made again by the installed code, with and without bugs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from kernel.venues.base import Dedupe, VenueCapabilities
 from kernel.venues.paper.faults import fault
 from replay import replay_decisions
 from replay.decisions import decision_replay
-from replay.decisions.decision_replay import DecisionReport, recorded_settings
+from replay.decisions.decision_replay import DecisionReport
+from replay.decisions.recorded_leader import recorded_settings
 from replay.transfer.exporter import export_log
 from replay.transfer.importer import import_log
 from tests.commands import fresh_command_id
@@ -35,8 +36,8 @@ from tests.simulation.plan import from_seed
 SEEDS = range(20)
 
 
-def decided_again(seed: int, bug: str | None = None) -> DecisionReport:
-    """The report on a simulated run, by today's code or by today's code with a bug in it."""
+def replayed(seed: int, bug: str | None = None) -> DecisionReport:
+    """The report on a simulated run, by the installed code or with a bug planted in it."""
     recorder = played(from_seed(seed))
     if bug is None:
         return asyncio.run(replay_decisions(log_of(recorder)))
@@ -46,8 +47,8 @@ def decided_again(seed: int, bug: str | None = None) -> DecisionReport:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_same_code_decides_the_same(seed: int) -> None:
-    """Whatever befell the kernels of a simulated run, each attempt and verdict is decided again as it was."""
-    report = decided_again(seed)
+    """Whatever the faults of a simulated run, each attempt and verdict is decided again."""
+    report = replayed(seed)
     assert report.first is None
     assert (report.unchecked, report.attempts > 10) == (0, True)
 
@@ -64,8 +65,8 @@ def test_the_same_code_decides_the_same(seed: int) -> None:
     ],
 )
 def test_the_first_decision_that_differs_is_named(bug: str, seed: int, recorded: str, today: str) -> None:
-    """A bug in the plan, the groups, the attempts or the fold is told by the first decision that it changes."""
-    found = decided_again(seed, bug).first
+    """A bug in the plan, the groups, the attempts or the fold shows in the first decision that it changes."""
+    found = replayed(seed, bug).first
     assert found is not None
     assert recorded in found.recorded
     assert today in found.today
@@ -73,8 +74,8 @@ def test_the_first_decision_that_differs_is_named(bug: str, seed: int, recorded:
 
 
 @virtual_time
-async def test_a_refusal_here_and_a_send_are_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was sent and would be refused today differs, and the other way round, though both record the same attempt."""
+async def test_a_local_rejection_and_a_send_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sent attempt that would be rejected locally today differs, and the other way round."""
 
     def refuses(intent: OrderIntent, order: OrderState | None, **given: Any) -> planning.Action:
         return planning.RejectLocally(intent.order, (Violation("price", "tick_size", "a multiple of 7", "1"),))
@@ -92,8 +93,8 @@ async def test_a_refusal_here_and_a_send_are_not_the_same(monkeypatch: pytest.Mo
 
 
 @virtual_time
-async def test_an_order_that_was_forced_is_no_difference() -> None:
-    """Past its backoff an operator may have it sent: that is counted."""
+async def test_a_forced_run_is_no_difference() -> None:
+    """An attempt that an operator forced during its backoff is counted, and no difference."""
     async with a_bench(settings=KernelSettings(backoff_s_min=20, backoff_s_max=20)) as bench:
         bench.faults.add(fault("not_sent", operation="submit"))
         await bench.kernel.place_order(bid(1), intent_id="mine", wait="recorded")
@@ -105,7 +106,7 @@ async def test_an_order_that_was_forced_is_no_difference() -> None:
 
 
 def test_a_verdict_without_proof_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was taken for dead on a look that proves nothing is told."""
+    """A verdict of absence on a query that proves nothing is a difference."""
     with monkeypatch.context() as otherwise:
         otherwise.setattr(
             attempt_resolution, "conclude", lambda *given, **more: attempt_resolution.ProvenAbsent("it was not found")
@@ -115,8 +116,8 @@ def test_a_verdict_without_proof_differs(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("is DEAD: it was not found" in item.recorded for item in report.differences)
 
 
-def test_what_goes_wrong_today_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan that raises decides nothing, and the reason is told."""
+def test_an_exception_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that raises decides nothing, and the reason is reported."""
 
     def broken(*given: Any, **more: Any) -> planning.Action:
         raise IndexError("no such order")
@@ -128,16 +129,16 @@ def test_what_goes_wrong_today_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such order" in found.why
 
 
-def test_recorded_settings_are_not_todays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel recorded holds; what it did not have is as by default, whatever the environment says."""
+def test_recorded_settings_ignore_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded settings are used; missing ones have their defaults, whatever the environment says."""
     monkeypatch.setenv("ORDERCTL_KERNEL_WORKERS", "3")
     monkeypatch.setenv("ORDERCTL_KERNEL_SEND_BUDGET_S", "9")
     settings = recorded_settings({"send_budget_s": 0.25, "a_setting_of_the_past": 1})
     assert (settings.send_budget_s, settings.workers) == (0.25, 8)
 
 
-def test_what_can_not_be_read_is_counted() -> None:
-    """Where the venue's capabilities mean nothing to this code, its attempts are not decided again, and that is told."""
+def test_unreadable_capabilities_are_counted() -> None:
+    """Attempts under capabilities that this code cannot read are not decided again, and counted."""
     recorder = played(from_seed(11))
     log = log_of(recorder)
     with pytest.MonkeyPatch.context() as otherwise:
@@ -151,8 +152,8 @@ def unreadable(recorded: Any) -> VenueCapabilities:
     return VenueCapabilities.model_validate({"amend": "BY_LETTER"})
 
 
-async def test_capabilities_that_changed_are_gone_by() -> None:
-    """From where a leader recorded that its venue is another, today's code decides with what it is."""
+async def test_changed_capabilities_apply() -> None:
+    """After a leader recorded other capabilities of its venue, decisions use them."""
     async with open_log("memory://", exchange_id="x") as log:
         trial = decision_replay.DecisionReplayer(log)
         known = VenueCapabilities().model_dump(mode="json")
@@ -170,7 +171,7 @@ async def test_capabilities_that_changed_are_gone_by() -> None:
 
 
 def test_an_attempt_known_too_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose state the fold had passed is not decided again on another state."""
+    """An attempt that is read after its state has passed is not decided on another state, and counted."""
     recorder = played(from_seed(3))
     monkeypatch.setattr(decision_replay, "ROWS_AHEAD", 0)
     report = asyncio.run(replay_decisions(log_of(recorder, page_rows=1)))
@@ -178,8 +179,8 @@ def test_an_attempt_known_too_late_is_counted(monkeypatch: pytest.MonkeyPatch) -
     assert report.unchecked > 0
 
 
-def test_the_verb_says_whether_something_differs(tmp_path: Path) -> None:
-    """Exit code 0 and one line where all is the same; 1 and a row where it is not; a report as JSON."""
+def test_the_command_reports_differences(tmp_path: Path) -> None:
+    """Exit code 0 and one line without differences; 1 and a row with one; the report as JSON."""
     recorder, file, url = played(from_seed(1)), tmp_path / "log.jsonl", f"sqlite:///{tmp_path}/kernel.db"
     asyncio.run(export_log(log_of(recorder), file))
     asyncio.run(import_log(file, url, exchange_id="paper"))
@@ -192,7 +193,7 @@ def test_the_verb_says_whether_something_differs(tmp_path: Path) -> None:
     assert json.loads(told.stdout)["same"] is False
 
 
-def test_there_must_be_a_log(tmp_path: Path) -> None:
-    """A log that is not there is an error, and is not made."""
+def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
+    """A missing log is an error, and is not created."""
     ran = CliRunner().invoke(cli, ["decisions", "--log", f"sqlite:///{tmp_path}/none.db"])
     assert (ran.exit_code, [*tmp_path.iterdir()]) == (2, [])

@@ -1,4 +1,4 @@
-"""Reading a log for replay, on every backend: found by its URL, checked page by page, pointed into."""
+"""Reading a log on every backend: opened by URL, checked page by page, positions and instants found."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Ticking:
         raise AssertionError("nothing here waits")
 
 
-async def test_pages_are_checked_and_progress_is_told(backend: Backend) -> None:
-    """Every row comes once and in order, and each page is told of."""
+async def test_pages_are_checked_and_progress_is_reported(backend: Backend) -> None:
+    """Every row comes once and in order, and each page is reported."""
     told: list[tuple[int, int]] = []
     async with backend.open(settings=PAGE) as log:
         for _ in range(4):
@@ -57,7 +57,7 @@ async def test_pages_are_checked_and_progress_is_told(backend: Backend) -> None:
 
 
 async def test_a_changed_row_is_found_wherever_the_reading_begins(backend: Backend) -> None:
-    """The page that has a changed column raises with its position; pages before it come."""
+    """The page with a changed column raises with its position; pages before it come."""
     async with backend.open(settings=PAGE) as log:
         for _ in range(5):
             await log.append(an_append("a"))
@@ -74,7 +74,7 @@ async def test_a_changed_row_is_found_wherever_the_reading_begins(backend: Backe
 
 
 async def test_a_log_that_ends_too_early_is_an_error(backend: Backend) -> None:
-    """Asked for more than there is, what is missing is named."""
+    """Reading past the end names the first missing position."""
     async with backend.open() as log:
         await log.append(an_append("a"))
         with pytest.raises(IntegrityError) as caught:
@@ -82,8 +82,8 @@ async def test_a_log_that_ends_too_early_is_an_error(backend: Backend) -> None:
     assert caught.value.position == 3
 
 
-async def test_folding_on_from_where_a_state_is_equals_folding_at_once(backend: Backend) -> None:
-    """Two folds in a row come to what one comes to."""
+async def test_two_folds_in_a_row_equal_one(backend: Backend) -> None:
+    """Two folds in a row give the state of one."""
     async with backend.open() as log:
         for _ in range(4):
             await log.append(an_append("a"))
@@ -93,7 +93,7 @@ async def test_folding_on_from_where_a_state_is_equals_folding_at_once(backend: 
 
 
 async def test_an_instant_is_the_last_event_recorded_by_then(backend: Backend) -> None:
-    """For every instant the search finds what a scan finds."""
+    """The search finds what a scan finds, for every instant."""
     async with backend.open(clock=Ticking()) as log:
         for _ in range(6):
             await log.append(an_append("a"))
@@ -103,7 +103,7 @@ async def test_an_instant_is_the_last_event_recorded_by_then(backend: Backend) -
 
 
 async def test_a_point_is_a_position_or_an_instant_and_not_past_the_head(backend: Backend) -> None:
-    """What can't be meant is refused with the limit and the value."""
+    """A position past the head, and both at once, are refused with limit and value."""
     async with backend.open() as log:
         await log.append(an_append("a"))
         assert (await point(log), await point(log, position=1), await point_of(log, "2")) == (2, 1, 2)
@@ -115,20 +115,20 @@ async def test_a_point_is_a_position_or_an_instant_and_not_past_the_head(backend
 
 
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00", "yesterday", "-1", "", "2026-01-31"])
-def test_an_instant_needs_a_zone(text: str) -> None:
-    """What is no instant with a zone is refused, with the form and the text."""
+def test_an_instant_needs_a_time_zone(text: str) -> None:
+    """A text that is no instant with a time zone is refused with an example."""
     with pytest.raises(ValidationError, match="2026-01-31T12:00:00Z"):
         instant_ns(text)
 
 
 def test_instants_are_exact_to_the_microsecond() -> None:
-    """A zone is taken into account, and nothing is rounded."""
+    """The time zone is applied, and nothing is rounded."""
     assert instant_ns("1970-01-01T01:00:01.000001+01:00") == 1_000_001_000
     assert instant_ns("2026-01-31T12:00:00.123456Z") == 1_769_860_800_123_456_000
 
 
 async def test_a_url_with_one_log_needs_no_exchange_id(tmp_path: Path) -> None:
-    """The log in a file is found without its exchange id, and stays as it is."""
+    """The log in a file is found without its exchange id, and not changed."""
     url = f"sqlite:///{tmp_path}/x.db"
     async with open_log(url, exchange_id="mine") as log:
         await log.append(an_append("a"))
@@ -136,34 +136,34 @@ async def test_a_url_with_one_log_needs_no_exchange_id(tmp_path: Path) -> None:
         assert (found.exchange_id, (await found.head()).position) == ("mine", 2)
 
 
-async def test_several_logs_of_a_server_have_to_be_told_apart(postgres_url: str) -> None:
-    """Where a server has several logs each is named; with the exchange id the right one is opened."""
-    for exchange_id in ("told-a", "told-b"):
+async def test_several_logs_of_a_server_need_an_exchange_id(postgres_url: str) -> None:
+    """The error names each log of a server; with the exchange id the right one is opened."""
+    for exchange_id in ("kernel-a", "kernel-b"):
         await open_log(postgres_url, exchange_id=exchange_id).close()
-    with pytest.raises(ValidationError, match=r"told-a, .*told-b.*exchange_id"):
+    with pytest.raises(ValidationError, match=r"kernel-a, .*kernel-b.*exchange_id"):
         async with open_for_reading(postgres_url):
             pass
-    async with open_for_reading(postgres_url, "told-b") as found:
-        assert found.exchange_id == "told-b"
+    async with open_for_reading(postgres_url, "kernel-b") as found:
+        assert found.exchange_id == "kernel-b"
 
 
 @pytest.mark.parametrize("url", ["sqlite:///nowhere/x.db", "sqlite:///absent.db", "memory://"])
-def test_a_log_that_is_not_there_is_not_made(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading never creates a log."""
+def test_reading_never_creates_a_log(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a missing log is an error and creates no file."""
     monkeypatch.chdir(tmp_path)
 
-    async def look() -> None:
+    async def read() -> None:
         async with open_for_reading(url):
             raise AssertionError("there is none")
 
-    with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|empty log"):
-        asyncio.run(look())
+    with pytest.raises((NotFoundError, LogUnavailableError), match=r"no log|no directory|does not exist|no stored log"):
+        asyncio.run(read())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("first_out", [0, 1])
-def test_garbage_is_looked_for_as_before_once_all_folds_are_over(first_out: int) -> None:
-    """Two folds that overlap, as those of two threads do, whichever ends first."""
+def test_garbage_collection_is_restored_after_all_folds(first_out: int) -> None:
+    """Two overlapping folds restore the thresholds, whichever ends first."""
     before = gc.get_threshold()
     blocks = [ExitStack(), ExitStack()]
     for block in blocks:

@@ -1,4 +1,4 @@
-"""A log folded again and compared: what is equal is called so, and what is not is named by position and field."""
+"""A log folded again and compared: equal tables and states, and the position and field of the first difference."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,18 @@ from kernel.models import Balance
 from projections import State, state_fold
 from projections.digest import first_field
 from replay.histories.divergence import first_difference
-from replay.log_access.log_reader import chain_at, fold
+from replay.log_access.log_reader import fold
 from replay.readmodel.rebuild import RebuildReport, rebuild, rebuild_tables, roll_back
 from replay.readmodel.sync import open_tables, sync_tables
 from tests.benchmarks.made_log import make_log
 from tests.contract.backends import Backend, SQLiteBackend
-from tests.contract.projections.test_sql_tables import Database, all_rows, made, record, versions
+from tests.contract.projections.test_sql_tables import Database, all_rows, record, recorded, versions
 
 EVENTS = 400
 
 
 def change(database: Database, statement: str) -> None:
-    """Change the tables behind the program's back; `@` stands before a table's name."""
+    """Change the tables behind the kernel's back; `@` precedes a table's name."""
     if isinstance(database, SQLiteBackend):
         with sqlite3.connect(database.path.with_name("log.read.db")) as connection:
             connection.execute(statement.replace("@", ""))
@@ -48,16 +47,16 @@ def change(database: Database, statement: str) -> None:
 async def log(database: Database) -> AsyncIterator[EventLog]:
     """A log with some hundred events, and its tables."""
     async with database.open(settings=LogSettings(page_rows=90)) as log:
-        await make_log(made(log), count=EVENTS)
+        await make_log(recorded(log), count=EVENTS)
         await sync_tables(log)
         yield log
 
 
 # ----------------------------------------------------------------------------------------------------------- comparing
-async def test_equal_tables_are_called_equal(log: EventLog) -> None:
-    """Tables at the head, and tables behind it, equal what the log comes to there; the digest is the fold's."""
+async def test_equal_tables_are_reported_equal(log: EventLog) -> None:
+    """Tables at the head and behind it equal the fold there; the digest is the fold's."""
     whole = await rebuild(log)
-    await make_log(made(log), count=EVENTS + 200, seed=2)
+    await make_log(recorded(log), count=EVENTS + 200, seed=2)
     behind = await rebuild(log)
     assert (whole.ok, behind.ok) == (True, True)
     assert [(item.what, item.position) for item in (*whole.compared, *behind.compared)] == [("tables v1", EVENTS)] * 2
@@ -80,10 +79,10 @@ async def test_equal_tables_are_called_equal(log: EventLog) -> None:
     ],
     ids=["a field", "a row is missing", "a row too many", "a balance", "something where nothing is"],
 )
-async def test_tables_that_were_changed_are_found(
+async def test_changed_tables_are_found(
     database: Database, log: EventLog, statement: str, field: str, expected: str | None, found: str | None
 ) -> None:
-    """The first field that differs is named with both sides, at the position of the event that the row comes from."""
+    """The first field that differs is named with both sides, at the position of the row's newest event."""
     balances = {"BTC": Balance(asset_id="BTC", total=5, free=5)}
     await record(log, events.VENUE_STREAM, events.BalancesObserved(balances=balances, began_ns=1, ended_ns=2))
     await sync_tables(log)
@@ -100,33 +99,10 @@ async def test_tables_that_were_changed_are_found(
         assert first.position == stream[-1].position
 
 
-@dataclass
-class Stored:
-    """A checkpoint, as far as a rebuild wants to know."""
-
-    position: int
-    chain_hash: bytes
-    digest: str
-
-
-async def test_a_checkpoint_is_compared_where_it_was_taken(log: EventLog) -> None:
-    """One that is right is equal; another digest, another chain and a position past the log are named."""
-    digest, chain = (await fold(log, State(), upto=150)).digest(), await chain_at(log, 150)
-    given = {
-        "": Stored(150, chain, digest),
-        "digest": Stored(150, chain, "0" * 64),
-        "chain_hash": Stored(150, bytes(32), digest),
-        "position": Stored(EVENTS + 1, chain, digest),
-    }
-    for field, checkpoint in given.items():
-        found = (await rebuild(log, checkpoint=checkpoint)).compared[0]
-        assert (found.what, found.equal, found.field) == ("checkpoint", not field, field)
-
-
 async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> None:
-    """A state that is folded meanwhile is met and found equal; one that was changed parts in that field."""
+    """A state that is folded meanwhile is found equal; a changed one differs in the changed field."""
     async with backend.open(settings=LogSettings(page_rows=50)) as log:
-        await make_log(made(log), count=EVENTS)
+        await make_log(recorded(log), count=EVENTS)
         state = await fold(log, State(), upto=100)
         following = asyncio.create_task(fold(log, state))
         assert (await rebuild(log, state=state)).ok
@@ -139,7 +115,7 @@ async def test_a_live_state_is_compared_while_it_moves_on(backend: Backend) -> N
 
 
 async def test_a_changed_event_ends_a_rebuild(database: Database, log: EventLog) -> None:
-    """A row whose hash does not match is an error with its position, not a difference; the tables stay as they were."""
+    """A row with a wrong hash is an error with its position, not a difference; the tables do not change."""
     before = await versions(log)
     database.update(77, "meta", b"{}")
     for work in (rebuild, rebuild_tables):
@@ -150,7 +126,7 @@ async def test_a_changed_event_ends_a_rebuild(database: Database, log: EventLog)
 
 
 async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> None:
-    """A log without tables is refolded all the same, and no file is made; tables that are named have to be there."""
+    """A log without tables is folded, and no file is created; tables given by URL must exist."""
     async with open_log(f"sqlite:///{tmp_path}/x.db", exchange_id="x") as log:
         report = await rebuild(log)
         assert (report.ok, report.compared, report.position) == (True, (), 1)
@@ -163,10 +139,10 @@ async def test_without_tables_there_is_nothing_to_compare(tmp_path: Path) -> Non
 class Buggy(State):
     """A fold with a bug: from the third fill of any order on, the failures of its record are wrong."""
 
-    def apply(self, batch: Any, recalled: Any = ()) -> Any:
+    def apply(self, batch: Any, rehydrated: Any = ()) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(state_fold, "evolve", buggy)
-            return super().apply(batch, recalled)
+            return super().apply(batch, rehydrated)
 
 
 def buggy(record: Record, event: BaseEvent) -> Record:
@@ -177,9 +153,9 @@ def buggy(record: Record, event: BaseEvent) -> Record:
 
 
 async def test_a_planted_bug_is_found_by_position_and_field(backend: Backend) -> None:
-    """Two folds part at the first event that the bug meets, in the field that it sets."""
+    """Two folds differ first at the event that triggers the bug, in the field that it sets."""
     async with backend.open(settings=LogSettings(page_rows=64)) as log:
-        await make_log(made(log), count=EVENTS)
+        await make_log(recorded(log), count=EVENTS)
         fills: dict[str, int] = {}
         expected: Any = None
         async for page in log.read():
@@ -196,8 +172,8 @@ async def test_a_planted_bug_is_found_by_position_and_field(backend: Backend) ->
         assert await first_difference(log, State, Buggy, upto=parting.position - 1) is None
 
 
-def test_the_first_field_is_named_whatever_it_is_in() -> None:
-    """Differences in models, records, mappings, sets and sequences each get a way to them; equal values have none."""
+def test_the_first_difference_has_a_path() -> None:
+    """Differences in models, records, mappings, sets and sequences have a path; equal values have none."""
     a, b = Record("i"), Record("i", solicited=frozenset({"x"}), targets=(("a", "b"),))
     found = first_field(a, b)
     assert first_field(a, Record("i")) is None
@@ -216,8 +192,8 @@ def test_the_first_field_is_named_whatever_it_is_in() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- tables made anew
-async def test_new_tables_take_the_place_of_wrong_ones(database: Database, log: EventLog) -> None:
-    """New tables are right whatever the old ones hold, say where those differed, and the old ones can be gone back to."""
+async def test_new_tables_replace_wrong_ones(database: Database, log: EventLog) -> None:
+    """A rebuild replaces wrong tables, reports the difference, and can be rolled back."""
     right = await all_rows(log)
     change(database, "UPDATE @orders_v1 SET cum_qty = 7 WHERE intent_id = 'o0000005'")
     wrong = await all_rows(log)
@@ -229,8 +205,8 @@ async def test_new_tables_take_the_place_of_wrong_ones(database: Database, log: 
 
 
 async def test_two_versions_are_kept(log: EventLog) -> None:
-    """The version before the active one is kept, those before that are not; without an earlier one there is no way back."""
-    async with open_tables(log) as store:  # what another rebuild is about to fill was never anybody's
+    """The previous version is kept, older ones are not; without a previous one there is no rollback."""
+    async with open_tables(log) as store:  # a version of another rebuild, which never was active
         begun = store.create(code="", log_id=log.log_id)
         with pytest.raises(NotFoundError, match="no earlier version"):
             await roll_back(log)
@@ -243,19 +219,19 @@ async def test_two_versions_are_kept(log: EventLog) -> None:
     assert names == {"orders_v3", "orders_v4"}
 
 
-async def test_the_way_back_is_open_when_the_log_has_gone_on(log: EventLog) -> None:
-    """The version before is active again though it is behind, and is then brought to the head like any other."""
+async def test_a_rollback_works_after_the_log_has_grown(log: EventLog) -> None:
+    """The previous version becomes active though it is behind, and is then synced like any other."""
     (first,) = await versions(log)
     await rebuild_tables(log)
-    head = await make_log(made(log), count=EVENTS + 100, seed=2)
+    head = await make_log(recorded(log), count=EVENTS + 100, seed=2)
     await sync_tables(log)
     assert await roll_back(log) == first
     assert [(item.number, item.active) for item in await versions(log)] == [(1, True), (2, False)]
     assert (await sync_tables(log)).position == head
 
 
-async def test_tables_that_are_behind_do_not_take_over(log: EventLog) -> None:
-    """What the live ones have and the new ones lack would be gone from view: nothing is switched, unless one goes back."""
+async def test_tables_that_are_behind_do_not_become_active(log: EventLog) -> None:
+    """New tables that are behind the live ones are not switched to, except by a rollback."""
     async with open_tables(log) as store:
         (live,) = store.versions()
         made = store.create(code=live.code_hash, log_id=live.log_id)
@@ -268,7 +244,7 @@ async def test_tables_that_are_behind_do_not_take_over(log: EventLog) -> None:
 
 
 async def test_a_rebuild_that_is_stopped_leaves_the_live_tables(log: EventLog) -> None:
-    """Cancelled anywhere, a rebuild takes away what it began, and the live tables are as they were."""
+    """A cancelled rebuild drops its new tables and leaves the live ones."""
     before, rows = await versions(log), await all_rows(log)
     for stop_at in (1, 2, 4):
         seen = asyncio.Event()
@@ -289,8 +265,8 @@ async def test_a_rebuild_that_is_stopped_leaves_the_live_tables(log: EventLog) -
         assert (await versions(log), await all_rows(log)) == (before, rows)
 
 
-async def test_what_a_killed_rebuild_left_is_taken_away(log: EventLog) -> None:
-    """A version that never was active is dropped by the next rebuild, whose number is a new one."""
+async def test_tables_of_a_killed_rebuild_are_dropped(log: EventLog) -> None:
+    """A version that never was active is dropped by the next rebuild, which uses a new number."""
     async with open_tables(log) as store:
         store.create(code="any", log_id=log.log_id)
     assert [item.number for item in await versions(log)] == [1, 2]
@@ -299,7 +275,7 @@ async def test_what_a_killed_rebuild_left_is_taken_away(log: EventLog) -> None:
 
 
 async def test_the_later_of_two_rebuilds_wins(log: EventLog) -> None:
-    """A rebuild whose tables another one has taken away says so, and changes nothing."""
+    """A rebuild whose tables another one dropped reports that, and changes nothing."""
     overtaken: list[asyncio.Task[RebuildReport]] = []
 
     def overtake(done: int, total: int) -> None:

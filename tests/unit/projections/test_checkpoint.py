@@ -1,4 +1,4 @@
-"""Checkpoints: a state comes back from its file as it was, folds on as if nothing had been, and no bad file is believed."""
+"""Checkpoints: a state is restored exactly, folds on from there, and no damaged file is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from projections.checkpoint import CheckpointError, CheckpointFiles
 from tests.recorded import played, simulated
 from tests.simulation.plan import from_seed
 
-pytestmark = pytest.mark.xdist_group("checkpoint")  # these share what is costly to make
+pytestmark = pytest.mark.xdist_group("checkpoint")  # these share costly fixtures
 
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004)
 CHAIN = bytes(range(32))
@@ -26,7 +26,7 @@ CHAIN = bytes(range(32))
 
 @pytest.fixture(scope="module", params=SEEDS)
 def history(request: pytest.FixtureRequest) -> list[BaseEvent]:
-    """The events of a simulated run: groups, lost answers, busts, crashes, others' orders."""
+    """The events of a simulated run: groups, lost answers, busts, crashes, external orders."""
     recorder: MemoryRecorder = played(from_seed(request.param))
     return [event_of(row) for row in recorder.select(RowQuery())]
 
@@ -54,14 +54,13 @@ def shown(state: State) -> list[object]:
 
 
 def through_a_file(state: State, path: Path) -> State:
-    """The state that a checkpoint of it gives."""
+    """The state that is read from a checkpoint of a state."""
     checkpoint.write(checkpoint.image(state, CHAIN), path)
     return checkpoint.read(path)
 
 
-def test_a_state_comes_back_as_it_was(history: list[BaseEvent], tmp_path: Path) -> None:
-    """At any point of a history, the state from a file equals the state that was written, in every field and every answer;
-    folding the rest on gives what folding all gives."""
+def test_a_state_is_restored_exactly(history: list[BaseEvent], tmp_path: Path) -> None:
+    """At any point of a history the restored state equals the written one in every answer, and folds on the same."""
     whole, state = folded(history), State()
     for cut in range(1, len(history), 97):
         folded(history[state.position : cut], state)
@@ -74,7 +73,7 @@ def test_a_state_comes_back_as_it_was(history: list[BaseEvent], tmp_path: Path) 
 
 
 def test_the_same_keys_differ_after_a_restore(history: list[BaseEvent], tmp_path: Path) -> None:
-    """The change feed of a restored state names what the other one's names, event by event."""
+    """The change feed of a restored state is that of the original, event by event."""
     cut = len(history) // 2
     state = folded(history[:cut])
     restored = through_a_file(state, tmp_path / "x")
@@ -82,8 +81,8 @@ def test_the_same_keys_differ_after_a_restore(history: list[BaseEvent], tmp_path
         assert restored.apply([event]) == state.apply([event])
 
 
-def test_what_is_written_is_the_state_when_it_was_asked(history: list[BaseEvent], tmp_path: Path) -> None:
-    """Folding on while a file is written changes nothing in it."""
+def test_an_image_does_not_change(history: list[BaseEvent], tmp_path: Path) -> None:
+    """Events folded while a file is written do not change it."""
     cut = len(history) // 2
     state = folded(history[:cut])
     taken, digest = checkpoint.image(state, CHAIN), state.digest()
@@ -114,8 +113,8 @@ def damaged() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
 
 
 @pytest.mark.parametrize("how", [*damaged()], ids=lambda item: item[0])
-def test_no_damaged_file_is_believed(how: tuple[str, Callable[[bytes], bytes]], path: Path) -> None:
-    """A file that is not whole, or not as it was written, is refused, and not guessed at."""
+def test_a_damaged_file_is_refused(how: tuple[str, Callable[[bytes], bytes]], path: Path) -> None:
+    """An incomplete or changed file is refused."""
     good = path.read_bytes()
     assert how[1](good) != good
     path.write_bytes(how[1](good))
@@ -123,8 +122,8 @@ def test_no_damaged_file_is_believed(how: tuple[str, Callable[[bytes], bytes]], 
         checkpoint.read(path)
 
 
-def test_files_of_other_logs_fold_versions_and_later_positions_are_passed_over(tmp_path: Path) -> None:
-    """Of what is in a directory, only this log's checkpoints count, of this fold version, not beyond the position."""
+def test_only_usable_checkpoints_are_found(tmp_path: Path) -> None:
+    """Only checkpoints of this log and fold version, not beyond the position, are found."""
     files, state = CheckpointFiles(tmp_path, "0" * 16), State()
     path = files.write(checkpoint.image(state, CHAIN))
     assert [*files.usable(upto=0)] == []  # its log id is not the one of its name
@@ -137,8 +136,8 @@ def test_files_of_other_logs_fold_versions_and_later_positions_are_passed_over(t
     assert [*CheckpointFiles(tmp_path / "nowhere", "0" * 16).usable(upto=9)] == []
 
 
-def test_only_the_newest_two_are_kept_and_nobody_else_reads_them(tmp_path: Path) -> None:
-    """Older files go when a newer one is whole; they are the owner's alone."""
+def test_the_newest_two_checkpoints_are_kept_privately(tmp_path: Path) -> None:
+    """Older files are removed once a newer one is complete; only their owner can read them."""
     files = CheckpointFiles(tmp_path / "made", "0" * 16)
     history = [event_of(row) for row in played(from_seed(3)).select(RowQuery(upto=30))]
     state = State()

@@ -1,4 +1,4 @@
-"""Whether an intent differs, told from its record where that is plain, against the one comparison."""
+"""The quick answer from a record agrees with the comparison of both sides."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.recorded import log_of, simulated
 
 @pytest.fixture(params=(1, 4, 7, 11, 15, 23))
 def recorded(request: pytest.FixtureRequest) -> MemoryRecorder:
-    """A run; it is played outside of the tests' loop."""
+    """A simulated run, played outside of the tests' event loop."""
     return simulated(request.param)
 
 
-async def test_what_differs_is_what_the_comparison_says(recorded: MemoryRecorder) -> None:
-    """After each event of a run, of each intent that it touched: plain or not, the answer is the comparison's."""
+async def test_differs_agrees_with_the_comparison(recorded: MemoryRecorder) -> None:
+    """After each event of a run the answer for each touched intent is the comparison's, decided quickly or not."""
     state, plain = State(), Counter[tuple[bool, bool]]()
     async for rows in log_of(recorded).read():
         for row in rows:
@@ -44,7 +44,7 @@ async def test_what_differs_is_what_the_comparison_says(recorded: MemoryRecorder
 
 
 def working(asked: StandardOrder | None = None, *, desired: Desired = Desired.WORKING, **changes: Any) -> Record:
-    """An intent with one order of 100 at 10 at the venue, which is what is wanted unless told otherwise."""
+    """An intent with one order of 100 at 10 at the venue, which is what it desires unless changed."""
     order = an_order()
     given: dict[str, Any] = {"quantity": 100, "price": 10, "generation": 1, "accepted": True}
     times = {"first_seen_ns": 1, "last_seen_ns": 1}
@@ -69,8 +69,8 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("record", DIFFERENT.values(), ids=DIFFERENT.keys())
-def test_what_differs_is_never_plain(record: Record) -> None:
-    """One thing amiss about an order that is plain otherwise, and the record alone never says that they agree."""
+def test_a_difference_is_never_overlooked(record: Record) -> None:
+    """With one difference between order and intent the quick answer is never that they agree."""
     assert diff.differs_in_terms(working()) is False
     assert plan.difference(record.intent, order_state(record)) is not None
     assert diff.differs_in_terms(record) is not False

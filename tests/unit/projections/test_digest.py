@@ -1,4 +1,4 @@
-"""A state as text: the quick way to write it says the same as its definition."""
+"""The canonical text of a state: the fast writer agrees with its definition."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from projections.digest import canonical
 from projections.state import State
 from tests.recorded import log_of, simulated
 
-pytestmark = pytest.mark.xdist_group("digest")  # these share what is costly to make
+pytestmark = pytest.mark.xdist_group("digest")  # these share costly fixtures
 
 
 def defined(value: Any) -> str:
-    """What the text of a value is: mappings and sets sorted, fields as a mapping, models as they dump themselves."""
+    """The definition of the text: mappings and sets sorted, fields like a mapping, models as their dump."""
     if isinstance(value, dict):
         return "{" + ",".join(sorted(f"{defined(key)}:{defined(item)}" for key, item in value.items())) + "}"
     if isinstance(value, set | frozenset):
@@ -35,12 +35,12 @@ def defined(value: Any) -> str:
 
 @pytest.fixture(scope="module")
 def recorded() -> MemoryRecorder:
-    """A run; it is played outside of the tests' loop."""
+    """A simulated run, played outside of the tests' event loop."""
     return simulated(11)
 
 
-async def test_a_state_has_the_text_that_is_defined(recorded: MemoryRecorder) -> None:
-    """Each part of a state after a run with all kinds of trouble, and each of its events, is written as defined."""
+async def test_the_text_of_a_state_is_as_defined(recorded: MemoryRecorder) -> None:
+    """Each part of a state after a run with faults, and each of its events, is written as defined."""
     state = State()
     async for rows in log_of(recorded).read():
         page = [event_of(row) for row in rows]
@@ -54,8 +54,8 @@ async def test_a_state_has_the_text_that_is_defined(recorded: MemoryRecorder) ->
     assert canonical(parts) == defined(parts)
 
 
-def test_members_of_two_enums_are_told_apart() -> None:
-    """Members that compare equal are written each as its own, and a model is written as it dumps itself."""
+def test_members_of_two_enums_have_different_texts() -> None:
+    """Equal members of different enums have different texts, and a model is written as its dump."""
     assert ExecType.NEW == OrdStatus.NEW  # type: ignore[comparison-overlap]
     assert canonical((ExecType.NEW, OrdStatus.NEW)) == defined((ExecType.NEW, OrdStatus.NEW))
     symbol = SymbolMetadata(

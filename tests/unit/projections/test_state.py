@@ -1,4 +1,4 @@
-"""The state: every event folded once, in order, at a cost of its own; what it answers, whom it wakes, how it compares."""
+"""The state: every event folded once, in order; its answers, its waiters and its digest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SYMBOL = SymbolMetadata(symbol_id="S", base_asset="BTC", quote_asset="USDT", pri
 
 
 class Tape:
-    """A log in a list, of any streams: positions and versions without gaps, one second from event to event."""
+    """A log in a list, of any streams: positions and versions without gaps, one second per event."""
 
     def __init__(self) -> None:
         self.events: list[BaseEvent] = []
@@ -48,7 +48,7 @@ class Tape:
         return (len(self.events) + 1) * NS_PER_S
 
     def add(self, stream_id: str, *made: BaseEvent) -> int:
-        """Record events; the position of the last."""
+        """Record events; returns the last position."""
         for event in made:
             version = self._versions[stream_id] = self._versions.get(stream_id, 0) + 1
             position = len(self.events) + 1
@@ -60,37 +60,37 @@ class Tape:
                 self.records[intent_id] = evolve(self.records.get(intent_id, Record(intent_id)), recorded)
         return len(self.events)
 
-    def want(self, intent_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
-        """An intent is created."""
+    def create(self, intent_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
+        """Create an intent."""
         return self.add(
             intent_stream(intent_id), events.IntentCreated(intent=an_intent(order, intent_id=intent_id, **fields))
         )
 
     def send(self, intent_id: str, client_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
-        """A submit is started."""
+        """Start a submit."""
         attempt = an_attempt(AttemptKind.SUBMIT, client_id, order or an_order(), intent_id=intent_id, **fields)
         return self.add(intent_stream(intent_id), attempt)
 
-    def hear(self, intent_id: str, report: ExecutionReport) -> int:
-        """The venue reports."""
+    def report(self, intent_id: str, report: ExecutionReport) -> int:
+        """Record a report of the venue."""
         made = decide_report(self.records.get(intent_id, Record(intent_id)), report, now_ns=self.now_ns)
         return self.add(intent_stream(intent_id), *made)
 
     def working(self, intent_id: str, order: StandardOrder | None = None, **fields: Any) -> int:
-        """An intent whose order works under the ids `c-…` and `o-…`."""
-        self.want(intent_id, order, **fields)
+        """Create an intent whose order works under the ids `c-…` and `o-…`."""
+        self.create(intent_id, order, **fields)
         self.send(intent_id, f"c-{intent_id}", order)
-        return self.hear(
+        return self.report(
             intent_id, a_report(ExecType.NEW, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}")
         )
 
     def end(self, intent_id: str) -> int:
-        """Its order is canceled, as the venue says."""
+        """Cancel its order, as the venue reports."""
         report = a_report(ExecType.CANCELED, client_id=f"c-{intent_id}", exchange_order_id=f"o-{intent_id}", cum_qty=0)
-        return self.hear(intent_id, report)
+        return self.report(intent_id, report)
 
-    def look(self, *scopes: LookScope, began_ns: int, ended_ns: int = 0, cursor_ns: int | None = None) -> int:
-        """A look at the account is recorded."""
+    def snapshot(self, *scopes: LookScope, began_ns: int, ended_ns: int = 0, cursor_ns: int | None = None) -> int:
+        """Record a snapshot of the account."""
         taken = events.VenueSnapshotTaken(
             scopes=scopes,
             complete=len(scopes) == 3,
@@ -102,7 +102,7 @@ class Tape:
 
 
 def folded(tape: Tape, *, size: int | None = None) -> State:
-    """The state after all of a tape, applied in batches of a size."""
+    """The state after a whole tape, applied in batches of a size."""
     state = State()
     size = size or len(tape.events) or 1
     for start in range(0, len(tape.events), size):
@@ -118,7 +118,7 @@ def told(state: State, intent_id: str) -> OrderState:
 
 # -------------------------------------------------------------------------------------------------------------- folding
 def test_an_empty_state_answers() -> None:
-    """Before the first event everything is empty and nothing is known."""
+    """Before the first event every query returns an empty answer."""
     state = State()
     assert (state.position, state.log_id, state.exchange_id, state.epoch, state.paused) == (0, "", "", 0, False)
     assert (state.trades_cursor_ns, state.order_state("x"), state.intent("x"), state.created_at_ns) == (
@@ -135,10 +135,10 @@ def test_an_empty_state_answers() -> None:
 
 @pytest.mark.parametrize("given_positions", [[2], [1, 3], [1, 1], [1, 2, 2]])
 def test_positions_must_follow_each_other(given_positions: list[int]) -> None:
-    """A gap or a repetition is refused with the position that was expected; what came before it is folded."""
+    """A gap or a repetition is refused with the expected position; events before it are folded."""
     tape = Tape()
     for name in ("a", "b", "c"):
-        tape.want(name)
+        tape.create(name)
     state = State()
     with pytest.raises(IntegrityError) as caught:
         state.apply([tape.events[position - 1] for position in given_positions])
@@ -147,7 +147,7 @@ def test_positions_must_follow_each_other(given_positions: list[int]) -> None:
 
 
 def test_the_log_and_its_leaders_are_known() -> None:
-    """The first event names the log; elections, pauses and looks set what they say."""
+    """The first event identifies the log; elections, pauses and snapshots are folded."""
     tape = Tape()
     tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
     tape.add(events.CONTROL_STREAM, events.LeaderElected(epoch=3, holder="h"), events.Paused(reason="r"))
@@ -160,7 +160,7 @@ def test_the_log_and_its_leaders_are_known() -> None:
 
 
 def test_a_pause_of_one_intent_pauses_only_that() -> None:
-    """A pause in an intent's stream shows in its order, and does not stop the others."""
+    """A pause in an intent's stream shows in its order, and does not stop others."""
     tape = Tape()
     tape.working("a")
     tape.add(intent_stream("a"), events.Paused(intent_id="a"))
@@ -168,13 +168,13 @@ def test_a_pause_of_one_intent_pauses_only_that() -> None:
     assert (state.paused, told(state, "a").reconciliation_status) == (False, "PAUSED")
 
 
-def test_a_batch_says_what_it_touched_and_what_differs() -> None:
-    """The change feed: intents in order of first touch, and of these the ones where something is to be done."""
+def test_a_batch_returns_touched_and_differing_intents() -> None:
+    """The change feed: intents in order of first touch, and those whose sides differ."""
     tape = Tape()
-    tape.want("a")
+    tape.create("a")
     tape.working("b")
-    tape.want("c", order=None, desired="CANCELED")
-    tape.want("d")
+    tape.create("c", order=None, desired="CANCELED")
+    tape.create("d")
     applied = State().apply(tape.events)
     assert (applied.touched, applied.differing) == (("a", "b", "c", "d"), ("a", "d"))
     tape.add(events.VENUE_STREAM, events.AssetObserved(asset=AssetMetadata(asset_id="X", decimals=1)))
@@ -185,11 +185,10 @@ def test_a_batch_says_what_it_touched_and_what_differs() -> None:
 
 
 def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both sides of an intent are compared once at most for a batch that touches it, however many others are live: here the
-    accepted order's, while what is not settled differs anyhow."""
+    """A batch compares both sides of each touched intent at most once, however many others are live."""
     tape = Tape()
     for number in range(50):
-        tape.want(f"i{number}")
+        tape.create(f"i{number}")
     state = folded(tape)
     compared: list[str] = []
     differs = diff.differs
@@ -200,7 +199,7 @@ def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(diff, "differs", counting)
     tape.send("i7", "c1")
-    tape.hear("i7", a_report(ExecType.NEW, exchange_order_id="o1"))
+    tape.report("i7", a_report(ExecType.NEW, exchange_order_id="o1"))
     tape.send("i9", "c2")
     applied = state.apply(tape.events[50:])
     assert compared == ["i7"]
@@ -209,10 +208,10 @@ def test_a_batch_costs_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- waiting
 async def test_waiters_wake_at_their_position() -> None:
-    """`reached` returns once its position is applied, at once where it is, and never before."""
+    """`reached` returns once its position is applied, at once if it is, and never before."""
     tape = Tape()
     for name in ("a", "b", "c"):
-        tape.want(name)
+        tape.create(name)
     state = State()
     waits = [asyncio.create_task(state.reached(position)) for position in (3, 1, 2, 1)]
     await asyncio.sleep(0)
@@ -227,10 +226,10 @@ async def test_waiters_wake_at_their_position() -> None:
 
 # --------------------------------------------------------------------------------------------------------------- lists
 def test_lists_are_in_order_of_creation() -> None:
-    """Intents by creation, also after updates and a delete; order states by their own; live ones by the intent's."""
+    """Intents and order states are listed by creation, also after updates and a delete; live ones by the intent's."""
     tape = Tape()
     for name in ("c", "a", "b"):
-        tape.want(name, group_id="g")
+        tape.create(name, group_id="g")
     tape.send("b", "c-b")
     tape.working("d", group_id="g")
     tape.end("d")
@@ -238,7 +237,7 @@ def test_lists_are_in_order_of_creation() -> None:
     changed = an_intent(an_order(7), intent_id="c", generation=2, group_id="g")
     tape.add(intent_stream("c"), events.IntentModified(intent=changed))
     tape.add(intent_stream("a"), events.IntentDeleted(intent_id="a"))
-    tape.want("a", group_id="g")
+    tape.create("a", group_id="g")
     state = folded(tape, size=1)
     expected = ["c", "b", "d", "a"]
     assert [intent.intent_id for intent in state.intents()] == expected
@@ -249,10 +248,10 @@ def test_lists_are_in_order_of_creation() -> None:
     assert list(state.intents_of_symbol("none")) == list(state.intents_of_group("none")) == []
 
 
-def test_live_is_what_there_is_something_to_watch_about() -> None:
-    """An intent is live from its creation until its order ended as wanted; a deleted one whose order turns up is again."""
+def test_an_intent_is_live_until_its_order_ended_as_desired() -> None:
+    """An intent is live from its creation until its order ended as desired; a deleted one whose order appears is again."""
     tape = Tape()
-    tape.want("a")
+    tape.create("a")
     state = folded(tape)
 
     def live_after(position: int) -> list[str]:
@@ -264,16 +263,16 @@ def test_live_is_what_there_is_something_to_watch_about() -> None:
     failed = events.AttemptFailed(intent_id="a", attempt_position=2, outcome=AttemptOutcome.REJECTED)
     assert live_after(tape.add(intent_stream("a"), failed)) == []
     assert live_after(tape.add(intent_stream("a"), events.IntentDeleted(intent_id="a"))) == []
-    assert live_after(tape.hear("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o"))) == ["a"]
+    assert live_after(tape.report("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o"))) == ["a"]
 
 
 def test_open_orders_are_counted_by_the_symbol_they_work_in() -> None:
-    """An order counts in its symbol from its submit on until it is known to have ended, wherever its intent went."""
+    """An order counts in its symbol from its submit until it is known to have ended, whatever its intent says."""
     tape = Tape()
     tape.working("a")
-    tape.want("b")
+    tape.create("b")
     tape.send("b", "c-b")
-    tape.want("c")
+    tape.create("c")
     state = folded(tape)
     assert (state.open_orders("S"), state.open_orders("T")) == (2, 0)
     elsewhere = an_order().model_copy(update={"symbol_id": "T"})
@@ -288,7 +287,7 @@ def test_open_orders_are_counted_by_the_symbol_they_work_in() -> None:
 
 
 def test_an_order_without_an_intent_is_counted_too() -> None:
-    """A state that a store wrote as working counts in its symbol though no intent was ever created."""
+    """A state that a store wrote as working counts in its symbol without an intent."""
     tape = Tape()
     tape.working("a")
     written = told(folded(tape), "a").model_copy(update={"intent_id": "z"})
@@ -297,15 +296,14 @@ def test_an_order_without_an_intent_is_counted_too() -> None:
     assert (state.open_orders("S"), state.intent("z"), state.live_intent_ids()) == (2, None, ["z", "a"])
 
 
-def test_ids_are_remembered_for_ever() -> None:
-    """Client and venue order ids lead to their intent from first sight on, also after its delete; the venue's id decides
-    where both are known."""
+def test_order_ids_outlive_their_intent() -> None:
+    """Client and venue order ids lead to their intent, also after its delete; the venue's id takes precedence."""
     tape = Tape()
-    tape.want("a")
+    tape.create("a")
     tape.send("a", "c-a")
     state = folded(tape)
     assert state.intent_id_of(client_order_id="c-a") == "a"
-    tape.hear("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o-a"))
+    tape.report("a", a_report(ExecType.NEW, client_id="c-a", exchange_order_id="o-a"))
     tape.end("a")
     tape.add(intent_stream("a"), events.OrderStateForgotten(intent_id="a"), events.IntentDeleted(intent_id="a"))
     tape.working("b")
@@ -320,8 +318,8 @@ def test_ids_are_remembered_for_ever() -> None:
 ALL = (LookScope.OPEN_ORDERS, LookScope.TRADES, LookScope.BALANCES)
 
 
-def test_a_complete_list_confirms_what_was_live_before_it_began() -> None:
-    """`last_sync_at` of a live order is the end of the newest whole list of open orders that began after it was seen."""
+def test_a_complete_list_confirms_live_orders() -> None:
+    """`last_sync_at` of a live order is the end of the newest complete list of open orders that began after it was seen."""
     tape = Tape()
     tape.working("a")
     seen_ns = len(tape.events) * NS_PER_S
@@ -329,7 +327,7 @@ def test_a_complete_list_confirms_what_was_live_before_it_began() -> None:
     assert told(state, "a").last_sync_at == seen_ns // NS_PER_S
 
     def synced_after(*scopes: LookScope, began_ns: int, ended_s: int) -> int | float:
-        tape.look(*scopes, began_ns=began_ns, ended_ns=ended_s * NS_PER_S)
+        tape.snapshot(*scopes, began_ns=began_ns, ended_ns=ended_s * NS_PER_S)
         state.apply(tape.events[-1:])
         return told(state, "a").last_sync_at
 
@@ -344,13 +342,13 @@ def test_a_complete_list_confirms_what_was_live_before_it_began() -> None:
     assert told(state, "b").last_sync_at < 80
 
 
-def test_the_trades_cursor_comes_from_whole_trades_looks() -> None:
-    """Only a look whose trades were whole moves the cursor, and never back."""
+def test_the_trades_cursor_comes_from_complete_trades_queries() -> None:
+    """Only a query with all trades moves the cursor, and never back."""
     tape = Tape()
     state = State()
 
     def cursor_after(*scopes: LookScope, cursor_ns: int | None) -> int | None:
-        tape.look(*scopes, began_ns=1, cursor_ns=cursor_ns)
+        tape.snapshot(*scopes, began_ns=1, cursor_ns=cursor_ns)
         state.apply(tape.events[-1:])
         return state.trades_cursor_ns
 
@@ -361,8 +359,8 @@ def test_the_trades_cursor_comes_from_whole_trades_looks() -> None:
     assert cursor_after(LookScope.OPEN_ORDERS, LookScope.BALANCES, cursor_ns=9) == 7
 
 
-def test_balances_are_compared_with_what_fills_come_to() -> None:
-    """The account shows the newest balances and when they were whole; the first are the opening, the rest are explained."""
+def test_balances_are_compared_with_fills() -> None:
+    """The account shows the newest balances and their time; the first are the opening balance, later ones are explained."""
     tape = Tape()
     tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
     assert (folded(tape).account().evidence, folded(tape).account().balances) == (None, {})
@@ -371,7 +369,7 @@ def test_balances_are_compared_with_what_fills_come_to() -> None:
     tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
     observe(tape, BTC=0, USDT=10**6)
     tape.working("a")
-    tape.hear("a", a_trade("t1", 30, 1000, client_id="c-a", exchange_order_id="o-a"))
+    tape.report("a", a_trade("t1", 30, 1000, client_id="c-a", exchange_order_id="o-a"))
     observe(tape, BTC=30, USDT=10**6 - 300)
     state = folded(tape)
     assert (state.balance_drift(), state.account().balances["BTC"].total) == ({}, 30)
@@ -390,7 +388,7 @@ def test_balances_are_compared_with_what_fills_come_to() -> None:
 
 
 def observe(tape: Tape, **totals: int) -> None:
-    """Balances are observed, in a look that began just before."""
+    """Record balances of a snapshot that began just before."""
     balances = {asset: Balance(asset_id=asset, total=total) for asset, total in totals.items()}
     tape.add(
         events.VENUE_STREAM,
@@ -398,23 +396,23 @@ def observe(tape: Tape, **totals: int) -> None:
     )
 
 
-def test_positions_count_fills_and_take_busts_back() -> None:
-    """A position follows the trades that count, each once; all busted, nothing is left of it."""
+def test_positions_count_fills_and_reverse_busts() -> None:
+    """A position is the sum of the counting trades, each once; if all are busted, nothing is left."""
     tape = Tape()
     tape.working("a")
     trade = a_trade("t1", 30, client_id="c-a", exchange_order_id="o-a", fee=3, fee_asset="BNB")
-    tape.hear("a", trade)
-    tape.hear("a", trade)
+    tape.report("a", trade)
+    tape.report("a", trade)
     [position] = folded(tape).positions()
     assert (position.quantity, position.cost, position.avg_px, position.fees) == (30, 300, 10, {"BNB": 3})
-    tape.hear("a", a_bust("b1", "t1", client_id="c-a", exchange_order_id="o-a"))
+    tape.report("a", a_bust("b1", "t1", client_id="c-a", exchange_order_id="o-a"))
     [position] = folded(tape).positions()
     assert (position.quantity, position.cost, position.realized_pnl, position.fees) == (0, 0, 0, {"BNB": 0})
 
 
 # ------------------------------------------------------------------------------------------------------------- findings
-def test_findings_stand_until_they_are_resolved() -> None:
-    """Raised in any stream, a finding is listed once; resolved it keeps when and why; raised again it stands again."""
+def test_findings_are_open_until_they_are_resolved() -> None:
+    """A finding of any stream is listed once; resolved, it keeps time and reason; raised again, it is open again."""
     tape = Tape()
     finding = Finding(finding_id="f", kind=FindingKind.CLOCK_SKEW, text="one", raised_at_ns=1)
     tape.add(events.VENUE_STREAM, events.FindingRaised(finding=finding))
@@ -434,25 +432,25 @@ def test_findings_stand_until_they_are_resolved() -> None:
 
 # --------------------------------------------------------------------------------------------------------------- digest
 def a_tape_of(history: History) -> Tape:
-    """A log of a history, with everything else around it."""
+    """A log of a history with a leader, reference data and balances."""
     tape = Tape()
     tape.add(events.CONTROL_STREAM, events.LogCreated(log_id="0" * 16, exchange_id="paper"))
     tape.add(events.REFERENCE_STREAM, events.SymbolObserved(symbol=SYMBOL))
-    tape.want("i")
+    tape.create("i")
     tape.add(intent_stream("i"), *history.attempts)
     for number, report in enumerate(history.reports):
-        tape.hear("i", report)
+        tape.report("i", report)
         if number % 3 == 1:
-            tape.look(*ALL, began_ns=tape.now_ns - 1, cursor_ns=tape.now_ns)
+            tape.snapshot(*ALL, began_ns=tape.now_ns - 1, cursor_ns=tape.now_ns)
             observe(tape, BTC=number)
-            tape.want(f"other{number}", group_id="g")
+            tape.create(f"other{number}", group_id="g")
     return tape
 
 
 @settings(max_examples=40, deadline=None)
 @given(history=histories(), size=st.integers(1, 7))
 def test_equal_folds_have_equal_digests(history: History, size: int) -> None:
-    """Whatever the sizes of batches, and whatever was read in between, the same events give the same state."""
+    """The same events give the same state, whatever the batches and the queries in between."""
     tape = a_tape_of(history)
     whole, pieces = folded(tape), State()
     for start in range(0, len(tape.events), size):
@@ -469,7 +467,7 @@ def test_equal_folds_have_equal_digests(history: History, size: int) -> None:
 
 
 def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:
-    """Last events that each leave another state behind, though one field alone differs."""
+    """Last events that each leave a state which differs in one field."""
     trade = {"intent_id": "a", "symbol_id": "S", "exec_type": ExecType.TRADE, "side": Side.BUY, "last_px": 10}
     finding = Finding(finding_id="f", kind=FindingKind.STORM, text="t")
     balance = Balance(asset_id="BTC", total=1)
@@ -508,7 +506,7 @@ def ends_of_one_tape() -> list[tuple[str, BaseEvent]]:
 
 
 def test_any_difference_shows_in_the_digest() -> None:
-    """Two states that differ in one field have different digests: each of these last events gives its own."""
+    """States that differ in one field have different digests."""
     digests: dict[str, BaseEvent] = {}
     for stream_id, event in ends_of_one_tape():
         tape = Tape()
@@ -519,8 +517,8 @@ def test_any_difference_shows_in_the_digest() -> None:
         digests[digest] = event
 
 
-def test_a_state_reads_nothing_but_events() -> None:
-    """The same events fold to the same state in another process's order of sets and mappings: reading changes nothing."""
+def test_a_digest_does_not_depend_on_hash_order_or_queries() -> None:
+    """The same events fold to the same state in a process with another hash order, and queries change nothing."""
     tape = Tape()
     tape.working("a", metadata={"x": 1, "y": {"b": 1, "a": 2}})
     state = folded(tape)

@@ -1,4 +1,4 @@
-"""The fold of orders that are nobody's intent: what counts of their trades, and how many are remembered."""
+"""The fold of external orders: which of their trades count, and how many orders are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from projections.folds.external_orders import ENDED_MAX, Externals
 
 
 def observed(position: int, exec_type: ExecType, **fields: Any) -> events.ExternalOrderObserved:
-    """A report of somebody's order to buy, at a position of the log."""
+    """A report of an external buy order, at a position of the log."""
     event = events.ExternalOrderObserved(
         **{"symbol_id": "BTCUSDT", "exchange_order_id": "7", "exec_type": exec_type, "side": Side.BUY} | fields
     )
@@ -34,7 +34,7 @@ def ended(position: int) -> events.ExternalOrderObserved:
 
 
 def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
-    """What was corrected or busted moves the balances no more, be it told of before the trade itself or after."""
+    """A corrected or busted trade changes no balance, whether it is reported before or after."""
 
     def sum_of(*reports: tuple[str, int, str | None]) -> int:
         externals = Externals()
@@ -45,16 +45,16 @@ def test_a_trade_that_comes_after_its_correction_does_not_count() -> None:
     assert sum_of(trade, correction) == sum_of(correction, trade) == sum_of(correction, trade, correction) == 6
 
 
-def test_what_filled_never_becomes_less_by_a_later_report() -> None:
-    """A list that is older than what was told shows less of an order; what is known of it stays."""
+def test_a_stale_report_does_not_reduce_the_filled_quantity() -> None:
+    """A list that is older than the known reports does not reduce the filled quantity."""
     externals = Externals()
     for position, cum_qty in enumerate((5, 3, None), start=1):
         externals.apply(observed(position, ExecType.ORDER_STATUS, cum_qty=cum_qty))
         assert externals.entries["7"].order.cum_qty == 5
 
 
-def test_what_ended_is_not_opened_by_a_late_report() -> None:
-    """A trade, or a sight of it at work, that is told of after the end was before it."""
+def test_a_late_report_does_not_reopen_an_order() -> None:
+    """A trade or a working order that is reported after the end happened before it."""
     externals = Externals()
     externals.apply(ended(7))
     for late in (traded(8, "t", 3), observed(9, ExecType.NEW, ord_status=OrdStatus.NEW)):
@@ -62,9 +62,8 @@ def test_what_ended_is_not_opened_by_a_late_report() -> None:
         assert not externals.entries["7"].order.live
 
 
-def test_of_those_that_ended_the_newest_are_remembered() -> None:
-    """Beyond so many the one that was heard of longest ago is let go, also by a state that was restored; the open ones
-    all stay."""
+def test_the_newest_ended_orders_are_kept() -> None:
+    """Beyond the maximum the ended order with the oldest report is dropped, also after a restore; open ones stay."""
     externals = Externals()
     externals.apply(observed(1, ExecType.NEW, exchange_order_id="open"))
     for position in range(2, ENDED_MAX + 2):
@@ -73,7 +72,7 @@ def test_of_those_that_ended_the_newest_are_remembered() -> None:
     restored.restore([*externals.entries.values()])
     for known in (externals, restored):
         assert len(known.entries) == ENDED_MAX + 1
-        known.apply(ended(2))  # heard of again: now "3" is the one of longest ago
+        known.apply(ended(2))  # reported again: now "3" has the oldest report
         known.apply(ended(ENDED_MAX + 2))
         assert len(known.entries) == ENDED_MAX + 1
         assert {"open", "2"} <= {*known.entries}

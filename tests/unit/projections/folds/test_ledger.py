@@ -1,4 +1,4 @@
-"""The ledger: what fills come to in positions and balances, exactly, whatever is busted, corrected or late."""
+"""The ledger: exact positions and balances, whatever is busted, corrected or late."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRADES = st.lists(
 
 
 def after(trades: list[Booking]) -> OpenPosition:
-    """The position that some trades come to."""
+    """The position after some trades."""
     position = OpenPosition()
     for trade in trades:
         position = booked(position, trade)
@@ -39,15 +39,15 @@ def opposite(trade: Booking) -> Booking:
 # ----------------------------------------------------------------------------------------------------------- positions
 @given(TRADES)
 def test_a_position_is_the_sum_of_its_trades(trades: list[Booking]) -> None:
-    """Quantity is the sum of signed quantities; realized profit less cost is exactly the cash that came in."""
+    """Quantity is the sum of signed quantities; realized profit less cost is exactly the cash received."""
     position = after(trades)
     assert position.quantity == sum(trade.signed_quantity for trade in trades)
     assert position.realized_pnl - position.cost == -sum(trade.signed_quantity * trade.price for trade in trades)
 
 
 @given(TRADES)
-def test_cost_belongs_to_what_is_open(trades: list[Booking]) -> None:
-    """A flat position costs nothing, an open one has a cost of its own sign; the average is rounded down."""
+def test_cost_belongs_to_the_open_quantity(trades: list[Booking]) -> None:
+    """A flat position has no cost, an open one has a cost of its own sign; the average is rounded down."""
     position = after(trades)
     if position.quantity == 0:
         assert position.cost == 0
@@ -59,8 +59,8 @@ def test_cost_belongs_to_what_is_open(trades: list[Booking]) -> None:
 
 
 @given(TRADES)
-def test_flat_again_costs_nothing(trades: list[Booking]) -> None:
-    """Closing whatever is open, at any price, removes all cost: what was paid is all realized."""
+def test_a_closed_position_has_no_cost(trades: list[Booking]) -> None:
+    """Closing at any price removes all cost: everything is realized."""
     position = after(trades)
     closed = booked(position, Booking("S", -position.quantity, 7))
     assert (closed.quantity, closed.cost) == (0, 0)
@@ -90,14 +90,14 @@ def test_long_and_short_mirror_each_other(trades: list[Booking]) -> None:
     ],
 )
 def test_examples_of_positions(trades: list[tuple[int, int]], expected: tuple[int, int, int]) -> None:
-    """Quantity, cost and realized profit by hand: grow, reduce, close, cross zero, both ways, with a rest of a division."""
+    """Quantity, cost and realized profit by hand: grow, reduce, close, cross zero, both ways, with a remainder."""
     position = after([Booking("S", quantity, price) for quantity, price in trades])
     assert (position.quantity, position.cost, position.realized_pnl) == expected
 
 
 @given(st.data())
-def test_what_is_taken_back_leaves_nothing(data: st.DataObject) -> None:
-    """Every trade booked and taken back, in any order: no quantity, no cost, no profit, no fee."""
+def test_reversed_trades_leave_nothing(data: st.DataObject) -> None:
+    """Every trade booked and reversed, in any order, leaves no quantity, cost, profit or fee."""
     made = data.draw(
         st.lists(
             st.builds(Booking, st.just("S"), QUANTITIES, PRICES, st.integers(-9, 9), st.sampled_from(["A", "B"])),
@@ -110,7 +110,7 @@ def test_what_is_taken_back_leaves_nothing(data: st.DataObject) -> None:
 
 
 def test_fees_are_kept_by_asset() -> None:
-    """Fees paid and received add up in each asset, apart from profit; a trade without a fee adds none."""
+    """Fees paid and received add up in each asset, apart from profit."""
     trades = [
         Booking("S", 1, 10, 3, "BNB"),
         Booking("S", -1, 10, 2, "USDT"),
@@ -157,9 +157,8 @@ ORDERS = st.lists(
 
 
 @given(st.lists(ORDERS, min_size=1, max_size=5))
-def test_the_books_hold_what_counts_now(steps: list[tuple[OrderFacts, ...]]) -> None:
-    """However facts came to be what they are (busts, corrections, a fee known late), the books come to the trades that
-    count now: quantity, cash and fees."""
+def test_the_books_hold_the_counting_trades(steps: list[tuple[OrderFacts, ...]]) -> None:
+    """After any busts, corrections and late fees the books hold the counting trades: quantity, cash and fees."""
     position = OpenPosition()
     for before, now in zip([(), *steps], steps, strict=False):
         for booking in bookings(before, now):
@@ -174,8 +173,8 @@ def test_the_books_hold_what_counts_now(steps: list[tuple[OrderFacts, ...]]) -> 
     assert {asset: dict(position.fees).get(asset, 0) for asset in fees} == fees
 
 
-def test_what_did_not_change_is_not_booked() -> None:
-    """Only the difference that an event made is booked; the same facts again, or in another object, book nothing."""
+def test_unchanged_facts_book_nothing() -> None:
+    """Only the difference that an event made is booked; equal facts in another object book nothing."""
     known = an_order(trades=(a_trade("t1", 30),))
     assert bookings((known,), (known,)) == []
     assert bookings((known,), (an_order(trades=known.trades, stopped=True),)) == []
@@ -183,8 +182,8 @@ def test_what_did_not_change_is_not_booked() -> None:
     assert bookings((known,), (more,)) == [Booking("S", 5, 10)]
 
 
-def test_a_bust_and_a_correction_are_booked_as_opposites() -> None:
-    """A busted trade is taken out at its own price with its fee; a corrected one is replaced, what goes out first."""
+def test_a_bust_and_a_correction_are_booked_as_reversals() -> None:
+    """A busted trade is reversed at its own price with its fee; a corrected one is reversed first, then booked."""
     known = an_order(side=Side.SELL, trades=(a_trade("t1", 30, fee=2),))
     assert bookings((), (known,)) == [Booking("S", -30, 10), Booking("S", 0, 10, 2, "BNB")]
     busted = an_order(side=Side.SELL, trades=known.trades, busts=(("t1", 2),))
@@ -193,8 +192,8 @@ def test_a_bust_and_a_correction_are_booked_as_opposites() -> None:
     assert bookings((known,), (corrected,))[:2] == [Booking("S", 30, 10), Booking("S", -20, 11)]
 
 
-def test_a_fee_that_comes_late_realizes_nothing() -> None:
-    """A fee that becomes known after its trade is booked alone: the trade is not sold and bought again."""
+def test_a_late_fee_realizes_nothing() -> None:
+    """A fee that is reported after its trade is booked alone: the trade is not sold and bought again."""
     first, second = a_trade("t1", 10, price=1), a_trade("t2", 1, price=100)
     known = an_order(trades=(first, second))
     paid = an_order(trades=(first, a_trade("t2", 1, price=100, fee=4)))
@@ -204,8 +203,8 @@ def test_a_fee_that_comes_late_realizes_nothing() -> None:
     assert (position.quantity, position.cost, position.realized_pnl, position.fees) == (11, 110, 0, (("BNB", 4),))
 
 
-def test_an_inferred_quantity_is_in_no_book() -> None:
-    """What evidence shows beyond known trades is never booked."""
+def test_an_inferred_quantity_is_not_booked() -> None:
+    """A quantity beyond the known trades is never booked."""
     assert bookings((), (an_order(evidence=(CumEvidence(1, 50),), trades=(a_trade("t1", 30),)),)) == [
         Booking("S", 30, 10)
     ]
@@ -245,8 +244,7 @@ class Books:
     off=st.integers(-(10**6), 10**6),
 )
 def test_opening_and_fills_explain_balances(opening: int, trades: list[tuple[int, int, int]], off: int) -> None:
-    """Balances that moved as the paper exchange moves them (rounded in its favour at each trade) are no drift; what is
-    beyond that rounding is, by about that much."""
+    """Balances that follow the paper exchange's fills, rounding included, have no drift; a change beyond that has."""
     books = Books()
     assert books.observe(BTC=opening, USDT=opening, BNB=opening) == {}
     btc = usdt = bnb = opening
@@ -266,7 +264,7 @@ def test_opening_and_fills_explain_balances(opening: int, trades: list[tuple[int
 
 
 def test_a_transfer_explains_a_balance() -> None:
-    """An unexplained change is drift until the transfer behind it is known."""
+    """An unexplained change is drift until its transfer is known."""
     books = Books()
     books.observe(BTC=5)
     assert books.observe(BTC=9) == {"BTC": 4}
@@ -274,8 +272,8 @@ def test_a_transfer_explains_a_balance() -> None:
     assert books.observe(BTC=9) == {}
 
 
-def test_what_came_after_an_observation_began_is_no_drift() -> None:
-    """A fill or a transfer booked after the look began may be in it or not: nothing is compared until a later look."""
+def test_changes_during_an_observation_are_no_drift() -> None:
+    """Nothing is compared while a booking is newer than the begin of the observation."""
     books = Books()
     books.observe(BTC=5)
     began = books.now + 1
@@ -288,8 +286,8 @@ def test_what_came_after_an_observation_began_is_no_drift() -> None:
     assert books.ledger.observed["BTC"].total == 8
 
 
-def test_the_opening_balance_holds_what_came_before() -> None:
-    """Fills before the first look are in it; one that came while it was taken puts the opening off to the next."""
+def test_the_opening_balance_contains_earlier_fills() -> None:
+    """Fills before the first observation are in it; one during it defers the opening to the next."""
     books = Books()
     books.trade(3, 10)
     assert books.observe(BTC=3, USDT=0, began=books.now) == {}
@@ -300,8 +298,8 @@ def test_the_opening_balance_holds_what_came_before() -> None:
     assert books.observe(BTC=3, USDT=0) == {"BTC": -2}
 
 
-def test_what_a_lagging_venue_may_not_show_yet_is_not_compared() -> None:
-    """Where the account is shown as it was a while ago, nothing is opened or compared until what is booked is older."""
+def test_a_lagging_venue_is_compared_later() -> None:
+    """If the account lags, nothing is opened or compared until the bookings are older than the lag."""
     books = Books()
     books.ledger.lag_ns = 3
     books.trade(3, 0)
@@ -316,9 +314,8 @@ def test_what_a_lagging_venue_may_not_show_yet_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize("had", [False, True])
-def test_others_trades_at_the_opening_open_the_books_anew(had: bool) -> None:
-    """It can't be told whether the opening balance has a trade of while it was looked at, or of as long after as the venue
-    may lag: either way there is no drift once the account was looked at again, and from then on there is what differs."""
+def test_external_trades_at_the_opening_reopen_the_books(had: bool) -> None:
+    """After an external trade around the opening there is no drift at the next observation, and real drift after that."""
     books = Books()
     books.now, books.ledger.lag_ns = 100, 3
     books.observe(BTC=5 if had else 0)
@@ -332,8 +329,8 @@ def test_others_trades_at_the_opening_open_the_books_anew(had: bool) -> None:
     assert books.observe(BTC=6) == {"BTC": 1}
 
 
-def test_others_trades_after_the_opening_are_no_doubt() -> None:
-    """Once the venue's lag is over, the opening balance has no trade in it that comes then."""
+def test_external_trades_after_the_opening_keep_the_books() -> None:
+    """After the venue's lag the opening balance contains no later trade."""
     books = Books()
     books.now, books.ledger.lag_ns = 100, 3
     books.observe(BTC=5)
@@ -341,9 +338,8 @@ def test_others_trades_after_the_opening_are_no_doubt() -> None:
     assert books.observe(BTC=6) == {"BTC": 1}
 
 
-def test_books_that_are_opened_anew_know_nothing_of_before() -> None:
-    """What had been rounded, or moved in an asset or a symbol that was not known then, is in the new opening balance: it
-    excuses nothing any more."""
+def test_reopened_books_forget_earlier_excuses() -> None:
+    """Earlier roundings and unknown assets or symbols are in the new opening balance, and excuse no drift."""
     books = Books()
     books.observe(BTC=5, USDT=9, XYZ=5)
     books.trade(1, 1)  # of which the venue rounds the quote
@@ -354,8 +350,8 @@ def test_books_that_are_opened_anew_know_nothing_of_before() -> None:
     assert books.observe(BTC=8, USDT=9, XYZ=5) == {"USDT": 1, "XYZ": 1}
 
 
-def test_an_asset_that_is_not_listed_is_none() -> None:
-    """A venue that leaves an asset out has none of it: what should be there is missing, what went to zero is not."""
+def test_an_unlisted_asset_has_a_balance_of_zero() -> None:
+    """A missing balance is drift if one is expected, and none if it went to zero."""
     books = Books()
     books.observe(BTC=5, USDT=7)
     assert books.observe(USDT=7) == {"BTC": -5}
@@ -363,8 +359,8 @@ def test_an_asset_that_is_not_listed_is_none() -> None:
     assert books.observe(USDT=7) == {}
 
 
-def test_an_unknown_scale_tells_no_drift() -> None:
-    """An asset whose scale was not known when it moved, or a symbol that was not: no drift is claimed."""
+def test_an_unknown_scale_hides_the_drift() -> None:
+    """No drift is reported for an asset or symbol that was unknown when it moved."""
     books = Books()
     books.observe(BTC=5, XYZ=5)
     books.trade(1, 0, fee=1, asset="XYZ")

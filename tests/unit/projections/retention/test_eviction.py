@@ -1,8 +1,9 @@
-"""Letting go of what is over: the same whatever the batches, back as it was when it is named again, and nothing lost."""
+"""Eviction of terminal intents: independent of the batches, complete when read back, and without loss."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from projections.retention.policy import RetentionPolicy, TerminalIndex
 from tests.recorded import log_of, played
 from tests.simulation.plan import from_seed
 
-pytestmark = pytest.mark.xdist_group("letting go")  # these share what is costly to make
+pytestmark = pytest.mark.xdist_group("eviction")  # these share costly fixtures
 
 TIGHT = RetentionPolicy(intents_max=3, every_positions=10)
 SEEDS = (3, 7_100_000, 7_100_001, 7_100_004, 7_100_007)
@@ -36,18 +37,18 @@ async def events_of(log: MemoryLog) -> list[BaseEvent]:
 
 
 async def folded(
-    log: MemoryLog, events: list[BaseEvent], sizes: random.Random | None, keeping: RetentionPolicy
+    log: MemoryLog, events: list[BaseEvent], sizes: random.Random | None, retention: RetentionPolicy
 ) -> State:
-    """All events folded in batches of random sizes; without `sizes` one by one."""
-    state = State(keeping)
+    """The state after all events in batches of random sizes; without `sizes` one by one."""
+    state = State(retention)
     while state.position < len(events):
         size = 1 if sizes is None else sizes.choice([1, 2, 7, 60, 500])
         await apply_batch(log, state, events[state.position : state.position + size])
     return state
 
 
-async def test_what_is_let_go_does_not_depend_on_the_batches(log: MemoryLog) -> None:
-    """However a log is cut, the fold holds the same, and has let go of the same."""
+async def test_eviction_does_not_depend_on_the_batches(log: MemoryLog) -> None:
+    """The fold of a log holds and evicts the same, whatever the batches."""
     events = await events_of(log)
     one_by_one = await folded(log, events, None, TIGHT)
     assert one_by_one.evicted_count > 0
@@ -56,9 +57,8 @@ async def test_what_is_let_go_does_not_depend_on_the_batches(log: MemoryLog) -> 
         assert in_batches.digest() == one_by_one.digest()
 
 
-async def test_nothing_is_lost_that_was_let_go(log: MemoryLog) -> None:
-    """What is known of each intent and group is what a fold that keeps all knows; so are positions, balances, findings, and
-    what is live."""
+async def test_eviction_loses_nothing(log: MemoryLog) -> None:
+    """Intents, groups, positions, balances, findings and live intents are those of a fold that evicts nothing."""
     events = await events_of(log)
     whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
     assert tight.live_intent_ids() == whole.live_intent_ids()
@@ -72,11 +72,11 @@ async def test_nothing_is_lost_that_was_let_go(log: MemoryLog) -> None:
         assert tight.group_of(intent_id) == whole.group_of(intent_id)
     assert len(tight.records()) < len(whole.records())
     again = await folded(log, events, None, TIGHT)
-    assert tight.digest() == again.digest()  # asking changes nothing
+    assert tight.digest() == again.digest()  # queries change nothing
 
 
-async def test_an_order_that_was_let_go_is_found_by_its_ids(log: MemoryLog) -> None:
-    """By the client order id of each request, and by the venue's id of each order, the log names the intent."""
+async def test_an_evicted_order_is_found_by_its_ids(log: MemoryLog) -> None:
+    """The log finds the intent by each client order id and each venue order id."""
     events = await events_of(log)
     whole, tight = await folded(log, events, None, RetentionPolicy()), await folded(log, events, None, TIGHT)
     gone: list[Record] = [record for name, record in whole.records().items() if name not in tight.records()]
@@ -89,43 +89,43 @@ async def test_an_order_that_was_let_go_is_found_by_its_ids(log: MemoryLog) -> N
     assert await owner(log, tight, client_order_id="nobody's", exchange_order_id="no-such") is None
 
 
-async def test_a_checkpoint_has_what_was_let_go_too(log: MemoryLog) -> None:
-    """A state restored half-way lets go of the same as one that folded all."""
+async def test_a_checkpoint_contains_the_evictions(log: MemoryLog, tmp_path: Path) -> None:
+    """A state restored half-way evicts the same as one that folded everything."""
     events = await events_of(log)
     whole = await folded(log, events, None, TIGHT)
     half = await folded(log, events[: len(events) // 2], None, TIGHT)
-    parts, *records = [*checkpoint.image(half, bytes(32)).lines()][1:]
-    restored = checkpoint.restored(parts, records)
+    checkpoint.write(checkpoint.image(half, bytes(32)), tmp_path / "x")
+    restored = checkpoint.read(tmp_path / "x")
     assert restored.digest() == half.digest()
     while restored.position < len(events):
         await apply_batch(log, restored, events[restored.position : restored.position + 7])
     assert restored.digest() == whole.digest()
 
 
-async def test_what_was_let_go_is_never_guessed(log: MemoryLog) -> None:
-    """A batch that goes on with it is refused unless it is handed over."""
+async def test_an_evicted_stream_is_never_continued_blindly(log: MemoryLog) -> None:
+    """A batch that continues an evicted stream is refused unless the stream is passed with it."""
     events = await events_of(log)
     state = State(TIGHT)
     refused = 0
     for event in events:
         if state.missing([event]):
-            with pytest.raises(IntegrityError, match="was let go"):
+            with pytest.raises(IntegrityError, match="was evicted"):
                 state.apply([event])
             refused += 1
         await apply_batch(log, state, [event])
     assert state.position == len(events)
 
 
-def test_the_oldest_goes_first_and_stale_entries_do_not_count() -> None:
-    """What was heard of again is as young as its newest event; what is live again is not there."""
-    ended = TerminalIndex()
+def test_the_oldest_intent_is_evicted_first() -> None:
+    """An intent's age is that of its newest event; intents that are live again are not evicted."""
+    terminal = TerminalIndex()
     for position, name in enumerate("abcde", start=1):
-        ended.note(name, position)
-    ended.note("a", 9)
-    ended.drop("b")
-    assert ended.oldest_beyond(4) is None
+        terminal.add(name, position)
+    terminal.add("a", 9)
+    terminal.drop("b")
+    assert terminal.oldest_beyond(4) is None
     found = []
-    while (name := ended.oldest_beyond(1)) is not None:
+    while (name := terminal.oldest_beyond(1)) is not None:
         found.append(name)
-        ended.drop(name)
+        terminal.drop(name)
     assert found == ["c", "d", "e"]

@@ -1,4 +1,4 @@
-"""Records that are held packed are the records that were folded."""
+"""Packed records equal the records that were folded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from projections.retention.record_cache import Records
 from tests.recorded import played
 from tests.simulation.plan import from_seed
 
-pytestmark = pytest.mark.xdist_group("records")  # these share what is costly to make
+pytestmark = pytest.mark.xdist_group("records")  # these share costly fixtures
 
 SEEDS = (3, 7_100_000, 7_100_004)
 
@@ -37,15 +37,15 @@ def folded(history: list[BaseEvent], *, unpacked_max: int) -> State:
     return state
 
 
-def wanted(intent_id: str, **metadata: object) -> Record:
-    """A record of an intent that was only wanted."""
+def created(intent_id: str, **metadata: object) -> Record:
+    """A record of an intent that was only created."""
     order = StandardOrder(symbol_id="BTCUSDT", side=Side.BUY, order_type=OrderType.LIMIT, quantity=5, price=7)
     intent = OrderIntent(intent_id=intent_id, exchange_id="paper", order=order, metadata=metadata)
     return Record(intent_id, intent=intent, wanted_most=5)
 
 
 def test_a_fold_of_packed_records_is_the_same_fold(history: list[BaseEvent]) -> None:
-    """Where each record is packed as soon as another is touched, all that is known, in order, is what it is otherwise."""
+    """With at most one record unpacked, the fold gives the same records in the same order."""
     whole, packed = (folded(history, unpacked_max=number) for number in (10_000, 1))
     assert packed.digest() == whole.digest()
     assert [*packed.records().values()] == [*whole.records().values()]
@@ -55,8 +55,8 @@ def test_a_fold_of_packed_records_is_the_same_fold(history: list[BaseEvent]) -> 
     ]
 
 
-def test_what_is_unpacked_is_of_the_same_types(history: list[BaseEvent]) -> None:
-    """Each record after each event comes back equal, in the same text: an enum is not its text, a set not a list."""
+def test_unpacked_values_have_the_same_types(history: list[BaseEvent]) -> None:
+    """Each record after each event is unpacked equal, with the same text: an enum is no text, a set no list."""
     state = State()
     for event in history:
         for intent_id in state.apply([event]).touched:
@@ -66,36 +66,36 @@ def test_what_is_unpacked_is_of_the_same_types(history: list[BaseEvent]) -> None
             assert canonical(again) == canonical(record)
 
 
-def test_what_was_asked_for_goes_on_unchanged() -> None:
-    """What is changed after the records of an instant were asked for is not in them, be it packed then or not."""
+def test_a_view_of_the_records_does_not_change() -> None:
+    """Later changes do not show in the records of an instant, packed or not."""
     held = Records(2)
-    before = [wanted(f"i{number}", label=number) for number in range(5)]
+    before = [created(f"i{number}", label=number) for number in range(5)]
     held.update((record.intent_id, record) for record in before)
     taken = held.as_now()
     for record in before:
-        held[record.intent_id] = wanted(record.intent_id)
+        held[record.intent_id] = created(record.intent_id)
     del held["i3"]
     assert [*taken] == before
-    assert [*held.items()] == [(name, wanted(name)) for name in ("i0", "i1", "i2", "i4")]
+    assert [*held.items()] == [(name, created(name)) for name in ("i0", "i1", "i2", "i4")]
     assert held.get("i3") is None
     assert "i3" not in held
 
 
-def test_what_cannot_be_packed_is_held_as_it_is() -> None:
-    """A value that is not what its annotation says is told by `encode`, and does not end a fold."""
+def test_a_record_that_cannot_be_packed_stays_unpacked() -> None:
+    """`encode` refuses a value of another type than annotated; the fold goes on."""
     attempt = Attempt(
         number=1, kind=AttemptKind.SUBMIT, position=2, outcome=AttemptOutcome.REJECTED, client_order_id="c"
     ).model_copy(update={"code": object()})  # fmt: skip
     odd = Record("odd", attempts=(attempt,))
-    with pytest.raises(ValueError):  # noqa: PT011 marshal has no narrower one, and words of its own
+    with pytest.raises(ValueError):  # noqa: PT011 marshal raises no narrower one
         encode(odd)
     held = Records(1)
-    held.update({"odd": odd, "next": wanted("next"), "last": wanted("last")})
+    held.update({"odd": odd, "next": created("next"), "last": created("last")})
     assert held["odd"] is odd
 
 
-def test_a_restored_state_holds_as_few_unpacked(history: list[BaseEvent]) -> None:
-    """What is restored keeps to the bound of the state it was taken from, whatever a new one's would be."""
+def test_a_restored_state_keeps_its_retention(history: list[BaseEvent]) -> None:
+    """A restored state has the retention of the state that it was taken from."""
     taken = folded(history, unpacked_max=1)
     restored = State()
     restored.restore(taken.snapshot(), [*taken.records().as_now()])
