@@ -15,7 +15,7 @@ the three venue errors apart. A message says what failed, the limit, the value g
     │   └── LogUnavailableError      6   the log cannot be reached or written now (disk full, database down)
     ├── WaitTimeoutError             3   what was waited for did not happen in time (TimeoutError)
     ├── IntegrityError               1   the log is not what was written; names the first bad position
-    │   └── SchemaError              1   an event newer than this code, of an unknown topic, or not of its schema
+    │   └── SchemaError              1   an event newer than this code, of an unknown topic, or against its schema
     ├── UnsafeFileError              2   another user of the host owns a file of ours, or can write it
     └── VenueError                   2   what a venue port may raise, and nothing else
         ├── Rejected                 5   a definitive no; `retry_after_s` where the venue says "later"
