@@ -1,7 +1,6 @@
-"""`decide(record, command) -> events`: what a command comes to, or why it is refused.
+"""`decide(record, command) -> events`: accept a command, or refuse it with an error.
 
-Called by the controller (commands) and by the event-sourced stores (records). Pure: the instant is part of the command.
-Nothing is changed here: the events are, once they are in the log.
+Called by the command handlers and the event-sourced stores. Pure: the instant is part of the command.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from kernel.order_spec import StandardOrder, SymbolMetadata
 
 @dataclass(frozen=True, slots=True)
 class CreateIntent:
-    """Want an order. With `symbol`, the order must fit its market."""
+    """Create an intent. With `symbol`, the order must satisfy the symbol's constraints."""
 
     intent: OrderIntent
     symbol: SymbolMetadata | None = None
@@ -37,7 +36,7 @@ class CreateIntent:
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
-    """Want an order under an id; the same again is no error and no event."""
+    """Create an intent with an id chosen by the client; repeating it with the same order is a no-op."""
 
     intent: OrderIntent
     symbol: SymbolMetadata
@@ -54,19 +53,19 @@ class UpdateIntent:
 
 @dataclass(frozen=True, slots=True)
 class ModifyIntent:
-    """Want other terms; the same again is no error and no event."""
+    """Change an intent's order; repeating it is a no-op."""
 
     intent_id: str
     order: StandardOrder
     symbol: SymbolMetadata
     now_ns: int
     expected_generation: int | None = None
-    """The generation that the change was made from; none: whatever there is."""
+    """The generation that the change was made from; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelIntent:
-    """Not want an order any more."""
+    """Cancel an intent."""
 
     intent_id: str
     now_ns: int
@@ -83,21 +82,21 @@ class PauseIntent:
 
 @dataclass(frozen=True, slots=True)
 class ResumeIntent:
-    """Go on with an intent."""
+    """Resume sending for an intent."""
 
     intent_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteIntent:
-    """Remove an intent's record."""
+    """Delete an intent's record."""
 
     intent_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CreateState:
-    """Record an order's state, which must not exist."""
+    """Record an order state that must not exist."""
 
     state: OrderState
     now_ns: int
@@ -105,7 +104,7 @@ class CreateState:
 
 @dataclass(frozen=True, slots=True)
 class UpdateState:
-    """Record an order's state, which must exist."""
+    """Record an order state that must exist."""
 
     state: OrderState
     now_ns: int
@@ -113,7 +112,7 @@ class UpdateState:
 
 @dataclass(frozen=True, slots=True)
 class ForgetState:
-    """Remove an order's state, which must exist."""
+    """Delete an order state that must exist."""
 
     intent_id: str
 
@@ -138,9 +137,14 @@ TOO_LATE = frozenset({OrdStatus.FILLED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
 
 
 def decide(record: Record, command: Command) -> list[events.BaseEvent]:
-    """The events that a command comes to; none where what it asks for is so already.
+    """Return the events of a command; none if it changes nothing.
 
-    Raises `ValidationError`, `NotFoundError`, `AlreadyExistsError`, `ConflictError` or `ExchangeError` ("too late").
+    Raises:
+        ValidationError: The order violates the symbol's constraints, or an operator's statement is invalid.
+        NotFoundError: The intent or order state does not exist.
+        AlreadyExistsError: The intent or order state exists.
+        ConflictError: The record is not in the state that the command needs.
+        ExchangeError: It is too late: the order has ended.
     """
     return DECISIONS[type(command)](record, command)
 
@@ -160,7 +164,7 @@ def place_order(record: Record, command: PlaceOrder) -> list[events.BaseEvent]:
         return []
     raise AlreadyExistsError(
         f"intent {known.intent_id} already exists with another order: {known.order.model_dump_json(exclude_defaults=True)};"
-        " choose another intent_id, or modify that one"
+        " use another intent id, or modify the existing intent"
     )
 
 
@@ -169,7 +173,7 @@ def check_market(intent: OrderIntent, symbol: SymbolMetadata | None, *, open_ord
         return
     violations = symbol.violations(intent.order, open_orders=open_orders)
     if violations:
-        raise ValidationError(f"the order does not fit the market {symbol.symbol_id}", violations)
+        raise ValidationError(f"the order violates the constraints of {symbol.symbol_id}", violations)
 
 
 def update_intent(record: Record, command: UpdateIntent) -> list[events.BaseEvent]:
@@ -177,18 +181,20 @@ def update_intent(record: Record, command: UpdateIntent) -> list[events.BaseEven
     return [events.IntentModified(intent=next_intent(known, command.intent, now_ns=command.now_ns))]
 
 
-def next_intent(known: OrderIntent, given: OrderIntent, *, now_ns: int) -> OrderIntent:
-    """The record that a store keeps when `given` replaces `known`: generation and update time are the store's.
+def next_intent(known: OrderIntent, new: OrderIntent, *, now_ns: int) -> OrderIntent:
+    """Return the record to keep when `new` replaces `known`: generation and update time are the store's.
 
-    Raises `ConflictError` when the given generation is lower than the known one: it was made from an older record.
+    Raises:
+        ConflictError: `new` was made from an older generation.
     """
-    if given.generation < known.generation:
+    if new.generation < known.generation:
         raise ConflictError(
-            f"intent {known.intent_id} is at generation {known.generation}, given {given.generation}: read it again"
+            f"intent {known.intent_id} is at generation {known.generation}, the update was made from {new.generation}:"
+            " read it again"
         )
-    changed = (given.order, given.desired) != (known.order, known.desired)
+    changed = (new.order, new.desired) != (known.order, known.desired)
     generation = known.generation + 1 if changed else known.generation
-    return given.model_copy(
+    return new.model_copy(
         update={"generation": generation, "updated_at_ns": now_ns, "created_at_ns": known.created_at_ns}
     )
 
@@ -197,12 +203,12 @@ def modify_intent(record: Record, command: ModifyIntent) -> list[events.BaseEven
     known = existing_intent(record)
     if command.expected_generation not in (None, known.generation):
         raise ConflictError(
-            f"intent {known.intent_id} is at generation {known.generation}, expected {command.expected_generation}:"
-            " read it again"
+            f"intent {known.intent_id} is at generation {known.generation}, the change was made from"
+            f" {command.expected_generation}: read it again"
         )
     if known.desired is Desired.CANCELED:
         raise ExchangeError("too late to modify: the order is canceled", intent_id=known.intent_id)
-    raise_if_too_late(record, "modify", ends=TOO_LATE - {OrdStatus.REJECTED})  # what was refused may be mended
+    raise_if_too_late(record, "modify", ends=TOO_LATE - {OrdStatus.REJECTED})  # a modified order may be accepted
     check_same_market(known.order, command.order)
     if known.order == command.order:
         return []
@@ -211,19 +217,19 @@ def modify_intent(record: Record, command: ModifyIntent) -> list[events.BaseEven
     return [events.IntentModified(intent=next_intent(known, intent, now_ns=command.now_ns))]
 
 
-def check_same_market(known: StandardOrder, given: StandardOrder) -> None:
-    """A change keeps symbol and side: with others it is another order."""
+def check_same_market(known: StandardOrder, new: StandardOrder) -> None:
+    """Refuse another symbol or side: that would be another order."""
     found = [
-        Violation(name, "cannot be modified", str(getattr(known, name)), str(getattr(given, name)))
+        Violation(name, "cannot be modified", str(getattr(known, name)), str(getattr(new, name)))
         for name in ("symbol_id", "side")
-        if getattr(known, name) != getattr(given, name)
+        if getattr(known, name) != getattr(new, name)
     ]
     if found:
-        raise ValidationError("symbol and side stay what they are: cancel it, and place another order", found)
+        raise ValidationError("symbol and side cannot be modified: cancel the order and place another", found)
 
 
 def raise_if_too_late(record: Record, verb: str, *, ends: frozenset[OrdStatus] = TOO_LATE) -> None:
-    """What has ended can't be changed; but where more is wanted than what ended, that is yet to be placed."""
+    """Refuse to change an ended order, unless the intent still has a quantity to place."""
     state = order_state(record)
     if state is not None and state.status.ord_status in ends and is_over(record):
         raise ExchangeError(f"too late to {verb}: the order is {state.status.ord_status}", intent_id=record.intent_id)
@@ -245,17 +251,17 @@ def cancel_intent(record: Record, command: CancelIntent) -> list[events.BaseEven
 
 
 def pause_intent(record: Record, command: PauseIntent) -> list[events.BaseEvent]:
-    is_known_to(record)
+    require_known(record)
     return [] if record.paused else [events.Paused(intent_id=record.intent_id, reason=command.reason)]
 
 
 def resume_intent(record: Record, command: ResumeIntent) -> list[events.BaseEvent]:
-    is_known_to(record)
+    require_known(record)
     return [events.Resumed(intent_id=record.intent_id)] if record.paused else []
 
 
-def is_known_to(record: Record) -> None:
-    """A deleted intent may still have an order, which can be held too."""
+def require_known(record: Record) -> None:
+    """Accept a deleted intent too: it may still have an order to pause."""
     if record.version == 0:
         raise NotFoundError(f"intent {record.intent_id} not found")
 
@@ -263,7 +269,7 @@ def is_known_to(record: Record) -> None:
 def delete_intent(record: Record, command: DeleteIntent) -> list[events.BaseEvent]:
     existing_intent(record)
     if record.may_be_live:
-        raise ConflictError(f"intent {record.intent_id} may be live at the venue: cancel it first, then delete it")
+        raise ConflictError(f"intent {record.intent_id} may have an open order: cancel the intent before deleting it")
     return [events.IntentDeleted(intent_id=record.intent_id)]
 
 
@@ -280,7 +286,7 @@ def create_state(record: Record, command: CreateState) -> list[events.BaseEvent]
 
 
 def update_state(record: Record, command: UpdateState) -> list[events.BaseEvent]:
-    existing_state(record)
+    require_state(record)
     return recorded(record, command.state, created=False, now_ns=command.now_ns)
 
 
@@ -290,11 +296,11 @@ def recorded(record: Record, state: OrderState, *, created: bool, now_ns: int) -
 
 
 def forget_state(record: Record, command: ForgetState) -> list[events.BaseEvent]:
-    existing_state(record)
+    require_state(record)
     return [events.OrderStateForgotten(intent_id=record.intent_id)]
 
 
-def existing_state(record: Record) -> None:
+def require_state(record: Record) -> None:
     if not record.has_order:
         raise NotFoundError(f"order state for intent {record.intent_id} not found")
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
-from kernel.lifecycle import VenueStatus, evolve, venue_status
+from kernel.lifecycle import Record, evolve, ord_status
+from kernel.lifecycle.record import order_under
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
@@ -111,6 +112,36 @@ def expected_of(row: Row) -> Expected:
         whole(row.get("leaves_qty")),
         number(row.get("avg_px")),
     )
+
+
+class VenueStatus(NamedTuple):
+    """The state of one venue order in the terms of a FIX execution report."""
+
+    ord_status: OrdStatus
+    """FIX 39."""
+    cum_qty: int
+    """FIX 14, at the quantity scale."""
+    leaves_qty: int
+    """FIX 151, at the quantity scale."""
+    cum_notional: int = 0
+    """Sum of price × quantity over its known trades; FIX 6 (AvgPx) is this divided by `traded_qty`."""
+    traded_qty: int = 0
+    """Known trades, net of busts and corrections."""
+
+
+def venue_status(record: Record, client_order_id: str) -> VenueStatus:
+    """Return the state of the order under a client order id, or of the target of the request under it.
+
+    An order in flight is PENDING_NEW; FIX calls an unknown one REJECTED, with nothing filled and nothing open.
+    """
+    facts = order_under(record, client_order_id)
+    if facts is not None:
+        amounts = facts.quantities
+        return VenueStatus(ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty)
+    sent = [item for item in record.unresolved if item.kind is AttemptKind.SUBMIT]
+    if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
+        return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)
+    return VenueStatus(OrdStatus.REJECTED, 0, 0)
 
 
 def mismatches(status: VenueStatus, expected: Expected) -> list[str]:
