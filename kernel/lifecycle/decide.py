@@ -269,7 +269,7 @@ def require_known(record: Record) -> None:
 def delete_intent(record: Record, command: DeleteIntent) -> list[events.BaseEvent]:
     existing_intent(record)
     if record.may_be_live:
-        raise ConflictError(f"intent {record.intent_id} may have an open order: cancel the intent before deleting it")
+        raise ConflictError(f"intent {record.intent_id} may have an open order: cancel it first")
     return [events.IntentDeleted(intent_id=record.intent_id)]
 
 

@@ -201,13 +201,13 @@ def test_cancel_of_a_canceled_order_is_recorded() -> None:
 def test_delete_is_refused_while_an_order_may_be_open() -> None:
     """An intent with an order or request that may be open cannot be deleted; a finished one can."""
     journal = a_submitted_journal()
-    with pytest.raises(ConflictError, match="cancel the intent before deleting it"):
+    with pytest.raises(ConflictError, match="cancel it first"):
         do(journal, DeleteIntent("i"))
     journal.hear("i", a_report(ExecType.NEW, at=1))
-    with pytest.raises(ConflictError, match="cancel the intent before deleting it"):
+    with pytest.raises(ConflictError, match="cancel it first"):
         do(journal, DeleteIntent("i"))
     journal.hear("i", a_report(ExecType.CANCELED, at=2))
-    with pytest.raises(ConflictError, match="cancel the intent before deleting it"):
+    with pytest.raises(ConflictError, match="cancel it first"):
         do(journal, DeleteIntent("i"))
     journal.hear("i", a_report(ExecType.CANCELED, at=2, cum_qty=0))
     (made,) = do(journal, DeleteIntent("i"))
