@@ -1,8 +1,7 @@
-"""One send for a whole group: the orders that the venue is to manage together, in one request.
+"""Sends all orders of a group in one request, for a venue that manages the group.
 
-Called by the reconciler, in the place of a submit. The rules are those of `attempts`, for all orders at once: every attempt
-is durable before the venue hears of any, all of them leave or none does, and each has an answer of its own. From then on
-each is resolved like any other attempt; a group that never arrived is sent again whole.
+Called by the reconciler instead of a submit. As for a single order: every attempt is durable before the venue receives
+any, all orders are sent or none, and each has an outcome of its own. A group that never arrived is sent again as a whole.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from kernel.streams.event_writer import EventWriter
 from kernel.venues.base import ExecutionReport, Operation, SubmitGroupRequest, Venue
 
 Send = tuple[Record, Attempt]
-"""One order of a group, and the attempt at it."""
+"""An order of a group and its attempt."""
 
 
 class GroupSender:
-    """Sends groups to one venue; each of their orders is checked and answered by the sender of single orders."""
+    """Sends groups to one venue; `OrderSender` checks and records each of their orders."""
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class GroupSender:
         self._limiter = limiter
 
     async def take_over(self, group: Group) -> None:
-        """Record that the kernel manages a group, order by order, which the venue was to manage and has nothing of."""
+        """Record that the kernel manages a group of which the venue has no order."""
         (write,) = with_group(group, native=False)
         await self._writer.append_unless_changed(
             write.stream_id,
@@ -61,9 +60,10 @@ class GroupSender:
         )
 
     async def send(self, decision: SendGroup) -> None:
-        """Append all attempts, make the one call and append each answer. Nothing is sent where the log went on meanwhile.
+        """Append all attempts, make the one call and append each answer; send nothing if another append came first.
 
-        Raises `RateLimitExceeded` where the rate limit is used up: then nothing is appended.
+        Raises:
+            RateLimitExceeded: No capacity; nothing is appended.
         """
         priority, count = ACTION_RULES[decision.kind].priority, len(decision.started)
         with self._limiter.permitted(priority, Operation.SUBMIT, times=count) as permit:
@@ -76,7 +76,7 @@ class GroupSender:
                 self._orders.calls.difference_update(positions)
 
     async def _start(self, decision: SendGroup) -> range:
-        """Record who manages the group, and every attempt; the attempts' positions, none where the log went on."""
+        """Append the group's manager and every attempt; return the attempts' positions, none after another append."""
         (worked,) = with_group(decision.group, native=True, group_client_id=decision.group_client_id)
         members = [
             Write(events.intent_stream(started.intent_id), (started,), version)
@@ -109,7 +109,7 @@ class GroupSender:
             stamp_ns=decision.started[0].stamp_ns,
             valid_until_ns=decision.started[0].valid_until_ns,
         )
-        # From here to the write nothing is awaited, as for a single order: all of them leave, or none does.
+        # Nothing is awaited from here to the write, as for a single order: all orders are sent, or none.
         objections = (self._orders.objection(record, attempt, None) for record, attempt in sends)
         if (objection := next((text for text in objections if text is not None), None)) is not None:
             await self._each(sends, lambda record, attempt: self._orders.not_sent(record, attempt, objection))
@@ -127,7 +127,7 @@ class GroupSender:
         await self._each(sends, answer)
 
     async def _each(self, sends: Sequence[Send], act: Callable[[Record, Attempt], Awaitable[None]]) -> None:
-        """The outcome of each attempt of one request."""
+        """Record the outcome of each attempt of one request."""
         await asyncio.gather(*(act(record, attempt) for record, attempt in sends))
         for record, attempt in sends:
             self._metrics.attempts_started.labels(attempt.kind).inc()

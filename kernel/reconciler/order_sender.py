@@ -1,8 +1,8 @@
-"""One send: appended, checked, written once, answered. Steps 6 to 8 of the protocol.
+"""Sends one request and records its outcome: steps 6 to 8 of the protocol.
 
-Called by the reconciler with what it decided. `AttemptStarted` is durable before the venue hears of it; between the last
-check (generation, send-by, lease) and the write there is no await; the answer is appended as an answer to that very
-attempt. Any other answer than a definitive one leaves the attempt unknown: a timeout is not a "no".
+Called by the reconciler with its decision. `AttemptStarted` is durable before the venue receives the request; nothing is
+awaited between the last check (generation, send-by, lease) and the write; the answer names the attempt that it answers.
+Any answer that is not definitive leaves the attempt unknown: a timeout is not a rejection.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class OrderSender:
-    """Sends requests about single orders to one venue, as the leader of one epoch."""
+    """Sends requests for single orders to one venue, as the leader of one epoch."""
 
     def __init__(
         self,
@@ -58,13 +58,14 @@ class OrderSender:
         self._limiter = limiter
         self.epoch = 0
         self.calls: set[int] = set()
-        """Positions of the attempts whose call is running in this process."""
+        """Positions of the attempts whose call is running."""
 
     # ---------------------------------------------------------------------------------------------------- one request
     async def send(self, decision: SendOrder) -> None:
-        """Append the attempt, make its call and append the answer. Nothing is sent where the log went on meanwhile.
+        """Append the attempt, make its call and append the answer; send nothing if another append came first.
 
-        Raises `RateLimitExceeded` where the rate limit is used up: then nothing is appended.
+        Raises:
+            RateLimitExceeded: No capacity; nothing is appended.
         """
         started, rule = decision.started, ACTION_RULES[decision.kind]
         known = self._state.record(started.intent_id).attempts
@@ -82,7 +83,7 @@ class OrderSender:
         self._metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
 
     async def reject_locally(self, decision: LocalRejection) -> None:
-        """Append the attempt with its rejection; nothing is sent."""
+        """Append the attempt with its rejection; send nothing."""
         position = await self._start(decision)
         if position is None:
             return
@@ -90,7 +91,7 @@ class OrderSender:
             intent_id=decision.started.intent_id,
             attempt_position=position,
             outcome=AttemptOutcome.REJECTED,
-            text=f"it does not fit the market: {decision.text}",
+            text=f"rejected locally: {decision.text}",
             failures=1,
             locally_rejected=True,
         )
@@ -98,12 +99,12 @@ class OrderSender:
         self._metrics.attempts.labels(decision.started.kind, AttemptOutcome.REJECTED).inc()
 
     def outcome(self, intent_id: str, position: int) -> AttemptOutcome:
-        """What is known of an attempt whose call has ended; one that the record keeps no longer was accepted."""
-        known = self._state.record(intent_id).attempts
-        return next((item.outcome for item in known if item.position == position), AttemptOutcome.ACCEPTED)
+        """Return the outcome of an attempt whose call has ended; one that the record dropped was accepted."""
+        attempt = self._state.record(intent_id).attempt_at(position)
+        return attempt.outcome if attempt is not None else AttemptOutcome.ACCEPTED
 
     async def _start(self, decision: SendOrder | LocalRejection) -> int | None:
-        """Append the attempt, under the version that it was decided on; its position, or None where the log went on."""
+        """Append the attempt at the decided version; return its position, or None if another append came first."""
         started = decision.started
         group = decision.group if isinstance(decision, SendOrder) else None
         appended = await self._writer.append_unless_changed(
@@ -127,13 +128,13 @@ class OrderSender:
         record = self._state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == position)
         call = self._prepare(decision, attempt)
-        # From here to the write nothing is awaited: what the check saw is what holds when the request leaves (H2).
+        # Nothing is awaited from here to the write: the check must hold when the request is sent (H2).
         objection = self.objection(record, attempt, decision.group)
         if objection is not None:
             await self.not_sent(record, attempt, objection)
             return
         if first and record.intent is not None:
-            # Later calls for the same generation measure the venue, not the kernel.
+            # Later calls of the same generation would measure the venue, not the kernel.
             age_ns = self._clock.now_ns() - record.intent.updated_at_ns
             observe_ns(self._metrics.intent_to_venue.labels(kind), age_ns)
         reports: list[ExecutionReport] = []
@@ -145,7 +146,7 @@ class OrderSender:
         await self.answered(record, attempt, reports[0] if reports else None, problem)
 
     def _prepare(self, decision: SendOrder, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
-        """The call to make, with everything built that can be built before the check."""
+        """Build everything that can be built before the check; return the call."""
         venue, target, order = self._venue, decision.target, decision.started.order
         if target is None:
             submit = submit_request(decision.started)
@@ -165,28 +166,28 @@ class OrderSender:
 
     # ------------------------------------------------------------------------- the check, the call and the answer to it
     def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
-        """Why the request must not leave now; None when it may."""
+        """Return why the request must not be sent now; None if it may."""
         now_ns = self._clock.now_ns()
         deadline_ns = self._lease.deadline_ns()
         intent = record.intent
         generation = intent.generation if intent is not None else 0
         if attempt.outcome not in UNRESOLVED:
-            return "it was settled before it was sent"
+            return "it was resolved before it was sent"
         if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
-            return f"the intent went on to generation {generation}"
+            return f"the intent is now at generation {generation}"
         known = self._state.group_of(record.intent_id)
         if group is not None and (known is None or known.filled != group.filled):
-            return f"what filled in the group {group.group_id} may change it"
+            return f"the fills of group {group.group_id} changed after the decision"
         if now_ns >= attempt.send_by_ns:
             return "too late to send: the decision is older than the send budget"
         if deadline_ns is None or now_ns >= deadline_ns:
-            return "the lease is over"
+            return "the lease has expired"
         return None
 
     async def called(
         self, operation: Operation, call: Callable[[], Awaitable[None]], permit: Permit
     ) -> VenueError | None:
-        """Make one call; returns what came in the place of an answer."""
+        """Make one call; return the error if there was no answer."""
         try:
             with self._metrics.calling(operation, self._clock), self._limiter.calling(permit):
                 async with asyncio.timeout(self._settings.request_timeout_s):
@@ -200,7 +201,7 @@ class OrderSender:
     async def answered(
         self, record: Record, attempt: Attempt, report: ExecutionReport | None, problem: VenueError | None
     ) -> None:
-        """Append the answer to one attempt: a definitive no, that it never left, a report, or that nothing is known."""
+        """Append the answer to one attempt: rejected, not sent, a report, or unknown."""
         match problem:
             case Rejected():
                 await self._rejected(record.intent_id, attempt, problem)
@@ -217,20 +218,20 @@ class OrderSender:
                 await self._unknown(record.intent_id, attempt, "the venue's answer does not mention it")
 
     async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
-        """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
+        """Append the report as a fact; if it does not resolve the attempt, the attempt is unknown."""
         source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
         try:
             await self._writer.report(intent_id, [report], source)
         except OutcomeUnknown as problem:
             logger.warning("an answer could not be read: %s", problem)
-        await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
+        await self._unknown(intent_id, attempt, "the venue's answer does not resolve it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
         known = self._state.record(intent_id).failures
         failures = known + 1
         retry_at_ns: int | None = None
         if refusal.rate_limit is not None and refusal.retry_after_s is not None:
-            # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
+            # The rejection is not about the order, and all calls wait for the limit: no backoff in addition.
             failures = known
             retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
         elif refusal.retry_after_s is not None:
@@ -249,9 +250,11 @@ class OrderSender:
         await self._verdict(event)
 
     def _is_tried_again(self, intent_id: str, attempt: Attempt) -> bool:
-        """Whether a rejection does not end the generation. Whatever a rejected cancel means, its order must still go; where
-        a rejected replace has ended the old order, the rest is placed anew; a change that only follows the group is made
-        good by a cancel."""
+        """Return whether a rejection leaves the generation alive.
+
+        A rejected cancel does: its order must still be canceled. A rejected replace that ended the old order does: the rest
+        is placed anew. A rejected modify that only follows the group does: a cancel corrects it.
+        """
         if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
             return True
         if attempt.kind is not AttemptKind.AMEND or self._state.group_of(intent_id) is None:
@@ -274,19 +277,15 @@ class OrderSender:
     async def _unknown(
         self, intent_id: str, attempt: Attempt, text: str, *, code: str | None = None, duplicate: bool = False
     ) -> None:
-        if not self._is_pending(intent_id, attempt):
-            return  # facts came first: nothing is unknown
+        if self.outcome(intent_id, attempt.position) is not AttemptOutcome.PENDING:
+            return  # a report has resolved it
         event = events.AttemptUnknown(
             intent_id=intent_id, attempt_position=attempt.position, text=text, code=code, duplicate=duplicate
         )
         await self._verdict(event)
 
-    def _is_pending(self, intent_id: str, attempt: Attempt) -> bool:
-        known = self._state.record(intent_id).attempts
-        return any(item.position == attempt.position and item.outcome is AttemptOutcome.PENDING for item in known)
-
     async def _verdict(self, event: events.AttemptFailed | events.AttemptUnknown) -> None:
-        """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""
+        """Append an outcome: fenced, bound to its attempt, ignored by the fold if facts came first (H18)."""
         await self._writer.append(
             events.intent_stream(event.intent_id),
             [event],
@@ -297,7 +296,7 @@ class OrderSender:
         )
 
     def _backoff_ns(self, failures: int) -> int:
-        """Full jitter, drawn once; the caller records what comes of it."""
+        """Return a backoff with full jitter; the caller records the resulting instant."""
         longest = min(self._settings.backoff_s_max, self._settings.backoff_s_min * 2 ** min(failures - 1, 20))
         return ns(self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction())
 
@@ -312,8 +311,7 @@ def submit_request(started: events.AttemptStarted) -> SubmitRequest:
 
 
 def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
-    """The version that a group's stream must still have when a request is sent that adds to it (H19); and, where that is
-    news, whether the venue or the kernel manages it, and under which id."""
+    """Return a write that checks the group's version (H19) and records a change of its manager."""
     if group is None:
         return ()
     worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)

@@ -17,7 +17,7 @@ from kernel.runtime import dead_man_switch, external_orders
 from kernel.safety import heartbeat
 from kernel.safety.readiness import NOT_PAUSED
 from kernel.safety.trading_halts import TradingStatus
-from projections.state import State
+from projections.state_fold import Fold
 
 Patch = tuple[object, str, object]
 """Where, which name, and what stands there instead."""
@@ -80,7 +80,7 @@ def a_list_shows_nothing_to_adopt() -> list[Patch]:
 
 def an_adopted_trade_counts_twice() -> list[Patch]:
     """What a foreign order traded is booked as the intent's once it has one, and only so."""
-    return [(State, "_adopt", lambda self, after, event: None)]
+    return [(Fold, "_adopt", lambda self, after, event: None)]
 
 
 def what_others_trade_is_not_told() -> list[Patch]:

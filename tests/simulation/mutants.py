@@ -86,7 +86,7 @@ def sent_whenever() -> list[Patch]:
 
 def sent_without_the_lease() -> list[Patch]:
     """H2: the lease is not looked at before the wire."""
-    return [without_objection("the lease is over")]
+    return [without_objection("the lease has expired")]
 
 
 def without_objection(text: str) -> Patch:
@@ -145,7 +145,8 @@ def with_unknown(no: Callable[[str | None, bool], bool], kind: AttemptKind) -> P
         code: str | None = None,
         duplicate: bool = False,
     ) -> None:
-        if attempt.kind is kind and self._is_pending(intent_id, attempt) and no(code, duplicate):
+        is_pending = self.outcome(intent_id, attempt.position) is AttemptOutcome.PENDING
+        if attempt.kind is kind and is_pending and no(code, duplicate):
             await self._rejected(intent_id, attempt, Rejected(text, code=code))
             return
         await honest(self, intent_id, attempt, text, code=code, duplicate=duplicate)
@@ -345,7 +346,7 @@ def amend_grace_is_forgotten() -> list[Patch]:
 def an_ended_order_ends_its_replace() -> list[Patch]:
     """Once the order that a replace aims at has ended, its new order is not looked for any more."""
     evolving = importlib.import_module("kernel.lifecycle.evolve")
-    honest = evolving.outcome_by_facts
+    honest = evolving.outcome_from_facts
 
     def outcome(attempt: Any, facts: Any) -> Any:
         ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
@@ -476,7 +477,7 @@ def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, in
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
     """H19: what filled since the decision does not stop an order that was decided on without it."""
-    return [(order_sender, "with_group", lambda group, **how: ()), without_objection("what filled in the group")]
+    return [(order_sender, "with_group", lambda group, **how: ()), without_objection("the fills of group")]
 
 
 def an_excess_is_not_told() -> list[Patch]:
