@@ -9,18 +9,18 @@
 - `evolve`: a record and an event to the next record.
 - `remediation`: the remedy for each kind of finding.
 - `findings`: the conditions of an intent that need attention.
-- `decide_resolution`: an operator's resolution of an attempt or a finding to events.
 - `decide`: a command to events.
+- `decide_resolution`: an operator's resolution of an attempt or a finding to events.
 - `decide_report`: a venue report to events.
 """
 
 from kernel.lifecycle.decide import (
     CancelIntent,
-    Command,
     CreateIntent,
     CreateState,
     DeleteIntent,
     ForgetState,
+    IntentCommand,
     ModifyIntent,
     PauseIntent,
     PlaceOrder,
@@ -40,11 +40,11 @@ from kernel.lifecycle.record import Record, client_order_id, order_state, stops,
 __all__ = [
     "TERMINAL",
     "CancelIntent",
-    "Command",
     "CreateIntent",
     "CreateState",
     "DeleteIntent",
     "ForgetState",
+    "IntentCommand",
     "ModifyIntent",
     "PauseIntent",
     "PlaceOrder",

@@ -1,6 +1,6 @@
 """Manual resolution: an operator resolves an attempt without evidence, or closes a finding.
 
-Called by `decide`. A resolution names the attempt and is appended under the stream version that it was decided on, so
+A resolution names the attempt and is appended under the stream version that it was decided on, so
 it needs no leader. It is refused while evidence may still come. If it is wrong, an order that turns up later is
 contained like any late one: live at once, reported as a finding, and canceled.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kernel import events
-from kernel.errors import ConflictError, NotFoundError, ValidationError, Violation
+from kernel.errors import ConflictError, ValidationError, Violation
+from kernel.lifecycle.decide import IntentCommand, require_known
 from kernel.lifecycle.findings import finding_id
 from kernel.lifecycle.record import Record
 from kernel.models import Attempt, AttemptKind, AttemptOutcome, FindingKind
@@ -21,7 +22,7 @@ NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveAttempt:
+class ResolveAttempt(IntentCommand):
     """Resolve an attempt whose outcome no evidence can show."""
 
     intent_id: str
@@ -33,35 +34,37 @@ class ResolveAttempt:
     attempt_position: int | None = None
     """The attempt, if several are unresolved."""
 
+    def decide(self, record: Record) -> list[events.BaseEvent]:
+        """Return the verdict, and resolve the finding `UNKNOWN_TOO_LONG` with the last open request."""
+        require_known(record)
+        require_evidence(self.text)
+        attempt = open_attempt(record, self.attempt_position)
+        check_outcome(attempt, self.outcome)
+        refuse_while_evidence_may_come(record, attempt, now_ns=self.now_ns)
+        verdict = events.AttemptResolved(
+            intent_id=record.intent_id, attempt_position=attempt.position, outcome=self.outcome, text=self.text
+        )
+        unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
+        others = [item for item in record.unresolved if item.client_order_id != attempt.client_order_id]
+        if unknown not in record.findings or others:
+            return [verdict]
+        return [verdict, events.FindingResolved(finding_id=unknown, text="resolved by an operator")]
+
 
 @dataclass(frozen=True, slots=True)
-class ResolveFinding:
+class ResolveFinding(IntentCommand):
     """Close a finding."""
 
     finding_id: str
     text: str
     """What was done about it."""
 
-
-def resolve_attempt(record: Record, command: ResolveAttempt) -> list[events.BaseEvent]:
-    """Return the verdict, and resolve the finding `UNKNOWN_TOO_LONG` with the last open request."""
-    if record.version == 0:
-        raise NotFoundError(f"intent {record.intent_id} not found")
-    require_evidence(command.text)
-    attempt = open_attempt(record, command.attempt_position)
-    check_outcome(attempt, command.outcome)
-    refuse_while_evidence_may_come(record, attempt, now_ns=command.now_ns)
-    verdict = events.AttemptResolved(
-        intent_id=record.intent_id,
-        attempt_position=attempt.position,
-        outcome=command.outcome,
-        text=command.text,
-    )
-    unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
-    others = [item for item in record.unresolved if item.client_order_id != attempt.client_order_id]
-    if unknown not in record.findings or others:
-        return [verdict]
-    return [verdict, events.FindingResolved(finding_id=unknown, text="resolved by an operator")]
+    def decide(self, record: Record) -> list[events.BaseEvent]:
+        """Resolve an intent's finding in the intent's stream."""
+        require_evidence(self.text)
+        if self.finding_id not in record.findings:
+            raise ConflictError(f"finding {self.finding_id} is not open: there is nothing to resolve")
+        return [events.FindingResolved(finding_id=self.finding_id, text=self.text)]
 
 
 def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:
@@ -101,14 +104,6 @@ def refuse_while_evidence_may_come(record: Record, attempt: Attempt, *, now_ns: 
             f"{attempt.kind} at {attempt.position} may still arrive for {left_s:.3f} s: a status query after that resolves"
             " it by evidence. Nothing was resolved; try again then if there is no leader"
         )
-
-
-def resolve_finding(record: Record, command: ResolveFinding) -> list[events.BaseEvent]:
-    """Resolve an intent's finding in the intent's stream."""
-    require_evidence(command.text)
-    if command.finding_id not in record.findings:
-        raise ConflictError(f"finding {command.finding_id} is not open: there is nothing to resolve")
-    return [events.FindingResolved(finding_id=command.finding_id, text=command.text)]
 
 
 def require_evidence(text: str) -> None:
