@@ -16,11 +16,11 @@ from kernel.commands.handler import CommandHandler
 from kernel.commands.validation import validated
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle import (
-    Command,
     CreateIntent,
     CreateState,
     DeleteIntent,
     ForgetState,
+    IntentCommand,
     UpdateIntent,
     UpdateState,
 )
@@ -53,7 +53,7 @@ class LoggedStore:
         self._actor = actor
         self._evidence = evidence
 
-    async def _write(self, intent_id: str, command: Command) -> None:
+    async def _write(self, intent_id: str, command: IntentCommand) -> None:
         """Decide a write on what is folded, and record it under the version that it was decided on."""
         await self._commands.handle(intent_id, command, actor=self._actor, evidence=self._evidence)
 
