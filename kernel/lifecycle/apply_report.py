@@ -37,7 +37,6 @@ def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 
 def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Add the venue's quantity of the order at an instant."""
     if event.order_qty is None:
         return facts
     return replace(facts, sizes=facts.sizes | {(venue_ns(event), event.order_qty)})
@@ -125,23 +124,15 @@ def pending_request(kind: AttemptKind) -> OrderChange:
     return pending
 
 
-def stopped(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return replace(facts, stopped=True, accepted=True)
-
-
 def done_for_day(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return replace(facts, done_for_day_ns=max(facts.done_for_day_ns or 0, venue_ns(event)), accepted=True)
 
 
-def unchanged(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return facts
-
-
 OBSERVED_CHANGES: dict[ExecType, OrderChange] = {
-    ExecType.PENDING_NEW: unchanged,
+    ExecType.PENDING_NEW: lambda facts, event: facts,
     ExecType.PENDING_CANCEL: pending_request(AttemptKind.CANCEL),
     ExecType.PENDING_REPLACE: pending_request(AttemptKind.AMEND),
-    ExecType.STOPPED: stopped,
+    ExecType.STOPPED: lambda facts, event: replace(facts, stopped=True, accepted=True),
     ExecType.DONE_FOR_DAY: done_for_day,
 }
 
@@ -181,18 +172,14 @@ def with_status(facts: OrderFacts, event: events.OrderReport, status: OrdStatus)
 PENDING_STATUSES = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
 
 
-def triggered(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return replace(facts, triggered=True, accepted=True)
-
-
 ENDINGS = {status: ended_with(status) for status in ENDS}
 
 ORDER_CHANGES: dict[type[events.BaseEvent], OrderChange] = {
     events.OrderAccepted: accepted,
     events.OrderRejected: ENDINGS[OrdStatus.REJECTED],
-    events.OrderTriggered: triggered,
+    events.OrderTriggered: lambda facts, event: replace(facts, triggered=True, accepted=True),
     events.OrderFilled: filled,
-    events.FillInferred: unchanged,
+    events.FillInferred: lambda facts, event: facts,
     events.FillCorrected: filled,
     events.FillBusted: busted,
     events.OrderModified: modified,

@@ -30,14 +30,8 @@ EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
     ExecType.TRIGGERED: events.OrderTriggered,
     ExecType.CANCEL_REJECTED: events.CancelRejected,
     ExecType.REPLACE_REJECTED: events.ModifyRejected,
-    ExecType.PENDING_NEW: events.OrderStateObserved,
-    ExecType.PENDING_CANCEL: events.OrderStateObserved,
-    ExecType.PENDING_REPLACE: events.OrderStateObserved,
-    ExecType.STOPPED: events.OrderStateObserved,
-    ExecType.DONE_FOR_DAY: events.OrderStateObserved,
-    ExecType.ORDER_STATUS: events.OrderStateObserved,
 }
-"""The event type of each kind of report."""
+"""The event type of each kind of report; the pending, stopped, done-for-day and status kinds are `OrderStateObserved`."""
 
 FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset")
 EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
@@ -99,7 +93,7 @@ def event_of(
         )
     fields: dict[str, Any] = {name: getattr(report, name) for name in COMMON_FIELDS}
     fields |= {name: getattr(report, name) for name in EXTRA_FIELDS.get(report.exec_type, ())}
-    event_type = EVENT_OF[report.exec_type]
+    event_type = EVENT_OF.get(report.exec_type, events.OrderStateObserved)
     if event_type is events.OrderStateObserved:
         fields["began_ns"] = began_ns
     return event_type(intent_id=intent_id, attempt_position=attempt_position, **fields)
@@ -107,12 +101,8 @@ def event_of(
 
 def is_no_news(before: Record, after: Record) -> bool:
     """Return whether a report changed nothing but the time of the last confirmation."""
-    if before is after:
-        return True
-    same = replace(
-        after, last_sync_ns=before.last_sync_ns, last_report_ns=before.last_report_ns, recorded=before.recorded
-    )
-    return same == before
+    times = {"last_sync_ns": before.last_sync_ns, "last_report_ns": before.last_report_ns}
+    return before is after or replace(after, recorded=before.recorded, **times) == before
 
 
 def inferred_event(event: events.OrderReport, before: Record, after: Record) -> list[events.BaseEvent]:

@@ -74,10 +74,6 @@ def intent_created(record: Record, event: events.IntentCreated) -> Record:
     return with_intent(fresh, event.intent)
 
 
-def intent_modified(record: Record, event: events.IntentModified) -> Record:
-    return with_intent(record, event.intent)
-
-
 def with_intent(record: Record, intent: OrderIntent) -> Record:
     """Set the intent. A new generation resets the backoff; orders at the venue stay as reported or recorded."""
     known, most = record.intent, max(record.wanted_most, intent.order.quantity)
@@ -97,10 +93,6 @@ def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Rec
         record.intent, desired=Desired.CANCELED, generation=event.generation, updated_at_ns=event.requested_at_ns
     )
     return with_intent(record, canceled)
-
-
-def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
-    return replace(record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0)
 
 
 # --------------------------------------------------------------------------------------------------------- attempts
@@ -513,11 +505,6 @@ def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
     return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
 
 
-def state_forgotten(record: Record, event: events.OrderStateForgotten) -> Record:
-    """Hide the order state; ids, numbers and fills stay, and a later fact shows it again."""
-    return replace(record, has_order=False, recorded=None)
-
-
 # ------------------------------------------------------------------------------------------------- queries and findings
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
     """Apply a status query: a hit confirms the order; an admissible miss is the first of the two queries (H15)."""
@@ -551,41 +538,27 @@ def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
     return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
-def finding_raised(record: Record, event: events.FindingRaised) -> Record:
-    return replace(record, findings=record.findings | {event.finding.finding_id})
-
-
-def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
-    return replace(record, findings=record.findings - {event.finding_id})
-
-
-def paused(record: Record, event: events.Paused) -> Record:
-    return replace(record, paused=True)
-
-
-def resumed(record: Record, event: events.Resumed) -> Record:
-    return replace(record, paused=False)
-
-
 COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
 """Commands that later actions of the kernel are correlated with."""
 
 CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentCreated: intent_created,
-    events.IntentModified: intent_modified,
+    events.IntentModified: lambda record, event: with_intent(record, event.intent),
     events.IntentCancelRequested: cancel_requested,
-    events.IntentDeleted: intent_deleted,
+    events.IntentDeleted: lambda record, event: replace(
+        record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0
+    ),
     events.AttemptStarted: attempt_started,
     events.AttemptFailed: attempt_failed,
     events.AttemptUnknown: attempt_unknown,
     events.AttemptResolved: attempt_resolved,
     **dict.fromkeys(ORDER_CHANGES, reported),
     events.OrderStateRecorded: state_recorded,
-    events.OrderStateForgotten: state_forgotten,
+    events.OrderStateForgotten: lambda record, event: replace(record, has_order=False, recorded=None),
     events.VenueSnapshotTaken: apply_snapshot_taken,
-    events.FindingRaised: finding_raised,
-    events.FindingResolved: finding_resolved,
-    events.Paused: paused,
-    events.Resumed: resumed,
+    events.FindingRaised: lambda record, event: replace(record, findings=record.findings | {event.finding.finding_id}),
+    events.FindingResolved: lambda record, event: replace(record, findings=record.findings - {event.finding_id}),
+    events.Paused: lambda record, event: replace(record, paused=True),
+    events.Resumed: lambda record, event: replace(record, paused=False),
 }
 """The change of each event type; other types leave the record as it is."""

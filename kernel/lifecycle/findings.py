@@ -17,15 +17,7 @@ from kernel.models import Finding, FindingKind
 
 def conditions(record: Record) -> dict[FindingKind, str]:
     """Return the conditions that hold for an intent's orders, each with its observation."""
-    checks = (
-        (FindingKind.DUPLICATE_ORDER, duplicate_orders(record)),
-        (FindingKind.LATE_ACCEPT, late_accepts(record)),
-        (FindingKind.OVERFILL, overfill(record)),
-        (FindingKind.FILL_AFTER_TERMINAL, each(record, fill_after_terminal)),
-        (FindingKind.FILL_KEY_REUSED, each(record, reused_fill_key)),
-        (FindingKind.UNEXPLAINED_QUANTITY, each(record, unexplained)),
-    )
-    return {kind: text for kind, text in checks if text}
+    return {kind: text for kind, condition in CONDITIONS.items() if (text := condition(record))}
 
 
 def duplicate_orders(record: Record) -> str:
@@ -97,8 +89,8 @@ def unexplained(facts: OrderFacts) -> str:
     return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, its trades add up to {facts.traded_qty}"
 
 
-def each(record: Record, condition: Callable[[OrderFacts], str]) -> str:
-    return "; ".join(text for facts in record.orders if (text := condition(facts)))
+def each(condition: Callable[[OrderFacts], str]) -> Callable[[Record], str]:
+    return lambda record: "; ".join(text for facts in record.orders if (text := condition(facts)))
 
 
 def name_of(facts: OrderFacts) -> str:
@@ -133,7 +125,7 @@ def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events
     held = conditions(after)
     if duplicate := ended_duplicate(before, after):
         held.setdefault(FindingKind.DUPLICATE_ORDER, duplicate)
-    past = {finding_id(kind, after.intent_id) for kind in WATCHED if kind not in held}
+    past = {finding_id(kind, after.intent_id) for kind in CONDITIONS if kind not in held}
     resolved = [
         events.FindingResolved(finding_id=name, text="the condition no longer holds")
         for name in sorted(before.findings & past)
@@ -160,12 +152,12 @@ def raised_events(
     ]
 
 
-WATCHED = (
-    FindingKind.DUPLICATE_ORDER,
-    FindingKind.LATE_ACCEPT,
-    FindingKind.OVERFILL,
-    FindingKind.FILL_AFTER_TERMINAL,
-    FindingKind.FILL_KEY_REUSED,
-    FindingKind.UNEXPLAINED_QUANTITY,
-)
-"""Kinds that follow from a record alone."""
+CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
+    FindingKind.DUPLICATE_ORDER: duplicate_orders,
+    FindingKind.LATE_ACCEPT: late_accepts,
+    FindingKind.OVERFILL: overfill,
+    FindingKind.FILL_AFTER_TERMINAL: each(fill_after_terminal),
+    FindingKind.FILL_KEY_REUSED: each(reused_fill_key),
+    FindingKind.UNEXPLAINED_QUANTITY: each(unexplained),
+}
+"""The conditions that follow from a record alone; an empty text means that one does not hold."""
