@@ -7,6 +7,8 @@ the intent's next run begins only with capacity for all of it; else it would rep
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from kernel.actions import ACTION_RULES, ActionKind, Priority
 from kernel.clock import IdFactory
 from kernel.reconciler.rate_limiter import RateLimitExceeded, VenueRateLimiter
@@ -18,16 +20,16 @@ CALLS_MAX = 4
 """The most calls that one run can need."""
 
 
+@dataclass(eq=False)
 class RateLimitAdmission:
     """The admission of one engine's runs, and the shortfalls of unfinished ones."""
 
-    def __init__(self, limiter: VenueRateLimiter, venue: Venue, *, ids: IdFactory, settings: KernelSettings) -> None:
-        self._limiter = limiter
-        self._venue = venue
-        self._ids = ids
-        self._settings = settings
-        self._shortfalls: dict[str, tuple[Priority, tuple[Operation, ...]]] = {}
-        """Calls that an intent's unfinished run had no capacity for."""
+    limiter: VenueRateLimiter
+    venue: Venue
+    ids: IdFactory
+    settings: KernelSettings
+    _shortfalls: dict[str, tuple[Priority, tuple[Operation, ...]]] = field(default_factory=dict, init=False)
+    """Calls that an intent's unfinished run had no capacity for."""
 
     def admit(self, intent_id: str, kind: ActionKind) -> RequeueAfter | None:
         """Return None if the action may begin, else when to run again."""
@@ -35,7 +37,7 @@ class RateLimitAdmission:
         priority, calls = rule.priority, rule.operations
         if not calls:
             priority, calls = self._shortfalls.get(intent_id, (priority, calls))
-        wait = self._limiter.wait(priority, *calls)
+        wait = self.limiter.wait(priority, *calls)
         return None if wait is None else RequeueAfter(wait.until_ns, wait.reason, priority)
 
     def admit_stale(self) -> RequeueAfter | None:
@@ -43,10 +45,10 @@ class RateLimitAdmission:
 
         Thousands can become stale at once and none is urgent: their runs are spread out instead of parked in a lane.
         """
-        call = Operation.ORDER if self._venue.capabilities.sees_closed else Operation.SNAPSHOT
-        if (wait := self._limiter.wait(Priority.RESYNC, call)) is None:
+        call = Operation.ORDER if self.venue.capabilities.sees_closed else Operation.SNAPSHOT
+        if (wait := self.limiter.wait(Priority.RESYNC, call)) is None:
             return None
-        spread_ns = round(ns(self._settings.resync_interval_s) * self._ids.fraction())
+        spread_ns = round(ns(self.settings.resync_interval_s) * self.ids.fraction())
         return RequeueAfter(wait.until_ns + spread_ns, wait.reason)
 
     def note_shortfall(self, intent_id: str, exceeded: RateLimitExceeded) -> RequeueAfter:

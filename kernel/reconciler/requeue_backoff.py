@@ -31,14 +31,14 @@ class KindBackoffs:
     current: ActionKind | None = None
 
 
+@dataclass(eq=False)
 class KeyBackoff:
     """The backoffs of all keys that have not converged."""
 
-    def __init__(self, clock: Clock, ids: IdFactory, settings: KernelSettings) -> None:
-        self._clock = clock
-        self._ids = ids
-        self._settings = settings
-        self._keys: dict[str, KindBackoffs] = {}
+    clock: Clock
+    ids: IdFactory
+    settings: KernelSettings
+    _keys: dict[str, KindBackoffs] = field(default_factory=dict, init=False)
 
     def begin(self, key: str, kind: ActionKind) -> int:
         """Note that a run reached this kind of action; return the instant before which it must wait."""
@@ -51,9 +51,9 @@ class KeyBackoff:
         known = self._keys.setdefault(key, KindBackoffs())
         backoff = known.kinds.setdefault(known.current, Backoff())
         backoff.tries += 1
-        shortest_s = self._settings.backoff_s_min
-        longest_s = min(self._settings.settle_backoff_s_max, shortest_s * 2 ** min(backoff.tries - 1, 20))
-        backoff.not_before_ns = self._clock.now_ns() + ns(shortest_s * 0.5 + longest_s * self._ids.fraction())
+        shortest_s = self.settings.backoff_s_min
+        longest_s = min(self.settings.settle_backoff_s_max, shortest_s * 2 ** min(backoff.tries - 1, 20))
+        backoff.not_before_ns = self.clock.now_ns() + ns(shortest_s * 0.5 + longest_s * self.ids.fraction())
         return backoff.not_before_ns
 
     def record_success(self, key: str) -> None:

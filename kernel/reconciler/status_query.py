@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kernel import events
@@ -69,30 +69,20 @@ class QueryOutcome:
     """The same attempt number and id may be sent again at once."""
 
 
+@dataclass(eq=False)
 class StatusQuerier:
     """Queries one venue, as the leader of one epoch; raises `RateLimitExceeded` without capacity."""
 
-    def __init__(
-        self,
-        state: KernelState,
-        writer: EventWriter,
-        venue: Venue,
-        *,
-        clock: Clock,
-        settings: KernelSettings,
-        metrics: Metrics,
-        limiter: VenueRateLimiter,
-    ) -> None:
-        self._state = state
-        self._writer = writer
-        self._venue = venue
-        self._clock = clock
-        self._settings = settings
-        self._metrics = metrics
-        self._limiter = limiter
-        self._last_queries: dict[str, dict[int, int]] = {}
-        """Begin of the newest query by intent and position of the unresolved attempt; empty after a restart."""
-        self.epoch = 0
+    state: KernelState
+    writer: EventWriter
+    venue: Venue
+    clock: Clock
+    settings: KernelSettings
+    metrics: Metrics
+    limiter: VenueRateLimiter
+    epoch: int = 0
+    _last_queries: dict[str, dict[int, int]] = field(default_factory=dict, init=False)
+    """Begin of the newest query by intent and position of the unresolved attempt; empty after a restart."""
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
         """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
@@ -114,21 +104,21 @@ class StatusQuerier:
                 return await self.check_cancel(step.attempt, target, intent_id=step.order.intent_id)
             case AttemptResolution(how=ResolutionMethod.CHECK_TERMS, target=VenueOrder() as target):
                 return await self.check_terms(step.attempt, target, intent_id=step.order.intent_id)
-        record = self._state.record(step.order.intent_id)
+        record = self.state.record(step.order.intent_id)
         await self._resolve(record, step.attempt, "its target is no longer open")
         return QueryOutcome(resolved=True)
 
     # ------------------------------------------------------------------------------------------------------- submits
     async def find_order(self, order: OrderState, attempt: Attempt, *, may_resend: bool) -> QueryOutcome:
         """Query the client order id of a submit."""
-        record = self._state.record(order.intent_id)
+        record = self.state.record(order.intent_id)
         version = record.version
         # An earlier send of the same id may have traded long before this one.
         stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
         since_ns = min(stamps, default=attempt.stamp_ns)
         symbol_id = order.status.order.symbol_id
         answer = await self._query_order(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
-        assumed_s = self._settings.assumed_max_delay_s
+        assumed_s = self.settings.assumed_max_delay_s
         self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
         if answer.reports:
             await self._record_found(record, answer, attempt.client_order_id)
@@ -136,7 +126,7 @@ class StatusQuerier:
             return QueryOutcome(resolved=True)
         conclusion = attempt_resolution.conclude(
             attempt,
-            self._venue.capabilities,
+            self.venue.capabilities,
             wanted=may_resend,
             began_ns=answer.began_ns,
             ended_ns=answer.ended_ns,
@@ -196,14 +186,14 @@ class StatusQuerier:
     # ----------------------------------------------------------------------------------------------- cancels and changes
     async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
         """Query the target of a cancel. A cancel is idempotent, so an open target is canceled again."""
-        still_open = await self._query_known(self._state.record(intent_id), target)
-        record = self._state.record(intent_id)
+        still_open = await self._query_known(self.state.record(intent_id), target)
+        record = self.state.record(intent_id)
         current = unresolved(record, attempt)
         if current is None:
             return QueryOutcome(resolved=True)
         if not still_open:
-            lag_ns = self._venue.capabilities.read_lag.longest_ns
-            return QueryOutcome(resolved=False, again_ns=self._clock.now_ns() + lag_ns)
+            lag_ns = self.venue.capabilities.read_lag.longest_ns
+            return QueryOutcome(resolved=False, again_ns=self.clock.now_ns() + lag_ns)
         await self._resolve(record, current, "the order is still open: it is canceled again")
         return QueryOutcome(resolved=True)
 
@@ -213,21 +203,21 @@ class StatusQuerier:
         An order that shows the requested terms, or has ended, resolves the modify at once; other terms resolve it only in a
         query begun at or after `absent_after` (H14).
         """
-        record = self._state.record(intent_id)
-        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self._clock.now_ns()
-        if self._venue.capabilities.sees_closed:
+        record = self.state.record(intent_id)
+        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
+        if self.venue.capabilities.sees_closed:
             renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
             if not await self._query_known(record, renamed):
-                await self._query_known(self._state.record(intent_id), target)
+                await self._query_known(self.state.record(intent_id), target)
         else:
             await self._query_known(record, target)
-        record = self._state.record(intent_id)
+        record = self.state.record(intent_id)
         current = unresolved(record, attempt)
         if current is None:
             return QueryOutcome(resolved=True)
         if not attempt_resolution.is_admissible(attempt, began_ns=began_ns):
             await self._unknown_from_here(record, current, version=record.version)
-            again_ns = attempt_resolution.next_query_ns(attempt, self._venue.capabilities, last_query_ns=began_ns)
+            again_ns = attempt_resolution.next_query_ns(attempt, self.venue.capabilities, last_query_ns=began_ns)
             return QueryOutcome(resolved=False, again_ns=again_ns)
         text = "the order has other terms, and the modify can no longer arrive"
         await self._resolve(record, current, text, began_ns=began_ns)
@@ -237,7 +227,7 @@ class StatusQuerier:
         """Query the new order of a replace, then the old one: its end may be why the replace failed."""
         outcome = await self.find_order(order, attempt, may_resend=False)
         if outcome.resolved and target is not None and target.live:
-            await self._query_known(self._state.record(order.intent_id), target)
+            await self._query_known(self.state.record(order.intent_id), target)
         return outcome
 
     async def _resolve(self, record: Record, attempt: Attempt, text: str, *, began_ns: int | None = None) -> None:
@@ -253,9 +243,9 @@ class StatusQuerier:
     # --------------------------------------------------------------------------------------------------------- orders
     async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
         """Query an order that is not confirmed, or whose final quantity or trades are not known."""
-        record = self._state.record(intent_id)
-        by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
-        shown_by_id = by_id and not shadowed(self._state.observed_order(intent_id), item)
+        record = self.state.record(intent_id)
+        by_id = self.venue.capabilities.sees_closed and bool(item.client_order_id)
+        shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
         if not item.live and item.final_cum_qty is None and not shown_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
@@ -275,7 +265,7 @@ class StatusQuerier:
         if answer.listed or LookScope.ORDER in answer.scopes:
             return answer.listed
         # The answer is a list: the venue has no lookup, or the lookup showed another order of the same client id.
-        capabilities = self._venue.capabilities
+        capabilities = self.venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and answer.began_ns >= shown_ns:
             text = "no longer among the open orders"
@@ -290,7 +280,7 @@ class StatusQuerier:
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
-        elif self._venue.capabilities.sees_closed:
+        elif self.venue.capabilities.sees_closed:
             await self._query_known(record, item)
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
@@ -298,18 +288,18 @@ class StatusQuerier:
 
         Only a complete query tells, begun a lag after the end and after the newest bust, which may have reopened the order.
         """
-        capabilities = self._venue.capabilities
+        capabilities = self.venue.capabilities
         voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
         lag_ns = max(capabilities.read_lag.trades_ns, capabilities.read_lag.open_orders_ns)
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
-        if self._clock.now_ns() < due_ns:
+        if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
         answer = await self._query_lists(
             item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
-            record = self._state.record(record.intent_id)
+            record = self.state.record(record.intent_id)
         if answer.listed:
             return QueryOutcome(resolved=True)
         facts = next((f for f in record.orders if names(f, item) and not f.live), None)
@@ -333,32 +323,32 @@ class StatusQuerier:
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
         """Query one order by the best means of the venue."""
-        if not self._venue.capabilities.sees_closed or not client_order_id:
+        if not self.venue.capabilities.sees_closed or not client_order_id:
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
-        began_ns = self._clock.now_ns()
-        report = await self._ask(lambda: self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
-        ended_ns = self._clock.now_ns()
-        self._metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
+        began_ns = self.clock.now_ns()
+        report = await self._ask(lambda: self.venue.order(symbol_id, client_order_id), ORDER_SCOPES)
+        ended_ns = self.clock.now_ns()
+        self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
             return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
             # Another order has the same client id: record it, and tell the two apart by the list.
-            await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
+            await self._report(self.state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
         return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
 
     async def _query_lists(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> StatusAnswer:
         overlap_ns = (
-            ns(self._settings.trades_overlap_s)
-            + self._venue.capabilities.read_lag.trades_ns
-            + self._venue.capabilities.clock_skew_ns
+            ns(self.settings.trades_overlap_s)
+            + self.venue.capabilities.read_lag.trades_ns
+            + self.venue.capabilities.clock_skew_ns
         )
-        snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
+        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
-            self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
+            self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         answer = answer_of(snapshot, client_order_id, exchange_order_id)
-        self._metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
+        self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
 
     async def _ask(
@@ -367,13 +357,13 @@ class StatusQuerier:
         operation = Operation.ORDER if scopes is ORDER_SCOPES else Operation.SNAPSHOT
         try:
             with (
-                self._limiter.permitted(Priority.RESOLVE, operation) as permit,
-                self._limiter.calling(permit),
-                self._metrics.calling(operation, self._clock),
+                self.limiter.permitted(Priority.RESOLVE, operation) as permit,
+                self.limiter.calling(permit),
+                self.metrics.calling(operation, self.clock),
             ):
-                return await answer_within(self._settings.query_timeout_s, question())
+                return await answer_within(self.settings.query_timeout_s, question())
         except VenueError:
-            self._metrics.looked(scopes, LookResult.FAILED)
+            self.metrics.looked(scopes, LookResult.FAILED)
             raise
 
     # ---------------------------------------------------------------------------------------------------------- the log
@@ -385,14 +375,14 @@ class StatusQuerier:
             client_order_id=client_order_id,
             exchange_order_id=answer.reports[0].exchange_order_id,
         )
-        known = self._state.record(record.intent_id)
+        known = self.state.record(record.intent_id)
         resolved = [] if known.unresolved else unknown_resolved(known)
         await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
         if intent_id is not None:
-            source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
-            await self._writer.report(intent_id, reports, source)
+            source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            await self.writer.report(intent_id, reports, source)
 
     def _query_event(
         self, intent_id: str, answer: StatusAnswer, *, client_order_id: str, exchange_order_id: str | None = None
@@ -409,14 +399,14 @@ class StatusQuerier:
         )
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
-        actor = f"venue:{self._state.exchange_id}"
-        await self._writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
+        actor = f"venue:{self.state.exchange_id}"
+        await self.writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
 
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
         """Append fenced, at the version from before the query: no append in between, no new leader (H18)."""
-        await self._writer.append_unless_changed(
+        await self.writer.append_unless_changed(
             events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
         )
 

@@ -79,22 +79,10 @@ class VenueReconciler:
         self._writer = writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
         self.limiter = limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=metrics)
         limiter.on_capacity = self._on_capacity
-        self._admission = RateLimitAdmission(limiter, venue, ids=ids, settings=settings)
-        self._sender = OrderSender(
-            state,
-            writer,
-            venue,
-            lease=lease,
-            clock=clock,
-            ids=ids,
-            settings=settings,
-            metrics=metrics,
-            limiter=limiter,
-        )
-        self._group_sender = GroupSender(self._sender, state, writer, venue, metrics=metrics, limiter=limiter)
-        self._querier = StatusQuerier(
-            state, writer, venue, clock=clock, settings=settings, metrics=metrics, limiter=limiter
-        )
+        self._admission = RateLimitAdmission(limiter, venue, ids, settings)
+        self._sender = OrderSender(state, writer, venue, lease, clock, ids, settings, metrics, limiter)
+        self._group_sender = GroupSender(self._sender)
+        self._querier = StatusQuerier(state, writer, venue, clock, settings, metrics, limiter)
         self._backoff = KeyBackoff(clock, ids, settings)
         self._suspects: set[str] = set()
         """Intents whose live order a list did not show."""

@@ -112,7 +112,7 @@ def recorded_after_the_send() -> list[Patch]:
     async def start(self: OrderSender, sent: Any) -> int | None:
         if sent.started.kind is AttemptKind.SUBMIT:
             with contextlib.suppress(Exception):
-                await self._venue.submit(order_sender.submit_request(sent.started))
+                await self.venue.submit(order_sender.submit_request(sent.started))
         return await honest(self, sent)
 
     return [(OrderSender, "_start", start)]
@@ -160,14 +160,14 @@ def refused_cancel_is_death() -> list[Patch]:
 
     async def unknown(self: OrderSender, intent_id: str, attempt: Any, text: str, **more: Any) -> None:
         if attempt.kind is AttemptKind.CANCEL and more.get("code") == "-2011":
-            facts = next(iter(self._state.record(intent_id).live_orders), None)
+            facts = next(iter(self.state.record(intent_id).live_orders), None)
             if facts is not None:
                 closed = events.OrderCanceled(
                     intent_id=intent_id, symbol_id=facts.order.symbol_id, client_order_id=facts.client_order_id,
                     exchange_order_id=facts.exchange_order_id, exec_type="CANCELED", cum_qty=facts.traded_qty,
                 )  # fmt: skip
                 source = ReportSource("venue:paper", Evidence.STREAM)
-                await self._writer.append(
+                await self.writer.append(
                     events.intent_stream(intent_id),
                     [closed],
                     actor=source.actor,
@@ -276,7 +276,7 @@ def a_partial_list_is_believed() -> list[Patch]:
 async def believing_query(
     self: status_query.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
-    snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
     return status_query.answer_of(snapshot, client_order_id, exchange_order_id)
 
 
@@ -368,7 +368,7 @@ def an_amend_keeps_the_old_generation() -> list[Patch]:
 
 def questions_without_a_pause() -> list[Patch]:
     """What settled nothing is tried again at once."""
-    return [(requeue_backoff.KeyBackoff, "record_failure", lambda self, key: self._clock.now_ns() + 1)]
+    return [(requeue_backoff.KeyBackoff, "record_failure", lambda self, key: self.clock.now_ns() + 1)]
 
 
 def canceled_means_gone() -> list[Patch]:
