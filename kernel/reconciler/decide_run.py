@@ -7,6 +7,8 @@ venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its ru
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from kernel import events
 from kernel import plan as planning
 from kernel.actions import ACTION_RULES, ActionKind
@@ -124,10 +126,11 @@ def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
     name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
     event: events.BaseEvent = events.FindingResolved(finding_id=name, text="the condition no longer holds")
     if inputs.excess:
-        filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
+        decimal = inputs.symbol.quantity_to_decimal if inputs.symbol is not None else Decimal
+        filled = ", ".join(f"{name} {decimal(quantity)}" for name, quantity in group.filled.items() if quantity)
         text = (
-            f"the group {group.group_id} filled {inputs.excess} more than {group.mode} permits ({filled}): a fill came"
-            " before the cancel took effect"
+            f"the group {group.group_id} filled {decimal(inputs.excess)} more than {group.mode} permits ({filled}):"
+            " a fill came before the cancel took effect"
         )
         symbol_id = symbol_id_of(inputs.intent, inputs.order)
         event = raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=inputs.now_ns)

@@ -208,7 +208,7 @@ async def test_both_legs_filled_is_told_with_the_excess(dialect: str) -> None:
         await at_rest(bench)
         assert await open_lots(bench) == []
         (text,) = await excess_told(bench)
-        assert text.startswith(f"{3 * LOT} more filled in the group exit")
+        assert text.startswith("the group exit filled 0.00030000 more than")
 
 
 @virtual_time
@@ -236,7 +236,7 @@ async def test_an_excess_that_was_dealt_with_is_told_again_only_when_it_grows() 
         await traded(bench, LAST + 100_001, 1)
         await at_rest(bench)
         (text,) = await excess_told(bench)
-        assert text.startswith(f"{4 * LOT} more filled")
+        assert text.startswith("the group exit filled 0.00040000 more")
 
 
 @virtual_time
