@@ -32,7 +32,6 @@ class ResolveAttempt(IntentCommand):
     """The operator's evidence."""
     now_ns: int
     attempt_position: int | None = None
-    """The attempt, if several are unresolved."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
         """Return the verdict, and resolve the finding `UNKNOWN_TOO_LONG` with the last open request."""
@@ -60,7 +59,6 @@ class ResolveFinding(IntentCommand):
     """What was done about it."""
 
     def decide(self, record: Record) -> list[events.BaseEvent]:
-        """Resolve an intent's finding in the intent's stream."""
         require_evidence(self.text)
         if self.finding_id not in record.findings:
             raise ConflictError(f"finding {self.finding_id} is not open: there is nothing to resolve")

@@ -368,7 +368,6 @@ def new_facts(
 
 
 def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Set the venue's id once it is known."""
     if event.exchange_order_id and not facts.exchange_order_id:
         return replace(facts, exchange_order_id=event.exchange_order_id)
     return facts

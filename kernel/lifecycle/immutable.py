@@ -47,7 +47,7 @@ def cached_names(kind: type[object]) -> tuple[str, ...]:
 
 def construct(kind: type[AnyModel], /, **fields: Any) -> AnyModel:
     """Return a model of these values: every field, in the order of the fields."""
-    assert len(fields) == len(kind.__pydantic_fields__), "every field is given"
+    assert len(fields) == len(kind.__pydantic_fields__), "every field is required"
     return with_dict(kind, fields)
 
 

@@ -64,7 +64,6 @@ class OrderFacts:
     quantity_ns: int = -1
     """Venue time of the quantity."""
     price_ns: int = -1
-    """Venue time of the price."""
     sizes: frozenset[tuple[int, int]] = frozenset()
     """(venue time, quantity) of each change of terms, and of an acceptance with another quantity than sent."""
     splits_ns: frozenset[int] = frozenset()
@@ -77,9 +76,7 @@ class OrderFacts:
     evidence: tuple[CumEvidence, ...] = ()
     """Totals for which no other is both newer and larger."""
     pending: tuple[PendingRequest, ...] = ()
-    """Requests that the venue reported as pending."""
     answered_ids: frozenset[str] = frozenset()
-    """Requests that the venue has answered."""
     stopped: bool = False
     done_for_day_ns: int | None = None
     restated_ns: int = -1
@@ -176,8 +173,6 @@ class OrderFacts:
 
 
 class Quantities(NamedTuple):
-    """The quantities derived from an order's facts."""
-
     traded_qty: int
     """Known trades, net of busts and corrections."""
     cum_notional: int

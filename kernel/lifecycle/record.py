@@ -100,11 +100,9 @@ class Record:
 
     @property
     def submit(self) -> Attempt | None:
-        """The newest submit."""
         return newest_submit(self.attempts)
 
     def attempt_at(self, position: int) -> Attempt | None:
-        """Return the attempt that was started at a log position."""
         return next((item for item in self.attempts if item.position == position), None)
 
     @property
@@ -131,7 +129,6 @@ class Record:
         return next((target for request_id, target in self.targets if request_id == client_order_id), None)
 
     def sent_modify(self, client_order_id: str) -> SentModify | None:
-        """Return the modify that was sent under a client order id."""
         if not self.amends:
             return None
         return next((item for item in self.amends if item.client_order_id == client_order_id), None)
@@ -145,7 +142,6 @@ class Record:
         return client_order_id
 
     def send_count(self, client_order_id: str) -> int:
-        """Return how often a submit was sent under this id."""
         return next((count for known, count in self.sends if known == client_order_id), 0)
 
 
@@ -272,7 +268,6 @@ def has_desired_order(intent: OrderIntent | None) -> bool:
 
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
-    """Return one venue order as a model."""
     return construct(
         VenueOrder,
         exchange_order_id=facts.exchange_order_id,

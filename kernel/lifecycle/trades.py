@@ -75,12 +75,10 @@ class Trades:
         return grown
 
     def with_fee_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
-        """Return these entries with the fee of `entry` on `known`."""
         merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset)
         return Trades(merged if item is known else item for item in self)
 
     def same_as(self, entry: TradeEntry) -> TradeEntry | None:
-        """Return the entry of the same identity."""
         places = self._by_key.get(entry.fill_key, ())
         same = (self._entries[place] for place in places if place < self._count)
         return next((known for known in same if known.identity == entry.identity), None)
@@ -91,7 +89,6 @@ class Trades:
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        """Return the fill keys that several entries have."""
         if len(self._by_key) == len(self._entries):
             return []
         return sorted(key for key, places in self._by_key.items() if len(places) > 1 and places[1] < self._count)
@@ -118,7 +115,6 @@ class Trades:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """A list of entries in a state checkpoint."""
         entries = handler.generate_schema(tuple[TradeEntry, ...])
         return core_schema.no_info_after_validator_function(
             cls, entries, serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=entries)

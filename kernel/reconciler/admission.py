@@ -29,7 +29,7 @@ class RateLimitAdmission:
     ids: IdFactory
     settings: KernelSettings
     _shortfalls: dict[str, tuple[Priority, tuple[Operation, ...]]] = field(default_factory=dict, init=False)
-    """Calls that an intent's unfinished run had no capacity for."""
+    """Calls for which an intent's unfinished run had no capacity."""
 
     def admit(self, intent_id: str, kind: ActionKind) -> RequeueAfter | None:
         """Return None if the action may begin, else when to run again."""
@@ -58,10 +58,8 @@ class RateLimitAdmission:
         return RequeueAfter(exceeded.wait.until_ns, exceeded.wait.reason, exceeded.priority)
 
     def clear_shortfall(self, intent_id: str) -> None:
-        """Record that a run had the capacity it needed."""
         self._shortfalls.pop(intent_id, None)
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
-        """Forget all other intents."""
         for intent_id in self._shortfalls.keys() - intent_ids:
             del self._shortfalls[intent_id]

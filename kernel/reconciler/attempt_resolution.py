@@ -99,19 +99,19 @@ def spaced_ns(attempt: Attempt, last_query_ns: int) -> int:
     return last_query_ns + min((last_query_ns - attempt.stamp_ns) // 2, HOPELESS_QUERY_NS_MAX)
 
 
-def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool) -> bool:
+def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, may_resend: bool) -> bool:
     """Return whether a resend is safe at any time: the venue accepts a client order id only once."""
-    return capabilities.dedupe is Dedupe.FOR_EVER and wanted and not attempt.duplicate
+    return capabilities.dedupe is Dedupe.FOR_EVER and may_resend and not attempt.duplicate
 
 
 def repeats_unseen(
-    attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool, last_query_ns: int | None, now_ns: int
+    attempt: Attempt, capabilities: VenueCapabilities, *, may_resend: bool, last_query_ns: int | None, now_ns: int
 ) -> bool:
     """Return whether to resend without another query first, after one that did not show the order.
 
     The answer to a resend proves more. Where the rate limit rejects resends, a query before each would use it up.
     """
-    if last_query_ns is None or not may_repeat(attempt, capabilities, wanted=wanted):
+    if last_query_ns is None or not may_repeat(attempt, capabilities, may_resend=may_resend):
         return False
     return now_ns < spaced_ns(attempt, last_query_ns)
 
@@ -120,7 +120,7 @@ def conclude(
     attempt: Attempt,
     capabilities: VenueCapabilities,
     *,
-    wanted: bool,
+    may_resend: bool,
     began_ns: int,
     ended_ns: int,
     assumed_max_delay_ns: int | None = None,
@@ -130,12 +130,12 @@ def conclude(
     Args:
         attempt: The unresolved attempt.
         capabilities: The venue's capabilities.
-        wanted: Whether the intent still wants the order placed.
+        may_resend: Whether a resend would be placed: the intent still needs the order.
         began_ns: When the query began.
         ended_ns: When its answer was complete.
         assumed_max_delay_ns: The operator's bound on the delay of a request; None: no bound.
     """
-    if may_repeat(attempt, capabilities, wanted=wanted):
+    if may_repeat(attempt, capabilities, may_resend=may_resend):
         return MayResend()
     if attempt.duplicate and capabilities.dedupe is Dedupe.FOR_EVER and not capabilities.sees_closed:
         return closed_unfilled(attempt, capabilities, began_ns=began_ns)

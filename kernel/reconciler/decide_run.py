@@ -115,7 +115,6 @@ def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
 
 
 def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind) -> tuple[str, ...]:
-    """Return the unmet conditions of a request about an intent."""
     attempt = ACTION_RULES[kind].attempt or AttemptKind.SUBMIT
     return inputs.gates.missing(inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused)
 
@@ -156,7 +155,6 @@ def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | No
 
 
 def overdue_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
-    """Return when an unresolved attempt becomes a finding."""
     return attempt.stamp_ns + ns(inputs.context.settings.unknown_too_long_s)
 
 
@@ -192,7 +190,7 @@ def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
     attempt, now_ns = step.attempt, inputs.now_ns
     last_ns = inputs.memory.last_queries.get(attempt.position)
     if attempt_resolution.repeats_unseen(
-        attempt, inputs.capabilities, wanted=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
+        attempt, inputs.capabilities, may_resend=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
     ):
         return decide_resend(inputs)
     due_ns = attempt_resolution.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
@@ -254,14 +252,12 @@ def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) 
 
 
 def modify(inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: StandardOrder) -> SendOrder:
-    """Modify an order."""
     group = guarding_group(inputs) if terms.quantity > item.quantity else None
     started = modify_started(inputs, intent, item, terms)
     return SendOrder(ActionKind.MODIFY, started, inputs.record.version, item, group)
 
 
 def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, resend: bool = False) -> SendOrder:
-    """Place an order."""
     started = submit_started(inputs, inputs.record, intent, order)
     group = guarding_group(inputs)
     return SendOrder(ActionKind.SUBMIT, started, inputs.record.version, group=group, resend=resend)
@@ -388,7 +384,6 @@ def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
 
 
 def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
-    """Wait until every order of a group may be sent."""
     instants = [step.until_ns for step in waits if step.until_ns is not None]
     reason = "another order of the group waits"
     if len(instants) < len(waits):
@@ -397,7 +392,6 @@ def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
 
 
 def send_group(inputs: RunInputs, found: GroupInputs) -> SendGroup:
-    """Place all orders of a group in one request."""
     sends = [(member.record, member.intent) for member in found.members if member.intent is not None]
     started = tuple(submit_started(inputs, record, intent, intent.order) for record, intent in sends)
     # Intent ids have no slash, so no intent has the group's name.

@@ -38,7 +38,6 @@ class ReportFindings:
 
     @property
     def label(self) -> str:
-        """The topics that it appends."""
         return "first " + ", ".join(event.topic for event in self.events)
 
 
@@ -68,8 +67,6 @@ class ResolutionMethod(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptResolution:
-    """Resolve an attempt."""
-
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
     label: ClassVar[str] = planning.Resolve.label
     reason: ClassVar[str] = ""
@@ -77,7 +74,6 @@ class AttemptResolution:
     attempt: Attempt
     order: OrderState
     target: VenueOrder | None = None
-    """The target of a cancel or modify."""
     may_resend: bool = False
     """Whether the same id may be sent again, where ids are accepted once."""
 
@@ -91,16 +87,13 @@ class SendOrder:
     expected_version: int
     """Version of the intent's stream that the decision was made on."""
     target: VenueOrder | None = None
-    """The target of a cancel or modify."""
     group: Group | None = None
     """The group of an order that grows, as decided on: a fill in the group stops the send (H19)."""
     resend: bool = False
-    """Whether it repeats an unresolved submit under the same id."""
     reason: str = ""
 
     @property
     def label(self) -> str:
-        """The kind of attempt."""
         return self.started.kind.lower()
 
 
@@ -115,7 +108,6 @@ class SendGroup:
     group_client_id: str
     started: tuple[events.AttemptStarted, ...]
     expected_versions: tuple[int, ...]
-    """Version of each intent's stream, in the order of the attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +123,6 @@ class LocalRejection:
 
     @property
     def text(self) -> str:
-        """The violated constraints."""
         return "; ".join(map(str, self.violations))
 
 

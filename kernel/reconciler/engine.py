@@ -93,7 +93,6 @@ class ReconciliationEngine:
 
     @property
     def running(self) -> bool:
-        """Whether the engine is started."""
         return self._running
 
     async def start(self) -> None:

@@ -279,7 +279,6 @@ class OrderSender:
         )
 
     def _backoff_ns(self, failures: int) -> int:
-        """Return a backoff with full jitter; the caller records the resulting instant."""
         longest = min(self.settings.backoff_s_max, self.settings.backoff_s_min * 2 ** min(failures - 1, 20))
         return ns(self.settings.backoff_s_min * 0.5 + longest * self.ids.fraction())
 

@@ -46,7 +46,6 @@ class LimitWindow:
         self._sum = 0
 
     def used(self, now_ns: int) -> int:
-        """Return the weight that counts now."""
         if self._spent and (ahead_ns := self._spent[-1][1] - now_ns) > 0:  # the clock was set back
             self._spent = deque([first - ahead_ns, last - ahead_ns, spent] for first, last, spent in self._spent)
         while self._spent and self.counts_until(self._spent[0][1]) <= now_ns:
@@ -61,7 +60,6 @@ class LimitWindow:
         return latest_ns - latest_ns % self.window_ns + self.window_ns + self._skew_ns
 
     def spend(self, weight: int, now_ns: int) -> None:
-        """Add spending at this instant, or before."""
         self._sum += weight
         newest = self._spent[-1] if self._spent else None
         if newest is not None and now_ns - newest[0] <= self.window_ns // RESOLUTION:
@@ -127,9 +125,7 @@ class RateLimitWait:
     """No capacity for now."""
 
     until_ns: int
-    """When to ask again."""
     limits: tuple[RateLimit, ...]
-    """The exhausted limits."""
     reason: str
 
 
@@ -150,7 +146,6 @@ class WaitingPriority:
     since_ns: int
     """When it was last served, or began to wait."""
     until_ns: int
-    """When its turn comes."""
     windows: set[LimitWindow]
     """Where it waits: lower priorities that spend there wait for it."""
 
@@ -301,7 +296,6 @@ class VenueRateLimiter:
         """Called when there may be capacity sooner than announced."""
 
     def declare(self) -> None:
-        """Apply the limits that the venue declares."""
         capabilities = self._venue.capabilities
         self._limiter.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
 

@@ -20,7 +20,6 @@ class Backoff:
     tries: int = 0
     """Runs in a row without progress."""
     not_before_ns: int = 0
-    """When it may run again."""
 
 
 @dataclass(slots=True)
@@ -69,6 +68,5 @@ class KeyBackoff:
         self._keys.pop(key, None)
 
     def retain_only(self, keys: frozenset[str]) -> None:
-        """Forget all other keys."""
         for key in self._keys.keys() - keys:
             del self._keys[key]

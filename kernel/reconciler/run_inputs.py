@@ -29,7 +29,6 @@ class DecisionContext:
     epoch: int
     now_ns: int
     unmet: tuple[str, ...] = ()
-    """Unmet readiness conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +91,10 @@ class RunInputs:
 
     @property
     def now_ns(self) -> int:
-        """The instant of the decision."""
         return self.context.now_ns
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """The venue's capabilities."""
         return self.context.capabilities
 
 
@@ -154,7 +151,6 @@ def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCap
 
 
 def group_member(state: KernelState, intent_id: str) -> MemberInputs:
-    """Return one order of a group."""
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
     return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)

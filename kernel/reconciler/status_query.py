@@ -41,9 +41,7 @@ from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 
 Answer = TypeVar("Answer")
 ORDER_SCOPES = (LookScope.ORDER,)
-"""A query by client order id."""
 LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
-"""A query of open orders and trades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,6 @@ class StatusQuerier:
         return dict(self._last_queries.get(intent_id, {}))
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
-        """Forget the queries for all other intents."""
         for intent_id in self._last_queries.keys() - intent_ids:
             del self._last_queries[intent_id]
 
@@ -127,7 +124,7 @@ class StatusQuerier:
         conclusion = attempt_resolution.conclude(
             attempt,
             self.venue.capabilities,
-            wanted=may_resend,
+            may_resend=may_resend,
             began_ns=answer.began_ns,
             ended_ns=answer.ended_ns,
             assumed_max_delay_ns=None if assumed_s is None else ns(assumed_s),
@@ -286,7 +283,7 @@ class StatusQuerier:
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
         """Find the final quantity of an order closed for an unknown reason, without lookup (H15).
 
-        Only a complete query tells, begun a lag after the end and after the newest bust, which may have reopened the order.
+        Only a complete query counts, begun a lag after the end and after the newest bust, which may have reopened the order.
         """
         capabilities = self.venue.capabilities
         voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
@@ -417,7 +414,6 @@ def unknown_resolved(record: Record) -> list[events.BaseEvent]:
 
 
 def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
-    """Return the attempt from a newer record if it is still unresolved."""
     known = record.attempt_at(attempt.position)
     return known if known is not None and known.outcome in UNRESOLVED else None
 
@@ -469,13 +465,11 @@ def traded_since(record: Record, item: VenueOrder) -> int:
 
 
 def names(facts: OrderFacts, item: VenueOrder) -> bool:
-    """Return whether facts and an item are of the same order."""
     same_id = not item.exchange_order_id or facts.exchange_order_id == item.exchange_order_id
     return same_id and facts.client_order_id == item.client_order_id
 
 
 def is_open(report: ExecutionReport) -> bool:
-    """Return whether a report shows an order open."""
     return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
 
 

@@ -93,7 +93,6 @@ class VenueReconciler:
         self.epoch = 0
         self.running = False
         self.lag_ns = 0
-        """Duration of the newest run."""
         self.on_fenced: Callable[[], None] = lambda: None
 
     def _new_queue(self) -> WorkQueue:
@@ -106,7 +105,6 @@ class VenueReconciler:
 
     # ---------------------------------------------------------------------------------------------------- life
     def lead(self, epoch: int) -> None:
-        """Act as the leader of an epoch."""
         self.epoch = self._sender.epoch = self._querier.epoch = epoch
 
     async def start(self) -> None:
@@ -293,7 +291,6 @@ class VenueReconciler:
         return gather_inputs(self._state, intent_id, intent, order, context=context, memory=memory)
 
     async def plan(self, intent_id: str) -> planning.Action:
-        """Return the planned action of an intent."""
         return next_action(self._gather(intent_id, *await self._read(intent_id)))
 
     def _held(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult | None:

@@ -102,7 +102,7 @@ def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conc
     return conclude(
         an_attempt(row, **given),
         row.capabilities,
-        wanted=wanted,
+        may_resend=wanted,
         began_ns=began_ns,
         ended_ns=began_ns,
         assumed_max_delay_ns=assumed,
@@ -186,7 +186,7 @@ def test_what_may_be_sent_again_at_any_time_is_not_looked_for_each_time(row: Row
 
     def repeats(attempt: Attempt = attempt, *, after_s: float = 0, looked: bool = True, wanted: bool = True) -> bool:
         return repeats_unseen(
-            attempt, row.capabilities, wanted=wanted, last_query_ns=last_ns if looked else None,
+            attempt, row.capabilities, may_resend=wanted, last_query_ns=last_ns if looked else None,
             now_ns=last_ns + int(after_s * NS_PER_S),
         )  # fmt: skip
 
