@@ -83,7 +83,7 @@ VENUES = {
 @pytest.mark.looptime
 @pytest.mark.parametrize("faults", CASES)
 async def test_the_intents_end_where_the_venue_is(faults: tuple[Fault, ...]) -> None:
-    """Whatever one or two faults do, log and venue end alike, with one order for each intent."""
+    """With any one or two faults, log and venue end in the same state, with one order per intent."""
     await run_and_compare(PaperConfig(), faults)
 
 

@@ -1,7 +1,6 @@
-"""The FIX order state matrix comes out by derivation: no report's own status or total is used.
+"""The FIX order state matrix is derived: no report's own status or total is used.
 
-Runs the project's own files, or the one that KERNEL_FIX_MATRIX names, in the form of `fix_order_state_matrix.yaml`.
-`fix_matrix` holds the machinery.
+`KERNEL_FIX_MATRIX=FILE pytest tests/scenarios/test_fix_matrix.py` runs another file of the same form.
 """
 
 from __future__ import annotations
