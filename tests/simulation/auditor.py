@@ -406,8 +406,8 @@ class Auditor(BystanderAudit):
     def _ended(self, intent: Intent, *, by_id: bool = False) -> bool:
         """Whether the order ended at the venue or by its own terms.
 
-        An order that ended untraded, at a venue without lookup of closed orders, need not be known; `by_id`: it must, if the
-        log has its client order id.
+        An order that ended untraded, at a venue without lookup of closed orders, need not be known; `by_id`: it must be, if
+        the log has its client order id.
         """
         for order in self._by_intent[intent.intent_id]:
             made = intent.submits(order.client_order_id) + [
