@@ -21,9 +21,6 @@ from dataclasses import dataclass
 from kernel.models import Attempt, OrderState, VenueOrder
 from kernel.venues.base import Dedupe, VenueCapabilities
 
-EARLY_QUERIES = (0, 4, 2)
-"""Queries at once, at 1/4 and at 1/2 of the time to `absent_after_ns`: they can find the order, not rule it out."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProvenAbsent:
@@ -71,9 +68,9 @@ HOPELESS_QUERY_NS_MAX = 30_000_000_000
 def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_query_ns: int | None) -> int | None:
     """Return when to query next for an attempt; None if only the backoff spaces the queries.
 
-    Queries are early before `absent_after_ns` and admissible from it on. If no query can ever prove absence, each is later
-    by half of the elapsed time, at most 30 s: many such attempts must not use up the rate limit, and the stream and each
-    snapshot report an order that appears.
+    At 0, 1/4 and 1/2 of the time to `absent_after_ns` a query can find the order but not rule it out; from then on it can.
+    If no query can ever prove absence, each is later by half of the elapsed time, at most 30 s: many such attempts must
+    not use up the rate limit, and the stream and each snapshot report an order that appears.
 
     Args:
         attempt: The unresolved attempt.
@@ -89,9 +86,9 @@ def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_que
         return spaced_ns(attempt, last_query_ns)
     if absent_after_ns is None or last_query_ns >= absent_after_ns:
         return None
-    span = absent_after_ns - attempt.stamp_ns
-    planned = (attempt.stamp_ns + (span // part if part else 0) for part in EARLY_QUERIES)
-    return next((instant for instant in planned if instant > last_query_ns), absent_after_ns)
+    span_ns = absent_after_ns - attempt.stamp_ns
+    early = (attempt.stamp_ns, attempt.stamp_ns + span_ns // 4, attempt.stamp_ns + span_ns // 2)
+    return next((instant for instant in early if instant > last_query_ns), absent_after_ns)
 
 
 def spaced_ns(attempt: Attempt, last_query_ns: int) -> int:

@@ -116,7 +116,9 @@ def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
 
 def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind) -> tuple[str, ...]:
     attempt = ACTION_RULES[kind].attempt or AttemptKind.SUBMIT
-    return inputs.gates.missing(inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused)
+    return inputs.trading_status.missing(
+        inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- findings

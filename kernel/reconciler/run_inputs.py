@@ -83,7 +83,7 @@ class RunInputs:
     """The group, if its overfill or the end of it is not yet recorded."""
     excess: int
     """The overfilled quantity, at the quantity scale."""
-    gates: TradingStatus
+    trading_status: TradingStatus
     log_id: str
     state_position: int
     context: DecisionContext
@@ -133,7 +133,7 @@ def gather_inputs(
         group_may_release=state.awaits_parent(intent_id),
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
-        gates=state.trading_status,
+        trading_status=state.trading_status,
         log_id=state.log_id,
         state_position=state.position,
         context=context,

@@ -283,7 +283,7 @@ class StatusQuerier:
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
         """Find the final quantity of an order closed for an unknown reason, without lookup (H15).
 
-        Only a complete query counts, begun a lag after the end and after the newest bust, which may have reopened the order.
+        Only a complete query counts, begun a lag after the end and after the newest bust, which may have reopened it.
         """
         capabilities = self.venue.capabilities
         voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
