@@ -16,11 +16,11 @@ from kernel.commands.handler import CommandHandler
 from kernel.commands.validation import validated
 from kernel.errors import LogUnavailableError, NotFoundError, ValidationError, Violation
 from kernel.lifecycle import (
-    Command,
     CreateIntent,
     CreateState,
     DeleteIntent,
     ForgetState,
+    IntentCommand,
     UpdateIntent,
     UpdateState,
 )
@@ -51,7 +51,7 @@ class LoggedStore:
         self._commands = CommandHandler(log, state, clock=clock, ids=ids, metrics=metrics)
         self._actor = actor
 
-    async def _write(self, intent_id: str, command: Command) -> None:
+    async def _write(self, intent_id: str, command: IntentCommand) -> None:
         await self._commands.handle(intent_id, command, actor=self._actor, evidence=Evidence.OPERATOR)
 
 

@@ -13,7 +13,7 @@ from kernel.clock import Clock, IdFactory
 from kernel.commands.limit_gate import LimitGate
 from kernel.commands.place_group import PlaceGroup, decide_group
 from kernel.errors import ConflictError
-from kernel.lifecycle import Command, PlaceOrder, Record, decide
+from kernel.lifecycle import IntentCommand, PlaceOrder, Record, decide
 from kernel.log.base import Append, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
@@ -47,7 +47,7 @@ class CommandHandler:
         self._metrics = metrics
 
     async def handle(
-        self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND
+        self, intent_id: str, command: IntentCommand, *, actor: str, evidence: Evidence = Evidence.COMMAND
     ) -> bool:
         """Decide and record a command; return whether it made events.
 

@@ -19,7 +19,7 @@ import pydantic
 from kernel.clock import NS_PER_S, Clock
 from kernel.commands.place_group import PlaceGroup, quantities_at_risk
 from kernel.errors import BusyError, ConflictError, ValidationError, Violation
-from kernel.lifecycle import Command, ModifyIntent, PlaceOrder, Record
+from kernel.lifecycle import IntentCommand, ModifyIntent, PlaceOrder, Record
 from kernel.limits import (
     NOTHING,
     Exposure,
@@ -178,7 +178,7 @@ class LimitGate:
         self._command_rate = CommandRate(clock)
 
     @contextmanager
-    def admitted(self, record: Record, command: Command) -> Iterator[None]:
+    def admitted(self, record: Record, command: IntentCommand) -> Iterator[None]:
         """Reserve the risk of a command while it is appended; `ValidationError` if it exceeds a limit."""
         settings = self._settings() if isinstance(command, PlaceOrder | ModifyIntent) else []
         if not settings:

@@ -1,10 +1,15 @@
-"""Everything that can be in the log: one frozen model per kind of event, and how each is stored and read again.
+"""The event types of the log: one frozen model per topic.
 
-Appended by `decide`, `decide_report`, the reconciler, the controller and the stores; read by the fold, the CLI and
-whoever opens the database. What is stored is canonical UTF-8 JSON (sorted keys, no white space, absent fields left out).
+- `base`: stream names, the envelope and the base model.
+- `attempts`: requests to the venue and their outcomes.
+- `control`: the log itself, leaders, pauses and findings.
+- `heartbeats`: heartbeats of owners.
+- `intents`: intents and groups.
+- `observations`: store writes, venue snapshots, balances, symbols and external orders.
+- `reports`: venue reports about the kernel's own orders.
+- `codec`: encoding to canonical JSON and decoding.
 
-An event never changes its meaning: a changed one gets a higher `schema_version` and a pure upcaster from the one before.
-Reading an event newer than this code, of an unknown topic, or not of its schema is a `SchemaError`.
+The meaning of an event type never changes: a changed payload gets a higher `schema_version` and a pure upcaster.
 """
 
 from kernel.events.attempts import AttemptFailed, AttemptResolved, AttemptStarted, AttemptUnknown

@@ -1,4 +1,4 @@
-"""Events about sends to the venue: written by the leader alone, fenced by its epoch."""
+"""Events about requests to the venue. Only the leader appends them, fenced by its epoch."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from kernel.order_spec import Counter, InstantNs, IntentId, StandardOrder
 
 
 class AttemptStarted(BaseEvent):
-    """One send is about to happen. Durable before the venue hears of it."""
+    """One request is about to be sent. Durable before the venue receives it."""
 
     topic = "AttemptStarted"
     intent_id: IntentId
-    """The intent it serves."""
+    """The intent that the request is for."""
     number: Counter
-    """The intent's counter; a resend of what is not settled repeats it."""
+    """Attempt number within the intent; a resend of an unresolved submit repeats it."""
     kind: AttemptKind
     """SUBMIT, CANCEL or AMEND."""
     client_order_id: str
-    """The id that the request carries."""
+    """Client order id of the request (FIX ClOrdID, 11)."""
     target_client_order_id: str | None = None
-    """For CANCEL and AMEND: the client order id of the order aimed at."""
+    """CANCEL and AMEND: client order id of the target order (FIX OrigClOrdID, 41)."""
     target_exchange_order_id: str | None = None
-    """For CANCEL and AMEND: the venue's id of the order aimed at."""
+    """CANCEL and AMEND: venue order id of the target order (FIX OrderID, 37)."""
     order: StandardOrder
-    """What is sent (for CANCEL: the order aimed at, as the log knows it; for AMEND: the terms wanted, with the total)."""
+    """SUBMIT: the order. CANCEL: the target order as the log has it. AMEND: the new terms, with the total quantity."""
     new_order: bool | None = None
-    """For AMEND: true where it makes a new venue order, under this request's id, in the place of the one aimed at."""
+    """AMEND: true if the request replaces the target by a new venue order under this client order id."""
     generation: Counter
-    """The intent's generation that it serves."""
+    """Generation of the intent that the request is for."""
     epoch: Counter
-    """The leader's epoch."""
+    """Epoch of the leader."""
     stamp_ns: InstantNs
-    """The instant signed into the request."""
+    """Timestamp in the request."""
     send_by_ns: InstantNs
-    """It is not written to the wire after this."""
+    """The request is not written to the connection after this instant."""
     valid_until_ns: InstantNs | None = None
-    """The venue refuses the request after this; none when it has no such window."""
+    """The venue refuses the request after this instant; absent if the venue has no validity window."""
     absent_after_ns: InstantNs | None = None
-    """valid_until + clock skew + read lag: a look begun at or after this may conclude absence; none when nothing may."""
+    """valid_until + clock skew + read lag: a status query begun from then on can prove absence; absent if none can."""
     state_position: Counter
     """Log position of the state that the decision was made on."""
     decided_at_ns: InstantNs
@@ -49,17 +49,17 @@ class AttemptStarted(BaseEvent):
 
 
 LOCAL_REJECTION_V1 = "it does not fit the market: "
-"""How the text of a local rejection began in version 1, which had no field for it."""
+"""Prefix of the text of a local rejection in schema version 1, which had no field for it."""
 
 
 def with_local_rejection(payload: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 to 2: a rejection by the kernel itself is a field, no longer only a text."""
+    """Upcast version 1 to 2: mark a rejection by the kernel itself in a field."""
     local = payload.get("outcome") == AttemptOutcome.REJECTED and payload.get("text", "").startswith(LOCAL_REJECTION_V1)
     return {**payload, "locally_rejected": True} if local else payload
 
 
 class AttemptFailed(BaseEvent):
-    """A definitive no from the venue, a local rejection, or it was not sent."""
+    """The venue rejected the request, the kernel rejected it locally, or it was not sent."""
 
     topic = "AttemptFailed"
     schema_version = 2
@@ -67,48 +67,48 @@ class AttemptFailed(BaseEvent):
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter
-    """Position of the `AttemptStarted` that this answers."""
+    """Log position of the `AttemptStarted` that this answers."""
     outcome: AttemptOutcome
-    """REJECTED (the venue said no) or DEAD (it was not sent)."""
+    """REJECTED (the venue or the kernel rejected it) or DEAD (it was not sent)."""
     text: str = ""
-    """What the venue or the kernel said."""
+    """Message of the venue or of the kernel."""
     code: str | None = None
-    """The venue's code."""
+    """Error code of the venue."""
     retry_at_ns: InstantNs | None = None
-    """When it may be tried again; none when this generation is over."""
+    """When to try again; absent if the intent's generation has failed."""
     failures: Counter = 0
-    """Failures in a row, this one included."""
+    """Failures in a row, including this one."""
     locally_rejected: bool | None = None
-    """True where the kernel rejected it, by the symbol's constraints: nothing was sent."""
+    """True if the kernel rejected the order by the symbol's constraints: nothing was sent."""
 
 
 class AttemptUnknown(BaseEvent):
-    """The call ended without an answer that settles it."""
+    """The call ended without an answer that resolves the attempt."""
 
     topic = "AttemptUnknown"
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter
-    """Position of the `AttemptStarted` that this answers."""
+    """Log position of the `AttemptStarted` that this answers."""
     text: str = ""
     """What happened instead of an answer."""
     code: str | None = None
-    """The venue's code where there was one (duplicate id, unknown order)."""
+    """Error code of the venue, if it gave one (duplicate id, unknown order)."""
     duplicate: bool = False
-    """The venue refused it because its client order id was used before: an order under that id exists or existed."""
+    """The venue refused the client order id as a duplicate: an order under that id exists or existed."""
 
 
 class AttemptResolved(BaseEvent):
-    """What was unknown is settled by evidence, or by an operator who vouches for it."""
+    """The outcome of an unknown attempt, proven by evidence or stated by an operator."""
 
     topic = "AttemptResolved"
     intent_id: IntentId
     """The intent."""
     attempt_position: Counter
-    """Position of the `AttemptStarted` that this settles (with every earlier send of the same client order id)."""
+    """Log position of the `AttemptStarted`; resolves every earlier send of the same client order id too."""
     outcome: AttemptOutcome
     """ACCEPTED, REJECTED or DEAD."""
     text: str = ""
-    """Which evidence settled it."""
+    """The evidence."""
     began_ns: InstantNs | None = None
-    """When the look that settled it began."""
+    """When the status query that resolved it began."""

@@ -1,4 +1,4 @@
-"""What all events have in common: streams, the envelope, and the base model. See the package for the rest."""
+"""What all events share: stream names, the envelope and the base model."""
 
 from __future__ import annotations
 
@@ -17,91 +17,91 @@ HEARTBEAT_STREAM_PREFIX = "heartbeat:"
 
 
 def intent_stream(intent_id: str) -> str:
-    """The stream that holds everything about one intent."""
+    """Return the name of an intent's stream."""
     return INTENT_STREAM_PREFIX + intent_id
 
 
 def group_stream(group_id: str) -> str:
-    """The stream that holds what is shared by the members of a group."""
+    """Return the name of a group's stream."""
     return GROUP_STREAM_PREFIX + group_id
 
 
 def heartbeat_stream(owner: str) -> str:
-    """The stream that says whether one owner is alive."""
+    """Return the name of an owner's heartbeat stream."""
     return HEARTBEAT_STREAM_PREFIX + owner
 
 
 class Envelope(NamedTuple):
-    """Where, when and why an event was recorded. Written by the log, never by the event's author."""
+    """Where, when and by whom an event was recorded. Written by the log."""
 
     position: int
-    """Its place in the log, 1 … N without gaps."""
+    """Position in the log, 1 … N without gaps."""
     stream_id: str
-    """The stream it belongs to."""
+    """The event's stream."""
     version: int
-    """Its place in the stream, 1 … n without gaps."""
+    """Position in the stream, 1 … n without gaps."""
     recorded_at_ns: int
-    """When it was recorded, Unix nanoseconds, never decreasing along the log."""
+    """When it was recorded, Unix nanoseconds; never decreases along the log."""
     actor: str
-    """`strategy:x`, `reconciler`, `venue:y`, `operator:z`, `kernel`."""
+    """`strategy:x`, `reconciler`, `venue:y`, `operator:z` or `kernel`."""
     evidence: Evidence
-    """Where the fact comes from."""
+    """Source of the fact."""
     correlation_id: str | None = None
-    """The command that began it: its id in hex."""
+    """Id of the command that led to the event, in hex."""
     causation_position: int | None = None
-    """Position of the event that caused it."""
+    """Position of the event that caused this one."""
     os_user: str | None = None
-    """User of the operating system who wrote it."""
+    """Operating system user of the writer."""
     host: str | None = None
-    """Host that wrote it."""
+    """Host of the writer."""
     pid: int | None = None
-    """Process that wrote it."""
+    """Process id of the writer."""
     session_user: str | None = None
-    """The database's session user (PostgreSQL)."""
+    """Database session user of the writer (PostgreSQL)."""
 
 
 ENVELOPE = "recorded_envelope"
-"""Where an event keeps its envelope: beside its fields, so that it is neither payload nor part of what is compared."""
+"""Key of the envelope in an event's `__dict__`: outside the fields, so outside the payload and comparisons."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class BaseEvent(Model):
-    """Base of every event: its payload is the model's fields, its envelope is added by the log."""
+    """Base of every event. The fields are the payload; the log adds the envelope."""
 
     topic: ClassVar[str]
-    """Stable name under which it is stored."""
+    """Stable name under which the event is stored."""
     schema_version: ClassVar[int] = 1
     """Version of the payload's schema."""
     upcasters: ClassVar[Mapping[int, Upcaster]] = {}
-    """From version n, a pure function to the payload of version n + 1."""
+    """By version n: a pure function from its payload to that of version n + 1."""
 
     @property
     def envelope(self) -> Envelope:
-        """Where, when and why it was recorded; `ValueError` before it was."""
+        """The envelope; `ValueError` if the event has not been recorded."""
         found: Envelope | None = self.__dict__.get(ENVELOPE)
         if found is None:
-            raise ValueError(f"{self.topic} was not recorded yet, so it has no envelope")
+            raise ValueError(f"{self.topic} is not recorded, so it has no envelope")
         return found
 
     @property
     def recorded(self) -> bool:
-        """Whether it comes from a log."""
+        """Whether the event comes from a log."""
         return ENVELOPE in self.__dict__
 
     @property
     def position(self) -> int:
-        """Its place in the log."""
+        """Position in the log."""
         return self.envelope.position
 
     @property
     def stream_id(self) -> str:
-        """The stream it belongs to."""
+        """The event's stream."""
         return self.envelope.stream_id
 
     @property
     def version(self) -> int:
-        """Its place in the stream."""
+        """Position in the stream."""
         return self.envelope.version
 
     @property
@@ -111,26 +111,26 @@ class BaseEvent(Model):
 
     @property
     def actor(self) -> str:
-        """Who wrote it."""
+        """The writer."""
         return self.envelope.actor
 
     @property
     def evidence(self) -> Evidence:
-        """Where the fact comes from."""
+        """Source of the fact."""
         return self.envelope.evidence
 
     @property
     def correlation_id(self) -> str | None:
-        """The command that began it."""
+        """Id of the command that led to the event."""
         return self.envelope.correlation_id
 
     @property
     def causation_position(self) -> int | None:
-        """Position of the event that caused it."""
+        """Position of the event that caused this one."""
         return self.envelope.causation_position
 
     def with_envelope(self, envelope: Envelope) -> BaseEvent:
-        """The same event as recorded there."""
+        """Return a copy of the event with this envelope."""
         copy = self.model_copy()
         copy.__dict__[ENVELOPE] = envelope
         return copy

@@ -1,4 +1,4 @@
-"""How an event is stored and read again: topics, canonical JSON, schema versions."""
+"""Encoding of events as canonical JSON, and decoding with schema versions. Called by the logs and by import."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ EVENT_TYPES: tuple[type[BaseEvent], ...] = (
     control.FindingRaised, control.FindingResolved, heartbeats.HeartbeatReceived, heartbeats.HeartbeatLapsed,
     heartbeats.HeartbeatDisarmed,
 )  # fmt: skip
-"""Every event that can be in a log."""
+"""Every event type."""
 
 REGISTRY: Mapping[str, type[BaseEvent]] = {event_type.topic: event_type for event_type in EVENT_TYPES}
-"""Topic → model."""
+"""Event types by topic."""
 
 
 def encode(event: BaseEvent) -> bytes:
-    """An event's payload as canonical UTF-8 JSON."""
+    """Return an event's payload as canonical UTF-8 JSON."""
     return canonical_json(event.model_dump(mode="json", exclude_none=True))
 
 
 def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no white space, UTF-8: one value, one text. `ValueError` for what JSON can't hold.
+    """Return a value as canonical JSON: sorted keys, no white space, UTF-8; equal values give equal bytes.
 
-    Written by orjson, and by the standard library where an integer is wider than 64 bits (unbounded notionals); without
-    floats the two write the same bytes. NaN never comes here: the models, and an intent's metadata, refuse it.
+    orjson writes it; the standard library does where an integer is wider than 64 bits (unbounded notionals). Without
+    floats both write the same bytes; the models and an intent's metadata refuse NaN.
+
+    Raises:
+        ValueError: JSON cannot represent the value.
     """
     try:
         data: bytes = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
@@ -59,62 +62,67 @@ def decode(
     *,
     registry: Mapping[str, type[BaseEvent]] = REGISTRY,
 ) -> BaseEvent:
-    """A stored payload as its event, brought up to this code's schema version.
+    """Return the event of a stored payload, upcast to the current schema version.
 
-    Raises `SchemaError` (with the position) for an unknown topic, a version newer than this code, or a payload that is
-    not of its schema.
+    Args:
+        topic: The event's topic.
+        schema_version: Schema version of the payload.
+        state: The payload.
+        envelope: The envelope to attach.
+        registry: Event types by topic.
+
+    Raises:
+        SchemaError: The topic is unknown, the version is newer than this code, or the payload violates its schema.
     """
     position = envelope.position if envelope else None
     event_type = registry.get(topic)
     if event_type is None:
-        raise SchemaError(f"unknown topic {topic!r}: written by a newer version? upgrade to read it", position=position)
+        raise SchemaError(f"unknown topic {topic!r}: upgrade to a version that reads it", position=position)
     if not 1 <= schema_version <= event_type.schema_version:
         raise SchemaError(
-            f"{topic} has schema version {schema_version}, this code reads up to {event_type.schema_version}: upgrade",
+            f"{topic} has schema version {schema_version}, the newest known is {event_type.schema_version}: upgrade",
             position=position,
         )
     try:
-        read_once(state)
+        payload = read_once(state)
         if schema_version != event_type.schema_version:
-            state = canonical_json(upcast(event_type, schema_version, state))
+            state = canonical_json(upcast(event_type, schema_version, payload))
         event: BaseEvent = event_type.__pydantic_validator__.validate_json(state, strict=True)
     except UNREADABLE as problem:
-        raise SchemaError(f"{topic} is not of its schema: {problem}", position=position) from problem
+        raise SchemaError(f"{topic} does not match its schema: {problem}", position=position) from problem
     if envelope is not None:
         event.__dict__[ENVELOPE] = envelope
     return event
 
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading a payload that is not of its schema raises: pydantic, JSON, or an upcaster that misses a field."""
+"""Raised by pydantic, JSON or an upcaster on a payload that does not match its schema."""
 
 
 def read_once(data: bytes) -> Any:
-    """A JSON text as a value; `ValueError` when an object has a key twice: its readers (this one, SQLite's, PostgreSQL's)
-    would disagree.
+    """Parse JSON; `ValueError` if an object has a duplicate key, which parsers resolve differently.
 
-    Canonical JSON, which is what is stored, reads and writes back as it is, and so has each key once.
+    Canonical JSON round-trips unchanged, so it has no duplicate key; only other texts are parsed again.
     """
     try:
         value = orjson.loads(data)
         if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == data:
             return value
-    except (ValueError, TypeError):  # of a number wider than 64 bits, or of no JSON at all
+    except (ValueError, TypeError):  # a number wider than 64 bits, or no JSON
         pass
     return json.loads(data, object_pairs_hook=each_key_once)
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object as a dict; `ValueError` when a key comes twice."""
+    """Return a JSON object as a dict; `ValueError` on a duplicate key."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("duplicate key in a JSON object")
     return found
 
 
-def upcast(event_type: type[BaseEvent], schema_version: int, state: bytes) -> dict[str, Any]:
-    """A payload of an older version as one of the current version, by the chain of upcasters."""
-    payload: dict[str, Any] = json.loads(state)
+def upcast(event_type: type[BaseEvent], schema_version: int, payload: dict[str, Any]) -> dict[str, Any]:
+    """Return a payload of an older schema version in the current one."""
     for version in range(schema_version, event_type.schema_version):
         payload = event_type.upcasters[version](payload)
     return payload

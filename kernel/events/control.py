@@ -1,4 +1,4 @@
-"""Events about the log itself, its leaders, pauses and findings."""
+"""Events about the log itself, leaders, pauses and findings."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ class LogCreated(BaseEvent):
 
     topic = "LogCreated"
     log_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    """64 random bits, in hex; part of every client order id."""
+    """64 random bits in hex; part of every client order id."""
     exchange_id: ExchangeId
-    """The exchange account whose log this is."""
+    """The exchange account of this log."""
 
 
 class LeaderElected(BaseEvent):
-    """A kernel leads from here on; what older leaders still append as verdicts is refused."""
+    """A kernel became the leader; verdicts of earlier epochs are refused from here on."""
 
     topic = "LeaderElected"
     epoch: Counter
-    """One more than the epoch before."""
+    """The previous epoch plus one."""
     holder: str
-    """Who leads: host, pid and a random part."""
+    """The leader: host, process id and a random part."""
 
 
 class KernelStarted(BaseEvent):
-    """A kernel started to act."""
+    """A kernel started to reconcile."""
 
     topic = "KernelStarted"
     kernel_version: str
     """Version of the software."""
     code_hash: str
-    """SHA-256 of the source files of the build that runs (`kernel.platform.version.build_hash`)."""
+    """SHA-256 of the source files of the running build (`kernel.platform.version.build_hash`)."""
     epoch: Counter
     """Its epoch."""
     settings: JsonObject
     """Its settings."""
     capabilities: JsonObject
-    """The venue's capabilities as given."""
+    """The venue's capabilities."""
 
 
 class CapabilitiesChanged(BaseEvent):
-    """The venue's capabilities are these from now on."""
+    """The venue's capabilities changed."""
 
     topic = "CapabilitiesChanged"
     capabilities: JsonObject
-    """As they are now."""
+    """The new capabilities."""
 
 
 class KernelStopped(BaseEvent):
@@ -62,46 +62,46 @@ class KernelStopped(BaseEvent):
     epoch: Counter
     """Its epoch."""
     reason: str = ""
-    """Why."""
+    """Why it stopped."""
 
 
 class Paused(BaseEvent):
-    """Nothing is sent until resumed; commands are still recorded."""
+    """Sending is paused; commands are still recorded."""
 
     topic = "Paused"
     intent_id: IntentId | None = None
-    """The intent paused; all of them, or those of a symbol, when absent."""
+    """The paused intent; absent for a symbol or for all intents."""
     reason: str = ""
     """Why."""
     symbol_id: SymbolId | None = None
     """The symbol whose intents are paused."""
     cancels: bool | None = None
-    """True for a halt: cancels still go out. Absent: not even cancels."""
+    """True for a halt, which still sends cancels; absent if cancels are paused too."""
 
 
 class Resumed(BaseEvent):
-    """Sending may go on."""
+    """Sending is resumed."""
 
     topic = "Resumed"
     intent_id: IntentId | None = None
-    """The intent resumed; all of them, or those of a symbol, when absent."""
+    """The resumed intent; absent for a symbol or for all intents."""
     symbol_id: SymbolId | None = None
     """The symbol whose intents are resumed."""
 
 
 class FindingRaised(BaseEvent):
-    """Something should not be, and is."""
+    """A condition that needs attention was found."""
 
     topic = "FindingRaised"
     finding: Finding
-    """What."""
+    """The finding."""
 
 
 class FindingResolved(BaseEvent):
-    """It is no longer so, or somebody dealt with it."""
+    """A finding no longer holds, or an operator has dealt with it."""
 
     topic = "FindingResolved"
     finding_id: str
-    """Which."""
+    """Id of the finding."""
     text: str = ""
     """Why."""

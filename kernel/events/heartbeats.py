@@ -1,7 +1,7 @@
-"""Events about owners that want their orders canceled when they fall silent. Each owner has a stream of its own.
+"""Events about the heartbeats of owners; each owner has its own stream.
 
-Written by commands (`HeartbeatReceived`, `HeartbeatDisarmed`) and by the leader (`HeartbeatLapsed`); what they come to is
-in `kernel.safety.heartbeat`.
+Commands append `HeartbeatReceived` and `HeartbeatDisarmed`, the leader appends `HeartbeatLapsed`; their effect is in
+`kernel.safety.heartbeat`.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ Owner = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class HeartbeatReceived(BaseEvent):
-    """An owner is alive, and wants its orders canceled once nothing is heard of it for `ttl_ns`. The first one arms that,
-    later ones renew or change it; recorded at most every third of that time."""
+    """An owner is alive. The first heartbeat arms the dead-man switch: a gap of `ttl_ns` cancels the owner's orders.
+
+    Later heartbeats renew it or change `ttl_ns`; at most one is recorded per third of `ttl_ns`.
+    """
 
     topic = "HeartbeatReceived"
     owner: Owner
-    """The strategy, as in its intents."""
+    """The owner, as in its intents."""
     ttl_ns: Counter
-    """How long it may be silent."""
+    """Longest permitted gap between heartbeats."""
 
 
 class HeartbeatLapsed(BaseEvent):
-    """The leader has heard nothing of an owner for too long. What the owner wants is withdrawn until it is heard again."""
+    """An owner missed its heartbeat; its intents count as canceled until the next one."""
 
     topic = "HeartbeatLapsed"
     owner: Owner
-    """The strategy that is silent."""
+    """The owner."""
     beat_position: Counter
-    """Position of the newest heartbeat; nothing of it was recorded between that and this."""
+    """Log position of the newest heartbeat."""
     silent_ns: Counter
-    """For how long the leader has listened since, by its own clock."""
+    """How long the leader has observed the gap, by its own clock."""
 
 
 class HeartbeatDisarmed(BaseEvent):
-    """An owner's silence means nothing any more."""
+    """The dead-man switch of an owner is off."""
 
     topic = "HeartbeatDisarmed"
     owner: Owner
-    """The strategy."""
+    """The owner."""
     reason: str = ""
     """Why."""

@@ -1,4 +1,4 @@
-"""Events about what is wanted: written by commands and by the intent store."""
+"""Events about intents and groups, appended by commands and by the intent store."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from kernel.order_spec import Counter, InstantNs, IntentId, OcoMode, Uint64
 
 
 class IntentCreated(BaseEvent):
-    """An order is wanted. Carries the whole record."""
+    """An intent was created."""
 
     topic = "IntentCreated"
     intent: OrderIntent
-    """The intent as created."""
+    """The intent."""
 
 
 class IntentModified(BaseEvent):
-    """The intent is replaced by this record."""
+    """An intent was replaced by a new record."""
 
     topic = "IntentModified"
     intent: OrderIntent
-    """The intent as it is from now on."""
+    """The new record."""
 
 
 class IntentCancelRequested(BaseEvent):
-    """The order is not wanted any more."""
+    """An intent was canceled."""
 
     topic = "IntentCancelRequested"
     intent_id: IntentId
     """The intent."""
     generation: Counter
-    """Its generation from now on."""
+    """Its new generation."""
     requested_at_ns: InstantNs
-    """When it was requested."""
+    """When the cancel was requested."""
     reason: str | None = None
-    """Why, where nobody asked for it by itself."""
+    """Why, if no command asked for this cancel by itself."""
 
 
 class IntentDeleted(BaseEvent):
-    """The record is removed from the store. Its stream, its numbers and its client order ids stay."""
+    """An intent's record was deleted. Its stream, attempt numbers and client order ids stay."""
 
     topic = "IntentDeleted"
     intent_id: IntentId
@@ -46,7 +46,7 @@ class IntentDeleted(BaseEvent):
 
 
 class GroupCreated(BaseEvent):
-    """Orders were tied together."""
+    """A group of contingent orders was created."""
 
     topic = "GroupCreated"
     group_id: IntentId
@@ -58,20 +58,25 @@ class GroupCreated(BaseEvent):
 
 
 class GroupWorked(BaseEvent):
-    """Who sees to it that the members of a group depend on each other: decided when the first of them is sent. Decided anew
-    only where nothing of the group came to be at the venue."""
+    """The venue or the kernel manages a group: decided when its first order is sent.
+
+    Decided again only if the venue has no order of the group.
+    """
 
     topic = "GroupWorked"
     group_id: IntentId
     """The group."""
     native: bool
-    """True: the venue, which was sent all of them as one; false: the kernel, order by order."""
+    """True: the venue manages it and received all orders in one request. False: the kernel does, order by order."""
     group_client_id: str | None = None
-    """The id that the venue was given for the group as a whole."""
+    """Client id of the group as a whole at the venue."""
 
 
 class GroupUpdated(BaseEvent):
-    """What has filled of a member changed: with it, what its siblings may be. Recorded next to the report that says so."""
+    """The filled quantity of a member changed, and with it the permitted quantity of its siblings.
+
+    Appended together with the report that shows it.
+    """
 
     topic = "GroupUpdated"
     group_id: IntentId
@@ -79,4 +84,4 @@ class GroupUpdated(BaseEvent):
     intent_id: IntentId
     """The member."""
     cum_qty: Uint64
-    """What it has filled, net of busts, as known when this was recorded."""
+    """Its filled quantity, net of busts."""

@@ -1,4 +1,4 @@
-"""Events of the stores' writes, and of what was observed of the account and the markets."""
+"""Events of store writes, and observations of the account and its symbols."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from kernel.order_spec import (
 
 
 class OrderStateRecorded(BaseEvent):
-    """A store's write: the state is this from now on; reports apply on top, known fill keys stay known."""
+    """A store wrote an order state. Later reports apply on top; known fills stay known."""
 
     topic = "OrderStateRecorded"
     state: OrderState
-    """The record, whole."""
+    """The whole record."""
     created: bool
-    """Whether it was a create (an update otherwise)."""
+    """True for a create, false for an update."""
 
 
 class OrderStateForgotten(BaseEvent):
-    """A store's delete of an order state. Client order ids, numbers and fill keys stay known."""
+    """A store deleted an order state. Client order ids, attempt numbers and fill keys stay known."""
 
     topic = "OrderStateForgotten"
     intent_id: IntentId
@@ -37,49 +37,49 @@ class OrderStateForgotten(BaseEvent):
 
 
 class VenueSnapshotTaken(BaseEvent):
-    """The venue was asked; what it answered is in the events before it. Without an order, it is about the account."""
+    """A query of the venue ended; the events before it hold its results. Without an order it is about the account."""
 
     topic = "VenueSnapshotTaken"
     scopes: tuple[LookScope, ...]
-    """What was asked."""
+    """What was queried."""
     complete: bool
-    """Whether the answer is whole. An empty list from a failed query is no evidence."""
+    """Whether the answer is complete. An empty list from a failed query is no evidence."""
     began_ns: InstantNs
-    """When the question was sent."""
+    """When the query was sent."""
     ended_ns: InstantNs
-    """When the answer was whole."""
+    """When the answer was complete."""
     intent_id: IntentId | None = None
-    """The intent looked for."""
+    """The intent whose order was queried."""
     client_order_id: str | None = None
-    """The client order id looked for."""
+    """The client order id queried."""
     exchange_order_id: str | None = None
-    """The venue order id looked for."""
+    """The venue order id queried."""
     found: bool | None = None
-    """Whether the order looked for was there."""
+    """Whether the venue showed the order."""
     trades_since_ns: InstantNs | None = None
-    """Trades at or after this instant were asked for."""
+    """The query asked for trades at or after this instant."""
     trades_cursor_ns: InstantNs | None = None
-    """Every trade up to this instant is now in the log (complete pages of the trades query only)."""
+    """Every trade up to this instant is in the log (complete pages of the trades query only)."""
     open_orders: Counter | None = None
-    """How many open orders the answer had."""
+    """Number of open orders in the answer."""
     text: str = ""
-    """Why it is incomplete."""
+    """Why the answer is incomplete."""
 
 
 class BalancesObserved(BaseEvent):
-    """The account's balances as the venue gives them."""
+    """Balances of the account at the venue."""
 
     topic = "BalancesObserved"
     balances: dict[AssetId, Balance]
-    """By asset."""
+    """Balances by asset."""
     began_ns: InstantNs
-    """When the question was sent."""
+    """When the query was sent."""
     ended_ns: InstantNs
-    """When the answer was whole."""
+    """When the answer was complete."""
 
 
 class PositionObserved(BaseEvent):
-    """A position as the venue gives it."""
+    """A position at the venue."""
 
     topic = "PositionObserved"
     symbol_id: SymbolId
@@ -91,21 +91,21 @@ class PositionObserved(BaseEvent):
 
 
 class TransferObserved(BaseEvent):
-    """An asset came or went without a trade."""
+    """An asset moved into or out of the account without a trade."""
 
     topic = "TransferObserved"
     transfer_key: str
-    """Names the transfer in the account for ever."""
+    """Permanent unique key of the transfer in the account."""
     asset_id: AssetId
     """The asset."""
     amount: Int
     """Signed amount at the asset's scale."""
     transact_time_ns: InstantNs | None = None
-    """The venue's instant of it."""
+    """Venue time."""
 
 
 class ExternalOrderObserved(BaseEvent):
-    """A report of an order that is nobody's intent, or a list's first sight of one."""
+    """A report about an external order, one that belongs to no intent, or its first appearance in a list."""
 
     topic = "ExternalOrderObserved"
     symbol_id: SymbolId
@@ -115,13 +115,13 @@ class ExternalOrderObserved(BaseEvent):
     exchange_order_id: str | None = None
     """Its venue order id."""
     exec_type: ExecType
-    """What the report is about."""
+    """Kind of report (FIX ExecType, 150)."""
     exec_id: str | None = None
     """The venue's id of the report."""
     side: Side | None = None
     """Its side."""
     fill_key: str | None = None
-    """Names the trade, where it is one."""
+    """Unique key of the trade, for a trade."""
     last_qty: Uint64 | None = None
     """Traded quantity."""
     last_px: Uint64 | None = None
@@ -131,21 +131,21 @@ class ExternalOrderObserved(BaseEvent):
     price: Uint64 | None = None
     """Its limit price."""
     transact_time_ns: InstantNs | None = None
-    """The venue's instant of it."""
+    """Venue time."""
     raw: str | None = None
-    """The venue's frame, as it came."""
+    """The venue's frame, unchanged."""
     ord_status: OrdStatus | None = None
-    """Its status as the venue has it."""
+    """Its status at the venue."""
     cum_qty: Uint64 | None = None
-    """Its filled quantity as the venue has it."""
+    """Its filled quantity at the venue."""
     fee: Int | None = None
     """Fee of the trade, at the fee asset's scale."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
     ref_fill_key: str | None = None
-    """For a correction or a bust: the fill key of the trade concerned."""
+    """For a correction or a bust: fill key of the original trade."""
     gone: bool | None = None
-    """True: a complete list of the open orders no longer shows it."""
+    """True if a complete list of open orders no longer shows it."""
 
 
 class SymbolObserved(BaseEvent):
@@ -153,12 +153,12 @@ class SymbolObserved(BaseEvent):
 
     topic = "SymbolObserved"
     symbol: SymbolMetadata
-    """As observed."""
+    """The symbol."""
 
 
 class AssetObserved(BaseEvent):
-    """An asset's scale, new or changed in name."""
+    """An asset's scale and name, new or changed."""
 
     topic = "AssetObserved"
     asset: AssetMetadata
-    """As observed."""
+    """The asset."""

@@ -1,4 +1,4 @@
-"""Events about what the venue says of our orders: facts, taken from anybody, never fenced."""
+"""Events of venue reports about the kernel's own orders: facts, accepted from any writer and never fenced."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from kernel.order_spec import AssetId, Counter, InstantNs, Int, IntentId, Side, 
 
 
 class OrderReport(BaseEvent):
-    """Base of what a venue says about one order of ours. Absent is None; totals are evidence, never the truth."""
+    """Base of a venue report about one order. Absent fields are None; the venue's totals are evidence, not state."""
 
     topic = "OrderReport"
     intent_id: IntentId
-    """The intent whose order it is."""
+    """The intent of the order."""
     symbol_id: SymbolId
     """The symbol."""
     client_order_id: str | None = None
-    """The client order id in the report (of the request that it answers, where it answers one)."""
+    """Client order id in the report: that of the request it answers, if it answers one (FIX 11)."""
     orig_client_order_id: str | None = None
-    """The client order id of the order aimed at, where the report answers a request."""
+    """Client order id of the target order, if the report answers a request (FIX 41)."""
     exchange_order_id: str | None = None
-    """The venue's id of the order."""
+    """The venue's id of the order (FIX 37)."""
     exec_type: ExecType
-    """What the report is about."""
+    """Kind of report (FIX 150)."""
     exec_id: str | None = None
-    """The venue's id of the report."""
+    """The venue's id of the report (FIX 17)."""
     ord_status: OrdStatus | None = None
-    """The venue's own status of the order; kept as evidence."""
+    """Status of the order at the venue (FIX 39); evidence."""
     order_qty: Uint64 | None = None
-    """Quantity of the order at the venue."""
+    """Quantity of the order at the venue (FIX 38)."""
     price: Uint64 | None = None
-    """Limit price of the order at the venue."""
+    """Limit price of the order at the venue (FIX 44)."""
     cum_qty: Uint64 | None = None
-    """Filled quantity as the venue counts it; evidence."""
+    """Filled quantity at the venue (FIX 14); evidence."""
     leaves_qty: Uint64 | None = None
-    """Open quantity as the venue counts it; evidence."""
+    """Open quantity at the venue (FIX 151); evidence."""
     transact_time_ns: InstantNs | None = None
-    """The venue's instant of it; the ratchet of the order."""
+    """Venue time (FIX 60): terms and flags change only by reports that are not older."""
     attempt_position: Counter | None = None
-    """Position of the `AttemptStarted` that it answers, where it came as an answer."""
+    """Log position of the `AttemptStarted` that the report answers."""
     text: str | None = None
-    """The venue's words."""
+    """Message of the venue."""
     raw: str | None = None
-    """The venue's frame, as it came."""
+    """The venue's frame, unchanged."""
 
 
 class OrderAccepted(OrderReport):
-    """The order works at the venue."""
+    """The order is open at the venue."""
 
     topic = "OrderAccepted"
 
 
 class OrderRejected(OrderReport):
-    """The venue reports a refused order."""
+    """The venue rejected the order."""
 
     topic = "OrderRejected"
 
@@ -64,13 +64,13 @@ class OrderTriggered(OrderReport):
 
 
 class OrderFilled(OrderReport):
-    """A trade."""
+    """A trade of the order."""
 
     topic = "OrderFilled"
     side: Side
-    """Our side of it."""
+    """Side of the order."""
     fill_key: str
-    """Names the trade in the account for ever."""
+    """Permanent unique key of the trade in the account."""
     last_qty: Uint64
     """Traded quantity."""
     last_px: Uint64
@@ -80,70 +80,69 @@ class OrderFilled(OrderReport):
     fee_asset: AssetId | None = None
     """Asset of the fee."""
     liquidity: Liquidity | None = None
-    """Whether it added or took liquidity."""
+    """Whether the order added or took liquidity."""
 
 
 class FillInferred(OrderReport):
-    """Evidence shows a filled quantity that no known trade explains. Changes no quantity by itself: it says that a guess
-    is being made, and how large it is."""
+    """The venue shows a filled quantity that no known trade explains. Records the estimate; changes no quantity."""
 
     topic = "FillInferred"
     inferred_qty: Uint64
-    """cum_qty of the evidence less the trades known, at this position."""
+    """The venue's cum_qty less the known trades, at this position."""
 
 
 class FillCorrected(OrderReport):
-    """A trade is replaced by another."""
+    """A trade was corrected."""
 
     topic = "FillCorrected"
     side: Side
-    """Our side of it."""
+    """Side of the order."""
     fill_key: str
-    """Names the correction."""
+    """Key of the correction."""
     ref_fill_key: str
-    """Names the trade (or the correction) that it replaces."""
+    """Key of the trade, or of the earlier correction, that it replaces."""
     last_qty: Uint64
-    """Quantity as corrected."""
+    """Corrected quantity."""
     last_px: Uint64
-    """Price as corrected."""
+    """Corrected price."""
     fee: Int | None = None
-    """Fee as corrected."""
+    """Corrected fee."""
     fee_asset: AssetId | None = None
     """Asset of the fee."""
 
 
 class FillBusted(OrderReport):
-    """A trade is void."""
+    """A trade was busted."""
 
     topic = "FillBusted"
     fill_key: str
-    """Names the bust."""
+    """Key of the bust."""
     ref_fill_key: str
-    """Names the trade (or its correction) that is void."""
+    """Key of the busted trade or correction."""
 
 
 class OrderModified(OrderReport):
-    """The order's terms changed at the venue (FIX: Replaced, Restated)."""
+    """The order's terms changed at the venue (FIX Replaced, Restated)."""
 
     topic = "OrderModified"
     corporate_action: bool = False
-    """Restated for a split: what was filled before it counts in the new units from then on."""
+    """Restated for a split: earlier fills count in the new units from then on."""
 
 
 class ModifyRejected(OrderReport):
-    """The venue refused a change; no proof of life, nor of death."""
+    """The venue refused to modify the order; proves neither that it is open nor that it is closed."""
 
     topic = "ModifyRejected"
 
 
 class OrderCanceled(OrderReport):
-    """The order is off the book."""
+    """The order was canceled."""
 
     topic = "OrderCanceled"
 
 
 class CancelRejected(OrderReport):
-    """The venue refused to cancel; no proof of life, nor of death."""
+    """The venue refused to cancel the order; proves neither that it is open nor that it is closed."""
 
     topic = "CancelRejected"
 
@@ -155,10 +154,10 @@ class OrderExpired(OrderReport):
 
 
 class OrderStateObserved(OrderReport):
-    """The venue's view of the order: asked for, or one of FIX's pending, stopped and done-for-day reports."""
+    """The order's state at the venue: the answer to a status query, or a pending, stopped or done-for-day report."""
 
     topic = "OrderStateObserved"
     gone: bool = False
-    """A complete list of open orders, begun late enough, no longer has it: closed, reason unknown."""
+    """A complete list of open orders that began late enough no longer has it: closed, reason unknown."""
     began_ns: InstantNs | None = None
-    """When the look began, where it was one."""
+    """When the status query began."""

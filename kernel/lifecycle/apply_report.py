@@ -1,12 +1,13 @@
-"""How each report changes what is known of one venue order.
+"""How each report changes the facts of one venue order.
 
-Used by `evolve`, through `ORDER_CHANGES` alone. Each function takes the order's facts and an event and returns the facts
-after it; none looks at the order's status (law 5), and each can be applied again without harm.
+Called by `evolve` through `ORDER_CHANGES`. Each function takes an order's facts and an event and returns the new facts;
+none reads the order's status (law 5), and each is idempotent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from kernel import events
 from kernel.lifecycle import order_facts
@@ -16,16 +17,17 @@ from kernel.lifecycle.order_status import ENDS
 from kernel.lifecycle.trades import TradeEntry
 from kernel.models import AttemptKind, ExecType, OrdStatus
 
-OrderChange = Callable[[OrderFacts, events.OrderReport], OrderFacts]
+OrderChange = Callable[[OrderFacts, Any], OrderFacts]
+"""Takes the event types that the tables below map to it."""
 
 
 def recorded_ns(event: events.BaseEvent) -> int:
-    """When it was recorded; 0 for an event that is only being tried out."""
+    """Return when an event was recorded; 0 for one that `decide_report` only tries out."""
     return event.envelope.recorded_at_ns if event.recorded else 0
 
 
 def venue_ns(event: events.OrderReport) -> int:
-    """The venue's time of a report: the ratchet. Without one, everything is equally old."""
+    """Return the venue time of a report; without one, all reports are equally old."""
     return event.transact_time_ns if event.transact_time_ns is not None else 0
 
 
@@ -35,15 +37,16 @@ def accepted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
 
 
 def with_size(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """The quantity that the venue gave the order at an instant, whatever it is now."""
     if event.order_qty is None:
         return facts
     return replace(facts, sizes=facts.sizes | {(venue_ns(event), event.order_qty)})
 
 
 def with_terms(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Quantity and price at the venue, each unless something newer is known. A report under an id that a replace has left
-    behind counts only if it is newer by the venue's time: then a copy of an earlier request came after a later one (H9)."""
+    """Take quantity and price from a report that is not older than the known ones.
+
+    A report under a superseded id must be newer: then a copy of an earlier request arrived after a later one (H9).
+    """
     time_ns = venue_ns(event)
     since_ns = time_ns - 1 if event.client_order_id in facts.superseded_ids else time_ns
     changes: dict[str, int] = {}
@@ -60,48 +63,40 @@ def with_totals(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return order_facts.with_evidence(facts, venue_ns(event), event.cum_qty)
 
 
-def filled(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    assert isinstance(event, events.OrderFilled)
-    entry = TradeEntry(event.fill_key, event.last_qty, event.last_px, venue_ns(event), None, event.fee, event.fee_asset)
-    return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
-
-
-def corrected(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    assert isinstance(event, events.FillCorrected)
+def filled(facts: OrderFacts, event: events.OrderFilled | events.FillCorrected) -> OrderFacts:
+    ref_fill_key = event.ref_fill_key if isinstance(event, events.FillCorrected) else None
     entry = TradeEntry(
-        event.fill_key, event.last_qty, event.last_px, venue_ns(event), event.ref_fill_key, event.fee, event.fee_asset
+        event.fill_key, event.last_qty, event.last_px, venue_ns(event), ref_fill_key, event.fee, event.fee_asset
     )
     return with_totals(with_terms(order_facts.with_trade(facts, entry), event), event)
 
 
-def busted(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    assert isinstance(event, events.FillBusted)
+def busted(facts: OrderFacts, event: events.FillBusted) -> OrderFacts:
     return with_totals(order_facts.with_bust(facts, event.ref_fill_key, venue_ns(event)), event)
 
 
-def ended_with(status: OrdStatus) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
+def ended_with(status: OrdStatus) -> OrderChange:
     def ended(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
         known = with_totals(facts, event) if status is not OrdStatus.REJECTED else facts
         cum_qty = 0 if status is OrdStatus.REJECTED and event.cum_qty is None else event.cum_qty
-        answered = answers(known, event)
         return order_facts.with_end(
-            answered, status, now_ns=recorded_ns(event), time_ns=venue_ns(event), cum_qty=cum_qty
+            answers(known, event), status, now_ns=recorded_ns(event), time_ns=venue_ns(event), cum_qty=cum_qty
         )
 
     return ended
 
 
 def answers(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """The request that a report carries as its client order id is answered."""
+    """Mark the request that a report names by client order id as answered."""
     if event.client_order_id is None or event.client_order_id in facts.answered_ids:
         return facts
     return replace(facts, answered_ids=facts.answered_ids | {event.client_order_id})
 
 
-def modified(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """Replaced: a new client order id and new terms. Restated: new terms, or a new day."""
+def modified(facts: OrderFacts, event: events.OrderModified) -> OrderFacts:
+    """Apply a replace (a new client order id and new terms) or a restatement (new terms, or a new day)."""
     changed = with_size(accepted(facts, event), event)
-    if isinstance(event, events.OrderModified) and event.corporate_action:
+    if event.corporate_action:
         changed = replace(changed, splits_ns=changed.splits_ns | {venue_ns(event)})
     changed = replace(changed, restated_ns=max(changed.restated_ns, venue_ns(event)))
     client_id, orig_id = event.client_order_id, event.orig_client_order_id
@@ -115,16 +110,13 @@ def modified(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return replace(changed, client_order_ids=ids)
 
 
-def observed(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """FIX's pending, stopped and done-for-day reports, and the venue's answers to our questions."""
-    assert isinstance(event, events.OrderStateObserved)
+def observed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
+    """Apply a FIX pending, stopped or done-for-day report, or the answer to a status query."""
     change = OBSERVED_CHANGES.get(event.exec_type)
-    if change is not None:
-        return with_totals(change(facts, event), event)
-    return confirmed(facts, event)
+    return confirmed(facts, event) if change is None else with_totals(change(facts, event), event)
 
 
-def pending_request(kind: AttemptKind) -> Callable[[OrderFacts, events.OrderReport], OrderFacts]:
+def pending_request(kind: AttemptKind) -> OrderChange:
     def pending(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
         item = PendingRequest(event.client_order_id or "", kind, venue_ns(event))
         return facts if item in facts.pending else replace(facts, pending=(*facts.pending, item))
@@ -132,30 +124,24 @@ def pending_request(kind: AttemptKind) -> Callable[[OrderFacts, events.OrderRepo
     return pending
 
 
-def stopped(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return replace(facts, stopped=True, accepted=True)
-
-
 def done_for_day(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
     return replace(facts, done_for_day_ns=max(facts.done_for_day_ns or 0, venue_ns(event)), accepted=True)
 
 
-def pending_new(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return facts
-
-
-OBSERVED_CHANGES: dict[ExecType, Callable[[OrderFacts, events.OrderReport], OrderFacts]] = {
-    ExecType.PENDING_NEW: pending_new,
+OBSERVED_CHANGES: dict[ExecType, OrderChange] = {
+    ExecType.PENDING_NEW: lambda facts, event: facts,
     ExecType.PENDING_CANCEL: pending_request(AttemptKind.CANCEL),
     ExecType.PENDING_REPLACE: pending_request(AttemptKind.AMEND),
-    ExecType.STOPPED: stopped,
+    ExecType.STOPPED: lambda facts, event: replace(facts, stopped=True, accepted=True),
     ExecType.DONE_FOR_DAY: done_for_day,
 }
 
 
 def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts:
-    """The venue was asked. An end it tells is an end; a list that no longer has the order closes it, reason unknown,
-    until a later look shows it again."""
+    """Apply the answer to a status query.
+
+    An order missing from the list is closed, reason unknown, until a later query shows it again.
+    """
     if event.gone:
         closed_ns = facts.closed_ns if facts.closed_ns is not None else recorded_ns(event)
         return replace(facts, gone_ns=max(facts.gone_ns or 0, event.began_ns or 0), closed_ns=closed_ns)
@@ -164,12 +150,12 @@ def confirmed(facts: OrderFacts, event: events.OrderStateObserved) -> OrderFacts
     seen_again = facts.gone_ns is not None and (event.began_ns or 0) > facts.gone_ns
     known = replace(facts, gone_ns=None, closed_ns=facts.closed_ns if facts.closed else None) if seen_again else facts
     if event.ord_status is not None:
-        known = shown_as(known, event, event.ord_status)
+        known = with_status(known, event, event.ord_status)
     return with_totals(known, event)
 
 
-def shown_as(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
-    """What the venue's own word for the order's state adds: it may be the only trace of a report that was lost."""
+def with_status(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) -> OrderFacts:
+    """Apply the venue's own status of an open order: it may be the only trace of a lost report."""
     if status is not OrdStatus.PENDING_NEW:
         facts = with_terms(replace(facts, accepted=True), event)
     if status in PENDING_STATUSES:
@@ -186,32 +172,20 @@ def shown_as(facts: OrderFacts, event: events.OrderReport, status: OrdStatus) ->
 PENDING_STATUSES = frozenset({OrdStatus.PENDING_CANCEL, OrdStatus.PENDING_REPLACE})
 
 
-def triggered(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return replace(facts, triggered=True, accepted=True)
-
-
-def refused_request(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return answers(facts, event)
-
-
-def unchanged(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    return facts
-
-
 ENDINGS = {status: ended_with(status) for status in ENDS}
 
-ORDER_CHANGES: dict[type[events.BaseEvent], Callable[[OrderFacts, events.OrderReport], OrderFacts]] = {
+ORDER_CHANGES: dict[type[events.BaseEvent], OrderChange] = {
     events.OrderAccepted: accepted,
     events.OrderRejected: ENDINGS[OrdStatus.REJECTED],
-    events.OrderTriggered: triggered,
+    events.OrderTriggered: lambda facts, event: replace(facts, triggered=True, accepted=True),
     events.OrderFilled: filled,
-    events.FillInferred: unchanged,
-    events.FillCorrected: corrected,
+    events.FillInferred: lambda facts, event: facts,
+    events.FillCorrected: filled,
     events.FillBusted: busted,
     events.OrderModified: modified,
-    events.ModifyRejected: refused_request,
+    events.ModifyRejected: answers,
     events.OrderCanceled: ENDINGS[OrdStatus.CANCELED],
-    events.CancelRejected: refused_request,
+    events.CancelRejected: answers,
     events.OrderExpired: ENDINGS[OrdStatus.EXPIRED],
     events.OrderStateObserved: observed,
 }

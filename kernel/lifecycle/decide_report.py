@@ -1,7 +1,7 @@
-"""`decide_report(record, report) -> events`: what a venue's report comes to in the log.
+"""`decide_report(record, report) -> events`: the events of a venue report.
 
-Called by the controller (stream), the reconciler (answers and looks) and the relist. Pure. A report that adds nothing to
-what is known makes no event, so that a repeated report, a look that confirms, and a trade seen on two ways leave one fact.
+Called by the venue session (stream, snapshots) and by the reconciler (answers and status queries). Pure. A report
+without news makes no event, so a repeated report, or a trade received on two paths, is recorded once.
 """
 
 from __future__ import annotations
@@ -30,14 +30,8 @@ EVENT_OF: dict[ExecType, type[events.OrderReport]] = {
     ExecType.TRIGGERED: events.OrderTriggered,
     ExecType.CANCEL_REJECTED: events.CancelRejected,
     ExecType.REPLACE_REJECTED: events.ModifyRejected,
-    ExecType.PENDING_NEW: events.OrderStateObserved,
-    ExecType.PENDING_CANCEL: events.OrderStateObserved,
-    ExecType.PENDING_REPLACE: events.OrderStateObserved,
-    ExecType.STOPPED: events.OrderStateObserved,
-    ExecType.DONE_FOR_DAY: events.OrderStateObserved,
-    ExecType.ORDER_STATUS: events.OrderStateObserved,
 }
-"""Which event a report becomes."""
+"""The event type of each kind of report; the pending, stopped, done-for-day and status kinds are `OrderStateObserved`."""
 
 FILL_FIELDS = ("side", "fill_key", "last_qty", "last_px", "fee", "fee_asset")
 EXTRA_FIELDS: dict[ExecType, tuple[str, ...]] = {
@@ -66,10 +60,17 @@ def decide_report(
     began_ns: int | None = None,
     attempt_position: int | None = None,
 ) -> list[events.BaseEvent]:
-    """The events that a report about this intent's order comes to; none when it is no news.
+    """Return the events of a report about an order of this intent; none if it has no news.
 
-    `began_ns` is when the look began that brought it; `attempt_position` names the attempt that it answers; `now_ns` is
-    when it came in. Raises `OutcomeUnknown` for a report that lacks what its kind must have: it can't be read.
+    Args:
+        record: The intent's record.
+        report: The venue's report.
+        now_ns: When the report was received.
+        began_ns: When the status query that brought it began.
+        attempt_position: Log position of the attempt that it answers.
+
+    Raises:
+        OutcomeUnknown: The report lacks a field that its kind requires.
     """
     event = event_of(record.intent_id, report, began_ns=began_ns, attempt_position=attempt_position)
     after = evolve(record, event)
@@ -82,34 +83,30 @@ def decide_report(
 def event_of(
     intent_id: str, report: ExecutionReport, *, began_ns: int | None, attempt_position: int | None
 ) -> events.OrderReport:
-    """A report as the event that records it."""
+    """Return the event that records a report."""
     missing = [name for name in REQUIRED_FIELDS.get(report.exec_type, ()) if getattr(report, name) is None]
     if not any(getattr(report, name) for name in ID_FIELDS):
         missing.append("an order id")
     if missing:
         raise OutcomeUnknown(
-            f"a {report.exec_type} report without {', '.join(missing)} can't be read: {report.raw or report}"
+            f"the venue's {report.exec_type} report lacks {', '.join(missing)}: {report.raw or report}"
         )
     fields: dict[str, Any] = {name: getattr(report, name) for name in COMMON_FIELDS}
     fields |= {name: getattr(report, name) for name in EXTRA_FIELDS.get(report.exec_type, ())}
-    event_type = EVENT_OF[report.exec_type]
+    event_type = EVENT_OF.get(report.exec_type, events.OrderStateObserved)
     if event_type is events.OrderStateObserved:
         fields["began_ns"] = began_ns
     return event_type(intent_id=intent_id, attempt_position=attempt_position, **fields)
 
 
 def is_no_news(before: Record, after: Record) -> bool:
-    """Whether a report changed nothing but when things were last seen."""
-    if before is after:
-        return True
-    same = replace(
-        after, last_sync_ns=before.last_sync_ns, last_report_ns=before.last_report_ns, recorded=before.recorded
-    )
-    return same == before
+    """Return whether a report changed nothing but the time of the last confirmation."""
+    times = {"last_sync_ns": before.last_sync_ns, "last_report_ns": before.last_report_ns}
+    return before is after or replace(after, recorded=before.recorded, **times) == before
 
 
 def inferred_event(event: events.OrderReport, before: Record, after: Record) -> list[events.BaseEvent]:
-    """Says how much is being inferred, where a look or the end of an order shows more than the trades known."""
+    """Record the inferred quantity if a query or the end of an order shows more than the known trades."""
     if not isinstance(event, events.OrderStateObserved | events.OrderCanceled | events.OrderExpired):
         return []
     facts = find_order(after, event)

@@ -1,8 +1,8 @@
-"""`evolve(record, event) -> record`: how each event changes what is known of one intent.
+"""`evolve(record, event) -> record`: the change that each event makes to one intent's record.
 
-Called by the state (`projections.state`) for every event of an intent's stream, in order, and by `decide_report` to see
-whether a report is news. Pure: no clock, no I/O; instants come from the event and its envelope. Facts are applied
-whatever the status says (law 5); verdicts count only for the attempt that they name, and only while it is not settled.
+Called by the state for each event of a stream in order, and by `decide_report` to see whether a report is news.
+Pure: instants come from the event and its envelope. Facts apply whatever the status (law 5); a verdict counts only for
+the attempt that it names, while that is unresolved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from kernel.lifecycle.apply_report import ORDER_CHANGES, recorded_ns
 from kernel.lifecycle.immutable import assign_fresh, construct, copy_with, replace
 from kernel.lifecycle.order_facts import CumEvidence, OrderFacts
 from kernel.lifecycle.order_status import ENDS
-from kernel.lifecycle.record import Record, SentModify, order_under, reconciliation_status, venue_orders_of
+from kernel.lifecycle.record import (
+    Record,
+    SentModify,
+    keep_attempts,
+    order_under,
+    reconciliation_status,
+    venue_orders_of,
+)
 from kernel.lifecycle.trades import NO_TRADES
 from kernel.models import (
     UNRESOLVED,
@@ -34,7 +41,7 @@ from kernel.order_spec import StandardOrder
 
 
 def evolve(record: Record, event: events.BaseEvent) -> Record:
-    """What is known after an event. Events that say nothing about an intent's order change only the version."""
+    """Return the record after an event. An event without a change below only sets the version."""
     change = CHANGES.get(type(event))
     after = change(record, event) if change is not None else record
     if not event.recorded:
@@ -50,44 +57,42 @@ def evolve(record: Record, event: events.BaseEvent) -> Record:
 
 # ---------------------------------------------------------------------------------------------------------- intents
 def intent_created(record: Record, event: events.IntentCreated) -> Record:
-    """An id used again after a delete begins anew: ids and numbers stay known, old orders no longer count."""
+    """Start a reused id afresh: client order ids and attempt numbers stay known, old orders no longer count."""
     if not record.deleted:
         return with_intent(record, event.intent)
     retired = tuple(replace(facts, retired=True) for facts in record.orders)
-    fresh = replace(record, deleted=False, orders=retired, attempts=(), has_order=False, recorded=None, last_sync_ns=0)
-    fresh = replace(fresh, wanted_most=0)
+    fresh = replace(
+        record,
+        deleted=False,
+        orders=retired,
+        attempts=(),
+        has_order=False,
+        recorded=None,
+        last_sync_ns=0,
+        wanted_most=0,
+    )
     return with_intent(fresh, event.intent)
 
 
-def intent_modified(record: Record, event: events.IntentModified) -> Record:
-    return with_intent(record, event.intent)
-
-
 def with_intent(record: Record, intent: OrderIntent) -> Record:
-    """A new generation forgets backoff; what is at the venue, as reported or as a store wrote it, stays what it is."""
+    """Set the intent. A new generation resets the backoff; orders at the venue stay as reported or recorded."""
     known, most = record.intent, max(record.wanted_most, intent.order.quantity)
     if known is None or intent.generation == known.generation:
         return replace(record, intent=intent, wanted_most=most)
-    wanted = replace(record, intent=intent, wanted_most=most, failures=0, not_before_ns=0)
+    after = replace(record, intent=intent, wanted_most=most, failures=0, not_before_ns=0)
     if record.recorded is None:
-        return wanted
-    changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(wanted)}
-    return replace(wanted, recorded=copy_with(record.recorded, **changes))
+        return after
+    changes = {"failures": 0, "not_before_ns": 0, "reconciliation_status": reconciliation_status(after)}
+    return replace(after, recorded=copy_with(record.recorded, **changes))
 
 
 def cancel_requested(record: Record, event: events.IntentCancelRequested) -> Record:
     if record.intent is None:
         return record
-    changes = {
-        "desired": Desired.CANCELED,
-        "generation": event.generation,
-        "updated_at_ns": event.requested_at_ns,
-    }
-    return with_intent(record, copy_with(record.intent, **changes))
-
-
-def intent_deleted(record: Record, event: events.IntentDeleted) -> Record:
-    return replace(record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0)
+    canceled = copy_with(
+        record.intent, desired=Desired.CANCELED, generation=event.generation, updated_at_ns=event.requested_at_ns
+    )
+    return with_intent(record, canceled)
 
 
 # --------------------------------------------------------------------------------------------------------- attempts
@@ -126,7 +131,7 @@ def attempt_started(record: Record, event: events.AttemptStarted) -> Record:
 
 
 def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
-    """What is remembered for ever of a request: the fields of the record that change."""
+    """Return the record fields that change by a request and are kept for ever."""
     if event.kind is AttemptKind.SUBMIT:
         return {"sends": counted(record.sends, event.client_order_id), "sent_order": event.order}
     changes: dict[str, Any] = {}
@@ -136,8 +141,8 @@ def sent_by(record: Record, event: events.AttemptStarted) -> dict[str, Any]:
     if event.kind is AttemptKind.AMEND:
         sent = SentModify(event.client_order_id, event.order, event.generation, bool(event.new_order))
         changes["amends"] = (*record.amends, sent)
-    if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace is meant to end the order that it aims at (H11)
-        # The venue's id, where it is known: under one client id there may be a copy, whose end is another matter.
+    if event.kind is AttemptKind.CANCEL or event.new_order:  # a replace ends its target (H11)
+        # Prefer the venue's id: a duplicate may have the same client order id, and its end is unsolicited.
         target = event.target_exchange_order_id or event.target_client_order_id
         changes["solicited"] = record.solicited | {target} if target else record.solicited
     return changes
@@ -149,16 +154,8 @@ def counted(sends: tuple[tuple[str, int], ...], client_order_id: str) -> tuple[t
     return tuple(counts.items())
 
 
-def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    """Those not settled, the newest submit, and the newest."""
-    newest_submit = next((item for item in reversed(attempts) if item.kind is AttemptKind.SUBMIT), None)
-    return tuple(
-        [item for item in attempts if item.outcome in UNRESOLVED or item is newest_submit or item is attempts[-1]]
-    )
-
-
 def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
-    attempt = find_attempt(record, event.attempt_position)
+    attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome not in UNRESOLVED:
         return record
     resolved = copy_with(attempt, outcome=event.outcome, text=event.text, code=event.code)
@@ -171,26 +168,22 @@ def attempt_failed(record: Record, event: events.AttemptFailed) -> Record:
 
 
 def attempt_unknown(record: Record, event: events.AttemptUnknown) -> Record:
-    attempt = find_attempt(record, event.attempt_position)
+    attempt = record.attempt_at(event.attempt_position)
     if attempt is None or attempt.outcome is not AttemptOutcome.PENDING:
         return record
-    changes = {
-        "outcome": AttemptOutcome.UNKNOWN,
-        "text": event.text,
-        "code": event.code,
-        "duplicate": event.duplicate,
-    }
-    return replace(with_attempt(record, copy_with(attempt, **changes)), recorded=None)
+    unknown = copy_with(
+        attempt, outcome=AttemptOutcome.UNKNOWN, text=event.text, code=event.code, duplicate=event.duplicate
+    )
+    return replace(with_attempt(record, unknown), recorded=None)
 
 
 def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
-    """The attempt named, and every earlier send of its client order id, are settled by one look, or by an operator."""
-    named = find_attempt(record, event.attempt_position)
+    """Resolve the named attempt and every earlier send of its client order id."""
+    named = record.attempt_at(event.attempt_position)
     if named is None or named.outcome not in UNRESOLVED:
         return record
-    changes = {"outcome": event.outcome, "text": event.text}
     attempts = tuple(
-        copy_with(item, **changes)
+        copy_with(item, outcome=event.outcome, text=event.text)
         if item.outcome in UNRESOLVED
         and item.client_order_id == named.client_order_id
         and item.position <= named.position
@@ -203,10 +196,6 @@ def attempt_resolved(record: Record, event: events.AttemptResolved) -> Record:
     return resolved
 
 
-def find_attempt(record: Record, position: int) -> Attempt | None:
-    return next((item for item in record.attempts if item.position == position), None)
-
-
 def with_attempt(record: Record, attempt: Attempt) -> Record:
     attempts = tuple(attempt if item.position == attempt.position else item for item in record.attempts)
     return replace(record, attempts=keep_attempts(attempts))
@@ -214,7 +203,7 @@ def with_attempt(record: Record, attempt: Attempt) -> Record:
 
 # ---------------------------------------------------------------------------------------------------------- reports
 def reported(record: Record, event: events.OrderReport) -> Record:
-    """A fact about one venue order: find the order, add the fact, settle the attempts that it answers."""
+    """Apply a fact about one venue order: find the order, add the fact, resolve the attempts that it answers."""
     if is_ambiguous_reject(record, event):
         return record
     if type(event) in REQUEST_REFUSALS:
@@ -250,10 +239,10 @@ def reported(record: Record, event: events.OrderReport) -> Record:
 
 
 def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """An order that has an amend's id, or the terms that an open one asked for, serves that amend's generation."""
+    """Raise the order's generation if it has a modify's id, or the terms of an unresolved one."""
     sent = record.sent_modify(event.client_order_id or "")
     if sent is not None and not sent.new_order and type(event) not in REQUEST_REFUSALS:
-        named_alone = not event.orig_client_order_id  # with another id beside it, it may be the request's alone
+        named_alone = not event.orig_client_order_id  # else the id may be the request's only
         if named_alone and event.exec_type is ExecType.ORDER_STATUS:
             facts = with_client_id(facts, sent.client_order_id)
         if facts.generation and (named_alone or event.exec_type is ExecType.REPLACED):
@@ -265,7 +254,7 @@ def amended(record: Record, facts: OrderFacts, event: events.OrderReport) -> Ord
 
 
 def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
-    """One more id of the order: the one that it has now, unless it is known to have another since."""
+    """Add a client order id: as the current one, unless it is known to be superseded."""
     ids = facts.client_order_ids
     if client_order_id in ids:
         return facts
@@ -274,7 +263,7 @@ def with_client_id(facts: OrderFacts, client_order_id: str) -> OrderFacts:
 
 
 def is_amended(attempt: Attempt, facts: OrderFacts) -> bool:
-    """Whether an order has what an open amend in place asked for. It had not, when the amend was started."""
+    """Return whether an order has the terms of an unresolved modify in place, which it did not have when it began."""
     if attempt.kind is not AttemptKind.AMEND or attempt.new_order or not aims_at(attempt, facts):
         return False
     return facts.live and (facts.quantity, facts.price) == (attempt.quantity, attempt.price)
@@ -284,14 +273,14 @@ REQUEST_REFUSALS = frozenset({events.CancelRejected, events.ModifyRejected})
 
 
 def is_ambiguous_reject(record: Record, event: events.OrderReport) -> bool:
-    """A refusal without a venue id settles the order only when its id was sent once: else it may be about a resend."""
+    """Return whether a rejection without a venue id may be about any of several sends of its id."""
     if not isinstance(event, events.OrderRejected) or event.exchange_order_id:
         return False
     return record.send_count(event.client_order_id or "") > 1
 
 
 def request_refused(record: Record, event: events.OrderReport) -> Record:
-    """A refused cancel is no proof of life, nor of death: its attempt stays open until a look has settled it."""
+    """A refused cancel or modify proves nothing about the order: its attempt stays open until a status query."""
     attempts = tuple(
         copy_with(item, outcome=AttemptOutcome.UNKNOWN, text=event.text or "")
         if item.outcome is AttemptOutcome.PENDING and item.client_order_id == event.client_order_id
@@ -302,7 +291,7 @@ def request_refused(record: Record, event: events.OrderReport) -> Record:
 
 
 def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
-    """The venue order a report is about: by the venue's id, else by the client order ids that it names."""
+    """Return the venue order of a report: by the venue's id, else by the client order ids that it names."""
     if event.exchange_order_id:
         for known in record.orders:
             if known.exchange_order_id == event.exchange_order_id:
@@ -316,7 +305,7 @@ def find_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
 
 
 def replacement(record: Record, event: events.OrderReport) -> SentModify | None:
-    """The replace whose new order a report is about. The end of the old one may carry the replace's id too, and its own."""
+    """Return the replace whose new order a report is about; the end of the old order may name the replace's id too."""
     sent = record.sent_modify(event.client_order_id or "")
     if sent is None or not sent.new_order or type(event) in REQUEST_REFUSALS:
         return None
@@ -324,8 +313,7 @@ def replacement(record: Record, event: events.OrderReport) -> SentModify | None:
 
 
 def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFacts, ...]:
-    """The orders known, when one is seen for the first time: if it replaces another, that one is over, with a final
-    quantity still to be asked for."""
+    """Return the known orders; one that the reported order replaces is closed, with an unknown final quantity."""
     sent = replacement(record, event)
     target = record.target(sent.client_order_id) if sent is not None else None
     old = order_under(record, target) if target is not None else None
@@ -337,7 +325,7 @@ def without_replaced(record: Record, event: events.OrderReport) -> tuple[OrderFa
 
 
 def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
-    """An order seen for the first time; its terms are those that were sent until the venue says otherwise."""
+    """Return the facts of an order on its first report; its terms are those sent until the venue reports others."""
     sent_amend = replacement(record, event)
     if sent_amend is not None:
         name = sent_amend.client_order_id
@@ -348,14 +336,14 @@ def new_order(record: Record, event: events.OrderReport) -> OrderFacts | None:
     if order is None:
         return None
     sent = [item for item in record.attempts if item.kind is AttemptKind.SUBMIT and item.client_order_id == client_id]
-    given_up = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
+    all_failed = all(item.outcome in (AttemptOutcome.DEAD, AttemptOutcome.REJECTED) for item in sent)
     newest_submit = record.submit
-    older = order_under(record, client_id)  # a copy serves what the order before it under its id served
-    # Where nothing was sent at all it was adopted: then it is what the intent was made of.
+    older = order_under(record, client_id)  # a duplicate has the generation of the first order under its id
+    # If nothing was ever sent, the order was adopted: the intent was made from it.
     known = sent[-1] if sent else older or newest_submit or record.intent
     generation = known.generation if known is not None else 0
     facts = new_facts(event, client_id, order, generation, sent)
-    late = given_up and record.send_count(client_id) > 0
+    late = all_failed and record.send_count(client_id) > 0
     if not late and not record.refused_ids:
         return facts
     answered = frozenset(item for item in record.refused_ids if record.submit_id(item) == client_id)
@@ -380,15 +368,13 @@ def new_facts(
 
 
 def named(facts: OrderFacts, event: events.OrderReport) -> OrderFacts:
-    """The venue's id, once it is known."""
     if event.exchange_order_id and not facts.exchange_order_id:
         return replace(facts, exchange_order_id=event.exchange_order_id)
     return facts
 
 
 def resolved_by_facts(record: Record, facts: OrderFacts, *, any_open: bool) -> dict[str, Any]:
-    """A seen order settles every open submit of its id; an ended one, every open cancel or amend of it: the fields of the
-    record that change. `any_open`: whether there is an open attempt at all."""
+    """Return the record fields that change: an order resolves every open submit of its id, an end every open request."""
     changes: dict[str, Any] = {}
     if facts.closed is OrdStatus.REJECTED and facts.generation > record.failed_generation:
         changes["failed_generation"] = facts.generation
@@ -422,7 +408,7 @@ def outcome_from_facts(attempt: Attempt, facts: OrderFacts) -> AttemptOutcome | 
         return None
     if is_amended(attempt, facts):
         return AttemptOutcome.ACCEPTED
-    if facts.live or attempt.new_order:  # the end of the old order says nothing of the one that is to take its place
+    if facts.live or attempt.new_order:  # the old order's end says nothing about its replacement
         return None
     canceled = attempt.kind is AttemptKind.CANCEL and facts.closed is OrdStatus.CANCELED
     return AttemptOutcome.ACCEPTED if canceled else AttemptOutcome.DEAD
@@ -440,44 +426,44 @@ def aims_at(attempt: Attempt, facts: OrderFacts) -> bool:
 
 # ---------------------------------------------------------------------------------------------------------- records
 def state_recorded(record: Record, event: events.OrderStateRecorded) -> Record:
-    """A store's write is a baseline: fills that are known stay known, reports apply on top.
+    """Apply a store's write as a baseline: known fills stay known, later reports apply on top.
 
-    An attempt that was made, is not settled, and is not told of by the write stays too: a record does not undo what may
-    happen at the venue. Then the state is not read as written, but with that attempt.
+    An unresolved attempt that the write does not list stays, as it may still act at the venue; then the state is derived
+    from that attempt instead of being read as written.
     """
-    told_positions = {item.position for item in event.state.attempts}
-    untold_attempts = tuple(
-        item for item in record.unresolved if item.position not in told_positions and was_made(record, item)
+    listed_positions = {item.position for item in event.state.attempts}
+    unlisted_attempts = tuple(
+        item for item in record.unresolved if item.position not in listed_positions and was_made(record, item)
     )
     state, now_ns = event.state, recorded_ns(event)
     listed = [(item, known_order(record, item)) for item in venue_orders_of(state)]
     kept = {id(known) for _, known in listed}
-    unreported = tuple(
+    unlisted = tuple(
         left_behind(facts, now_ns) for facts in record.orders if id(facts) not in kept and (facts.trades or facts.busts)
     )
     return replace(
         record,
-        orders=(*unreported, *(recorded_order(item, state, known, now_ns) for item, known in listed)),
-        attempts=(*untold_attempts, *state.attempts),
+        orders=(*unlisted, *(recorded_order(item, state, known, now_ns) for item, known in listed)),
+        attempts=(*unlisted_attempts, *state.attempts),
         number=max([record.number, *(item.number for item in state.attempts)]),
         failures=state.failures,
         failed_generation=state.failed_generation,
         not_before_ns=state.not_before_ns,
         last_sync_ns=int(state.last_sync_at * 1_000_000_000),
         sent_order=state.status.order,
-        recorded=None if untold_attempts else state,
+        recorded=None if unlisted_attempts else state,
         has_order=True,
     )
 
 
 def was_made(record: Record, attempt: Attempt) -> bool:
-    """Whether an attempt is one that was started here, not one that an earlier write told of."""
+    """Return whether an attempt was started here, rather than listed by an earlier write."""
     aimed = record.target(attempt.client_order_id) is not None or attempt.target_exchange_order_id in record.solicited
     return aimed or record.send_count(attempt.client_order_id) > 0
 
 
 def known_order(record: Record, item: VenueOrder) -> OrderFacts | None:
-    """What is known of an order that a store tells of: by the venue's id, else by our own where one side has no other."""
+    """Return the known order of a written one: by the venue's id, else by ours if one side lacks the venue's."""
     for facts in record.orders:
         if item.exchange_order_id and facts.exchange_order_id == item.exchange_order_id:
             return facts
@@ -508,22 +494,19 @@ def recorded_order(item: VenueOrder, state: OrderState, known: OrderFacts | None
 
 
 def left_behind(facts: OrderFacts, now_ns: int) -> OrderFacts:
-    """An order with trades that a write no longer tells of: what was traded stays in the books, but no longer counts for
-    the intent. It is taken for ended with what it had, until a look shows it open."""
+    """Retire an order with trades that a write no longer lists.
+
+    Its trades stay in the books but no longer count for the intent; it counts as ended until a status query shows it open.
+    """
     gone_ns = now_ns if facts.live else facts.gone_ns
     closed_ns = facts.closed_ns if facts.closed_ns is not None else now_ns
     total = facts.closed_cum or CumEvidence(max(0, facts.quantities.voided_ns), facts.cum_qty)
     return replace(facts, retired=True, recorded=False, gone_ns=gone_ns, closed_ns=closed_ns, closed_cum=total)
 
 
-def state_forgotten(record: Record, event: events.OrderStateForgotten) -> Record:
-    """The order state is gone from the store; ids, numbers and fills stay, and a later fact brings it back."""
-    return replace(record, has_order=False, recorded=None)
-
-
-# ---------------------------------------------------------------------------------------------------- looks and notes
+# ------------------------------------------------------------------------------------------------- queries and findings
 def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Record:
-    """A look for this intent: one that found it confirms it; an admissible list without it is the first of two looks."""
+    """Apply a status query: a hit confirms the order; an admissible miss is the first of the two queries (H15)."""
     if event.found:
         now_ns = recorded_ns(event)
         orders = tuple(
@@ -550,45 +533,31 @@ def apply_snapshot_taken(record: Record, event: events.VenueSnapshotTaken) -> Re
 
 
 def confirmed(recorded: OrderState, now_ns: int) -> OrderState:
-    """A written state that a look found as it is: as written, but confirmed now, or it would be asked for without end."""
+    """Set the confirmation time of a written state, else it would be queried for ever."""
     return copy_with(recorded, last_sync_at=max(recorded.last_sync_at, now_ns // 1_000_000_000))
 
 
-def finding_raised(record: Record, event: events.FindingRaised) -> Record:
-    return replace(record, findings=record.findings | {event.finding.finding_id})
-
-
-def finding_resolved(record: Record, event: events.FindingResolved) -> Record:
-    return replace(record, findings=record.findings - {event.finding_id})
-
-
-def paused(record: Record, event: events.Paused) -> Record:
-    return replace(record, paused=True)
-
-
-def resumed(record: Record, event: events.Resumed) -> Record:
-    return replace(record, paused=False)
-
-
 COMMAND_EVENTS = frozenset({events.IntentCreated, events.IntentModified, events.IntentCancelRequested})
-"""What the kernel does for an intent from then on goes back to the command that made this event."""
+"""Commands that later actions of the kernel are correlated with."""
 
 CHANGES: dict[type[events.BaseEvent], Callable[..., Record]] = {
     events.IntentCreated: intent_created,
-    events.IntentModified: intent_modified,
+    events.IntentModified: lambda record, event: with_intent(record, event.intent),
     events.IntentCancelRequested: cancel_requested,
-    events.IntentDeleted: intent_deleted,
+    events.IntentDeleted: lambda record, event: replace(
+        record, intent=None, deleted=True, failures=0, not_before_ns=0, failed_generation=0
+    ),
     events.AttemptStarted: attempt_started,
     events.AttemptFailed: attempt_failed,
     events.AttemptUnknown: attempt_unknown,
     events.AttemptResolved: attempt_resolved,
     **dict.fromkeys(ORDER_CHANGES, reported),
     events.OrderStateRecorded: state_recorded,
-    events.OrderStateForgotten: state_forgotten,
+    events.OrderStateForgotten: lambda record, event: replace(record, has_order=False, recorded=None),
     events.VenueSnapshotTaken: apply_snapshot_taken,
-    events.FindingRaised: finding_raised,
-    events.FindingResolved: finding_resolved,
-    events.Paused: paused,
-    events.Resumed: resumed,
+    events.FindingRaised: lambda record, event: replace(record, findings=record.findings | {event.finding.finding_id}),
+    events.FindingResolved: lambda record, event: replace(record, findings=record.findings - {event.finding_id}),
+    events.Paused: lambda record, event: replace(record, paused=True),
+    events.Resumed: lambda record, event: replace(record, paused=False),
 }
-"""Which event changes a record how. What is not here leaves it as it is."""
+"""The change of each event type; other types leave the record as it is."""

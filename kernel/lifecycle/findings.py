@@ -1,10 +1,12 @@
-"""What should not be, and is: conditions of one intent, and the events that raise and resolve them.
+"""The conditions of one intent that need attention, and the events that raise and resolve their findings.
 
-Called by `decide` and `decide_report` with the record before and after. Level, not edge: a condition that holds is raised
-once, and resolved when it no longer holds.
+Called by `decide` and `decide_report` with the record before and after. Level-based: a condition is raised once and
+resolved when it no longer holds.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from kernel import events
 from kernel.lifecycle.order_facts import OrderFacts
@@ -14,20 +16,12 @@ from kernel.models import Finding, FindingKind
 
 
 def conditions(record: Record) -> dict[FindingKind, str]:
-    """The conditions that hold for an intent's orders, with what is seen."""
-    checks = (
-        (FindingKind.DUPLICATE_ORDER, duplicate_orders(record)),
-        (FindingKind.LATE_ACCEPT, late_accepts(record)),
-        (FindingKind.OVERFILL, overfill(record)),
-        (FindingKind.FILL_AFTER_TERMINAL, each(record, fill_after_terminal)),
-        (FindingKind.FILL_KEY_REUSED, each(record, reused_fill_key)),
-        (FindingKind.UNEXPLAINED_QUANTITY, each(record, unexplained)),
-    )
-    return {kind: text for kind, text in checks if text}
+    """Return the conditions that hold for an intent's orders, each with its observation."""
+    return {kind: text for kind, condition in CONDITIONS.items() if (text := condition(record))}
 
 
 def duplicate_orders(record: Record) -> str:
-    """Several live orders, or one that works or traded under an id that had made another order before it (H9)."""
+    """Several live orders, or one that is open or traded under the client order id of an earlier order (H9)."""
     live = record.live_orders
     if len(live) > 1:
         return f"{len(live)} live orders: {', '.join(map(name_of, live))}"
@@ -37,7 +31,7 @@ def duplicate_orders(record: Record) -> str:
 
 
 def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
-    """Each order under an id that had made another one before it, with that one."""
+    """Return each order whose client order id an earlier order has, with that order."""
     first: dict[str, OrderFacts] = {}
     found = []
     for facts in record.orders:
@@ -50,12 +44,12 @@ def duplicates(record: Record) -> list[tuple[OrderFacts, OrderFacts]]:
 
 
 def duplicate_order_text(facts: OrderFacts, older: OrderFacts) -> str:
-    what = "works" if facts.live else "traded" if facts.cum_qty else "ended without a trade"
-    return f"{name_of(facts)} {what} under the id of {name_of(older)}"
+    what = "is open" if facts.live else "traded" if facts.cum_qty else "ended without a trade"
+    return f"{name_of(facts)} {what} under the client order id of {name_of(older)}"
 
 
 def ended_duplicate(before: Record, after: Record) -> str:
-    """An order under another's id that is heard of only now that it has ended without a trade."""
+    """A duplicate order that is first reported when it has already ended without a trade."""
     known = {name_of(facts) for facts in before.orders}
     found = [pair for pair in duplicates(after) if name_of(pair[0]) not in known] if len(after.orders) > 1 else []
     return "; ".join(duplicate_order_text(*pair) for pair in found if not (pair[0].live or pair[0].cum_qty))
@@ -63,41 +57,40 @@ def ended_duplicate(before: Record, after: Record) -> str:
 
 def late_accepts(record: Record) -> str:
     late = [facts for facts in record.live_orders if facts.late]
-    return f"live after it was settled as never arrived or refused: {', '.join(map(name_of, late))}" if late else ""
+    return f"open, though its attempt was resolved as DEAD or REJECTED: {', '.join(map(name_of, late))}" if late else ""
 
 
 def overfill(record: Record) -> str:
-    over = [f"{name_of(facts)} {facts.cum_qty} of {facts.quantity}" for facts in record.orders if is_overfilled(facts)]
+    over = [
+        f"{name_of(facts)} {facts.cum_qty} of {facts.quantity}"
+        for facts in record.orders
+        if facts.cum_qty > facts.quantity
+    ]
     if record.intent is not None and record.cum_qty > record.wanted_most:
-        over.append(f"in all {record.cum_qty}, and never more than {record.wanted_most} was wanted")
-    return f"filled more than there is: {'; '.join(over)}" if over else ""
-
-
-def is_overfilled(facts: OrderFacts) -> bool:
-    return facts.cum_qty > facts.quantity
+        over.append(f"in total {record.cum_qty} of at most {record.wanted_most}")
+    return f"filled more than the quantity: {'; '.join(over)}" if over else ""
 
 
 def fill_after_terminal(facts: OrderFacts) -> str:
     total = facts.closed_cum
     if total is None or total.time_ns < facts.quantities.voided_ns or facts.traded_qty <= total.cum_qty:
         return ""
-    return f"{name_of(facts)} ended with {total.cum_qty} filled, trades say {facts.traded_qty}"
+    return f"{name_of(facts)} ended with {total.cum_qty} filled, its trades add up to {facts.traded_qty}"
 
 
 def reused_fill_key(facts: OrderFacts) -> str:
     reused = facts.trades.reused_keys()
-    return f"{name_of(facts)}: different trades under one fill key: {', '.join(reused)}" if reused else ""
+    return f"{name_of(facts)}: different trades have the same fill key: {', '.join(reused)}" if reused else ""
 
 
 def unexplained(facts: OrderFacts) -> str:
     if not facts.recorded or facts.inferred_qty == 0:
         return ""
-    return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, known trades explain {facts.traded_qty}"
+    return f"{name_of(facts)}: recorded as filled {facts.cum_qty}, its trades add up to {facts.traded_qty}"
 
 
-def each(record: Record, condition: object) -> str:
-    assert callable(condition)
-    return "; ".join(text for facts in record.orders if (text := condition(facts)))
+def each(condition: Callable[[OrderFacts], str]) -> Callable[[Record], str]:
+    return lambda record: "; ".join(text for facts in record.orders if (text := condition(facts)))
 
 
 def name_of(facts: OrderFacts) -> str:
@@ -105,7 +98,7 @@ def name_of(facts: OrderFacts) -> str:
 
 
 def finding_id(kind: FindingKind, name: str) -> str:
-    """The id of a finding about one thing: raised twice, it is one finding."""
+    """Return the id of a finding: the same condition of the same subject is the same finding."""
     return f"{kind}:{name}"
 
 
@@ -118,7 +111,7 @@ def raised(
     intent_id: str | None = None,
     symbol_id: str | None = None,
 ) -> events.FindingRaised:
-    """A finding, with what to do about it."""
+    """Return the event that raises a finding, with its remedy."""
     finding = Finding(
         finding_id=name, kind=kind, text=text, intent_id=intent_id, symbol_id=symbol_id, raised_at_ns=max(0, now_ns)
     )
@@ -126,28 +119,25 @@ def raised(
 
 
 def finding_events(before: Record, after: Record, *, now_ns: int) -> list[events.BaseEvent]:
-    """Raise what has come to hold, resolve what no longer does."""
+    """Raise the findings of new conditions and resolve those of past ones."""
     if after is before:
         return []
     held = conditions(after)
-    passed = ended_duplicate(before, after)
-    if passed:
-        held.setdefault(FindingKind.DUPLICATE_ORDER, passed)
-    watched = {finding_id(kind, after.intent_id) for kind in WATCHED}
-    raised = raised_events(after, held, already_raised=before.findings, now_ns=now_ns)
-    names = {finding_id(kind, after.intent_id) for kind in held}
+    if duplicate := ended_duplicate(before, after):
+        held.setdefault(FindingKind.DUPLICATE_ORDER, duplicate)
+    past = {finding_id(kind, after.intent_id) for kind in CONDITIONS if kind not in held}
     resolved = [
-        events.FindingResolved(finding_id=name, text="no longer so")
-        for name in sorted((before.findings & watched) - names)
+        events.FindingResolved(finding_id=name, text="the condition no longer holds")
+        for name in sorted(before.findings & past)
     ]
     unknown = finding_id(FindingKind.UNKNOWN_TOO_LONG, after.intent_id)
     if unknown in before.findings and not after.unresolved:
-        resolved.append(events.FindingResolved(finding_id=unknown, text="settled by a report"))
-    return [*raised, *resolved]
+        resolved.append(events.FindingResolved(finding_id=unknown, text="resolved by a report"))
+    return [*raised_events(after, held, already_raised=before.findings, now_ns=now_ns), *resolved]
 
 
 def unreported_findings(record: Record, *, now_ns: int) -> list[events.BaseEvent]:
-    """Raise what holds and was not told: two reports that came at once were each decided without the other."""
+    """Raise findings that hold and were not raised: two reports recorded at once are each decided alone."""
     return raised_events(record, conditions(record), already_raised=record.findings, now_ns=now_ns)
 
 
@@ -162,12 +152,12 @@ def raised_events(
     ]
 
 
-WATCHED = (
-    FindingKind.DUPLICATE_ORDER,
-    FindingKind.LATE_ACCEPT,
-    FindingKind.OVERFILL,
-    FindingKind.FILL_AFTER_TERMINAL,
-    FindingKind.FILL_KEY_REUSED,
-    FindingKind.UNEXPLAINED_QUANTITY,
-)
-"""Kinds that follow from a record alone."""
+CONDITIONS: dict[FindingKind, Callable[[Record], str]] = {
+    FindingKind.DUPLICATE_ORDER: duplicate_orders,
+    FindingKind.LATE_ACCEPT: late_accepts,
+    FindingKind.OVERFILL: overfill,
+    FindingKind.FILL_AFTER_TERMINAL: each(fill_after_terminal),
+    FindingKind.FILL_KEY_REUSED: each(reused_fill_key),
+    FindingKind.UNEXPLAINED_QUANTITY: each(unexplained),
+}
+"""The conditions that follow from a record alone; an empty text means that one does not hold."""

@@ -1,9 +1,9 @@
-"""Changing a frozen value: the same, but for some fields. And making a model of values that are known to be right.
+"""Fast copies of frozen values with some fields changed, without validation.
 
-Used throughout the lifecycle, several times for each event that is folded. `replace` does what `dataclasses.replace`
-does for a plain dataclass without slots or `__post_init__`, `copy_with` and `construct` what pydantic's
-`model_copy(update=…)` and `model_construct` do for a model without private attributes, each at a fraction of the cost.
-Nothing is validated."""
+Used throughout the lifecycle, several times per folded event. `replace` does what `dataclasses.replace` does for a
+dataclass without slots or `__post_init__`; `copy_with` and `construct` do what pydantic's `model_copy(update=…)` and
+`model_construct` do for a model without private attributes; each at a fraction of the cost.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def replace(value: Value, /, **changes: object) -> Value:
-    """A copy with other values in these fields."""
+    """Return a copy of a dataclass instance with these fields changed."""
     kind: Any = type(value)
     copied = value.__dict__.copy()  # which shares its keys with the original, as the dicts of instances do
     for name in cached_names(kind):
@@ -30,8 +30,10 @@ def replace(value: Value, /, **changes: object) -> Value:
 
 
 def assign_fresh(fresh: object, /, **changes: object) -> None:
-    """Put other values in these fields of a value that `replace` has just made and nobody holds yet: it spares a copy.
-    Nothing that is computed from these fields may have been asked for."""
+    """Change fields of a value that `replace` has just returned and nobody else holds; saves a copy.
+
+    No cached property that depends on these fields may have been read.
+    """
     known = fresh.__dict__
     assert changes.keys() <= known.keys(), "only fields can change"
     known.update(changes)
@@ -39,25 +41,25 @@ def assign_fresh(fresh: object, /, **changes: object) -> None:
 
 @cache
 def cached_names(kind: type[object]) -> tuple[str, ...]:
-    """The cached properties of a class: what follows from its fields, and is kept beside them once it was asked for."""
+    """Return the names of a class's cached properties, which a copy must not take over."""
     return tuple(name for name in dir(kind) if isinstance(getattr(kind, name, None), cached_property))
 
 
 def construct(kind: type[AnyModel], /, **fields: Any) -> AnyModel:
-    """A model of these values: every field of it, in the order of its fields."""
-    assert len(fields) == len(kind.__pydantic_fields__), "every field is given"
+    """Return a model of these values: every field, in the order of the fields."""
+    assert len(fields) == len(kind.__pydantic_fields__), "every field is required"
     return with_dict(kind, fields)
 
 
 def copy_with(model: AnyModel, /, **changes: Any) -> AnyModel:
-    """A copy with other values in these fields."""
+    """Return a copy of a model with these fields changed."""
     known = model.__dict__
     assert changes.keys() <= known.keys(), "only fields can change"
     return with_dict(type(model), {**known, **changes})
 
 
 def with_dict(kind: type[AnyModel], fields: dict[str, Any]) -> AnyModel:
-    """A model whose fields are these."""
+    """Return a model with these fields."""
     model = kind.__new__(kind)
     set_slot = object.__setattr__
     set_slot(model, "__dict__", fields)

@@ -1,13 +1,13 @@
-"""What is known of one venue order, as facts, and what follows from them.
+"""The facts of one venue order, and the quantities derived from them.
 
-Used by `evolve`, which adds facts, and by `order_state`, which reads what follows. Facts are kept as sets, so that their
-order of arrival, their repetition and their delay do not matter: quantities and status are computed, never counted up.
+Used by `evolve`, which adds facts, and by `order_state`. Facts are kept as sets, so their order of arrival, repetition
+and delay do not matter: quantities and status are computed, never counted up.
 
-* A trade, a correction and a bust each stay. What counts is the newest unvoided entry of each chain of corrections; a
-  bust of a trade that is not known yet waits as a tombstone.
-* The venue's own totals are evidence. `inferred` is evidence less the net of known trades, computed anew each time;
-  evidence older than the newest bust or correction no longer counts.
-* Terms and flags follow a ratchet: the venue's own time. What is older than what is known changes nothing.
+* Trades, corrections and busts are all kept. The newest entry of each chain of corrections counts, unless it is busted; a
+  bust of an unknown trade waits as a tombstone.
+* The venue's totals are evidence. The inferred quantity is the evidence less the known trades; evidence older than the
+  newest bust or correction does not count.
+* Terms and flags change only by a report whose venue time is not older than the known one.
 """
 
 from __future__ import annotations
@@ -24,86 +24,83 @@ from kernel.order_spec import StandardOrder, TimeInForce
 
 
 class CumEvidence(NamedTuple):
-    """The venue's total at an instant of its own."""
+    """The venue's filled quantity at a venue time."""
 
     time_ns: int
     cum_qty: int
 
 
 class PendingRequest(NamedTuple):
-    """A cancel or an amend that the venue said it is considering."""
+    """A cancel or modify that the venue reported as pending."""
 
     request_id: str
-    """Its client order id; empty where the venue gave none."""
+    """Its client order id; empty if the venue gave none."""
     kind: AttemptKind
     time_ns: int
-    """When the venue said so, by its own time."""
+    """Venue time of the report."""
 
 
 @dataclass(frozen=True)
 class OrderFacts:
-    """One order at the venue under one of our client order ids."""
+    """One venue order under one of the kernel's client order ids."""
 
     exchange_order_id: str
-    """Empty while the venue has not named it."""
+    """Empty until the venue reports it."""
     client_order_ids: tuple[str, ...]
-    """The id that it was submitted with, then those that replaces gave it."""
+    """The id of the submit, then those of its replaces."""
     order: StandardOrder
-    """The terms that were sent."""
+    """The terms as sent."""
     quantity: int
     price: int | None
     generation: int
-    """The intent's generation whose submit made it."""
+    """Generation of the intent that the order was sent for."""
     first_seen_ns: int
-    """When the first report of it was recorded: maybe long after it came to be."""
+    """When its first report was recorded, which may be long after it was accepted."""
     last_seen_ns: int
     sent_ns: int | None = None
-    """The earliest stamp of the sends that it may come of: before that it can't have traded. None where none is known."""
+    """Earliest timestamp of its sends: it cannot have traded before. None if no send is known."""
     accepted: bool = False
     triggered: bool = False
     quantity_ns: int = -1
-    """Ratchet of the quantity."""
+    """Venue time of the quantity."""
     price_ns: int = -1
-    """Ratchet of the price."""
     sizes: frozenset[tuple[int, int]] = frozenset()
-    """(venue time, quantity) of each change of terms, and of an acceptance for another quantity than was sent."""
+    """(venue time, quantity) of each change of terms, and of an acceptance with another quantity than sent."""
     splits_ns: frozenset[int] = frozenset()
     """Venue times of the changes of quantity that were splits."""
     superseded_ids: frozenset[str] = frozenset()
-    """Client order ids that a replace has left behind."""
+    """Client order ids that a replace has superseded."""
     trades: Trades = NO_TRADES
     busts: tuple[tuple[str, int], ...] = ()
-    """(fill key made void, venue time)."""
+    """(busted fill key, venue time)."""
     evidence: tuple[CumEvidence, ...] = ()
-    """Totals that no other is both newer and larger than."""
+    """Totals for which no other is both newer and larger."""
     pending: tuple[PendingRequest, ...] = ()
-    """Requests that the venue called pending."""
     answered_ids: frozenset[str] = frozenset()
-    """Requests that the venue answered."""
     stopped: bool = False
     done_for_day_ns: int | None = None
     restated_ns: int = -1
     closed: OrdStatus | None = None
     """CANCELED, EXPIRED or REJECTED, as reported."""
     closed_cum: CumEvidence | None = None
-    """The newest total given together with the end of the order."""
+    """The newest total reported with the end of the order."""
     closed_ns: int | None = None
     gone_ns: int | None = None
-    """Begin of the look at the open orders that no longer showed it: closed, reason unknown."""
+    """Begin of the query whose list of open orders no longer had it: closed, reason unknown."""
     late: bool = False
     retired: bool = False
-    """Belongs to an earlier intent of the same id, which was deleted: known, but not counted."""
+    """Belongs to a deleted intent of the same id: known, but not counted."""
     recorded: bool = False
-    """Came from a store's write, so that its totals may never be explained by fills."""
+    """From a store's write, so its totals may never be explained by fills."""
 
     @property
     def counted_trades(self) -> Trades:
-        """The trades that count, corrected and without those made void."""
+        """The trades that count: after corrections and without busted ones."""
         return self.trades if simple(self) else self.corrected_trades
 
     @cached_property
     def corrected_trades(self) -> Trades:
-        """The same, where something was corrected or busted."""
+        """`counted_trades` of an order with corrections or busts."""
         return compute_counted_trades(self)
 
     @cached_property
@@ -133,7 +130,7 @@ class OrderFacts:
 
     @property
     def ended(self) -> bool:
-        """Whether it can't be filled any more: reported closed, gone, or a day order whose day is done."""
+        """Whether it can no longer be filled: closed, gone, or a day order whose day is done."""
         return self.closed is not None or self.gone_ns is not None or self.day_is_over
 
     @property
@@ -151,7 +148,7 @@ class OrderFacts:
 
     @property
     def final_cum_qty(self) -> int | None:
-        """Its final filled quantity once closed and known; None while it is open, or a question is open."""
+        """Its final filled quantity; None while it is open or the quantity is not known."""
         if self.live:
             return None
         if self.filled or self.day_is_over:
@@ -164,27 +161,25 @@ class OrderFacts:
         return max(0, self.quantity - self.cum_qty) if not self.ended else 0
 
     def answers_to(self, client_order_id: str) -> bool:
-        """Whether a client order id is or was its own, or that of a request which the venue says is about it."""
+        """Return whether a client order id is or was its own, or is that of a request about it."""
         if client_order_id in self.client_order_ids or client_order_id in self.superseded_ids:
             return True
         return client_order_id in self.answered_ids or any(item.request_id == client_order_id for item in self.pending)
 
     @property
     def open_requests(self) -> list[AttemptKind]:
-        """Kinds of the requests that the venue called pending and has not answered."""
+        """Kinds of the pending requests that the venue has not answered."""
         return [request.kind for request in self.pending if request.request_id not in self.answered_ids]
 
 
 class Quantities(NamedTuple):
-    """What an order's facts come to."""
-
     traded_qty: int
     """Known trades, net of busts and corrections."""
     cum_notional: int
     cum_qty: int
-    """Trades, plus what evidence shows beyond them."""
+    """Trades, plus the evidence beyond them."""
     voided_ns: int
-    """Venue time of the newest bust or correction; evidence from before it no longer counts. −1 when there is none."""
+    """Venue time of the newest bust or correction, −1 if none; older evidence does not count."""
 
 
 def compute_quantities(facts: OrderFacts) -> Quantities:
@@ -195,20 +190,20 @@ def compute_quantities(facts: OrderFacts) -> Quantities:
 
 
 def quantity_of(facts: OrderFacts, trades: Trades) -> int:
-    """What trades come to; known without looking at each where there was no split."""
+    """Return the sum of trades; constant time if there was no split."""
     if not facts.splits_ns:
         return trades.quantity
     return sum(in_new_units(facts, trade.quantity, trade.time_ns) for trade in trades)
 
 
 def valid_evidence(facts: OrderFacts) -> list[CumEvidence]:
-    """The totals that know of every bust and correction."""
+    """Return the totals that include every bust and correction."""
     voided_ns = newest_void(facts)
     return [item for item in facts.evidence if item.time_ns >= voided_ns]
 
 
 def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
-    """A quantity of an instant, as it counts after the splits that came later (nearly always there is none)."""
+    """Convert a quantity of an instant to the units after later splits."""
     if not facts.splits_ns:
         return quantity
     for split_ns in sorted(facts.splits_ns):
@@ -218,13 +213,13 @@ def in_new_units(facts: OrderFacts, quantity: int, time_ns: int) -> int:
 
 
 def size_at(facts: OrderFacts, before_ns: int) -> int:
-    """The order's quantity at the venue just before an instant."""
+    """Return the order's quantity at the venue just before an instant."""
     sizes = [size for size in facts.sizes if size[0] < before_ns]
     return max(sizes)[1] if sizes else facts.order.quantity
 
 
 def simple(facts: OrderFacts) -> bool:
-    """Whether nothing was ever busted or corrected, which is nearly always."""
+    """Return whether nothing was busted or corrected, the common case."""
     return not facts.busts and not facts.trades.corrected
 
 
@@ -236,10 +231,10 @@ def newest_void(facts: OrderFacts) -> int:
 
 
 def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, int]]) -> list[TradeEntry]:
-    """The entries that count: of each chain of corrections the newest, and none of a chain that was busted.
+    """Return the entries that count: the newest of each chain of corrections, none of a busted chain.
 
-    A function of the set of entries and busts: their order does not matter. A correction whose trade is not known counts
-    by itself, since it says what the trade is; the trade, when it comes, finds itself corrected.
+    Depends only on the set of entries and busts. A correction of an unknown trade counts by itself, as it states the trade;
+    the trade, when it arrives, is already corrected.
     """
     entries = sorted(entries)
     by_key = {entry.fill_key: entry for entry in entries}
@@ -251,10 +246,10 @@ def effective_trades(entries: Iterable[TradeEntry], busts: Iterable[tuple[str, i
 
 
 def compute_counted_trades(facts: OrderFacts) -> Trades:
-    """What counts, where something was corrected or busted.
+    """Return the trades that count if something was corrected or busted.
 
-    A correction of a trade that is not known may correct one that is, by a correction between them that was lost. It does
-    not count where it would make more of the trades than the venue's own newest total.
+    A correction of an unknown trade may, through a lost correction, correct a known one. It does not count if the trades
+    would then exceed the venue's newest total.
     """
     entries = tuple(effective_trades(facts.trades, facts.busts))
     by_key = {entry.fill_key: entry for entry in facts.trades}
@@ -268,7 +263,7 @@ def compute_counted_trades(facts: OrderFacts) -> Trades:
 
 
 def root_key(fill_key: str, by_key: dict[str, TradeEntry]) -> str:
-    """The first key of the chain of corrections that a key belongs to."""
+    """Return the first key of the chain of corrections that a key belongs to."""
     seen = {fill_key}
     while (entry := by_key.get(fill_key)) is not None and entry.ref_fill_key is not None:
         if entry.ref_fill_key in seen:
@@ -279,8 +274,11 @@ def root_key(fill_key: str, by_key: dict[str, TradeEntry]) -> str:
 
 
 def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
-    """What counts of one chain: its originals when nothing corrects them (two under one key both count), else the
-    correction that no other corrects; of several, the one with the latest venue time."""
+    """Return the entries of one chain that count.
+
+    Without corrections, all originals (two under one key both count); else the correction that no other corrects, of
+    several the one with the latest venue time.
+    """
     corrections = [entry for entry in chain if entry.ref_fill_key is not None]
     if not corrections:
         return chain
@@ -290,7 +288,7 @@ def newest_of(chain: list[TradeEntry]) -> list[TradeEntry]:
 
 
 def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
-    """A trade or a correction is known; again, it is the same one (a fee that was missing is filled in)."""
+    """Add a trade or a correction; a repeated one can only add a missing fee."""
     known = facts.trades.same_as(entry)
     if known is None:
         return replace(facts, trades=facts.trades.plus(entry), accepted=True)
@@ -300,14 +298,14 @@ def with_trade(facts: OrderFacts, entry: TradeEntry) -> OrderFacts:
 
 
 def with_bust(facts: OrderFacts, fill_key: str, time_ns: int) -> OrderFacts:
-    """A trade is void, known or not."""
+    """Mark a fill key as busted, known or not."""
     if any(key == fill_key for key, _ in facts.busts):
         return facts
     return replace(facts, busts=(*facts.busts, (fill_key, time_ns)), accepted=True)
 
 
 def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
-    """The venue's total at an instant; kept unless another is both as new and as large."""
+    """Add a total of the venue, unless another is both as new and as large."""
     if any(item.time_ns >= time_ns and item.cum_qty >= cum_qty for item in facts.evidence):
         return facts
     kept = (item for item in facts.evidence if item.time_ns > time_ns or item.cum_qty > cum_qty)
@@ -315,7 +313,7 @@ def with_evidence(facts: OrderFacts, time_ns: int, cum_qty: int) -> OrderFacts:
 
 
 def with_end(facts: OrderFacts, status: OrdStatus, *, now_ns: int, time_ns: int, cum_qty: int | None) -> OrderFacts:
-    """The venue says that it ended. The first reason given stays; the newest total given with an end counts."""
+    """Close the order: the first reason stays, the newest total reported with an end counts."""
     total = facts.closed_cum
     if cum_qty is not None and (total is None or (time_ns, cum_qty) > total):
         total = CumEvidence(time_ns, cum_qty)

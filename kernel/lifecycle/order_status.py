@@ -1,8 +1,8 @@
-"""The order lifecycle as one table: FIX's states, which of them an order is in, and which one is shown.
+"""The order states of FIX as one table, and the status that is shown.
 
 An order can be in several states at once; the one with the highest precedence is its OrdStatus. Source: FIX 4.4 with
 Errata 20030618, Volume 4, "Order State Change Matrices", precedence table (Copyright FIX Protocol Limited,
-fixprotocol.org). FIX gives New, Rejected and PendingNew one rank, and EXPIRED none: it stands beside CANCELED.
+fixprotocol.org). FIX gives New, Rejected and PendingNew one rank, and EXPIRED none: it ranks with CANCELED here.
 Nothing else in the project decides an order's status.
 """
 
@@ -19,7 +19,7 @@ class StatusRule(NamedTuple):
     """A row of the table."""
 
     precedence: int
-    """FIX's rank: the highest that holds is shown."""
+    """FIX's rank; the highest that holds is shown."""
     status: OrdStatus
     """FIX 39."""
     is_loaded: Callable[[OrderFacts], bool]
@@ -43,13 +43,13 @@ STATUS_PRECEDENCE: tuple[StatusRule, ...] = (
     StatusRule(2, OrdStatus.NEW, lambda facts: facts.accepted),
     StatusRule(2, OrdStatus.PENDING_NEW, lambda facts: True),
 )
-"""Highest precedence first. A reported end outranks pending, stopped and done-for-day reports: it answers them."""
+"""Highest precedence first. A reported end outranks pending, stopped and done-for-day: it answers them."""
 
 TERMINAL = frozenset({OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
-"""Statuses in which nothing more is expected. No status refuses a fill: a bust can reopen a filled order."""
+"""Statuses after which nothing more is expected. No status refuses a fill; a bust can reopen a filled order."""
 
 ENDS = frozenset({OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED})
-"""Statuses that a report can end an order with (FILLED follows from quantities)."""
+"""Statuses with which a report ends an order (FILLED follows from quantities)."""
 
 
 def is_open(facts: OrderFacts) -> bool:
@@ -57,5 +57,5 @@ def is_open(facts: OrderFacts) -> bool:
 
 
 def ord_status(facts: OrderFacts) -> OrdStatus:
-    """The status of one venue order, by precedence."""
+    """Return the status of one venue order."""
     return next(state.status for state in STATUS_PRECEDENCE if state.is_loaded(facts))

@@ -1,6 +1,6 @@
-"""All that is known of one intent and its orders, and the records for people that follow from it.
+"""Everything known about one intent and its orders, and the order state derived from it.
 
-`evolve` makes it, the state keeps one for each intent, `order_state` shows it. It is a value: a change is a new one.
+`evolve` returns it, the state keeps one per intent, `order_state` presents it. Immutable.
 """
 
 from __future__ import annotations
@@ -31,81 +31,83 @@ from kernel.order_spec import OrderType, StandardOrder, TimeInForce
 
 
 class SentModify(NamedTuple):
-    """A request to change an order, as it was sent."""
+    """A modify or replace request as it was sent."""
 
     client_order_id: str
     order: StandardOrder
     generation: int
     new_order: bool
-    """Whether it makes a new venue order, which then has the request's id."""
+    """Whether it makes a new venue order under the request's id."""
 
 
 ONE_SHOT = frozenset({TimeInForce.IOC, TimeInForce.FOK})
-"""Orders that end by themselves at once: what they leave is not placed again."""
+"""Orders that end at once by themselves: the rest is not placed again."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One intent: what is wanted, what was sent, what the venue said of it."""
+    """One intent, its attempts, and the venue's reports about its orders."""
 
     intent_id: str
     version: int = 0
     """Version of the intent's stream."""
     intent: OrderIntent | None = None
-    """None before it is created (a store may record an order's state first) and after it is deleted."""
+    """None before it is created (a store may record an order state first) and after it is deleted."""
     correlation_id: str | None = None
-    """The newest command about it."""
+    """Id of the newest command for it."""
     command_position: int | None = None
-    """Position of the event of that command."""
+    """Position of that command's event."""
     wanted_most: int = 0
-    """The largest quantity that its order ever had: more than that was never wanted."""
+    """The largest quantity that its order ever had."""
     number: int = 0
-    """Highest number ever used; never goes back, not even after a delete."""
+    """Highest attempt number ever used; never decreases, not even after a delete."""
     attempts: tuple[Attempt, ...] = ()
-    """Those not settled, the newest submit, and the newest; oldest first."""
+    """The unresolved attempts, the newest submit and the newest attempt; oldest first."""
     sends: tuple[tuple[str, int], ...] = ()
-    """How often each submit's client order id was sent, in order of first use. Remembered for ever."""
+    """Number of sends of each submit's client order id, in order of first use; kept for ever."""
     targets: tuple[tuple[str, str], ...] = ()
-    """What each cancel and amend aimed at: client order id of the request and of its target. Remembered for ever."""
+    """(client order id of a cancel or modify, that of its target); kept for ever."""
     amends: tuple[SentModify, ...] = ()
-    """Every amend that was started. Remembered for ever: its id may name an order."""
+    """Every modify that was started; kept for ever, as its id may name an order."""
     refused_ids: frozenset[str] = frozenset()
-    """Client order ids of cancels and amends that the venue refused before it showed the order they aimed at."""
+    """Ids of cancels and modifies that the venue refused before it reported their target."""
     sent_order: StandardOrder | None = None
     """Terms of the newest submit."""
     solicited: frozenset[str] = frozenset()
-    """Venue order ids that a cancel was ever started for; client order ids where the venue's was not known."""
+    """Venue order ids with a cancel ever started; the client order id if the venue's was not known."""
     orders: tuple[OrderFacts, ...] = ()
-    """Venue orders under our ids, in order of first sight."""
+    """Venue orders under the kernel's ids, in order of first report."""
     failures: int = 0
     not_before_ns: int = 0
     failed_generation: int = 0
     last_sync_ns: int = 0
     last_report_ns: int = 0
-    """When the newest fact came in."""
+    """When the newest fact was recorded."""
     recorded: OrderState | None = None
-    """A store's write that no later fact has changed yet: read as written."""
+    """A store's write that no later fact has changed: read as written."""
     deleted: bool = False
     """Whether its intent was deleted and not created again."""
     has_order: bool = False
-    """Whether an order state exists: from the first attempt, report or record on, until it is forgotten."""
+    """Whether an order state exists: from the first attempt, report or write until it is deleted."""
     findings: frozenset[str] = frozenset()
-    """Ids of the findings about it that stand."""
+    """Ids of its open findings."""
     paused: bool = False
 
     @property
     def unresolved(self) -> list[Attempt]:
-        """Attempts that may have happened or may still happen, oldest first."""
+        """Attempts whose outcome is not known, oldest first."""
         return [attempt for attempt in self.attempts if attempt.outcome in UNRESOLVED]
 
     @property
     def submit(self) -> Attempt | None:
-        """The newest submit."""
-        return newest(self.attempts, AttemptKind.SUBMIT)
+        return newest_submit(self.attempts)
+
+    def attempt_at(self, position: int) -> Attempt | None:
+        return next((item for item in self.attempts if item.position == position), None)
 
     @property
     def current_orders(self) -> list[OrderFacts]:
-        """The venue orders that count for the intent: its own, and whatever is live."""
+        """The venue orders that count for the intent: its own, and any live one."""
         return [facts for facts in self.orders if not facts.retired or facts.live]
 
     @property
@@ -115,7 +117,7 @@ class Record:
 
     @property
     def may_be_live(self) -> bool:
-        """Whether something of it works at the venue, or may."""
+        """Whether an order is open at the venue, or may be."""
         return bool(self.unresolved) or any(facts.final_cum_qty is None for facts in self.orders)
 
     @property
@@ -123,17 +125,16 @@ class Record:
         return sum([facts.cum_qty for facts in self.current_orders])
 
     def target(self, client_order_id: str) -> str | None:
-        """What the cancel or amend under a client order id aimed at; None for an id that is no request's."""
+        """Return the client order id that a request aimed at; None if the id is not a request's."""
         return next((target for request_id, target in self.targets if request_id == client_order_id), None)
 
     def sent_modify(self, client_order_id: str) -> SentModify | None:
-        """The amend that was sent under a client order id."""
         if not self.amends:
             return None
         return next((item for item in self.amends if item.client_order_id == client_order_id), None)
 
     def submit_id(self, client_order_id: str) -> str:
-        """The client order id of the submit at the root of a chain of requests; the id itself when it is no request's."""
+        """Return the id of the submit at the root of a chain of requests; the id itself if it is not a request's."""
         asked = {client_order_id}
         while (target := self.target(client_order_id)) is not None and target not in asked:
             client_order_id = target
@@ -141,14 +142,13 @@ class Record:
         return client_order_id
 
     def send_count(self, client_order_id: str) -> int:
-        """How often a submit went out under this id."""
         return next((count for known, count in self.sends if known == client_order_id), 0)
 
 
 def order_under(record: Record, client_order_id: str, *, exchange_order_id: str | None = None) -> OrderFacts | None:
-    """The venue order that a client order id stands for: the youngest that has it, else what the request under it is about.
+    """Return the youngest venue order with a client order id, else the target of the request with that id.
 
-    With the venue's own id, an order that is known by another one is not meant. An empty id stands for an order without.
+    With `exchange_order_id`, orders known under another venue id do not match; an empty one matches any.
     """
     asked: set[str] = set()
     client_id: str | None = client_order_id
@@ -162,51 +162,27 @@ def order_under(record: Record, client_order_id: str, *, exchange_order_id: str 
     return None
 
 
-class VenueStatus(NamedTuple):
-    """The state of one venue order, as FIX words it in every execution report."""
-
-    ord_status: OrdStatus
-    """FIX 39."""
-    cum_qty: int
-    """FIX 14, at the quantity scale."""
-    leaves_qty: int
-    """FIX 151, at the quantity scale."""
-    cum_notional: int = 0
-    """Sum of price × quantity over its known trades; FIX 6 (AvgPx) is this by `traded_qty`."""
-    traded_qty: int = 0
-    """Known trades, net of busts and corrections."""
+def newest_submit(attempts: tuple[Attempt, ...]) -> Attempt | None:
+    return next((attempt for attempt in reversed(attempts) if attempt.kind is AttemptKind.SUBMIT), None)
 
 
-def venue_status(record: Record, client_order_id: str) -> VenueStatus:
-    """The state of the order under a client order id, or of the order that the request under it is about.
-
-    An order that is on its way is PENDING_NEW; FIX calls an unknown one REJECTED, with nothing filled and nothing open.
-    """
-    facts = order_under(record, client_order_id)
-    if facts is not None:
-        amounts = facts.quantities
-        return VenueStatus(ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty)
-    sent = [item for item in record.unresolved if item.kind is AttemptKind.SUBMIT]
-    if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
-        return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)
-    return VenueStatus(OrdStatus.REJECTED, 0, 0)
-
-
-def newest(attempts: tuple[Attempt, ...], kind: AttemptKind) -> Attempt | None:
-    return next((attempt for attempt in reversed(attempts) if attempt.kind is kind), None)
+def keep_attempts(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Return the unresolved attempts, the newest submit and the newest attempt."""
+    submit = newest_submit(attempts)
+    return tuple([item for item in attempts if item.outcome in UNRESOLVED or item is submit or item is attempts[-1]])
 
 
 def client_order_id(log_id: str, intent_id: str, number: int, *, max_length: int = 36) -> str:
-    """The client order id of an intent's number-th attempt: a function of the log, the intent and the number.
+    """Return the client order id of an intent's attempt, derived from log id, intent id and attempt number.
 
-    Lower-case base32 (a-z, 2-7) of a SHA-256, 26 characters (130 bits) or fewer where the venue's limit is tighter.
+    Lower-case base32 (a-z, 2-7) of a SHA-256: 26 characters (130 bits), or fewer if the venue's limit is tighter.
     """
     digest = hashlib.sha256(f"{log_id}\n{intent_id}\n{number}".encode()).digest()
     return base64.b32encode(digest).decode().lower()[: min(26, max_length)]
 
 
 def order_state(record: Record) -> OrderState | None:
-    """The record for people: None before anything was sent, seen or recorded."""
+    """Return the order state; None before anything was sent, reported or recorded."""
     if not record.has_order:
         return None
     if record.recorded is not None:
@@ -224,7 +200,7 @@ def order_state(record: Record) -> OrderState | None:
         status=status,
         reconciliation_status=reconciliation_status(record),
         observed_generation=max((attempt.generation for attempt in record.attempts), default=0),
-        attempts=shown_attempts(record),
+        attempts=keep_attempts(record.attempts),
         venue_orders=tuple(venue_order(facts, record) for facts in record.current_orders),
         failures=record.failures,
         failed_generation=record.failed_generation,
@@ -233,18 +209,12 @@ def order_state(record: Record) -> OrderState | None:
     )
 
 
-def shown_attempts(record: Record) -> tuple[Attempt, ...]:
-    """Every attempt that is not settled, and the newest."""
-    return tuple(
-        attempt
-        for attempt in record.attempts
-        if attempt.outcome in UNRESOLVED or attempt is record.attempts[-1] or attempt is record.submit
-    )
-
-
 def primary_order(record: Record) -> OrderFacts | None:
-    """The order that speaks for the intent: the youngest live one; once all that is wanted is filled, the one that filled
-    it (a duplicate that was canceled after it says nothing); else the youngest."""
+    """Return the order that represents the intent.
+
+    The youngest live one; once the intent is filled, the one that filled it (a duplicate canceled later is ignored); else
+    the youngest.
+    """
     live = record.live_orders
     current = record.current_orders
     satisfied = record.intent is not None and record.cum_qty >= record.intent.order.quantity
@@ -284,7 +254,7 @@ def order_status(record: Record, primary: OrderFacts | None) -> OrderStatus | No
 
 
 def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
-    """Nothing was ever seen at the venue: what the newest submit's outcome says."""
+    """Return the status if no order was ever reported, from the outcome of the newest submit."""
     if record.unresolved or submit is None:
         return OrdStatus.PENDING_NEW
     if submit.outcome is AttemptOutcome.REJECTED and submit.generation == record.failed_generation:
@@ -293,12 +263,11 @@ def status_without_order(record: Record, submit: Attempt | None) -> OrdStatus:
 
 
 def has_desired_order(intent: OrderIntent | None) -> bool:
-    """Whether an order is wanted: not canceled, and its group does not let it be nothing at all."""
+    """Return whether an order should work: the intent is not canceled and its group permits a quantity."""
     return intent is not None and intent.desired is Desired.WORKING and intent.order.quantity > 0
 
 
 def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
-    """One venue order for people."""
     return construct(
         VenueOrder,
         exchange_order_id=facts.exchange_order_id,
@@ -321,13 +290,13 @@ def venue_order(facts: OrderFacts, record: Record) -> VenueOrder:
 
 
 def is_solicited(facts: OrderFacts, record: Record) -> bool:
-    """Whether a cancel of it was ever started: then its end was asked for, whatever became of that cancel."""
+    """Return whether a cancel of it was ever started: then its end is solicited, whatever the outcome."""
     names = {facts.exchange_order_id, *facts.client_order_ids, *facts.superseded_ids}
     return not record.solicited.isdisjoint(names)
 
 
 def reconciliation_status(record: Record) -> ReconciliationStatus:
-    """How far the kernel is; without a clock, so a passed backoff still reads BACKING_OFF until something happens."""
+    """Return the progress of reconciliation. Without a clock: BACKING_OFF holds until the next event."""
     if record.paused:
         return ReconciliationStatus.PAUSED
     outcomes = {attempt.outcome for attempt in record.unresolved}
@@ -344,15 +313,15 @@ def reconciliation_status(record: Record) -> ReconciliationStatus:
 
 
 def served(record: Record, intent: OrderIntent) -> bool:
-    """Whether something works for what is wanted now; an order from before a change that was refused does not."""
+    """Return whether a live order serves the current generation; one from before a rejected change does not."""
     return any(facts.late or facts.generation in (0, intent.generation) for facts in record.live_orders)
 
 
 def stops(item: VenueOrder, intent: OrderIntent) -> bool:
-    """Whether the end of a venue order ends the wish for it, until the intent changes.
+    """Return whether the end of a venue order ends the intent's order until the intent changes.
 
-    An order ended by its own terms or refused after it was accepted does, whatever else was asked. A cancel that we asked
-    for never does (H11); one that the venue made by itself does unless the intent says RECREATE.
+    It does if the order expired or was rejected after acceptance. A cancel that the kernel sent never does (H11); one by
+    the venue does unless the intent has the policy RECREATE.
     """
     if item.live or item.generation not in (0, intent.generation):
         return False
@@ -365,7 +334,7 @@ def stops(item: VenueOrder, intent: OrderIntent) -> bool:
 
 
 def is_over(record: Record) -> bool:
-    """Whether nothing works, nor may, and nothing more is going to be placed for what is wanted now."""
+    """Return whether nothing is open, or may be, and nothing more will be placed for the current generation."""
     intent = record.intent
     if record.may_be_live or intent is None:
         return not record.may_be_live
@@ -373,7 +342,7 @@ def is_over(record: Record) -> bool:
 
 
 def is_synced(record: Record) -> bool:
-    """Whether what works at the venue is what is wanted, as far as it can be said without a plan."""
+    """Return whether the venue's orders match the intent, as far as can be said without a plan."""
     live = record.live_orders
     if any(facts.final_cum_qty is None and not facts.live for facts in record.current_orders) or len(live) > 1:
         return False
@@ -387,8 +356,11 @@ def is_synced(record: Record) -> bool:
 
 
 def venue_orders_of(state: OrderState) -> tuple[VenueOrder, ...]:
-    """The venue orders that a state tells of; a store's write without any, and without attempts that would say that none
-    was seen yet, tells of one by its ids and status."""
+    """Return the venue orders of a state.
+
+    A store's write without any, and without attempts that would show that none exists yet, describes one by its ids and
+    status.
+    """
     if state.venue_orders or state.attempts or not (state.exchange_order_id or state.client_order_id):
         return state.venue_orders
     status = state.status

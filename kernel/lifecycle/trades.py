@@ -1,7 +1,6 @@
-"""The trades known of one order: a value that grows cheaply.
+"""The known trades of one order: an immutable sequence to which adding a trade takes constant time.
 
-Used by `facts`, and by the ledger, which books what one value has more than another. Like a tuple it never changes, but one
-more trade costs the same however many there are, so that an order of ten thousand fills is folded as fast as one of ten.
+Used by `order_facts`, and by the ledger, which books the trades that one value has beyond another.
 """
 
 from __future__ import annotations
@@ -14,28 +13,28 @@ from pydantic_core import core_schema
 
 
 class TradeEntry(NamedTuple):
-    """One trade, or one correction of a trade."""
+    """A trade, or the correction of a trade."""
 
     fill_key: str
     quantity: int
     price: int
     time_ns: int
     ref_fill_key: str | None
-    """The entry that this one corrects."""
+    """Key of the entry that this one corrects."""
     fee: int | None
     fee_asset: str | None
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """Two entries of one identity are one trade; two identities under one fill key are a finding, and both count."""
+        """Equal for repeats of one trade; two identities under one fill key are a finding, and both count."""
         return (self.fill_key, self.quantity, self.price)
 
 
 class Trades:
-    """Entries in the order in which they came to be known.
+    """Entries in order of arrival.
 
-    A value and those that grew from it share one list, of which each sees as much as it had when it was made. Only the
-    longest may add to that list; one that was left behind by another addition takes a copy first.
+    A value and those that grew from it share one list and see its first `_count` entries. Only the longest may append to
+    the list; a shorter one copies it first.
     """
 
     __slots__ = ("_by_key", "_count", "_entries", "corrected", "notional", "quantity")
@@ -43,19 +42,19 @@ class Trades:
     def __init__(self, entries: Iterable[TradeEntry] = ()) -> None:
         self._entries: list[TradeEntry] = []
         self._by_key: dict[str, tuple[int, ...]] = {}
-        """Fill key → where in the list; shared like the list."""
+        """Fill key → indexes in the list; shared like the list."""
         self._count = 0
         self.quantity = 0
         """Sum of quantities."""
         self.notional = 0
         """Sum of quantity × price."""
         self.corrected = False
-        """Whether one of them is a correction."""
+        """Whether an entry is a correction."""
         for entry in entries:
             self._take(entry)
 
     def _take(self, entry: TradeEntry) -> None:
-        """See one more: the next of the list, which is added where it is not there yet."""
+        """Include the next entry of the list, appending it if needed."""
         if self._count == len(self._entries):
             self._entries.append(entry)
             self._by_key[entry.fill_key] = (*self._by_key.get(entry.fill_key, ()), self._count)
@@ -65,7 +64,7 @@ class Trades:
         self.corrected = self.corrected or entry.ref_fill_key is not None
 
     def plus(self, entry: TradeEntry) -> Trades:
-        """These and one more."""
+        """Return these entries and one more."""
         entries, count = self._entries, self._count
         if not count or (count < len(entries) and entries[count] != entry):
             return Trades((*self, entry))
@@ -76,23 +75,20 @@ class Trades:
         return grown
 
     def with_fee_of(self, known: TradeEntry, entry: TradeEntry) -> Trades:
-        """These, of which one that was known without its fee has another's."""
         merged = known._replace(fee=entry.fee, fee_asset=entry.fee_asset)
         return Trades(merged if item is known else item for item in self)
 
     def same_as(self, entry: TradeEntry) -> TradeEntry | None:
-        """The entry of the same identity."""
         places = self._by_key.get(entry.fill_key, ())
         same = (self._entries[place] for place in places if place < self._count)
         return next((known for known in same if known.identity == entry.identity), None)
 
     def since(self, known: Trades) -> list[TradeEntry] | None:
-        """The entries that came after all of `known`; None where these do not begin with those."""
+        """Return the entries after all of `known`; None if these do not begin with those."""
         begun = self._entries is known._entries or self._entries[: known._count] == known._entries[: known._count]
         return self._entries[known._count : self._count] if begun and known._count <= self._count else None
 
     def reused_keys(self) -> list[str]:
-        """Fill keys that several of them have."""
         if len(self._by_key) == len(self._entries):
             return []
         return sorted(key for key, places in self._by_key.items() if len(places) > 1 and places[1] < self._count)
@@ -119,7 +115,6 @@ class Trades:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """In a checkpoint: a list of entries."""
         entries = handler.generate_schema(tuple[TradeEntry, ...])
         return core_schema.no_info_after_validator_function(
             cls, entries, serialization=core_schema.plain_serializer_function_ser_schema(tuple, return_schema=entries)

@@ -1,26 +1,18 @@
-"""reconciler
+"""The reconciler: makes the orders at a venue match the intents.
 
-- `admission`: Rate-limit admission: whether a run may begin under the venue's rate limits, before it appends or
-  sends (step 5).
-- `attempt_resolution`: The resolution of attempts whose outcome is unknown: the protocol's table, as functions of
-  their arguments.
-- `decide_run`: The decision of one reconciler run: a pure function from an intent, its order and their context to a
-  `Decision`.
-- `decision`: The value that a reconciler run decides on: what the run will do, with the exact `AttemptStarted` that
-  it appends.
-- `engine`: The reconciliation engine: makes the orders at an exchange match the intents. The seed's
-  `ReconciliationEngine`.
-- `group_sender`: One send for a whole group: the orders that the venue is to manage together, in one request.
-- `order_sender`: One send: appended, checked, written once, answered. Steps 6 to 8 of the protocol.
-- `rate_limiter`: The rate limits of one venue: how many calls it still takes, and which priority goes first where
-  that is too few.
-- `requeue_backoff`: The requeue backoff of runs that resolved nothing: by key and kind of action, doubling, with
-  full jitter.
-- `result`: The result of a reconciler run. `VenueReconciler.requeue` turns it into the next step of the work queue.
-- `run_inputs`: Everything that the decision of a reconciler run reads, as one frozen value.
-- `status_query`: Order status queries: what became of an attempt, what an order came to. Step 3 of the protocol.
-- `venue_reconciler`: The reconciler at a venue: a queue of intents, workers, and everything through which a
-  decision reaches log and venue.
+- `rate_limiter`: the venue's rate limits: capacity, reservations and priorities.
+- `requeue_backoff`: backoff of runs by key and kind of action, in memory.
+- `result`: the result of a run, for the work queue.
+- `admission`: whether a run may begin under the rate limits.
+- `run_inputs`: everything that a decision reads, as one value.
+- `attempt_resolution`: what a status query proves about an attempt; pure.
+- `decision`: what a run will do, as one value.
+- `decide_run`: inputs to a decision; pure.
+- `order_sender`: sends one request and records its outcome.
+- `group_sender`: sends a group of orders in one request.
+- `status_query`: queries the venue and records the answers.
+- `venue_reconciler`: the queue, the workers and the run at a venue.
+- `engine`: `ReconciliationEngine`, with or without a venue.
 """
 
 from kernel.reconciler.engine import ReconciliationEngine

@@ -1,17 +1,17 @@
-"""The resolution of attempts whose outcome is unknown: the protocol's table, as functions of their arguments.
+"""What status queries prove about an attempt whose outcome is unknown: the protocol's table as pure functions.
 
-Called by the decision before a status query (`next_query_ns`) and by the status querier after one that did not find the
-order (`conclude`). Pure: no clock, no I/O. Absence is concluded only from an admissible query: complete, and begun at or
-after `absent_after_ns`, which the attempt's own event carries (H1 – H5). The table, for a submit:
+Called by the decision before a query (`next_query_ns`) and by the querier after one that did not show the order
+(`conclude`). Absence is concluded only from an admissible query: complete, and begun at or after `absent_after_ns`, which
+the attempt's event carries (H1 – H5). For a submit:
 
-    looks up closed orders  dedupe      window   not found
-    yes                     for ever    any      wanted: resend the same id at once (queries come ever more rarely, the
-                                                 answers tell more); else absent once the window is over
-    yes                     open, none  known    absent by a query begun at or after absent_after
-    yes                     open, none  unknown  never absent by itself: stays unknown
-    no                      for ever    any      wanted: resend the same id (a duplicate refusal proves that it exists)
-    no                      open, none  known    absent by two queries: the list, then the trades (H15)
-    no                      open, none  unknown  never absent by itself
+    shows closed orders  dedupe      window   not found
+    yes                  for ever    any      order wanted: resend the same id at once, with ever rarer queries;
+                                              else absent once the window is over
+    yes                  open, none  known    absent by a query begun at or after absent_after
+    yes                  open, none  unknown  absence is never proven: the attempt stays unknown
+    no                   for ever    any      order wanted: resend the same id (a duplicate refusal proves that it exists)
+    no                   open, none  known    absent by two queries: the list, then the trades (H15)
+    no                   open, none  unknown  absence is never proven
 """
 
 from __future__ import annotations
@@ -21,36 +21,33 @@ from dataclasses import dataclass
 from kernel.models import Attempt, OrderState, VenueOrder
 from kernel.venues.base import Dedupe, VenueCapabilities
 
-EARLY_QUERIES = (0, 4, 2)
-"""A query at once, at a quarter and at half of the time to `absent_after_ns`: it can find the order, never rule it out."""
-
 
 @dataclass(frozen=True, slots=True)
 class ProvenAbsent:
-    """It never arrived, and no longer can."""
+    """The request never arrived and no longer can."""
 
     text: str
     inferred: bool = False
-    """By an assumption that an operator configured, not by evidence."""
+    """By the operator's `assumed_max_delay_s`, not by evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedUnfilled:
-    """An order under the id existed (the venue refused a repeat), no longer works, and never traded."""
+    """The venue refused a resend as a duplicate; the order is closed and never traded."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class FirstQuery:
-    """The open orders did not show it, admissibly; the trades are asked next, not before `trades_from_ns`."""
+    """The first of two queries: not among the open orders; query the trades from `trades_from_ns` on."""
 
     trades_from_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class MayResend:
-    """The same number and id may be sent again at once."""
+    """The same attempt number and id may be sent again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +62,20 @@ Conclusion = ProvenAbsent | ClosedUnfilled | FirstQuery | MayResend | QueryAgain
 
 
 HOPELESS_QUERY_NS_MAX = 30_000_000_000
-"""Longest time between queries for an order that they hardly show: of which only its own appearance can ever be evidence,
-or which is sent again meanwhile."""
+"""Longest time between queries that can find the order but never prove its absence."""
 
 
 def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_query_ns: int | None) -> int | None:
-    """When to query next for an attempt, given the begin of the last query; None when only backoff spaces the queries.
+    """Return when to query next for an attempt; None if only the backoff spaces the queries.
 
-    Queries are early before `absent_after_ns` (at once, at 1/4 and 1/2 of the time to it) and admissible from it on. Where
-    no query ever proves absence, each is later by half of what has passed, but not by more than 30 s: many such attempts
-    must not use up the venue's rate limit, and an order that turns up shows in the stream and in each relist.
+    At 0, 1/4 and 1/2 of the time to `absent_after_ns` a query can find the order but not rule it out; from then on it can.
+    If no query can ever prove absence, each is later by half of the elapsed time, at most 30 s: many such attempts must
+    not use up the rate limit, and the stream and each snapshot report an order that appears.
+
+    Args:
+        attempt: The unresolved attempt.
+        capabilities: The venue's capabilities.
+        last_query_ns: When the last query began; None if there was none.
     """
     if last_query_ns is None:
         return attempt.stamp_ns
@@ -85,28 +86,29 @@ def next_query_ns(attempt: Attempt, capabilities: VenueCapabilities, *, last_que
         return spaced_ns(attempt, last_query_ns)
     if absent_after_ns is None or last_query_ns >= absent_after_ns:
         return None
-    span = absent_after_ns - attempt.stamp_ns
-    planned = (attempt.stamp_ns + (span // part if part else 0) for part in EARLY_QUERIES)
-    return next((instant for instant in planned if instant > last_query_ns), absent_after_ns)
+    span_ns = absent_after_ns - attempt.stamp_ns
+    early = (attempt.stamp_ns, attempt.stamp_ns + span_ns // 4, attempt.stamp_ns + span_ns // 2)
+    return next((instant for instant in early if instant > last_query_ns), absent_after_ns)
 
 
 def spaced_ns(attempt: Attempt, last_query_ns: int) -> int:
-    """When to query next for an order that a query hardly shows: later by half of what has passed each time."""
+    """Return when to query next, later by half of the elapsed time."""
     return last_query_ns + min((last_query_ns - attempt.stamp_ns) // 2, HOPELESS_QUERY_NS_MAX)
 
 
-def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool) -> bool:
-    """Whether the same number and id may be sent again at any time: at a venue that never takes an id twice."""
-    return capabilities.dedupe is Dedupe.FOR_EVER and wanted and not attempt.duplicate
+def may_repeat(attempt: Attempt, capabilities: VenueCapabilities, *, may_resend: bool) -> bool:
+    """Return whether a resend is safe at any time: the venue accepts a client order id only once."""
+    return capabilities.dedupe is Dedupe.FOR_EVER and may_resend and not attempt.duplicate
 
 
 def repeats_unseen(
-    attempt: Attempt, capabilities: VenueCapabilities, *, wanted: bool, last_query_ns: int | None, now_ns: int
+    attempt: Attempt, capabilities: VenueCapabilities, *, may_resend: bool, last_query_ns: int | None, now_ns: int
 ) -> bool:
-    """Whether to send again without another query first: one did not show the order, and the answer to a resend tells more.
-    Where resends are rejected for the rate limit, a query before each would use it up, and no resend would ever pass.
+    """Return whether to resend without another query first, after one that did not show the order.
+
+    The answer to a resend proves more. Where the rate limit rejects resends, a query before each would use it up.
     """
-    if last_query_ns is None or not may_repeat(attempt, capabilities, wanted=wanted):
+    if last_query_ns is None or not may_repeat(attempt, capabilities, may_resend=may_resend):
         return False
     return now_ns < spaced_ns(attempt, last_query_ns)
 
@@ -115,13 +117,22 @@ def conclude(
     attempt: Attempt,
     capabilities: VenueCapabilities,
     *,
-    wanted: bool,
+    may_resend: bool,
     began_ns: int,
     ended_ns: int,
     assumed_max_delay_ns: int | None = None,
 ) -> Conclusion:
-    """What follows from a complete query that did not show an order. `wanted`: the intent still wants the order placed."""
-    if may_repeat(attempt, capabilities, wanted=wanted):
+    """Return what follows from a complete query that did not show the order.
+
+    Args:
+        attempt: The unresolved attempt.
+        capabilities: The venue's capabilities.
+        may_resend: Whether a resend would be placed: the intent still needs the order.
+        began_ns: When the query began.
+        ended_ns: When its answer was complete.
+        assumed_max_delay_ns: The operator's bound on the delay of a request; None: no bound.
+    """
+    if may_repeat(attempt, capabilities, may_resend=may_resend):
         return MayResend()
     if attempt.duplicate and capabilities.dedupe is Dedupe.FOR_EVER and not capabilities.sees_closed:
         return closed_unfilled(attempt, capabilities, began_ns=began_ns)
@@ -130,15 +141,15 @@ def conclude(
     if began_ns < attempt.absent_after_ns:
         return QueryAgain(
             next_query_ns(attempt, capabilities, last_query_ns=began_ns),
-            "it may still arrive: absence is not admissible yet",
+            "it may still arrive: absence cannot be proven yet",
         )
     if capabilities.sees_closed:
-        return ProvenAbsent("not found by a look begun after the last instant at which it could be accepted")
+        return ProvenAbsent("not found by a query begun after the last instant at which it could be accepted")
     return absent_by_two_queries(attempt, capabilities, began_ns=began_ns, ended_ns=ended_ns)
 
 
 def target_of(order: OrderState, attempt: Attempt) -> VenueOrder | None:
-    """The order that a cancel or a change aims at, as far as it was seen."""
+    """Return the target of a cancel or modify, if the venue has reported it."""
     for item in order.venue_orders:
         if attempt.target_exchange_order_id and item.exchange_order_id == attempt.target_exchange_order_id:
             return item
@@ -147,14 +158,14 @@ def target_of(order: OrderState, attempt: Attempt) -> VenueOrder | None:
 
 
 def is_admissible(attempt: Attempt, *, began_ns: int) -> bool:
-    """Whether a query begun then may conclude that an attempt never arrived."""
+    """Return whether a query begun then can prove absence."""
     return attempt.absent_after_ns is not None and began_ns >= attempt.absent_after_ns
 
 
 def absent_by_two_queries(
     attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int, ended_ns: int
 ) -> Conclusion:
-    """Without a look-up: first the list of open orders, then the trades begun a trade lag after it ended (H15)."""
+    """Without lookup: query the open orders, then the trades a trade lag after that query ended (H15)."""
     lag_ns = trades_lag_ns(capabilities)
     if attempt.list_look_ended_ns is None:
         return FirstQuery(ended_ns + lag_ns)
@@ -164,24 +175,23 @@ def absent_by_two_queries(
 
 
 def trades_lag_ns(capabilities: VenueCapabilities) -> int:
-    """How long after a list the trades must be asked for: another host may have recorded when the list ended."""
+    """Return how long after a list the trades are queried; another host may have recorded the list's end."""
     return capabilities.read_lag.trades_ns + capabilities.hosts_skew_ns
 
 
 def closed_unfilled(attempt: Attempt, capabilities: VenueCapabilities, *, began_ns: int) -> Conclusion:
-    """A duplicate refusal proves that an order under the id exists or existed. Once queries must show it, and neither the
-    open orders nor the trades do, it was closed without a fill."""
+    """A duplicate refusal proves that the order exists or existed; once shown nowhere, it closed without a fill."""
     shown_ns = attempt.send_by_ns + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
     if began_ns < shown_ns:
-        return QueryAgain(shown_ns, "an order under this id exists, queries may not show it yet")
+        return QueryAgain(shown_ns, "an order under this id exists, but queries may not show it yet")
     return ClosedUnfilled("refused as a duplicate, not among the open orders, no trade: it was closed without a fill")
 
 
 def without_window(attempt: Attempt, *, began_ns: int, assumed_max_delay_ns: int | None) -> Conclusion:
-    """A venue without a validity window: absence is never provable; it may be assumed, where an operator says so (H5)."""
+    """Without a validity window absence is never proven; an operator's bound may assume it (H5)."""
     if assumed_max_delay_ns is None:
-        return QueryAgain(None, "this venue may accept it at any time: only evidence, or an operator, settles it")
+        return QueryAgain(None, "the venue may accept it at any time: only evidence or an operator can resolve it")
     assumed_ns = attempt.send_by_ns + assumed_max_delay_ns
     if began_ns < assumed_ns:
-        return QueryAgain(assumed_ns, "the assumed longest delay is not over")
-    return ProvenAbsent("not found after the assumed longest delay of a request", inferred=True)
+        return QueryAgain(assumed_ns, "the assumed maximum delay has not passed")
+    return ProvenAbsent("not found after the assumed maximum delay of a request", inferred=True)

@@ -1,12 +1,13 @@
 """The decision of one reconciler run: a pure function from an intent, its order and their context to a `Decision`.
 
-`decide_run` is called by the reconciler before each run, and by `orderctl decisions` for each recorded attempt: the same
-inputs give the same value. No clock, no I/O, no randomness, no logging. The reconciler performs the value; it adds only
-what a log does not record: backoff between queries, rate limits, the lease, the answers of the venue. The rules are those
-of the protocol between the log and the wire (steps 1 to 6); letters in comments name its traces.
+Called by the reconciler before each run and by `orderctl decisions` for each recorded attempt: equal inputs give equal
+decisions. The reconciler adds what the log does not record: backoff between queries, rate limits, the lease and the
+venue's answers. Steps 1 to 6 of the protocol; H numbers in comments name its rules.
 """
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 from kernel import events
 from kernel import plan as planning
@@ -46,10 +47,10 @@ def decide_run(inputs: RunInputs) -> Decision:
     """Decide what one reconciler run does for one intent: at most one side effect at the venue.
 
     Args:
-        inputs: The intent, its order, and all that the decision depends on.
+        inputs: The intent, its order, and everything that the decision depends on.
 
     Returns:
-        The decision. The same inputs give the same value.
+        The decision; equal inputs give equal decisions.
     """
     if inputs.intent is None and inputs.order is None:
         return planning.Nothing("the intent is unknown")
@@ -64,7 +65,7 @@ def decide_run(inputs: RunInputs) -> Decision:
 
 
 def next_action(inputs: RunInputs) -> planning.Action:
-    """The plan, or a status query where it has nothing to do and the order is not confirmed."""
+    """Return the planned action, or a status query if nothing is planned but the order is not confirmed."""
     order, now_ns = inputs.order, inputs.now_ns
     if inputs.memory.forced and order is not None:
         now_ns = max(now_ns, order.not_before_ns)
@@ -82,12 +83,12 @@ def next_action(inputs: RunInputs) -> planning.Action:
         return planning.Ask(live[-1], "a list did not show it")
     age_ns = inputs.now_ns - int(order.last_sync_at * 1_000_000_000)
     if age_ns > ns(inputs.context.settings.order_age_s_max):
-        return planning.Ask(live[-1], "the venue has not confirmed it for long", stale=True)
+        return planning.Ask(live[-1], "the venue has not confirmed it for too long", stale=True)
     return action
 
 
 def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
-    """A planned action as the step that performs it."""
+    """Return the step that performs a planned action."""
     intent, order = inputs.intent, inputs.order
     match action:
         case planning.Resolve(attempt=attempt) if order is not None:
@@ -107,28 +108,30 @@ def venue_step(inputs: RunInputs, action: planning.Action) -> Decision:
 
 # -------------------------------------------------------------------------------------------------------------- readiness
 def unmet_conditions(inputs: RunInputs, kind: ActionKind) -> tuple[str, ...]:
-    """The conditions that an action waits for: neither a pause nor a missing list holds back a status query."""
+    """Return the unmet conditions of an action; a status query waits for neither a pause nor the first snapshot."""
     if ACTION_RULES[kind].attempt is not None:
         return unmet_of(inputs, inputs.record, symbol_id_of(inputs.intent, inputs.order), kind)
     return tuple(name for name in inputs.context.unmet if name not in (VENUE_SNAPSHOT_COMPLETE, NOT_PAUSED))
 
 
 def unmet_of(inputs: RunInputs, record: Record, symbol_id: str, kind: ActionKind) -> tuple[str, ...]:
-    """The conditions that a request about an intent waits for."""
     attempt = ACTION_RULES[kind].attempt or AttemptKind.SUBMIT
-    return inputs.gates.missing(inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused)
+    return inputs.trading_status.missing(
+        inputs.context.unmet, symbol_id=symbol_id, kind=attempt, intent_paused=record.paused
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- findings
 def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
-    """The finding that too much has filled in a group, or that this is over."""
+    """Raise or resolve the finding that a group has filled more than its mode permits."""
     name = finding_id(FindingKind.GROUP_OVERFILL, group.group_id)
-    event: events.BaseEvent = events.FindingResolved(finding_id=name, text="no longer so")
+    event: events.BaseEvent = events.FindingResolved(finding_id=name, text="the condition no longer holds")
     if inputs.excess:
-        filled = ", ".join(f"{intent_id} {quantity}" for intent_id, quantity in group.filled.items() if quantity)
+        decimal = inputs.symbol.quantity_to_decimal if inputs.symbol is not None else Decimal
+        filled = ", ".join(f"{name} {decimal(quantity)}" for name, quantity in group.filled.items() if quantity)
         text = (
-            f"{inputs.excess} more filled in the group {group.group_id} than {group.mode} allows ({filled}): a fill was"
-            " faster than the cancel"
+            f"the group {group.group_id} filled {decimal(inputs.excess)} more than {group.mode} permits ({filled}):"
+            " a fill came before the cancel took effect"
         )
         symbol_id = symbol_id_of(inputs.intent, inputs.order)
         event = raised(name, FindingKind.GROUP_OVERFILL, text, symbol_id=symbol_id, now_ns=inputs.now_ns)
@@ -137,11 +140,11 @@ def overfill_report(inputs: RunInputs, group: Group) -> ReportFindings:
 
 
 def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | None:
-    """The finding that an attempt has been unknown for long, where it is due and not yet raised."""
+    """Raise the finding that an attempt has been unknown for too long, once it is due."""
     name = finding_id(FindingKind.UNKNOWN_TOO_LONG, inputs.intent_id)
     if name in inputs.record.findings or inputs.now_ns < overdue_at_ns(inputs, attempt):
         return None
-    text = f"{attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
+    text = f"the outcome of {attempt.kind} {attempt.client_order_id} is unknown since it was sent: {attempt.text}"
     finding = raised(
         name,
         FindingKind.UNKNOWN_TOO_LONG,
@@ -154,7 +157,6 @@ def unknown_too_long(inputs: RunInputs, attempt: Attempt) -> ReportFindings | No
 
 
 def overdue_at_ns(inputs: RunInputs, attempt: Attempt) -> int:
-    """When an attempt is a finding, if it is still unresolved."""
     return attempt.stamp_ns + ns(inputs.context.settings.unknown_too_long_s)
 
 
@@ -164,7 +166,7 @@ def intent_findings(inputs: RunInputs, found: tuple[events.BaseEvent, ...], reas
 
 # -------------------------------------------------------------------------------------------------- unresolved attempts
 def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
-    """How to find out what became of an attempt, or when (step 3)."""
+    """Decide how to resolve an attempt, or when to query next (step 3)."""
     if attempt.outcome is AttemptOutcome.PENDING and attempt.position in inputs.memory.running_calls:
         return planning.WaitUntil(None, "its call is still running")
     target = attempt_resolution.target_of(order, attempt)
@@ -186,11 +188,11 @@ def resolve(inputs: RunInputs, order: OrderState, attempt: Attempt) -> Decision:
 
 
 def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
-    """The query, when it is due; a resend before it, where its answer proves more."""
+    """Return the query if it is due; a resend before it, where the resend's answer proves more."""
     attempt, now_ns = step.attempt, inputs.now_ns
     last_ns = inputs.memory.last_queries.get(attempt.position)
     if attempt_resolution.repeats_unseen(
-        attempt, inputs.capabilities, wanted=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
+        attempt, inputs.capabilities, may_resend=step.may_resend, last_query_ns=last_ns, now_ns=now_ns
     ):
         return decide_resend(inputs)
     due_ns = attempt_resolution.next_query_ns(attempt, inputs.capabilities, last_query_ns=last_ns)
@@ -202,22 +204,25 @@ def spaced(inputs: RunInputs, step: AttemptResolution) -> Decision:
 
 
 def may_resend(inputs: RunInputs, order: OrderState) -> bool:
-    """Whether a resend would be placed if it came to one. One that the symbol does not take, or that waits for the symbol
-    to trade, resolves nothing: absence has to be proved then."""
+    """Return whether a resend would be placed.
+
+    A resend that the symbol does not take, or that waits for the symbol to trade, resolves nothing: then absence must be
+    proven.
+    """
     intent = inputs.intent
     if intent is None or not planning.may_resend(intent, order):
         return False
     if inputs.group is not None and inputs.group.group.native:
-        return False  # an order by itself would not be the group's
+        return False  # a single order would not belong to the venue's group
     action = planning.plan_submit(intent, order, symbol=inputs.symbol, now_ns=inputs.now_ns)
     waits = isinstance(action, planning.WaitUntil) and action.until_ns is not None
     return waits or isinstance(action, planning.Submit)
 
 
 def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
-    """Decide whether to send the same id again now, at a venue that takes each id once: it can only make the one order.
+    """Decide whether to send the same id again now, at a venue that accepts each id once.
 
-    Called in the place of a query, and after a query that did not show the order, on inputs gathered then.
+    Called instead of a query, and after a query that did not show the order, with inputs gathered then.
     """
     intent, order = inputs.intent, inputs.order
     waits = BackOff(ActionKind.RESOLVE, "the resend waits")
@@ -231,7 +236,7 @@ def decide_resend(inputs: RunInputs) -> SendOrder | BackOff:
 
 # ------------------------------------------------------------------------------------------------------- single requests
 def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) -> Decision:
-    """Cancel an order; of several live ones the log says first that there are several."""
+    """Cancel an order; report a duplicate order first."""
     if len(planning.live_orders(order)) > 1 and (
         unreported := unreported_findings(inputs.record, now_ns=inputs.now_ns)
     ):
@@ -249,21 +254,19 @@ def cancel(inputs: RunInputs, order: OrderState, item: VenueOrder, reason: str) 
 
 
 def modify(inputs: RunInputs, intent: OrderIntent, item: VenueOrder, terms: StandardOrder) -> SendOrder:
-    """Give an order new terms."""
     group = guarding_group(inputs) if terms.quantity > item.quantity else None
     started = modify_started(inputs, intent, item, terms)
     return SendOrder(ActionKind.MODIFY, started, inputs.record.version, item, group)
 
 
 def submit(inputs: RunInputs, intent: OrderIntent, order: StandardOrder, *, resend: bool = False) -> SendOrder:
-    """Place an order."""
     started = submit_started(inputs, inputs.record, intent, order)
     group = guarding_group(inputs)
     return SendOrder(ActionKind.SUBMIT, started, inputs.record.version, group=group, resend=resend)
 
 
 def reject_locally(inputs: RunInputs, intent: OrderIntent, action: planning.RejectLocally) -> LocalRejection:
-    """Record what cannot be placed as an attempt that was rejected here."""
+    """Record an order that cannot be placed as a locally rejected attempt."""
     started = (
         submit_started(inputs, inputs.record, intent, action.order)
         if action.working is None
@@ -298,16 +301,16 @@ def started_event(
     number: int,
     target: VenueOrder | None = None,
 ) -> events.AttemptStarted:
-    """The record of one send: all that was decided on, and until when the request can act at the venue."""
+    """Return the `AttemptStarted` of one send, with the instants until which the request can act."""
     capabilities, now_ns = inputs.capabilities, inputs.now_ns
     send_by_ns = now_ns + ns(inputs.context.settings.send_budget_s)
     window_ns = capabilities.validity_window_ns
-    # A driver that stamps as it writes may stamp as late as send_by: the window then begins there (H2).
+    # A driver that stamps while it writes may stamp as late as send_by (H2).
     stamped_ns = now_ns if capabilities.stamp_is_ours else send_by_ns
     valid_until_ns = None if window_ns is None else stamped_ns + window_ns
     absent_after_ns: int | None = None
     if valid_until_ns is not None:
-        # One nanosecond more: a request may still be accepted in the very instant that its window ends.
+        # Plus one: a request may still be accepted in the very instant at which its window ends.
         absent_after_ns = valid_until_ns + 1 + capabilities.clock_skew_ns + capabilities.read_lag.longest_ns
     longest = capabilities.client_order_id_max_length
     replaces = kind is AttemptKind.AMEND and capabilities.amend is AmendDialect.CANCEL_REPLACE
@@ -332,7 +335,7 @@ def started_event(
 
 
 def next_submit_number(record: Record) -> int:
-    """The number of the next submit: the last one while its id is neither seen nor rejected, else one more (H5b).
+    """Return the next submit's attempt number: the last one while its id is neither seen nor rejected (H5b).
 
     A rejection answers one send: while an earlier send of the id may still arrive, the id is not spent (H7).
     """
@@ -349,13 +352,13 @@ def next_submit_number(record: Record) -> int:
 
 # ----------------------------------------------------------------------------------------------------------------- groups
 def guarding_group(inputs: RunInputs) -> Group | None:
-    """The group whose fills bear on what is sent for an intent."""
+    """Return the group whose fills limit an intent's order."""
     group = inputs.group.group if inputs.group is not None else None
     return None if group is None or group.mode is OcoMode.NONE or group.native else group
 
 
 def submit_with_group(inputs: RunInputs) -> Decision | None:
-    """The step for a whole group in the place of a submit; None where the kernel manages it, or there is none."""
+    """Return the step for a whole group instead of a submit; None if the kernel manages it, or there is none."""
     found = inputs.group
     if found is None or found.group.native is False:
         return None
@@ -372,18 +375,17 @@ def submit_with_group(inputs: RunInputs) -> Decision | None:
 
 
 def member_step(inputs: RunInputs, member: MemberInputs) -> planning.Action:
-    """The step for an order of a group that the venue is to manage: its whole quantity is sent, or nothing."""
+    """Return the step of one order of a venue-managed group: its whole quantity or nothing."""
     intent = member.intent
     if intent is None or not planning.is_wanted(intent, member.order):
         return planning.Nothing("the intent is canceled or over")
     unmet = unmet_of(inputs, member.record, intent.order.symbol_id, ActionKind.SUBMIT)
     if unmet or member.record.unresolved:
-        return planning.WaitUntil(None, "it is held back, or unresolved")
+        return planning.WaitUntil(None, "it is not ready, or unresolved")
     return planning.plan_submit(intent, member.order, symbol=member.symbol, now_ns=inputs.now_ns)
 
 
 def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
-    """Until each order of a group may be sent."""
     instants = [step.until_ns for step in waits if step.until_ns is not None]
     reason = "another order of the group waits"
     if len(instants) < len(waits):
@@ -392,10 +394,9 @@ def group_wait(waits: list[planning.WaitUntil]) -> planning.WaitUntil | BackOff:
 
 
 def send_group(inputs: RunInputs, found: GroupInputs) -> SendGroup:
-    """Place all orders of a group in one request."""
     sends = [(member.record, member.intent) for member in found.members if member.intent is not None]
     started = tuple(submit_started(inputs, record, intent, intent.order) for record, intent in sends)
-    # An id of the group as a whole: no intent's id has a slash, so none is ever like it.
+    # Intent ids have no slash, so no intent has the group's name.
     name, longest = f"group/{found.group.group_id}", inputs.capabilities.client_order_id_max_length
     group_client_id = client_order_id(inputs.log_id, name, started[0].number, max_length=longest)
     return SendGroup(found.group, group_client_id, started, tuple(record.version for record, _ in sends))

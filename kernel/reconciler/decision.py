@@ -1,7 +1,7 @@
-"""The value that a reconciler run decides on: what the run will do, with the exact `AttemptStarted` that it appends.
+"""The decision of a reconciler run as a value, with the exact `AttemptStarted` that the run appends.
 
-Made by `decide_run`, performed by the reconciler, compared with recorded attempts by `orderctl decisions`. Of the planned
-actions, `Nothing`, `WaitUntil` and `Ask` are decisions as they are.
+Returned by `decide_run`, performed by the reconciler, compared with recorded attempts by `orderctl decisions`. Of the
+planned actions, `Nothing`, `WaitUntil` and `Ask` are decisions themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kernel.models import Attempt, OrderState, VenueOrder
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """Run again after a backoff of this kind of action."""
+    """Run again after the backoff of this kind of action."""
 
     label: ClassVar[str] = planning.WaitUntil.label
     kind: ActionKind
@@ -38,13 +38,12 @@ class ReportFindings:
 
     @property
     def label(self) -> str:
-        """What it appends."""
         return "first " + ", ".join(event.topic for event in self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class TakeOverGroup:
-    """Manage a group in the kernel, order by order: the venue was to, and has none of its orders."""
+    """Manage a group in the kernel, order by order: the venue was to manage it and has none of its orders."""
 
     label: ClassVar[str] = f"first {events.GroupWorked.topic}"
     group: Group
@@ -52,24 +51,22 @@ class TakeOverGroup:
 
 
 class ResolutionMethod(Enum):
-    """How to find out what became of an attempt."""
+    """How to resolve an attempt."""
 
     MOOT = auto()
-    """Without a query: the order that it aims at no longer works."""
+    """Without a query: its target is no longer open."""
     FIND_ORDER = auto()
-    """A submit: look for an order under its client order id."""
+    """A submit: query its client order id."""
     CHECK_CANCEL = auto()
     """A cancel: query its target; one that is still open is canceled again."""
     CHECK_TERMS = auto()
-    """A change in place: query its target, and compare the terms."""
+    """A modify in place: query its target and compare the terms."""
     FIND_REPLACEMENT = auto()
-    """A cancel/replace: look for the new order, then query the old one."""
+    """A cancel/replace: query the new order, then the old one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResolution:
-    """Find out what became of an attempt."""
-
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
     label: ClassVar[str] = planning.Resolve.label
     reason: ClassVar[str] = ""
@@ -77,9 +74,8 @@ class AttemptResolution:
     attempt: Attempt
     order: OrderState
     target: VenueOrder | None = None
-    """The order that a cancel or a change aims at."""
     may_resend: bool = False
-    """Whether the intent still wants it sent: where ids are taken once, the same id may then be sent again."""
+    """Whether the same id may be sent again, where ids are accepted once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +87,13 @@ class SendOrder:
     expected_version: int
     """Version of the intent's stream that the decision was made on."""
     target: VenueOrder | None = None
-    """The order that a cancel or a change aims at."""
     group: Group | None = None
-    """For what adds to an order of a group: the group as it was decided on; a fill in it stops the send (H19)."""
+    """The group of an order that grows, as decided on: a fill in the group stops the send (H19)."""
     resend: bool = False
-    """Whether it repeats an unresolved submit under the same id."""
     reason: str = ""
 
     @property
     def label(self) -> str:
-        """The attempt that it makes."""
         return self.started.kind.lower()
 
 
@@ -115,12 +108,11 @@ class SendGroup:
     group_client_id: str
     started: tuple[events.AttemptStarted, ...]
     expected_versions: tuple[int, ...]
-    """Version of each intent's stream, in the order of the attempts."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRejection:
-    """Append an attempt and its rejection: the symbol does not take these terms, so nothing is sent."""
+    """Append an attempt and its rejection by the symbol's constraints; nothing is sent."""
 
     label: ClassVar[str] = planning.RejectLocally.label
     reason: ClassVar[str] = ""
@@ -131,17 +123,16 @@ class LocalRejection:
 
     @property
     def text(self) -> str:
-        """Which constraints are violated."""
         return "; ".join(map(str, self.violations))
 
 
 VenueStep = AttemptResolution | planning.Ask | SendOrder | SendGroup | LocalRejection
-"""The decisions that pass backoff and rate limits before they are performed."""
+"""Decisions that wait for backoff and rate limits before they are performed."""
 Decision = planning.Nothing | planning.WaitUntil | BackOff | ReportFindings | TakeOverGroup | VenueStep
 
 
 def attempt_of(decision: Decision, intent_id: str) -> events.AttemptStarted | None:
-    """The attempt that a decision starts for an intent."""
+    """Return the attempt that a decision starts for an intent."""
     match decision:
         case SendOrder(started=started) | LocalRejection(started=started):
             return started

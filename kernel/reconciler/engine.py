@@ -1,7 +1,7 @@
-"""The reconciliation engine: makes the orders at an exchange match the intents. The seed's `ReconciliationEngine`.
+"""The reconciliation engine, the public entry to the reconciler.
 
-Built by the controller with its stores, log, venue and lease; or by anybody over any two stores, without a venue: then it
-computes plans and never acts. With a venue, all that acts is one object, `VenueReconciler`.
+Created by the controller with its stores, log, venue and lease; or by anyone over two stores without a venue: then it
+computes plans and never acts. `VenueReconciler` does everything that acts at a venue.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kernel.venues.base import Venue
 
 
 class ReconciliationEngine:
-    """Continuously makes actual state match intent."""
+    """Continuously makes the orders at a venue match the intents."""
 
     def __init__(
         self,
@@ -43,22 +43,22 @@ class ReconciliationEngine:
         missing: Callable[[], tuple[str, ...]] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Build an engine.
+        """Create an engine.
 
         Args:
             intent_store: The intents.
             actual_store: The observed orders.
-            log: The log from which both stores are folded; needed with a venue.
-            venue: Where to act; without one the engine only computes plans.
-            lease: The lease of the leader; needed with a venue.
-            clock: The clock; the system's by default.
+            log: The log from which both stores are folded; required with a venue.
+            venue: The venue; without one the engine only computes plans.
+            lease: The leader's lease; required with a venue.
+            clock: The clock; the system clock by default.
             settings: The kernel's settings.
-            ids: The source of ids and jitter.
-            missing: Names the readiness conditions that do not hold; while there are any, nothing is sent.
-            metrics: Where to count.
+            ids: Source of ids and jitter.
+            missing: Returns the unmet readiness conditions; while there are any, nothing is sent.
+            metrics: The metrics to update.
 
         Raises:
-            ValidationError: A venue without a log and a lease (law 2), or without stores that are folded from the log.
+            ValidationError: A venue without a log and a lease, or with stores that are not folded from that log.
         """
         self.intent_store = intent_store
         self.actual_store = actual_store
@@ -67,16 +67,16 @@ class ReconciliationEngine:
         self._metrics = metrics or Metrics()
         self._running = False
         self.at_venue: VenueReconciler | None = None
-        """What acts at the venue; None without one."""
+        """The reconciler at the venue; None without a venue."""
         if venue is None:
             return
         state = folded_state(actual_store)
         if log is None or lease is None:
             raise ValidationError(
-                "an engine with a venue needs a log and a lease: an attempt is durable before the venue hears of it"
+                "an engine with a venue needs a log and a lease: each attempt is recorded before it is sent"
             )
         if state is None or folded_state(intent_store) is not state:
-            raise ValidationError("an engine with a log needs the two event-sourced stores of one state")
+            raise ValidationError("an engine with a venue needs two event-sourced stores of the same state")
         self.at_venue = VenueReconciler(
             intent_store,
             actual_store,
@@ -93,23 +93,22 @@ class ReconciliationEngine:
 
     @property
     def running(self) -> bool:
-        """Whether the engine was started."""
         return self._running
 
     async def start(self) -> None:
-        """Start the loop. Idempotent. Without a venue there is nothing to loop over."""
+        """Start the workers. Idempotent; without a venue there are none."""
         self._running = True
         if self.at_venue is not None:
             await self.at_venue.start()
 
     async def stop(self) -> None:
-        """Hand out no more keys, wait for the calls that are out, stop the loop. Idempotent. Cancels no order."""
+        """Stop: hand out no more keys, wait for running calls, end the workers. Idempotent. Cancels no order."""
         self._running = False
         if self.at_venue is not None:
             await self.at_venue.stop()
 
     async def reconcile_intent(self, intent_id: str) -> planning.Action:
-        """Reconcile one intent: compute its plan and, with a venue, perform it now, past the engine's own backoff.
+        """Return the plan of one intent and, with a venue, perform it now, ignoring the backoff.
 
         Args:
             intent_id: The intent.
@@ -118,7 +117,7 @@ class ReconciliationEngine:
             The plan.
 
         Raises:
-            NotFoundError: There is no such intent.
+            NotFoundError: The intent does not exist.
         """
         intent = await self.intent_store.get_intent(intent_id)
         if self.at_venue is None:
@@ -129,7 +128,7 @@ class ReconciliationEngine:
         return action
 
     async def _plan(self, intent: OrderIntent) -> planning.Action:
-        """The plan over stores of any kind; event-sourced ones know the groups of an intent."""
+        """Return the plan over stores of any kind; event-sourced ones know the intent's group."""
         order: OrderState | None = None
         with suppress(NotFoundError):
             order = await self.actual_store.get_order_state(intent.intent_id)
@@ -141,12 +140,12 @@ class ReconciliationEngine:
         return planning.plan(limited, order, symbol=symbol, now_ns=self._clock.now_ns(), held=held)
 
     async def reconcile_all(self) -> dict[str, planning.Action]:
-        """Reconcile every intent; returns the plans by intent id."""
+        """Reconcile every intent; return the plans by intent id."""
         intents = await self.intent_store.list_intents()
         return {intent.intent_id: await self.reconcile_intent(intent.intent_id) for intent in intents}
 
     def get_metrics(self) -> dict[str, Any]:
-        """The seed's five: running, lag of the newest run in milliseconds, keys pending, errors and retries so far."""
+        """Return running, lag of the newest run in milliseconds, pending keys, error count and retry count."""
         return {
             "running": self._running,
             "reconciliation_lag_ms": self.at_venue.lag_ns // NS_PER_MS if self.at_venue is not None else 0,
@@ -156,18 +155,18 @@ class ReconciliationEngine:
         }
 
     def reading(self) -> EngineReading:
-        """Its work as it stands now."""
+        """Return the current load of the engine."""
         return self.at_venue.reading() if self.at_venue is not None else EngineReading(workers=self._settings.workers)
 
 
 def folded_state(store: IntentStateStore | ActualStateStore) -> KernelState | None:
-    """The state that an event-sourced store reads; None for a plain store."""
+    """Return the state behind an event-sourced store; None for a plain store."""
     state: KernelState | None = getattr(store, "state", None)
     return state
 
 
 def any_symbol(symbol_id: str) -> SymbolMetadata | None:
-    """A symbol that takes every order: plain stores know no symbols, so none limits a plan over them."""
+    """Return a symbol that takes every order: plain stores know no symbols."""
     if not symbol_id:
         return None
     return SymbolMetadata(

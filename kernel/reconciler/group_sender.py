@@ -1,14 +1,14 @@
-"""One send for a whole group: the orders that the venue is to manage together, in one request.
+"""Sends all orders of a group in one request, for a venue that manages the group.
 
-Called by the reconciler, in the place of a submit. The rules are those of `attempts`, for all orders at once: every attempt
-is durable before the venue hears of any, all of them leave or none does, and each has an answer of its own. From then on
-each is resolved like any other attempt; a group that never arrived is sent again whole.
+Called by the reconciler instead of a submit. As for a single order: every attempt is durable before the venue receives
+any, all orders are sent or none, and each has an outcome of its own. A group that never arrived is sent again as a whole.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from kernel import events
 from kernel.actions import ACTION_RULES
@@ -16,79 +16,63 @@ from kernel.errors import VenueError
 from kernel.groups import Group
 from kernel.lifecycle import Record
 from kernel.log.base import Write
-from kernel.metrics import Metrics
 from kernel.models import Attempt, Evidence
 from kernel.reconciler.decision import SendGroup
 from kernel.reconciler.order_sender import OrderSender, submit_request, with_group
-from kernel.reconciler.rate_limiter import Permit, VenueRateLimiter
-from kernel.state import KernelState
-from kernel.streams.event_writer import EventWriter
-from kernel.venues.base import ExecutionReport, Operation, SubmitGroupRequest, Venue
+from kernel.reconciler.rate_limiter import Permit
+from kernel.venues.base import Operation, SubmitGroupRequest
 
 Send = tuple[Record, Attempt]
-"""One order of a group, and the attempt at it."""
+"""An order of a group and its attempt."""
 
 
+@dataclass(eq=False)
 class GroupSender:
-    """Sends groups to one venue; each of their orders is checked and answered by the sender of single orders."""
+    """Sends groups to one venue; `OrderSender` checks and records each of their orders."""
 
-    def __init__(
-        self,
-        orders: OrderSender,
-        state: KernelState,
-        writer: EventWriter,
-        venue: Venue,
-        *,
-        metrics: Metrics,
-        limiter: VenueRateLimiter,
-    ) -> None:
-        self._orders = orders
-        self._state = state
-        self._writer = writer
-        self._venue = venue
-        self._metrics = metrics
-        self._limiter = limiter
+    orders: OrderSender
 
     async def take_over(self, group: Group) -> None:
-        """Record that the kernel manages a group, order by order, which the venue was to manage and has nothing of."""
+        """Record that the kernel manages a group of which the venue has no order."""
         (write,) = with_group(group, native=False)
-        await self._writer.append_unless_changed(
+        await self.orders.writer.append_unless_changed(
             write.stream_id,
             write.events,
             evidence=Evidence.INFERRED,
             expected_version=group.version,
-            epoch=self._orders.epoch,
+            epoch=self.orders.epoch,
         )
 
     async def send(self, decision: SendGroup) -> None:
-        """Append all attempts, make the one call and append each answer. Nothing is sent where the log went on meanwhile.
+        """Append all attempts, make the one call and append each answer; send nothing if another append came first.
 
-        Raises `RateLimitExceeded` where the rate limit is used up: then nothing is appended.
+        Raises:
+            RateLimitExceeded: No capacity; nothing is appended.
         """
         priority, count = ACTION_RULES[decision.kind].priority, len(decision.started)
-        with self._limiter.permitted(priority, Operation.SUBMIT, times=count) as permit:
+        with self.orders.limiter.permitted(priority, Operation.SUBMIT, times=count) as permit:
             positions = await self._start(decision)
-            self._orders.calls.update(positions)
+            self.orders.calls.update(positions)
             try:
                 if positions:
                     await self._call(decision, positions, permit)
             finally:
-                self._orders.calls.difference_update(positions)
+                self.orders.calls.difference_update(positions)
 
     async def _start(self, decision: SendGroup) -> range:
-        """Record who manages the group, and every attempt; the attempts' positions, none where the log went on."""
+        """Append the group's manager and every attempt; return the attempts' positions, none after another append."""
         (worked,) = with_group(decision.group, native=True, group_client_id=decision.group_client_id)
         members = [
             Write(events.intent_stream(started.intent_id), (started,), version)
             for started, version in zip(decision.started, decision.expected_versions, strict=True)
         ]
-        appended = await self._writer.append_unless_changed(
+        appended = await self.orders.writer.append_unless_changed(
             worked.stream_id,
             worked.events,
             evidence=Evidence.COMMAND,
             expected_version=decision.group.version,
-            epoch=self._orders.epoch,
-            causation_position=self._state.record(decision.started[0].intent_id).command_position,
+            epoch=self.orders.epoch,
+            causation_position=self.orders.state.record(decision.started[0].intent_id).command_position,
             also=members,
         )
         if appended is None:
@@ -97,7 +81,7 @@ class GroupSender:
         return range(first, first + len(members))
 
     async def _call(self, decision: SendGroup, positions: Sequence[int], permit: Permit) -> None:
-        records = [self._state.record(started.intent_id) for started in decision.started]
+        records = [self.orders.state.record(started.intent_id) for started in decision.started]
         sends = [
             (record, next(item for item in record.attempts if item.position == position))
             for record, position in zip(records, positions, strict=True)
@@ -109,26 +93,26 @@ class GroupSender:
             stamp_ns=decision.started[0].stamp_ns,
             valid_until_ns=decision.started[0].valid_until_ns,
         )
-        # From here to the write nothing is awaited, as for a single order: all of them leave, or none does.
-        objections = (self._orders.objection(record, attempt, None) for record, attempt in sends)
+        # Nothing is awaited from here to the write, as for a single order: all orders are sent, or none.
+        objections = (self.orders.objection(record, attempt, None) for record, attempt in sends)
         if (objection := next((text for text in objections if text is not None), None)) is not None:
-            await self._each(sends, lambda record, attempt: self._orders.not_sent(record, attempt, objection))
+            await self._each(sends, lambda record, attempt: self.orders.not_sent(record, attempt, objection))
             return
-        reports: dict[str | None, ExecutionReport] = {}
-
-        async def call() -> None:
-            for report in await self._venue.submit_group(request):
-                reports.setdefault(report.client_order_id, report)
-
-        async def answer(record: Record, attempt: Attempt) -> None:
-            await self._orders.answered(record, attempt, reports.get(attempt.client_order_id), problem)
-
-        problem: VenueError | None = await self._orders.called(Operation.SUBMIT, call, permit)
-        await self._each(sends, answer)
+        answer = await self.orders.answer_of(Operation.SUBMIT, lambda: self.orders.venue.submit_group(request), permit)
+        error = answer if isinstance(answer, VenueError) else None
+        reports = {} if isinstance(answer, VenueError) else {item.client_order_id: item for item in reversed(answer)}
+        await self._each(
+            sends,
+            lambda record, attempt: self.orders.record_answer(
+                record, attempt, error or reports.get(attempt.client_order_id)
+            ),
+        )
 
     async def _each(self, sends: Sequence[Send], act: Callable[[Record, Attempt], Awaitable[None]]) -> None:
-        """The outcome of each attempt of one request."""
+        """Record the outcome of each attempt of one request."""
         await asyncio.gather(*(act(record, attempt) for record, attempt in sends))
         for record, attempt in sends:
-            self._metrics.attempts_started.labels(attempt.kind).inc()
-            self._metrics.attempts.labels(attempt.kind, self._orders.outcome(record.intent_id, attempt.position)).inc()
+            self.orders.metrics.attempts_started.labels(attempt.kind).inc()
+            self.orders.metrics.attempts.labels(
+                attempt.kind, self.orders.outcome(record.intent_id, attempt.position)
+            ).inc()

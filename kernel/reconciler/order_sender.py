@@ -1,8 +1,8 @@
-"""One send: appended, checked, written once, answered. Steps 6 to 8 of the protocol.
+"""Sends one request and records its outcome: steps 6 to 8 of the protocol.
 
-Called by the reconciler with what it decided. `AttemptStarted` is durable before the venue hears of it; between the last
-check (generation, send-by, lease) and the write there is no await; the answer is appended as an answer to that very
-attempt. Any other answer than a definitive one leaves the attempt unknown: a timeout is not a "no".
+Called by the reconciler with its decision. `AttemptStarted` is durable before the venue receives the request; nothing is
+awaited between the last check (generation, send-by, lease) and the write; the answer names the attempt that it answers.
+Any answer that is not definitive leaves the attempt unknown: a timeout is not a rejection.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from kernel import events
 from kernel.actions import ACTION_RULES
@@ -28,49 +30,39 @@ from kernel.state import KernelState
 from kernel.streams.event_writer import RECONCILER, EventWriter, ReportSource
 from kernel.venues.base import CancelRequest, ExecutionReport, ModifyRequest, Operation, SubmitRequest, Venue
 
+Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class OrderSender:
-    """Sends requests about single orders to one venue, as the leader of one epoch."""
+    """Sends requests for single orders to one venue, as the leader of one epoch."""
 
-    def __init__(
-        self,
-        state: KernelState,
-        writer: EventWriter,
-        venue: Venue,
-        *,
-        lease: Lease,
-        clock: Clock,
-        ids: IdFactory,
-        settings: KernelSettings,
-        metrics: Metrics,
-        limiter: VenueRateLimiter,
-    ) -> None:
-        self._state = state
-        self._writer = writer
-        self._venue = venue
-        self._lease = lease
-        self._clock = clock
-        self._ids = ids
-        self._settings = settings
-        self._metrics = metrics
-        self._limiter = limiter
-        self.epoch = 0
-        self.calls: set[int] = set()
-        """Positions of the attempts whose call is running in this process."""
+    state: KernelState
+    writer: EventWriter
+    venue: Venue
+    lease: Lease
+    clock: Clock
+    ids: IdFactory
+    settings: KernelSettings
+    metrics: Metrics
+    limiter: VenueRateLimiter
+    epoch: int = 0
+    calls: set[int] = field(default_factory=set)
+    """Positions of the attempts whose call is running."""
 
     # ---------------------------------------------------------------------------------------------------- one request
     async def send(self, decision: SendOrder) -> None:
-        """Append the attempt, make its call and append the answer. Nothing is sent where the log went on meanwhile.
+        """Append the attempt, make its call and append the answer; send nothing if another append came first.
 
-        Raises `RateLimitExceeded` where the rate limit is used up: then nothing is appended.
+        Raises:
+            RateLimitExceeded: No capacity; nothing is appended.
         """
         started, rule = decision.started, ACTION_RULES[decision.kind]
-        known = self._state.record(started.intent_id).attempts
+        known = self.state.record(started.intent_id).attempts
         first = all(item.generation != started.generation for item in known)
         (operation,) = rule.operations
-        with self._limiter.permitted(rule.priority, operation) as permit:
+        with self.limiter.permitted(rule.priority, operation) as permit:
             position = await self._start(decision)
             if position is None:
                 return
@@ -79,10 +71,10 @@ class OrderSender:
                 await self._call(decision, operation, position, permit, first=first)
             finally:
                 self.calls.discard(position)
-        self._metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
+        self.metrics.attempts.labels(started.kind, self.outcome(started.intent_id, position)).inc()
 
     async def reject_locally(self, decision: LocalRejection) -> None:
-        """Append the attempt with its rejection; nothing is sent."""
+        """Append the attempt with its rejection; send nothing."""
         position = await self._start(decision)
         if position is None:
             return
@@ -90,63 +82,57 @@ class OrderSender:
             intent_id=decision.started.intent_id,
             attempt_position=position,
             outcome=AttemptOutcome.REJECTED,
-            text=f"it does not fit the market: {decision.text}",
+            text=f"rejected locally: {decision.text}",
             failures=1,
             locally_rejected=True,
         )
         await self._verdict(rejected)
-        self._metrics.attempts.labels(decision.started.kind, AttemptOutcome.REJECTED).inc()
+        self.metrics.attempts.labels(decision.started.kind, AttemptOutcome.REJECTED).inc()
 
     def outcome(self, intent_id: str, position: int) -> AttemptOutcome:
-        """What is known of an attempt whose call has ended; one that the record keeps no longer was accepted."""
-        known = self._state.record(intent_id).attempts
-        return next((item.outcome for item in known if item.position == position), AttemptOutcome.ACCEPTED)
+        """Return the outcome of an attempt whose call has ended; one that the record dropped was accepted."""
+        attempt = self.state.record(intent_id).attempt_at(position)
+        return attempt.outcome if attempt is not None else AttemptOutcome.ACCEPTED
 
     async def _start(self, decision: SendOrder | LocalRejection) -> int | None:
-        """Append the attempt, under the version that it was decided on; its position, or None where the log went on."""
+        """Append the attempt at the decided version; return its position, or None if another append came first."""
         started = decision.started
         group = decision.group if isinstance(decision, SendOrder) else None
-        appended = await self._writer.append_unless_changed(
+        appended = await self.writer.append_unless_changed(
             events.intent_stream(started.intent_id),
             [started],
             evidence=Evidence.COMMAND,
             expected_version=decision.expected_version,
             epoch=self.epoch,
-            causation_position=self._state.record(started.intent_id).command_position,
+            causation_position=self.state.record(started.intent_id).command_position,
             also=with_group(group, native=False),
         )
         if appended is None:
             return None
-        self._metrics.attempts_started.labels(started.kind).inc()
+        self.metrics.attempts_started.labels(started.kind).inc()
         return appended.first_position
 
     async def _call(
         self, decision: SendOrder, operation: Operation, position: int, permit: Permit, *, first: bool
     ) -> None:
         intent_id, kind = decision.started.intent_id, decision.started.kind
-        record = self._state.record(intent_id)
+        record = self.state.record(intent_id)
         attempt = next(item for item in record.attempts if item.position == position)
         call = self._prepare(decision, attempt)
-        # From here to the write nothing is awaited: what the check saw is what holds when the request leaves (H2).
+        # Nothing is awaited from here to the write: the check must hold when the request is sent (H2).
         objection = self.objection(record, attempt, decision.group)
         if objection is not None:
             await self.not_sent(record, attempt, objection)
             return
         if first and record.intent is not None:
-            # Later calls for the same generation measure the venue, not the kernel.
-            age_ns = self._clock.now_ns() - record.intent.updated_at_ns
-            observe_ns(self._metrics.intent_to_venue.labels(kind), age_ns)
-        reports: list[ExecutionReport] = []
-
-        async def called() -> None:
-            reports.append(await call())
-
-        problem = await self.called(operation, called, permit)
-        await self.answered(record, attempt, reports[0] if reports else None, problem)
+            # Later calls of the same generation would measure the venue, not the kernel.
+            age_ns = self.clock.now_ns() - record.intent.updated_at_ns
+            observe_ns(self.metrics.intent_to_venue.labels(kind), age_ns)
+        await self.record_answer(record, attempt, await self.answer_of(operation, call, permit))
 
     def _prepare(self, decision: SendOrder, attempt: Attempt) -> Callable[[], Awaitable[ExecutionReport]]:
-        """The call to make, with everything built that can be built before the check."""
-        venue, target, order = self._venue, decision.target, decision.started.order
+        """Build everything that can be built before the check; return the call."""
+        venue, target, order = self.venue, decision.target, decision.started.order
         if target is None:
             submit = submit_request(decision.started)
             return lambda: venue.submit(submit)
@@ -165,78 +151,76 @@ class OrderSender:
 
     # ------------------------------------------------------------------------- the check, the call and the answer to it
     def objection(self, record: Record, attempt: Attempt, group: Group | None) -> str | None:
-        """Why the request must not leave now; None when it may."""
-        now_ns = self._clock.now_ns()
-        deadline_ns = self._lease.deadline_ns()
+        """Return why the request must not be sent now; None if it may."""
+        now_ns = self.clock.now_ns()
+        deadline_ns = self.lease.deadline_ns()
         intent = record.intent
         generation = intent.generation if intent is not None else 0
         if attempt.outcome not in UNRESOLVED:
-            return "it was settled before it was sent"
+            return "it was resolved before it was sent"
         if attempt.kind is not AttemptKind.CANCEL and generation != attempt.generation:
-            return f"the intent went on to generation {generation}"
-        known = self._state.group_of(record.intent_id)
+            return f"the intent is now at generation {generation}"
+        known = self.state.group_of(record.intent_id)
         if group is not None and (known is None or known.filled != group.filled):
-            return f"what filled in the group {group.group_id} may change it"
+            return f"the fills of group {group.group_id} changed after the decision"
         if now_ns >= attempt.send_by_ns:
             return "too late to send: the decision is older than the send budget"
         if deadline_ns is None or now_ns >= deadline_ns:
-            return "the lease is over"
+            return "the lease has expired"
         return None
 
-    async def called(
-        self, operation: Operation, call: Callable[[], Awaitable[None]], permit: Permit
-    ) -> VenueError | None:
-        """Make one call; returns what came in the place of an answer."""
+    async def answer_of(
+        self, operation: Operation, call: Callable[[], Awaitable[Answer]], permit: Permit
+    ) -> Answer | VenueError:
+        """Make one call; return its answer, or the error instead of one."""
         try:
-            with self._metrics.calling(operation, self._clock), self._limiter.calling(permit):
-                async with asyncio.timeout(self._settings.request_timeout_s):
-                    await call()
+            with self.metrics.calling(operation, self.clock), self.limiter.calling(permit):
+                async with asyncio.timeout(self.settings.request_timeout_s):
+                    return await call()
         except VenueError as problem:
             return problem
         except TimeoutError:
-            return OutcomeUnknown(f"no answer within {self._settings.request_timeout_s:g} s")
-        return None
+            return OutcomeUnknown(f"no answer within {self.settings.request_timeout_s:g} s")
 
-    async def answered(
-        self, record: Record, attempt: Attempt, report: ExecutionReport | None, problem: VenueError | None
+    async def record_answer(
+        self, record: Record, attempt: Attempt, answer: ExecutionReport | VenueError | None
     ) -> None:
-        """Append the answer to one attempt: a definitive no, that it never left, a report, or that nothing is known."""
-        match problem:
+        """Append the answer to one attempt: rejected, not sent, a report, or unknown."""
+        match answer:
+            case ExecutionReport():
+                await self._reported(record.intent_id, attempt, answer)
             case Rejected():
-                await self._rejected(record.intent_id, attempt, problem)
+                await self._rejected(record.intent_id, attempt, answer)
             case NotSent():
-                await self.not_sent(record, attempt, str(problem))
-            case OutcomeUnknown():
-                text, code, duplicate = problem.text, problem.code, problem.duplicate
+                await self.not_sent(record, attempt, str(answer))
+            case OutcomeUnknown(text=text, code=code, duplicate=duplicate):
                 await self._unknown(record.intent_id, attempt, text, code=code, duplicate=duplicate)
             case VenueError():
-                await self._unknown(record.intent_id, attempt, str(problem))
-            case None if report is not None:
-                await self._reported(record.intent_id, attempt, report)
+                await self._unknown(record.intent_id, attempt, str(answer))
             case None:
                 await self._unknown(record.intent_id, attempt, "the venue's answer does not mention it")
 
     async def _reported(self, intent_id: str, attempt: Attempt, report: ExecutionReport) -> None:
-        """The venue's report is a fact; if it does not settle the attempt, the attempt is unknown."""
-        source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
+        """Append the report as a fact; if it does not resolve the attempt, the attempt is unknown."""
+        source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.STREAM, attempt_position=attempt.position)
         try:
-            await self._writer.report(intent_id, [report], source)
+            await self.writer.report(intent_id, [report], source)
         except OutcomeUnknown as problem:
             logger.warning("an answer could not be read: %s", problem)
-        await self._unknown(intent_id, attempt, "the venue's answer does not settle it")
+        await self._unknown(intent_id, attempt, "the venue's answer does not resolve it")
 
     async def _rejected(self, intent_id: str, attempt: Attempt, refusal: Rejected) -> None:
-        known = self._state.record(intent_id).failures
+        known = self.state.record(intent_id).failures
         failures = known + 1
         retry_at_ns: int | None = None
         if refusal.rate_limit is not None and refusal.retry_after_s is not None:
-            # It says nothing of the order, and the whole budget waits: no backoff on top, and none that grows.
+            # The rejection is not about the order, and all calls wait for the limit: no backoff in addition.
             failures = known
-            retry_at_ns = self._clock.now_ns() + ns(refusal.retry_after_s)
+            retry_at_ns = self.clock.now_ns() + ns(refusal.retry_after_s)
         elif refusal.retry_after_s is not None:
-            retry_at_ns = self._clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
+            retry_at_ns = self.clock.now_ns() + max(ns(refusal.retry_after_s), self._backoff_ns(failures))
         elif self._is_tried_again(intent_id, attempt):
-            retry_at_ns = self._clock.now_ns() + self._backoff_ns(failures)
+            retry_at_ns = self.clock.now_ns() + self._backoff_ns(failures)
         event = events.AttemptFailed(
             intent_id=intent_id,
             attempt_position=attempt.position,
@@ -249,14 +233,16 @@ class OrderSender:
         await self._verdict(event)
 
     def _is_tried_again(self, intent_id: str, attempt: Attempt) -> bool:
-        """Whether a rejection does not end the generation. Whatever a rejected cancel means, its order must still go; where
-        a rejected replace has ended the old order, the rest is placed anew; a change that only follows the group is made
-        good by a cancel."""
-        if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self._venue.capabilities.amend_atomic):
+        """Return whether a rejection leaves the generation alive.
+
+        A rejected cancel does: its order must still be canceled. A rejected replace that ended the old order does: the rest
+        is placed anew. A rejected modify that only follows the group does: a cancel corrects it.
+        """
+        if attempt.kind is AttemptKind.CANCEL or (attempt.new_order and not self.venue.capabilities.amend_atomic):
             return True
-        if attempt.kind is not AttemptKind.AMEND or self._state.group_of(intent_id) is None:
+        if attempt.kind is not AttemptKind.AMEND or self.state.group_of(intent_id) is None:
             return False
-        live = self._state.record(intent_id).live_orders
+        live = self.state.record(intent_id).live_orders
         return any(facts.generation == attempt.generation for facts in live)
 
     async def not_sent(self, record: Record, attempt: Attempt, text: str) -> None:
@@ -266,7 +252,7 @@ class OrderSender:
             attempt_position=attempt.position,
             outcome=AttemptOutcome.DEAD,
             text=f"not sent: {text}",
-            retry_at_ns=self._clock.now_ns() + self._backoff_ns(failures),
+            retry_at_ns=self.clock.now_ns() + self._backoff_ns(failures),
             failures=failures,
         )
         await self._verdict(event)
@@ -274,20 +260,16 @@ class OrderSender:
     async def _unknown(
         self, intent_id: str, attempt: Attempt, text: str, *, code: str | None = None, duplicate: bool = False
     ) -> None:
-        if not self._is_pending(intent_id, attempt):
-            return  # facts came first: nothing is unknown
+        if self.outcome(intent_id, attempt.position) is not AttemptOutcome.PENDING:
+            return  # a report has resolved it
         event = events.AttemptUnknown(
             intent_id=intent_id, attempt_position=attempt.position, text=text, code=code, duplicate=duplicate
         )
         await self._verdict(event)
 
-    def _is_pending(self, intent_id: str, attempt: Attempt) -> bool:
-        known = self._state.record(intent_id).attempts
-        return any(item.position == attempt.position and item.outcome is AttemptOutcome.PENDING for item in known)
-
     async def _verdict(self, event: events.AttemptFailed | events.AttemptUnknown) -> None:
-        """An outcome of one attempt: fenced, bound to its position, ignored by the fold if facts came first (H18)."""
-        await self._writer.append(
+        """Append an outcome: fenced, bound to its attempt, ignored by the fold if facts came first (H18)."""
+        await self.writer.append(
             events.intent_stream(event.intent_id),
             [event],
             actor=RECONCILER,
@@ -297,9 +279,8 @@ class OrderSender:
         )
 
     def _backoff_ns(self, failures: int) -> int:
-        """Full jitter, drawn once; the caller records what comes of it."""
-        longest = min(self._settings.backoff_s_max, self._settings.backoff_s_min * 2 ** min(failures - 1, 20))
-        return ns(self._settings.backoff_s_min * 0.5 + longest * self._ids.fraction())
+        longest = min(self.settings.backoff_s_max, self.settings.backoff_s_min * 2 ** min(failures - 1, 20))
+        return ns(self.settings.backoff_s_min * 0.5 + longest * self.ids.fraction())
 
 
 def submit_request(started: events.AttemptStarted) -> SubmitRequest:
@@ -312,8 +293,7 @@ def submit_request(started: events.AttemptStarted) -> SubmitRequest:
 
 
 def with_group(group: Group | None, *, native: bool, group_client_id: str | None = None) -> tuple[Write, ...]:
-    """The version that a group's stream must still have when a request is sent that adds to it (H19); and, where that is
-    news, whether the venue or the kernel manages it, and under which id."""
+    """Return a write that checks the group's version (H19) and records a change of its manager."""
     if group is None:
         return ()
     worked = events.GroupWorked(group_id=group.group_id, native=native, group_client_id=group_client_id)

@@ -1,15 +1,11 @@
-"""The rate limits of one venue: how many calls it still takes, and which priority goes first where that is too few.
+"""The rate limits of one venue: the remaining capacity, and the order of priorities if it is too small.
 
-`RateLimiter` is arithmetic over instants that it is given: no clock, no I/O. `VenueRateLimiter` is the same in time, for
-the callers of the venue: the reconciler asks before a run acts; the order sender, the status querier and the session spend.
-Backoff is another matter: it is one intent's, and in the log; rate limits are the venue's, and in memory (a new leader
-learns from the venue's counters).
+`RateLimiter` is arithmetic over instants; `VenueRateLimiter` applies it in time for the callers of the venue. Backoff is
+per intent and in the log; rate limits are per venue and in memory (a new leader learns them from the venue's counters).
 
-Promises, while no other client spends and no request arrives after it was given up: in any window no more is spent than its
-limit. A call counts from before it leaves until a window after its end, whenever on its way the venue counted it; also
-one that the venue refused. What is reserved is spent by cancels alone, half of it also by settling, which gets no more than
-half of a limit. Of priorities that wait for the same capacity the higher one goes first; one that got nothing for the time
-of ageing goes before it, once: nothing starves.
+While no other client uses the account's limits, no window ever exceeds its limit: a call counts from before it is sent
+until a window after it ended, refused or not. The reserve is for cancels, half of it also for status queries, which get
+at most half of a limit. Higher priorities go first; a priority not served for the ageing time goes first once.
 """
 
 from __future__ import annotations
@@ -27,30 +23,29 @@ from kernel.settings import KernelSettings, ns
 from kernel.venues.base import Operation, RateLimit, RateUsage, Venue
 
 RESOLUTION = 1_000
-"""What was spent within such a part of a window is kept as one that counts from its newest on: so that it is bounded."""
+"""Spending within this fraction of a window is merged and counts from its newest call, which bounds memory."""
 GRACE_NS = 250 * NS_PER_MS
 """How long others wait for a priority whose turn has come: its worker may be busy."""
 QUERIES_SHARE = 0.5
-"""Of each limit, the most that settling gets: what can never be settled is asked for without end."""
+"""Largest share of each limit for status queries: an attempt that no evidence resolves is queried for ever."""
 
 
 class LimitWindow:
-    """What was spent in a window of one limit, and the most that may be."""
+    """The spending in a window of one limit, and its cap."""
 
     def __init__(self, window_ns: int, cap: int, *, aligned: bool = False, skew_ns: int = 0) -> None:
-        """Of windows that are `aligned`, the venue's clock decides in which a call counts: it may be `skew_ns` off."""
+        """Create a window. If it is `aligned`, the venue's clock assigns calls to windows: it may be off by `skew_ns`."""
         self.window_ns = window_ns
         self.cap = cap
         self._aligned = aligned
         self._skew_ns = skew_ns
         self.under_way = 0
-        """Weight of the calls that have not ended."""
+        """Weight of the running calls."""
         self._spent: deque[list[int]] = deque()
         """[first instant, last instant, weight], oldest first."""
         self._sum = 0
 
     def used(self, now_ns: int) -> int:
-        """What counts now."""
         if self._spent and (ahead_ns := self._spent[-1][1] - now_ns) > 0:  # the clock was set back
             self._spent = deque([first - ahead_ns, last - ahead_ns, spent] for first, last, spent in self._spent)
         while self._spent and self.counts_until(self._spent[0][1]) <= now_ns:
@@ -58,14 +53,13 @@ class LimitWindow:
         return self._sum + self.under_way
 
     def counts_until(self, spent_ns: int) -> int:
-        """When what was spent by an instant no longer counts."""
+        """Return until when spending at an instant counts."""
         if not self._aligned:
             return spent_ns + self.window_ns
         latest_ns = spent_ns + self._skew_ns
         return latest_ns - latest_ns % self.window_ns + self.window_ns + self._skew_ns
 
     def spend(self, weight: int, now_ns: int) -> None:
-        """So much was spent at this instant, or before."""
         self._sum += weight
         newest = self._spent[-1] if self._spent else None
         if newest is not None and now_ns - newest[0] <= self.window_ns // RESOLUTION:
@@ -75,16 +69,17 @@ class LimitWindow:
             self._spent.append([now_ns, now_ns, weight])
 
     def adopt(self, used: int, *, began_ns: int, now_ns: int) -> None:
-        """The venue has counted so much, as it says in answer to a question that began then. What we know nothing of was
-        spent by others: just now, or in the window that the question was for."""
+        """Take over the venue's counter, from an answer to a call that began at `began_ns`.
+
+        Spending beyond ours is by other clients: just now, or in the aligned window of the call.
+        """
         spent_ns = began_ns if self._aligned else now_ns
         unknown = used - self.used(now_ns)
         if unknown > 0 and self.counts_until(spent_ns) > now_ns:
             self.spend(unknown, spent_ns)
 
     def free_at(self, weight: int, now_ns: int) -> int:
-        """When so much fits, if nothing more is spent until then; now, where it does. What is heavier than the cap fits
-        into an empty window."""
+        """Return when this weight fits, if nothing more is spent. A weight above the cap needs an empty window."""
         excess = self.used(now_ns) + min(weight, self.cap) - self.cap
         if excess <= 0:
             return now_ns
@@ -92,11 +87,11 @@ class LimitWindow:
             excess -= spent
             if excess <= 0:
                 return self.counts_until(last_ns)
-        return self.counts_until(now_ns)  # what is under way has to end first
+        return self.counts_until(now_ns)  # the running calls must end first
 
 
 class LimitWindows:
-    """One rate limit, and what was spent of it: of the whole, and of the parts that the lower priorities may have."""
+    """The windows of one rate limit: the whole, and the shares of lower priorities."""
 
     def __init__(self, limit: RateLimit, reserved_share: float, *, skew_ns: int = 0) -> None:
         self.limit = limit
@@ -110,40 +105,38 @@ class LimitWindows:
         self.windows = tuple(LimitWindow(limit.window_ns, cap, aligned=limit.aligned, skew_ns=skew_ns) for cap in caps)
         self.whole, guarded, queries, others = self.windows
         self._spent_in: dict[Priority, tuple[LimitWindow, ...]] = dict.fromkeys(Priority, (self.whole, guarded, others))
-        """Where each priority spends, the widest window first."""
+        """The windows that each priority spends in, widest first."""
         self._spent_in |= {Priority.CANCEL: (self.whole,), Priority.RESOLVE: (self.whole, guarded, queries)}
 
     def parts(self, priority: Priority, calls: Iterable[Operation]) -> list[tuple[LimitWindow, int]]:
-        """Where these calls are spent, and how much there."""
+        """Return the windows in which these calls are spent, with the weight."""
         weight = sum(self.limit.weights.get(call, 0) for call in calls)
         return [(window, weight) for window in self._spent_in[priority]] if weight else []
 
 
 def reserved_of(limit: RateLimit, share: float) -> int:
-    """What of a limit is kept for cancels: at least one of them, never all; nothing where they are not counted."""
+    """Return the reserve for cancels: at least one cancel, never all; nothing if cancels are not counted."""
     cancel = limit.weights.get(Operation.CANCEL, 0)
     return min(limit.limit - 1, max(cancel, int(limit.limit * share))) if cancel and share else 0
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimitWait:
-    """The rate limit is used up for now."""
+    """No capacity for now."""
 
     until_ns: int
-    """When to ask again."""
     limits: tuple[RateLimit, ...]
-    """The limits that are used up."""
     reason: str
 
 
 @dataclass(slots=True)
 class Permit:
-    """What one call may spend."""
+    """The capacity reserved for one call."""
 
     began_ns: int
     parts: list[tuple[LimitWindow, int]]
     sent: bool = False
-    """Whether it may have left; if not, what it was permitted is free again."""
+    """Whether the request may have been sent; if not, its capacity is free again."""
 
 
 @dataclass(slots=True)
@@ -151,11 +144,10 @@ class WaitingPriority:
     """A priority that waits for capacity."""
 
     since_ns: int
-    """Since when it was not served."""
+    """When it was last served, or began to wait."""
     until_ns: int
-    """When its turn comes."""
     windows: set[LimitWindow]
-    """Where it waits: other priorities that spend there may have to wait for it."""
+    """Where it waits: lower priorities that spend there wait for it."""
 
 
 class RateLimitExceeded(Exception):
@@ -170,17 +162,17 @@ class RateLimitExceeded(Exception):
 
 @dataclass
 class RateLimiter:
-    """One venue's rate limits over time."""
+    """The rate limits of one venue over time."""
 
     reserved_share: float = 0.2
     ageing_ns: int = 30 * NS_PER_S
     limits: list[LimitWindows] = field(default_factory=list)
     _waiting: dict[Priority, WaitingPriority] = field(default_factory=dict)
     _closed: dict[str, int] = field(default_factory=dict)
-    """Until when the venue takes no more, by kind of limit."""
+    """Until when the venue refuses calls, by kind of limit."""
 
     def declare(self, limits: Sequence[RateLimit], *, skew_ns: int = 0) -> None:
-        """These are the limits from now on; what was spent of those that stay still counts."""
+        """Set the limits; spending of unchanged limits still counts."""
         known = {item.limit.model_dump_json(): item for item in self.limits}
         self.limits = [
             known.get(limit.model_dump_json()) or LimitWindows(limit, self.reserved_share, skew_ns=skew_ns)
@@ -188,12 +180,12 @@ class RateLimiter:
         ]
 
     def wait(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> RateLimitWait | None:
-        """None where all these calls may be made now; else when to ask again. Others then wait for this priority."""
+        """Return None if all these calls may be made now, else when to ask again; lower priorities then wait too."""
         if not calls:
             return None
         windows = {window for window, _ in self._parts(priority, calls)}
         lacking = self._lacking(priority, calls, now_ns)
-        until_ns, reason = max((self._closed_until(calls, now_ns), *lacking.values())), "it is used up"
+        until_ns, reason = max((self._closed_until(calls, now_ns), *lacking.values())), "no capacity"
         if until_ns <= now_ns:
             rival = self._rival(priority, windows, now_ns)
             if rival is None:
@@ -207,8 +199,10 @@ class RateLimiter:
         return RateLimitWait(until_ns, limits, f"waiting for the venue's rate limit: {reason}")
 
     def _lacking(self, priority: Priority, calls: Sequence[Operation], now_ns: int) -> dict[LimitWindow, int]:
-        """The full windows, and when each has capacity. Of one limit the narrowest such window: as long as that is full,
-        no capacity is kept free in the wider ones."""
+        """Return the full windows with the instant of capacity: of each limit only the narrowest.
+
+        While that one is full, no capacity is kept free in the wider ones.
+        """
         lacking: dict[LimitWindow, int] = {}
         for item in self.limits:
             found = [
@@ -220,8 +214,11 @@ class RateLimiter:
         return lacking
 
     def take(self, priority: Priority, call: Operation, now_ns: int, *, times: int = 1) -> Permit:
-        """Have a call counted before it leaves (as so many, where it has as many orders), until `settle`. Raises
-        `RateLimitExceeded` where that is not possible now."""
+        """Reserve capacity for a call (`times` for a group) until `finish`.
+
+        Raises:
+            RateLimitExceeded: No capacity now.
+        """
         calls = (call,) * times
         if (wait := self.wait(priority, calls, now_ns)) is not None:
             raise RateLimitExceeded(wait, priority=priority, call=call)
@@ -233,7 +230,7 @@ class RateLimiter:
         return permit
 
     def finish(self, permit: Permit, now_ns: int) -> bool:
-        """The call has ended, or was never made; whether that frees capacity. Idempotent."""
+        """End a call; return whether that frees capacity. Idempotent."""
         parts, permit.parts = permit.parts, []
         for window, weight in parts:
             window.under_way -= weight
@@ -242,14 +239,14 @@ class RateLimiter:
         return bool(parts) and not permit.sent
 
     def adopt_usage(self, usages: Iterable[RateUsage], *, began_ns: int, now_ns: int) -> None:
-        """The venue's own counters, in answer to a call that began then. Where they are smaller than ours they are old."""
+        """Take over the venue's counters from an answer to a call; counters smaller than ours are outdated."""
         for usage in usages:
             for item in self.limits:
                 if (item.limit.kind, item.limit.window_ns) == (usage.kind, usage.window_ns):
                     item.whole.adopt(usage.used, began_ns=began_ns, now_ns=now_ns)
 
     def close(self, kind: str, until_ns: int) -> None:
-        """The venue takes nothing more that a limit of this kind counts, until then."""
+        """Record that the venue refuses calls under a kind of limit until an instant."""
         self._closed[kind] = max(until_ns, self._closed.get(kind, until_ns))
 
     def _closed_until(self, calls: Sequence[Operation], now_ns: int) -> int:
@@ -257,7 +254,7 @@ class RateLimiter:
         return max((until_ns for kind, until_ns in self._closed.items() if self._counts(kind, calls)), default=now_ns)
 
     def _counts(self, kind: str, calls: Sequence[Operation]) -> bool:
-        """Whether a limit of this kind counts one of the calls; one that was not declared counts all."""
+        """Return whether a limit of this kind counts one of the calls; an undeclared one counts all."""
         limits = [item.limit for item in self.limits if item.limit.kind == kind]
         return not limits or any(call in limit.weights for limit in limits for call in calls)
 
@@ -271,7 +268,7 @@ class RateLimiter:
         self._waiting[priority] = WaitingPriority(since_ns, until_ns, windows)
 
     def _rival(self, priority: Priority, windows: set[LimitWindow], now_ns: int) -> Priority | None:
-        """Who goes first, where these windows are spent: the first of those that wait, if it is not this one."""
+        """Return the priority that goes first in these windows, if it is not this one."""
         turns = [(self._turn(priority, now_ns), priority)]
         for other, waiting in self._waiting.items():
             waits = other is not priority and now_ns <= waiting.until_ns + GRACE_NS
@@ -281,14 +278,14 @@ class RateLimiter:
         return None if first is priority else first
 
     def _turn(self, priority: Priority, now_ns: int) -> tuple[int, int]:
-        """Smaller goes first: who waits for longer than the ageing by how long it does, then others by priority."""
+        """Return the sort key of a priority: overdue ones first by waiting time, then by priority."""
         known = self._waiting.get(priority)
         overdue = known is not None and known.since_ns + self.ageing_ns < now_ns
         return (known.since_ns if known is not None and overdue else now_ns, -priority)
 
 
 class VenueRateLimiter:
-    """The rate limits of the venue that a kernel leads at."""
+    """The rate limits at the venue of a leading kernel."""
 
     def __init__(self, venue: Venue, *, clock: Clock, settings: KernelSettings, metrics: Metrics) -> None:
         self._venue = venue
@@ -296,26 +293,25 @@ class VenueRateLimiter:
         self._metrics = metrics
         self._limiter = RateLimiter(settings.budget_reserved_share, ns(settings.budget_ageing_s))
         self.on_capacity: Callable[[], None] = lambda: None
-        """Called when there may be capacity sooner than was announced."""
+        """Called when there may be capacity sooner than announced."""
 
     def declare(self) -> None:
-        """Keep to the limits that the venue declares, from now on."""
         capabilities = self._venue.capabilities
         self._limiter.declare(capabilities.rate_limits, skew_ns=capabilities.clock_skew_ns)
 
     def wait(self, priority: Priority, *calls: Operation) -> RateLimitWait | None:
-        """None where all these calls may be made now; else when to ask again."""
+        """Return None if all these calls may be made now, else when to ask again."""
         wait = self._limiter.wait(priority, calls, self._clock.now_ns())
         return None if wait is None else self._counted(wait, priority)
 
     async def wait_for_capacity(self, priority: Priority, call: Operation) -> None:
-        """Return once a call may be made. Not for workers: they have no time to wait."""
+        """Return once a call may be made. Workers must not wait here."""
         while (wait := self.wait(priority, call)) is not None:
             await self._clock.sleep_until(wait.until_ns)
 
     @contextmanager
     def permitted(self, priority: Priority, call: Operation, *, times: int = 1) -> Iterator[Permit]:
-        """Around a call and all that must come before it. Raises `RateLimitExceeded` where that is not possible now."""
+        """Reserve capacity around a call and its preparation; raises `RateLimitExceeded` if there is none."""
         try:
             permit = self._limiter.take(priority, call, self._clock.now_ns(), times=times)
         except RateLimitExceeded as spent:
@@ -328,7 +324,7 @@ class VenueRateLimiter:
 
     @contextmanager
     def calling(self, permit: Permit) -> Iterator[None]:
-        """Around the call itself: whether it left, and what the venue says of its limits."""
+        """Wrap the call itself: note whether it was sent, and the venue's counters and refusals."""
         permit.sent = True
         try:
             yield
@@ -356,7 +352,7 @@ class VenueRateLimiter:
         return wait
 
     def readings(self) -> dict[tuple[str, str], LimitReading]:
-        """Return the current reading of each rate limit by kind and window; of several under one label the fullest."""
+        """Return the reading of each rate limit by kind and window; of several with one label the fullest."""
         now_ns = self._clock.now_ns()
         by_fullness = sorted(self._limiter.limits, key=lambda item: item.whole.used(now_ns) / item.limit.limit)
         return {

@@ -1,8 +1,7 @@
-"""The requeue backoff of runs that resolved nothing: by key and kind of action, doubling, with full jitter.
+"""Requeue backoff by key and kind of action: doubling, with full jitter, in memory.
 
-Used by the reconciler for status queries and cancels, and for runs that failed. The backoff of a submit is not kept here:
-it is in the log. Each kind of action has its own backoff, so that a query made a moment ago never delays a cancel. In
-memory only: after a restart everything may be tried at once.
+Used by the reconciler for status queries, cancels and failed runs; the backoff of a submit is in the log. Each kind of
+action has its own backoff, so a recent query never delays a cancel. After a restart everything may be tried at once.
 """
 
 from __future__ import annotations
@@ -16,49 +15,48 @@ from kernel.settings import KernelSettings, ns
 
 @dataclass(slots=True)
 class Backoff:
-    """One kind of action of one key."""
+    """The backoff of one kind of action of one key."""
 
     tries: int = 0
-    """Runs in a row that resolved nothing."""
+    """Runs in a row without progress."""
     not_before_ns: int = 0
-    """When it may run again."""
 
 
 @dataclass(slots=True)
 class KindBackoffs:
-    """All kinds of action of one key, and the one that ran last."""
+    """The backoffs of one key, and the kind of action that ran last."""
 
     kinds: dict[ActionKind | None, Backoff] = field(default_factory=dict)
     current: ActionKind | None = None
 
 
+@dataclass(eq=False)
 class KeyBackoff:
     """The backoffs of all keys that have not converged."""
 
-    def __init__(self, clock: Clock, ids: IdFactory, settings: KernelSettings) -> None:
-        self._clock = clock
-        self._ids = ids
-        self._settings = settings
-        self._keys: dict[str, KindBackoffs] = {}
+    clock: Clock
+    ids: IdFactory
+    settings: KernelSettings
+    _keys: dict[str, KindBackoffs] = field(default_factory=dict, init=False)
 
     def begin(self, key: str, kind: ActionKind) -> int:
-        """A run comes to this kind of action; returns the instant before which it has to wait."""
+        """Note that a run reached this kind of action; return the instant before which it must wait."""
         known = self._keys.setdefault(key, KindBackoffs())
         known.current = kind
         return known.kinds[kind].not_before_ns if kind in known.kinds else 0
 
     def record_failure(self, key: str) -> int:
-        """The run resolved nothing, or is to be confirmed; returns when the same kind of action may run again."""
+        """Note that the run made no progress; return when the same kind of action may run again."""
         known = self._keys.setdefault(key, KindBackoffs())
         backoff = known.kinds.setdefault(known.current, Backoff())
         backoff.tries += 1
-        shortest_s = self._settings.backoff_s_min
-        longest_s = min(self._settings.settle_backoff_s_max, shortest_s * 2 ** min(backoff.tries - 1, 20))
-        backoff.not_before_ns = self._clock.now_ns() + ns(shortest_s * 0.5 + longest_s * self._ids.fraction())
+        shortest_s = self.settings.backoff_s_min
+        longest_s = min(self.settings.settle_backoff_s_max, shortest_s * 2 ** min(backoff.tries - 1, 20))
+        backoff.not_before_ns = self.clock.now_ns() + ns(shortest_s * 0.5 + longest_s * self.ids.fraction())
         return backoff.not_before_ns
 
     def record_success(self, key: str) -> None:
-        """The run did its work: its kind of action starts anew."""
+        """Reset the backoff of the kind of action that ran last."""
         known = self._keys.get(key)
         if known is not None:
             known.kinds.pop(known.current, None)
@@ -66,10 +64,9 @@ class KeyBackoff:
                 del self._keys[key]
 
     def forget(self, key: str) -> None:
-        """The key has converged, or is to run now."""
+        """Reset a key: it has converged or runs now."""
         self._keys.pop(key, None)
 
     def retain_only(self, keys: frozenset[str]) -> None:
-        """Forget all other keys."""
         for key in self._keys.keys() - keys:
             del self._keys[key]

@@ -1,4 +1,4 @@
-"""The result of a reconciler run. `VenueReconciler.requeue` turns it into the next step of the work queue."""
+"""The result of a reconciler run, which `VenueReconciler.requeue` turns into the next step of the work queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kernel.metrics import RunResult
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Run again when something changes."""
+    """Run again when the intent or the order changes."""
 
     metric: ClassVar[RunResult] = RunResult.DONE
     reason: str = ""
@@ -25,12 +25,12 @@ class RequeueAfter:
     instant_ns: int
     reason: str = ""
     lane: Priority | None = None
-    """For a run that waits for the rate limit: the lane of the queue in which its key keeps its place."""
+    """The queue's priority lane in which the key keeps its place while it waits for the rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequeueWithBackoff:
-    """Run again after a backoff: the error may pass."""
+    """Run again after a backoff: the error may be transient."""
 
     metric: ClassVar[RunResult] = RunResult.ERROR
     error: Exception
@@ -38,7 +38,7 @@ class RequeueWithBackoff:
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The order was rejected for good, and that is recorded: run again when the intent changes."""
+    """The order was rejected for good and that is recorded: run again when the intent changes."""
 
     metric: ClassVar[RunResult] = RunResult.FAILED
     reason: str

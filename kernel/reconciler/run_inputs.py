@@ -1,7 +1,7 @@
 """Everything that the decision of a reconciler run reads, as one frozen value.
 
-Gathered from the state at one instant, without suspending: by the reconciler before each run, and by `decisions` from a
-state that it has folded up to the position of a recorded decision.
+Gathered from the state without suspending: by the reconciler before each run, and by `orderctl decisions` from a state
+folded up to the position of a recorded decision.
 """
 
 from __future__ import annotations
@@ -22,33 +22,32 @@ from kernel.venues.base import VenueCapabilities
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What holds for every intent: the leader, its settings, its venue, and the instant."""
+    """What is the same for every intent: leader, settings, venue and instant."""
 
     settings: KernelSettings
     capabilities: VenueCapabilities
     epoch: int
     now_ns: int
     unmet: tuple[str, ...] = ()
-    """Readiness conditions that do not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunMemory:
-    """What a reconciler remembers of an intent beside the log; empty after a restart."""
+    """What a reconciler remembers of an intent outside the log; empty after a restart."""
 
     suspect: bool = False
     """A list of open orders did not show its live order."""
     forced: bool = False
-    """This run goes past the backoff of the log."""
+    """This run ignores the recorded backoff."""
     running_calls: frozenset[int] = frozenset()
-    """Positions of the attempts whose call this process is making."""
+    """Positions of the attempts whose call is running in this process."""
     last_queries: Mapping[int, int] = field(default_factory=dict)
-    """Begin of the newest status query for each unresolved attempt, by the attempt's position."""
+    """Begin of the newest status query by the position of the unresolved attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberInputs:
-    """One order of a group, not limited by what its siblings filled."""
+    """One order of a group, before the limits by its siblings' fills."""
 
     intent: OrderIntent | None
     order: OrderState | None
@@ -62,14 +61,14 @@ class GroupInputs:
 
     group: Group
     is_sent: bool
-    """Whether the venue ever had an order of it."""
+    """Whether the venue ever reported an order of it."""
     members: tuple[MemberInputs, ...]
-    """All its orders, where the venue manages the group or may; else none is needed."""
+    """All its orders if the venue manages the group or may; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInputs:
-    """One intent, its order, and all that a decision about it depends on."""
+    """One intent, its order, and everything that a decision about it depends on."""
 
     intent_id: str
     intent: OrderIntent | None
@@ -79,12 +78,12 @@ class RunInputs:
     symbol: SymbolMetadata | None
     group: GroupInputs | None
     group_may_release: bool
-    """Whether the group may still permit a larger quantity than now."""
+    """Whether the group may still permit a larger quantity."""
     overfilled: Group | None
-    """The group, where the log does not yet say by how much too much has filled in it (or that this is over)."""
+    """The group, if its overfill or the end of it is not yet recorded."""
     excess: int
-    """By how much; at the quantity scale."""
-    gates: TradingStatus
+    """The overfilled quantity, at the quantity scale."""
+    trading_status: TradingStatus
     log_id: str
     state_position: int
     context: DecisionContext
@@ -92,17 +91,15 @@ class RunInputs:
 
     @property
     def now_ns(self) -> int:
-        """The instant of the decision."""
         return self.context.now_ns
 
     @property
     def capabilities(self) -> VenueCapabilities:
-        """What the venue can do."""
         return self.context.capabilities
 
 
 def symbol_id_of(intent: OrderIntent | None, order: OrderState | None) -> str:
-    """The symbol of the intent, else of the order."""
+    """Return the symbol of the intent, else of the order."""
     return intent.order.symbol_id if intent else order.status.order.symbol_id if order else ""
 
 
@@ -115,18 +112,15 @@ def gather_inputs(
     context: DecisionContext,
     memory: RunMemory,
 ) -> RunInputs:
-    """Collect the inputs of a decision.
+    """Return the inputs of a decision; later changes of the state do not affect them.
 
     Args:
         state: The fold of the log; only read.
         intent_id: The intent to decide about.
-        intent: The effective intent, as the intent store has it.
+        intent: The effective intent, from the intent store.
         order: The observed order.
-        context: What holds for every intent.
+        context: What is the same for every intent.
         memory: What the reconciler remembers of this intent.
-
-    Returns:
-        The inputs; later changes of the state do not show in them.
     """
     overfilled = state.overfilled_group(intent_id)
     return RunInputs(
@@ -139,7 +133,7 @@ def gather_inputs(
         group_may_release=state.awaits_parent(intent_id),
         overfilled=overfilled,
         excess=state.group_excess(overfilled) if overfilled is not None else 0,
-        gates=state.trading_status,
+        trading_status=state.trading_status,
         log_id=state.log_id,
         state_position=state.position,
         context=context,
@@ -148,7 +142,7 @@ def gather_inputs(
 
 
 def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCapabilities) -> GroupInputs | None:
-    """A group with its members, where a decision depends on them."""
+    """Return a group, with its members if a decision depends on them."""
     if group is None:
         return None
     needed = group.native or (group.native is None and is_venue_managed(capabilities, group.mode))
@@ -157,7 +151,6 @@ def group_inputs(state: KernelState, group: Group | None, capabilities: VenueCap
 
 
 def group_member(state: KernelState, intent_id: str) -> MemberInputs:
-    """One order of a group."""
     intent = state.intent(intent_id)
     symbol = state.symbol(intent.order.symbol_id) if intent is not None else None
     return MemberInputs(intent, state.observed_order(intent_id), state.record(intent_id), symbol)

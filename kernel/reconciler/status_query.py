@@ -1,15 +1,15 @@
-"""Order status queries: what became of an attempt, what an order came to. Step 3 of the protocol.
+"""Order status queries: what became of an attempt, and the final quantity of an order (step 3 of the protocol).
 
-Called by the reconciler with what it decided to resolve or to ask. A query is recorded with the facts that it brought; it
-resolves an attempt by those facts, or, when it is admissible and shows nothing, by one verdict under the stream version
-from before the query began. A query that fails or is incomplete is no evidence.
+Called by the reconciler with its decision. A query is recorded with the facts it brought; those facts resolve the attempt,
+or, if an admissible query shows nothing, one verdict does, under the stream version from before the query. A failed or
+incomplete query is no evidence.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kernel import events
@@ -41,71 +41,57 @@ from kernel.venues.base import ExecutionReport, Venue, VenueSnapshot
 
 Answer = TypeVar("Answer")
 ORDER_SCOPES = (LookScope.ORDER,)
-"""A query by a client order id."""
 LIST_SCOPES = (LookScope.OPEN_ORDERS, LookScope.TRADES)
-"""A query of the lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """The answer of the venue to one status query, as far as it concerns one order."""
+    """The venue's answer to a status query, as far as it concerns one order."""
 
     scopes: tuple[LookScope, ...]
     began_ns: int
     ended_ns: int
     reports: tuple[ExecutionReport, ...]
-    """Reports of the order; empty when the venue did not show it."""
+    """Reports of the order; empty if the venue did not show it."""
     listed: bool
-    """Whether the order is open, as far as this answer shows."""
+    """Whether the answer shows the order open."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryOutcome:
-    """What a query came to: `resolved`, or when to query again (None: after a backoff)."""
+    """The outcome of a query: `resolved`, or when to query again (None: after a backoff)."""
 
     resolved: bool
     again_ns: int | None = None
     resend: bool = False
-    """The same number and id may be sent again at once."""
+    """The same attempt number and id may be sent again at once."""
 
 
+@dataclass(eq=False)
 class StatusQuerier:
-    """Queries one venue, as the leader of one epoch. Raises `RateLimitExceeded` where the rate limit allows no query."""
+    """Queries one venue, as the leader of one epoch; raises `RateLimitExceeded` without capacity."""
 
-    def __init__(
-        self,
-        state: KernelState,
-        writer: EventWriter,
-        venue: Venue,
-        *,
-        clock: Clock,
-        settings: KernelSettings,
-        metrics: Metrics,
-        limiter: VenueRateLimiter,
-    ) -> None:
-        self._state = state
-        self._writer = writer
-        self._venue = venue
-        self._clock = clock
-        self._settings = settings
-        self._metrics = metrics
-        self._limiter = limiter
-        self._last_queries: dict[str, dict[int, int]] = {}
-        """Begin of the newest query for each unresolved attempt, by intent and position; gone after a restart, which
-        queries anew."""
-        self.epoch = 0
+    state: KernelState
+    writer: EventWriter
+    venue: Venue
+    clock: Clock
+    settings: KernelSettings
+    metrics: Metrics
+    limiter: VenueRateLimiter
+    epoch: int = 0
+    _last_queries: dict[str, dict[int, int]] = field(default_factory=dict, init=False)
+    """Begin of the newest query by intent and position of the unresolved attempt; empty after a restart."""
 
     def last_queries(self, intent_id: str) -> Mapping[int, int]:
-        """Begin of the newest query for each unresolved attempt of an intent, by position."""
+        """Return the begin of the newest query by the position of each unresolved attempt of an intent."""
         return dict(self._last_queries.get(intent_id, {}))
 
     def retain_only(self, intent_ids: frozenset[str]) -> None:
-        """Forget the queries for all other intents."""
         for intent_id in self._last_queries.keys() - intent_ids:
             del self._last_queries[intent_id]
 
     async def resolve(self, step: AttemptResolution) -> QueryOutcome:
-        """Find out what became of an attempt."""
+        """Resolve an attempt, by a query if one is needed."""
         match step:
             case AttemptResolution(how=ResolutionMethod.FIND_ORDER):
                 return await self.find_order(step.order, step.attempt, may_resend=step.may_resend)
@@ -115,20 +101,21 @@ class StatusQuerier:
                 return await self.check_cancel(step.attempt, target, intent_id=step.order.intent_id)
             case AttemptResolution(how=ResolutionMethod.CHECK_TERMS, target=VenueOrder() as target):
                 return await self.check_terms(step.attempt, target, intent_id=step.order.intent_id)
-        record = self._state.record(step.order.intent_id)
-        await self._resolve(record, step.attempt, "the order no longer works")
+        record = self.state.record(step.order.intent_id)
+        await self._resolve(record, step.attempt, "its target is no longer open")
         return QueryOutcome(resolved=True)
 
     # ------------------------------------------------------------------------------------------------------- submits
     async def find_order(self, order: OrderState, attempt: Attempt, *, may_resend: bool) -> QueryOutcome:
-        """Look for the order of a submit under its client order id."""
-        record = self._state.record(order.intent_id)
+        """Query the client order id of a submit."""
+        record = self.state.record(order.intent_id)
         version = record.version
-        # What an earlier send of the same id came to may have traded long before this one.
+        # An earlier send of the same id may have traded long before this one.
         stamps = (item.stamp_ns for item in record.attempts if item.client_order_id == attempt.client_order_id)
         since_ns = min(stamps, default=attempt.stamp_ns)
         symbol_id = order.status.order.symbol_id
         answer = await self._query_order(symbol_id, attempt.client_order_id, None, since_ns=since_ns)
+        assumed_s = self.settings.assumed_max_delay_s
         self._last_queries.setdefault(order.intent_id, {})[attempt.position] = answer.began_ns
         if answer.reports:
             await self._record_found(record, answer, attempt.client_order_id)
@@ -136,11 +123,11 @@ class StatusQuerier:
             return QueryOutcome(resolved=True)
         conclusion = attempt_resolution.conclude(
             attempt,
-            self._venue.capabilities,
-            wanted=may_resend,
+            self.venue.capabilities,
+            may_resend=may_resend,
             began_ns=answer.began_ns,
             ended_ns=answer.ended_ns,
-            assumed_max_delay_ns=self._assumed_max_delay_ns(),
+            assumed_max_delay_ns=None if assumed_s is None else ns(assumed_s),
         )
         return await self._conclude(record, attempt, answer, conclusion, version=version)
 
@@ -164,7 +151,10 @@ class StatusQuerier:
                 await self._verdict(record.intent_id, [absent], Evidence.QUERY, version=version)
                 return QueryOutcome(resolved=False, again_ns=trades_from_ns)
             case attempt_resolution.ClosedUnfilled(text=text):
-                await self._record_closed_unfilled(record, attempt, answer, text)
+                closed = observed(
+                    record, attempt.client_order_id, answer, ord_status=OrdStatus.CANCELED, cum_qty=0, text=text
+                )
+                await self._fact(record.intent_id, [closed], Evidence.INFERRED)
             case attempt_resolution.ProvenAbsent(text=text, inferred=inferred):
                 resolved = events.AttemptResolved(
                     intent_id=record.intent_id,
@@ -174,71 +164,67 @@ class StatusQuerier:
                     began_ns=answer.began_ns,
                 )
                 evidence = Evidence.INFERRED if inferred else Evidence.QUERY
-                notes = self._unknown_resolved(record)
-                await self._verdict(record.intent_id, [absent, resolved, *notes], evidence, version=version)
+                made = [absent, resolved, *unknown_resolved(record)]
+                await self._verdict(record.intent_id, made, evidence, version=version)
         self._last_queries.pop(record.intent_id, None)
         return QueryOutcome(resolved=True)
 
     async def _unknown_from_here(self, record: Record, attempt: Attempt, *, version: int) -> None:
-        """What an older incarnation left pending will get no answer any more: the log says so once."""
+        """Record once that an attempt left pending by an older incarnation gets no answer any more."""
         if attempt.outcome is not AttemptOutcome.PENDING:
             return
         unknown = events.AttemptUnknown(
             intent_id=record.intent_id,
             attempt_position=attempt.position,
-            text=f"its answer can no longer come: it was sent in epoch {attempt.epoch}",
+            text=f"no answer can arrive any more: it was sent in epoch {attempt.epoch}",
         )
         await self._verdict(record.intent_id, [unknown], Evidence.INFERRED, version=version)
 
-    async def _record_closed_unfilled(self, record: Record, attempt: Attempt, answer: StatusAnswer, text: str) -> None:
-        event = observed(record, attempt.client_order_id, answer, ord_status=OrdStatus.CANCELED, cum_qty=0, text=text)
-        await self._fact(record.intent_id, [event], Evidence.INFERRED)
-
     # ----------------------------------------------------------------------------------------------- cancels and changes
     async def check_cancel(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
-        """Query the order that a cancel aims at. A cancel is idempotent, so an open order is canceled again."""
-        still_open = await self._query_known(self._state.record(intent_id), target)
-        record = self._state.record(intent_id)
-        left = unresolved(record, attempt)
-        if left is None:
+        """Query the target of a cancel. A cancel is idempotent, so an open target is canceled again."""
+        still_open = await self._query_known(self.state.record(intent_id), target)
+        record = self.state.record(intent_id)
+        current = unresolved(record, attempt)
+        if current is None:
             return QueryOutcome(resolved=True)
         if not still_open:
-            return QueryOutcome(resolved=False, again_ns=self._clock.now_ns() + self._lag_ns())
-        await self._resolve(record, left, "the order is still open: it is canceled again")
+            lag_ns = self.venue.capabilities.read_lag.longest_ns
+            return QueryOutcome(resolved=False, again_ns=self.clock.now_ns() + lag_ns)
+        await self._resolve(record, current, "the order is still open: it is canceled again")
         return QueryOutcome(resolved=True)
 
     async def check_terms(self, attempt: Attempt, target: VenueOrder, *, intent_id: str) -> QueryOutcome:
-        """Query the order that a change in place aims at, under the id of the change and under its own.
+        """Query the target of a modify in place, under the id of the modify and under its own.
 
-        An order that shows the terms asked for, or has ended, is the outcome at once; one that shows other terms is one
-        only in a query begun at or after `absent_after` (H14).
+        An order that shows the requested terms, or has ended, resolves the modify at once; other terms resolve it only in a
+        query begun at or after `absent_after` (H14).
         """
-        record = self._state.record(intent_id)
-        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self._clock.now_ns()
-        if self._venue.capabilities.sees_closed:
+        record = self.state.record(intent_id)
+        began_ns = self._last_queries.setdefault(intent_id, {})[attempt.position] = self.clock.now_ns()
+        if self.venue.capabilities.sees_closed:
             renamed = target.model_copy(update={"client_order_id": attempt.client_order_id})
             if not await self._query_known(record, renamed):
-                await self._query_known(self._state.record(intent_id), target)
+                await self._query_known(self.state.record(intent_id), target)
         else:
             await self._query_known(record, target)
-        record = self._state.record(intent_id)
-        left = unresolved(record, attempt)
-        if left is None:
+        record = self.state.record(intent_id)
+        current = unresolved(record, attempt)
+        if current is None:
             return QueryOutcome(resolved=True)
         if not attempt_resolution.is_admissible(attempt, began_ns=began_ns):
-            await self._unknown_from_here(record, left, version=record.version)
-            again_ns = attempt_resolution.next_query_ns(attempt, self._venue.capabilities, last_query_ns=began_ns)
+            await self._unknown_from_here(record, current, version=record.version)
+            again_ns = attempt_resolution.next_query_ns(attempt, self.venue.capabilities, last_query_ns=began_ns)
             return QueryOutcome(resolved=False, again_ns=again_ns)
-        text = "the order has other terms, and no change can arrive any more"
-        await self._resolve(record, left, text, began_ns=began_ns)
+        text = "the order has other terms, and the modify can no longer arrive"
+        await self._resolve(record, current, text, began_ns=began_ns)
         return QueryOutcome(resolved=True)
 
     async def find_replacement(self, order: OrderState, attempt: Attempt, target: VenueOrder | None) -> QueryOutcome:
-        """Look for the new order of a replace like for a submit's, and query the old one as well: its end may be why the
-        replace came to nothing."""
+        """Query the new order of a replace, then the old one: its end may be why the replace failed."""
         outcome = await self.find_order(order, attempt, may_resend=False)
         if outcome.resolved and target is not None and target.live:
-            await self._query_known(self._state.record(order.intent_id), target)
+            await self._query_known(self.state.record(order.intent_id), target)
         return outcome
 
     async def _resolve(self, record: Record, attempt: Attempt, text: str, *, began_ns: int | None = None) -> None:
@@ -253,11 +239,11 @@ class StatusQuerier:
 
     # --------------------------------------------------------------------------------------------------------- orders
     async def ask(self, intent_id: str, item: VenueOrder) -> QueryOutcome:
-        """Query an order whose account has gaps: is it open, what is its final quantity, which trades did it have."""
-        record = self._state.record(intent_id)
-        by_id = self._venue.capabilities.sees_closed and bool(item.client_order_id)
-        told_by_id = by_id and not shadowed(self._state.observed_order(intent_id), item)
-        if not item.live and item.final_cum_qty is None and not told_by_id:
+        """Query an order that is not confirmed, or whose final quantity or trades are not known."""
+        record = self.state.record(intent_id)
+        by_id = self.venue.capabilities.sees_closed and bool(item.client_order_id)
+        shown_by_id = by_id and not shadowed(self.state.observed_order(intent_id), item)
+        if not item.live and item.final_cum_qty is None and not shown_by_id:
             return await self._final_by_trades(record, item)
         if item.inferred_qty > 0:
             await self._query_trades(record, item)
@@ -266,7 +252,7 @@ class StatusQuerier:
         return QueryOutcome(resolved=True)
 
     async def _query_known(self, record: Record, item: VenueOrder) -> bool:
-        """Query one known order and record what is news; returns whether the answer shows it open."""
+        """Query one known order and record the news; return whether the answer shows it open."""
         symbol_id = symbol_id_of_record(record)
         answer = await self._query_order(
             symbol_id, item.client_order_id, item.exchange_order_id or None, since_ns=traded_since(record, item)
@@ -275,8 +261,8 @@ class StatusQuerier:
             await self._record_found(record, answer, item.client_order_id)
         if answer.listed or LookScope.ORDER in answer.scopes:
             return answer.listed
-        # The answer is a list: there is no look-up, or it shows another order of the same client id.
-        capabilities = self._venue.capabilities
+        # The answer is a list: the venue has no lookup, or the lookup showed another order of the same client id.
+        capabilities = self.venue.capabilities
         shown_ns = item.first_seen_ns + capabilities.read_lag.open_orders_ns + capabilities.hosts_skew_ns
         if item.live and answer.began_ns >= shown_ns:
             text = "no longer among the open orders"
@@ -285,30 +271,32 @@ class StatusQuerier:
         return False
 
     async def _query_trades(self, record: Record, item: VenueOrder) -> None:
-        """The venue counts more than the trades known: fetch the trades since the order was first seen (H16)."""
+        """Query the trades since the order was first seen: the venue counts more than is known (H16)."""
         answer = await self._query_lists(
             item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
-        elif self._venue.capabilities.sees_closed:
+        elif self.venue.capabilities.sees_closed:
             await self._query_known(record, item)
 
     async def _final_by_trades(self, record: Record, item: VenueOrder) -> QueryOutcome:
-        """Closed, reason unknown, and no look-up: only a complete query begun a lag after the closing tells (H15), and
-        after the newest bust, which may have opened it again."""
-        capabilities = self._venue.capabilities
+        """Find the final quantity of an order closed for an unknown reason, without lookup (H15).
+
+        Only a complete query counts, begun a lag after the end and after the newest bust, which may have reopened it.
+        """
+        capabilities = self.venue.capabilities
         voided_ns = max((facts.quantities.voided_ns for facts in record.orders if names(facts, item)), default=0)
         lag_ns = max(capabilities.read_lag.trades_ns, capabilities.read_lag.open_orders_ns)
         due_ns = max(item.closed_ns or 0, voided_ns) + lag_ns + capabilities.hosts_skew_ns
-        if self._clock.now_ns() < due_ns:
+        if self.clock.now_ns() < due_ns:
             return QueryOutcome(resolved=False, again_ns=due_ns)
         answer = await self._query_lists(
             item.client_order_id, item.exchange_order_id or None, traded_since(record, item)
         )
         if answer.reports:
             await self._record_found(record, answer, item.client_order_id)
-            record = self._state.record(record.intent_id)
+            record = self.state.record(record.intent_id)
         if answer.listed:
             return QueryOutcome(resolved=True)
         facts = next((f for f in record.orders if names(f, item) and not f.live), None)
@@ -331,33 +319,33 @@ class StatusQuerier:
     async def _query_order(
         self, symbol_id: str, client_order_id: str, exchange_order_id: str | None, *, since_ns: int
     ) -> StatusAnswer:
-        """One query for one order, by the best means that the venue has."""
-        if not self._venue.capabilities.sees_closed or not client_order_id:
+        """Query one order by the best means of the venue."""
+        if not self.venue.capabilities.sees_closed or not client_order_id:
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
-        began_ns = self._clock.now_ns()
-        report = await self._ask(lambda: self._venue.order(symbol_id, client_order_id), ORDER_SCOPES)
-        ended_ns = self._clock.now_ns()
-        self._metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
+        began_ns = self.clock.now_ns()
+        report = await self._ask(lambda: self.venue.order(symbol_id, client_order_id), ORDER_SCOPES)
+        ended_ns = self.clock.now_ns()
+        self.metrics.looked(ORDER_SCOPES, LookResult.NOT_FOUND if report is None else LookResult.FOUND)
         if report is None:
             return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (), listed=False)
         if exchange_order_id and report.exchange_order_id != exchange_order_id:
-            # Another order carries the same client id: it is recorded, and the list tells the two apart.
-            await self._report(self._state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
+            # Another order has the same client id: record it, and tell the two apart by the list.
+            await self._report(self.state.intent_id_of(client_order_id=client_order_id), [report], began_ns)
             return await self._query_lists(client_order_id, exchange_order_id, since_ns)
         return StatusAnswer(ORDER_SCOPES, began_ns, ended_ns, (report,), listed=is_open(report))
 
     async def _query_lists(self, client_order_id: str, exchange_order_id: str | None, since_ns: int) -> StatusAnswer:
         overlap_ns = (
-            ns(self._settings.trades_overlap_s)
-            + self._venue.capabilities.read_lag.trades_ns
-            + self._venue.capabilities.clock_skew_ns
+            ns(self.settings.trades_overlap_s)
+            + self.venue.capabilities.read_lag.trades_ns
+            + self.venue.capabilities.clock_skew_ns
         )
-        snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - overlap_ns)))
+        snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - overlap_ns)))
         if not (snapshot.open_orders_complete and snapshot.fills_complete):
-            self._metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
+            self.metrics.looked(LIST_SCOPES, LookResult.INCOMPLETE)
             raise OutcomeUnknown(f"the answer is incomplete, so it is no evidence: {snapshot.text}")
         answer = answer_of(snapshot, client_order_id, exchange_order_id)
-        self._metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
+        self.metrics.looked(LIST_SCOPES, LookResult.FOUND if answer.reports else LookResult.NOT_FOUND)
         return answer
 
     async def _ask(
@@ -366,13 +354,13 @@ class StatusQuerier:
         operation = Operation.ORDER if scopes is ORDER_SCOPES else Operation.SNAPSHOT
         try:
             with (
-                self._limiter.permitted(Priority.RESOLVE, operation) as permit,
-                self._limiter.calling(permit),
-                self._metrics.calling(operation, self._clock),
+                self.limiter.permitted(Priority.RESOLVE, operation) as permit,
+                self.limiter.calling(permit),
+                self.metrics.calling(operation, self.clock),
             ):
-                return await answer_within(self._settings.query_timeout_s, question())
+                return await answer_within(self.settings.query_timeout_s, question())
         except VenueError:
-            self._metrics.looked(scopes, LookResult.FAILED)
+            self.metrics.looked(scopes, LookResult.FAILED)
             raise
 
     # ---------------------------------------------------------------------------------------------------------- the log
@@ -384,14 +372,14 @@ class StatusQuerier:
             client_order_id=client_order_id,
             exchange_order_id=answer.reports[0].exchange_order_id,
         )
-        known = self._state.record(record.intent_id)
-        notes = [] if known.unresolved else self._unknown_resolved(known)
-        await self._fact(record.intent_id, [found, *notes], Evidence.QUERY)
+        known = self.state.record(record.intent_id)
+        resolved = [] if known.unresolved else unknown_resolved(known)
+        await self._fact(record.intent_id, [found, *resolved], Evidence.QUERY)
 
     async def _report(self, intent_id: str | None, reports: Sequence[ExecutionReport], began_ns: int) -> None:
         if intent_id is not None:
-            source = ReportSource(f"venue:{self._state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
-            await self._writer.report(intent_id, reports, source)
+            source = ReportSource(f"venue:{self.state.exchange_id}", Evidence.QUERY, began_ns=began_ns)
+            await self.writer.report(intent_id, reports, source)
 
     def _query_event(
         self, intent_id: str, answer: StatusAnswer, *, client_order_id: str, exchange_order_id: str | None = None
@@ -408,39 +396,32 @@ class StatusQuerier:
         )
 
     async def _fact(self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence) -> None:
-        actor = f"venue:{self._state.exchange_id}"
-        await self._writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
+        actor = f"venue:{self.state.exchange_id}"
+        await self.writer.append(events.intent_stream(intent_id), made, actor=actor, evidence=evidence, is_fact=True)
 
     async def _verdict(
         self, intent_id: str, made: Sequence[events.BaseEvent], evidence: Evidence, *, version: int
     ) -> None:
-        """Under the version from before the query began, and fenced: no append in between, no new leader (H18)."""
-        await self._writer.append_unless_changed(
+        """Append fenced, at the version from before the query: no append in between, no new leader (H18)."""
+        await self.writer.append_unless_changed(
             events.intent_stream(intent_id), made, evidence=evidence, expected_version=version, epoch=self.epoch
         )
 
-    def _unknown_resolved(self, record: Record) -> list[events.BaseEvent]:
-        name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
-        return [events.FindingResolved(finding_id=name, text="settled")] if name in record.findings else []
 
-    def _lag_ns(self) -> int:
-        return self._venue.capabilities.read_lag.longest_ns
-
-    def _assumed_max_delay_ns(self) -> int | None:
-        seconds = self._settings.assumed_max_delay_s
-        return None if seconds is None else ns(seconds)
+def unknown_resolved(record: Record) -> list[events.BaseEvent]:
+    name = finding_id(FindingKind.UNKNOWN_TOO_LONG, record.intent_id)
+    return [events.FindingResolved(finding_id=name, text="resolved")] if name in record.findings else []
 
 
 def unresolved(record: Record, attempt: Attempt) -> Attempt | None:
-    """The attempt as the record has it by now, if it is still unresolved."""
-    known = (item for item in record.attempts if item.position == attempt.position)
-    return next((item for item in known if item.outcome in UNRESOLVED), None)
+    known = record.attempt_at(attempt.position)
+    return known if known is not None and known.outcome in UNRESOLVED else None
 
 
 def observed(
     record: Record, client_order_id: str, answer: StatusAnswer, exchange_order_id: str = "", **shown: Any
 ) -> events.OrderStateObserved:
-    """What an answer shows of an order that it does not list."""
+    """Return what an answer shows of an order that it does not list."""
     return events.OrderStateObserved(
         intent_id=record.intent_id,
         symbol_id=symbol_id_of_record(record),
@@ -453,13 +434,13 @@ def observed(
 
 
 def symbol_id_of_record(record: Record) -> str:
-    """The symbol of what was sent, else of the intent."""
+    """Return the symbol of the newest submit, else of the intent."""
     order = record.sent_order or (record.intent.order if record.intent else None)
     return order.symbol_id if order is not None else ""
 
 
 async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer:
-    """The venue's answer; `OutcomeUnknown` when there is none in time."""
+    """Return the venue's answer; `OutcomeUnknown` after the timeout."""
     try:
         async with asyncio.timeout(timeout_s):
             return await question
@@ -468,7 +449,7 @@ async def answer_within(timeout_s: float, question: Awaitable[Answer]) -> Answer
 
 
 def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
-    """Whether another order carries the same client id: a look-up by it need not show this one."""
+    """Return whether another order has the same client id: a lookup by it may show that one."""
     return any(
         other.client_order_id == item.client_order_id and other.exchange_order_id != item.exchange_order_id
         for other in (order.venue_orders if order is not None else ())
@@ -476,8 +457,7 @@ def shadowed(order: OrderState | None, item: VenueOrder) -> bool:
 
 
 def traded_since(record: Record, item: VenueOrder) -> int:
-    """From when on an order may have traded: since it was sent, however late its first report was recorded. Nobody here
-    knows, where it was not placed by us."""
+    """Return from when an order may have traded: its first send, or 0 if the kernel did not send it."""
     if not record.sends:
         return 0
     sent_ns = next((facts.sent_ns for facts in record.orders if names(facts, item)), None)
@@ -485,18 +465,16 @@ def traded_since(record: Record, item: VenueOrder) -> int:
 
 
 def names(facts: OrderFacts, item: VenueOrder) -> bool:
-    """Whether facts and an item are of one order."""
     same_id = not item.exchange_order_id or facts.exchange_order_id == item.exchange_order_id
     return same_id and facts.client_order_id == item.client_order_id
 
 
 def is_open(report: ExecutionReport) -> bool:
-    """Whether a report about an order's state shows it open."""
     return report.ord_status not in (OrdStatus.FILLED, OrdStatus.CANCELED, OrdStatus.EXPIRED, OrdStatus.REJECTED)
 
 
 def answer_of(snapshot: VenueSnapshot, client_order_id: str, exchange_order_id: str | None) -> StatusAnswer:
-    """What a complete snapshot shows of one order (or of every order under one client order id)."""
+    """Return what a complete snapshot shows of one order, or of every order under one client order id."""
 
     def concerns(report: ExecutionReport) -> bool:
         if exchange_order_id and report.exchange_order_id:

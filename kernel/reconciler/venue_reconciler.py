@@ -1,8 +1,8 @@
-"""The reconciler at a venue: a queue of intents, workers, and everything through which a decision reaches log and venue.
+"""The reconciler at a venue: the work queue, its workers, and the run that performs a decision.
 
-Built by `ReconciliationEngine` where it has a venue. Level-based: a run gets a key, gathers the inputs of its decision,
-decides (`decision.decide_run`), passes what can hold it (backoff, rate limits) and performs the decision: at most one side
-effect, and repeatable at any time. One function, `requeue`, turns the result of a run into the next step of the queue.
+Created by `ReconciliationEngine` with a venue. Level-based: a run takes a key, gathers the inputs, decides
+(`decide_run`), waits for backoff and rate limits, and performs the decision: at most one side effect, and safe to repeat.
+Only `requeue` turns the result of a run into the next step of the queue.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class VenueReconciler:
-    """Makes the orders at one venue match the intents, while its kernel leads."""
+    """Makes the orders at one venue match the intents while its kernel leads."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class VenueReconciler:
         metrics: Metrics,
         missing: Callable[[], tuple[str, ...]],
     ) -> None:
-        """`missing` names the readiness conditions that do not hold; while there are any, nothing is sent."""
+        """`missing` returns the unmet readiness conditions; while there are any, nothing is sent."""
         self._intent_store = intent_store
         self._actual_store = actual_store
         self._state = state
@@ -79,33 +79,20 @@ class VenueReconciler:
         self._writer = writer = EventWriter(log, state, clock=clock, ids=ids, metrics=metrics)
         self.limiter = limiter = VenueRateLimiter(venue, clock=clock, settings=settings, metrics=metrics)
         limiter.on_capacity = self._on_capacity
-        self._admission = RateLimitAdmission(limiter, venue, ids=ids, settings=settings)
-        self._sender = OrderSender(
-            state,
-            writer,
-            venue,
-            lease=lease,
-            clock=clock,
-            ids=ids,
-            settings=settings,
-            metrics=metrics,
-            limiter=limiter,
-        )
-        self._group_sender = GroupSender(self._sender, state, writer, venue, metrics=metrics, limiter=limiter)
-        self._querier = StatusQuerier(
-            state, writer, venue, clock=clock, settings=settings, metrics=metrics, limiter=limiter
-        )
+        self._admission = RateLimitAdmission(limiter, venue, ids, settings)
+        self._sender = OrderSender(state, writer, venue, lease, clock, ids, settings, metrics, limiter)
+        self._group_sender = GroupSender(self._sender)
+        self._querier = StatusQuerier(state, writer, venue, clock, settings, metrics, limiter)
         self._backoff = KeyBackoff(clock, ids, settings)
         self._suspects: set[str] = set()
         """Intents whose live order a list did not show."""
         self._forced: set[str] = set()
-        """Intents to run once past any backoff."""
+        """Intents to run once without backoff."""
         self._queue = self._new_queue()
         self._tasks: list[asyncio.Task[None]] = []
         self.epoch = 0
         self.running = False
         self.lag_ns = 0
-        """How long the newest run took."""
         self.on_fenced: Callable[[], None] = lambda: None
 
     def _new_queue(self) -> WorkQueue:
@@ -113,12 +100,11 @@ class VenueReconciler:
 
     @property
     def pending(self) -> int:
-        """Keys that are ready, parked, delayed or being worked on."""
+        """Keys that are ready, parked, delayed or in work."""
         return self._queue.pending
 
     # ---------------------------------------------------------------------------------------------------- life
     def lead(self, epoch: int) -> None:
-        """Act as the leader of an epoch from now on."""
         self.epoch = self._sender.epoch = self._querier.epoch = epoch
 
     async def start(self) -> None:
@@ -134,7 +120,7 @@ class VenueReconciler:
         self.resync()
 
     async def stop(self) -> None:
-        """Hand out no more keys, wait for the calls that are out, stop the workers. Idempotent. Cancels no order."""
+        """Hand out no more keys, wait for running calls, end the workers. Idempotent. Cancels no order."""
         if not self.running:
             return
         self.running = False
@@ -143,19 +129,19 @@ class VenueReconciler:
             async with asyncio.timeout(self._settings.stop_timeout_s):
                 await self._queue.drained()
         except TimeoutError:
-            logger.warning("calls were still out after %s s: they are unknown", self._settings.stop_timeout_s)
+            logger.warning("calls still running after %s s: their outcome is unknown", self._settings.stop_timeout_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     def on_diff(self, intent_ids: tuple[str, ...]) -> None:
-        """Queue intents that differ from their orders: the change feed."""
+        """Queue intents that differ from their orders."""
         if not self.running:
             return
         for intent_id in intent_ids:
             if self._queue.is_working(intent_id):
-                # It runs once more anyhow, and finds out then: its worker may be about to send, and is not kept waiting.
+                # It runs again anyway; its worker may be about to send and must not wait for the diff.
                 self._queue.add(intent_id, Priority.RESOLVE)
                 continue
             found = planning.difference(self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
@@ -165,7 +151,7 @@ class VenueReconciler:
                 self._queue.add(intent_id, Priority.RESOLVE)
 
     def resync(self) -> None:
-        """Queue every live intent, and forget what was remembered of others; costs nothing at the venue."""
+        """Queue every live intent and forget the others; makes no venue call by itself."""
         if not self.running:
             return
         live = self._state.live_intent_ids()
@@ -174,7 +160,7 @@ class VenueReconciler:
             self._queue.add(intent_id, Priority.RESYNC)
 
     def _retain_only(self, live: frozenset[str]) -> None:
-        """An intent can converge by a fact, without a run that would forget it."""
+        """Forget intents that converged by a fact, without a run."""
         self._suspects &= live
         self._forced &= live
         self._backoff.retain_only(live)
@@ -185,12 +171,12 @@ class VenueReconciler:
         self._queue.release()
 
     def mark_suspect(self, intent_id: str) -> None:
-        """A list did not show this intent's live order: query the order by itself."""
+        """Query an intent's live order, which a list did not show."""
         self._suspects.add(intent_id)
         self._queue.add(intent_id, Priority.RESOLVE)
 
     def reconcile_now(self, intent_id: str) -> None:
-        """Queue an intent for one run past its backoff."""
+        """Queue an intent for one run without backoff."""
         self._backoff.forget(intent_id)
         self._forced.add(intent_id)
         self._queue.add(intent_id, Priority.RESOLVE)
@@ -201,7 +187,7 @@ class VenueReconciler:
             self.resync()
 
     def reading(self) -> EngineReading:
-        """Its work as it stands now."""
+        """Return the current load."""
         return EngineReading(
             lag_ms=self.lag_ns / NS_PER_MS,
             pending=self.pending,
@@ -239,12 +225,12 @@ class VenueReconciler:
         except KernelError as problem:
             return RequeueWithBackoff(problem), RunResult.ERROR
         except Exception as problem:
-            logger.exception("reconciling %s went wrong", intent_id, extra={"intent_id": intent_id})
+            logger.exception("reconciling %s failed unexpectedly", intent_id, extra={"intent_id": intent_id})
             return RequeueWithBackoff(problem), RunResult.BUG
         return result, result.metric
 
     def requeue(self, intent_id: str, result: ReconcileResult) -> None:
-        """The one place where the result of a run becomes the next step of the queue."""
+        """Turn the result of a run into the next step of the queue."""
         match result:
             case Done() | Terminal():
                 pass
@@ -255,12 +241,12 @@ class VenueReconciler:
             case RequeueWithBackoff(error=error):
                 self._metrics.error_count.inc()
                 self._metrics.retry_count.inc()
-                logger.info("%s: %s; again later", intent_id, error, extra={"intent_id": intent_id})
+                logger.info("%s: %s; retrying later", intent_id, error, extra={"intent_id": intent_id})
                 self._queue.add_at(intent_id, self._backoff.record_failure(intent_id))
 
     # ---------------------------------------------------------------------------------------------------- one run
     async def reconcile(self, intent_id: str) -> ReconcileResult:
-        """One run for one intent: decide, pass what can hold the decision, perform it."""
+        """Run once for one intent: decide, wait for backoff and rate limits, perform."""
         inputs = self._gather(intent_id, *await self._read(intent_id))
         match decide_run(inputs):
             case planning.Nothing(reason=reason):
@@ -281,7 +267,7 @@ class VenueReconciler:
                 return self._held(inputs, step) or await self._perform(inputs, step)
 
     async def _read(self, intent_id: str) -> tuple[OrderIntent | None, OrderState | None]:
-        """Both sides, through the stores, which answer without suspending: they are of one moment."""
+        """Return the effective intent and the observed order, of one moment: the stores answer without suspending."""
         intent: OrderIntent | None = None
         order: OrderState | None = None
         with suppress(NotFoundError):
@@ -289,7 +275,7 @@ class VenueReconciler:
             intent = self._state.effective_intent(intent_id)
         with suppress(NotFoundError):
             order = await self._actual_store.get_order_state(intent_id)
-        # A store may forget an order; what works at the venue does not end by that, nor what was filled.
+        # Deleting an order state in the store does not end the order at the venue.
         return intent, order or self._state.observed_order(intent_id)
 
     def _gather(self, intent_id: str, intent: OrderIntent | None, order: OrderState | None) -> RunInputs:
@@ -305,11 +291,10 @@ class VenueReconciler:
         return gather_inputs(self._state, intent_id, intent, order, context=context, memory=memory)
 
     async def plan(self, intent_id: str) -> planning.Action:
-        """The action that is planned for an intent now."""
         return next_action(self._gather(intent_id, *await self._read(intent_id)))
 
     def _held(self, inputs: RunInputs, step: VenueStep) -> ReconcileResult | None:
-        """The wait before a step, by its backoff or the rate limit; None where it may be performed now."""
+        """Return the wait for backoff or the rate limit; None if the step may be performed now."""
         intent_id = inputs.intent_id
         resends = isinstance(step, SendOrder) and step.resend
         kind = ActionKind.RESOLVE if resends else step.kind
@@ -359,7 +344,7 @@ class VenueReconciler:
         outcome = await self._querier.resolve(step)
         if not outcome.resend:
             return self._after_query(intent_id, outcome)
-        # Decided on what is folded now: the query took its time.
+        # Decide on the state of now: the query took time.
         inputs = self._gather(intent_id, self._state.effective_intent(intent_id), self._state.observed_order(intent_id))
         resend = decide_resend(inputs)
         if isinstance(resend, SendOrder):
@@ -367,7 +352,7 @@ class VenueReconciler:
         return RequeueAfter(self._backoff.record_failure(intent_id), resend.reason)
 
     def _after_query(self, intent_id: str, outcome: QueryOutcome, *, confirm: bool = False) -> ReconcileResult:
-        """`confirm`: the answer may not be the last word, so the next query is spaced in any case."""
+        """Return the result of a query; with `confirm`, the next query is spaced even if it resolved."""
         if outcome.resolved and not confirm:
             self._backoff.record_success(intent_id)
             return Done("resolved")

@@ -267,7 +267,7 @@ class DecisionReplayer:
             attempt_resolution.conclude(
                 attempt,
                 context.capabilities,
-                wanted=wanted,
+                may_resend=wanted,
                 began_ns=query.began_ns,
                 ended_ns=query.ended_ns,
                 assumed_max_delay_ns=None if delay_s is None else ns(delay_s),

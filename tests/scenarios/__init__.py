@@ -1,1 +1,1 @@
-"""What comes in, what is logged, what comes of it: whole stories, told as data."""
+"""Scenarios as data: inputs, recorded events, and the outcome."""

@@ -15,7 +15,7 @@ from replay.testing.scripted_exchange import ScriptedOrder
 from tests.scenarios.runner import World
 
 Lines = list[str]
-"""Lines of a script; `*` stands for the newest message on the wire."""
+"""Lines of a script; `*` is the newest message in flight."""
 LEGS = (
     "submit",
     "submit-answer",
@@ -40,7 +40,7 @@ class Author:
         self.world = world
         self.leader = "K0"
         self.most_wanted: dict[str, int] = {}
-        """The largest quantity that was ever wanted, by intent."""
+        """The largest quantity that each intent ever had."""
         self._kernels = 0
         self._moves: dict[Callable[[], Lines], float] = {
             self.place: 4, self.cancel: 2, self.change: 2,
@@ -170,7 +170,7 @@ class Author:
         return [f"kill {killed}", f"start {self._next_kernel()}"]
 
     def pause(self) -> Lines:
-        """A process stands still for a while, at once or at a point; another one may take over meanwhile."""
+        """Stop a process for a while, at once or at a point; another one may take over meanwhile."""
         paused = self.leader
         point = self.random.choice((*POINTS, ""))
         lines = [f"pause {paused} {point}".rstrip(), *(self.place() if point else []), *self.time()]

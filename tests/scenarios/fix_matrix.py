@@ -1,8 +1,8 @@
 """Reads files of FIX order state change scenarios and runs them through the lifecycle.
 
-Used by `test_fix_matrix.py`. What the buy side sends becomes the events that the kernel would have logged; what the sell
-side sends becomes execution reports *without* OrdStatus, CumQty and LeavesQty; those are then read from the fold and
-compared with the row. Rows are taken as they are: nothing here depends on which scenario a row belongs to.
+Used by `test_fix_matrix.py`. Buy-side messages become the events that the kernel would have recorded; sell-side messages
+become execution reports *without* OrdStatus, CumQty and LeavesQty, which are then read from the fold and compared with
+the row. No code depends on which scenario a row belongs to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from kernel.events import IntentCancelRequested, IntentCreated, IntentModified
-from kernel.lifecycle import VenueStatus, evolve, venue_status
+from kernel.lifecycle import Record, evolve, ord_status
+from kernel.lifecycle.record import order_under
 from kernel.models import AttemptKind, ExecType, OrdStatus
 from kernel.order_spec import Side, StandardOrder, TimeInForce
 from kernel.venues.base import ExecutionReport
@@ -26,7 +27,7 @@ from tests.folding import NS_PER_S, Evolve, Journal, an_attempt, an_intent, an_o
 Row = Mapping[str, Any]
 
 PX_SCALE = 10_000
-"""Prices of the file are decimals; four places hold all of them."""
+"""Prices in the file are decimals with at most four places."""
 TIME_IN_FORCE = {
     "0": TimeInForce.DAY,
     "1": TimeInForce.GTC,
@@ -48,18 +49,17 @@ SWAPPABLE = frozenset({"New", "Trade"})
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way through a scenario of the file: all its rows, or those up to another answer that ends it."""
+    """One path through a scenario of the file: all its rows, or those up to an alternative answer that ends it."""
 
     name: str
     rows: tuple[tuple[int, Row], ...]
     """Each with its index in the file, which is its venue time in seconds."""
     time_in_force: TimeInForce
-    """Of its orders, where a row does not say."""
+    """Time in force of its orders, unless a row states another."""
 
     @property
     def swaps(self) -> list[int]:
-        """Places of rows that may as well come after the next: reports of a trade or an acceptance both, or two that
-        cross on the wire."""
+        """Indexes of rows that may as well follow the next one: two reports of a trade or acceptance, or two that cross."""
         pairs = zip(self.rows, self.rows[1:], strict=False)
         return [place for place, ((_, row), (_, other)) in enumerate(pairs) if may_swap(row, other)]
 
@@ -96,7 +96,7 @@ def ways(entry: Mapping[str, Any]) -> Iterator[Scenario]:
 
 
 class Expected(NamedTuple):
-    """What a row says must hold once it is known; None where the source leaves it blank."""
+    """The expected state after a row; None where the source leaves it blank."""
 
     ord_status: OrdStatus | None
     cum_qty: int | None
@@ -113,8 +113,38 @@ def expected_of(row: Row) -> Expected:
     )
 
 
+class VenueStatus(NamedTuple):
+    """The state of one venue order in the terms of a FIX execution report."""
+
+    ord_status: OrdStatus
+    """FIX 39."""
+    cum_qty: int
+    """FIX 14, at the quantity scale."""
+    leaves_qty: int
+    """FIX 151, at the quantity scale."""
+    cum_notional: int = 0
+    """Sum of price × quantity over its known trades; FIX 6 (AvgPx) is this divided by `traded_qty`."""
+    traded_qty: int = 0
+    """Known trades, net of busts and corrections."""
+
+
+def venue_status(record: Record, client_order_id: str) -> VenueStatus:
+    """Return the state of the order under a client order id, or of the target of the request under it.
+
+    An order in flight is PENDING_NEW; FIX calls an unknown one REJECTED, with nothing filled and nothing open.
+    """
+    facts = order_under(record, client_order_id)
+    if facts is not None:
+        amounts = facts.quantities
+        return VenueStatus(ord_status(facts), facts.cum_qty, facts.leaves_qty, amounts.cum_notional, amounts.traded_qty)
+    sent = [item for item in record.unresolved if item.kind is AttemptKind.SUBMIT]
+    if record.sent_order is not None and any(item.client_order_id == client_order_id for item in sent):
+        return VenueStatus(OrdStatus.PENDING_NEW, 0, record.sent_order.quantity)
+    return VenueStatus(OrdStatus.REJECTED, 0, 0)
+
+
 def mismatches(status: VenueStatus, expected: Expected) -> list[str]:
-    """What of a row does not hold, in words."""
+    """The differences between the state and the row."""
     pairs = (
         ("OrdStatus", status.ord_status, expected.ord_status),
         ("CumQty", status.cum_qty, expected.cum_qty),
@@ -146,7 +176,7 @@ class Options(NamedTuple):
 
 
 class Run:
-    """One scenario under way."""
+    """One scenario in progress."""
 
     def __init__(self, scenario: Scenario, options: Options, fold: Evolve = evolve) -> None:
         self.scenario = scenario
@@ -167,7 +197,7 @@ class Run:
         return None
 
     def status(self, row: Row) -> VenueStatus:
-        """What the fold says of the order that a row is about."""
+        """The fold's state of the row's order."""
         client_id = row.get("orig_cl_ord_id") or row.get("cl_ord_id") or ""
         return venue_status(self.journal.record(self.intent_for(row)), client_id)
 
@@ -200,7 +230,7 @@ class Run:
         self.journal.append(intent_id, attempt)
 
     def want(self, intent_id: str, row: Row, kind: AttemptKind) -> None:
-        """The change of mind that comes before a request."""
+        """The change of the intent that precedes a request."""
         intent = self.journal.record(intent_id).intent
         if intent is None:
             return
@@ -213,7 +243,7 @@ class Run:
         self.journal.append(intent_id, IntentModified(intent=intent.model_copy(update=changed)))
 
     def order(self, row: Row) -> StandardOrder:
-        """The terms of a row; where it has no quantity, those of the first report about it (FIX CashOrderQty)."""
+        """The terms of a row; without a quantity, that of the first report about it (FIX CashOrderQty)."""
         code = row.get("time_in_force")
         tif = self.scenario.time_in_force if code is None else time_in_force(str(code))
         same = (other for _, other in self.scenario.rows if other.get("cl_ord_id") == row.get("cl_ord_id"))
@@ -267,7 +297,7 @@ class Run:
         return ExecutionReport(**fields)
 
     def exec_type(self, row: Row) -> ExecType:
-        """A FIX 35=9 answers what it names; an ExecType that is not ours (Calculated, Suspended) tells a state only."""
+        """A FIX 35=9 by the request that it answers; an unknown ExecType (Calculated, Suspended) is a status only."""
         if row["msg"] == "OrderCancelReject":
             amends = self.requests.get(row["cl_ord_id"]) is AttemptKind.AMEND
             return ExecType.REPLACE_REJECTED if amends else ExecType.CANCEL_REJECTED
@@ -277,8 +307,7 @@ class Run:
         return ExecType(name) if name in ExecType.__members__ else ExecType.ORDER_STATUS
 
     def order_id(self, row: Row, exec_type: ExecType) -> str | None:
-        """FIX 37, where the venue names the order: not in an answer about an order it does not know, nor in the refusal
-        of an id that it had before."""
+        """FIX 37, unless the answer is about an unknown order or refuses a repeated id."""
         client_id = row.get("cl_ord_id")
         if row.get("order_id") == "NONE" or (exec_type is ExecType.REJECTED and self.sends.get(client_id or "", 0) > 1):
             return None
@@ -304,10 +333,10 @@ def is_corporate_action(row: Row) -> bool:
 
 
 def check(scenario: Scenario, options: Options, *, moved: int | None = None) -> list[str]:
-    """Run a scenario; what did not come out as its rows say.
+    """Run a scenario; return the differences from its rows.
 
-    Rows that are anomalies in the source are printed and not compared. `moved` is the place of a row that came to stand
-    before the one that it follows in the source: of the two, the later state is compared, once both are in.
+    Rows that are anomalies in the source are printed and not compared. `moved` is the index of a row that was swapped with
+    the one before it: of the two, the later state is compared, after both.
     """
     run = Run(scenario, options)
     found: list[str] = []
@@ -326,7 +355,7 @@ def check(scenario: Scenario, options: Options, *, moved: int | None = None) -> 
 
 
 def delayed_repeats(scenario: Scenario, fold: Evolve = evolve) -> list[str]:
-    """Run a scenario with all that its reports say, then hear every report once more, the last one first: what changed."""
+    """Run a scenario with complete reports, then repeat every report, the last one first; return the changes."""
     run = Run(scenario, Options(totals=True), fold)
     for index, row in scenario.rows:
         run.play(index, row)
@@ -339,13 +368,13 @@ def delayed_repeats(scenario: Scenario, fold: Evolve = evolve) -> list[str]:
 
 
 def last_report(rows: tuple[tuple[int, Row], ...]) -> Row:
-    """Of two rows that changed places, the report that comes later in the source: after both, its state holds."""
+    """The later one, in the source, of two swapped rows: after both, its state holds."""
     return max((item for item in rows if item[1]["sender"] == "sell"), key=lambda item: item[0])[1]
 
 
 # ------------------------------------------------------------------------------------------------------------- values
 def status_of(name: str | None) -> OrdStatus | None:
-    """The status of a row; None for one that this project has no word for, which is printed."""
+    """The status of a row; None for one that is unknown to this project, which is printed."""
     if name is None:
         return None
     key = upper_snake(name)
@@ -358,7 +387,7 @@ def status_of(name: str | None) -> OrdStatus | None:
 
 
 def time_in_force(code: str) -> TimeInForce:
-    """FIX 59, as a code or as a word; one without a word here ends with the day."""
+    """FIX 59, as a code or as a word; an unknown one is DAY."""
     return TimeInForce(code) if code in TimeInForce.__members__ else TIME_IN_FORCE.get(code, TimeInForce.DAY)
 
 

@@ -1,4 +1,4 @@
-"""What is told of each event in a transcript: its topic and the fields that matter, with short names for ids.
+"""The lines of a transcript: each event's topic and relevant fields, with short names for ids.
 
 Used by the runner. Client order ids become c1, c2, … after their numbers (another intent's: `b2.c1`); instants become
 seconds since the transcript began.
@@ -24,7 +24,7 @@ UNTOLD = (
     events.BalancesObserved,
     events.LogCreated,
 )
-"""Events that every transcript has, and that tell nothing."""
+"""Events of every transcript, left out."""
 
 
 class Names:
@@ -35,7 +35,7 @@ class Names:
         self._positions: dict[int, str] = {}
 
     def __call__(self, client_order_id: str) -> str:
-        """The name of an id; the id itself when nobody has introduced it."""
+        """Return the short name of an id; the id itself if it has none."""
         return self._names.get(client_order_id, client_order_id)
 
     def introduce(self, event: events.AttemptStarted) -> None:
@@ -121,7 +121,7 @@ class Narrator:
         return " ".join(parts) + f" ({event.evidence})"
 
     def attempt(self, event: events.BaseEvent) -> str:
-        """What is said of one send."""
+        """The line of an attempt event."""
         match event:
             case events.AttemptStarted(kind=AttemptKind.CANCEL):
                 target = event.target_exchange_order_id or self.names(event.target_client_order_id or "?")
@@ -144,7 +144,7 @@ class Narrator:
         return self.names.attempt(position)
 
     def look(self, event: events.VenueSnapshotTaken) -> str:
-        """A look at the venue."""
+        """The line of a status query."""
         if event.intent_id is None:
             whole = "" if event.complete else f" incomplete: {event.text}"
             cursor = f", trades known to {self.seconds(event.trades_cursor_ns)}" if event.trades_cursor_ns else ""

@@ -1,22 +1,22 @@
 """Plays a transcript: real kernels on the memory log and virtual time, against a scripted exchange, step by step.
 
-A transcript is a text file of blocks. A block has commands, one per line, then `----`, then what came of them; lines that
-begin with # are comments. `play` runs the commands and gives the text as it should be; the test compares, or rewrites.
+A transcript is a text file of blocks. A block has commands, one per line, then `----`, then their effects; lines that begin
+with # are comments. `play` runs the commands and returns the expected text; the test compares, or rewrites.
 
-Commands of the world:
-    venue KEY=VALUE …            what the exchange can; first of all (see CAPABILITIES)
-    settings KEY=VALUE …         settings of the kernels
-    start K0 / stop K0 / kill K0 a kernel begins, ends in order, is gone without another word
-    takeover K1                  K1 gets the lease and leads; K0 is not told
-    lease K0 until 3s            K0 holds the lease to that instant at most
-    pause K0 [at submit | after AttemptStarted]   its process stands still, at once or when it comes to that point
-    resume K0
-    place b1 BUY 2 @100 [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
-    time +5s                     let time pass
-    relist K0                    the kernel asks the venue for everything anew
-    show                         what log and venue have
-    end                          faults stop, time passes, and log and venue must agree
-Commands of the exchange, `venue: …`, are the methods of `ScriptedExchange` and the words of `Script.venue`.
+    Commands of the world:
+      venue KEY=VALUE …            properties of the exchange; first of all (see CAPABILITIES)
+      settings KEY=VALUE …         settings of the kernels
+      start K0 / stop K0 / kill K0 a kernel starts, stops in order, is killed
+      takeover K1                  K1 gets the lease and leads; K0 is not told
+      lease K0 until 3s            K0 holds the lease to that instant at most
+      pause K0 [at submit | after AttemptStarted]   its process stops, at once or at that point
+      resume K0
+      place b1 BUY 2 @100 [IOC] [recreate]   /   cancel b1   /   change b1 BUY 3 @100
+      time +5s                     let time pass
+      relist K0                    the kernel takes a snapshot of the venue
+      show                         show the state of log and venue
+      end                          faults stop, time passes, and log and venue must agree
+    Commands of the exchange, `venue: …`, are the methods of `ScriptedExchange` and the words of `Script.venue`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tests.scenarios.narrative import Names, Narrator
 SEPARATOR = "----"
 TIME_WIDTH = 8
 STEPS_PER_INSTANT = 300
-"""How often the loop turns before an instant counts as settled."""
+"""Turns of the loop after which an instant is complete."""
 
 
 class SteadyIds(SeededIds):
@@ -86,7 +86,7 @@ class GrantedLease(Lease):
 
 
 class WatchedLog(MemoryLog):
-    """One process's view of the log in memory: it tells what it records, and stands still with its process."""
+    """One process's connection to the log in memory: reports what it records, and stops with its process."""
 
     def __init__(self, recorder: MemoryRecorder, process: Process, clock: LoopClock) -> None:
         identity = recorder.identity()
@@ -132,7 +132,7 @@ class Process:
         self.may_run = asyncio.Event()
         self.may_run.set()
         self.stand_still_at: str | None = None
-        """The operation before whose write, or the topic after whose append, it stands still."""
+        """The operation before whose write, or the topic after whose append, it stops."""
         self.commands: set[asyncio.Task[None]] = set()
         """Commands that wait for an answer here."""
         self.lease = GrantedLease()
@@ -162,7 +162,7 @@ class Process:
             self.world.tell(self.name, f"stands still at {point}")
 
     async def kill(self) -> None:
-        """Nothing is written, sent or heard any more; what is on the wire stays there."""
+        """Nothing is written, sent or received any more; messages in flight stay there."""
         self.dead = True
         for command in list(self.commands):
             command.cancel()
@@ -194,7 +194,7 @@ class World:
         self.processes: dict[str, Process] = {}
         self.lines: list[str] = []
         self.problems: list[str] = []
-        """What must not be: two live orders, something sent that was not logged."""
+        """Broken rules: two live orders, or something sent that was not recorded."""
         self._told_rows = 0
 
     # -------------------------------------------------------------------------------------------------- telling
@@ -249,14 +249,14 @@ class World:
         return [process for process in self.processes.values() if not process.dead and process.may_run.is_set()][-1]
 
     async def start(self, name: str) -> None:
-        """Start a kernel that leads as soon as it can."""
+        """Start a kernel, which leads as soon as it can."""
         process = Process(name, self)
         self.processes = {**{key: value for key, value in self.processes.items() if key != name}, name: process}
         process.lease.granted.set()
         await process.kernel.start()
 
     def spawn(self, what: str, run: Callable[[EventSourcedKernel], Coroutine[Any, Any, object]]) -> None:
-        """Give a command to the kernel that runs, beside the script, and tell how it was answered."""
+        """Give a command to the running kernel, concurrently with the script, and add its answer to the transcript."""
         process = self.running
 
         async def answered() -> None:
@@ -314,13 +314,13 @@ trades-lag."""
 
 
 class Script:
-    """The words of a transcript."""
+    """The commands of a transcript."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     async def run(self, line: str) -> None:
-        """Do what one line says."""
+        """Run one line."""
         world = self.world
         verb, *words = line.split()
         if verb == "venue:":
@@ -392,7 +392,7 @@ class Script:
         await process.log.append(Append(command_id, (write,), "strategy:test", Evidence.OPERATOR))
 
     async def do_relist(self, name: str) -> None:
-        """The kernel asks for everything anew."""
+        """The kernel takes a snapshot of the venue."""
         leader = self.world.processes[name].kernel._runtime.leader
         assert leader is not None
         leader.session.relist_now()
@@ -424,7 +424,7 @@ class Script:
             world.lines.append(f"        venue {describe_order(order)} ({world.names(order.client_order_id)})")
 
     async def do_end(self) -> None:
-        """Faults stop; after two minutes log and venue agree, or what differs is told."""
+        """Faults stop; after two minutes log and venue must agree; differences are printed."""
         exchange = self.world.exchange
         exchange.flow()
         exchange.thaw()
@@ -487,7 +487,7 @@ def differences(world: World) -> list[str]:
 
 
 async def play(text: str) -> tuple[str, World]:
-    """The transcript as it should be, and the world at its end (closed)."""
+    """Return the expected transcript, and the closed world."""
     world = World()
     script = Script(world)
     try:
@@ -499,7 +499,7 @@ async def play(text: str) -> tuple[str, World]:
 
 
 async def play_block(script: Script, block: str) -> str:
-    """One block with what came of it."""
+    """Return one block with its effects."""
     commands = block.split(SEPARATOR)[0].rstrip("\n").splitlines()
     script.world.lines = []
     ran = False
@@ -513,7 +513,7 @@ async def play_block(script: Script, block: str) -> str:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """The lines, with a question that is asked again and again, and answered alike, told twice and counted."""
+    """Print a repeated query with the same answer twice, with its count."""
     kept: list[str] = []
     for text, repeated in itertools.groupby(lines, key=lambda line: line[TIME_WIDTH:]):
         same = list(repeated)

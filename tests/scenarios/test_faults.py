@@ -1,8 +1,8 @@
-"""Every fault that the paper exchange can have, alone and in pairs: the intent ends where the venue's truth is.
+"""Every fault of the paper exchange, alone and in pairs: log and venue end in the same state.
 
 The whole kernel on the memory log and virtual time, the paper exchange in-process. Each run rests an order, takes with
-another, cancels the first, and asks for everything anew; afterwards log and venue must tell the same, with no second order
-and no status that nothing shows.
+another, cancels the first, and takes a snapshot; afterwards log and venue must agree, with no second order and no status
+without evidence.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ VENUES = {
 @pytest.mark.looptime
 @pytest.mark.parametrize("faults", CASES)
 async def test_the_intents_end_where_the_venue_is(faults: tuple[Fault, ...]) -> None:
-    """Whatever one or two faults do, log and venue end alike, with one order for each intent."""
+    """With any one or two faults, log and venue end in the same state, with one order per intent."""
     await run_and_compare(PaperConfig(), faults)
 
 
@@ -121,8 +121,10 @@ async def run_and_compare(config: PaperConfig, faults: tuple[Fault, ...]) -> Non
 
 
 def stays_unknown(kernel: EventSourcedKernel, intent_id: str) -> None:
-    """Canceled before its lost submit was settled, at a venue that may take it at any time: nothing proves that it never
-    will, so it stays unknown, blocks the intent, and raises a finding (H5c)."""
+    """Whether an intent canceled before its lost submit was resolved stays unknown, blocked, with a finding.
+
+    At a venue that may accept the request at any time nothing proves that it never will (H5c).
+    """
     state = kernel.state.order_state(intent_id)
     assert state is not None
     assert state.reconciliation_status is ReconciliationStatus.UNKNOWN
@@ -130,7 +132,7 @@ def stays_unknown(kernel: EventSourcedKernel, intent_id: str) -> None:
 
 
 def compare(kernel: EventSourcedKernel, truth: dict[str, Any], *, doubled: bool) -> None:
-    """Log and venue tell the same of both intents."""
+    """Compare log and venue for both intents."""
     for intent_id in ("rest", "take"):
         record = kernel.state.record(intent_id)
         ours = {client_id for client_id, _ in record.sends}
@@ -149,7 +151,7 @@ def is_open(item: dict[str, Any]) -> bool:
 
 
 def check_status(intent_id: str, record: Record, orders: list[dict[str, Any]], kernel: EventSourcedKernel) -> None:
-    """The status shown is one that the venue gave, or that of an order that never reached it."""
+    """Check that the status is one that the venue reported, or that of an order that never arrived."""
     state = kernel.state.order_state(intent_id)
     assert state is not None
     given = {item["status"] for item in orders} or {OrdStatus.CANCELED.value}

@@ -1,7 +1,6 @@
-"""The FIX order state matrix comes out by derivation: no report's own status or total is used.
+"""The FIX order state matrix is derived: no report's own status or total is used.
 
-Runs the project's own files, or the one that KERNEL_FIX_MATRIX names, in the form of `fix_order_state_matrix.yaml`.
-`fix_matrix` holds the machinery.
+`KERNEL_FIX_MATRIX=FILE pytest tests/scenarios/test_fix_matrix.py` runs another file of the same form.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_states_are_derived(scenario: Scenario) -> None:
-    """After each row OrdStatus, CumQty, LeavesQty and AvgPx are what the row says, however its reports are fed."""
+    """After each row OrdStatus, CumQty, LeavesQty and AvgPx equal the row's, in every way of feeding its reports."""
     for name, options in VARIANTS.items():
         assert fix_matrix.check(scenario, options) == [], name
 
@@ -57,7 +56,7 @@ def test_neighbours_may_change_places(scenario: Scenario) -> None:
 
 
 def test_delayed_repeats_change_nothing(scenario: Scenario) -> None:
-    """Every report once more, totals included and the oldest last, leaves each order as it was."""
+    """Repeating every report, totals included and the oldest last, leaves each order unchanged."""
     assert fix_matrix.delayed_repeats(scenario) == []
 
 
@@ -70,14 +69,14 @@ def test_trusting_totals_fails() -> None:
 
 
 def total_moves(scenario: Scenario) -> bool:
-    """Whether the scenario's one order ends with another total than its first report told."""
+    """Whether the scenario's one order ends with another total than its first report has."""
     orders = [row for _, row in scenario.rows if row["msg"] == "NewOrderSingle"]
     totals = [row["cum_qty"] for _, row in scenario.rows if row["sender"] == "sell" and row.get("cum_qty") is not None]
     return len(orders) == 1 and bool(totals) and totals[0] != totals[-1]
 
 
 def trusting(record: Record, event: BaseEvent) -> Record:
-    """`evolve`, but the total of the report that came last replaces what is known of trades."""
+    """`evolve`, but the total of the last received report replaces the trades."""
     after = evolve(record, event)
     if not isinstance(event, OrderReport) or event.cum_qty is None:
         return after

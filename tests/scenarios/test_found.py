@@ -1,8 +1,7 @@
-"""What the simulation found in the kernel (`found`), each cut to the shortest script that showed it: it stays mended; and
-what comes of each race that a command can be in (`races`).
+"""Regressions: bugs that the simulation found (`found`), as the shortest script that showed each, and races (`races`).
 
-A file has a plan (see `tests.simulation.plan`), then `----`, then what came of it. `python -m tests.simulation --play FILE`
-plays one; `KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_found.py` writes them anew, to be read as a diff.
+A file has a plan (see `tests.simulation.plan`), then `----`, then the expected lines. `python -m tests.simulation --play
+FILE` plays one; `KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_found.py` rewrites all, to be read as a diff.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from tests.simulation.player import play
 HERE = Path(__file__).parent
 FOUND = sorted([*(HERE / "found").glob("*.txt"), *(HERE / "races").glob("*.txt")])
 EVERY_TIME = ("BalancesObserved", " venue VenueSnapshotTaken", "AssetObserved", "SymbolObserved")
-"""What every run has again and again, and that tells nothing."""
+"""Events of every run, left out."""
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in FOUND])
-def test_what_was_found_stays_mended(path: Path) -> None:
-    """The script breaks no promise any more, and comes out as it is written."""
+def test_found_bugs_stay_fixed(path: Path) -> None:
+    """The script breaks no invariant, and its lines are as written."""
     script = path.read_text().split("----\n")[0]
     lines = [line for line in script.splitlines() if line.strip() and not line.startswith("#")]
     outcome = play(Plan.parse(lines))

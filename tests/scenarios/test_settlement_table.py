@@ -1,8 +1,7 @@
-"""Every row of the protocol's settlement table: what becomes of a submit whose outcome is not known.
+"""Every row of the protocol's resolution table: the fate of a submit whose outcome is unknown.
 
-Each row is a kind of venue (look-up, dedupe, window), and is tried with the order wanted or canceled, found or not
-found, through the pure `kernel.reconciler.attempt_resolution` and through the whole kernel against the scripted
-exchange.
+Each row is a kind of venue (lookup, dedupe, window). It is tried with the order wanted or canceled, found or not found:
+through the pure `kernel.reconciler.attempt_resolution`, and through the whole kernel against the scripted exchange.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ class Row:
     dedupe: Dedupe
     window: bool
     wanted: str
-    """What becomes of it, not found and wanted: `resend`, `dead` (then sent again), `unknown`."""
+    """Conclusion if not found and wanted: `resend`, `dead` (then sent again) or `unknown`."""
     canceled: str
-    """What becomes of it, not found and canceled: `dead` or `unknown`."""
+    """Conclusion if not found and canceled: `dead` or `unknown`."""
 
     @property
     def name(self) -> str:
@@ -80,7 +79,7 @@ TABLE = [
 ROWS = [pytest.param(row, id=row.name) for row in TABLE]
 
 
-def an_attempt(row: Row, **given: object) -> Attempt:
+def an_attempt(row: Row, **changes: object) -> Attempt:
     """A submit stamped at 0 whose outcome is unknown."""
     fields: dict[str, object] = {
         "number": 1,
@@ -92,17 +91,17 @@ def an_attempt(row: Row, **given: object) -> Attempt:
         "valid_until_ns": WINDOW_NS if row.window else None,
         "absent_after_ns": ABSENT_NS if row.window else None,
     }
-    return Attempt.model_validate({**fields, **given})
+    return Attempt.model_validate({**fields, **changes})
 
 
-def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conclusion:
-    """What a look that showed nothing comes to."""
-    assumed = given.pop("assumed_max_delay_ns", None)
+def not_found(row: Row, *, wanted: bool, began_ns: int, **changes: object) -> Conclusion:
+    """The conclusion from a query that showed nothing."""
+    assumed = changes.pop("assumed_max_delay_ns", None)
     assert assumed is None or isinstance(assumed, int)
     return conclude(
-        an_attempt(row, **given),
+        an_attempt(row, **changes),
         row.capabilities,
-        wanted=wanted,
+        may_resend=wanted,
         began_ns=began_ns,
         ended_ns=began_ns,
         assumed_max_delay_ns=assumed,
@@ -112,7 +111,7 @@ def not_found(row: Row, *, wanted: bool, began_ns: int, **given: object) -> Conc
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("wanted", [True, False])
 def test_no_look_begun_too_early_proves_absence(row: Row, wanted: bool) -> None:
-    """A look begun before the last instant at which the request could be accepted, plus lag, never concludes absence."""
+    """A query begun before the last instant of acceptance, plus lag, never proves absence."""
     found = not_found(row, wanted=wanted, began_ns=ABSENT_NS - 1)
     expected = MayResend if wanted and row.wanted == "resend" else QueryAgain
     assert isinstance(found, expected)
@@ -120,8 +119,8 @@ def test_no_look_begun_too_early_proves_absence(row: Row, wanted: bool) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("wanted", [True, False])
-def test_an_admissible_look_concludes_what_the_table_says(row: Row, wanted: bool) -> None:
-    """From that instant on, the row decides: absent (by one look or two), sent again, or unknown for good."""
+def test_an_admissible_query_concludes_as_the_table_says(row: Row, wanted: bool) -> None:
+    """From that instant on, the row decides: absent (by one query or two), sent again, or unknown for good."""
     found = not_found(row, wanted=wanted, began_ns=ABSENT_NS)
     becomes = row.wanted if wanted else row.canceled
     if becomes == "dead" and not row.lookup:
@@ -133,15 +132,15 @@ def test_an_admissible_look_concludes_what_the_table_says(row: Row, wanted: bool
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.values[0].lookup and row.values[0].window])  # type: ignore[union-attr]  # a Row
-def test_the_second_look_waits_for_the_trades(row: Row) -> None:
-    """Without look-up, trades asked for before a lag has passed since the list ended prove nothing (H15b)."""
+def test_the_second_query_waits_for_the_trades(row: Row) -> None:
+    """Without lookup, a trades query within a lag after the list ended proves nothing (H15b)."""
     found = not_found(row, wanted=False, began_ns=ABSENT_NS + LAG_NS - 1, list_look_ended_ns=ABSENT_NS)
     assert found == QueryAgain(ABSENT_NS + LAG_NS, "the trades may not show it yet")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.values[0].wanted == "unknown"])  # type: ignore[union-attr]  # a Row
 def test_an_assumed_delay_is_marked_as_inferred(row: Row) -> None:
-    """Without a window only an operator's assumption ends the question, and it says that it is one (H5c)."""
+    """Without a window only an operator's assumption resolves the submit, marked as inferred (H5c)."""
     early = not_found(row, wanted=True, began_ns=21 * NS_PER_S - 1, assumed_max_delay_ns=20 * NS_PER_S)
     late = not_found(row, wanted=True, began_ns=21 * NS_PER_S, assumed_max_delay_ns=20 * NS_PER_S)
     assert isinstance(early, QueryAgain)
@@ -149,8 +148,8 @@ def test_an_assumed_delay_is_marked_as_inferred(row: Row) -> None:
     assert late.inferred
 
 
-def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
-    """Refused for ever as used, not open, no trade, and queries must show it by now: it was closed without a fill (H6)."""
+def test_a_duplicate_refusal_without_lookup_proves_a_closed_order() -> None:
+    """Refused as a duplicate, not open, no trade, once queries must show it: closed without a fill (H6)."""
     row = TABLE[-6]
     assert not row.lookup
     assert row.dedupe is Dedupe.FOR_EVER
@@ -161,8 +160,8 @@ def test_a_duplicate_refusal_without_a_look_up_proves_a_closed_order() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.window], ids=lambda row: row.name)
-def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
-    """A look at once, at a quarter and at half of the time to absence, then an admissible one."""
+def test_early_queries_precede_the_admissible_one(row: Row) -> None:
+    """Queries at once, at a quarter and at half of the time to absence, then an admissible one."""
     attempt, instants, last = an_attempt(row), [], None
     while (last := next_query_ns(attempt, row.capabilities, last_query_ns=last)) is not None:
         instants.append(last)
@@ -170,29 +169,30 @@ def test_cheap_looks_come_before_the_admissible_one(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if not row.window], ids=lambda row: row.name)
-def test_what_no_look_can_prove_is_asked_ever_more_rarely(row: Row) -> None:
-    """Each look is later by half of what has passed; where a resend settles it, backoff alone spaces them."""
+def test_queries_that_prove_nothing_become_rarer(row: Row) -> None:
+    """Each query is later by half of the elapsed time; where a resend resolves it, only the backoff spaces them."""
     attempt = an_attempt(row)
     later = next_query_ns(attempt, row.capabilities, last_query_ns=attempt.stamp_ns + 8 * NS_PER_S)
     assert later == (None if row.dedupe is Dedupe.FOR_EVER else attempt.stamp_ns + 12 * NS_PER_S)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_what_may_be_sent_again_at_any_time_is_not_looked_for_each_time(row: Row) -> None:
-    """After a look in vain the same id goes out again without one, until half of what had passed by then has passed again;
-    never before the first look, when it was refused as known or is not wanted, nor at a venue that takes ids twice.
+def test_a_safe_resend_needs_no_query_each_time(row: Row) -> None:
+    """After a query in vain the same id is resent without another, until half of the elapsed time has passed again.
+
+    Never before the first query, after a duplicate refusal, for an order not wanted, or at a venue that accepts ids twice.
     """
     attempt, last_ns = an_attempt(row), 20 * NS_PER_S
 
-    def repeats(attempt: Attempt = attempt, *, after_s: float = 0, looked: bool = True, wanted: bool = True) -> bool:
+    def repeats(attempt: Attempt = attempt, *, after_s: float = 0, queried: bool = True, wanted: bool = True) -> bool:
         return repeats_unseen(
-            attempt, row.capabilities, wanted=wanted, last_query_ns=last_ns if looked else None,
+            attempt, row.capabilities, may_resend=wanted, last_query_ns=last_ns if queried else None,
             now_ns=last_ns + int(after_s * NS_PER_S),
         )  # fmt: skip
 
     assert repeats() is repeats(after_s=9.9) is (row.dedupe is Dedupe.FOR_EVER)
     duplicate = attempt.model_copy(update={"duplicate": True})
-    assert not any([repeats(after_s=10), repeats(looked=False), repeats(wanted=False), repeats(duplicate)])
+    assert not any([repeats(after_s=10), repeats(queried=False), repeats(wanted=False), repeats(duplicate)])
 
 
 # ------------------------------------------------------------------------------------------- through the whole kernel
@@ -231,8 +231,8 @@ def known_of(world: World) -> tuple[OrdStatus, ReconciliationStatus, int]:
 @pytest.mark.looptime
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("wanted", [True, False], ids=["wanted", "canceled"])
-async def test_found_means_that_facts_settle_it(row: Row, wanted: bool) -> None:
-    """An order that did arrive is found, works if it is wanted, and is canceled if not; there is one of it."""
+async def test_a_found_order_resolves_the_submit(row: Row, wanted: bool) -> None:
+    """An order that arrived is found, stays open if wanted and is canceled if not; there is only one."""
     world = await played(row, wanted=wanted, arrives=True)
     try:
         status, reconciled, _ = known_of(world)
@@ -248,7 +248,7 @@ async def test_found_means_that_facts_settle_it(row: Row, wanted: bool) -> None:
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("wanted", [True, False], ids=["wanted", "canceled"])
 async def test_not_found_ends_as_the_table_says(row: Row, wanted: bool) -> None:
-    """An order that did not arrive is sent again under its id, or is absent for good, or stays unknown with a finding."""
+    """An order that did not arrive is sent again under its id, or absent for good, or unknown with a finding."""
     world = await played(row, wanted=wanted, arrives=False)
     try:
         status, reconciled, sends = known_of(world)

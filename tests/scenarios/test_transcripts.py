@@ -1,6 +1,6 @@
-"""Every transcript comes out as it is written: what was logged, what was sent, how it ended.
+"""Every transcript plays as it is written: what was recorded, what was sent, how it ended.
 
-`KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_transcripts.py` writes them anew, to be read as a diff.
+`KERNEL_REWRITE_TRANSCRIPTS=1 pytest tests/scenarios/test_transcripts.py` rewrites them, to be read as a diff.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from tests.scenarios.runner import play
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 REWRITE = os.environ.get("KERNEL_REWRITE_TRANSCRIPTS") == "1"
 ALLOWED = "# allowed: "
-"""A comment that says which broken rule the transcript is about, and cannot be prevented by a kernel."""
+"""A comment that names the broken rule that the transcript is about and that no kernel can prevent."""
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in TRANSCRIPTS])
 async def test_it_comes_out_as_written(path: Path) -> None:
-    """The kernel does in this trace what the transcript says, and breaks no rule that the transcript does not allow."""
+    """The kernel does what the transcript says, and breaks no rule that the transcript does not allow."""
     await check(path, path.read_text())  # noqa: ASYNC240  # nothing else runs on the loop yet
 
 

@@ -31,7 +31,7 @@ PROBLEMS_SHOWN = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, do, and say how it ended."""
+    """Parse the arguments, run, and return the exit code."""
     options = parsed(arguments)
     if options.play is not None:
         outcome = play(options.play)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def plan_of(path: str) -> Plan:
-    """The plan in a file, up to the line that begins what came of it."""
+    """Return the plan of a file, up to the line that begins its expected outcome."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
         lines = text.split("\n----")[0].splitlines()

@@ -1,6 +1,6 @@
-"""What the auditor keeps in its books: problems, sends, venue orders and intents, from plain data alone.
+"""The auditor's books: problems, sends, venue orders and intents, from plain data.
 
-Used by the auditor. Like it, this imports the standard library alone.
+Used by the auditor; imports the standard library only.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Send:
     left: bool = False
     """Whether it left for the wire."""
     no: bool = False
-    """Whether the log says that it came to nothing: refused, not sent, or absent."""
+    """Whether the log resolves it as rejected, not sent, or absent."""
     refused: bool = False
     """Whether the venue refused it, by the log."""
     unknown: bool = False
-    """Whether the log says that nobody knows what became of it."""
+    """Whether the log has its outcome as unknown."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Order:
     cum_qty: int = 0
     cum_qty_max: int = 0
     renamed: set[str] = field(default_factory=set)
-    """Client order ids that amends in place gave it."""
+    """Client order ids from modifies in place."""
     grew: bool = False
     """Whether a correction added to what had filled when it was closed."""
     closed_as: set[str] = field(default_factory=set)
@@ -99,8 +99,7 @@ class Group:
         return self.mode == "ONE_TRIGGERS_OTHER" and intent is self.members[0]
 
     def allowed(self, intent: Intent, filled: Mapping[str, int], *, released: int) -> int:
-        """The most that one may be, its filled part included, where so much of each has filled (`released`: of the one
-        that leads)."""
+        """The most that a member may be, including its fills, given the members' fills (`released`: the parent's)."""
         wanted, own = intent.order["quantity"], filled[intent.intent_id]
         taken = sum(filled[item.intent_id] for item in self.others(intent))
         if self.mode == "NONE" or self.leads(intent):
@@ -123,18 +122,18 @@ class Group:
 
 @dataclass
 class Beats:
-    """What the log has of one owner's heartbeats."""
+    """The log's record of one owner's heartbeats."""
 
     ttl_ns: int | None = None
-    """How long it may be silent; none while its silence means nothing."""
+    """Longest permitted gap; None while disarmed."""
     position: int = 0
-    """Of the newest beat."""
+    """Position of the newest heartbeat."""
     at_ns: int = 0
     """When that was recorded."""
     lapsed: bool = False
-    """Whether it was found silent, and not heard of since."""
+    """Whether it has lapsed since."""
     upto: int = 0
-    """What it wanted before this position is withdrawn."""
+    """Its intents from before this position are revoked."""
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Intent:
     intent_id: str
     group: Group | None = None
     cum_seen: int = 0
-    """The largest total that a report in the log has told of it."""
+    """The largest total that a recorded report shows."""
     order: dict[str, Any] = field(default_factory=dict)
     desired: str = "WORKING"
     recreate: bool = False
@@ -154,35 +153,35 @@ class Intent:
     fills: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Quantity and price by fill key, as recorded; corrections and busts applied."""
     void: set[str] = field(default_factory=set)
-    """Keys of trades and corrections that were busted; a bust may come before what it voids."""
+    """Keys of busted trades and corrections; a bust may precede its trade."""
     corrections: dict[str, tuple[str, int]] = field(default_factory=dict)
     """By the key of what each corrects: its own key, and the quantity that it leaves."""
     findings: set[str] = field(default_factory=set)
     exceeded: bool = False
-    """Whether a doubled request brought more than was wanted."""
+    """Whether a duplicated request exceeded the intent's quantity."""
     owner: str = ""
     wished: int = 0
-    """Where what is wanted now was recorded."""
+    """Position at which the current terms were recorded."""
     settled: int = 0
-    """Where an operator's word about it was recorded last."""
+    """Position of the last manual resolution."""
     over: set[int] = field(default_factory=set)
-    """Generations that an operator said were refused."""
+    """Generations that an operator resolved as rejected."""
     canceled_for_good: bool = False
     """Whether a cancel of it was acknowledged to a strategy."""
 
     @property
     def filled(self) -> int:
-        """What the log counts as filled."""
+        """The filled quantity by the log."""
         corrections = {key for key, _ in self.corrections.values()}
         return sum(self._left(key) for key in {*self.fills, *self.corrections} - corrections)
 
     @property
     def reported(self) -> int:
-        """What the trades in the log come to; more than the venue ever had at once, if the report of a bust was lost."""
+        """Sum of the recorded trades; more than the venue ever had at once if a bust report was lost."""
         return sum(map(self._left, self.fills))
 
     def _left(self, fill_key: str) -> int:
-        """What its corrections and busts leave of a trade."""
+        """Quantity of a trade after its corrections and busts."""
         quantity = self.fills[fill_key][0] if fill_key in self.fills else 0
         while fill_key not in self.void:
             if fill_key not in self.corrections:
@@ -191,7 +190,7 @@ class Intent:
         return 0
 
     def submits(self, client_order_id: str) -> list[Send]:
-        """The sends that an order of this id can come of: a submit's, or those of a replace."""
+        """The sends that can have made an order of this id: those of a submit, or of a replace."""
         return [item for item in self.sends if item.kind != "CANCEL" and item.client_order_id == client_order_id]
 
     def aimed(self, order: Order, *kinds: str) -> list[Send]:

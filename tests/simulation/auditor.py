@@ -1,16 +1,16 @@
-"""The auditor: an account of its own of what was asked, sent, traded and recorded, and of every promise that was broken.
+"""The auditor: keeps its own account of commands, sends, trades and records, and reports every broken invariant.
 
-Fed by the simulation and by the drill, with plain data alone: rows of the log as they are stored, requests as they leave
-for the wire, the venue's own truth about each order and trade, and what strategies were told. It imports nothing of what
-it watches. The numbers of its problems are those of the invariants:
+Fed by the simulation and by the drill with plain data: rows of the log as stored, requests as sent, the venue's true
+orders and trades, and the answers that strategies received. It imports nothing of the kernel. The numbers of its problems
+are those of the invariants:
 
-    1 fills in the log are the venue's          5 what was acknowledged is in the log
-    2 one live order for an intent, never more  6 nothing is sent that was not logged first, under the lease, in time
-      than its quantity working and filled      7 no terminal status without evidence; what was ruled out stays out
+    1 fills in the log are the venue's          5 every acknowledged command is in the log
+    2 at most one live order per intent, never  6 nothing is sent that was not logged first, under the lease, in time
+      more than its quantity working and filled 7 no terminal status without evidence; a ruled-out send stays ruled out
     3 when faults stop, every intent converges  8 the log itself: no gap, one epoch at a time, ids by the rules, and
-    4 a rebuild equals the live state             each subscriber is told of every row, once
+    4 a rebuild equals the live state             each subscriber receives every row once
 
-9 to 12 are about halts, foreign orders, heartbeats and operators' words: see `bystander_audit`.
+9 to 12 are about halts, external orders, heartbeats and operators: see `bystander_audit`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Auditor(BystanderAudit):
         price: int | None = None,
         leads: bool = True,
     ) -> None:
-        """A request leaves for the wire. `at_ns` is its kernel's clock; `leads`: whether that kernel holds the lease."""
+        """A request is sent. `at_ns` is its kernel's clock; `leads`: whether that kernel holds the lease."""
         kind = {"modify": "AMEND"}.get(op, op.upper())
         found = [item for item in self._sends_of(client_order_id) if item.kind == kind and item.stamp_ns == stamp_ns]
         if not found:
@@ -69,7 +69,7 @@ class Auditor(BystanderAudit):
             self.problem(6, f"{op} {client_order_id} aims at another order than the log says")
 
     def unsent(self, *, client_order_id: str, stamp_ns: int) -> None:
-        """What `sent` told of did not leave after all: the port says so."""
+        """A request reported to `sent` was not sent after all."""
         for send in self._sends_of(client_order_id):
             send.left = send.left and send.stamp_ns != stamp_ns
 
@@ -92,7 +92,7 @@ class Auditor(BystanderAudit):
 
     # --------------------------------------------------------------------------------------------------- the venue's truth
     def venue_order(self, order: Mapping[str, Any]) -> None:
-        """What is so of one of our orders at the venue now."""
+        """The state of one of the kernel's orders at the venue now."""
         client_id = order["client_order_id"]
         known = self.orders.get(order["exchange_order_id"])
         if known is None:
@@ -113,7 +113,7 @@ class Auditor(BystanderAudit):
         self._check_limits()
 
     def _check_change(self, known: Order, order: Mapping[str, Any]) -> None:
-        """Whether new terms of an order at the venue are what an amend under way asked for."""
+        """Check that new terms of a venue order are those of a modify in flight."""
         if (known.quantity, known.price) == (order["quantity"], order["price"]):
             return
         if not (owner := self._owner_of(known)):
@@ -144,8 +144,7 @@ class Auditor(BystanderAudit):
             self.problem(7, f"the venue takes {client_id} of {owner}, whose strategy was told that it failed")
 
     def _ruled_out(self, send: Send, sends: list[Send]) -> bool:
-        """Whether the log says that nothing can come of this send any more. The refusal of one send says nothing of an
-        earlier one that may still be under way (H7)."""
+        """Whether the log rules out any effect of this send. A rejection does not rule out an earlier send (H7)."""
         if not send.no:
             return False
         if not send.refused:
@@ -173,8 +172,7 @@ class Auditor(BystanderAudit):
             self.problem(2, f"{intent_id} has {most} working or filled, {intent.most_wanted} were wanted at most")
 
     def _check_limits(self) -> None:
-        """Whether what works and what was traded stays within the limits. What the network or the venue did on top of what
-        was asked for is nothing that a limit holds back."""
+        """Check open orders and trades against the limits, without duplicates by the network or the venue."""
         if not self.limits or self.doubled or self.doubled_changes or self.foreign:
             return
         if any(order.reopened or order.grew for order in self.orders.values()):
@@ -198,7 +196,7 @@ class Auditor(BystanderAudit):
             self.problem(6, f"the position in {symbol_id} is {position}, the limit is {self.limits['position_max']}")
 
     def _check_released(self, intent: Intent) -> None:
-        """Whether more of an order works than the one that leads its group has ever filled, as far as it was told."""
+        """Check that no more of a child order works than its parent was ever reported to have filled."""
         group = intent.group
         if group is None or group.mode != "ONE_TRIGGERS_OTHER" or group.leads(intent) or group.native:
             return
@@ -212,7 +210,7 @@ class Auditor(BystanderAudit):
             self.problem(2, f"{intent.intent_id} has {most} working or filled, its leader has filled {released}")
 
     def venue_trade(self, trade: Mapping[str, Any]) -> None:
-        """What is so of one of our trades at the venue now."""
+        """The state of one of the kernel's trades at the venue now."""
         self.trades.setdefault(trade["fill_key"], dict(trade))
 
     def truth(self, truth: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
@@ -241,7 +239,7 @@ class Auditor(BystanderAudit):
             self.problem(5, f"cancel {intent_id} was acknowledged, is not in the log, and an order of it works")
 
     def refused(self, *, intent_id: str, generation: int) -> None:
-        """A strategy was told that its order failed, by a kernel that knew of no later generation."""
+        """A strategy was told by a kernel without a later generation that its order failed."""
         if self._intent(intent_id).generation > generation:
             return  # it was changed meanwhile
         if any(send.kind == "AMEND" for send in self._intent(intent_id).sends):
@@ -254,11 +252,11 @@ class Auditor(BystanderAudit):
             self.problem(7, f"{intent_id} failed, its strategy was told, and order {live[0].exchange_order_id} works")
 
     def too_late(self, *, intent_id: str, generation: int) -> None:
-        """A strategy was told that it is too late to cancel what it knows of."""
+        """A strategy was told that it is too late to cancel."""
         self._over_for_good.add((intent_id, generation))
 
     def read(self, *, intent_id: str, ord_status: str, cum_qty: int, reconciliation_status: str) -> None:
-        """What a query showed of an order, now."""
+        """The answer of a query about an order, now."""
         orders = self._by_intent[intent_id]
         most = max(sum(order.cum_qty_max for order in orders), self._intent(intent_id).reported)
         if cum_qty > most and self.immediate:
@@ -275,7 +273,7 @@ class Auditor(BystanderAudit):
         self._watched[watcher] = after
 
     def heard(self, *, watcher: str, position: int) -> None:
-        """A subscriber was told of an event."""
+        """A subscriber received an event."""
         last = self._watched[watcher]
         if position != last + 1:
             self.problem(8, f"{watcher} is told of position {position} after {last}")
@@ -284,7 +282,7 @@ class Auditor(BystanderAudit):
         self._watched[watcher] = position
 
     def is_behind(self, watcher: str) -> bool:
-        """Whether a subscriber has not been told of everything yet."""
+        """Whether a subscriber has not received everything yet."""
         return self._watched[watcher] != self._position
 
     # ------------------------------------------------------------------------------------------------------------ the end
@@ -295,7 +293,7 @@ class Auditor(BystanderAudit):
             self.problem(4, f"states folded from one log differ: {shown}")
 
     def positions(self, positions: Mapping[str, int]) -> None:
-        """The kernel's positions, against what the venue's trades come to."""
+        """Check the kernel's positions against the venue's trades."""
         expected: dict[str, int] = defaultdict(int)
         for trade in self._final_trades.values():
             if trade["exchange_order_id"] in self.foreign - self._adopted.keys():
@@ -331,14 +329,13 @@ class Auditor(BystanderAudit):
                 self.problem(1, f"finding {finding_id} stands, though every fill is known")
 
     def _filled(self, group: Group) -> dict[str, int]:
-        """What each member has filled at the venue."""
+        """The filled quantity of each member at the venue."""
         return {
             item.intent_id: sum(order.cum_qty for order in self._by_intent[item.intent_id]) for item in group.members
         }
 
     def _check_excess(self, group: Group) -> None:
-        """Whether what has filled beyond the mode is told, as it is; and within the bound, where nobody but the market had
-        a hand in it."""
+        """Check that a group's overfill has its finding and stays within the bound of a pure race."""
         if not group.members:
             return
         filled = self._filled(group)
@@ -361,7 +358,7 @@ class Auditor(BystanderAudit):
             self.problem(2, f"{group.group_id} has {excess} more filled than its mode allows, beyond any race")
 
     def _allowed(self, intent: Intent) -> int:
-        """What is wanted of it at the end, as its group lets it be."""
+        """The quantity that the group permits at the end."""
         group = intent.group
         if group is None:
             return int(intent.order["quantity"])
@@ -374,7 +371,7 @@ class Auditor(BystanderAudit):
         return group.allowed(intent, filled, released=filled[group.members[0].intent_id])
 
     def _is_contested(self, intent: Intent) -> bool:
-        """Whether a sibling filled as well: which of them was the first, and may go on, is the log's to say."""
+        """Whether a sibling filled as well: the log decides which was first and may continue."""
         group = intent.group
         if group is None or group.mode != "ONE_CANCELS_OTHER":
             return False
@@ -388,8 +385,10 @@ class Auditor(BystanderAudit):
             self.problem(1, f"{intent.intent_id}: the log has {intent.filled} filled, the venue {there}")
 
     def _may_stay_unknown(self, intent: Intent) -> bool:
-        """Whether nothing can ever prove what became of a request: no window, and no id that is taken only once (H5); or
-        such an id, but nobody wants the order any more, or all of it has filled."""
+        """Whether nothing can ever prove a request's outcome (H5).
+
+        No window, and no id that is accepted only once; or such an id, but the order is canceled or filled.
+        """
         if self.window_ns is not None:
             return False
         if intent.filled >= self._allowed(intent):
@@ -405,8 +404,11 @@ class Auditor(BystanderAudit):
         return intent.desired == "WORKING" and not self._ended(intent)
 
     def _ended(self, intent: Intent, *, by_id: bool = False) -> bool:
-        """Whether the venue ended it by itself, or it by its own terms. An order that came and went untraded, where closed
-        orders can't be looked up, is none that anybody must know of; `by_id`: it is, where the log names its client id."""
+        """Whether the order ended at the venue or by its own terms.
+
+        An order that ended untraded, at a venue without lookup of closed orders, need not be known; `by_id`: it must be, if
+        the log has its client order id.
+        """
         for order in self._by_intent[intent.intent_id]:
             made = intent.submits(order.client_order_id) + [
                 item for item in intent.aimed(order, "AMEND") if item.client_order_id in order.renamed
@@ -466,7 +468,7 @@ class Auditor(BystanderAudit):
             self.problem(3, f"{intent.intent_id} works for {working} at {order.price}, wanted is {asked}")
 
     def _check_contained(self, intent: Intent) -> None:
-        """What the network doubled has its finding, if it came to more than one order that left a trace."""
+        """Check that a duplicate by the network has its finding if it left more than one order."""
         traced = [order for order in self._by_intent[intent.intent_id] if self._left_a_trace(order)]
         if intent.exceeded and len(traced) > 1 and not intent.findings & {"DUPLICATE_ORDER", "LATE_ACCEPT", "OVERFILL"}:
             self.problem(2, f"{intent.intent_id} had more than was wanted by a doubled request, and no finding says so")

@@ -1,11 +1,11 @@
-"""The part of the auditor that watches what others than strategies do: halts, foreign orders, heartbeats, operators' words.
+"""The part of the auditor for everyone but strategies: halts, external orders, heartbeats, manual resolutions.
 
-Used by the auditor alone. Like it, this imports the standard library alone. The numbers of its problems:
+Used by the auditor; imports the standard library only. The numbers of its problems:
 
-    9 under a halt nothing is placed or changed, and    11 the orders of who falls silent are canceled, not sooner
-      what worked is canceled                              than it said, and nobody else's
-   10 foreign orders are left alone, adopted or         12 an operator's word is recorded as it was given, no sooner
-      canceled, as the policy says; each once              than evidence could come, and nothing more is made of it
+    9 under a halt nothing is placed or modified, and    11 orders of an owner that misses its heartbeat are
+      open orders are canceled                              canceled, not sooner than its ttl, and no others
+    10 external orders are ignored, adopted or           12 a manual resolution is recorded as given, not before
+      canceled by the policy; each once                     evidence can no longer come, and has no other effect
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.simulation.log_audit import LogAudit
 SKEW_NS = 300_000_000
 """By how much two clocks of a run differ at most, and a commit takes."""
 SILENCES = 3
-"""So many times its time an owner may be silent before somebody has to have said so."""
+"""A lapsed heartbeat must be recorded within this many times its ttl."""
 DEAF_NS = 15_000_000_000
-"""What a leader needs at most to hear, after faults have stopped."""
+"""The longest time a leader needs to receive reports again after faults have stopped."""
 KERNEL_ID = re.compile(r"[a-z2-7]{12,26}")
-"""How the client order ids of kernels look."""
+"""The form of kernels' client order ids."""
 
 
 class BystanderAudit(LogAudit):
@@ -33,18 +33,18 @@ class BystanderAudit(LogAudit):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.policy = "IGNORE"
-        """What is to be done about foreign orders."""
+        """The policy for external orders."""
         self.foreign: set[str] = set()
         """Venue ids of orders on the account that no kernel placed."""
         self._unexpected: set[str] = set()
-        """Foreign orders whose trades were ever told as a finding."""
+        """External orders whose trades ever raised a finding."""
         self._holds: list[tuple[int, str | None, bool]] = []
         """Position, symbol (none: all), and whether it is halted from there on."""
         self._beats: dict[str, Beats] = {}
         self._silences: dict[int, str] = {}
-        """Who was found silent, by position."""
+        """Owners whose heartbeat lapsed, by position."""
         self._words: set[tuple[str, str]] = set()
-        """What operators said of client order ids."""
+        """Manual resolutions by client order id."""
 
     @property
     def position(self) -> int:
@@ -88,7 +88,7 @@ class BystanderAudit(LogAudit):
         return {(what, held) for position, what, held in self._holds if position > since}
 
     def _check_taken_down(self, intent: Intent) -> None:
-        """Whether what works, or is yet to be sent, is wanted no more once a halt is acknowledged."""
+        """Check that after a halt every open or pending order is canceled."""
         if intent.desired == "CANCELED":
             return
         works = [
@@ -110,11 +110,11 @@ class BystanderAudit(LogAudit):
 
     # ---------------------------------------------------------------------------------------------------- foreign orders
     def _is_taken(self, order: Order) -> bool:
-        """Whether the policy has a kernel take a foreign order over."""
+        """Whether the policy has a kernel adopt an external order."""
         return self.policy != "IGNORE" and KERNEL_ID.fullmatch(order.client_order_id or "") is None
 
     def _check_adoption(self, intent: Intent, wanted: Mapping[str, Any]) -> None:
-        """Whether an intent that is made for an order at the venue is made for a foreign one, as it is, and once."""
+        """Check that an intent made for a venue order is made for an external one, with its terms, and once."""
         adopted = (wanted.get("metadata") or {}).get("adopted")
         if adopted is None:
             return
@@ -135,7 +135,7 @@ class BystanderAudit(LogAudit):
         self._by_intent[name].append(order)
 
     def _check_left_alone(self, op: str, venue_id: str | None) -> None:
-        """Whether a request aims at a foreign order that nobody has adopted."""
+        """Check that no request aims at an external order that was not adopted."""
         if venue_id in self.foreign and venue_id not in self._adopted:
             self.problem(10, f"{op} aims at {venue_id}, a foreign order that nobody has adopted")
 
@@ -146,7 +146,7 @@ class BystanderAudit(LogAudit):
             self._unexpected.add(about)
 
     def _check_foreign(self, unknown: set[str]) -> None:
-        """What became of foreign orders; `unknown`: symbols in which an order of ours is looked for."""
+        """Check the external orders at the end; `unknown`: symbols with an unresolved submit."""
         traded = {trade["exchange_order_id"] for trade in self.trades.values()}
         for venue_id in sorted(self.foreign & self.orders.keys()):
             order = self.orders[venue_id]
@@ -193,7 +193,7 @@ class BystanderAudit(LogAudit):
         self._silences[position] = owner
 
     def _is_revoked(self, intent: Intent) -> bool:
-        """Whether its owner fell silent after it was wanted."""
+        """Whether the owner's heartbeat lapsed after the intent was recorded."""
         beats = self._beats.get(intent.owner) if intent.owner else None
         return beats is not None and (beats.lapsed or intent.wished < beats.upto)
 
@@ -209,7 +209,7 @@ class BystanderAudit(LogAudit):
         super()._on_IntentCancelRequested(intent, event, *rest)
 
     def _check_silences(self) -> None:
-        """Who should have been found silent, and what is left of what the silent want."""
+        """Check which heartbeats should have lapsed, and the intents of lapsed owners."""
         for owner, beats in self._beats.items():
             if beats.ttl_ns is None or beats.lapsed:
                 continue
@@ -225,7 +225,7 @@ class BystanderAudit(LogAudit):
 
     # ----------------------------------------------------------------------------------------------------------- a word
     def word(self, *, client_order_id: str, outcome: str) -> None:
-        """An operator says what became of a request, and it is so."""
+        """An operator resolves a request truthfully."""
         self._words.add((client_order_id, outcome))
 
     def _on_AttemptUnknown(self, intent: Intent, event: dict[str, Any], *rest: Any) -> None:  # noqa: N802
@@ -258,13 +258,13 @@ class BystanderAudit(LogAudit):
             intent.over.add(send.generation)
 
     def _check_word(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Whether more is sent for a generation that an operator said was refused."""
+        """Check that nothing more is sent for a generation that an operator resolved as rejected."""
         if send.kind != "CANCEL" and event["generation"] in intent.over:
             self.problem(
                 12, f"{intent.intent_id}'s {send.client_order_id} is sent, though an operator said it was refused"
             )
 
     def _check_gone_on(self, intent: Intent, status: str) -> None:
-        """Whether an intent that an operator settled went on."""
+        """Check that a manually resolved intent continued."""
         if intent.settled and all(send.position < intent.settled for send in intent.sends) and status == "UNKNOWN":
             self.problem(12, f"{intent.intent_id} ends UNKNOWN, though an operator settled it")

@@ -1,6 +1,6 @@
-"""Bugs planted in what the kernel does about halts, foreign orders, heartbeats and operators' words.
+"""Planted bugs in halts, external orders, heartbeats and manual resolutions.
 
-Used by `mutants`, among its own. The name says what the kernel then does wrong; the docstring, what should be.
+Used by `mutants`. The name says what the kernel does wrong; the docstring, the rule that it breaks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kernel.runtime import dead_man_switch, external_orders
 from kernel.safety import heartbeat
 from kernel.safety.readiness import NOT_PAUSED
 from kernel.safety.trading_halts import TradingStatus
-from projections.state import State
+from projections.state_fold import Fold
 
 Patch = tuple[object, str, object]
-"""Where, which name, and what stands there instead."""
+"""(module or class, name, replacement)."""
 
 
 # ----------------------------------------------------------------------------------------------------------------- halts
@@ -42,7 +42,7 @@ def held_for(passes: Callable[[AttemptKind], bool]) -> Callable[..., tuple[str, 
 
 
 def a_halt_leaves_what_works() -> list[Patch]:
-    """A halt cancels what works."""
+    """A halt cancels open orders."""
 
     async def cancel_all(self: Any, symbol_id: str | None, actor: str) -> int:
         return 0
@@ -52,7 +52,7 @@ def a_halt_leaves_what_works() -> list[Patch]:
 
 # -------------------------------------------------------------------------------------------------------- foreign orders
 def ignored_orders_are_canceled() -> list[Patch]:
-    """IGNORE: what others place is left alone."""
+    """IGNORE: external orders are left alone."""
     return [with_policy(ExternalOrderPolicy.CANCEL, instead_of=ExternalOrderPolicy.IGNORE)]
 
 
@@ -68,7 +68,7 @@ def with_policy(policy: ExternalOrderPolicy, *, instead_of: ExternalOrderPolicy)
 
 
 def orders_of_other_kernels_are_taken() -> list[Patch]:
-    """Two kernels on an account do not take each other's orders over."""
+    """Two kernels on one account do not adopt each other's orders."""
     return [(external_orders, "is_kernel_client_id", lambda client_order_id: False)]
 
 
@@ -79,18 +79,18 @@ def a_list_shows_nothing_to_adopt() -> list[Patch]:
 
 
 def an_adopted_trade_counts_twice() -> list[Patch]:
-    """What a foreign order traded is booked as the intent's once it has one, and only so."""
-    return [(State, "_adopt", lambda self, after, event: None)]
+    """Trades of an external order are booked to its intent once adopted, and only there."""
+    return [(Fold, "_adopt", lambda self, after, event: None)]
 
 
 def what_others_trade_is_not_told() -> list[Patch]:
-    """A trade of nobody's order is a finding."""
+    """A trade of an external order is a finding."""
     return [(external_orders.ExternalOrders, "_unexpected", lambda self, report: [])]
 
 
 # ------------------------------------------------------------------------------------------------------------ heartbeats
 def silence_counts_from_the_first_beat() -> list[Patch]:
-    """Silence counts from the newest beat."""
+    """The gap counts from the newest heartbeat."""
     honest = heartbeat.observe
 
     def listened(ears: Any, beats: Any, **when: Any) -> Any:
@@ -103,7 +103,7 @@ def silence_counts_from_the_first_beat() -> list[Patch]:
 
 
 def silence_takes_what_others_want() -> list[Patch]:
-    """Who is heard keeps its orders, whoever else is silent."""
+    """An owner with heartbeats keeps its orders, whichever other owner misses its own."""
     honest = dead_man_switch.DeadManSwitch._revoked_intents
 
     def wishes(self: dead_man_switch.DeadManSwitch, owner: str) -> list[str]:
@@ -117,7 +117,7 @@ def silence_takes_what_others_want() -> list[Patch]:
 
 
 def a_beat_is_not_waited_for() -> list[Patch]:
-    """A verdict is recorded under the version of the beats that it was judged by."""
+    """A lapse is recorded under the stream version of the heartbeats that it was decided on."""
     honest = dead_man_switch.DeadManSwitch._lapse
 
     async def lapse(self: dead_man_switch.DeadManSwitch, beat: Any, epoch: int, *, silent_ns: int) -> None:
@@ -131,7 +131,7 @@ def a_beat_is_not_waited_for() -> list[Patch]:
 
 
 def what_the_silent_place_stays() -> list[Patch]:
-    """What an owner wants while it is silent is withdrawn as well."""
+    """Intents that a lapsed owner creates are revoked as well."""
     honest = heartbeat.is_revoked
 
     def is_withdrawn(beat: Any, wished_position: int | None) -> bool:
@@ -142,12 +142,12 @@ def what_the_silent_place_stays() -> list[Patch]:
 
 # ------------------------------------------------------------------------------------------------------ operators' words
 def a_word_comes_before_the_evidence() -> list[Patch]:
-    """Nobody may guess while a look will tell."""
+    """No manual resolution while a status query can still resolve the attempt."""
     return [(decide_resolution, "refuse_while_evidence_may_come", lambda record, attempt, now_ns: None)]
 
 
 def dead_by_a_word_spends_the_id() -> list[Patch]:
-    """What never arrived is sent again under its id."""
+    """A request that never arrived is sent again under its id."""
     honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:

@@ -1,7 +1,6 @@
-"""What others than strategies do in a run: they halt and resume, trade by hand, beat and fall silent, and say
-what became of what nothing can prove.
+"""Everyone but strategies in a run: halts, manual trades, heartbeats that stop, and manual resolutions.
 
-The player is one of these. What an operator says is true: it is looked up at the venue, which no kernel can.
+A mixin of the player. An operator's statement is true: it is looked up at the venue, which no kernel can do.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from tests.simulation.market import order_of
 from tests.simulation.world import Process, World
 
 SETTLED_NS = 14_000_000_000
-"""So long after the newest send nothing of a request is under way: the latest fault is 6 s, a copy comes as much later."""
+"""After the newest send plus this, no request is in flight: the latest fault is 6 s, a copy takes as long again."""
 SOON_NS = 1_000_000_000
 ADOPTED = "adopted"
 CLAIMS = (FindingKind.DUPLICATE_ORDER, FindingKind.LATE_ACCEPT, FindingKind.OVERFILL, FindingKind.GROUP_OVERFILL,
           FindingKind.UNEXPECTED_TRADE)  # fmt: skip
-"""Findings that somebody may have dealt with, whatever the kernel knows of it."""
+"""Findings that an operator may close at any time."""
 
 
 class Bystanders:
@@ -87,13 +86,13 @@ class Bystanders:
 
     # ----------------------------------------------------------------------------------------------------------- a word
     async def _resolve(self, process: Process) -> None:
-        """An operator settles all that nothing can prove, and tells the truth."""
+        """An operator resolves, truthfully, everything that no evidence can prove."""
         for intent_id in process.kernel.state.live_intent_ids():
             for attempt in self._lasting(process, intent_id):
                 await self._say(process, intent_id, attempt)
 
     def _lasting(self, process: Process, intent_id: str) -> list[Attempt]:
-        """Requests of an intent that are unknown, long after they could be under way, and that the venue never took."""
+        """An intent's unknown requests that are long out of flight and that the venue never accepted."""
         sends = process.kernel.state.record(intent_id).unresolved
         newest = {item.client_order_id: item for item in sends}
         return [
@@ -118,7 +117,7 @@ class Bystanders:
             self.world.tell(process.label, f"resolve {intent_id}: {problem}")
 
     async def _resolve_early(self, process: Process) -> None:
-        """An operator who cannot wait for evidence that is still to come, and does not know."""
+        """An operator resolves a request too early, without knowledge."""
         now_ns = process.clock.now_ns()
         for intent_id in process.kernel.state.live_intent_ids():
             for attempt in process.kernel.state.record(intent_id).unresolved:

@@ -1,6 +1,6 @@
-"""The half of the auditor that reads the log: what each row says, whether it may stand there, and whether it is so.
+"""The half of the auditor that reads the log: each row's meaning, legality and truth.
 
-Used by the auditor alone. Like it, this imports the standard library alone.
+Used by the auditor; imports the standard library only.
 """
 
 from __future__ import annotations
@@ -28,43 +28,42 @@ class LogAudit:
         replaces: bool = False,
         on_top: bool = False,
     ) -> None:
-        """`immediate`: rows and truth come in the order in which they happen, so that each can be held against the other
-        at once; otherwise (truth is polled) that is done at the end. `replaces`: an amend ends the order that it aims at;
-        `on_top`: what fills while an amend is under way comes on top of what it asked for."""
+        """`immediate`: rows and truth arrive in the order of events and are compared at once, otherwise (truth is
+        polled) at the end. `replaces`: a modify ends its target; `on_top`: fills during a modify add to its quantity."""
         self.ending = ("CANCEL", "AMEND") if replaces else ("CANCEL",)
-        """What the end of an order may have been asked by."""
+        """Requests that may have caused the end of an order."""
         self.on_top = on_top
         self.problems: list[Problem] = []
         self.dedupe = dedupe
         self.window_ns = window_ns
         self.immediate = immediate
         self.now_ns = 0
-        """Set by whoever feeds it: the venue's instant."""
+        """The venue's time, set by the caller."""
         self.intents: dict[str, Intent] = {}
         self.orders: dict[str, Order] = {}
         """By venue id."""
         self.trades: dict[str, dict[str, Any]] = {}
         """As first reported, by fill key."""
         self.limits: Mapping[str, int] = {}
-        """Pre-trade limits, as integers at the quantity scale; those of sums only where one kernel alone takes commands."""
+        """Pre-trade limits at the quantity scale; limits of sums only if one kernel takes all commands."""
         self.groups: dict[str, Group] = {}
         self._member_of: dict[str, Group] = {}
         self._group_ids: set[str] = set()
         """Client ids of groups that the venue works."""
         self.standing: dict[str, str] = {}
-        """Findings that stand: their kinds by id."""
+        """Kinds of the open findings by id."""
         self.dealt_with: set[str] = set()
         """Findings that an operator resolved."""
         self.doubled: set[str] = set()
         """Client order ids of submits that the network doubled."""
         self.doubled_changes: set[str] = set()
-        """Intents of which the network doubled a change: the copy may do what the first was refused."""
+        """Intents with a modify duplicated by the network: the copy may be accepted though the first was rejected."""
         self.ticks: dict[str, int] = {}
         """Tick sizes that the venue changed."""
         self.actor = ""
         """Who wrote the row that is read."""
         self._adopted: dict[str, str] = {}
-        """Intents that were made for foreign orders, by venue id."""
+        """Intents of adopted external orders, by venue id."""
         self._epoch = 0
         self._position = 0
         self._versions: dict[str, int] = defaultdict(int)
@@ -73,9 +72,9 @@ class LogAudit:
         self._by_intent: dict[str, list[Order]] = defaultdict(list)
         self._acknowledged: list[tuple[str, str]] = []
         self._failed: set[str] = set()
-        """Intents that a strategy was told had failed."""
+        """Intents that a strategy was told have failed."""
         self._over_for_good: set[tuple[str, int]] = set()
-        """Intents of which a strategy was told that it is too late to cancel, and their generations."""
+        """Intents with generation, of which a strategy was told that it is too late to cancel."""
         self._told: set[str] = set()
         self._reported: set[str] = set()
         """Client order ids that a report in the log names."""
@@ -86,7 +85,7 @@ class LogAudit:
         self._over: set[str] = set()
         """Venue ids of orders that the log has seen closed."""
         self._watched: dict[str, int] = {}
-        """The last position that each subscriber was told of."""
+        """The last position that each subscriber received."""
         self._moot: set[int] = set()
         """Positions of amends whose terms the log has seen at the venue."""
         self._final_trades: dict[str, dict[str, Any]] = {}
@@ -104,7 +103,7 @@ class LogAudit:
         raise NotImplementedError
 
     def owner(self, client_order_id: str) -> str:
-        """The intent that a client order id was made for; the id itself where the log has none."""
+        """The intent of a client order id; the id itself if the log has none."""
         return self._owner.get(client_order_id, client_order_id)
 
     def ids_under(self, client_order_id: str) -> set[str]:
@@ -176,7 +175,7 @@ class LogAudit:
         self._failed.discard(intent.intent_id)
 
     def _check_quantity(self, intent: Intent, order: dict[str, Any]) -> None:
-        """Whether what is asked for is within the limit of a single order, but for what only reduces."""
+        """Check a requested quantity against the single-order limit; reduce-only requests are exempt."""
         most, before = self.limits.get("order_quantity_max"), intent.order.get("quantity", 0)
         if most is not None and order["quantity"] > max(most, before):
             self.problem(6, f"{intent.intent_id} is recorded for {order['quantity']}, the limit is {most}")
@@ -206,7 +205,7 @@ class LogAudit:
             )
 
     def _check_group(self, intent: Intent, send: Send) -> None:
-        """Whether an order is sent, or enlarged, that the fills in the log leave no room for (H19)."""
+        """Check that no order is sent, or enlarged, beyond what the group's recorded fills permit (H19)."""
         group = intent.group
         if group is None or group.native or (send.kind == "AMEND" and not self._enlarges(send)):
             return
@@ -221,7 +220,7 @@ class LogAudit:
             self.problem(2, f"{intent.intent_id} of {group.group_id} is sent for {asked}, its siblings leave it {most}")
 
     def _released(self, leader: Intent) -> int:
-        """What the log may know to have filled of a group's leader: of an order that the network doubled, both."""
+        """The filled quantity of a group's parent that the log may know, including a duplicate by the network."""
         orders = self._by_intent[leader.intent_id]
         doubled = any(order.client_order_id in self.doubled for order in orders)
         at_venue = sum(order.cum_qty_max for order in orders) if doubled else 0
@@ -256,7 +255,7 @@ class LogAudit:
         intent.sends.append(send)
 
     def _check_submit(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Whether this order may be asked for now."""
+        """Check that this order may be sent now."""
         who = f"{intent.intent_id}'s {send.client_order_id}"
         if intent.desired == "CANCELED" or intent.canceled_for_good:
             self.problem(2, f"{who} is submitted after the cancel")
@@ -276,7 +275,7 @@ class LogAudit:
             self.problem(8, f"{who} takes a new id though {last.client_order_id} is not spent")
 
     def _check_amend(self, intent: Intent, send: Send, event: dict[str, Any]) -> None:
-        """Whether this change may be asked for now."""
+        """Check that this modify may be sent now."""
         who = f"{intent.intent_id}'s {send.client_order_id}"
         if intent.desired == "CANCELED" or intent.canceled_for_good:
             self.problem(2, f"{who} is amended after the cancel")
@@ -287,8 +286,7 @@ class LogAudit:
             self.problem(7, f"{who} is amended while {open_one.client_order_id} is not settled")
 
     def _check_cancel(self, intent: Intent) -> None:
-        """Whether an order is given up only because a change of it was refused; one that a copy of that change has changed
-        after all is."""
+        """Check that no order is canceled only because a modify was rejected, unless a copy of it changed the order."""
         if intent.intent_id in self.doubled_changes or intent.group is not None:
             return
         orders = self._by_intent[intent.intent_id]
@@ -347,8 +345,10 @@ class LogAudit:
         self._check_absent(intent, send.client_order_id, "ruled out")
 
     def _check_absent(self, intent: Intent, client_order_id: str, verdict: str) -> None:
-        """Whether the venue has an order of this id that the log never heard of. One that ended without a trade leaves no
-        trace where closed orders can't be looked up."""
+        """Check that the venue has no order of this id that the log lacks.
+
+        One that ended untraded leaves no trace at a venue without lookup of closed orders.
+        """
         if not self.immediate or client_order_id in self.doubled:
             return
         for order in self._by_intent[intent.intent_id]:

@@ -1,8 +1,8 @@
-"""An event loop on virtual time, whose processes can be stopped and ended between any two of their steps.
+"""An event loop on virtual time, whose processes can be stopped and killed between any two of their steps.
 
-Made by the player, one for each run; time passes as in `replay.whatif.virtual_loop`. What a task schedules belongs to
-the process that it was started for: a process that stands still takes no step, its timers and its messages wait, and
-when it goes on they come in their order; one that is dead never takes a step again, not even to clean up.
+Made by the player, one per run; time passes as in `replay.whatif.virtual_loop`. What a task schedules belongs to its
+process: a stopped process takes no step, its timers and messages wait and run in order when it resumes; a killed one
+never takes a step again, not even to clean up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEPS_MAX = 500_000
 
 
 TRIES_MAX = 20
-"""How often the tasks that are left are asked to end."""
+"""How often the remaining tasks are asked to end."""
 
 
 class Endless(Exception):
@@ -36,31 +36,31 @@ class Steps:
 
     def __init__(self) -> None:
         self.still = False
-        """Whether it stands still."""
+        """Whether it is stopped."""
         self.dead = False
         self.taken = 0
         self.alarm_at = -1
-        """Before this step, `alarm` is called: a kill or a pause comes there."""
+        """`alarm` is called before this step, to kill or pause the process."""
         self.alarm: Callable[[], None] = lambda: None
         self.waiting: deque[tuple[asyncio.Handle, Callable[..., object], Any, contextvars.Context]] = deque()
 
     def context(self) -> contextvars.Context:
-        """A context in which whatever is scheduled belongs to this process."""
+        """A context in which everything scheduled belongs to this process."""
         context = contextvars.copy_context()
         context.run(PROCESS.set, self)
         return context
 
 
 class SteppedLoop(VirtualLoop):
-    """A virtual loop that counts steps, each of which belongs to a process."""
+    """A virtual loop that counts the steps of each process."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
         self.ending = False
-        """Whether only the last steps of what is left are to be taken."""
+        """Whether only the last steps of the remaining tasks are to be taken."""
         self.errors: list[str] = []
-        """What tasks and callbacks raised, and nobody looked at."""
+        """Unhandled exceptions of tasks and callbacks."""
         self.set_exception_handler(self._note)
 
     def _note(self, _: Any, context: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class SteppedLoop(VirtualLoop):
         callback(*args)
 
     def go_on(self, process: Steps) -> None:
-        """Let a process that stands still take its steps again."""
+        """Resume a stopped process."""
         process.still = False
         while process.waiting:
             handle, callback, args, context = process.waiting.popleft()
@@ -119,7 +119,7 @@ class SteppedLoop(VirtualLoop):
 
 
 def _unless_cancelled(handle: asyncio.Handle, callback: Callable[..., object], args: Any) -> None:
-    """What waited may have been given up by what came before it."""
+    """A waiting callback may have been canceled by an earlier one."""
     if not handle.cancelled():
         callback(*args)
 

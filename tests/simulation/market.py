@@ -1,4 +1,4 @@
-"""What the exchange of one run is like: its markets, its limits, its manners, and orders for it, as the plan says.
+"""The exchange of one run: its symbols, limits and behaviour, and orders for it, from the plan.
 
 Called by the world and the player.
 """
@@ -16,7 +16,7 @@ FUNDS = {
     "plenty": {"XS": 10**13, "XT": 10**10, "Y": 10**14},
     "scarce": {"XS": 3 * 10**7, "XT": 2 * 10**7, "Y": 4 * 10**9},  # for some ten orders at a time
 }
-"""What the account begins with."""
+"""The account's initial balances."""
 
 
 def seconds(text: str) -> int:
@@ -25,7 +25,7 @@ def seconds(text: str) -> int:
 
 
 def rate_limits(rate: str) -> tuple[RateLimit, ...]:
-    """What the exchange takes: so many requests a second, or a weight of requests and a number of orders."""
+    """The exchange's limits: requests per second, or a weight of requests and a number of orders."""
     if rate == "none":
         return ()
     if rate != "weighed":
@@ -39,7 +39,7 @@ def rate_limits(rate: str) -> tuple[RateLimit, ...]:
 
 
 def paper_config(plan: Plan) -> PaperConfig:
-    """What the exchange is like."""
+    """The configuration of the exchange."""
     world = plan.world
     lag_ns, lagging = seconds(world["lag"]), world["lagging"]
     amend, _, manner = world["amend"].partition("/")
@@ -90,7 +90,7 @@ def symbol(name: str) -> SymbolMetadata:
 
 
 def order_of(symbol_id: str, side: str, quantity: str, *more: str) -> StandardOrder:
-    """An order from the words of a plan."""
+    """An order from the fields of a plan."""
     price = next(int(word[1:]) for word in more if word.startswith("@"))
     market = "MARKET" in more
     return StandardOrder(

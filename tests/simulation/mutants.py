@@ -1,7 +1,7 @@
-"""Bugs planted in the kernel, to see that the simulation notices each: every one breaks a rule of the protocol, or a law.
+"""Planted bugs: each breaks a rule of the protocol or a law, and the simulation must find it.
 
-Used by `python -m tests.simulation --bug` and the tests, one at a time and for as long as a block runs. The name says what
-the kernel then does wrong; the docstring, which rule that breaks.
+Used by `python -m tests.simulation --bug` and the tests, one at a time and only within a block. The name says what the
+kernel does wrong; the docstring, the rule that it breaks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from projections.state_fold import Fold
 from tests.simulation import bystander_mutants
 
 Patch = tuple[object, str, object]
-"""Where, which name, and what stands there instead."""
+"""(module or class, name, replacement)."""
 
 
 def number_goes_on_after_absence() -> list[Patch]:
@@ -49,7 +49,7 @@ def number_goes_on_after_absence() -> list[Patch]:
 
 
 def a_refusal_spends_the_id() -> list[Patch]:
-    """H7: a refused resend is taken to answer the first send as well."""
+    """H7: a rejected resend counts as the answer to the first send too."""
     honest = decide_run.next_submit_number
 
     def next_number(known: Any) -> int:
@@ -60,7 +60,7 @@ def a_refusal_spends_the_id() -> list[Patch]:
 
 
 def grace_is_forgotten() -> list[Patch]:
-    """H1: a look that began after the attempt proves absence."""
+    """H1: a query that began after the attempt proves absence."""
     return [with_absent_after(lambda event: event.stamp_ns)]
 
 
@@ -85,8 +85,8 @@ def sent_whenever() -> list[Patch]:
 
 
 def sent_without_the_lease() -> list[Patch]:
-    """H2: the lease is not looked at before the wire."""
-    return [without_objection("the lease is over")]
+    """H2: the lease is not checked before the write."""
+    return [without_objection("the lease has expired")]
 
 
 def without_objection(text: str) -> Patch:
@@ -106,30 +106,30 @@ def older_epochs_may_write() -> list[Patch]:
 
 
 def recorded_after_the_send() -> list[Patch]:
-    """Law 2: the venue hears of it first."""
+    """Law 2: the venue receives the request before it is recorded."""
     honest = OrderSender._start
 
     async def start(self: OrderSender, sent: Any) -> int | None:
         if sent.started.kind is AttemptKind.SUBMIT:
             with contextlib.suppress(Exception):
-                await self._venue.submit(order_sender.submit_request(sent.started))
+                await self.venue.submit(order_sender.submit_request(sent.started))
         return await honest(self, sent)
 
     return [(OrderSender, "_start", start)]
 
 
 def refusal_for_duplicate() -> list[Patch]:
-    """H6: a refused copy is taken for a refused order."""
+    """H6: a refused duplicate counts as a rejected order."""
     return [with_unknown(lambda code, duplicate: duplicate, AttemptKind.SUBMIT)]
 
 
 def silence_is_no() -> list[Patch]:
-    """Law 4: what was not answered is taken for refused."""
+    """Law 4: no answer counts as a rejection."""
     return [with_unknown(lambda code, duplicate: code is None, AttemptKind.SUBMIT)]
 
 
 def server_error_is_no() -> list[Patch]:
-    """Law 4: a 503 is taken for a refusal."""
+    """Law 4: a 503 counts as a rejection."""
     return [with_unknown(lambda code, duplicate: code == "503", AttemptKind.SUBMIT)]
 
 
@@ -145,7 +145,8 @@ def with_unknown(no: Callable[[str | None, bool], bool], kind: AttemptKind) -> P
         code: str | None = None,
         duplicate: bool = False,
     ) -> None:
-        if attempt.kind is kind and self._is_pending(intent_id, attempt) and no(code, duplicate):
+        is_pending = self.outcome(intent_id, attempt.position) is AttemptOutcome.PENDING
+        if attempt.kind is kind and is_pending and no(code, duplicate):
             await self._rejected(intent_id, attempt, Rejected(text, code=code))
             return
         await honest(self, intent_id, attempt, text, code=code, duplicate=duplicate)
@@ -159,14 +160,14 @@ def refused_cancel_is_death() -> list[Patch]:
 
     async def unknown(self: OrderSender, intent_id: str, attempt: Any, text: str, **more: Any) -> None:
         if attempt.kind is AttemptKind.CANCEL and more.get("code") == "-2011":
-            facts = next(iter(self._state.record(intent_id).live_orders), None)
+            facts = next(iter(self.state.record(intent_id).live_orders), None)
             if facts is not None:
                 closed = events.OrderCanceled(
                     intent_id=intent_id, symbol_id=facts.order.symbol_id, client_order_id=facts.client_order_id,
                     exchange_order_id=facts.exchange_order_id, exec_type="CANCELED", cum_qty=facts.traded_qty,
                 )  # fmt: skip
                 source = ReportSource("venue:paper", Evidence.STREAM)
-                await self._writer.append(
+                await self.writer.append(
                     events.intent_stream(intent_id),
                     [closed],
                     actor=source.actor,
@@ -187,7 +188,7 @@ def unfolded_append() -> Callable[..., Any]:
     honest = EventWriter.append
 
     class Hurried:
-        """A state that says at once that it was reached, but for what the next line needs."""
+        """A state that reports every position as reached at once."""
 
         def __init__(self, state: Any) -> None:
             self._state = state
@@ -219,7 +220,7 @@ def a_closed_order_takes_no_fill() -> list[Patch]:
 
 
 def fills_count_each_time() -> list[Patch]:
-    """A fill that comes twice is recorded twice, and counts twice."""
+    """A fill received twice is recorded and counted twice."""
 
     def with_trade(facts: Any, entry: Any) -> Any:
         copies = sum(known.fill_key.split("#")[0] == entry.fill_key for known in facts.trades)
@@ -254,7 +255,7 @@ def the_rest_from_trades_alone() -> list[Patch]:
 
 
 def watermark_by_the_stream() -> list[Patch]:
-    """H16: the trades cursor follows whatever was heard last."""
+    """H16: the trades cursor follows the stream."""
 
     def since(self: venue_session.VenueSession) -> int:
         trades = (entry for intent in self._state.intents() for facts in self._state.record(intent.intent_id).orders
@@ -265,7 +266,7 @@ def watermark_by_the_stream() -> list[Patch]:
 
 
 def a_partial_list_is_believed() -> list[Patch]:
-    """Law 6: an incomplete look is taken for a complete one."""
+    """Law 6: an incomplete query counts as complete."""
     return [
         (status_query, "answer_of", status_query.answer_of),
         (status_query.StatusQuerier, "_query_lists", believing_query),
@@ -275,7 +276,7 @@ def a_partial_list_is_believed() -> list[Patch]:
 async def believing_query(
     self: status_query.StatusQuerier, client_order_id: str, exchange_order_id: str | None, since_ns: int
 ) -> Any:
-    snapshot = await self._ask(lambda: self._venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
+    snapshot = await self._ask(lambda: self.venue.snapshot(max(0, since_ns - 10 * NS_PER_S)))
     return status_query.answer_of(snapshot, client_order_id, exchange_order_id)
 
 
@@ -293,7 +294,7 @@ def missing_is_closed() -> list[Patch]:
 
 
 def absence_without_a_window() -> list[Patch]:
-    """H5: where a request may arrive at any time, not finding it rules it out."""
+    """H5: without a validity window, an order not found counts as absent."""
     return [
         (attempt_resolution, "without_window", lambda attempt, **when: attempt_resolution.ProvenAbsent("not found"))
     ]
@@ -323,12 +324,12 @@ def second_orders_may_stay() -> list[Patch]:
 
 
 def own_cancels_are_a_surprise() -> list[Patch]:
-    """H11: a cancel that we asked for ends the intent like one that the venue made."""
+    """H11: a cancel by the kernel ends the intent like one by the venue."""
     return [(record, "is_solicited", lambda facts, known: False)]
 
 
 def amend_grace_is_forgotten() -> list[Patch]:
-    """H14: the first look that shows the old terms rules an amend out."""
+    """H14: the first query that shows the old terms rules a modify out."""
 
     def patched(attempt: Any) -> Any:
         return attempt.model_copy(update={"absent_after_ns": attempt.stamp_ns})
@@ -343,9 +344,9 @@ def amend_grace_is_forgotten() -> list[Patch]:
 
 
 def an_ended_order_ends_its_replace() -> list[Patch]:
-    """Once the order that a replace aims at has ended, its new order is not looked for any more."""
+    """Once the target of a replace has ended, its new order is no longer queried."""
     evolving = importlib.import_module("kernel.lifecycle.evolve")
-    honest = evolving.outcome_by_facts
+    honest = evolving.outcome_from_facts
 
     def outcome(attempt: Any, facts: Any) -> Any:
         ended = attempt.new_order and evolving.aims_at(attempt, facts) and not facts.live
@@ -355,19 +356,19 @@ def an_ended_order_ends_its_replace() -> list[Patch]:
 
 
 def a_refused_change_ends_the_order() -> list[Patch]:
-    """An order that works is canceled because other terms for it were refused."""
+    """A working order is canceled because other terms for it were rejected."""
     return [(plan, "outlives_refusal", lambda intent, order, working: False)]
 
 
 def an_amend_keeps_the_old_generation() -> list[Patch]:
-    """An order that was amended is taken to serve what was wanted before: the venue's cancel of it stops nothing."""
+    """A modified order keeps its old generation: a cancel by the venue does not stop the intent."""
     evolving = importlib.import_module("kernel.lifecycle.evolve")
     return [(evolving, "amended", lambda known, facts, event: facts)]
 
 
 def questions_without_a_pause() -> list[Patch]:
-    """What settled nothing is tried again at once."""
-    return [(requeue_backoff.KeyBackoff, "record_failure", lambda self, key: self._clock.now_ns() + 1)]
+    """A run without progress is repeated at once."""
+    return [(requeue_backoff.KeyBackoff, "record_failure", lambda self, key: self.clock.now_ns() + 1)]
 
 
 def canceled_means_gone() -> list[Patch]:
@@ -396,7 +397,7 @@ def acknowledged_before_the_commit() -> list[Patch]:
 
 
 def the_dead_leaders_calls_are_waited_for() -> list[Patch]:
-    """Protocol, step 3: what an older incarnation left pending is taken for a running call."""
+    """Protocol, step 3: a call left pending by an older incarnation counts as running."""
     honest = decide_run.resolve
 
     def resolve(inputs: Any, order: Any, attempt: Any) -> Any:
@@ -476,7 +477,7 @@ def with_allowance(where: Callable[[Any], bool], instead: Callable[[Any, str, in
 
 def a_sibling_is_sent_all_the_same() -> list[Patch]:
     """H19: what filled since the decision does not stop an order that was decided on without it."""
-    return [(order_sender, "with_group", lambda group, **how: ()), without_objection("what filled in the group")]
+    return [(order_sender, "with_group", lambda group, **how: ()), without_objection("the fills of group")]
 
 
 def an_excess_is_not_told() -> list[Patch]:
@@ -504,7 +505,7 @@ def a_group_in_two_appends() -> list[Patch]:
 
 
 def who_lacks_room_waits_for_ever() -> list[Patch]:
-    """Section 7: what waits for the rate budget goes on when there is room."""
+    """Section 7: a run that waits for the rate limit resumes when there is capacity."""
     honest = WorkQueue.park
 
     def park(self: WorkQueue, key: str, priority: Priority, until_ns: int) -> None:

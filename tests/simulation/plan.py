@@ -1,15 +1,15 @@
-"""What happens in one run: a script of commands, faults and accidents, drawn from a seed or read from text.
+"""The plan of one run: commands, faults and accidents, drawn from a seed or read from text.
 
-Written by `from_seed`, read by the player and cut by the shrinker. A plan is a list of lines, so that a run that failed
-can be kept, read and played again without its seed:
+Written by `from_seed`, read by the player and cut by the shrinker. A plan is a list of lines, so that a failing run can be
+kept, read and played again without its seed:
 
-    world dedupe=NONE window=3 lag=0.5 …     what the venue promises, and how kernels and log behave (see WORLD)
-    fault submit i3 1 answer_lost 0.5        the first submit of i3 (its 2nd: 2) meets this fault, of so many seconds
-    at 1.25 A place i1 BUY 5 @9990 IOC       at this second a strategy at kernel A does this
-    at 1.5 A group g1 OCO S i2:BUY:5@9990 i3:SELL:5@10010    … or places orders that depend on each other
-    at 2.5 - trade S 9980 40                 … or this happens (`-`: to no kernel)
+    world dedupe=NONE window=3 lag=0.5 …     the venue's properties, and how kernels and log behave (see WORLD)
+    fault submit i3 1 answer_lost 0.5        the first submit of i3 (its 2nd: 2) has this fault, for so many seconds
+    at 1.25 A place i1 BUY 5 @9990 IOC       at this second a strategy at kernel A places this order
+    at 1.5 A group g1 OCO S i2:BUY:5@9990 i3:SELL:5@10010    … or a group of contingent orders
+    at 2.5 - trade S 9980 40                 … or this happens (`-`: at no kernel)
 
-What `BYSTANDERS` names is drawn for half of the worlds, and by a chance of its own: the others are as they are without it.
+The properties in `BYSTANDERS` are drawn for half of the worlds, from their own random stream: the others do not change.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WORLD: dict[str, tuple[str, ...]] = {
     "limits": ("none", "none", "tight"),  # what may be at stake before a command is refused
     "groups": ("kernel", "kernel", "venue"),  # who works them, where the venue can
 }
-"""What a world may be like. The seed chooses."""
+"""The possible values of each property of a world; the seed chooses."""
 
 BYSTANDERS: dict[str, tuple[str, ...]] = {
     "halts": ("no", "yes"),  # operators halt a symbol or all, and resume
@@ -64,10 +64,10 @@ BYSTANDERS: dict[str, tuple[str, ...]] = {
     "beats": ("no", "yes"),  # strategies say that they are alive, until they do not
     "operator": ("no", "yes"),  # somebody settles what nothing can prove
 }
-"""Who else may have a hand in it. The first is what a plan means that says nothing."""
+"""Properties about other actors. The first value is the default of a plan."""
 OWNERS = ("m1", "m2", "m3")
 FOREIGN_NAMES = ("-", "-", "web", "web", "kernel")
-"""How a foreign order is named: not at all, by a person, or like the orders of another log's kernel."""
+"""Client order ids of external orders: none, a person's, or like those of another log's kernel."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Plan:
     world: dict[str, str]
     ops: tuple[Op, ...]
     faults: dict[tuple[str, str, int], Fault] | None = None
-    """Faults by operation, intent and how many came before; none: as the seed has it."""
+    """Faults by operation, intent and number of earlier calls; empty: drawn from the seed."""
 
     def lines(self) -> list[str]:
         """The plan as text."""
@@ -128,7 +128,7 @@ def made(operation: str, kind: str, delay_s: float) -> Fault:
 DELAYS_S = (0.01, 0.1, 0.5, 1.0, 2.5, 6.0)
 """How late something comes, apart from just in time."""
 UNLUCKY_SHARE = 0.15
-"""How many intents have much against them at once: lost answers whose reports are lost too, and looks that fail."""
+"""Share of intents with many faults at once: lost answers with lost reports, and failing queries."""
 UNLUCKY_RATE = 0.5
 KINDS: dict[str, tuple[FaultKind, ...]] = {
     operation.value: tuple(kind for kind in FaultKind if operation in operations_of(kind))
@@ -137,7 +137,7 @@ KINDS: dict[str, tuple[FaultKind, ...]] = {
 
 
 def drawn_fault(plan: Plan, operation: str, subject: str, number: int) -> Fault | None:
-    """The fault that a plan has for a request or a report: a function of its arguments, whatever else happened."""
+    """The plan's fault for a request or a report: a pure function of its arguments."""
     if plan.faults is not None:
         return plan.faults.get((operation, subject, number))
     rate = float(plan.world["faults"])
@@ -156,7 +156,7 @@ def drawn_fault(plan: Plan, operation: str, subject: str, number: int) -> Fault 
 
 
 def just_in_time_s(plan: Plan) -> float:
-    """How late a request may be and still be taken: what no look shows until it is nearly too late."""
+    """The latest delay at which a request is still accepted: no query shows it until then."""
     window = plan.world["window"]
     return round((2 if window == "none" else float(window)) - float(plan.world["latency"]) - 0.15, 3)
 
@@ -256,7 +256,7 @@ class _Author:
         return f"@{PRICE - away if side == 'BUY' else PRICE + away}"
 
     def events(self, length_s: float) -> list[Op]:
-        """What the market, the venue and the machines do meanwhile."""
+        """Events of the market, the venue and the machines."""
         ops: list[Op] = []
         for words, how_often in self.happenings():
             for _ in range(self.times(how_often)):
@@ -309,7 +309,7 @@ class _Author:
         ]  # fmt: skip
 
     def accident(self, at_s: float) -> list[Op]:
-        """A kernel dies, or stands still, at once, after some steps, or before the wire; or the log fails it."""
+        """A kernel is killed or stopped, at once, after some steps, or before a write; or the log fails it."""
         chance = self.chance
         name = chance.choice(self.kernels)
         where = chance.choice((("now",), ("after", str(chance.randint(1, 400))), ("wire",), ("wire",), ("commit",)))
@@ -404,7 +404,7 @@ class _Bystanders:
         return op if not owner else Op(op.at_s, op.kernel, (*op.words, f"owner={owner}"))
 
     def beats(self, owner: str) -> list[Op]:
-        """One strategy: it says that it is alive for a while, and for a while it does not."""
+        """The heartbeats of one strategy, with gaps."""
         chance = self.chance
         ttl_s = chance.choice((2, 4, 8))
         at_s, ops = chance.uniform(0, self.length_s / 2), []
@@ -420,7 +420,7 @@ class _Bystanders:
         return ops
 
     def operator(self) -> list[Op]:
-        """Words about what is unknown: most once nothing else can tell, some too soon; and findings dealt with."""
+        """Manual resolutions, most when nothing else can prove the outcome, some too early; and closed findings."""
         ops = [self.at(self.some_time(), "resolve") for _ in range(8)]
         ops += [self.at(self.some_time(), "resolve-early") for _ in range(8)]
         return ops + [self.at(self.some_time(), "resolve-finding", str(self.chance.randrange(100))) for _ in range(3)]

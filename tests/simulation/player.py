@@ -1,4 +1,4 @@
-"""Plays a plan: the commands of its strategies and everything that befalls them, then quiet, then the auditor's account.
+"""Plays a plan: commands and faults, then a quiet period, then the auditor's final account.
 
 Called by the command line, the shrinker and the tests. The same plan gives the same run, byte for byte.
 """
@@ -45,13 +45,13 @@ AT_REST = (ReconciliationStatus.SYNCED, ReconciliationStatus.FAILED)
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     plan: Plan
     problems: list[Problem]
     lines: list[str]
     digest: str
-    """Of the whole log and of all that was told: equal for equal runs."""
+    """Digest of the whole log and of all answers: equal for equal runs."""
     counts: Counter[str] = field(default_factory=Counter)
     faults: dict[tuple[str, str, int], Fault] = field(default_factory=dict)
     """The faults that met something."""
@@ -110,7 +110,7 @@ class Player(Bystanders):
         return self.outcome()
 
     def outcome(self) -> Outcome:
-        """What came of the run."""
+        """Return the outcome of the run."""
         world = self.world
         told, digest = world.audit.problems, self._digest()
         return Outcome(self.plan, told, world.lines, digest, self.counts, world.happened, world.recorder)
@@ -140,7 +140,7 @@ class Player(Bystanders):
 
     # ------------------------------------------------------------------------------------------------------ strategies
     async def _command(self, process: Process, verb: str, words: list[str]) -> None:
-        """A command at one kernel, and what its strategy hears of it."""
+        """A command at one kernel, and the answer that its strategy receives."""
         self.counts["commands"] += 1
         audit = self.world.audit
         try:
@@ -198,7 +198,7 @@ class Player(Bystanders):
         await process.kernel.cancel_all_orders(symbol_id)
 
     async def _change(self, process: Process, intent_id: str, quantity: str, price: str) -> None:
-        """A new record of the intent, as its store takes it. A store knows of no limits: none where there are some."""
+        """A new record of the intent for its store; skipped if there are limits, which a store does not know."""
         if self.plan.world.get("limits") == "tight":
             return
         store = process.kernel.intent_store
@@ -219,7 +219,7 @@ class Player(Bystanders):
         self._show(process, intent_id)
 
     async def _watch(self, process: Process, since: str) -> None:
-        """Have everything told, from the beginning or from now on."""
+        """Subscribe to every event, from the beginning or from now on."""
         after = 0 if since == "start" else process.kernel.state.position
         process.watchers += 1
         watcher = f"{process.label}'s subscriber {process.watchers}"
@@ -259,7 +259,7 @@ class Player(Bystanders):
 
     # ------------------------------------------------------------------------------------------- what befalls everything
     def _do_lease(self) -> None:
-        """The session that holds the lease ends, and its holder does not know."""
+        """The session that holds the lease ends without its holder's knowledge."""
         if self.plan.world["lease"] == "session":
             self.world.lease_holder = None
 
@@ -311,7 +311,7 @@ class Player(Bystanders):
         self.world.later(float(how_long), lambda: engine.resume(symbol_id))
 
     def _do_tick(self, symbol_id: str, tick_size: str) -> None:
-        """Another tick; clients hear of it when they connect again."""
+        """The tick size changes; clients learn of it when they reconnect."""
         self.world.exchange.engine.set_filters(symbol_id, tick_size=int(tick_size))
         self.world.audit.ticks[symbol_id] = int(tick_size)
         self.world.exchange.disconnect()
@@ -358,7 +358,7 @@ class Player(Bystanders):
             await asyncio.sleep(0.01)
 
     def _heal(self) -> None:
-        """A supervisor: a kernel that gave up is started again."""
+        """Act as a supervisor: restart a kernel that gave up."""
         for process in self.world.alive:
             if process.kernel._runtime.problem is not None:
                 self.counts["gave up"] += 1
@@ -368,7 +368,7 @@ class Player(Bystanders):
                 self.world.start(op.kernel)
 
     async def _last_word(self) -> None:
-        """An operator settles what is still unknown, where the plan has one."""
+        """An operator resolves every unknown attempt, if the plan has an operator."""
         leader = self._leader()
         if leader is not None and self.plan.world.get("operator") == "yes":
             with contextlib.suppress(KernelError):
@@ -397,7 +397,7 @@ class Player(Bystanders):
         return tuple(found)
 
     async def _account(self) -> None:
-        """What the auditor makes of the end."""
+        """The auditor's final checks."""
         world = self.world
         leader = self._leader()
         if leader is None:
@@ -447,17 +447,17 @@ class Player(Bystanders):
 
 
 def members_of(words: list[str]) -> list[str]:
-    """The intents of a group, from the words of a plan."""
+    """The intents of a group, from the fields of a plan."""
     return [word.split(":")[0] for word in words if ":" in word]
 
 
 def owner_of(words: Sequence[str]) -> str:
-    """Whose orders a plan says they are."""
+    """The owner of the orders, from the fields of a plan."""
     return next((word.removeprefix("owner=") for word in words if word.startswith("owner=")), "")
 
 
 def shown(intent_id: str, state: Any) -> dict[str, Any]:
-    """What a query shows, as the auditor takes it."""
+    """A query's answer in the auditor's form."""
     return {
         "intent_id": intent_id,
         "ord_status": state.status.ord_status.value,

@@ -42,7 +42,7 @@ def shrunk(outcome: Outcome, *, tell: Tell) -> Outcome:
 
 
 def kind_of(problem: Problem) -> tuple[int, str]:
-    """What is broken, whichever intent, order or number it shows in."""
+    """The broken invariant, without intents, orders and numbers."""
     return problem.invariant, re.sub(r"\b[a-z2-7]{26}\b|\d+", "…", problem.text)
 
 

@@ -48,7 +48,7 @@ SEEDS = [
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_seed_breaks_no_promise(seed: int) -> None:
-    """Whatever befalls kernels, venue and wire, every invariant holds, and `verify` has no false alarm about the log."""
+    """Under any faults of kernels, venue and network every invariant holds, and `verify` raises no false alarm."""
     outcome = play(from_seed(seed))
     told = [*map(str, outcome.problems), *outcome.plan.lines(), *outcome.lines]
     assert not outcome.failed, "\n".join(told)
@@ -57,7 +57,7 @@ def test_a_seed_breaks_no_promise(seed: int) -> None:
 
 
 async def verified(outcome: Outcome) -> VerifyReport:
-    """What a verification says of the log of a run."""
+    """The problems that `verify` finds in the log of a run."""
     assert outcome.recorder is not None, "a run has a log"
     opener = LogFactory("paper", SystemClock(), SeededIds(), LogSettings(), create=False)
     async with opener.memory(outcome.recorder) as log:
@@ -72,7 +72,7 @@ def test_a_planted_bug_is_noticed(name: str) -> None:
 
 
 def test_what_repeats_itself_without_a_pause_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that never comes to rest ends with a finding, not with a hang."""
+    """A run that never comes to rest ends with a problem instead of a hang."""
     monkeypatch.setattr(loop, "STEPS_MAX", 40_000)
     with planted("questions_without_a_pause"):
         found = [play(from_seed(seed), trace=False).problems for seed in (12, 17)]
@@ -80,7 +80,7 @@ def test_what_repeats_itself_without_a_pause_is_a_problem(monkeypatch: pytest.Mo
 
 
 def test_what_was_planted_is_gone() -> None:
-    """Planting every bug leaves the kernel as it was."""
+    """Planting and removing every bug leaves the kernel unchanged."""
     before = play(from_seed(1)).digest
     for name in MUTANTS:
         with planted(name):
@@ -133,7 +133,7 @@ def test_a_plan_is_what_its_text_says() -> None:
 
 
 def test_a_failing_run_is_cut_short() -> None:
-    """What is left of it still fails, and is a small part of what it was."""
+    """The shrunk run still fails, and is a small part of the original."""
     with planted("recorded_after_the_send"):
         outcome = next(found for seed in range(9) if (found := play(from_seed(seed, commands=30))).failed)
         short = shrunk(outcome, tell=lambda text: None)
@@ -145,7 +145,7 @@ def test_a_failing_run_is_cut_short() -> None:
     "arguments", [["--seeds", "0"], ["--from", "-1"], ["--bug", "nothing"], ["--play", "no-such-file"]]
 )
 def test_bad_arguments_are_usage_errors(arguments: list[str]) -> None:
-    """One line that says what was wrong, and exit code 2."""
+    """Bad arguments give one line with the reason, and exit code 2."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.simulation", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

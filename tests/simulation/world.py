@@ -1,8 +1,8 @@
-"""The world of one run: the exchange, one log, its lease, and the kernels on it, each a process that can stop anywhere.
+"""The world of one run: the exchange, one log, its lease, and the kernels as processes that can stop anywhere.
 
-Made by the player. The kernel is the real one; what stands around it tells the auditor what passes: each row that is
-recorded, each request that leaves, each thing that becomes so at the venue. Where a real process may be stopped or killed
-between two steps, this one can be: at any turn of the loop, around each commit, and between the lease's check and the wire.
+Made by the player. The kernel is the real one; its surroundings report to the auditor every recorded row, every request
+and every change at the venue. A process can be stopped or killed at any turn of the loop, around each commit, and between
+the lease check and the write.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class SimLease(Lease):
 
 
 class SimLog(MemoryLog):
-    """One process's way to the log: commits take their time, may fail, and may be done although they seem not to be."""
+    """One process's connection to the log: commits take time, may fail, and may succeed though they seem to fail."""
 
     def __init__(self, process: Process) -> None:
         recorder = process.world.recorder
@@ -176,7 +176,7 @@ PLACES = (*SUBMITS, FaultOperation.MODIFY)
 
 
 class SimVenue(PaperVenue):
-    """One process's port to the exchange. It tells what leaves, and can stand still before it does."""
+    """One process's port to the exchange; reports each request, and can stop before the write."""
 
     def __init__(self, process: Process) -> None:
         super().__init__(exchange=process.world.exchange, timeout_s=30.0)
@@ -281,7 +281,7 @@ class SimVenue(PaperVenue):
 
 
 class SimExchange(PaperExchange):
-    """The exchange. What happens there belongs to no kernel's process; the auditor hears of it first."""
+    """The exchange. It belongs to no kernel's process, and reports to the auditor first."""
 
     def __init__(self, options: PaperExchangeOptions, world: World) -> None:
         super().__init__(options, clock=world.clock, faults=world)
@@ -337,7 +337,7 @@ class SimExchange(PaperExchange):
 
 
 class Process:
-    """One kernel, its port, its lease and its way to the log."""
+    """One kernel with its port, its lease and its connection to the log."""
 
     def __init__(self, name: str, world: World) -> None:
         self.name = name
@@ -349,9 +349,9 @@ class Process:
         self.watchers = 0
         """How many subscribed here."""
         self.stops: dict[str, Callable[[], None]] = {}
-        """What happens to it when it comes to a point."""
+        """The accident planned at each point."""
         self.sending: Counter[str] = Counter()
-        """Client order ids of the requests that are on their way from here."""
+        """Client order ids of the requests in flight from here."""
         self.clock = DriftingClock(world.clock, skew_ns=world.skew_ns, chance=chance)
         self.lease = SimLease(self)
         self.venue = SimVenue(self)
@@ -369,7 +369,7 @@ class Process:
 
     @contextmanager
     def at_wire(self, *client_order_ids: str) -> Iterator[None]:
-        """A request is on its way from here for as long as the block runs."""
+        """A request is in flight from here while the block runs."""
         self.sending.update(client_order_ids)
         try:
             yield
@@ -377,7 +377,7 @@ class Process:
             self.sending.subtract(client_order_ids)
 
     def reached(self, point: str) -> None:
-        """It came to a point where something may be meant to happen to it."""
+        """The process reached a point where an accident may be planned."""
         if not self.steps.still and (act := self.stops.pop(point, None)) is not None:
             act()
 
@@ -396,7 +396,7 @@ class Process:
         self.venue._transport._drop()  # type: ignore[attr-defined]
 
     def pause(self, seconds: float) -> None:
-        """It stands still for a while."""
+        """Stop for a while."""
         if self.dead or self.steps.still:
             return
         self.steps.still = True
@@ -411,7 +411,7 @@ class Process:
 
 
 class World:
-    """Everything around the kernels of one run. It is also where the exchange draws its faults from."""
+    """Everything around the kernels of one run; also the exchange's source of faults."""
 
     def __init__(self, plan: Plan, loop: SteppedLoop, *, trace: bool = True) -> None:
         self.plan = plan
@@ -420,7 +420,7 @@ class World:
         self.began_ns = self.clock.now_ns()
         self.chance = random.Random(f"{plan.seed}/world")
         self.keeping = SHORT_MEMORY if plan.seed % 3 == 0 else RetentionPolicy()
-        """How much of what is over the kernels hold: in a third of the worlds next to nothing."""
+        """The kernels' retention of finished intents: next to none in a third of the worlds."""
         self.lines: list[str] = []
         self._trace = trace
         self.quiet = False
@@ -481,7 +481,7 @@ class World:
             await asyncio.sleep(self.chance.random() * self._commit_s)
 
     def later(self, delay_s: float, act: Callable[[], None]) -> None:
-        """Have something happen by itself, whatever becomes of who asked for it."""
+        """Run something independently of its caller."""
         self.loop.call_later(delay_s, act, context=self.exchange._context.copy())
 
     # ---------------------------------------------------------------------------------------------------------- faults
@@ -541,7 +541,7 @@ def limits_of(plan: Plan) -> LimitSettings:
 
 
 def policy_of(plan: Plan) -> ExternalOrderPolicy:
-    """What the kernels do about orders of others."""
+    """The kernels' policy for external orders."""
     named = plan.world.get("foreign", "no")
     return ExternalOrderPolicy.IGNORE if named == "no" else ExternalOrderPolicy(named)
 
@@ -569,4 +569,4 @@ def settings_of(plan: Plan) -> KernelSettings:
 
 
 SHORT_MEMORY = RetentionPolicy(intents_max=3, every_positions=10, unpacked_max=1)
-"""So little that most of what a run is about is let go again and again, and read back."""
+"""So little retention that most records are evicted and rehydrated again and again."""

@@ -204,7 +204,7 @@ async def test_an_overfill_is_a_finding_with_the_excess(dialect: str) -> None:
         await at_rest(bench)
         assert await open_lots(bench) == []
         (text,) = await overfill_texts(bench)
-        assert text.startswith(f"{3 * LOT} more filled in the group exit")
+        assert text.startswith("the group exit filled 0.00030000 more than")
 
 
 @virtual_time
@@ -232,7 +232,7 @@ async def test_a_resolved_overfill_is_raised_again_only_if_it_grows() -> None:
         await traded(bench, LAST + 100_001, 1)
         await at_rest(bench)
         (text,) = await overfill_texts(bench)
-        assert text.startswith(f"{4 * LOT} more filled")
+        assert text.startswith("the group exit filled 0.00040000 more")
 
 
 @virtual_time

@@ -301,7 +301,7 @@ async def test_an_engine_with_a_venue_needs_a_log_and_its_stores() -> None:
     """An engine with a venue but without a log, or with in-memory stores, is refused."""
     venue = ScriptedVenue(ScriptedExchange(SystemClock()))
     intents, actual = InMemoryIntentStore(), InMemoryActualStateStore()
-    with pytest.raises(ValidationError, match="durable"):
+    with pytest.raises(ValidationError, match="recorded before it is sent"):
         ReconciliationEngine(intents, actual, venue=venue)
     async with open_log("memory://", exchange_id="paper") as log:
         with pytest.raises(ValidationError, match="lease"):

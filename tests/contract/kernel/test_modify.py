@@ -171,7 +171,7 @@ async def test_a_change_from_another_generation_is_a_conflict() -> None:
     async with a_bench() as bench:
         await bench.kernel.place_order(bid(10), intent_id="mine")
         await bench.kernel.modify_order("mine", bid(7), expected_generation=1)
-        with pytest.raises(ConflictError, match="generation 2, expected 1"):
+        with pytest.raises(ConflictError, match="generation 2, the change was made from 1"):
             await bench.kernel.modify_order("mine", bid(6), expected_generation=1)
         assert await bench.works() == [(7 * LOT, 0, LAST - 100_000)]
 

@@ -128,7 +128,7 @@ async def test_a_second_process_over_the_log_agrees(tmp_path: Path, clock: HandC
             return_exceptions=True,
         )
         await two.intents.update_intent(an_intent(order=an_order(quantity=7)))
-        with pytest.raises(ConflictError, match="generation 2, given 1"):
+        with pytest.raises(ConflictError, match="generation 2, the update was made from 1"):
             await one.intents.update_intent(an_intent(order=an_order(quantity=8)))
         head = await one.log.head()
         await asyncio.gather(one.state.reached(head.position), two.state.reached(head.position))

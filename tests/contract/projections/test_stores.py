@@ -125,7 +125,7 @@ async def test_an_older_generation_is_a_conflict(world: StoreWorld) -> None:
     await world.intents.create_intent(an_intent())
     await world.intents.update_intent(an_intent(order=an_order(quantity=50)))
     known = await world.intents.get_intent("i1")
-    with pytest.raises(ConflictError, match="generation 2, given 1"):
+    with pytest.raises(ConflictError, match="generation 2, the update was made from 1"):
         await world.intents.update_intent(an_intent(order=an_order(quantity=60)))
     assert await world.intents.get_intent("i1") == known
     await world.intents.update_intent(known.model_copy(update={"generation": 9}))

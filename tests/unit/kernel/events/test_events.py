@@ -1,4 +1,4 @@
-"""Every event can be stored and read again, exactly; what is not of its schema is refused with the reason."""
+"""Every event round-trips through its stored form; a payload against its schema is refused with the reason."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def by_topic(event: BaseEvent) -> str:
     return event.topic
 
 
-def test_every_topic_has_a_sample_with_every_field() -> None:
-    """The samples cover each topic, and each field of it with a value other than its default."""
+def test_samples_cover_every_topic_and_field() -> None:
+    """The samples cover each topic, and each of its fields with a value other than the default."""
     assert SAMPLES.keys() == REGISTRY.keys()
     assert len(REGISTRY) == len(EVENT_TYPES)
     for topic, event in SAMPLES.items():
@@ -47,8 +47,8 @@ def test_every_topic_has_a_sample_with_every_field() -> None:
 
 
 @pytest.mark.parametrize("event", SAMPLES.values(), ids=by_topic)
-def test_every_event_comes_back_as_it_was(event: BaseEvent) -> None:
-    """Decoding what was encoded gives an equal event, and encoding that gives the same bytes."""
+def test_every_event_round_trips(event: BaseEvent) -> None:
+    """Decoding an encoded event gives an equal event, which encodes to the same bytes."""
     stored = encode(event)
     read = decode(event.topic, event.schema_version, stored, ENVELOPE)
     assert read.model_dump() == event.model_dump()
@@ -59,7 +59,7 @@ def test_every_event_comes_back_as_it_was(event: BaseEvent) -> None:
 
 @unhurried
 @given(st.data())
-def test_events_with_fewer_fields_come_back_too(data: st.DataObject) -> None:
+def test_events_without_optional_fields_round_trip(data: st.DataObject) -> None:
     """Any optional field may be absent; absent fields are not stored."""
     event = data.draw(st.sampled_from(sorted(SAMPLES.items())))[1]
     fields = type(event).model_fields
@@ -79,20 +79,20 @@ def test_events_with_fewer_fields_come_back_too(data: st.DataObject) -> None:
     )
 )
 def test_json_is_canonical(value: Any) -> None:
-    """One value has one text: sorted keys, no white space, UTF-8, whatever the order of its keys was."""
+    """Equal values have equal texts, whatever the order of their keys."""
     text = canonical_json(value)
     assert json.loads(text) == value
     assert canonical_json(json.loads(text)) == text
 
 
-def test_canonical_json_is_what_it_says() -> None:
-    """Keys sorted, no white space, letters as they are."""
+def test_canonical_json_sorts_keys_and_omits_white_space() -> None:
+    """Keys are sorted, white space is absent, letters are not escaped."""
     assert canonical_json({"b": 1, "a": {"ü": [1, 2]}}) == '{"a":{"ü":[1,2]},"b":1}'.encode()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
-def test_what_json_does_not_have_can_not_come_in(value: Any) -> None:
-    """A strategy's own data must be JSON: no NaN, no infinity, no object."""
+def test_metadata_refuses_values_outside_json(value: Any) -> None:
+    """An intent's metadata must be JSON: no NaN, no infinity, no object."""
     with pytest.raises(pydantic.ValidationError) as raised:
         OrderIntent(intent_id="a", exchange_id="paper", order=ORDER, metadata={"mine": [value]})
     assert {error["loc"][0] for error in raised.value.errors()} == {"metadata"}
@@ -115,7 +115,7 @@ def changed(topic: str, **changes: Any) -> bytes:
     ("topic", "version", "state", "words"),
     [
         ("OrderTeleported", 1, b"{}", "unknown topic 'OrderTeleported'"),
-        ("Paused", 2, b"{}", "schema version 2, this code reads up to 1"),
+        ("Paused", 2, b"{}", "schema version 2, the newest known is 1"),
         ("Paused", 0, b"{}", "schema version 0"),
         ("OrderFilled", 1, changed("OrderFilled", colour="red"), "colour"),
         ("OrderFilled", 1, changed("OrderFilled", last_qty=1.0), "last_qty"),
@@ -127,12 +127,12 @@ def changed(topic: str, **changes: Any) -> bytes:
         ("OrderFilled", 1, changed("OrderFilled", exec_type="TELEPORTED"), "exec_type"),
         ("LogCreated", 1, changed("LogCreated", log_id="xyz"), "log_id"),
         ("LogCreated", 1, b"{}", "log_id"),
-        ("LogCreated", 1, b"{", "LogCreated is not of its schema"),
-        ("LogCreated", 1, b"\xff", "LogCreated is not of its schema"),
+        ("LogCreated", 1, b"{", "LogCreated does not match its schema"),
+        ("LogCreated", 1, b"\xff", "LogCreated does not match its schema"),
     ],
 )
-def test_what_does_not_fit_is_a_schema_error(topic: str, version: int, state: bytes, words: str) -> None:
-    """An unknown topic, a newer version, an unknown field, a float among integers: `SchemaError` with the position."""
+def test_payload_against_its_schema_is_a_schema_error(topic: str, version: int, state: bytes, words: str) -> None:
+    """A payload that does not match its schema raises `SchemaError` with the position."""
     with pytest.raises(SchemaError, match=words) as raised:
         decode(topic, version, state, ENVELOPE)
     assert raised.value.position == 7
@@ -140,24 +140,24 @@ def test_what_does_not_fit_is_a_schema_error(topic: str, version: int, state: by
 
 @pytest.mark.parametrize("value", [1.0, True, "1", None])
 @pytest.mark.parametrize("field", ["last_qty", "last_px"])
-def test_no_event_is_made_with_a_number_that_is_none(field: str, value: Any) -> None:
-    """Floats, booleans and strings are no integers, in the code as in the log."""
+def test_numbers_refuse_floats_booleans_and_strings(field: str, value: Any) -> None:
+    """Integer fields refuse floats, booleans and strings."""
     with pytest.raises(pydantic.ValidationError):
         type(SAMPLES["OrderFilled"])(**{**SAMPLES["OrderFilled"].model_dump(), field: value})
 
 
 def test_events_are_frozen() -> None:
-    """Nothing changes an event."""
+    """An event cannot be changed."""
     with pytest.raises(pydantic.ValidationError) as raised:
         SAMPLES["Paused"].reason = "other"  # type: ignore[attr-defined] # the refusal is what is tested
     assert raised.value.errors()[0]["type"] == "frozen_instance"
 
 
 def test_an_event_has_no_envelope_before_it_is_recorded() -> None:
-    """Asking where an event is, before it is anywhere, is an error and not a zero."""
+    """Reading the position of an unrecorded event raises an error."""
     event = SAMPLES["Paused"]
     assert not event.recorded
-    with pytest.raises(ValueError, match="not recorded yet"):
+    with pytest.raises(ValueError, match="is not recorded"):
         _ = event.position
     recorded = event.with_envelope(ENVELOPE)
     assert (recorded.position, recorded.actor, recorded.evidence) == (7, "strategy:x", Evidence.COMMAND)
@@ -189,22 +189,22 @@ class Quoted(BaseEvent):
     ("version", "state"),
     [(1, b'{"price":7}'), (2, b'{"ticks":700}'), (3, b'{"currency":"USDT","ticks":700}')],
 )
-def test_older_versions_are_brought_up(version: int, state: bytes) -> None:
-    """Every older version reads as the newest one, by the whole chain of upcasters."""
+def test_older_versions_are_upcast(version: int, state: bytes) -> None:
+    """Every older version decodes as the newest one, through the whole chain of upcasters."""
     event = decode("Quoted", version, state, registry={"Quoted": Quoted})
     assert event.model_dump() == {"ticks": 700, "currency": "USDT"}
 
 
 @pytest.mark.parametrize("state", [b'{"cost":7}', b'{"price":"x"}', b"[]", b"7"])
-def test_an_older_payload_that_is_broken_is_a_schema_error(state: bytes) -> None:
-    """What an upcaster can't read is refused like any payload that is not of its schema."""
-    with pytest.raises(SchemaError, match="Quoted is not of its schema"):
+def test_an_upcaster_failure_is_a_schema_error(state: bytes) -> None:
+    """A payload that an upcaster cannot read raises `SchemaError`."""
+    with pytest.raises(SchemaError, match="Quoted does not match its schema"):
         decode("Quoted", 1, state, registry={"Quoted": Quoted})
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES, ids=lambda event_type: event_type.topic)
-def test_upcasters_reach_from_the_first_version(event_type: type[BaseEvent]) -> None:
-    """A topic is its class's name, and every version below the newest has its upcaster."""
+def test_upcasters_cover_every_older_version(event_type: type[BaseEvent]) -> None:
+    """A topic is its class's name, and every version below the newest has an upcaster."""
     assert event_type.topic == event_type.__name__
     assert set(event_type.upcasters) == set(range(1, event_type.schema_version))
 
@@ -212,7 +212,7 @@ def test_upcasters_reach_from_the_first_version(event_type: type[BaseEvent]) -> 
 # -------------------------------------------------------------------------------------------------------------- schema
 @pytest.mark.parametrize("model", [*EVENT_TYPES, *models_of_modules()], ids=lambda model: model.__name__)
 def test_schemas_describe_every_field(model: type[pydantic.BaseModel]) -> None:
-    """Each field's docstring is in the JSON schema, and so is the model's."""
+    """The JSON schema has the docstring of the model and of each field."""
     schema = model.model_json_schema()
     assert schema.get("description")
     bare = [name for name, field in schema.get("properties", {}).items() if not field.get("description")]

@@ -1,4 +1,4 @@
-"""Commands come to events or to their own clear refusal; verdicts and facts settle the attempts that they are about."""
+"""Commands give events or a clear refusal; verdicts and facts resolve the attempts that they are about."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def a_state(**given: Any) -> OrderState:
 
 # ------------------------------------------------------------------------------------------------------------ intents
 def test_create_records_the_whole_intent() -> None:
-    """Creating an intent is one event that carries it as given."""
+    """Creating an intent is one event that carries it unchanged."""
     journal = Journal()
     (made,) = do(journal, CreateIntent(an_intent(owner="mm-1")))
     assert isinstance(made, IntentCreated)
@@ -96,33 +96,33 @@ def test_create_records_the_whole_intent() -> None:
 
 
 def test_create_refuses_a_taken_id() -> None:
-    """An intent id that exists can't be created again, be the order equal or not."""
+    """An existing intent id cannot be created again, whether or not the order is equal."""
     with pytest.raises(AlreadyExistsError, match="intent i already exists"):
         do(a_created_journal(), CreateIntent(an_intent()))
 
 
-def test_create_lists_every_violation_of_the_market() -> None:
-    """A lot, a tick and the number of open orders are all named, not the first alone."""
+def test_create_lists_every_violation() -> None:
+    """The refusal names every violation: the lot, the tick and the number of open orders."""
     with pytest.raises(ValidationError) as raised:
         do(Journal(), CreateIntent(an_intent(an_order(7, price=3)), SYMBOL, open_orders=3))
     assert {item.constraint for item in raised.value.violations} == {"lot_size", "tick_size", "max_open_orders"}
 
 
-def test_create_without_a_market_checks_none() -> None:
-    """A store's create does not know markets."""
+def test_create_without_a_symbol_checks_no_constraint() -> None:
+    """A store's create does not check the symbol's constraints."""
     assert do(Journal(), CreateIntent(an_intent(an_order(7, price=3))))
 
 
 def test_place_is_idempotent() -> None:
-    """The same order under the same id is no error and no event; another order under it is refused."""
+    """The same order under the same id adds no event; another order under that id is refused."""
     journal = a_created_journal(order=an_order(100))
     assert do(journal, PlaceOrder(an_intent(an_order(100), owner="other"), SYMBOL)) == []
     with pytest.raises(AlreadyExistsError, match="another order"):
         do(journal, PlaceOrder(an_intent(an_order(110)), SYMBOL))
 
 
-def test_place_checks_the_market() -> None:
-    """A new order must fit its market."""
+def test_place_checks_the_symbols_constraints() -> None:
+    """A new order must satisfy the symbol's constraints."""
     with pytest.raises(ValidationError, match="quantity 7 is not a multiple of the lot size 10"):
         do(Journal(), PlaceOrder(an_intent(an_order(7)), SYMBOL))
 
@@ -153,14 +153,14 @@ def test_update_refuses_an_older_generation() -> None:
     [UpdateIntent(an_intent(), 1), CancelIntent("i", 1), DeleteIntent("i")],
     ids=lambda command: type(command).__name__,
 )
-def test_what_does_not_exist_is_not_found(command: Any) -> None:
+def test_an_unknown_intent_is_not_found(command: Any) -> None:
     """Update, cancel and delete of an unknown intent are `NotFoundError`, which is a `KeyError`."""
     with pytest.raises(NotFoundError, match="intent i not found"):
         do(Journal(), command)
 
 
-def test_cancel_turns_to_canceled_once() -> None:
-    """A cancel is one event with the next generation; again it is none."""
+def test_cancel_is_idempotent() -> None:
+    """A cancel is one event with the next generation; a repeat adds none."""
     journal = a_submitted_journal()
     (made,) = do(journal, CancelIntent("i", now_ns=5))
     assert isinstance(made, IntentCancelRequested)
@@ -175,16 +175,16 @@ def test_cancel_turns_to_canceled_once() -> None:
     [a_trade("t1", 100, at=1), a_report(ExecType.EXPIRED, at=1, cum_qty=0), a_report(ExecType.REJECTED, at=1)],
     ids=["FILLED", "EXPIRED", "REJECTED"],
 )
-def test_cancel_is_too_late(report: Any) -> None:
-    """What is filled, expired or refused can't be canceled, and nothing is recorded."""
+def test_cancel_of_an_ended_order_is_too_late(report: Any) -> None:
+    """A filled, expired or rejected order cannot be canceled, and no event is recorded."""
     journal = a_submitted_journal()
     journal.hear("i", report)
     with pytest.raises(ExchangeError, match="too late"):
         do(journal, CancelIntent("i", now_ns=5))
 
 
-def test_cancel_is_not_too_late_while_something_may_live() -> None:
-    """A filled order beside a request that is not settled leaves something to cancel."""
+def test_cancel_is_not_too_late_while_an_attempt_is_unresolved() -> None:
+    """A filled order with an unresolved attempt can still be canceled."""
     journal = a_submitted_journal()
     journal.hear("i", a_trade("t1", 100, at=1))
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c2", an_order(), number=2))
@@ -192,14 +192,14 @@ def test_cancel_is_not_too_late_while_something_may_live() -> None:
 
 
 def test_cancel_of_a_canceled_order_is_recorded() -> None:
-    """An order that the venue canceled by itself can still be not wanted."""
+    """An order that the venue canceled can still be canceled."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.CANCELED, at=1, cum_qty=0))
     assert len(do(journal, CancelIntent("i", now_ns=5))) == 1
 
 
-def test_delete_waits_for_the_venue() -> None:
-    """An intent whose request or order may live at the venue can't be deleted; one that is done can."""
+def test_delete_is_refused_while_an_order_may_be_open() -> None:
+    """An intent with an order or request that may be open cannot be deleted; a finished one can."""
     journal = a_submitted_journal()
     with pytest.raises(ConflictError, match="cancel it first"):
         do(journal, DeleteIntent("i"))
@@ -215,8 +215,8 @@ def test_delete_waits_for_the_venue() -> None:
     assert journal.record().intent is None
 
 
-def test_a_deleted_id_begins_anew_with_its_numbers() -> None:
-    """Numbers and client order ids stay known after a delete, and old fills count no more."""
+def test_a_reused_id_keeps_its_attempt_numbers() -> None:
+    """Attempt numbers and client order ids stay known after a delete; old fills no longer count."""
     journal = a_submitted_journal(number=4)
     journal.hear_all("i", [a_trade("t1", 30, at=1), a_report(ExecType.CANCELED, at=2, cum_qty=30)])
     do(journal, DeleteIntent("i"))
@@ -226,8 +226,8 @@ def test_a_deleted_id_begins_anew_with_its_numbers() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- states
-def test_states_are_created_once_and_updated_and_forgotten() -> None:
-    """The store's writes: create, read as written, update, forget, each with its error."""
+def test_order_states_are_created_updated_and_deleted() -> None:
+    """A store creates, reads, updates and deletes an order state, each with its error."""
     journal = Journal()
     for command in (UpdateState(a_state(), 1), ForgetState("i")):
         with pytest.raises(NotFoundError, match="order state"):
@@ -244,7 +244,7 @@ def test_states_are_created_once_and_updated_and_forgotten() -> None:
 
 @pytest.mark.parametrize("order_id", ["o1", None], ids=["named", "unnamed"])
 def test_reports_apply_on_top_of_a_recorded_state(order_id: str | None) -> None:
-    """A recorded state is a baseline: fills known before stay known, and a total that no fill explains is a finding."""
+    """A recorded state is a baseline: known fills stay known, and a total without fills is a finding."""
     journal = a_submitted_journal()
     trade = a_trade("t1", 30, at=1, exchange_order_id=order_id)
     journal.hear("i", trade)
@@ -271,8 +271,8 @@ def verdicts(position: int) -> list[events.BaseEvent]:
 
 
 @pytest.mark.parametrize("place", range(3), ids=["AttemptFailed", "AttemptUnknown", "AttemptResolved"])
-def test_verdicts_on_other_attempts_count_for_nothing(place: int) -> None:
-    """A verdict that names another position leaves every attempt as it is (H7, H18)."""
+def test_verdicts_on_other_positions_are_ignored(place: int) -> None:
+    """A verdict that names another position leaves every attempt unchanged (H7, H18)."""
     journal = a_submitted_journal()
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     before = attempts_of(journal)
@@ -281,8 +281,8 @@ def test_verdicts_on_other_attempts_count_for_nothing(place: int) -> None:
 
 
 @pytest.mark.parametrize("place", range(3), ids=["AttemptFailed", "AttemptUnknown", "AttemptResolved"])
-def test_verdicts_on_settled_attempts_count_for_nothing(place: int) -> None:
-    """Once facts settled an attempt no verdict changes it, nor failures, nor backoff."""
+def test_verdicts_on_resolved_attempts_are_ignored(place: int) -> None:
+    """After facts resolve an attempt, no verdict changes it, its failures or its backoff."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
     journal.append("i", verdicts(SUBMIT_POSITION)[place])
@@ -290,8 +290,8 @@ def test_verdicts_on_settled_attempts_count_for_nothing(place: int) -> None:
     assert journal.record().failures == 0
 
 
-def test_a_refusal_of_a_resend_settles_that_send_alone() -> None:
-    """`AttemptFailed` of the second send leaves the first one as unknown as it was (H7)."""
+def test_a_rejected_resend_resolves_that_send_only() -> None:
+    """`AttemptFailed` of the second send leaves the first one unknown (H7)."""
     journal = a_submitted_journal()
     journal.append("i", AttemptUnknown(intent_id="i", attempt_position=SUBMIT_POSITION))
     second = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
@@ -303,8 +303,8 @@ def test_a_refusal_of_a_resend_settles_that_send_alone() -> None:
     assert state_of(journal).status.ord_status is OrdStatus.NEW
 
 
-def test_a_resolution_settles_earlier_sends_of_the_id() -> None:
-    """What one look settles, it settles for every earlier send of the same client order id, and for no later one."""
+def test_a_resolution_covers_earlier_sends_of_the_id() -> None:
+    """A status query resolves every earlier send of the same client order id, and no later one."""
     journal = a_submitted_journal()
     second = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     third = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
@@ -313,8 +313,8 @@ def test_a_resolution_settles_earlier_sends_of_the_id() -> None:
     assert [attempt.position for attempt in journal.record().unresolved] == [third]
 
 
-def test_failures_and_backoff_are_in_the_log_until_a_new_generation() -> None:
-    """A failed try sets the backoff as recorded; a new generation forgets it."""
+def test_a_new_generation_resets_failures_and_backoff() -> None:
+    """A failed attempt sets the recorded backoff; a new generation resets it."""
     journal = a_submitted_journal()
     failed = AttemptFailed(
         intent_id="i", attempt_position=SUBMIT_POSITION, outcome=AttemptOutcome.DEAD, retry_at_ns=77, failures=2
@@ -328,8 +328,8 @@ def test_failures_and_backoff_are_in_the_log_until_a_new_generation() -> None:
     assert (state.failures, state.not_before_ns) == (0, 0)
 
 
-def test_a_definitive_refusal_fails_the_generation() -> None:
-    """Refused for good, the intent is FAILED until its generation changes, and no longer then."""
+def test_a_definitive_rejection_fails_the_generation() -> None:
+    """A definitive rejection makes the intent FAILED until its generation changes."""
     journal = a_submitted_journal()
     refused = AttemptFailed(
         intent_id="i", attempt_position=SUBMIT_POSITION, outcome=AttemptOutcome.REJECTED, text="no funds", failures=1
@@ -342,8 +342,8 @@ def test_a_definitive_refusal_fails_the_generation() -> None:
     assert state_of(journal).reconciliation_status is not ReconciliationStatus.FAILED
 
 
-def test_a_refused_cancel_does_not_fail_the_generation() -> None:
-    """A refused cancel says nothing about the order."""
+def test_a_rejected_cancel_does_not_fail_the_generation() -> None:
+    """A rejected cancel proves nothing about the order."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
     position = journal.append("i", an_attempt(AttemptKind.CANCEL, "r1", an_order(), target_client_order_id="c1"))
@@ -354,8 +354,8 @@ def test_a_refused_cancel_does_not_fail_the_generation() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- facts
-def test_facts_settle_every_send_of_the_id() -> None:
-    """An order that is seen settles all submits under its id, and forgets failures."""
+def test_a_report_resolves_every_send_of_the_id() -> None:
+    """A reported order resolves all submits under its id and resets failures."""
     journal = a_submitted_journal()
     journal.append("i", AttemptUnknown(intent_id="i", attempt_position=SUBMIT_POSITION))
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
@@ -364,8 +364,8 @@ def test_facts_settle_every_send_of_the_id() -> None:
     assert set(attempts_of(journal).values()) == {AttemptOutcome.ACCEPTED}
 
 
-def test_a_seen_order_settles_no_submit_of_another_id() -> None:
-    """The fold never takes one number's order for another's."""
+def test_a_report_resolves_no_submit_of_another_id() -> None:
+    """An order resolves only submits of its own client order id."""
     journal = a_submitted_journal()
     second = journal.append("i", an_attempt(AttemptKind.SUBMIT, "c2", an_order(), number=2))
     journal.hear("i", a_report(ExecType.NEW, at=1))
@@ -381,8 +381,8 @@ def test_a_seen_order_settles_no_submit_of_another_id() -> None:
     ],
     ids=["canceled", "filled", "expired"],
 )
-def test_the_end_of_an_order_settles_its_cancel(ending: Any, outcome: AttemptOutcome) -> None:
-    """A cancel is done when the order was canceled, and moot when it ended otherwise."""
+def test_the_end_of_an_order_resolves_its_cancel(ending: Any, outcome: AttemptOutcome) -> None:
+    """A cancel is accepted if the order was canceled, and dead if it ended otherwise."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
     position = journal.append("i", an_attempt(AttemptKind.CANCEL, "r1", an_order(), target_client_order_id="c1"))
@@ -390,8 +390,8 @@ def test_the_end_of_an_order_settles_its_cancel(ending: Any, outcome: AttemptOut
     assert attempts_of(journal)[position] is outcome
 
 
-def test_a_refused_cancel_is_no_proof() -> None:
-    """A venue's refusal leaves the cancel unknown and the order as it was (H12)."""
+def test_a_rejected_cancel_proves_nothing() -> None:
+    """A cancel rejected by the venue stays unknown and leaves the order unchanged (H12)."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
     position = journal.append("i", an_attempt(AttemptKind.CANCEL, "r1", an_order(), target_client_order_id="c1"))
@@ -400,8 +400,8 @@ def test_a_refused_cancel_is_no_proof() -> None:
     assert [facts.live for facts in journal.record().orders] == [True]
 
 
-def test_an_ambiguous_refusal_settles_nothing() -> None:
-    """A refused order without a venue id, under an id that was sent twice, may be about either send (H7)."""
+def test_an_ambiguous_rejection_resolves_nothing() -> None:
+    """A rejection without a venue id, under an id sent twice, may be about either send (H7)."""
     journal = a_submitted_journal()
     journal.append("i", an_attempt(AttemptKind.SUBMIT, "c1", an_order()))
     assert journal.hear("i", a_report(ExecType.REJECTED, at=1)) == []
@@ -410,7 +410,7 @@ def test_an_ambiguous_refusal_settles_nothing() -> None:
 
 @pytest.mark.parametrize("outcome", [AttemptOutcome.DEAD, AttemptOutcome.REJECTED])
 def test_a_late_accept_is_live_at_once(outcome: AttemptOutcome) -> None:
-    """An order that turns up after its submit was given up is live, late, and a finding until it ends (H8)."""
+    """An order that appears after its submit was resolved as failed is live, late, and a finding until it ends (H8)."""
     journal = a_submitted_journal()
     journal.append("i", AttemptResolved(intent_id="i", attempt_position=SUBMIT_POSITION, outcome=outcome))
     made = journal.hear("i", a_report(ExecType.NEW, at=1))
@@ -422,7 +422,7 @@ def test_a_late_accept_is_live_at_once(outcome: AttemptOutcome) -> None:
 
 
 def test_two_orders_under_one_id_are_both_counted() -> None:
-    """The fold goes by the venue's order id: a doubled request is two live orders, a finding while the second works."""
+    """Orders are keyed by the venue's id: a duplicated request is two live orders, and a finding while both are open."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
     journal.hear("i", a_report(ExecType.NEW, at=2, exchange_order_id="o2"))
@@ -435,8 +435,8 @@ def test_two_orders_under_one_id_are_both_counted() -> None:
     assert journal.record().findings == frozenset()
 
 
-def test_a_cancel_once_started_is_asked_for_ever() -> None:
-    """An order canceled after its cancel had been settled as dead was asked for, not canceled by the venue (H11)."""
+def test_a_cancel_once_started_stays_solicited() -> None:
+    """An order canceled after its cancel was resolved as dead counts as canceled on request (H11)."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1))
     position = journal.append("i", an_attempt(AttemptKind.CANCEL, "r1", an_order(), target_client_order_id="c1"))
@@ -446,15 +446,15 @@ def test_a_cancel_once_started_is_asked_for_ever() -> None:
     assert (order.solicited, order.ord_status) == (True, OrdStatus.CANCELED)
 
 
-def test_a_cancel_that_nobody_asked_for_is_unsolicited() -> None:
+def test_a_cancel_by_the_venue_is_unsolicited() -> None:
     """Without a cancel ever started, a canceled order was canceled by the venue."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.CANCELED, at=2, cum_qty=0))
     assert [order.solicited for order in state_of(journal).venue_orders] == [False]
 
 
-def test_a_cancel_without_a_total_leaves_a_question() -> None:
-    """A closed order whose final quantity is not known stays a question until a report tells it (H13)."""
+def test_a_cancel_without_cum_qty_leaves_the_final_quantity_unknown() -> None:
+    """A closed order has no final quantity until a report states it (H13)."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.CANCELED, at=2))
     assert [order.final_cum_qty for order in state_of(journal).venue_orders] == [None]
@@ -463,8 +463,8 @@ def test_a_cancel_without_a_total_leaves_a_question() -> None:
     assert [order.final_cum_qty for order in state_of(journal).venue_orders] == [30]
 
 
-def test_gone_from_the_list_is_closed_until_seen_again() -> None:
-    """An order that a list no longer has is closed, reason unknown (H15); a later look that shows it takes that back."""
+def test_an_order_missing_from_the_list_is_closed_until_shown_again() -> None:
+    """A missing order is closed, reason unknown (H15); a later query that shows it reopens it."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1, order_qty=100))
     gone = events.OrderStateObserved(
@@ -481,7 +481,7 @@ def test_gone_from_the_list_is_closed_until_seen_again() -> None:
 
 
 def test_findings_are_raised_once_and_resolved() -> None:
-    """An overfill is one finding however often it grows, and is resolved when a bust takes it back."""
+    """An overfill is one finding however it grows, and is resolved when a bust reverses it."""
     journal = a_submitted_journal()
     first = journal.hear("i", a_trade("t1", 101, at=1))
     assert [event.topic for event in first] == ["OrderFilled", "FindingRaised"]
@@ -502,9 +502,8 @@ def test_a_pause_is_shown() -> None:
     assert state_of(journal).reconciliation_status is ReconciliationStatus.IN_FLIGHT
 
 
-def test_a_new_generation_forgets_recorded_backoff() -> None:
-    """A recorded state is read as written until a later fact; a changed intent only ends its backoff, and shows how far
-    the kernel is with what is wanted now."""
+def test_a_new_generation_resets_recorded_backoff() -> None:
+    """A recorded state is read as written until a later fact; a changed intent resets only its backoff and status."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ExecType.NEW, at=1, exchange_order_id="o1"))
     written = a_state(failures=5, not_before_ns=9, exchange_order_id="o1", client_order_id="c1", last_sync_at=7.5)
@@ -516,7 +515,7 @@ def test_a_new_generation_forgets_recorded_backoff() -> None:
 
 
 def test_numbers_never_go_back() -> None:
-    """Neither a recorded state nor an older attempt lowers the counter."""
+    """Neither a recorded state nor an older attempt lowers the attempt number."""
     journal = a_submitted_journal(number=7)
     attempt = Attempt(number=3, kind=AttemptKind.SUBMIT, position=1, outcome=AttemptOutcome.DEAD, client_order_id="c3")
     do(journal, UpdateState(a_state(attempts=(attempt,)), 1))
@@ -524,7 +523,7 @@ def test_numbers_never_go_back() -> None:
 
 
 def test_versions_follow_the_stream() -> None:
-    """The record's version is that of the last event of its stream, whatever the event says."""
+    """The record's version is that of the last event of its stream, of any type."""
     journal = a_submitted_journal()
     journal.append("i", events.Resumed(intent_id="i"), *verdicts(99))
     assert journal.record() != Record("i")
@@ -532,7 +531,7 @@ def test_versions_follow_the_stream() -> None:
 
 
 def test_shrinking_an_order_below_what_is_filled_is_no_overfill() -> None:
-    """Overfilled is what goes beyond the most that was ever wanted; a wish that shrinks afterwards changes no fill."""
+    """Overfilled is what exceeds the largest quantity ever; a later, smaller quantity changes no fill."""
     journal = a_submitted_journal()
     wanted = journal.record().intent
     assert wanted is not None

@@ -1,4 +1,4 @@
-"""Every kind of finding says what to do about it, and whoever raises one goes through the one place that adds that."""
+"""Every kind of finding has a remedy, and one function raises all findings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ KERNEL = Path(__file__).parents[4] / "kernel"
 
 
 @pytest.mark.parametrize("kind", FindingKind)
-def test_every_kind_ends_with_what_to_do(kind: FindingKind) -> None:
-    """What was seen comes first, as it was given; then what to do, with the names filled in."""
+def test_every_kind_ends_with_its_remedy(kind: FindingKind) -> None:
+    """The text has the observation first, then the remedy with the names filled in."""
     event = raised(f"{kind}:x{{}}", kind, "seen {this}", intent_id="mine", symbol_id="S", now_ns=1)
     seen, _, to_do = event.finding.text.partition(TO_DO)
     assert seen == "seen {this}"
     assert to_do == REMEDIATION[kind].do.format(finding_id=f"{kind}:x{{}}", about="mine")
 
 
-def test_nobody_raises_a_finding_past_it() -> None:
-    """`FindingRaised` is made in one function of the kernel."""
+def test_findings_are_raised_in_one_function() -> None:
+    """`FindingRaised` is constructed in one function of the kernel."""
     makers = {
         path.name
         for path in KERNEL.rglob("*.py")

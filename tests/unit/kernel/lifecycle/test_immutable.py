@@ -1,4 +1,4 @@
-"""Frozen values made and changed the quick way: nothing sets them apart from those made the usual way."""
+"""Values constructed and copied without validation equal those made the usual way."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FIELDS = {name: field.default for name, field in Attempt.__pydantic_fields__.ite
 }  # fmt: skip
 
 
-def test_a_model_that_was_made_is_like_a_validated_one() -> None:
-    """It equals the validated one, and dumps, copies and hashes like it; a field left out is a mistake in the code."""
+def test_a_constructed_model_equals_a_validated_one() -> None:
+    """It equals the validated model, and dumps, copies and hashes like it; a missing field is an error."""
     attempt, validated = construct(Attempt, **FIELDS), Attempt(**FIELDS)
     assert attempt == validated
     assert attempt.model_dump_json() == validated.model_dump_json()
@@ -29,8 +29,8 @@ def test_a_model_that_was_made_is_like_a_validated_one() -> None:
         construct(Attempt, number=1)
 
 
-def test_a_changed_model_leaves_the_original() -> None:
-    """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
+def test_a_copy_leaves_the_original_model() -> None:
+    """The copy has the new value, the original the old one; an unknown field is an error."""
     attempt = Attempt(**FIELDS)
     copy = copy_with(attempt, text="no", outcome=AttemptOutcome.REJECTED)
     assert copy == attempt.model_copy(update={"text": "no", "outcome": AttemptOutcome.REJECTED})
@@ -39,8 +39,8 @@ def test_a_changed_model_leaves_the_original() -> None:
         copy_with(attempt, words="no")
 
 
-def test_what_is_put_in_a_fresh_copy_stays_out_of_the_original() -> None:
-    """The copy has the new value, the original the old one, and a name that is no field is a mistake in the code."""
+def test_assigning_to_a_fresh_copy_leaves_the_original() -> None:
+    """The copy has the new value, the original the old one; an unknown field is an error."""
     record = Record("i")
     fresh = replace(record)
     assign_fresh(fresh, version=7)
@@ -49,8 +49,8 @@ def test_what_is_put_in_a_fresh_copy_stays_out_of_the_original() -> None:
         assign_fresh(fresh, name="x")
 
 
-def test_what_was_computed_from_the_old_fields_is_not_carried_over() -> None:
-    """A copy with another trade has quantities of its own; the original keeps its own."""
+def test_a_copy_does_not_keep_cached_properties() -> None:
+    """A copy with another trade computes its own quantities; the original keeps its own."""
     facts = OrderFacts("o", ("c",), an_order(), 100, 10, 1, 1, 1)
     assert facts.quantities.cum_qty == 0
     traded = replace(facts, trades=Trades([TradeEntry("k", 5, 10, 1, None, None, None)]))

@@ -83,8 +83,8 @@ def test_any_delivery_ends_in_the_same_facts(data: st.DataObject) -> None:
 
 @unhurried
 @given(st.data())
-def test_what_comes_out_is_the_venues_truth(data: st.DataObject) -> None:
-    """Once every report came in, quantities and end are those that the venue counted by itself."""
+def test_all_reports_give_the_venues_quantities(data: st.DataObject) -> None:
+    """Once every report has arrived, quantities and end are the venue's own."""
     history = data.draw(histories())
     record = heard(history, data.draw(deliveries(history.reports))).record()
     for truth in history.truths:
@@ -104,7 +104,7 @@ def test_what_comes_out_is_the_venues_truth(data: st.DataObject) -> None:
 @unhurried
 @given(st.data())
 def test_a_known_report_is_no_news(data: st.DataObject) -> None:
-    """Whatever came in once makes no event when it comes again."""
+    """A report that was received before makes no event."""
     history = data.draw(histories())
     journal = heard(history, data.draw(deliveries(history.reports)))
     for report in history.reports:
@@ -114,7 +114,7 @@ def test_a_known_report_is_no_news(data: st.DataObject) -> None:
 @unhurried
 @given(st.data())
 def test_lost_trades_are_never_counted_too_high(data: st.DataObject) -> None:
-    """With every bust and correction known, any loss of other reports leaves at most what the venue has."""
+    """With every bust and correction known, losing other reports leaves at most the venue's quantity."""
     history = data.draw(histories())
     kept = [report for report in history.reports if report.exec_type in VOIDS or data.draw(st.booleans())]
     record = heard(history, data.draw(deliveries(kept))).record()
@@ -125,8 +125,8 @@ def test_lost_trades_are_never_counted_too_high(data: st.DataObject) -> None:
 
 @unhurried
 @given(st.data())
-def test_inferred_quantity_goes_as_its_trades_come(data: st.DataObject) -> None:
-    """What is inferred is what the evidence shows beyond the trades, at every moment, and nothing in the end."""
+def test_inferred_quantity_shrinks_as_trades_arrive(data: st.DataObject) -> None:
+    """The inferred quantity is always the evidence beyond the trades, and zero in the end."""
     history = data.draw(histories())
     journal = heard(history, [])
     for report in data.draw(deliveries(history.reports)):
@@ -141,7 +141,7 @@ def test_inferred_quantity_goes_as_its_trades_come(data: st.DataObject) -> None:
 @unhurried
 @given(st.data())
 def test_a_terminal_status_has_evidence(data: st.DataObject) -> None:
-    """At no moment is an order FILLED, CANCELED, EXPIRED or REJECTED without a report that says so."""
+    """An order is never FILLED, CANCELED, EXPIRED or REJECTED without a report that shows it."""
     history = data.draw(histories())
     journal = heard(history, [])
     said: list[ExecutionReport] = []
@@ -169,7 +169,7 @@ ENDINGS = st.sampled_from([ExecType.CANCELED, ExecType.EXPIRED, ExecType.REJECTE
 @unhurried
 @given(ENDINGS, st.booleans(), st.integers(1, 100))
 def test_no_status_refuses_a_fill(ending: ExecType, told: bool, quantity: int) -> None:
-    """A trade counts after any end, whether or not that end told a total, and is a finding where it contradicts one."""
+    """A trade counts after any end, with or without a reported total, and is a finding if it contradicts one."""
     journal = a_submitted_journal()
     journal.hear("i", a_report(ending, at=2, cum_qty=0 if told else None))
     journal.hear("i", a_trade("t1", quantity, at=1))
@@ -182,7 +182,7 @@ def test_no_status_refuses_a_fill(ending: ExecType, told: bool, quantity: int) -
 @unhurried
 @given(st.permutations(["trade", "bust"]), st.integers(1, 9))
 def test_a_bust_before_its_fill_holds(order: list[str], quantity: int) -> None:
-    """A trade that was busted never counts, in whichever order the two come."""
+    """A busted trade never counts, whichever of the two arrives first."""
     reports = {"trade": a_trade("t1", quantity, at=1), "bust": a_bust("b1", "t1", at=2)}
     journal = a_submitted_journal()
     journal.hear_all("i", [reports[name] for name in order])
@@ -190,7 +190,7 @@ def test_a_bust_before_its_fill_holds(order: list[str], quantity: int) -> None:
 
 
 def test_a_total_from_before_a_bust_is_stale() -> None:
-    """An answer that tells the total of before a bust is recorded but moves no quantity; one of after it does."""
+    """A total older than a bust is recorded but changes no quantity; a newer one does."""
     journal = a_submitted_journal()
     journal.hear_all("i", [a_trade("t1", 4, at=1), a_bust("b1", "t1", at=3)])
     journal.hear("i", a_report(ExecType.ORDER_STATUS, at=2, cum_qty=4, ord_status=OrdStatus.PARTIALLY_FILLED))
@@ -211,15 +211,15 @@ def test_an_inferred_fill_is_not_added_to_its_trade() -> None:
 
 
 def test_two_trades_under_one_key_both_count() -> None:
-    """Two different trades under one fill key are a finding, and both count; the same trade again does not."""
+    """Two different trades under one fill key are a finding, and both count; a repeat of a trade does not."""
     journal = a_submitted_journal()
     journal.hear_all("i", [a_trade("t1", 4, at=1), a_trade("t1", 5, at=2), a_trade("t1", 5, at=2)])
     assert journal.record().cum_qty == 9
     assert "FILL_KEY_REUSED:i" in journal.record().findings
 
 
-def test_a_fee_that_comes_later_is_kept() -> None:
-    """A trade seen first without and then with its fee is one trade with a fee."""
+def test_a_later_fee_is_kept() -> None:
+    """A trade received first without and then with its fee is one trade with a fee."""
     journal = a_submitted_journal()
     journal.hear("i", a_trade("t1", 4, at=1))
     assert len(journal.hear("i", a_trade("t1", 4, at=1, fee=7, fee_asset="USDT"))) == 1
@@ -230,7 +230,7 @@ def test_a_fee_that_comes_later_is_kept() -> None:
 @unhurried
 @given(st.permutations(range(4)), st.booleans())
 def test_a_chain_of_corrections_counts_once(order: list[int], busted: bool) -> None:
-    """Of a trade and its corrections the newest counts; none does once any of them was busted."""
+    """Of a trade and its corrections the newest counts; none does if any of them is busted."""
     chain = [
         a_trade("t1", 4, at=1),
         a_correction("k1", "t1", 5, at=2),
@@ -245,15 +245,15 @@ def test_a_chain_of_corrections_counts_once(order: list[int], busted: bool) -> N
 @unhurried
 @given(st.permutations(range(3)))
 def test_a_chain_without_times_ends_at_its_last_link(order: list[int]) -> None:
-    """Where the venue gives no times, the correction that no other corrects counts."""
+    """Without venue times, the correction that no other corrects counts."""
     chain = [a_trade("t1", 4), a_correction("z", "t1", 5), a_correction("k", "z", 6)]
     journal = a_submitted_journal()
     journal.hear_all("i", [chain[place] for place in order])
     assert journal.record().cum_qty == 6
 
 
-def test_a_bust_after_the_end_asks_again() -> None:
-    """A total that came with the end is no longer final once a trade was busted later, until a newer one comes."""
+def test_a_bust_after_the_end_makes_the_final_quantity_unknown() -> None:
+    """A total reported with the end is no longer final after a later bust, until a newer one arrives."""
     journal = a_submitted_journal()
     journal.hear_all("i", [a_trade("t1", 4, at=1), a_report(ExecType.CANCELED, at=2, cum_qty=4)])
     assert journal.record().orders[0].final_cum_qty == 4
@@ -263,8 +263,8 @@ def test_a_bust_after_the_end_asks_again() -> None:
     assert journal.record().orders[0].final_cum_qty == 0
 
 
-def test_corrections_that_name_each_other_end() -> None:
-    """A ring of corrections, which no venue should send, counts one of them and does not hang."""
+def test_a_cycle_of_corrections_terminates() -> None:
+    """A cycle of corrections counts one of them and does not hang."""
     ring = [TradeEntry("a", 1, 1, 1, "b", None, None), TradeEntry("b", 2, 1, 2, "a", None, None)]
     assert sum(entry.quantity for entry in effective_trades(ring, [])) in (1, 2, 3)
 
@@ -280,8 +280,8 @@ def test_done_for_day_ends_a_day_order(tif: TimeInForce) -> None:
     assert facts.final_cum_qty == (4 if is_day else None)
 
 
-def test_stale_looks_answer_no_request() -> None:
-    """A look from before a cancel was called pending does not answer it; one from after it does."""
+def test_stale_queries_answer_no_request() -> None:
+    """A status older than a pending cancel does not answer it; a newer one does."""
     journal = a_submitted_journal()
     pending = a_report(ExecType.PENDING_CANCEL, at=3, client_id="r1", orig_client_order_id="c1")
     journal.hear_all("i", [a_report(ExecType.NEW, at=1), pending])
@@ -291,8 +291,8 @@ def test_stale_looks_answer_no_request() -> None:
     assert journal.record().orders[0].open_requests == []
 
 
-def test_partial_terms_keep_their_own_age() -> None:
-    """A report with a quantity alone and a newer one with a price alone count both, in either order."""
+def test_quantity_and_price_have_their_own_times() -> None:
+    """A report with only a quantity and a newer one with only a price both count, in either order."""
     quantity = a_report(ExecType.RESTATED, at=2, order_qty=50)
     price = a_report(ExecType.RESTATED, at=3, price=11)
     for reports in ([quantity, price], [price, quantity]):
@@ -333,7 +333,7 @@ def test_requests_find_their_order_without_the_venues_id() -> None:
 
 
 def test_a_report_that_names_no_order_is_unknown() -> None:
-    """An answer without any id can't be read: it is no order of its own, however often it comes."""
+    """An answer without any order id is refused, however often it arrives."""
     journal = a_submitted_journal()
     for _ in range(2):
         with pytest.raises(OutcomeUnknown, match="an order id"):

@@ -1,4 +1,4 @@
-"""The trades of an order are a value: however they share what they have, none changes another."""
+"""`Trades` values are immutable, though they share a list."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), ENTRIES), max_size=20))
-def test_each_value_keeps_what_it_was_made_with(steps: list[tuple[int, TradeEntry]]) -> None:
-    """Whichever values grow, in whatever order, each is what a tuple of the same entries would be."""
+def test_values_are_immutable_however_they_grow(steps: list[tuple[int, TradeEntry]]) -> None:
+    """Whichever values grow, in any order, each equals a tuple of the same entries."""
     values: list[tuple[Trades, tuple[TradeEntry, ...]]] = [(NO_TRADES, ())]
     for index, entry in steps:
         trades, entries = values[index % len(values)]
@@ -39,16 +39,16 @@ def test_each_value_keeps_what_it_was_made_with(steps: list[tuple[int, TradeEntr
 
 
 @given(st.lists(ENTRIES, max_size=6), ENTRIES)
-def test_an_entry_is_found_by_what_it_is(entries: list[TradeEntry], entry: TradeEntry) -> None:
-    """The first of the same fill key, quantity and price is found, also where a longer value shares its list."""
+def test_an_entry_is_found_by_its_identity(entries: list[TradeEntry], entry: TradeEntry) -> None:
+    """The first entry of the same fill key, quantity and price is found, even if a longer value shares the list."""
     trades = Trades(entries)
     trades.plus(entry)
     assert trades.same_as(entry) == next((item for item in entries if item.identity == entry.identity), None)
 
 
 @given(st.lists(ENTRIES, max_size=6), st.lists(ENTRIES, max_size=6), st.booleans())
-def test_what_was_added_is_told(entries: list[TradeEntry], more: list[TradeEntry], sharing: bool) -> None:
-    """What one value has beyond another is told where it begins with it, whether they share a list or not; else None."""
+def test_since_returns_the_added_entries(entries: list[TradeEntry], more: list[TradeEntry], sharing: bool) -> None:
+    """`since` returns the entries beyond a prefix, shared list or not; None if it is no prefix."""
     before, after = Trades(entries), Trades(entries)
     if sharing:
         after = before

@@ -1,4 +1,4 @@
-"""The decision of a reconciler run: a pure function, whose value is what the loop appends."""
+"""The decision of a reconciler run is a pure function, and the loop appends its value."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ INPUTS = st.builds(inputs_of, st.none() | INTENTS, st.none() | STATES, CAPABILIT
 
 
 @given(INPUTS)
-def test_the_same_inputs_give_the_same_value(inputs: RunInputs) -> None:
-    """Nothing but the inputs decides: a deep copy of them gives an equal value, and they stay as they were."""
+def test_equal_inputs_give_equal_decisions(inputs: RunInputs) -> None:
+    """The decision depends on its inputs only: a deep copy gives an equal value, and the inputs do not change."""
     before = copy.deepcopy(inputs)
     assert decide_run(inputs) == decide_run(before)
     assert decide_resend(inputs) == decide_resend(before)
@@ -72,9 +72,8 @@ def test_the_same_inputs_give_the_same_value(inputs: RunInputs) -> None:
 
 
 @given(INPUTS)
-def test_an_attempt_carries_what_it_was_decided_on(inputs: RunInputs) -> None:
-    """Its epoch, position and instants are those of the inputs; absence is admissible only after its validity, skew and
-    lag (H1 - H4)."""
+def test_an_attempt_carries_the_inputs_of_its_decision(inputs: RunInputs) -> None:
+    """Epoch, position and instants come from the inputs; absence is admissible after validity, skew and lag (H1 - H4)."""
     started = attempt_of(decide_run(inputs), "b1")
     if started is None:
         return
@@ -91,8 +90,8 @@ def test_an_attempt_carries_what_it_was_decided_on(inputs: RunInputs) -> None:
 
 
 @given(INPUTS)
-def test_what_is_not_ready_sends_nothing(inputs: RunInputs) -> None:
-    """While a condition of readiness does not hold, only status queries that do not depend on it go on."""
+def test_unmet_conditions_stop_sending(inputs: RunInputs) -> None:
+    """While a readiness condition is unmet, only status queries that do not depend on it continue."""
     decision = decide_run(inputs)
     if inputs.context.unmet:
         assert isinstance(decision, Nothing | WaitUntil | Ask | AttemptResolution)
@@ -101,16 +100,16 @@ def test_what_is_not_ready_sends_nothing(inputs: RunInputs) -> None:
 
 
 @given(INPUTS)
-def test_a_decision_is_bound_to_the_version_that_it_was_made_on(inputs: RunInputs) -> None:
-    """Whatever somebody else appends to the stream meanwhile stops it."""
+def test_a_decision_is_bound_to_its_stream_version(inputs: RunInputs) -> None:
+    """Another append to the stream in the meantime stops the decision."""
     decision = decide_run(inputs)
     if isinstance(decision, SendOrder | LocalRejection):
         assert decision.expected_version == inputs.record.version
 
 
 @pytest.mark.parametrize("seed", [1, 3, 7, 11])
-def test_the_loop_appends_what_was_decided(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a simulated run, with crashes and lost answers: each attempt in the log is the event of a decision's value."""
+def test_the_loop_appends_the_decided_attempts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a simulated run with crashes and lost answers, each recorded attempt is the event of a decision."""
     decided: dict[tuple[str, int, int], events.AttemptStarted] = {}
 
     def noting(decide: Any) -> Any:

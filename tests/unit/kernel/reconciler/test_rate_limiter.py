@@ -1,4 +1,4 @@
-"""The rate budget: never over a limit, cancels have their share, those who lack room take turns, and nobody starves."""
+"""The rate limiter: no limit is exceeded, cancels have their reserve, priorities take turns, none starves."""
 
 from __future__ import annotations
 
@@ -96,8 +96,7 @@ def waits(budget: RateLimiter, priority: Priority, now_ns: int) -> RateLimitWait
 def test_a_venue_that_counts_never_refuses(
     limits: list[RateLimit], calls: list[tuple[int, Priority, int, float]], ahead_ms: int
 ) -> None:
-    """Whatever is asked for and however long calls take, a venue that counts each at any instant of its way, by a clock
-    that is off by up to the skew, never has more than a limit in any window, sliding or aligned."""
+    """A venue that counts a call at any instant of its way, with clock skew, never has more than a limit in any window."""
     budget, venue = RateLimiter(), PaperRates(limits)
     budget.declare(limits, skew_ns=200 * NS_PER_MS)
     now_ns = START_NS
@@ -129,8 +128,8 @@ def test_a_venue_that_counts_never_refuses(
     st.floats(0.01, 0.9),
     st.lists(st.tuples(st.integers(0, 3_000), st.sampled_from([p for p in Priority if p is not Priority.CANCEL]))),
 )
-def test_cancels_have_their_share_at_any_moment(limit: int, share: float, others: list[tuple[int, Priority]]) -> None:
-    """However eagerly all others spend, what is reserved can be spent by cancels at once."""
+def test_cancels_can_always_spend_their_reserve(limit: int, share: float, others: list[tuple[int, Priority]]) -> None:
+    """However much other priorities spend, cancels can spend the reserve at once."""
     budget, now_ns = a_budget(a_limit(limit), share=share), START_NS
     for pause_ms, priority in others:
         now_ns += pause_ms * NS_PER_MS
@@ -147,7 +146,7 @@ def test_cancels_have_their_share_at_any_moment(limit: int, share: float, others
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 10), st.permutations(list(Priority)))
 def test_nothing_starves(limit: int, window_s: int, order: list[Priority]) -> None:
-    """Where every priority asks for room without a pause, each is served again and again."""
+    """If every priority asks without a pause, each is served again and again."""
     budget = a_budget(a_limit(limit, window_s), ageing_s=20)
     served = dict.fromkeys(Priority, START_NS)
     longest = dict.fromkeys(Priority, 0)
@@ -163,9 +162,8 @@ def test_nothing_starves(limit: int, window_s: int, order: list[Priority]) -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, NS_PER_S), st.integers(1, 9)), max_size=300), st.integers(1, 3))
-def test_a_window_is_never_shorter_than_it_is(calls: list[tuple[int, int]], window_s: int) -> None:
-    """What is summed up as one counts for a window from its newest part on, and a thousandth of a window longer at most;
-    what is kept is bounded by that."""
+def test_merged_spending_never_shortens_a_window(calls: list[tuple[int, int]], window_s: int) -> None:
+    """Merged spending counts from its newest call, for at most a thousandth of a window longer; memory is bounded."""
     window = LimitWindow(window_s * NS_PER_S, 10**9)
     done: list[tuple[int, int]] = []
     now_ns = START_NS
@@ -182,7 +180,7 @@ def test_a_window_is_never_shorter_than_it_is(calls: list[tuple[int, int]], wind
 
 # ---------------------------------------------------------------------------------------------------------------- turns
 def test_the_higher_priority_goes_first() -> None:
-    """Where several wait for the same room, it goes to cancels, then settling, changes, new orders, and the relist last."""
+    """Priorities that wait for the same capacity get it in order: cancel, query, modify, submit, resync."""
     budget = a_budget(a_limit(10), share=0.2)
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 10
     later_ns = START_NS + 10 * NS_PER_S
@@ -195,8 +193,8 @@ def test_the_higher_priority_goes_first() -> None:
     assert served == sorted(Priority, reverse=True)
 
 
-def test_who_waited_too_long_goes_first_once() -> None:
-    """A submit that cancels have kept waiting for longer than the ageing gets the next room, and then waits again."""
+def test_an_overdue_priority_goes_first_once() -> None:
+    """A submit delayed by cancels for longer than the ageing time gets the next capacity, then waits again."""
     budget = a_budget(a_limit(1, 1), ageing_s=5)
     kinds = []
     for second in range(20):
@@ -206,8 +204,8 @@ def test_who_waited_too_long_goes_first_once() -> None:
     assert kinds[:6] == [Priority.CANCEL] * 6
 
 
-def test_who_lacks_its_own_share_keeps_no_cancel_waiting() -> None:
-    """However long a submit waits for its part of the limit, a cancel has the rest."""
+def test_a_full_share_does_not_delay_cancels() -> None:
+    """However long a submit waits for its share of the limit, a cancel can use the rest."""
     budget = a_budget(a_limit(10, 60), ageing_s=5)
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 8
     waits(budget, Priority.SUBMIT, START_NS + NS_PER_S)
@@ -216,16 +214,16 @@ def test_who_lacks_its_own_share_keeps_no_cancel_waiting() -> None:
     assert spent_at_once(budget, Priority.CANCEL, now_ns) == 2
 
 
-def test_questions_without_end_leave_half_to_others() -> None:
-    """However much is unknown, half of a limit is left, and is not kept waiting."""
+def test_endless_queries_leave_half_of_a_limit() -> None:
+    """However many attempts are unresolved, half of a limit stays free for others."""
     budget = a_budget(a_limit(20))
     assert spent_at_once(budget, Priority.RESOLVE, START_NS) == 10
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 8
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 2
 
 
-def test_nobody_waits_for_room_elsewhere() -> None:
-    """New orders that wait for their own limit keep no question waiting that this limit does not count."""
+def test_a_full_limit_delays_only_its_own_calls() -> None:
+    """Submits that wait for their own limit delay no query that this limit does not count."""
     orders = RateLimit(kind=ORDERS, window_ns=NS_PER_S, limit=1, weights={Operation.SUBMIT: 1})
     budget = a_budget(a_limit(10), orders)
     assert spent_at_once(budget, Priority.SUBMIT, START_NS) == 1
@@ -233,8 +231,8 @@ def test_nobody_waits_for_room_elsewhere() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- what else is known
-def test_the_venues_own_counter_is_believed_where_it_has_more() -> None:
-    """What another process spent is spent for us too, for a whole window; a smaller counter changes nothing."""
+def test_a_larger_venue_counter_is_adopted() -> None:
+    """Spending by another process counts for a whole window; a smaller counter changes nothing."""
     budget = a_budget(a_limit(10, 10))
     assert spend(budget, Priority.CANCEL, START_NS)
     budget.adopt_usage([RateUsage(kind=WEIGHT, window_ns=10 * NS_PER_S, used=9)], began_ns=START_NS, now_ns=START_NS)
@@ -244,8 +242,8 @@ def test_the_venues_own_counter_is_believed_where_it_has_more() -> None:
     assert spent_at_once(budget, Priority.CANCEL, START_NS + 11 * NS_PER_S) == 10
 
 
-def test_an_aligned_window_ends_when_the_venues_does() -> None:
-    """What was spent, by whomever, counts until the day is over, and a counter of yesterday is none of today's."""
+def test_an_aligned_window_ends_with_the_venues() -> None:
+    """Spending by any client counts until the day ends; a counter of the day before does not count."""
     day_ns = 86_400 * NS_PER_S
     midnight_ns = (START_NS // day_ns + 1) * day_ns
     orders = RateLimit(kind=ORDERS, window_ns=day_ns, limit=10, weights={Operation.SUBMIT: 1}, aligned=True)
@@ -262,8 +260,8 @@ def test_an_aligned_window_ends_when_the_venues_does() -> None:
     assert spent_at_once(budget, Priority.SUBMIT, midnight_ns + NS_PER_S) == 10
 
 
-def test_a_refusal_for_rate_closes_what_its_limit_counts() -> None:
-    """Until the instant that the venue names nothing that the limit counts is sent; what it does not count is."""
+def test_a_rate_limit_rejection_closes_its_limit() -> None:
+    """Until the instant that the venue names, no call that the limit counts is made; other calls are."""
     orders = RateLimit(kind=ORDERS, window_ns=NS_PER_S, limit=9, weights={Operation.SUBMIT: 1})
     budget = a_budget(a_limit(10), orders)
     budget.close(ORDERS, START_NS + 3 * NS_PER_S)
@@ -274,8 +272,8 @@ def test_a_refusal_for_rate_closes_what_its_limit_counts() -> None:
     assert not spend(budget, Priority.CANCEL, START_NS + 8 * NS_PER_S)
 
 
-def test_what_was_not_sent_is_free_again() -> None:
-    """A call that never left counts nothing, once that is known."""
+def test_an_unsent_call_frees_its_capacity() -> None:
+    """A call that was not sent does not count once that is known."""
     budget = a_budget(a_limit(1))
     permit = budget.take(Priority.CANCEL, Operation.CANCEL, START_NS)
     assert not spend(budget, Priority.CANCEL, START_NS)
@@ -283,16 +281,16 @@ def test_what_was_not_sent_is_free_again() -> None:
     assert spend(budget, Priority.CANCEL, START_NS)
 
 
-def test_what_is_heavier_than_its_share_waits_for_an_empty_window() -> None:
-    """A list that weighs more than what is not reserved can still be asked for, when nothing else was spent."""
+def test_a_call_heavier_than_its_share_waits_for_an_empty_window() -> None:
+    """A list heavier than the unreserved share can be queried when nothing else was spent."""
     budget = a_budget(a_limit(10, 10, SNAPSHOT=9, CANCEL=1), share=0.5)
     assert spend(budget, Priority.RESYNC, START_NS)
     assert waits(budget, Priority.RESYNC, START_NS).until_ns == START_NS + 10 * NS_PER_S
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 1
 
 
-def test_limits_that_stay_keep_what_was_spent() -> None:
-    """On a new connect the same limits go on counting; a new one begins empty."""
+def test_unchanged_limits_keep_their_spending() -> None:
+    """After a reconnect, unchanged limits keep counting; a new one begins empty."""
     budget = a_budget(a_limit(3))
     assert spent_at_once(budget, Priority.CANCEL, START_NS) == 3
     budget.declare([a_limit(3)])
@@ -301,8 +299,8 @@ def test_limits_that_stay_keep_what_was_spent() -> None:
     assert spend(budget, Priority.CANCEL, START_NS)
 
 
-def test_a_clock_set_back_makes_no_window_longer() -> None:
-    """What was spent in what is now the future was spent just now."""
+def test_a_clock_set_back_does_not_extend_a_window() -> None:
+    """Spending at what is now a future instant counts as spent now."""
     budget = a_budget(a_limit(1, 10))
     assert spend(budget, Priority.CANCEL, START_NS)
     earlier_ns = START_NS - 3_600 * NS_PER_S
@@ -310,15 +308,15 @@ def test_a_clock_set_back_makes_no_window_longer() -> None:
     assert spend(budget, Priority.CANCEL, earlier_ns + 11 * NS_PER_S)
 
 
-def test_without_limits_there_is_always_room() -> None:
-    """A venue that declares none is called whenever there is something to call it for."""
+def test_without_limits_there_is_always_capacity() -> None:
+    """A venue without declared limits never delays a call."""
     budget = a_budget()
     assert all(spend(budget, priority, START_NS) for priority in Priority for _ in range(100))
 
 
 # -------------------------------------------------------------------------------------------------------- what is declared
-def test_limits_are_recorded_and_read_again() -> None:
-    """Capabilities with rate limits are the same after a way through JSON."""
+def test_limits_round_trip_through_json() -> None:
+    """Capabilities with rate limits round-trip through JSON."""
     known = VenueCapabilities(rate_limits=(a_limit(6_000, 60, SUBMIT=1, CANCEL=1, SNAPSHOT=80), a_limit(10, 1)))
     assert VenueCapabilities.model_validate(known.model_dump(mode="json")) == known
 
@@ -332,7 +330,7 @@ def test_limits_are_recorded_and_read_again() -> None:
         ([{"kind": WEIGHT, "window_ns": 1, "limit": 5}, {"kind": WEIGHT, "window_ns": 1, "limit": 6}], "same kind and"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(limits: list[dict[str, object]], says: str) -> None:
-    """A call that never fits, a limit that counts nothing, no window, two counters under one name."""
+def test_impossible_limits_are_refused(limits: list[dict[str, object]], says: str) -> None:
+    """A call that never fits, a limit that counts nothing, no window, or two counters with one name is refused."""
     with pytest.raises(ValidationError, match=says):
         VenueCapabilities.model_validate({"rate_limits": limits})

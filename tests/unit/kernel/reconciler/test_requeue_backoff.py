@@ -1,4 +1,4 @@
-"""How runs that settle nothing are spaced."""
+"""The spacing of runs that make no progress."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def delay_s(pacing: KeyBackoff, clock: HandClock) -> float:
     return (pacing.record_failure("a") - clock.now_ns()) / NS_PER_S
 
 
-def test_pauses_double_up_to_a_bound(pacing: KeyBackoff, clock: HandClock) -> None:
-    """0.1 s, then twice as long each time, half of it drawn; never above the bound."""
+def test_backoff_doubles_up_to_a_bound(pacing: KeyBackoff, clock: HandClock) -> None:
+    """0.1 s, then twice as long each time, half of it random; never above the bound."""
     pacing.begin("a", ActionKind.ASK)
     delays = [delay_s(pacing, clock) for _ in range(9)]
     assert delays[:4] == [0.1, 0.15, 0.25, 0.45]
     assert max(delays) == delays[-1] == 2.55
 
 
-def test_each_kind_of_action_has_its_own_pace(pacing: KeyBackoff) -> None:
-    """A question asked a moment ago does not delay a cancel."""
+def test_each_kind_of_action_has_its_own_backoff(pacing: KeyBackoff) -> None:
+    """A recent query does not delay a cancel."""
     pacing.begin("a", ActionKind.ASK)
     held_ns = pacing.record_failure("a")
     assert pacing.begin("a", ActionKind.CANCEL) == 0
     assert pacing.begin("a", ActionKind.ASK) == held_ns
 
 
-def test_what_is_settled_starts_anew(pacing: KeyBackoff, clock: HandClock) -> None:
-    """After it settled something, the kind that ran is quick again, and others keep their pace."""
+def test_success_resets_the_kind_that_ran(pacing: KeyBackoff, clock: HandClock) -> None:
+    """After progress, the kind that ran starts again at the minimum; other kinds keep their backoff."""
     pacing.begin("a", ActionKind.CANCEL)
     canceled_ns = pacing.record_failure("a")
     pacing.begin("a", ActionKind.ASK)
@@ -64,7 +64,7 @@ def test_what_is_settled_starts_anew(pacing: KeyBackoff, clock: HandClock) -> No
 
 
 def test_a_key_that_converged_is_forgotten(pacing: KeyBackoff) -> None:
-    """Nothing is kept of it."""
+    """A converged key is no longer stored."""
     pacing.begin("a", ActionKind.ASK)
     pacing.record_failure("a")
     pacing.forget("a")
@@ -72,15 +72,15 @@ def test_a_key_that_converged_is_forgotten(pacing: KeyBackoff) -> None:
     assert pacing.begin("a", ActionKind.ASK) == 0
 
 
-def test_keys_do_not_know_of_each_other(pacing: KeyBackoff) -> None:
-    """A slow key slows no other."""
+def test_keys_are_independent(pacing: KeyBackoff) -> None:
+    """The backoff of one key does not delay another."""
     pacing.begin("a", ActionKind.ASK)
     pacing.record_failure("a")
     assert pacing.begin("b", ActionKind.ASK) == 0
 
 
-def test_only_what_is_kept_keeps_its_pace(pacing: KeyBackoff, clock: HandClock) -> None:
-    """A key that converged without a run of its own is forgotten with the others that are not named."""
+def test_retain_only_forgets_other_keys(pacing: KeyBackoff, clock: HandClock) -> None:
+    """A key that converged without a run is forgotten with the others that are not named."""
     for key in ("a", "b"):
         pacing.begin(key, ActionKind.ASK)
         pacing.record_failure(key)
