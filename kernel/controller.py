@@ -267,14 +267,14 @@ class EventSourcedKernel(ExchangeKernel):
         self._runtime.check()
         check_wait(wait)
         check_type(group, StandardOrderGroup)
-        given = validated(group, StandardOrderGroup)
+        group = validated(group, StandardOrderGroup)
         now_ns = self._clock.now_ns()
         name = group_id if group_id is not None else self._ids.intent_id(now_ns)
         command = PlaceGroup(
             group_id=name,
-            mode=given.mode,
+            mode=group.mode,
             intents=new_members(
-                given,
+                group,
                 group_id=name,
                 intent_ids=intent_ids,
                 exchange_id=self.exchange_id,
@@ -283,8 +283,8 @@ class EventSourcedKernel(ExchangeKernel):
                 metadata=metadata or {},
                 now_ns=now_ns,
             ),
-            symbols={symbol_id: await self._symbol(symbol_id) for symbol_id in symbols_of(given)},
-            open_orders={symbol_id: self.state.open_orders(symbol_id) for symbol_id in symbols_of(given)},
+            symbols={symbol_id: await self._symbol(symbol_id) for symbol_id in symbols_of(group)},
+            open_orders={symbol_id: self.state.open_orders(symbol_id) for symbol_id in symbols_of(group)},
         )
         await self._commands.place_group(command, actor=self._actor_of(owner))
         members = [intent.intent_id for intent in command.intents]
@@ -489,7 +489,7 @@ class EventSourcedKernel(ExchangeKernel):
     ) -> None:
         """Resolve an attempt whose outcome no evidence can show, on the operator's word.
 
-        A DEAD submit that is still wanted is sent again at once, under the same client order id. If its order turns up
+        A DEAD submit whose intent still works is sent again at once, under the same client order id. If its order turns up
         after all, it is live, raises a finding, and the surplus order is canceled.
 
         Args:

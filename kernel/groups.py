@@ -53,34 +53,34 @@ class Group:
         return replace(self, filled={**self.filled, intent_id: cum_qty}, first=first)
 
 
-def permitted_quantity(group: Group, intent_id: str, wanted: int) -> int:
+def permitted_quantity(group: Group, intent_id: str, intended: int) -> int:
     """Return the total that a group permits a member, filled part included.
 
     Args:
         group: The group with its fills.
         intent_id: The member.
-        wanted: The total of the member's intent.
+        intended: The total of the member's intent.
     """
-    filled = min(wanted, group.filled.get(intent_id, 0))
+    filled = min(intended, group.filled.get(intent_id, 0))
     match group.mode:
         case OcoMode.ONE_CANCELS_OTHER if group.first not in (None, intent_id):
             return filled
         case OcoMode.ONE_UPDATES_OTHER:
-            return max(filled, wanted - group.others_filled(intent_id))
+            return max(filled, intended - group.others_filled(intent_id))
         case OcoMode.ONE_TRIGGERS_OTHER if intent_id != group.parent:
-            released = min(wanted, group.filled.get(group.intent_ids[0], 0))
+            released = min(intended, group.filled.get(group.intent_ids[0], 0))
             return max(filled, released - group.others_filled(intent_id))
-    return wanted
+    return intended
 
 
-def excess(group: Group, wanted: Mapping[str, int]) -> int:
-    """Return the quantity filled beyond what a group allows; `wanted` is member → total of its intent."""
+def excess(group: Group, totals: Mapping[str, int]) -> int:
+    """Return the quantity filled beyond what a group allows; `totals` is member → total of its intent."""
     filled = group.filled
     match group.mode:
         case OcoMode.ONE_CANCELS_OTHER:
             return sum(quantity for other, quantity in filled.items() if other != group.first)
         case OcoMode.ONE_UPDATES_OTHER:
-            return max(0, sum(filled.values()) - max([0, *wanted.values()]))
+            return max(0, sum(filled.values()) - max([0, *totals.values()]))
         case OcoMode.ONE_TRIGGERS_OTHER:
             return max(0, group.others_filled("") - filled.get(group.intent_ids[0], 0))
     return 0
@@ -99,7 +99,7 @@ def max_excess(mode: OcoMode, quantities: Sequence[int]) -> int:
     return 0
 
 
-def quantity_at_risk(group: Group, intent_id: str, wanted: Mapping[str, int], *, parent_left: int) -> int:
+def quantity_at_risk(group: Group, intent_id: str, totals: Mapping[str, int], *, parent_left: int) -> int:
     """Return the quantity at risk of a child while its parent may still fill `parent_left`.
 
     Children reverse the position of the parent; only what they can fill beyond it is at risk, shared in their order.
@@ -108,24 +108,24 @@ def quantity_at_risk(group: Group, intent_id: str, wanted: Mapping[str, int], *,
         return 0
     place = group.intent_ids.index(intent_id)
     before, with_it = (
-        children_gain(group, group.intent_ids[1:end], wanted, parent_left=parent_left) for end in (place, place + 1)
+        children_gain(group, group.intent_ids[1:end], totals, parent_left=parent_left) for end in (place, place + 1)
     )
     return with_it - before
 
 
-def children_gain(group: Group, names: Sequence[str], wanted: Mapping[str, int], *, parent_left: int) -> int:
+def children_gain(group: Group, names: Sequence[str], totals: Mapping[str, int], *, parent_left: int) -> int:
     """Return by how much these children can grow beyond their parent; the maximum is where it stops at a child's total."""
     parent = group.intent_ids[0]
     filled = group.filled.get(parent, 0)
     stops = {
         filled,
         filled + parent_left,
-        *(min(max(filled, wanted.get(name, 0)), filled + parent_left) for name in names),
+        *(min(max(filled, totals.get(name, 0)), filled + parent_left) for name in names),
     }
 
     def total(at: int) -> int:
         known = replace(group, filled={**group.filled, parent: at})
-        return sum(permitted_quantity(known, name, wanted.get(name, 0)) for name in names)
+        return sum(permitted_quantity(known, name, totals.get(name, 0)) for name in names)
 
     return max(total(stop) - total(filled) - (stop - filled) for stop in stops)
 

@@ -395,8 +395,8 @@ class SymbolMetadata(Model):
         )
         return found + [
             Violation(field, name, f"{self.symbol_id} takes no {name} orders", "true", "{limit}")
-            for field, name, taken, asked in flags
-            if asked and not taken
+            for field, name, taken, used in flags
+            if used and not taken
         ]
 
 

@@ -274,9 +274,9 @@ def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> 
 def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
     """Whether an amend changes what differs: price and quantity; a replace also the trigger price and the expiry."""
     fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
-    shown, asked = order.status.order, intent.order
-    same = all(getattr(shown, name) == getattr(asked, name) for name in fixed)
-    return same and (asked.display_quantity == shown.display_quantity or not in_place)
+    working, terms = order.status.order, intent.order
+    same = all(getattr(working, name) == getattr(terms, name) for name in fixed)
+    return same and (terms.display_quantity == working.display_quantity or not in_place)
 
 
 def plan_submit(
@@ -385,12 +385,12 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
     """Whether the working order has the terms of the intent, with the quantity that other orders filled before it."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
-    shown, asked = order.status.order, intent.order
-    if live.price is not None and live.price != asked.price:
+    working, terms = order.status.order, intent.order
+    if live.price is not None and live.price != terms.price:
         return False
-    if displayed(shown, live.quantity) != displayed(asked, live.quantity):
+    if displayed(working, live.quantity) != displayed(terms, live.quantity):
         return False
-    return all(getattr(shown, name) == getattr(asked, name) for name in FIXED_TERMS)
+    return all(getattr(working, name) == getattr(terms, name) for name in FIXED_TERMS)
 
 
 def displayed(order: StandardOrder, quantity: int) -> int | None:

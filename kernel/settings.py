@@ -88,8 +88,8 @@ class LimitSettings(Model):
         own = self.symbols.get(symbol_id)
         if own is None:
             return self.default
-        given = {name: value for name in Limits.model_fields if (value := getattr(own, name)) is not None}
-        return self.default.model_copy(update=given)
+        set_limits = {name: value for name in Limits.model_fields if (value := getattr(own, name)) is not None}
+        return self.default.model_copy(update=set_limits)
 
 
 UNLIMITED = Limits()

@@ -26,21 +26,21 @@ EventPredicate = Callable[[events.BaseEvent], bool]
 
 def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
     """Return the predicate of a filter; `ValidationError` for unknown keys and event types."""
-    wanted = {key: values_of(value) for key, value in (event_filter or {}).items()}
+    accepted = {key: values_of(value) for key, value in (event_filter or {}).items()}
     text = "event filter: unknown key `{value}`; known keys: {limit}"
     problems = [
         Violation(f"event_filter.{key}", "key", ", ".join(FIELDS), str(key), text)
-        for key in wanted
+        for key in accepted
         if key not in FIELDS
     ]
     problems += [
         Violation("event_filter.event_type", "event type", "a topic of kernel.events", str(name))
-        for name in sorted(map(str, wanted.get("event_type", ())))
+        for name in sorted(map(str, accepted.get("event_type", ())))
         if name not in events.REGISTRY
     ]
     if problems:
         raise ValidationError(violations=problems)
-    return lambda event: all(FIELDS[key](event) in values for key, values in wanted.items())
+    return lambda event: all(FIELDS[key](event) in values for key, values in accepted.items())
 
 
 def values_of(value: Any) -> frozenset[Any]:

@@ -238,15 +238,15 @@ class LimitGate:
 
     def _settings(self) -> list[LimitSettings]:
         """Return the limits to enforce; `ValidationError` if the recorded ones cannot be read."""
-        given = self._state.recorded_limits
-        if given is not self._read[0]:
+        raw = self._state.recorded_limits
+        if raw is not self._read[0]:
             try:
-                read = LimitSettings.model_validate(given)
+                read = LimitSettings.model_validate(raw)
             except pydantic.ValidationError as problem:
                 raise ValidationError(
                     "the recorded pre-trade limits cannot be read: use the leader's release, or a newer one"
                 ) from problem
-            self._read = (given, read if read.any else None)
+            self._read = (raw, read if read.any else None)
         recorded = self._read[1]
         return [item for item in (self._own, recorded if recorded != self._own else None) if item is not None]
 

@@ -84,9 +84,9 @@ def symbols_of(group: StandardOrderGroup) -> list[str]:
 def check_same(known: Group, records: Mapping[str, Record], command: PlaceGroup) -> None:
     """Raise `AlreadyExistsError` unless a command repeats the known group."""
     now = [(name, record.intent.order if record.intent else None) for name, record in records.items()]
-    given = [(intent.intent_id, intent.order) for intent in command.intents]
-    same_members = known.intent_ids == tuple(name for name, _ in given)
-    if known.mode is command.mode and same_members and now == given:
+    members = [(intent.intent_id, intent.order) for intent in command.intents]
+    same_members = known.intent_ids == tuple(name for name, _ in members)
+    if known.mode is command.mode and same_members and now == members:
         return
     raise AlreadyExistsError(
         f"group {known.group_id} already exists with other orders or another mode ({known.mode} of"

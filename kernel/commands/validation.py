@@ -61,23 +61,23 @@ RULES = {
 """Rule by pydantic's type of error, so that no message depends on the release of pydantic."""
 
 
-def validated(given: Validated, model: type[Validated]) -> Validated:
+def validated(record: Validated, model: type[Validated]) -> Validated:
     """Return a record as it will be read again; `ValidationError` lists everything wrong with it."""
-    check_type(given, model)
+    check_type(record, model)
     what = f"the {model.__name__} is not valid"
     try:
-        return model.model_validate_json(canonical_json(given.model_dump(mode="json", warnings=False)))
+        return model.model_validate_json(canonical_json(record.model_dump(mode="json", warnings=False)))
     except pydantic.ValidationError as problem:
         raise ValidationError(what, violations_of(problem)) from problem
     except (ValueError, TypeError) as problem:
         raise ValidationError(f"{what}: it cannot be written as JSON: {problem}") from problem
 
 
-def check_type(given: object, model: type[Model]) -> None:
+def check_type(value: object, model: type[Model]) -> None:
     """Raise `ValidationError` unless a value is of a model."""
-    if not isinstance(given, model):
+    if not isinstance(value, model):
         name, text = model.__name__, "expected a {limit}, not `{value}`"
-        raise ValidationError(violations=[Violation(name, "type", name, type(given).__name__, text)])
+        raise ValidationError(violations=[Violation(name, "type", name, type(value).__name__, text)])
 
 
 def new_intent(order: StandardOrder, *, now_ns: int, **fields: Any) -> OrderIntent:
@@ -114,8 +114,8 @@ def _violations(error: ErrorDetails) -> Iterable[Violation]:
 
 def _shown(error: ErrorDetails) -> str:
     """Return the given value as text; empty for structures."""
-    given = error["input"]
-    return str(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
+    value = error["input"]
+    return str(value)[:VALUE_LENGTH_MAX] if isinstance(value, str | int | float) else ""
 
 
 def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:

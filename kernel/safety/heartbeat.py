@@ -84,13 +84,13 @@ def observe(
     began_ns: int,
     now_ns: int,
 ) -> dict[str, Observation]:
-    """Return the observations after another look at the whole log.
+    """Return the observations after another read of the whole log.
 
     Args:
         observations: The observations so far, by owner.
         beats: All heartbeats recorded before `began_ns`, by owner.
-        last_ns: When the previous look began; None for the first.
-        began_ns: When this look began.
+        last_ns: When the previous read began; None for the first.
+        began_ns: When this read began.
         now_ns: When it ended.
     """
     found = {}

@@ -26,13 +26,13 @@ async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.
 async def load_streams(log: EventLog, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
     """Return all events up to a position of streams and of those evicted together with them, in order."""
     found: dict[str, list[events.BaseEvent]] = {}
-    wanted = list(stream_ids)
-    while wanted:
-        stream_id = wanted.pop()
+    pending = list(stream_ids)
+    while pending:
+        stream_id = pending.pop()
         if stream_id in found:
             continue
         found[stream_id] = [event for event in await log.read_stream(stream_id) if event.position <= upto]
-        wanted.extend(related(found[stream_id]))
+        pending.extend(related(found[stream_id]))
     return sorted((event for stream in found.values() for event in stream), key=lambda event: event.position)
 
 
