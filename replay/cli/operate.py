@@ -70,7 +70,7 @@ def paper_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def log_options(function: Callable[..., T]) -> Callable[..., T]:
-    """How a process that runs for long logs, handed over as `told`."""
+    """How a process that runs for long logs, passed as `process_log`."""
 
     @option("--log-format", type=click.Choice(["text", "json"]), envvar="ORDERCTL_LOG_FORMAT", default="text",
             show_default=True, help="The process's own log on stderr: text or JSON lines.")  # fmt: skip
@@ -78,7 +78,7 @@ def log_options(function: Callable[..., T]) -> Callable[..., T]:
             default="info", show_default=True, help="The log's level; info has a line for each decision.")  # fmt: skip
     @functools.wraps(function)
     def with_log(*args: Any, log_format: str, log_level: str, **given: Any) -> T:
-        return function(*args, told=ProcessLog(log_format, log_level), **given)
+        return function(*args, process_log=ProcessLog(log_format, log_level), **given)
 
     return with_log
 
@@ -308,17 +308,15 @@ def halt(target: LogTarget, symbol: str | None, yes: bool, break_glass: bool, **
     """
     if not yes:
         require_terminal()
-    if emergency_cancel:
+    if break_glass:
         return halt_without_log(target, symbol, yes, given)
     with halting.break_glass_offered():
         if not yes and not run_with_client(target, lambda kernel: agree_to_halt(kernel, symbol)):
             return 1
-        process_log = run_with_client(
-            target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"])
-        )
+        report = run_with_client(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
     click.echo(f"{f'symbol/{symbol}' if symbol else f'exchange/{target.exchange}'} halted")
-    echo_err(process_log.line)
-    return process_log.exit_code
+    echo_err(report.line)
+    return report.exit_code
 
 
 async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:
@@ -335,11 +333,11 @@ def halt_without_log(target: LogTarget, symbol: str | None, yes: bool, given: di
     venue = venue_factory.venue_without_log(
         given["venue"], given["address"], given["journal"], target.log, target.exchange
     )
-    process_log = emergency_cancel.EmergencyCancelReport(show=lambda line: click.echo(output.escaped(line)))
-    asyncio.run(emergency_cancel.emergency_cancel(venue, process_log, symbol_id=symbol, timeout_s=given["timeout"]))
-    echo_err(process_log.line)
+    report = emergency_cancel.EmergencyCancelReport(show=lambda line: click.echo(output.escaped(line)))
+    asyncio.run(emergency_cancel.emergency_cancel(venue, report, symbol_id=symbol, timeout_s=given["timeout"]))
+    echo_err(report.line)
     echo_err(emergency_cancel.NOT_LOGGED)
-    return 0 if process_log.done else 1
+    return 0 if report.done else 1
 
 
 @click.command()
