@@ -133,7 +133,7 @@ def apply(target: LogTarget, files: tuple[str, ...], dry_run: str, wait: str, ti
         return show_steps([f"{applying.title(item)} valid" for item in manifests], "client")
 
     async def work(kernel: EventSourcedKernel) -> int:
-        await applying.recalled(kernel, manifests)
+        await applying.load_named(kernel, manifests)
         steps = applying.steps_for(kernel, manifests)
         for line in applying.excess_lines(steps):
             echo_err(line)
@@ -211,7 +211,7 @@ def show_point_diff(target: LogTarget, begin: str, end: str | None, form: str) -
 
 async def show_manifest_diff(kernel: EventSourcedKernel, manifests: Sequence[Manifest], form: str) -> int:
     """Compare manifests with intents; 1 when they differ. Conflicts are messages."""
-    await applying.recalled(kernel, manifests)
+    await applying.load_named(kernel, manifests)
     steps = applying.steps_for(kernel, manifests)
     found = differing.step_listing(kernel.state, steps)
     if form in ("table", "wide"):

@@ -1,7 +1,6 @@
-"""What is wrong with a log: problems, each with its position, its kind and a sentence; and the report that they make up.
+"""The problems that `verify` finds, each with position, kind and sentence, and their report.
 
-Made by the checks of `verifying`, shown by its verb. The memory that they take is bounded: of many problems the first are
-kept, and all are counted.
+Memory is bounded: the first `KEPT_MAX` problems are kept, all are counted.
 """
 
 from __future__ import annotations
@@ -12,58 +11,54 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 KEPT_MAX = 1_000
-"""How many problems are kept; more are counted."""
+"""Problems kept; more are only counted."""
 
 
 class ProblemKind(StrEnum):
-    """What sort of thing is wrong."""
-
     MISSING = "MISSING"
     """A position has no event."""
     REPEATED = "REPEATED"
-    """A position, or a command, is there twice."""
+    """A position or a command occurs twice."""
     CHANGED = "CHANGED"
-    """A column is not what was recorded: the leaf hash does not follow from the columns."""
+    """The leaf hash does not match the columns: one of them was changed."""
     CHAIN = "CHAIN"
-    """The chain hash does not follow from the event before: something was removed, put in, moved or rewritten."""
+    """The chain hash does not follow from the event before: something was removed, inserted, moved or rewritten."""
     DAMAGED = "DAMAGED"
-    """The database can't be read."""
+    """The database cannot be read."""
     HEAD = "HEAD"
-    """The head row says something else than the last event, or than the first about whose log it is."""
+    """The head row disagrees with the last event, or with the first about the log's identity."""
     STREAM = "STREAM"
-    """A stream's versions do not count 1 to n, or the table of streams says something else."""
+    """A stream's versions do not count 1 to n, or the table of streams disagrees."""
     COMMAND = "COMMAND"
-    """A command's events are not next to each other, or not counted from 0."""
+    """A command's events are not adjacent, or not counted from 0."""
     TIME = "TIME"
     """An event was recorded earlier than the one before it."""
     UNREADABLE = "UNREADABLE"
-    """An event is not of its schema, or newer than this code."""
+    """An event does not match its schema, or is newer than this version."""
     LIFECYCLE = "LIFECYCLE"
-    """An event cannot follow what was before it."""
+    """An event is not allowed after what was before it."""
     SEND = "SEND"
-    """A request that was not to be sent then, or was not logged first."""
+    """A request was sent when it was not allowed, or was not logged first."""
     EVIDENCE = "EVIDENCE"
-    """Something is settled or ended without the evidence that it needs."""
+    """An attempt is resolved, or an order ended, without the required evidence."""
     CAUSE = "CAUSE"
-    """The event named as the cause can't be it."""
+    """The event named as the cause cannot be the cause."""
     FINDING = "FINDING"
-    """What should not be was seen, and never told."""
+    """An anomaly is in the log without a finding."""
     ACCOUNTING = "ACCOUNTING"
-    """The fills come to something else than the books."""
+    """The fills do not add up to the positions."""
     NOTE = "NOTE"
-    """A signed note says something else, or is none."""
+    """A signed note disagrees with the log, or is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong."""
-
     kind: ProblemKind
     position: int | None
-    """The first position where it is; None where it is at none (a note's file)."""
+    """Its first position; None if it has none (a note's file)."""
     text: str
     last_position: int | None = None
-    """The last one, where it goes on from there."""
+    """Its last position, if it covers several."""
 
     def __str__(self) -> str:
         upto = f" to {self.last_position}" if self.last_position not in (None, self.position) else ""
@@ -83,7 +78,6 @@ class Problems:
         """Where the newest of each kind is in `_kept`."""
 
     def add(self, kind: ProblemKind, position: int | None, text: str, *, last_position: int | None = None) -> None:
-        """Note one."""
         self.total += 1
         self._by_kind[kind] += 1
         if position is not None and (self.first_position is None or position < self.first_position):
@@ -93,7 +87,7 @@ class Problems:
             self._kept.append(Problem(kind, position, text, last_position))
 
     def goes_on(self, kind: ProblemKind, position: int) -> bool:
-        """Whether the newest problem of a kind reaches to the position before, and now to this one."""
+        """Extend the newest problem of a kind by a position, if it ends at the one before; False if not."""
         index = self._newest.get(kind)
         if index is None:
             return False
@@ -104,35 +98,35 @@ class Problems:
         return True
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Those kept, by position; those without one come last."""
+        """The kept problems by position; those without one last."""
         return tuple(
             sorted(self._kept, key=lambda item: (item.position is None, item.position or 0, item.kind, item.text))
         )
 
     def counts(self) -> dict[str, int]:
-        """How many of each kind."""
+        """The number of problems of each kind."""
         return {str(kind): count for kind, count in sorted(self._by_kind.items())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What a verification found."""
+    """The result of a verification."""
 
     exchange_id: str
     log_id: str
     position: int
-    """The head that was verified up to."""
+    """The head up to which the log was verified."""
     chain_hash: str
-    """The chain hash there, in hex, as the head row has it."""
+    """The chain hash there, in hex, as in the head row."""
     first_bad_position: int | None
     problems: tuple[Problem, ...]
-    """By position; of very many the first ones."""
+    """By position; the first ones if there are very many."""
     problem_count: int
-    """All of them."""
+    """The number of all problems."""
     counts: Mapping[str, int]
-    """What was gone through: events, streams, commands, foreign events, notes, fills …"""
+    """Numbers of events, streams, commands, notes, fills … that were checked."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return self.problem_count == 0

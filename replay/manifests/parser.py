@@ -1,9 +1,8 @@
-"""YAML and JSON as plain values whose places are known: strict, bounded, and without a guess.
+"""YAML and JSON as plain values with their places: strict, bounded, and without guessing. Called by `schema`.
 
-Called by `manifests`. What is written unquoted stays what was written: text, or exactly an integer, `true`, `false` or
-`null`; whatever other readers would turn into something else (0.0015, 1e5, 0o17, 1_000, 1:30) is kept as `Ambiguous` and
-refused where it is used. Duplicate keys, anchors, aliases, merge keys and tags are problems. Depth is limited here, before
-any limit of the parser. It knows nothing of orders.
+Unquoted scalars are text, exact integers, `true`, `false` or `null`; whatever readers interpret differently (0.0015, 1e5,
+0o17, 1_000, 1:30) is `Ambiguous` and refused where it is used. Duplicate keys, anchors, aliases, merge keys and tags are
+problems. Depth is limited here, before any limit of the parser.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kernel.errors import Violation
 
 FILE_BYTES_MAX = 8 * 2**20
 DEPTH_MAX = 24
-DERIVED_STATES_MAX = 60
+VALUE_LENGTH_MAX = 60
 """Characters of a value that an error shows."""
 
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -36,7 +35,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """An unquoted number that is not exactly an integer: what it means depends on who reads it."""
+    """An unquoted number that is not an exact integer: readers disagree on its meaning."""
 
     text: str
 
@@ -56,12 +55,12 @@ class ManifestProblem(Violation):
 
 
 class _TooDeep(Exception):
-    """A value stands too deep, at this line: the file is not read any further."""
+    """A value is nested too deep, at this line; the rest of the file is not read."""
 
 
 @dataclass(slots=True)
 class Document:
-    """One document of a file, and what is wrong with how it is written."""
+    """One document of a file, and the problems of its form."""
 
     file: str
     number: int
@@ -69,14 +68,13 @@ class Document:
     values: dict[str, Any] = field(default_factory=dict)
     """Every value by its path, as in `spec.orders[1].price`."""
     lines: dict[str, int] = field(default_factory=dict)
-    """The line that a value begins at, by its path, where the format has lines."""
+    """The line at which a value begins, by its path, if the format has lines."""
     problems: list[ManifestProblem] = field(default_factory=list)
     name: str = ""
-    """What it is about, once that is known: for its problems."""
+    """What it describes, once known; for its problems."""
 
     @property
     def where(self) -> str:
-        """Its file and number."""
         return f"{self.file}, document {self.number}"
 
     def problem(self, path: str, constraint: str, limit: str, value: str, remedy: str, *, line: int = 0) -> None:
@@ -86,7 +84,7 @@ class Document:
         self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), where, remedy))
 
     def put(self, path: str, value: Any, line: int = 0) -> Any:
-        """Note where a value stands; the value."""
+        """Record where a value is; returns the value."""
         self.values[path] = value
         if line:
             self.lines[path] = line
@@ -94,7 +92,7 @@ class Document:
 
 
 def value_text(value: object) -> str:
-    """A value as an error shows it: as it was written, not too long."""
+    """A value as an error shows it: as written, clipped."""
     match value:
         case None:
             return "nothing"
@@ -110,19 +108,18 @@ def value_text(value: object) -> str:
 
 
 def clipped(text: str) -> str:
-    """A text that is not too long."""
-    return text if len(text) <= DERIVED_STATES_MAX else f"{text[: DERIVED_STATES_MAX - 1]}…"
+    return text if len(text) <= VALUE_LENGTH_MAX else f"{text[: VALUE_LENGTH_MAX - 1]}…"
 
 
 def joined(path: str, key: str | int) -> str:
-    """The path of a key, or of an item of a list."""
+    """The path of a key or of an item of a list."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{clipped(key)}" if path else clipped(key)
 
 
 def documents(file: str, content: bytes) -> list[Document]:
-    """The documents of a file that hold anything; what can't be read is a problem of the document in which it stands."""
+    """Return the documents of a file; what cannot be read is a problem of its document."""
     unread = Document(file, 1)
     if len(content) > FILE_BYTES_MAX:
         unread.problem("", "size", f"{FILE_BYTES_MAX} bytes", f"{len(content)}", "split the file")
@@ -158,11 +155,11 @@ def _is_new(document: Document, holder: dict[str, Any], path: str, key: str, lin
 
 # ------------------------------------------------------------------------------------------------------------------ JSON
 class _Pairs(list[tuple[str, Any]]):
-    """The pairs of a JSON object, duplicates and all."""
+    """The pairs of a JSON object, duplicates included."""
 
 
 def _json_documents(file: str, text: str) -> list[Document] | None:
-    """JSON values one after the other; None for what is no JSON (it may be YAML)."""
+    """Return consecutive JSON values; None if the text is no JSON (it may be YAML)."""
     named_so = file.endswith(".json")
     if not named_so and not text.lstrip().startswith("{"):
         return None
@@ -232,18 +229,17 @@ def _yaml_documents(file: str, text: str) -> Iterator[Document]:
 
 
 def _begun(document: Document) -> Document:
-    """The document that broke: this one, or the next where this one was read whole."""
+    """The document that broke: the current one, or the next if the current one is complete."""
     whole = document.number == 0 or "" in document.values
     return Document(document.file, document.number + 1) if whole else document
 
 
 def _brackets_open(text: str) -> int:
-    """How many brackets are open at the end of a text that broke a parser: it looks ahead, past our own limit of depth."""
+    """Brackets open where the parser broke: it looks ahead, past our own limit of depth."""
     return sum(text.count(bracket) for bracket in "[{") - sum(text.count(bracket) for bracket in "]}")
 
 
 def _yaml_value(document: Document, parsed: Iterator[Any], event: Any, path: str, depth: int) -> Any:
-    """The value that begins with an event of the parser."""
     line = event.start_mark.line + 1
     if depth > DEPTH_MAX:
         raise _TooDeep(line)
@@ -279,7 +275,7 @@ def _yaml_mapping(document: Document, parsed: Iterator[Any], path: str, depth: i
 
 
 def _check_marks(document: Document, event: Any, path: str, line: int) -> None:
-    """Anchors, aliases and tags: none are taken."""
+    """Refuse anchors, aliases and tags."""
     if isinstance(event, yaml.AliasEvent):
         document.problem(path, "value", "written out", f"*{event.anchor}", "no aliases are taken", line=line)
     elif event.anchor is not None:
@@ -289,7 +285,7 @@ def _check_marks(document: Document, event: Any, path: str, line: int) -> None:
 
 
 def _scalar(text: str, *, plain: bool) -> str | int | bool | Ambiguous | None:
-    """What a scalar means: quoted text is text, and of unquoted text no more than is certain."""
+    """The value of a scalar: quoted text is text, unquoted text only what is certain."""
     if plain and text in CONSTANTS:
         return CONSTANTS[text]
     if plain and EXACT_INTEGER.fullmatch(text):

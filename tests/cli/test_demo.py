@@ -1,4 +1,4 @@
-"""The demonstration, as its first user sees it."""
+"""The demonstration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNHURRIED_S = 240.0
 
 
 def test_the_demo_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 0, every claim with a yes; what it keeps can be looked at."""
+    """The demo is exit code 0 with every check passed, and keeps its files with `--keep`."""
     for module, name in ((scenario, "DEADLINE_S"), (scenario, "STEP_TIMEOUT_S"), (processes, "START_TIMEOUT_S")):
         monkeypatch.setattr(module, name, UNHURRIED_S)
     words = ["demo", "--keep", str(tmp_path / "kept")]
@@ -37,7 +37,7 @@ def test_the_demo_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_tape_of_nowhere_is_told_in_one_line(tmp_path: Path) -> None:
-    """A demo that cannot begin says why, with the exchange's own words."""
+    """A demo that cannot begin prints the exchange's error in one line."""
     result = World("memory://").call("demo", "--tape", str(tmp_path / "BTCUSDT-none.csv"))
 
     assert result.exit_code != 0

@@ -207,7 +207,7 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert desk.does("pause bid-2 --reason lunch") == "intent/bid-2 paused\n"
     assert "PAUSED" in desk.does("get order bid-2")
     assert desk.does("resume bid-2") == "intent/bid-2 resumed\n"
-    assert "Furthest from agreement: wanted and actual agree" in desk.does("top --once")
+    assert "Longest out of sync: desired and actual order agree" in desk.does("top --once")
     assert desk.does("heartbeat mm-1 --ttl 1m") == "heartbeat/mm-1 recorded\n"
     assert desk.does("heartbeat mm-1 --disarm") == "heartbeat/mm-1 disarmed\n"
     assert desk.does("cancel-all --owner mm-1 --yes") == "intent/bid-2 cancel requested\n"

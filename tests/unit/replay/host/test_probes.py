@@ -1,4 +1,4 @@
-"""Whether a process lives and acts: the loop, the fold, the conditions, and how often is looked."""
+"""The probes: event loop, fold, conditions, and how often the log is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.looptime
 
 
 class KernelStub:
-    """A kernel whose health is what the test says."""
+    """A kernel with the health that the test sets."""
 
     def __init__(self) -> None:
         self.position = 10
@@ -62,7 +62,7 @@ def vitals_of(kernel: KernelStub | None) -> Probes:
 
 
 async def test_it_lives_before_there_is_a_kernel() -> None:
-    """While it recovers it lives and does not act."""
+    """During recovery the process is alive and not ready."""
     vitals = vitals_of(None)
 
     assert (await vitals.live()).status == 200
@@ -72,7 +72,7 @@ async def test_it_lives_before_there_is_a_kernel() -> None:
 
 
 async def test_a_fold_that_does_not_move_is_no_life() -> None:
-    """Behind is well as long as it moves; behind in one place for longer than the limit is 503; moving is well again."""
+    """A fold that is behind and advances is alive; behind at one position beyond the limit is 503."""
     kernel = KernelStub()
     vitals = vitals_of(kernel)
     assert (await vitals.live()).status == 200
@@ -92,7 +92,7 @@ async def test_a_fold_that_does_not_move_is_no_life() -> None:
 
 
 async def test_a_reader_that_failed_is_no_life() -> None:
-    """It will not move any more, so it need not be waited for."""
+    """A failed reader is 503 at once."""
     kernel = KernelStub()
     kernel.missing = {PROJECTIONS_AT_HEAD: "ReaderFailed"}
 
@@ -100,7 +100,7 @@ async def test_a_reader_that_failed_is_no_life() -> None:
 
 
 async def test_a_log_that_is_away_is_no_death() -> None:
-    """It lives, as starting again brings no log back, and it is not ready; one look is under way however many ask."""
+    """With an unavailable log the process is alive and not ready, and concurrent requests share one check."""
     kernel = KernelStub()
     kernel.away = True
     vitals = vitals_of(kernel)
@@ -113,7 +113,7 @@ async def test_a_log_that_is_away_is_no_death() -> None:
 
 
 async def test_what_is_missing_is_named_without_texts() -> None:
-    """Types and reasons, which are closed sets; messages may hold what is nobody's business."""
+    """/readyz has types and reasons, which are closed sets, and no messages."""
     kernel = KernelStub()
     kernel.missing = {"NOT_PAUSED": "Paused"}
     reply = await vitals_of(kernel).ready()
@@ -126,7 +126,7 @@ async def test_what_is_missing_is_named_without_texts() -> None:
 
 
 async def test_a_late_loop_is_no_life() -> None:
-    """A beat that is overdue is 503 with the seconds."""
+    """A late event loop is 503 with the seconds."""
     vitals = vitals_of(KernelStub())
     beating = asyncio.create_task(vitals.beat())
     await asyncio.sleep(3)
@@ -140,7 +140,7 @@ async def test_a_late_loop_is_no_life() -> None:
 
 
 async def test_many_who_ask_share_one_look() -> None:
-    """A hundred at once and all who come within a moment get one answer; what takes long is told again for longer."""
+    """Concurrent and immediately following callers share one answer; a slow one is reused for longer."""
     looks = []
 
     async def find() -> int:
@@ -157,7 +157,7 @@ async def test_many_who_ask_share_one_look() -> None:
 
 
 async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
-    """Who asked first gives up, who asks later gets the answer of the same look; a look that fails is made again."""
+    """After a timeout the work continues for the next caller; a failure is retried."""
     looks = []
 
     async def find() -> int:
@@ -178,7 +178,7 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
 
 
 async def test_without_a_kernel_nothing_holds() -> None:
-    """Without a kernel it neither leads nor acts, whatever was seen before."""
+    """Without a kernel the gauges show neither leader nor ready, whatever was recorded before."""
     vitals = vitals_of(None)
     vitals.gauges.note_health(await KernelStub().health_check())
     reply = await vitals.metrics()
@@ -188,7 +188,7 @@ async def test_without_a_kernel_nothing_holds() -> None:
 
 
 async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With very many live intents a scrape tells the newest count there is, after a second, and all else as it is."""
+    """While counting takes long, a scrape uses the newest finished count after a second."""
 
     async def count(*given: Any, **more: Any) -> Tally:
         await asyncio.sleep(30)
@@ -213,7 +213,7 @@ async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.Mo
 
 
 def test_progress_is_counted_from_being_behind() -> None:
-    """At the head nothing counts; behind counts until the head, stuck until a move."""
+    """Lag counts from falling behind to the head, being stuck from the last advance."""
     progress = FoldProgress()
     progress.note(5, 0, 0)
     progress.note(5, 3, 100)
@@ -226,7 +226,7 @@ def test_progress_is_counted_from_being_behind() -> None:
 
 
 def test_the_text_is_what_was_counted() -> None:
-    """Counts, sums and cumulative buckets come out as they went in; unsafe text comes out escaped."""
+    """Counts, sums and cumulative buckets are rendered as recorded; unsafe text is escaped."""
     metrics = Metrics()
     metrics.fills.inc(7)
     for milliseconds in (1, 1, 30, 90_000):
@@ -245,5 +245,5 @@ def test_the_text_is_what_was_counted() -> None:
     assert found[f"{name}_sum", ()] == pytest.approx(90.032)
     assert "_created" not in text
     assert "\x1b" not in metrics_as(text, MetricsFormat.PROMETHEUS) + metrics_as(text, MetricsFormat.TABLE)
-    with pytest.raises(KernelError, match="no metrics"):
+    with pytest.raises(KernelError, match="not in Prometheus's text format"):
         metrics_as("<html>\n", MetricsFormat.JSON)
