@@ -59,6 +59,9 @@ SECTIONS = {
         ("decisions", "replay.cli.whatif:decisions", "Replay the kernel's decisions and report differences."),
         ("what-if", "replay.cli.whatif:what_if", "Fork the log in memory and simulate a change."),
     ),
+    "Help": (
+        ("help", "replay.cli.help:help_", "Show a help topic, or list the topics."),
+    ),
 }  # fmt: skip
 """Commands in the order of the help: name, where it is, short help (the first sentence of its own help)."""
 

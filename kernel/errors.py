@@ -22,14 +22,14 @@ the three venue errors apart. A message says what failed, the limit, the value g
         ├── NotSent                  6   it provably never left
         └── OutcomeUnknown           6   it may have happened: unknown is not no
 
-The number is the process exit code (the CLI's section of the README lists them).
+The number is the process exit code. `orderctl help api` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class KernelError(Exception):
@@ -39,6 +39,17 @@ class KernelError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class Remedy(NamedTuple):
+    """An entry of the runbook (`orderctl help runbook`): for a condition, a kind of finding or a kind of problem."""
+
+    meaning: str
+    look: str
+    """Where to look: commands, metrics, logs."""
+    do: str
+    avoid: str
+    """What not to do: an infinitive without "to"."""
 
 
 @dataclass(frozen=True, slots=True)

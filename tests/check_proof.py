@@ -1,17 +1,16 @@
-"""The README's program that checks proofs, as a stranger would take it from there; in this process where it runs often."""
+"""The program of `orderctl help check-proof`, as a third party runs it; in this process, because tests run it often."""
 
 from __future__ import annotations
 
 import io
-import re
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-(PROGRAM,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+from replay.cli.help import topic_text
+
+PROGRAM = topic_text("check-proof")
 CODE = compile(PROGRAM, "check_proof.py", "exec")
 
 

@@ -1,63 +1,108 @@
-"""What to do about each kind of finding: the end of every finding's text. For people; nothing is decided by it.
+"""The runbook's entry for each kind of finding, and the remedy at the end of each finding's text. Nothing is decided by it.
 
-Used by whoever raises a finding.
+Used by whoever raises a finding, and by `orderctl help runbook`.
 """
 
 from __future__ import annotations
 
+from kernel.errors import Remedy
 from kernel.models import Finding, FindingKind
 
 TO_DO = ". To do: "
-"""Stands between what was seen and what to do about it."""
+"""Stands between the observation and the remedy."""
 REMEDIATION = {
-    FindingKind.OVERFILL: (
-        "nothing more is sent for it; decide what becomes of the position, then `orderctl resolve --finding {finding_id}`"
+    FindingKind.OVERFILL: Remedy(
+        "An order, or all orders of an intent, filled more than the intent's quantity.",
+        "`orderctl history {about}`, `orderctl get fills {about}`",
+        "nothing more is sent for this intent; decide what happens to the position, then"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "wait for the kernel to trade the excess back",
     ),
-    FindingKind.FILL_AFTER_TERMINAL: (
-        "the trade counts; hold `orderctl get fills` against the venue's own list, and ask the venue if they differ"
+    FindingKind.FILL_AFTER_TERMINAL: Remedy(
+        "Trades add up to more than the quantity that the order ended with.",
+        "`orderctl get fills {about}`",
+        "compare `orderctl get fills {about}` with the exchange's own list; if they differ, ask the exchange",
+        "book the trade by hand: it already counts",
     ),
-    FindingKind.LATE_ACCEPT: (
-        "it counts, and is canceled unless it is the one order wanted; look at what it filled: `orderctl describe {about}`"
+    FindingKind.LATE_ACCEPT: Remedy(
+        "An order is open although its attempt was resolved as never arrived, or as rejected.",
+        "`orderctl describe {about}`",
+        "look at its fills with `orderctl describe {about}`; the kernel cancels it unless it is the intent's only order",
+        "cancel it at the exchange: the kernel does",
     ),
-    FindingKind.DUPLICATE_ORDER: (
-        "the youngest is canceled until one is left; look at what they filled: `orderctl describe {about}`"
+    FindingKind.DUPLICATE_ORDER: Remedy(
+        "One intent has two open orders, or two orders have one client order id.",
+        "`orderctl describe {about}`",
+        "look at their fills with `orderctl describe {about}`; the kernel cancels the youngest until one is left",
+        "place another order to offset it before the finding is resolved",
     ),
-    FindingKind.UNEXPECTED_TRADE: (
-        "if nobody else should trade on this account, find out who does; `orderctl run --external-orders adopt` (or cancel)"
-        " takes such orders over; when dealt with, `orderctl resolve --finding {finding_id}`"
+    FindingKind.UNEXPECTED_TRADE: Remedy(
+        "The account traded in an external order, one that belongs to no intent.",
+        "`orderctl get external`",
+        "find out who trades on this account; `orderctl run --external-orders adopt` (or cancel) takes such orders over;"
+        " then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "ignore it on an account that only the kernel should use",
     ),
-    FindingKind.UNEXPLAINED_QUANTITY: (
-        "hold what was recorded against the venue's own trades; it is over once fills explain the quantity"
+    FindingKind.UNEXPLAINED_QUANTITY: Remedy(
+        "The exchange reports a larger filled quantity than the known trades explain.",
+        "`orderctl history {about}` (rows marked `inferred`), and the exchange's own list of trades",
+        "wait for the missing trades: they resolve the finding; if they do not come, compare with the exchange's list",
+        "rely on the average price until then",
     ),
-    FindingKind.FILL_KEY_REUSED: (
-        "both count; hold `orderctl get fills` against the venue's own list, and have the adapter build unique keys"
+    FindingKind.FILL_KEY_REUSED: Remedy(
+        "Two different trades have the same fill key.",
+        "`orderctl get fills {about}`",
+        "both trades count; compare `orderctl get fills {about}` with the exchange's list, and make the adapter's fill keys"
+        " unique",
+        "assume that one of them is a duplicate",
     ),
-    FindingKind.POSITION_DRIFT: (
-        "look for trades of others, a split or a settlement at the venue; when it is known, `orderctl resolve --finding"
-        " {finding_id}` takes the venue's figure for what is expected"
+    FindingKind.POSITION_DRIFT: Remedy(
+        "The exchange's position differs from the sum of the fills.",
+        "`orderctl get positions`, `orderctl get external`",
+        "look for external trades, a split or a settlement; once the cause is known,"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT` makes the exchange's figure the expected one",
+        "resolve it before the cause is known",
     ),
-    FindingKind.BALANCE_DRIFT: (
-        "look for a deposit, a withdrawal, a fee or a trade of somebody else; when it is known, `orderctl resolve --finding"
-        " {finding_id}` books it as a transfer"
+    FindingKind.BALANCE_DRIFT: Remedy(
+        "A balance differs from the opening balance plus fills and transfers.",
+        "`orderctl get account`, `orderctl statement`",
+        "look for a deposit, a withdrawal, a fee or an external trade; once the cause is known,"
+        " `orderctl resolve --finding {finding_id} --evidence TEXT` books the difference as a transfer",
+        "resolve a difference that you cannot name",
     ),
-    FindingKind.UNKNOWN_TOO_LONG: (
-        "ask the venue in other ways; when you know, `orderctl resolve {about} --as dead` (never arrived) or `rejected`"
+    FindingKind.UNKNOWN_TOO_LONG: Remedy(
+        "The outcome of a request has been unknown for `unknown_too_long_s` (60 s).",
+        "`orderctl describe {about}`, `orderctl history {about}`, and the exchange's own screens",
+        "ask the exchange in other ways; once you know, `orderctl resolve {about} --as dead --evidence TEXT` (it never"
+        " arrived) or `--as rejected`",
+        "guess, or place the order again under another id: the first one may be open",
     ),
-    FindingKind.GROUP_OVERFILL: (
-        "trade the excess back if it is not wanted; when dealt with, `orderctl resolve --finding {finding_id}`"
+    FindingKind.GROUP_OVERFILL: Remedy(
+        "The orders of a group filled more than the group's mode permits.",
+        "`orderctl get groups`, `orderctl describe group NAME`",
+        "trade the excess back if you do not want it, then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "cancel the group for this reason: the fills stand",
     ),
-    FindingKind.CLOCK_SKEW: (
-        "set that host's clock (NTP), then start its kernel again: its requests are refused, or valid for too long"
+    FindingKind.CLOCK_SKEW: Remedy(
+        "A host's clock is more than a second behind the newest event of the log.",
+        "`orderctl get findings` (the text names the host)",
+        "set that host's clock (NTP), then restart its kernel: until then its requests are refused, or stay valid too long;"
+        " then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "let that kernel lead before its clock is set",
     ),
-    FindingKind.STORM: (
-        "nothing is placed in {about} until this is resolved; find out why they are refused, mend it, then"
-        " `orderctl resolve --finding {finding_id}`"
+    FindingKind.STORM: Remedy(
+        "The exchange rejected `storm_rejections` intents of a symbol alike within `storm_window_s`; its orders wait.",
+        "`orderctl get findings` (the text has the exchange's message)",
+        "nothing is placed in {about} until this is resolved; fix the cause of the rejections (funds, permissions,"
+        " tick size), then `orderctl resolve --finding {finding_id} --evidence TEXT`",
+        "resolve it to try whether orders pass again",
     ),
 }  # fmt: skip
+"""In `look` and `do`, {about} is the intent or symbol and {finding_id} the finding."""
 
 
 def with_remediation(finding: Finding) -> Finding:
-    """The same finding, its text with what to do about it."""
+    """The finding with its remedy at the end of its text."""
     about = finding.intent_id or finding.symbol_id or ""
-    to_do = REMEDIATION[finding.kind].format(finding_id=finding.finding_id, about=about)
+    to_do = REMEDIATION[finding.kind].do.format(finding_id=finding.finding_id, about=about)
     return finding.model_copy(update={"text": f"{finding.text}{TO_DO}{to_do}"})

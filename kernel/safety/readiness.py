@@ -11,13 +11,49 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernel.clock import Clock
+from kernel.errors import Remedy
 
 LEASE_HELD = "LEASE_HELD"
 PROJECTIONS_AT_HEAD = "PROJECTIONS_AT_HEAD"
 VENUE_CONNECTED = "VENUE_CONNECTED"
 VENUE_SNAPSHOT_COMPLETE = "VENUE_SNAPSHOT_COMPLETE"
 NOT_PAUSED = "NOT_PAUSED"
-CONDITIONS = (LEASE_HELD, PROJECTIONS_AT_HEAD, VENUE_CONNECTED, VENUE_SNAPSHOT_COMPLETE, NOT_PAUSED)
+REMEDIES = {
+    LEASE_HELD: Remedy(
+        "A kernel holds the lease and has started to act.",
+        "`orderctl health` (`NeverStarted`, `Stopped`, `HolderGone`), and the last log lines of the process that led",
+        "start `orderctl run`; a second one stands by and takes over",
+        "remove `kernel.db.lock` or end the database session of a holder that is alive: two kernels would act",
+    ),
+    PROJECTIONS_AT_HEAD: Remedy(
+        "The state includes every event of the log.",
+        "`projection_lag_events` in `orderctl metrics`; the process's log names the position; `orderctl health`, which"
+        " reads the log itself, fails there too",
+        "wait after a start, or while the database is unavailable; with the reason `ReaderFailed`, run `orderctl verify`"
+        " and stop the process",
+        "continue with a version older than the one that wrote the log",
+    ),
+    VENUE_CONNECTED: Remedy(
+        "The exchange is connected and its report stream is open.",
+        "the log of `orderctl run` (`ConnectFailed`, `StreamEnded`), `venue_requests_total` in `orderctl metrics`",
+        "wait: it reconnects by itself; otherwise check the network, the address and the exchange's status page",
+        "trade at the exchange by hand meanwhile: such orders belong to no intent",
+    ),
+    VENUE_SNAPSHOT_COMPLETE: Remedy(
+        "A complete list of open orders, trades and balances was received since the connect.",
+        "`relist_age_seconds` and `budget_used` in `orderctl metrics`, and warnings in the process's log",
+        "wait for the next list; if the rate limit is used up, find out who else uses the account",
+        "restart in a loop: each start asks for the whole list again",
+    ),
+    NOT_PAUSED: Remedy(
+        "Nobody has paused or halted the exchange account.",
+        "`orderctl health` (who), `orderctl events` (the reason)",
+        "ask that person, then `orderctl resume`",
+        "resume without knowing the reason: everything that was placed meanwhile is sent then",
+    ),
+}  # fmt: skip
+"""Every condition, with its entry in the runbook."""
+CONDITIONS = tuple(REMEDIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from replay.formatting.output import Format, Item, Listing, json_line, render
-from replay.formatting.problems import Problem, VerifyReport
+from replay.formatting.problems import REMEDIES, Problem, VerifyReport
 
 COLUMNS = ("POSITION", "KIND", "PROBLEM")
 
@@ -23,7 +23,9 @@ def report_text(report: VerifyReport, form: str) -> str:
         case _:
             items = tuple(Item("", {}, ((where(item), item.kind, item.text),)) for item in report.problems)
             table = render(Listing("problem", COLUMNS, len(COLUMNS), items), Format.TABLE) if items else ""
-            return table + f"{sentence(report)}\n"
+            kinds = sorted({problem.kind for problem in report.problems})
+            remedies = "".join(f"{kind}: {REMEDIES[kind].do} (`orderctl help runbook`)\n" for kind in kinds)
+            return table + remedies + f"{sentence(report)}\n"
 
 
 def where(problem: Problem) -> str:

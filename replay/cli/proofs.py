@@ -28,9 +28,9 @@ def prove(
 ) -> None:  # fmt: skip
     """Prove that an event is in the log, or that the log only grew.
 
-    The proof is a JSON file for third parties. Checking it takes the verifier key and nothing of this project: the README
-    has a program for it. The proof uses the note of the shortest log that has the event. With --from and --to it proves
-    that the log of the first note is a prefix of the log of the second.
+    The proof is a JSON file for third parties. Checking it takes the verifier key and nothing of this project:
+    `orderctl help check-proof` prints a program for it. The proof uses the note of the shortest log that has the event.
+    With --from and --to it proves that the log of the first note is a prefix of the log of the second.
 
     \b
     Example:

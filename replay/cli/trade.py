@@ -67,7 +67,7 @@ def place(target: LogTarget, intent_id: str | None, owner: str, wait: str, timeo
 
     \b
     Example:
-      orderctl place BUY 0.001 BTCUSDT --limit 60000.00 --wait filled --timeout 1m
+      orderctl place BUY 0.001 BTCUSDT --wait filled --timeout 1m
     """
     text = order_input.OrderInput(
         side=words["side"], quantity=words["quantity"], symbol_id=words["symbol"], limit=words["limit"],

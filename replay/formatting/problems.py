@@ -10,45 +10,141 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from kernel.errors import Remedy
+
 KEPT_MAX = 1_000
 """Problems kept; more are only counted."""
 
 
 class ProblemKind(StrEnum):
+    """What sort of problem it is. `REMEDIES` says what each means."""
+
     MISSING = "MISSING"
-    """A position has no event."""
     REPEATED = "REPEATED"
-    """A position or a command occurs twice."""
     CHANGED = "CHANGED"
-    """The leaf hash does not match the columns: one of them was changed."""
     CHAIN = "CHAIN"
-    """The chain hash does not follow from the event before: something was removed, inserted, moved or rewritten."""
     DAMAGED = "DAMAGED"
-    """The database cannot be read."""
     HEAD = "HEAD"
-    """The head row disagrees with the last event, or with the first about the log's identity."""
     STREAM = "STREAM"
-    """A stream's versions do not count 1 to n, or the table of streams disagrees."""
     COMMAND = "COMMAND"
-    """A command's events are not adjacent, or not counted from 0."""
     TIME = "TIME"
-    """An event was recorded earlier than the one before it."""
     UNREADABLE = "UNREADABLE"
-    """An event does not match its schema, or is newer than this version."""
     LIFECYCLE = "LIFECYCLE"
-    """An event is not allowed after what was before it."""
     SEND = "SEND"
-    """A request was sent when it was not allowed, or was not logged first."""
     EVIDENCE = "EVIDENCE"
-    """An attempt is resolved, or an order ended, without the required evidence."""
     CAUSE = "CAUSE"
-    """The event named as the cause cannot be the cause."""
     FINDING = "FINDING"
-    """An anomaly is in the log without a finding."""
     ACCOUNTING = "ACCOUNTING"
-    """The fills do not add up to the positions."""
     NOTE = "NOTE"
-    """A signed note disagrees with the log, or is not valid."""
+
+
+REMEDIES = {
+    ProblemKind.MISSING: Remedy(
+        "A position has no event.",
+        "`orderctl verify -o json` (the first and the last one)",
+        "compare with a backup",
+        "lead from a copy whose end is missing before you have compared its orders with the exchange's: only the"
+        " exchange knows what was in the end",
+    ),
+    ProblemKind.REPEATED: Remedy(
+        "A position or a command is there twice.",
+        "`orderctl verify -o jsonl`",
+        "compare both rows with a copy: one of them was inserted",
+        "delete either",
+    ),
+    ProblemKind.CHANGED: Remedy(
+        "A column differs from what was recorded: the leaf hash does not match.",
+        "the row in SQL, and the same row in a backup",
+        "restore a copy that verifies in another place, and tell your auditors",
+        "write the old value back",
+    ),
+    ProblemKind.CHAIN: Remedy(
+        "The chain hash does not follow from the previous event: an event was removed, inserted, moved or rewritten.",
+        "`orderctl verify --notes DIR --key KEY`: the newest tree head that agrees shows the latest time at which the"
+        " log was intact",
+        "restore a copy that verifies in another place, and tell your auditors",
+        "sign new tree heads of this log",
+    ),
+    ProblemKind.DAMAGED: Remedy(
+        "The database cannot be read.",
+        "the disk, and the database's own log and checks",
+        "restore it by the database's means, or with `orderctl restore FILE`",
+        "write to that disk before you have copied it",
+    ),
+    ProblemKind.HEAD: Remedy(
+        "The row that says where the log ends contradicts the events.",
+        "`orderctl verify -o json`",
+        "stop all writers and compare with a backup: the end was cut off, or a restore was incomplete",
+        "correct the row by hand",
+    ),
+    ProblemKind.STREAM: Remedy(
+        "The versions of a stream have a gap, or the table of streams contradicts the events.",
+        "the rows of that stream in SQL",
+        "treat it as a removed event",
+        "let commands continue for that intent: writers rely on that table",
+    ),
+    ProblemKind.COMMAND: Remedy(
+        "The events of one command are not adjacent, or are not numbered from 0.",
+        "`meta` of the rows around it in SQL (host, process, user)",
+        "look for a writer that is not this kernel's",
+        "let two versions of such a writer continue",
+    ),
+    ProblemKind.TIME: Remedy(
+        "An event was recorded earlier than the previous one.",
+        "`meta` of the rows around it in SQL",
+        "find out who wrote to the database without the kernel: its own writers never go back",
+        "suspect a host's clock: a wrong clock has no effect here",
+    ),
+    ProblemKind.UNREADABLE: Remedy(
+        "An event does not fit its schema, or is newer than this version.",
+        "the version that wrote it: `orderctl events --type KernelStarted`",
+        "verify with that version or a newer one",
+        "convert it",
+    ),
+    ProblemKind.LIFECYCLE: Remedy(
+        "An event cannot follow the events before it.",
+        "`orderctl history ID`",
+        "if all hashes are correct, this is a bug or a forged event: report it with an export",
+        "rely on that intent's state",
+    ),
+    ProblemKind.SEND: Remedy(
+        "A request was sent out of turn, or before it was in the log.",
+        "`orderctl history ID`, and the exchange's own list of orders",
+        "count the intent's orders at the exchange: two may be open",
+        "continue before you know whether two processes led",
+    ),
+    ProblemKind.EVIDENCE: Remedy(
+        "An attempt was resolved, or an order ended, without the evidence that this needs.",
+        "`orderctl history ID` (column EVIDENCE)",
+        "ask the exchange about that order",
+        "assume that the order ended",
+    ),
+    ProblemKind.CAUSE: Remedy(
+        "The event named as the cause cannot be the cause.",
+        "`orderctl history ID`",
+        "report it with an export",
+        "rely on the causes in that history",
+    ),
+    ProblemKind.FINDING: Remedy(
+        "A duplicate order, an overfill or a drift happened, and no finding was raised.",
+        "`orderctl describe ID --as-of POSITION`",
+        "handle the finding as described above, and report it with an export",
+        "conclude from an empty `orderctl get findings` that there was nothing",
+    ),
+    ProblemKind.ACCOUNTING: Remedy(
+        "Positions or balances differ from the sum of the fills.",
+        "`orderctl statement`, `orderctl rebuild`",
+        "use the exchange's own statement for that symbol, and report it with an export",
+        "trade by that position",
+    ),
+    ProblemKind.NOTE: Remedy(
+        "A signed tree head contradicts the log, or is not valid.",
+        "`orderctl verify --notes DIR --key KEY`, and who could write to both places",
+        "take the tree heads from their other copy; if they still differ, the log was rewritten or cut off there",
+        "remove the tree head",
+    ),
+}  # fmt: skip
+"""Every kind, with its entry in the runbook."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Proofs for strangers: that an event is in a log whose note is signed, and that a log only grew from one note to another.
 
 Called by the CLI's `prove` and by library users. A proof is a JSON file that is checked with the verifier key and nothing
-of this project: the README has a program that does it. What is in it is checked before it is handed out, and there is
-nothing in it that the check does not cover. The log is read once, in pages.
+of this project: `orderctl help check-proof` prints a program for it. What is in it is checked before it is handed out, and
+there is nothing in it that the check does not cover. The log is read once, in pages.
 
     inclusion    the row's columns, the index of its leaf (its position - 1), the path from the leaf to the root, the note
     consistency  the path from the first root to the second (RFC 6962, 2.1.2), both notes

@@ -19,6 +19,7 @@ from kernel.safety.readiness import (
     LEASE_HELD,
     NOT_PAUSED,
     PROJECTIONS_AT_HEAD,
+    REMEDIES,
     VENUE_CONNECTED,
     VENUE_SNAPSHOT_COMPLETE,
     Condition,
@@ -172,7 +173,7 @@ def lease_condition(seen: HealthInputs) -> Condition:
     if not seen.held:
         reason = "NeverStarted" if leader.elected is None else "Stopped" if leader.stopped else "HolderGone"
         since_ns = recorded_at_ns(leader.stopped or leader.started or leader.elected) or 0
-        return Condition(LEASE_HELD, False, reason, "no kernel leads: start `orderctl run`", since_ns)
+        return Condition(LEASE_HELD, False, reason, "no kernel leads", since_ns)
     if leader.started is None or leader.stopped is not None:
         return Condition(
             LEASE_HELD, False, "Starting", "the lease is held; its holder has not started yet", seen.now_ns
@@ -237,7 +238,9 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
         (item["type"], str(item["status"]), item["reason"], age(item["since_ns"], now_ns), item["message"])
         for item in found["conditions"]
     ]
-    return aligned(facts) + "\n" + aligned([header, *lines])
+    missing = [item["type"] for item in found["conditions"] if not item["status"]]
+    remedies = "".join(f"{name}: {REMEDIES[name].do}\n" for name in missing)
+    return aligned(facts) + "\n" + aligned([header, *lines]) + (f"\n{remedies}" if remedies else "")
 
 
 def health_as(found: dict[str, Any], form: Format) -> str:

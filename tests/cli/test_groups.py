@@ -167,7 +167,8 @@ def applied(idle: World, tmp_path: Path, *items: Terms) -> None:
 CONFLICTS: dict[str, tuple[Terms, Terms, str]] = {
     "mode": (either(), either("ONE_UPDATES_OTHER"), "ordergroup/g: its mode is ONE_CANCELS_OTHER"),
     "fewer": (
-        group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("a")), "its orders are a, b and cannot change"
+        group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("a")),
+        "its orders are a, b and cannot change",
     ),
     "order": (
         group("g", "NONE", member("a"), member("b")), group("g", "NONE", member("b"), member("a")), "its orders are a, b"

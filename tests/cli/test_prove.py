@@ -38,7 +38,7 @@ def noted(world: World, tmp_path: Path) -> Path:
 
 
 def stranger(tmp_path: Path, proof: Path, key: str) -> subprocess.CompletedProcess[str]:
-    """Check a proof with the stand-alone program."""
+    """Check a proof with the program of `orderctl help check-proof`."""
     program = tmp_path / "check_proof.py"
     program.write_text(PROGRAM, encoding="utf-8")
     return subprocess.run(

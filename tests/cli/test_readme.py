@@ -1,100 +1,60 @@
-"""The README tells the truth: its verbs are the command line's, its tests exist, its strategy runs."""
+"""README.md is short and true: its commands are those of the command line, its strategies run, its manifests parse."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
-import click
-import pytest
-
 from cli import SECTIONS
-from kernel.models import FindingKind
-from kernel.safety.readiness import CONDITIONS
-from replay.formatting.problems import ProblemKind
 from replay.manifests.schema import parse_manifests
-from tests.cli.test_tour import TOUR
-from tests.cli.world import COMMANDS, PROJECT
+from tests.cli.documents import README, fenced
+from tests.cli.world import PROJECT
 
-ROW = re.compile(r"^\|\s*`(?:orderctl )?([a-z][a-z-]*)[^|]*\|", re.MULTILINE)
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_readme_lists_exactly_the_verbs() -> None:
-    """The table with a row for `place` has a row for each verb and for nothing else, in the order of the help."""
-    tables = [ROW.findall(table) for table in re.findall(r"(?:^\|.*\n?)+", README, re.MULTILINE)]
-
-    listed = [table for table in tables if "place" in table]
-
-    assert listed == [[row[0] for rows in SECTIONS.values() for row in rows]]
-    assert set(listed[0]) == set(COMMANDS)
+SIZE_MAX = 15 * 1024
 
 
-def test_what_it_says_of_commands_is_so() -> None:
-    """Each verb that the README names is one, and has the options that it is shown with."""
-    shown = re.findall(r"orderctl ([a-z][a-z-]*)([^`\n#$]*)", README)
-
-    assert {verb for verb, _ in shown} <= set(COMMANDS)
-    for verb, words in shown:
-        assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", words)) <= options(COMMANDS[verb]), (verb, words)
+def test_it_is_short() -> None:
+    """The README has at most 15 KB; the rest is in the help topics and in the READMEs of the tests."""
+    assert len(README.encode()) <= SIZE_MAX
 
 
-def options(command: click.Command) -> set[str]:
-    """All options of a verb, or of the verbs under it."""
-    below = command.commands.values() if isinstance(command, click.Group) else ()
-    return {
-        name for item in (command, *below) for param in item.params for name in (*param.opts, *param.secondary_opts)
+def test_its_tables_have_exactly_the_commands() -> None:
+    """A table for each section of the help, with the commands in the same order and with the same short help."""
+    tables = dict(re.findall(r"^\| (\w+) \| \|\n\|---\|---\|\n((?:\|.*\n)+)", README, re.M))
+
+    listed = {title: re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", rows, re.M) for title, rows in tables.items()}
+    assert listed == {title: [(name, text) for name, _, text in rows] for title, rows in SECTIONS.items()}
+
+
+def test_its_tree_is_the_tree_of_the_packages() -> None:
+    """Every package is in the tree, under the package that contains it, and nothing else is."""
+    (tree,) = (block for block in fenced(README, "") if block.startswith("cli.py"))
+    shown, top = set(), ""
+    for indent, name in re.findall(r"^( *)([\w./]+)", tree, re.M):
+        top = "" if not indent else top
+        shown.add(f"{top}{name}")
+        top = name if not indent else top
+
+    packages = {path.parent.relative_to(PROJECT) for top in ("kernel", "projections", "replay")
+                for path in (PROJECT / top).rglob("__init__.py")}  # fmt: skip
+    assert {name.rstrip("/") for name in shown if name.endswith("/")} == {
+        str(path) for path in packages if len(path.parts) <= 2
     }
+    assert all((PROJECT / name).is_file() for name in shown if name.endswith(".py"))
 
 
-@pytest.mark.parametrize(
-    ("heading", "names"), [("Conditions", CONDITIONS), ("Findings", FindingKind), ("What verify found", ProblemKind)]
-)
-def test_whoever_is_on_call_finds_each_name(heading: str, names: Iterable[str]) -> None:
-    """The runbook has an entry for each condition and each kind, and for nothing else; each says where to look, what to do
-    and what not."""
-    _, _, section = README.partition(f"\n### {heading}\n")
-    section = re.split(r"\n##", section)[0]
+def test_its_manifest_is_one() -> None:
+    """The manifest is read as it stands."""
+    (text,) = fenced(README, "yaml")
 
-    entries = dict(re.findall(r"^- `([A-Z_]+)`: (.*(?:\n  .*)*)", section, re.MULTILINE))
-
-    assert list(entries) == [str(name) for name in names]
-    for name, text in entries.items():
-        assert [*re.findall(r"(?<=\s)(Look|Do|Not):\s", text)] == ["Look", "Do", "Not"], name
-
-
-def test_each_guarantee_names_tests_that_exist() -> None:
-    """Every test that the README names as holding a guarantee is there."""
-    written = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
-
-    named = set(re.findall(r"`(test_\w+)`", README))
-
-    assert len(named) > 15
-    assert {name for name in named if f"def {name}(" not in written} == set()
-
-
-def test_its_manifests_are_some() -> None:
-    """The README's manifests are read as they stand."""
-    texts = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-
-    found = parse_manifests([("README.md", text.encode()) for text in texts])
-    assert [item.name for item in found] == ["btc-bid-1", "trade-1"]
-
-
-def test_what_it_shows_of_the_tour_is_in_the_tour() -> None:
-    """The sessions in the README, but for the walk of an audit, are parts of the one that a test runs."""
-    sessions = re.findall(r"```console\n(.*?)```", README.partition("\n## Auditing\n")[0], re.DOTALL)
-
-    assert len(sessions) == 2
-    assert [text for text in sessions if text not in TOUR.read_text(encoding="utf-8")] == []
+    assert [item.name for item in parse_manifests([("README.md", text.encode())])] == ["btc-bid-1"]
 
 
 def test_the_strategies_run(tmp_path: Path) -> None:
-    """The README's strategy runs as it stands, twice, and wants one order; its script runs beside what that left."""
-    strategy, script = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    """The strategy runs twice and places one order; the script runs on what that left."""
+    strategy, script = fenced(README, "python")
     for program, printed in (
         (strategy, "intent_id='first-bid'"),
         (strategy, "intent_id='first-bid'"),

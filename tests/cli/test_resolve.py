@@ -62,8 +62,8 @@ def verdicts(world: World) -> list[dict[str, object]]:
 def test_a_finding_says_what_to_do_and_that_does_it(idle: World) -> None:
     """The remedy in `get findings` names the command, and its event has who, what and the evidence."""
     position = unknown_order(idle)
-    assert "`orderctl resolve a --as dead`" in idle.ok("get", "findings")
-    assert "`orderctl resolve a --as dead`" in idle.ok("describe", "a")
+    assert "`orderctl resolve a --as dead --evidence TEXT`" in idle.ok("get", "findings")
+    assert "`orderctl resolve a --as dead --evidence TEXT`" in idle.ok("describe", "a")
 
     assert idle.ok("resolve", "intent/a", "--as", "dead", "--yes", *SAID) == "intent/a resolved as DEAD\n"
 

@@ -182,6 +182,7 @@ def walk(desk: Tour, ladder: Path) -> None:
     assert "exchange_kernel_ready 1.0" in desk.does("metrics -o prometheus")
     assert "How long the order works." in desk.does("explain intent.order.time_in_force")
     assert "complete" in desk.does("completion bash", lines_max=3)
+    assert "runbook" in desk.does("help")
     assert desk.does(f"diff -f {ladder}", code=1).count("+++") == 2
     assert desk.does(f"apply -f {ladder} --dry-run=server").count("created") == 2
     assert desk.does(f"apply -f {ladder}") == "order/bid-1 created\norder/bid-2 created\n"

@@ -1,4 +1,4 @@
-"""The README's walk through an audit, as it stands: from the demonstration's log to a proof that a stranger checks."""
+"""The session of `orderctl help audit`, as it stands: from the demonstration's log to a proof that a third party checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from tests.check_proof import PROGRAM, README
+from replay.cli.help import topic_text
+from tests.cli.documents import fenced
 from tests.cli.world import Child
 
 ELLIPSIS = "…"
-"""Stands for what the README leaves out of a line, and alone for lines."""
+"""Stands for omitted output: a part of a line, or lines where it stands alone."""
 NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.])")
 VENUE_SAID = re.compile(r"\b(STREAM|RESPONSE|QUERY)\b")
 EXIT_CODE = re.compile(r"\(exit code (\d+)\)")
@@ -27,10 +28,10 @@ TIMEOUT_S = 240
 
 
 class Walk:
-    """Somebody who types what the README shows, and compares what comes with it.
+    """Runs the commands that are shown, and compares their output with what is shown.
 
-    Positions of the log differ from run to run: each stands for the one that came where the README first has it at the
-    beginning of a line.
+    Positions of the log differ from run to run: each stands for the one that was printed where the session first has it at
+    the beginning of a line.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,8 @@ class Walk:
                 self._children.append(child)
                 (line,) = shown
                 child.expect(line.replace(ELLIPSIS, "").strip(), err=True)
+            case ["orderctl", *words, ">", file]:
+                Path(file).write_text(CliRunner().invoke(cli, words, prog_name="orderctl").stdout, encoding="utf-8")
             case ["orderctl", *words]:
                 result = CliRunner().invoke(cli, words, env=self._environment, prog_name="orderctl")
                 codes = [int(found[1]) for line in shown if (found := EXIT_CODE.fullmatch(line))]
@@ -63,7 +66,7 @@ class Walk:
                 assert done.returncode == 0, done.stderr
                 self._compare(command, shown, done.stdout)
             case other:
-                raise AssertionError(f"nobody knows how to do {other}")
+                raise AssertionError(f"the test cannot run {other}")
 
     def close(self) -> None:
         """End what was not ended."""
@@ -103,16 +106,15 @@ def plain(line: str) -> str:
 
 
 def steps() -> Iterator[tuple[str, list[str]]]:
-    """The walk's commands, each with what is shown of its output."""
-    _, _, walk = README.partition("\n## Auditing\n")
-    for session in re.findall(r"```console\n(.*?)```", walk, re.DOTALL):
+    """The session's commands, each with what is shown of its output."""
+    for session in fenced(topic_text("audit"), "console"):
         for step in session.removeprefix("$ ").split("\n\n$ "):
             command, *shown = step.strip().split("\n")
             yield command, shown
 
 
 def test_the_walk_is_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command of the walk does what the README shows of it, on a log that the demonstration has just made."""
+    """Each command prints what the topic shows, on a log that the demonstration has just made."""
     monkeypatch.chdir(tmp_path)
     for name in (
         "replay.demo.scenario.DEADLINE_S",
@@ -120,7 +122,6 @@ def test_the_walk_is_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "replay.demo.processes.START_TIMEOUT_S",
     ):
         monkeypatch.setattr(name, UNHURRIED_S)
-    Path("check_proof.py").write_text(PROGRAM, encoding="utf-8")
     walk = Walk()
     commands = []
     try:
@@ -131,4 +132,4 @@ def test_the_walk_is_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         walk.close()
 
     verbs = [words[1] for words in commands if words[0] == "orderctl"]
-    assert verbs == ["demo", "history", "describe", "diff", "keys", "run", "verify", "prove"]
+    assert verbs == ["demo", "history", "describe", "diff", "keys", "run", "verify", "prove", "help"]

@@ -1,4 +1,4 @@
-"""Proofs of a log's events and of its growth, checked by the README's program alone, on every backend."""
+"""Proofs of events and of growth, checked by the program of `orderctl help check-proof` alone, on every backend."""
 
 from __future__ import annotations
 

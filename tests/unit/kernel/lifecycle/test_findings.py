@@ -20,7 +20,7 @@ def test_every_kind_ends_with_what_to_do(kind: FindingKind) -> None:
     event = raised(f"{kind}:x{{}}", kind, "seen {this}", intent_id="mine", symbol_id="S", now_ns=1)
     seen, _, to_do = event.finding.text.partition(TO_DO)
     assert seen == "seen {this}"
-    assert to_do == REMEDIATION[kind].replace("{finding_id}", f"{kind}:x{{}}").replace("{about}", "mine")
+    assert to_do == REMEDIATION[kind].do.format(finding_id=f"{kind}:x{{}}", about="mine")
 
 
 def test_nobody_raises_a_finding_past_it() -> None:
