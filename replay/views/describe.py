@@ -137,7 +137,7 @@ def summary_text(context: RenderContext, group: GroupState) -> str:
             ("Mode:", group.mode),
             ("Symbol:", group.symbol_id or NONE),
             ("First fill of:", group.first or NONE),
-            ("Excess:", f"{excess} filled beyond the group's limit, at most {at_most} possible"),
+            ("Excess:", f"{excess} filled beyond what the group allows, at most {at_most} possible"),
             ("Created:", f"{utc(group.created_at_ns)} ({age(group.created_at_ns, context.now_ns)})"),
         ]
     )

@@ -216,8 +216,8 @@ def walk(desk: Tour, ladder: Path) -> None:
     ladder.write_text(EITHER)
     assert desk.does(f"apply -f {ladder}") == "ordergroup/either created\n"
     assert "ONE_CANCELS_OTHER" in desk.does("get groups --owner mm-2")
-    assert "Lets it be:   0.002, all that is wanted" in desk.does("describe low")
-    assert "filled more than it allows, 0.002 at most" in desk.does("describe group either")
+    assert "Permits:   0.002, the full quantity" in desk.does("describe low")
+    assert "filled beyond what the group allows, at most 0.002 possible" in desk.does("describe group either")
     desk.does("cancel-all --owner mm-2 --yes")
     assert desk.does("wait high --for canceled") == "intent/high condition met\n"
     assert desk.does("place BUY 0.001 BTCUSDT --limit 49000 --id last") == "last\n"

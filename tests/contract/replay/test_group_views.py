@@ -155,7 +155,7 @@ async def test_an_excess_is_seen_where_one_looks() -> None:
         assert row[4:7] == ("0.0005/0.0002", "0.0002", "0.0005")
         assert [line[1:4] for line in await rows(bench, "findings", owner="mm")] == [("GROUP_OVERFILL", "exit", "OPEN")]
         text = await page(bench.kernel, ("group", "exit"))
-        assert "Excess:          0.0002 filled beyond the group's limit, at most 0.0005 possible" in text
+        assert "Excess:          0.0002 filled beyond what the group allows, at most 0.0005 possible" in text
         assert "GROUP_OVERFILL   OPEN" in text
         assert "exit.1 filled 0.0005" in text
         assert await rows(bench, "groups", owner="other") == []
