@@ -102,7 +102,7 @@ def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> Non
     again = desk.call("apply", "-f", file)
     assert (again.stdout, again.stderr) == ("ordergroup/trade unchanged\n", "")
     assert desk.ok("diff") == desk.ok("diff", "-f", file) == ""
-    assert "held back" in desk.call("wait", "profit", "--for", "working", "--timeout", "0").stderr
+    assert "held until entry fills" in desk.call("wait", "profit", "--for", "working", "--timeout", "0").stderr
 
     pit.trade(49_999, 1)
     desk.ok("wait", "loss", "--for", "working")
