@@ -108,7 +108,7 @@ def test_a_bracket_from_its_manifest_to_its_end(pit: Pit, tmp_path: Path) -> Non
     desk.ok("wait", "loss", "--for", "working")
     shown = json.loads(desk.ok("get", "group/trade", "-o", "json"))
     assert [item["allowed_qty"] for item in shown["orders"]] == ["0.00400000", "0.00100000", "0.00100000"]
-    assert shown["orders"][1]["reason"] == "released to 0.001 by fills of entry, waits for more"
+    assert shown["orders"][1]["reason"] == "released to 0.001 by fills of entry, more may follow"
 
     changed = bracket(owner="mm-2", labels={"x": "1"})
     changed["spec"]["orders"][1] |= {"price": "71000.00", "on_unsolicited_cancel": "RECREATE"}
