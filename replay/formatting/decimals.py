@@ -61,12 +61,10 @@ class Scales:
         return str(value) if known is None else trimmed(known.quantity_to_decimal(value))
 
     def notional(self, symbol_id: str, value: int) -> str:
-        """Format a price × quantity for a table."""
         known = self._symbol(symbol_id)
         return str(value) if known is None else trimmed(known.notional_to_decimal(value))
 
     def amount(self, asset_id: str, value: int) -> str:
-        """Format an amount of an asset for a table."""
         known = self._asset(asset_id)
         return str(value) if known is None else trimmed(from_scaled(value, decimals=known.decimals))
 

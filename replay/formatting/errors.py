@@ -34,7 +34,6 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
 
 
 def one_line(problem: BaseException | str) -> str:
-    """Return an error's text without line breaks."""
     return " ".join(str(problem).split()) or type(problem).__name__
 
 

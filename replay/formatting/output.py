@@ -95,7 +95,6 @@ def item_text(kind: str, item: Item, form: Format) -> str:
 
 
 def table_text(listing: Listing, *, wide: bool) -> str:
-    """Render a table; empty if it has no rows."""
     shown = len(listing.columns) if wide else listing.narrow
     lines = [line[:shown] for item in listing.items for line in item.lines]
     return aligned([listing.columns[:shown], *lines]) if lines else ""
@@ -145,7 +144,6 @@ def json_text(value: Any) -> str:
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line."""
     return json_safe(json.dumps(value, separators=(",", ":"), ensure_ascii=False)) + "\n"
 
 
@@ -155,7 +153,6 @@ def json_safe(text: str) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """YAML in ASCII, keys in their order."""
     import yaml
 
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=False))

@@ -200,7 +200,6 @@ class Problems:
         )
 
     def counts(self) -> dict[str, int]:
-        """The number of problems of each kind."""
         return {str(kind): count for kind, count in sorted(self._by_kind.items())}
 
 
@@ -224,5 +223,4 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no problem."""
         return self.problem_count == 0

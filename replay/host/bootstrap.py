@@ -119,7 +119,6 @@ async def open_client(
 
 
 def operator() -> str:
-    """The user of this process, as an actor."""
     try:
         return f"operator:{getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name, as in many containers

@@ -92,7 +92,6 @@ class FoldProgress:
         self._stuck_since_s: float | None = None
 
     def note(self, position: int, lag: int, now_s: float) -> None:
-        """Record the fold's position and lag."""
         if lag <= 0:
             self._behind_since_s = self._stuck_since_s = None
         else:
@@ -161,7 +160,6 @@ class Probes:
         return text_of(self._registry.collect())
 
     def pages(self) -> dict[str, Page]:
-        """The pages by path."""
         return {"/metrics": self.metrics, "/healthz": self.live, "/readyz": self.ready}
 
     async def metrics(self) -> Reply:

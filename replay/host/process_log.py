@@ -46,7 +46,6 @@ def time_of(record: logging.LogRecord) -> str:
 
 
 def problem_of(record: logging.LogRecord) -> str | None:
-    """The record's exception in one line."""
     problem = record.exc_info[1] if record.exc_info else None
     return None if problem is None else f"{type(problem).__name__}: {one_line(problem)}"
 
@@ -126,7 +125,6 @@ class LineWriter(QueueHandler):
         self._lines.put_nowait(self.prepare(lost))
 
     def close(self) -> None:
-        """Write the remaining lines, for a moment at most."""
         self._report_dropped()
         stopping = threading.Thread(target=self._thread.stop, daemon=True)
         stopping.start()

@@ -141,7 +141,6 @@ async def report_readiness(kernel: EventSourcedKernel, say: Say) -> None:
 
 
 async def standby_reason(kernel: EventSourcedKernel, problem: NotReadyError) -> str:
-    """Why the kernel does not act."""
     try:
         if LEASE_HELD in problem.missing and await kernel.log.lease_is_held():
             leader = await leader_of(kernel.log)

@@ -48,7 +48,6 @@ def listening(host: str, port: int | None) -> Iterator[socket.socket | None]:
 
 
 def address_of(bound: socket.socket) -> str:
-    """The socket's address, as in a URL."""
     host, port = bound.getsockname()[:2]
     return address_text(host, port)
 

@@ -81,7 +81,6 @@ class OrderStep:
 
     @property
     def changes_order(self) -> bool:
-        """Whether an order is placed or modified."""
         return self.known is None or self.known.order != self.order
 
 
@@ -127,7 +126,6 @@ Step = OrderStep | GroupStep
 
 
 def orders_in(steps: Iterable[Step]) -> list[OrderStep]:
-    """The orders of steps, those of groups included."""
     return [order for step in steps for order in (step.members if isinstance(step, GroupStep) else (step,))]
 
 
@@ -138,7 +136,7 @@ def title(manifest: Manifest) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- looking
 async def load_named(kernel: EventSourcedKernel, manifests: Sequence[Manifest]) -> None:
-    """See to it that what manifests name can be told of, however long ago it was."""
+    """Load the intents and groups that manifests name, evicted ones included."""
     names = [name for item in manifests for name in (item.name, *(order.name for order in orders_of(item)))]
     await ensure_loaded(kernel.log, kernel.state, *names)
 
@@ -419,14 +417,12 @@ async def apply_group(kernel: EventSourcedKernel, step: GroupStep) -> None:
 
 
 async def configure(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
-    """Change what differs: owner, labels and policy, then terms."""
     await update_metadata(kernel, step, known)
     if step.changes_order:
         await kernel.modify_order(step.name, step.order, wait="recorded", expected_generation=known.generation)
 
 
 async def update_metadata(kernel: EventSourcedKernel, step: OrderStep, known: OrderIntent) -> None:
-    """Change an intent's owner, labels and policy, if they differ."""
     updated = with_record_of(known, step.manifest)
     if updated != known:
         await kernel.intent_store.update_intent(updated)

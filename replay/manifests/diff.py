@@ -70,7 +70,6 @@ def known_members(state: KernelState, group: Group) -> list[dict[str, Any]]:
 
 
 def desired_intent(step: OrderStep) -> OrderIntent:
-    """The intent after applying, as far as the manifest determines it."""
     known = step.known or OrderIntent(intent_id=step.name, exchange_id="any", order=step.order)
     return with_record_of(known, step.manifest).model_copy(update={"order": step.order})
 
@@ -82,7 +81,6 @@ def intent_status(state: KernelState, intent: OrderIntent) -> str:
 
 
 def step_listing(state: KernelState, steps: Sequence[Step]) -> Listing:
-    """List the manifests that would change something."""
     items = tuple(
         Item(
             step.name,

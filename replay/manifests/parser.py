@@ -112,7 +112,6 @@ def clipped(text: str) -> str:
 
 
 def joined(path: str, key: str | int) -> str:
-    """The path of a key or of an item of a list."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{clipped(key)}" if path else clipped(key)

@@ -138,7 +138,6 @@ def parse_manifests(contents: Iterable[tuple[str, bytes]]) -> tuple[Manifest, ..
 
 # -------------------------------------------------------------------------------------------------------------- the form
 def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
-    """A value that breaks a rule of the form."""
     return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
 
@@ -335,7 +334,6 @@ def order_manifest(order: OrderForm, name: str, path: str, common: dict[str, Any
 
 
 def take_names(document: Document, taken: dict[str, str]) -> None:
-    """Check that names, which are intent ids, are used once in all files."""
     listed = document.values.get("spec.orders")
     count = len(listed) if isinstance(listed, list) else 0
     for path in ("metadata.name", *(f"spec.orders[{at}].name" for at in range(count))):
@@ -413,7 +411,6 @@ def instant_ns_of(text: str) -> int | None:
 
 
 def near_miss(given: str, known: Sequence[str]) -> str:
-    """Suggest a similar word."""
     by_lower = {word.lower(): word for word in known}
     close = difflib.get_close_matches(given.lower()[:64], list(by_lower), n=1)
     return f"did you mean {by_lower[close[0]]}?" if close else "write one of these"

@@ -120,7 +120,6 @@ async def wait_for(
 
 
 def now_is(kernel: EventSourcedKernel, intent_id: str) -> str:
-    """The order's current status in a few words."""
     state = kernel.state.order_state(intent_id)
     if state is None:
         return limited_by(kernel.state, intent_id) or "nothing sent yet"

@@ -99,7 +99,7 @@ async def describe(source: StateSource, intent_id: str, *, events_max: int = 10)
             attempts_text(context, stream, order),
             venue_orders_text(context, order) if order else "",
             findings_text(context, findings),
-            events_text(context, stream[-events_max:] if events_max else [], len(stream)),
+            events_text(context, stream, events_max),
         )
     )
 
@@ -116,13 +116,12 @@ async def describe_group(source: StateSource, group_id: str, *, events_max: int 
         if item.intent_id in group.intent_ids or group_of_finding(context.state, item) is group
     ]
     stream = await known_stream(source, events.group_stream(group_id))
-    shown = stream[-events_max:] if events_max else []
     return "".join(
         (
             summary_text(context, found),
             section("Orders", [MEMBER_COLUMNS, *(member_line(context, item) for item in found.orders)]),
             findings_text(context, findings),
-            events_text(context, shown, len(stream), symbol_id=found.symbol_id),
+            events_text(context, stream, events_max, symbol_id=found.symbol_id),
         )
     )
 
@@ -178,7 +177,7 @@ async def describe_external(source: StateSource, order_id: str, *, events_max: i
         (
             section("External order", [(f"{column.capitalize()}:", cell) for column, cell in cells]),
             findings_text(context, findings),
-            events_text(context, observed[-events_max:] if events_max else [], len(observed)),
+            events_text(context, observed, events_max),
         )
     )
 
@@ -194,7 +193,6 @@ async def may_lead(source: StateSource) -> bool:
 
 
 def section(title: str, lines: Sequence[tuple[str, ...]]) -> str:
-    """Return a title with aligned lines below it."""
     body = "".join(INDENT + line for line in aligned(lines).splitlines(keepends=True))
     return f"{title}:\n{body}" if lines else f"{title}: {NONE}\n"
 
@@ -224,7 +222,7 @@ def group_text(context: RenderContext, intent: OrderIntent) -> str:
         return ""
     found = group_state(context.state, group)
     symbol_id, scales = intent.order.symbol_id, context.scales
-    (own,) = (item for item in found.orders if item.intent_id == intent.intent_id)
+    own = next(item for item in found.orders if item.intent_id == intent.intent_id)
     allowed = scales.quantity(symbol_id, own.allowed_qty)
     lines = [
         ("Name:", group.group_id),
@@ -284,7 +282,6 @@ def difference_text(context: RenderContext, intent_id: str, *, leads: bool) -> s
 
 
 def at_rest(context: RenderContext, intent_id: str) -> str:
-    """Why nothing is left to do."""
     record = context.state.record(intent_id)
     if (refused := refusal(record)) is not None:
         return f"the venue rejected it ({refused.text}): nothing more is sent until the intent changes"
@@ -304,7 +301,6 @@ def when_text(context: RenderContext, intent_id: str, kind: ActionKind, *, leads
 
 
 def attempts_text(context: RenderContext, stream: Sequence[events.BaseEvent], order: OrderState | None) -> str:
-    """Attempts and their outcomes, oldest first."""
     started = [event for event in stream if isinstance(event, events.AttemptStarted)]
     title = "Attempts" if len(started) <= TRIES_MAX else f"Attempts (last {TRIES_MAX} of {len(started)})"
     header = ("NUMBER", "KIND", "OUTCOME", "AGE", "CLIENT-ID", "POSITION", "TEXT")
@@ -366,17 +362,17 @@ def findings_text(context: RenderContext, findings: list[Finding]) -> str:
 
 
 def events_text(
-    context: RenderContext, shown: Sequence[events.BaseEvent], total: int, *, symbol_id: str | None = None
+    context: RenderContext, stream: Sequence[events.BaseEvent], events_max: int, *, symbol_id: str | None = None
 ) -> str:
-    """Events with their causes, oldest first."""
-    title = "Events" if len(shown) == total else f"Events (last {len(shown)} of {total})"
+    """The last events with their causes, oldest first."""
+    shown = stream[-events_max:] if events_max else []
+    title = "Events" if len(shown) == len(stream) else f"Events (last {len(shown)} of {len(stream)})"
     header = ("POSITION", "AGE", "TYPE", "ACTOR", "CAUSE", "MESSAGE")
     lines = [event_line(context, event, symbol_id) for event in shown]
     return section(title, [header, *lines] if lines else [])
 
 
 def event_line(context: RenderContext, event: events.BaseEvent, symbol_id: str | None = None) -> tuple[str, ...]:
-    """POSITION AGE TYPE ACTOR CAUSE MESSAGE."""
     cause = "-" if event.causation_position is None else str(event.causation_position)
     since, text = age(event.recorded_at_ns, context.now_ns), event_sentence(event, context.scales, symbol_id=symbol_id)
     return str(event.position), since, event.topic, event.actor, cause, text

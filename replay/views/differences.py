@@ -50,7 +50,6 @@ def differences(kernel: EventSourcedKernel) -> Listing:
 
 
 def known_ids(state: KernelState) -> Iterable[str]:
-    """Intents, and orders without one."""
     desired = (intent.intent_id for intent in state.intents())
     return dict.fromkeys((*desired, *(order.intent_id for order in state.order_states()), *state.live_intent_ids()))
 
@@ -69,7 +68,6 @@ def difference_item(context: RenderContext, intent_id: str, found: plan.Differen
 
 
 def desired_text(context: RenderContext, intent: OrderIntent | None) -> str:
-    """The effective intent in a few words."""
     if intent is None:
         return "nothing: deleted"
     if intent.desired is Desired.CANCELED:
@@ -80,7 +78,6 @@ def desired_text(context: RenderContext, intent: OrderIntent | None) -> str:
 
 
 def actual_text(context: RenderContext, order: OrderState | None) -> str:
-    """The actual order in a few words."""
     if order is None:
         return "nothing sent"
     symbol_id, status = order.status.order.symbol_id, order.status
@@ -96,7 +93,6 @@ def actual_text(context: RenderContext, order: OrderState | None) -> str:
 def reason_text(
     context: RenderContext, intent: OrderIntent | None, order: OrderState | None, found: plan.Difference
 ) -> str:
-    """Why they differ."""
     if found.kind is not ActionKind.SUBMIT or intent is None or order is None:
         return found.text
     left = context.scales.quantity(intent.order.symbol_id, plan.remainder(intent, order))
@@ -104,7 +100,6 @@ def reason_text(
 
 
 def action_text(context: RenderContext, action: plan.Action) -> str:
-    """The reconciler's next action in a few words."""
     match action:
         case plan.Submit(order=order):
             return f"submit {order_terms(order.model_dump(mode='json', exclude_none=True), context.scales)}"
@@ -120,7 +115,6 @@ def action_text(context: RenderContext, action: plan.Action) -> str:
 
 
 def next_action(context: RenderContext, intent_id: str) -> plan.Action:
-    """Return what the reconciler would do next."""
     state = context.state
     intent, order = state.effective_intent(intent_id), state.observed_order(intent_id)
     symbol = state.symbol(symbol_id_of(intent, order))

@@ -118,7 +118,6 @@ def root_named(word: str) -> Model:
 
 
 def roots() -> Iterator[tuple[str, Model]]:
-    """Yield the names that a path may begin with."""
     yield from TYPES.items()
     yield from events.REGISTRY.items()
     yield from ((model.__name__, model) for model in TYPES.values())
@@ -131,7 +130,6 @@ def field_named(model: Model, word: str, walked: str) -> FieldInfo:
 
 
 def hint(word: str, known: Sequence[str]) -> str:
-    """Similar names, else all names."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower()[:64], list(by_lower), n=3, cutoff=0.5)
     if close:
@@ -149,7 +147,6 @@ def below(annotation: Any) -> Place | None:
 
 # ------------------------------------------------------------------------------------------------------------------ types
 def type_text(field: FieldInfo) -> str:
-    """A field's type and limits."""
     return typed(field.annotation, field.metadata)
 
 
@@ -227,7 +224,6 @@ def model_page(walked: str, model: Model, field: FieldInfo | None, *, recursive:
 
 
 def field_lines(model: Model) -> Iterator[str]:
-    """Every field with its type and description."""
     for name, field in model.model_fields.items():
         yield f"{INDENT}{name} <{type_text(field)}>{presence(field)}\n"
         yield wrapped(field.description or "", INDENT * 2)
@@ -237,7 +233,6 @@ def field_lines(model: Model) -> Iterator[str]:
 
 
 def tree(model: Model, *, above: tuple[Model, ...], indent: str = INDENT) -> Iterator[str]:
-    """The fields of a model and of the models inside it, by name and type."""
     for name, field in model.model_fields.items():
         yield f"{indent}{name} <{type_text(field)}>{presence(field)}\n"
         inner = below(field.annotation)
@@ -246,7 +241,6 @@ def tree(model: Model, *, above: tuple[Model, ...], indent: str = INDENT) -> Ite
 
 
 def field_page(walked: str, field: FieldInfo, kind: Place | None) -> str:
-    """A field without fields of its own."""
     head = f"FIELD:  {walked} <{type_text(field)}>{presence(field)}\n"
     text = f"{head}\n{section('DESCRIPTION', [field.description or ''])}"
     if kind is None:
@@ -268,7 +262,6 @@ def member_page(kind: Place, word: str) -> str:
 
 
 def presence(field: FieldInfo) -> str:
-    """Whether a field is required, or its default."""
     if field.is_required():
         return " -required-"
     default = field.get_default(call_default_factory=True, validated_data={})

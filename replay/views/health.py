@@ -168,7 +168,6 @@ def conditions_of(seen: HealthInputs, state: KernelState) -> list[Condition]:
 
 
 def lease_condition(seen: HealthInputs) -> Condition:
-    """Whether a leader holds the lease and has started."""
     leader = seen.leader
     if not seen.held:
         reason = "NeverStarted" if leader.elected is None else "Stopped" if leader.stopped else "HolderGone"
@@ -244,7 +243,6 @@ def health_text(found: dict[str, Any], now_ns: int) -> str:
 
 
 def health_as(found: dict[str, Any], form: Format) -> str:
-    """Render a health check."""
     match form:
         case Format.JSON:
             return json_text(found)

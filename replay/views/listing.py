@@ -100,7 +100,6 @@ async def watch(kernel: EventSourcedKernel, query: ResourceQuery) -> AsyncIterat
 
 
 async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, int]:
-    """Return the listing and its position."""
     state, position = source.state, source.state.position
     await ensure_loaded(source.log, state, *query.names)
     subjects: Iterable[Subject]
@@ -127,7 +126,7 @@ async def _listed(source: StateSource, query: ResourceQuery) -> tuple[Listing, i
 
 
 def _named(query: ResourceQuery, state: KernelState) -> Iterator[Subject]:
-    """What is asked for by name, held or not. A list has what is held: all that is live, and the newest that is over."""
+    """Yield the records that the query names, also evicted ones: a plain list has only those in memory."""
     for name in query.names:
         if query.resource is INTENTS and (intent := state.intent(name)) is not None:
             yield intent_subject(intent)
@@ -142,7 +141,6 @@ def _items(query: ResourceQuery, context: RenderContext, subjects: Iterable[Subj
 
 
 def item_of(resource: Resource, context: RenderContext, subject: Subject) -> Item:
-    """Return one record with its data and row."""
     data = context.scales.data(subject.record.model_dump(mode="json"), subject.symbol_id)
     if isinstance(subject.record, events.BaseEvent):
         data = {"position": subject.record.position, "recorded_at_ns": subject.record.recorded_at_ns, **data}
@@ -183,7 +181,6 @@ def _check_names(query: ResourceQuery, known: set[str], state: KernelState) -> N
 
 
 def _touched(query: ResourceQuery, state: KernelState, batch: Sequence[events.BaseEvent]) -> Iterable[Subject]:
-    """Return the subjects that a batch may have changed."""
     if query.resource is FILLS:
         return [fill_subject(event) for event in batch if isinstance(event, events.OrderFilled)]
     if query.resource is GROUPS:

@@ -50,7 +50,6 @@ class WithoutCreated(Collector):
 
 
 def text_of(families: Iterable[Metric]) -> str:
-    """Render metrics in Prometheus's text format."""
     return generate_latest(WithoutCreated(families)).decode()
 
 

@@ -136,7 +136,6 @@ class Watched:
             self.busy[-1][2][symbol_id] += 1
 
     def forget(self, now_ns: int) -> None:
-        """Drop the seconds that left the window."""
         while self.busy and self.busy[0][0] < now_ns // NS_PER_S - BUSY_S:
             self.busy.popleft()
 
@@ -234,7 +233,6 @@ def frame(
     numbers: Numbers | None = None,
     notes: Sequence[str] = (),
 ) -> Frame:
-    """Build a frame."""
     context = render_context(state, seen.now_ns)
     conditions = [since(watched, item, seen.now_ns) for item in conditions_of(seen, state)]
     tables = (
@@ -340,7 +338,6 @@ def unknown_table(watched: Watched, context: RenderContext) -> ScreenTable:
 
 
 def symbols_table(watched: Watched, context: RenderContext) -> ScreenTable:
-    """The symbols with most events in the window."""
     total: Counter[str] = Counter()
     filled: Counter[str] = Counter()
     for _, counted, fills in watched.busy:

@@ -49,12 +49,10 @@ def address_of(url: str) -> Address:
 
 # --------------------------------------------------------------------------------------------------------------- numbers
 def served_at(address: Address) -> Numbers:
-    """Fetch the metrics of a kernel. Raises `NotReadyError` if none serves there."""
     return numbers_in(fetched(address.host, address.port))
 
 
 def numbers_in(text: str) -> Numbers:
-    """Parse every series in Prometheus's text format."""
     found = {}
     for family in parsed(text):
         for item in family["series"]:
@@ -69,7 +67,6 @@ def labeled(name: str, labels: tuple[tuple[str, str], ...]) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- drawing
 def draw(frame: Frame) -> Group:
-    """Return a frame as rich renders it."""
     from rich.console import Group
     from rich.text import Text
 
@@ -104,7 +101,6 @@ def draw_table(table: ScreenTable) -> Iterator[RenderableType]:
 
 
 def console_on(stream: TextIO) -> Console:
-    """A console in colour and as wide as the terminal, if there is one."""
     from rich.console import Console
 
     return Console(file=stream, width=None if stream.isatty() else WIDTH, highlight=False)
