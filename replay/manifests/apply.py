@@ -258,10 +258,10 @@ class Planner:
             self._check_new(manifest, order, symbol, waits=waits)
             step = OrderStep(manifest, order, symbol, None, Action.CREATED)
         else:
-            foreign = foreign_to(known, group)
-            if known.order != order and not foreign:
+            taken = other_group(known, group)
+            if known.order != order and not taken:
                 self._check_change(manifest, known, order, symbol)
-            conflict = foreign or conflict_of(self._state, known, order)
+            conflict = taken or conflict_of(self._state, known, order)
             step = OrderStep(manifest, order, symbol, known, action_for(known, manifest, order), conflict)
         return step if len(self.problems) == before else None
 
@@ -307,7 +307,7 @@ def action_for(known: OrderIntent, manifest: OrderManifest, order: StandardOrder
     return Action.UNCHANGED if same else Action.CONFIGURED
 
 
-def foreign_to(known: OrderIntent, group_id: str | None) -> str:
+def other_group(known: OrderIntent, group_id: str | None) -> str:
     """Why an intent belongs to another group than the manifest's order; empty if it does not."""
     if known.group_id == group_id:
         return ""

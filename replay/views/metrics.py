@@ -62,15 +62,15 @@ def fetched(host: str, port: int) -> str:
         response = connection.getresponse()
         text = response.read(FETCH_BYTES_MAX).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, UnicodeError) as problem:
-        raise NotReadyError(nobody(host, port, str(problem))) from problem
+        raise NotReadyError(_unavailable(host, port, str(problem))) from problem
     finally:
         connection.close()
     if response.status != http.HTTPStatus.OK:
-        raise NotReadyError(nobody(host, port, f"status {response.status}"))
+        raise NotReadyError(_unavailable(host, port, f"status {response.status}"))
     return text
 
 
-def nobody(host: str, port: int, reason: str) -> str:
+def _unavailable(host: str, port: int, reason: str) -> str:
     return (
         f"no kernel serves metrics at {host}:{port} ({reason}): start one with `orderctl run --metrics-port {port}`,"
         " or omit --metrics-port to compute metrics from the log"

@@ -1,8 +1,8 @@
 """The frames of `top`: a kernel's status at an instant, as tables, kept current from the log event by event.
 
 Called by `top_screen`, which draws them. `Watched` recomputes only the intents that new events touched, so a frame costs
-what changed, not what is live. Leader, lease, snapshots, pauses, findings, heartbeats, differences and trading come from
-the log; the leader's own lag, queue, rate limit and event loop are in no log and need its metrics.
+what changed, not what is live. The leader's own lag, queue, rate limit and event loop are not in the log and need its
+metrics; everything else comes from the log.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ RECENT_EVENTS = 5_000
 """Events before the first frame that are read to fill that window."""
 SLICE = 100
 """Intents recomputed between two yields to the event loop."""
-DERIVED_STATES_MAX = 10
+ROWS_MAX = 10
 """Rows of each table."""
 LEADERS_OWN = (
     "projection_lag_events", "projection_lag_seconds", "pending_reconciliations", "workqueue_depth",
     "workqueue_longest_running_processor_seconds", "event_loop_lag_seconds", "relist_age_seconds",
     "venue_stream_last_report_age_seconds",
 )  # fmt: skip
-"""The leader's metrics that are in no log."""
+"""The leader's metrics that are not in the log."""
 BUDGET = "budget"
 """Part of the name of every rate-limit metric."""
 
@@ -106,7 +106,7 @@ class Watched:
     """Events and fills of each symbol, by second."""
 
     def note(self, batch: Sequence[events.BaseEvent], *, before: int = 0) -> None:
-        """Process a batch of the log; events up to `before` count only for trading, the rest of them is known already."""
+        """Process a batch of the log; events up to `before` are known already, except for trading."""
         for event in batch:
             self._count(event)
             if event.position <= before:
@@ -135,17 +135,17 @@ class Watched:
         if isinstance(event, events.OrderFilled):
             self.busy[-1][2][symbol_id] += 1
 
-    def forget(self, now_ns: int) -> None:
+    def drop_old(self, now_ns: int) -> None:
         while self.busy and self.busy[0][0] < now_ns // NS_PER_S - BUSY_S:
             self.busy.popleft()
 
-    def work_out(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
+    def recompute(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
         """Recompute an intent, and the intents of its group: fills of one affect the others."""
         group = state.group_of(intent_id)
         for name in group.intent_ids if group is not None else (intent_id,):
-            self._work_out(state, name, changed_ns)
+            self._recompute(state, name, changed_ns)
 
-    def _work_out(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
+    def _recompute(self, state: KernelState, intent_id: str, changed_ns: int) -> None:
         record = state.record(intent_id)
         found = plan.difference(state.effective_intent(intent_id), state.observed_order(intent_id))
         if found is None:
@@ -193,14 +193,14 @@ class Top:
 
     async def frame(self, numbers: Numbers | None = None, *, notes: Sequence[str] = ()) -> Frame:
         """Return the current frame; `numbers` are a leader's metrics, if available."""
-        await self._work_out()
-        seen, away = await self._sample()
-        return frame(self.watched, self._kernel.state, seen, numbers=numbers, notes=(*away, *notes))
+        await self._recompute()
+        seen, unavailable = await self._sample()
+        return frame(self.watched, self._kernel.state, seen, numbers=numbers, notes=(*unavailable, *notes))
 
-    async def _work_out(self) -> None:
+    async def _recompute(self) -> None:
         changed, self.watched.changed = self.watched.changed, {}
         for number, (intent_id, changed_ns) in enumerate(changed.items(), start=1):
-            self.watched.work_out(self._kernel.state, intent_id, changed_ns)
+            self.watched.recompute(self._kernel.state, intent_id, changed_ns)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
@@ -208,20 +208,20 @@ class Top:
         """Read the lease and the log's head; an unreachable log becomes a note."""
         watched, state = self.watched, self._kernel.state
         held, head = False, state.position
-        away: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         try:
             held = await self._kernel.log.lease_is_held()
             head = (await self._kernel.log.head()).position
         except LogUnavailableError as problem:
-            away = (f"the log is unavailable, showing the last known state: {problem}",)
+            notes = (f"the log is unavailable, showing the last known state: {problem}",)
         now_ns = self._clock.now_ns()
-        watched.forget(now_ns)
-        if state.position < head or away:
+        watched.drop_old(now_ns)
+        if state.position < head or notes:
             watched.at_head_since_ns = None
         elif watched.at_head_since_ns is None:
             watched.at_head_since_ns = now_ns
         seen = HealthInputs(watched.leader, held, watched.snapshot, state.position, head, now_ns)
-        return seen, away
+        return seen, notes
 
 
 # -------------------------------------------------------------------------------------------------------------- a frame
@@ -299,7 +299,7 @@ def leader_table(numbers: Numbers) -> ScreenTable:
 
 def gaps_table(watched: Watched, context: RenderContext) -> ScreenTable:
     """The intents that have differed for longest, and the next action for each."""
-    worst = heapq.nsmallest(DERIVED_STATES_MAX, watched.gaps.values(), key=lambda gap: (gap.since_ns, gap.intent_id))
+    worst = heapq.nsmallest(ROWS_MAX, watched.gaps.values(), key=lambda gap: (gap.since_ns, gap.intent_id))
     more = f" ({len(worst)} of {len(watched.gaps)})" if len(worst) < len(watched.gaps) else ""
     columns = ("INTENT", "DIFFERENCE", "FOR", "DESIRED", "ACTUAL", "NEXT", "WHEN")
     rows = tuple(gap_row(context, gap) for gap in worst)
@@ -328,7 +328,7 @@ def unknown_table(watched: Watched, context: RenderContext) -> ScreenTable:
         for attempt in context.state.record(intent_id).attempts
         if attempt.outcome is AttemptOutcome.UNKNOWN
     ]
-    oldest = heapq.nsmallest(DERIVED_STATES_MAX, found, key=lambda item: item[:2])
+    oldest = heapq.nsmallest(ROWS_MAX, found, key=lambda item: item[:2])
     rows = tuple(
         (intent_id, attempt.kind, str(attempt.number), age(stamp_ns, context.now_ns), attempt.client_order_id,
          attempt.text or "-")
@@ -347,7 +347,7 @@ def symbols_table(watched: Watched, context: RenderContext) -> ScreenTable:
     rows = tuple(
         (symbol_id, str(count), str(filled[symbol_id]), str(context.state.open_orders(symbol_id)),
          context.scales.quantity(symbol_id, positions.get(symbol_id, 0)))
-        for symbol_id, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:DERIVED_STATES_MAX]
+        for symbol_id, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:ROWS_MAX]
     )  # fmt: skip
     columns = ("SYMBOL", "EVENTS", "FILLS", "OPEN", "POSITION")
     return ScreenTable(f"Busiest symbols (last {BUSY_S} s)", columns, rows, none="no events")
@@ -362,4 +362,4 @@ def heartbeats_table(context: RenderContext) -> ScreenTable:
         for beat in beats
         if beat.ttl_ns is not None
     )  # fmt: skip
-    return ScreenTable("Heartbeats", ("OWNER", "TTL", "STATUS", "RECORDED"), rows[:DERIVED_STATES_MAX])
+    return ScreenTable("Heartbeats", ("OWNER", "TTL", "STATUS", "RECORDED"), rows[:ROWS_MAX])

@@ -189,7 +189,7 @@ def test_without_a_kernel_it_is_recorded_and_said_to_wait(idle: World, tmp_path:
 
 def test_apply_needs_a_file(idle: World, tmp_path: Path) -> None:
     """No file is a usage error; a missing file is named."""
-    assert "-f FILE is needed" in idle.call("apply").stderr
+    assert "give -f FILE" in idle.call("apply").stderr
     result = idle.call("apply", "-f", str(tmp_path / "none.yaml"))
     told = f"none.yaml cannot be read: {os.strerror(errno.ENOENT)}"
     assert (result.exit_code, told in result.stderr) == (2, True)

@@ -26,7 +26,7 @@ BAD = [
     ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "no spaces"), 5, "intent_id"),
     ((*PLACE, "BUY", "1", "BTCUSDT", "--id", "a" * 65), 5, "intent_id"),
     ((*PLACE, "BUY", "1", "BTCUSDT", "--tif", "NEVER"), 2, "NEVER"),
-    ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "no duration"),
+    ((*PLACE, "BUY", "1", "BTCUSDT", "--timeout", "soon"), 2, "is not a duration"),
     (("cancel", "nobody"), 2, "nobody not found"),
     (("modify", "nobody", "--limit", "1"), 2, "nobody not found"),
     (("wait", "nobody", "--for", "filled"), 2, "nobody not found"),

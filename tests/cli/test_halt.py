@@ -83,7 +83,7 @@ def test_with_nobody_who_leads_it_says_what_is_left(idle: World) -> None:
     assert len(halts(idle)) == 1
 
 
-# ------------------------------------------------------------------------------------------------------ past the log
+# ------------------------------------------------------------------------------------------------------ emergency
 @contextmanager
 def locked(world: World) -> Iterator[None]:
     """Lock the log against other writers."""
@@ -176,7 +176,7 @@ def test_it_does_not_run_quietly_nor_against_nothing(idle: World, monkeypatch: p
     words = ["halt", "--break-glass", "--address", "127.0.0.1:1"]
     result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
-    assert "past the log?" in result.stderr
+    assert "bypassing the log?" in result.stderr
 
 
 def test_the_file_of_run_says_where_the_venue_is(idle: World, tmp_path: Path) -> None:

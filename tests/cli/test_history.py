@@ -89,7 +89,7 @@ def test_a_page_is_of_a_point(two_wishes: World) -> None:
         (("diff", "--from", "9999"), 2, "the head, given 9999"),
         (("diff", "--from", "1", "--to", "noon"), 2, "given noon"),
         (("diff", "--to", "3"), 2, "--to needs --from"),
-        (("diff", "--from", "3", "-f", "x.yaml"), 2, "neither goes with -f"),
+        (("diff", "--from", "3", "-f", "x.yaml"), 2, "neither can be combined with -f"),
         (("history", "nobody"), 2, "intent nobody not found"),
     ],
 )

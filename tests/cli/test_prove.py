@@ -141,7 +141,7 @@ def test_a_key_is_made_once_and_shown(world: World, tmp_path: Path) -> None:
         (["--notes", "notes"], 5, "notes need a key"),
         (["--note-key", "note.key"], 5, "--notes DIR"),
         (["--notes", "notes", "--note-key", "nowhere"], 2, "orderctl keys create"),
-        (["--notes", "notes", "--note-key", KEY.secret()], 2, "given by its file"),
+        (["--notes", "notes", "--note-key", KEY.secret()], 2, "give the key's file"),
     ],
 )
 def test_a_kernel_does_not_start_with_half_of_it(

@@ -90,7 +90,7 @@ def test_it_asks_and_names_the_risk(idle: World, monkeypatch: pytest.MonkeyPatch
     words = ["resolve", "a", "--as", "dead", *SAID]
     result = CliRunner().invoke(cli, words, input="n\n", env=idle.environment, prog_name="orderctl")
     assert result.exit_code == 1
-    assert "an order may work" in result.stderr
+    assert "an order may be open" in result.stderr
     assert verdicts(idle) == []
 
 

@@ -56,7 +56,7 @@ def test_a_leaders_metrics_tell_what_no_log_does(idle: World) -> None:
         (("--metrics", "ftp://host:1/metrics"), 5, "http://HOST:PORT/metrics, given ftp://host:1/metrics"),
         (("--metrics", "http://host/metrics"), 5, "http://HOST:PORT/metrics"),
         (("--metrics", "http://host:99999/"), 5, "http://HOST:PORT/metrics"),
-        (("--every", "0"), 2, "--every is above 0, given 0s"),
+        (("--every", "0"), 2, "--every must be more than 0, not 0s"),
     ],
 )
 def test_what_cannot_be_is_refused(idle: World, words: tuple[str, ...], code: int, told: str) -> None:
