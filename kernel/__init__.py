@@ -1,16 +1,21 @@
-"""What an order is, the log, and the loop that makes the exchange agree. Imports neither `projections` nor `replay`.
+"""The order model, the event log, and the loop that keeps the exchange in agreement. From the lowest layer to the highest:
 
-Vocabulary: `order_spec` `models` `events` `errors`. Pure: `lifecycle` (what an order is in the course of time) `plan` (what
-is to be done) `actions` (the table of them) `decide_run` with `run_inputs` and `decision` (what a run does, as a value)
-`settlement` (how what is unknown gets settled) `limits` (what may be at stake) `groups` `grouping` (orders that depend on
-each other) `silence` (who is not heard any more). Contracts: `api` `stores` `state`, `log.base`, `venues.base`. The
-machine: `log` (the event log) `writer` (every way back to it) `commands` `limit_gate` (which commands pass) `waiters` (what
-answers them) `gates` (what holds requests back) `operator_commands` `heartbeats` (what the silent want is canceled) `fills`
-`workqueue` `reconciler` with `venue_reconciler` `runs` `attempts` `group_attempts` (the one door to the venue) `looks`
-(asking it) `session` (hearing it) `external` (others' orders) `drift` (what nothing explains) `readiness` `leadership`
-`leader` (what a kernel with a venue has) `lease` `subscriptions` `life` (the runtime) `composition` `controller` `given`
-(what comes from outside, checked) `pacing` `budget` (how much the venue takes) `room` (whether a run may begin) `metrics`
-(what is counted) `settings` `clock` `version` `private_files`. Adapters: `venues`.
+- `clock`, `errors`, `platform`: time and ids; the error tree; services of the host.
+- `order_spec`, `models`: orders and symbols; intents, observed orders, positions, findings.
+- `groups`: the quantity that a group permits each member. Pure.
+- `lease`, `settings`, `stores`: leadership; timeouts and bounds; the two stores of the engine.
+- `events`: everything that can be in the log.
+- `api`, `actions`: the interface of the kernel; the table of a run's actions.
+- `lifecycle`: decides commands and reports, and derives records and statuses from events. Pure.
+- `limits`, `plan`, `safety`: pre-trade limits; the next action; pauses, halts and heartbeats.
+- `metrics`, `state`, `subscriptions`, `workqueue`: counters; the folded state; subscribers; the queue of keys.
+- `log`, `venues`: the event log and its backends; the venue port and its adapters.
+- `streams`, `commands`: reads and writes of streams; commands of strategies and operators.
+- `reconciler`: decides and executes the runs for one key.
+- `runtime`: the tasks of a kernel: reader, session, leader.
+- `controller`: the kernel that strategies call.
+
+Imports neither `projections` nor `replay`. The names of the stub are imported when they are first used.
 """
 
 from kernel.platform.lazy_exports import lazy_exports

@@ -6,7 +6,7 @@ from kernel.errors import (
     KernelError as KernelError, LogUnavailableError as LogUnavailableError, NotFoundError as NotFoundError,
     NotReadyError as NotReadyError, NotSent as NotSent, OutcomeUnknown as OutcomeUnknown, Rejected as Rejected,
     SchemaError as SchemaError, UnsafeFileError as UnsafeFileError, ValidationError as ValidationError,
-    VenueError as VenueError, Violation as Violation, WaitTimeoutError as WaitTimeoutError,
+    Remedy as Remedy, VenueError as VenueError, Violation as Violation, WaitTimeoutError as WaitTimeoutError,
 )  # fmt: skip
 from kernel.log import open_log as open_log
 from kernel.models import (
@@ -20,13 +20,14 @@ from kernel.models import (
 )  # fmt: skip
 from kernel.order_spec import (
     AssetId as AssetId, AssetMetadata as AssetMetadata, Counter as Counter,
-    EXCHANGE_ID_PATTERN as EXCHANGE_ID_PATTERN, ExchangeId as ExchangeId, INTENT_ID_PATTERN as INTENT_ID_PATTERN,
+    EXCHANGE_ID_PATTERN as EXCHANGE_ID_PATTERN, ExchangeId as ExchangeId,
+    INTENT_ID_PATTERN as INTENT_ID_PATTERN,
     InstantNs as InstantNs, Int as Int, IntentId as IntentId, Model as Model, OcoMode as OcoMode,
     OrderType as OrderType, PRICED as PRICED, STOPPED as STOPPED, Scale as Scale, Side as Side,
     StandardOrder as StandardOrder, StandardOrderGroup as StandardOrderGroup, SymbolId as SymbolId,
     SymbolMetadata as SymbolMetadata, SymbolStatus as SymbolStatus, TimeInForce as TimeInForce,
-    UINT64_MAX as UINT64_MAX, Uint64 as Uint64, from_scaled as from_scaled, one_of as one_of,
-    order_inconsistencies as order_inconsistencies, to_scaled as to_scaled,
+    UINT64_MAX as UINT64_MAX, Uint64 as Uint64, from_scaled as from_scaled,
+    order_inconsistencies as order_inconsistencies, to_scaled as to_scaled, trimmed as trimmed,
 )  # fmt: skip
 from kernel.reconciler.engine import ReconciliationEngine as ReconciliationEngine
 from kernel.settings import (

@@ -1,7 +1,7 @@
-"""The actions of a reconciler run, and what each one costs and sends: one enum, one table.
+"""The actions of a reconciler run: one enum, and one table with their priority, attempt and venue call.
 
-Read by `plan` (every planned action names its kind), the decision, the work queue, the rate limiter and the metrics. The
-values of `ActionKind` and the labels of `Priority` are shown by the CLI and the metrics: they are stable.
+Read by `plan`, the decision, the work queue, the rate limiter and the metrics. The CLI and metrics show the values of
+`ActionKind` and the labels of `Priority`: they are stable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kernel.venues.base import Operation
 
 
 class Priority(IntEnum):
-    """The priority of a key in the work queue and of a call under the rate limits; a higher one is a longer head start."""
+    """Priority of a key in the work queue and of a call under the rate limits; higher ones go first."""
 
     RESYNC = 0
     SUBMIT = 1
@@ -25,34 +25,34 @@ class Priority(IntEnum):
 
     @property
     def label(self) -> str:
-        """The name under which metrics count it."""
+        """The label in metrics."""
         return ActionKind.RESOLVE.value if self is Priority.RESOLVE else self.name
 
 
 class ActionKind(StrEnum):
-    """What a reconciler run does for an intent, and so in which way intent and order differ."""
+    """What a reconciler run does for an intent."""
 
     RESOLVE = "SETTLE"
-    """Find out what became of an attempt that may have happened: evidence comes before anything else."""
+    """Find evidence for the outcome of an unresolved attempt."""
     ASK = "ASK"
-    """Query the status of an order whose account at the venue is not known in full."""
+    """Query the status of an order whose final quantity or fills are not known."""
     CANCEL = "CANCEL"
     """Cancel an order that should not work."""
     MODIFY = "MODIFY"
-    """Give a working order the terms of the intent."""
+    """Change a working order to the terms of the intent."""
     SUBMIT = "SUBMIT"
-    """Place what is left of the intent."""
+    """Place the remaining quantity of the intent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionRule:
-    """What an action needs."""
+    """Priority, attempt and venue call of an action."""
 
     priority: Priority
     attempt: AttemptKind | None = None
-    """The attempt that it records; none for a status query."""
+    """The attempt that it records; None for a status query."""
     operations: tuple[Operation, ...] = ()
-    """The one venue call behind that attempt; a status query chooses its calls as answers come in."""
+    """The venue call of the attempt; a status query chooses its calls as answers come in."""
 
 
 ACTION_RULES: Mapping[ActionKind, ActionRule] = {
@@ -62,4 +62,3 @@ ACTION_RULES: Mapping[ActionKind, ActionRule] = {
     ActionKind.MODIFY: ActionRule(Priority.MODIFY, AttemptKind.AMEND, (Operation.AMEND,)),
     ActionKind.SUBMIT: ActionRule(Priority.SUBMIT, AttemptKind.SUBMIT, (Operation.SUBMIT,)),
 }
-"""The one table from an action to its priority, attempt and venue call."""

@@ -1,7 +1,6 @@
-"""The kernel's face: what strategies call. The seed's `ExchangeKernel`.
+"""The interface that strategies call: the seed's `ExchangeKernel`.
 
-Implemented by `controller.EventSourcedKernel`. Commands return once what they record is durable; queries answer from
-memory.
+Implemented by `controller.EventSourcedKernel`. Commands return once they are durable; queries answer from memory.
 """
 
 from __future__ import annotations
@@ -15,114 +14,187 @@ from kernel.models import AccountState, AssetMetadata, OrderIntent, OrderState, 
 from kernel.order_spec import StandardOrder, StandardOrderGroup, SymbolMetadata
 
 EventCallback = Callable[[BaseEvent], None] | Callable[[BaseEvent], Awaitable[None]]
-"""A plain function runs on its subscription's own thread, an `async def` as its own task."""
+"""A plain function runs on a thread of its subscription, an `async def` in a task of its own."""
 
 
 class ExchangeKernel(ABC):
-    """Keeps the orders of one exchange account in agreement with what is wanted."""
+    """Keeps the orders of one exchange account in agreement with the intents of strategies.
+
+    Attributes:
+        exchange_id: Id of the exchange account and of its log.
+    """
 
     def __init__(self, exchange_id: str) -> None:
-        """`exchange_id` names the exchange account, and so its log."""
         self.exchange_id = exchange_id
 
     # ------------------------------------------------------------------------------------------------------ commands
     @abstractmethod
     async def place_order(self, order: StandardOrder, metadata: dict[str, Any] | None = None) -> str:
-        """Want an order. Returns its intent id once the intent is durable.
+        """Place an order.
 
-        Raises `ValidationError` if the order violates market constraints, `ExchangeError` if the exchange rejects it.
+        Args:
+            order: The terms, at the symbol's scales.
+            metadata: JSON data of the strategy; the kernel never reads it.
+
+        Returns:
+            The intent id, once the intent is durable.
+
+        Raises:
+            ValidationError: The order violates constraints of its symbol.
+            ExchangeError: The exchange rejected the order.
         """
 
     @abstractmethod
     async def place_order_group(self, group: StandardOrderGroup, metadata: dict[str, Any] | None = None) -> list[str]:
-        """Want orders that depend on each other. Returns an intent id for each once they are durable.
+        """Place contingent orders, whole or not at all.
 
-        Raises `ValidationError` if any order violates market constraints, `ExchangeError` if the exchange rejects one.
+        Args:
+            group: The orders and how they depend on each other.
+            metadata: JSON data of the strategy, for each intent.
+
+        Returns:
+            An intent id for each order, in order, once they are durable.
+
+        Raises:
+            ValidationError: The group or one of its orders violates constraints.
+            ExchangeError: The exchange rejected an order.
         """
 
     @abstractmethod
     async def cancel_order(self, intent_id: str) -> None:
-        """Not want an order any more.
+        """Cancel an order.
 
-        Raises `NotFoundError` for an unknown intent, `ExchangeError` if it is too late.
+        Args:
+            intent_id: The intent of the order.
+
+        Raises:
+            NotFoundError: There is no such intent.
+            ExchangeError: The order ended before it could be canceled.
         """
 
     @abstractmethod
     async def modify_order(self, intent_id: str, new_order: StandardOrder) -> None:
-        """Want other terms for an order.
+        """Change the terms of an order.
 
-        Raises `NotFoundError` for an unknown intent, `ValidationError` if the new order violates market constraints,
-        `ExchangeError` if the exchange refuses it or it is too late.
+        Args:
+            intent_id: The intent of the order.
+            new_order: All terms; `quantity` is the new total, filled part included.
+
+        Raises:
+            NotFoundError: There is no such intent.
+            ValidationError: The new terms violate constraints.
+            ExchangeError: The exchange rejected the change, or the order has ended.
         """
 
     @abstractmethod
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
-        """Not want any order (of a symbol) any more. Returns how many live intents that changed."""
+        """Cancel all live orders, or those of one symbol.
+
+        Returns:
+            The number of intents that this canceled.
+        """
 
     # ------------------------------------------------------------------------------------------------------- queries
     @abstractmethod
     async def get_order_intent(self, intent_id: str) -> OrderIntent:
-        """What is wanted. Raises `NotFoundError`."""
+        """Return an intent: the desired order.
+
+        Raises:
+            NotFoundError: There is no such intent.
+        """
 
     @abstractmethod
     async def get_order_state(self, intent_id: str) -> OrderState:
-        """What is there. Raises `NotFoundError` for an unknown intent, and before anything was sent for it."""
+        """Return the observed order of an intent.
+
+        Raises:
+            NotFoundError: There is no such intent, or nothing was sent for it yet.
+        """
 
     @abstractmethod
     async def get_all_intents(self, symbol_id: str | None = None) -> list[OrderIntent]:
-        """All intents (of a symbol), in order of creation."""
+        """Return all intents, or those of one symbol, in order of creation."""
 
     @abstractmethod
     async def get_all_orders(self, symbol_id: str | None = None) -> list[OrderState]:
-        """All order states (of a symbol), in order of creation."""
+        """Return all observed orders, or those of one symbol, in order of creation."""
 
     @abstractmethod
     async def get_positions(self, symbol_id: str | None = None) -> list[Position]:
-        """Positions (of a symbol) that fills come to."""
+        """Return the positions that result from fills, or that of one symbol."""
 
     @abstractmethod
     async def get_account_state(self) -> AccountState:
-        """Balances as last observed."""
+        """Return the balances as last observed."""
 
     @abstractmethod
     async def get_symbol_metadata(self, symbol_id: str) -> SymbolMetadata:
-        """Scales and constraints of a symbol. Raises `NotFoundError`."""
+        """Return the scales and constraints of a symbol.
+
+        Raises:
+            NotFoundError: The exchange has no such symbol.
+        """
 
     @abstractmethod
     async def get_asset_metadata(self, asset_id: str) -> AssetMetadata:
-        """Scale of an asset. Raises `NotFoundError`."""
+        """Return the scale of an asset.
+
+        Raises:
+            NotFoundError: The exchange has no such asset.
+        """
 
     @abstractmethod
     async def list_symbols(self) -> list[str]:
-        """Ids of all symbols, sorted."""
+        """Return the ids of all symbols, sorted."""
 
-    # ------------------------------------------------------------------------------------------------------- events
+    # -------------------------------------------------------------------------------------------------------- events
     @abstractmethod
     def subscribe_events(self, callback: EventCallback, event_filter: dict[str, Any] | None = None) -> str:
-        """Call back for each event that fits a filter. Returns the subscription's id."""
+        """Call back for each event that matches a filter.
+
+        Args:
+            callback: Receives the events in order, from now on.
+            event_filter: Value or list of values by `event_type`, `symbol_id`, `intent_id`, `group_id` or `actor`.
+
+        Returns:
+            The id of the subscription.
+
+        Raises:
+            ValidationError: The filter has an unknown key or event type.
+        """
 
     @abstractmethod
     def unsubscribe_events(self, subscription_id: str) -> None:
-        """End a subscription. Raises `NotFoundError` for an unknown id."""
+        """End a subscription.
 
-    # ------------------------------------------------------------------------------------------------------- life
+        Raises:
+            NotFoundError: There is no such subscription.
+        """
+
+    # ----------------------------------------------------------------------------------------------------- lifecycle
     @abstractmethod
     async def start(self) -> None:
-        """Recover and begin. Idempotent."""
+        """Recover the state and start. Idempotent."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End in order. Cancels no order. Idempotent."""
+        """Stop in an orderly way; cancels no order. Idempotent."""
 
     @abstractmethod
     async def health_check(self) -> dict[str, Any]:
-        """Readiness, leadership, lag, the venue's connection, error counts."""
+        """Return readiness, leadership, lag, the venue's connection and error counts."""
 
     # ------------------------------------------------------------------------------------------------------- control
     @abstractmethod
     async def force_reconciliation(self, intent_id: str | None = None) -> None:
-        """Reconcile one intent, or all, now: past backoff, never past lease, readiness, pause or what is unknown."""
+        """Reconcile one intent, or all, now.
+
+        It skips the backoff; lease, readiness, pause and unresolved attempts still hold.
+
+        Raises:
+            NotFoundError: There is no such intent.
+        """
 
     @abstractmethod
     def get_reconciliation_metrics(self) -> dict[str, Any]:
-        """Lag, pending keys, error and retry counts."""
+        """Return lag, pending keys, error and retry counts."""

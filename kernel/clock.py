@@ -1,7 +1,6 @@
-"""Time, ids and randomness, injected: the only doors through which they reach the kernel.
+"""Sources of time, ids and randomness, injected into everything that does I/O.
 
-Called by the machine (controller, reconciler, log writers, venues). The pure core never sees these: it gets instants
-as arguments. Tests drive a `ManualClock` or run the system clock on a virtual event loop.
+Pure functions get instants as arguments instead. Tests run the kernel with a `LoopClock` on a virtual-time event loop.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ NS_PER_MS = 1_000_000
 
 
 class Clock(Protocol):
-    """A source of wall-clock instants and of delays."""
+    """A source of wall-clock instants and delays."""
 
     def now_ns(self) -> int:
-        """The current instant in Unix nanoseconds."""
+        """Return the current instant in Unix nanoseconds."""
 
     async def sleep_until(self, instant_ns: int) -> None:
         """Return once `now_ns()` is at least `instant_ns`."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the host."""
 
     def now_ns(self) -> int:
         return time.time_ns()
@@ -37,8 +36,8 @@ class SystemClock:
             await asyncio.sleep(delay_ns / NS_PER_S)
 
 
-class LoopClock:
-    """A clock that follows the event loop's own time: with a virtual-time loop, the whole kernel runs on virtual time."""
+class LoopClock(SystemClock):
+    """A clock that follows the event loop's time; on a virtual-time loop the whole kernel runs on virtual time."""
 
     def __init__(self, *, origin_ns: int = 1_700_000_000 * NS_PER_S) -> None:
         self.origin_ns = origin_ns
@@ -46,29 +45,25 @@ class LoopClock:
     def now_ns(self) -> int:
         return self.origin_ns + round(asyncio.get_running_loop().time() * NS_PER_S)
 
-    async def sleep_until(self, instant_ns: int) -> None:
-        while (delay_ns := instant_ns - self.now_ns()) > 0:
-            await asyncio.sleep(delay_ns / NS_PER_S)
-
 
 class IdFactory(Protocol):
-    """A source of ids and of jitter."""
+    """A source of ids and jitter."""
 
     def command_id(self, now_ns: int) -> bytes:
-        """16 bytes, unique for ever, in order of time (RFC 9562 UUIDv7)."""
+        """Return 16 unique bytes that sort by time (UUIDv7, RFC 9562)."""
 
     def intent_id(self, now_ns: int) -> str:
-        """A new intent id within the id grammar, in order of time."""
+        """Return a new intent id that sorts by time."""
 
     def log_id(self) -> str:
-        """64 random bits as 16 hex digits."""
+        """Return 64 random bits as 16 hex digits."""
 
     def fraction(self) -> float:
-        """A number in [0, 1), for jitter only."""
+        """Return a number in [0, 1), for jitter."""
 
 
 class SeededIds:
-    """Ids from one random generator: unpredictable without a seed, repeatable with one."""
+    """Ids from one random generator; repeatable with a seed, unpredictable without."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(os.urandom(32) if seed is None else seed)
@@ -87,7 +82,7 @@ class SeededIds:
 
 
 def uuid7(now_ns: int, random_bits: int) -> bytes:
-    """The 16 bytes of a version 7 UUID (RFC 9562, 5.7) from an instant and 74 random bits."""
+    """Return the 16 bytes of a version 7 UUID (RFC 9562, 5.7) from an instant and 74 random bits."""
     high = random_bits >> 62 & 0xFFF
     low = random_bits & ((1 << 62) - 1)
     return ((now_ns // NS_PER_MS & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low).to_bytes(

@@ -1,15 +1,14 @@
-"""The kernel itself: commands in, queries out; `life` has the reader that applies the log, `leader` the leader's work.
+"""The event-sourced kernel: commands in, queries out. Built by `replay.open_kernel`, called by strategies.
 
-Built by `replay.open_kernel` (or by anybody who has its parts: log, state, stores, venue, clock, lease). Used by strategies
-through the seed's `ExchangeKernel`. Data goes forward: a command becomes events, the tail brings them to the state, the
-state's change feed wakes the engine, the engine asks the venue, and what the venue says comes back through the log.
+Data flows one way: a command becomes events, the log's tail applies them to the state, the state's change feed wakes the
+engine, the engine calls the venue, and the venue's reports come back through the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -61,7 +60,16 @@ WaitFor = Literal["ack", "recorded"]
 
 
 class EventSourcedKernel(ExchangeKernel):
-    """An exchange kernel whose only truth is its log."""
+    """An exchange kernel on an event log.
+
+    Attributes:
+        log: The event log, the only source of truth.
+        state: The state folded from the log.
+        intent_store: The intents, as the engine reads them.
+        actual_store: The observed orders, as the engine reads them.
+        engine: The reconciliation engine.
+        metrics: The metrics of this kernel.
+    """
 
     def __init__(
         self,
@@ -78,9 +86,20 @@ class EventSourcedKernel(ExchangeKernel):
         actor: str = "strategy:default",
         metrics: Metrics | None = None,
     ) -> None:
-        """Without a venue the kernel takes commands and answers queries, and never leads.
+        """Compose a kernel; `replay.open_kernel` does so with defaults for every part.
 
-        `actor` is who this kernel's commands come from, unless a command names an owner.
+        Args:
+            log: The open event log.
+            state: The state that the kernel folds the log into.
+            intent_store: Store of intents over the state.
+            actual_store: Store of observed orders over the state.
+            venue: The venue to trade at. Without one the kernel takes commands, answers queries and never leads.
+            lease: The lease to hold while leading; the log's own by default.
+            clock: Source of instants and delays.
+            ids: Source of ids and jitter.
+            settings: Timeouts, bounds and limits.
+            actor: Actor of commands that name no owner.
+            metrics: Metrics to count in.
         """
         super().__init__(log.exchange_id)
         self.log = log
@@ -110,34 +129,37 @@ class EventSourcedKernel(ExchangeKernel):
         self._heartbeats = parts.heartbeats
         self._runtime = parts.runtime
 
-    # ---------------------------------------------------------------------------------------------------- life
+    # ---------------------------------------------------------------------------------------------------- lifecycle
     async def start(self) -> None:
-        """Recover: fold the log to its head. Then, with a venue, begin to campaign for the lead. Idempotent.
+        """Fold the log to its head, then, with a venue, begin to campaign for leadership. Idempotent.
 
-        Raises `IntegrityError` or `SchemaError` when the log can't be folded; nothing is started then.
+        Raises:
+            IntegrityError: The log cannot be folded; nothing was started.
         """
         await self._runtime.start()
 
     async def stop(self) -> None:
-        """End in order: finish what is out, let go of the lead. Cancels no order. Idempotent."""
+        """Finish open calls, then release leadership; cancels no order. Idempotent."""
         await self._runtime.stop()
 
     async def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Return once the kernel acts. Raises `NotReadyError` naming the missing conditions when the time is over."""
+        """Return once the kernel acts on the venue.
+
+        Raises:
+            NotReadyError: It does not after `timeout_s`; `missing` names the conditions.
+        """
         await self._runtime.wait_ready(timeout_s)
 
     async def health_check(self) -> dict[str, Any]:
-        """Whether the kernel acts, and if not, which condition is missing, why, and since when.
+        """Return whether the kernel acts, and otherwise which conditions are missing, why and since when.
 
-        While the log can't be seen it is not known how far behind the projections are: `lag_events` is None then.
+        Returns:
+            `exchange_id`, `ready`, `leader`, `conditions`, `position`, `lag_events` (None while the log cannot be read),
+            `venue` and `error_count`.
         """
         return await self._runtime.health_check()
 
     async def force_reconciliation(self, intent_id: str | None = None) -> None:
-        """Reconcile one intent, or all, once, past backoff; never past lease, readiness, pause or what is unknown.
-
-        Raises `NotFoundError` for an unknown intent.
-        """
         self._runtime.check()
         if intent_id is None:
             await self.engine.reconcile_all()
@@ -149,7 +171,7 @@ class EventSourcedKernel(ExchangeKernel):
 
     @property
     def now_ns(self) -> int:
-        """The instant by this kernel's clock, in Unix nanoseconds."""
+        """The instant of this kernel's clock, in Unix nanoseconds."""
         return self._clock.now_ns()
 
     # ---------------------------------------------------------------------------------------------------- commands
@@ -164,14 +186,28 @@ class EventSourcedKernel(ExchangeKernel):
         wait: WaitFor = "ack",
         ack_timeout_s: float | None = None,
     ) -> str:
-        """Want an order. Returns its intent id once the intent is durable and (`wait="ack"`) the venue has answered.
+        """Place an order.
 
-        A definitive rejection raises `ExchangeError` with the intent id. What may be tried again raises nothing: the
-        reconciler goes on, and after `ack_timeout_s` the id is returned. `wait="recorded"` returns on the commit.
-        `intent_id` may be given: again with an equal order it returns the id and its outcome.
+        With `wait="ack"` it returns once the venue has answered, or after `ack_timeout_s`; the reconciler goes on in any
+        case. With `wait="recorded"` it returns once the intent is durable.
 
-        Raises `ValidationError` (all violated constraints and limits), `AlreadyExistsError` (the id has another
-        order), `NotReadyError` (the market is not known yet), `ExchangeError`.
+        Args:
+            order: The terms, at the symbol's scales.
+            metadata: JSON data of the strategy; the kernel never reads it.
+            intent_id: Id to use; repeating a call with the same id and order places nothing new.
+            owner: The strategy that owns the order.
+            on_unsolicited_cancel: What to do when the venue cancels the order by itself.
+            wait: "ack" or "recorded".
+            ack_timeout_s: Longest wait for the venue in seconds; `KernelSettings.ack_timeout_s` by default.
+
+        Returns:
+            The intent id.
+
+        Raises:
+            ValidationError: The order violates constraints of its symbol or pre-trade limits; lists all of them.
+            AlreadyExistsError: The id belongs to another order.
+            NotReadyError: No symbol is known yet.
+            ExchangeError: The venue rejected the order for good.
         """
         self._runtime.check()
         check_wait(wait)
@@ -192,7 +228,9 @@ class EventSourcedKernel(ExchangeKernel):
             intent.intent_id, PlaceOrder(intent, symbol, open_orders), actor=self._actor_of(owner)
         )
         if wait == "ack":
-            await self._wait_placed(intent.intent_id, self._ack_timeout_s(ack_timeout_s))
+            await self._wait_answered(
+                intent.intent_id, lambda: placement_answered(self.state.record(intent.intent_id)), ack_timeout_s
+            )
         return intent.intent_id
 
     async def place_order_group(
@@ -207,16 +245,24 @@ class EventSourcedKernel(ExchangeKernel):
         wait: WaitFor = "ack",
         ack_timeout_s: float | None = None,
     ) -> list[str]:
-        """Want orders that depend on each other, recorded whole or not at all. Returns an intent id for each, in order.
+        """Place contingent orders, whole or not at all.
 
-        Waits like `place_order`, for each order that its group lets work; what a leader has yet to release has nothing to
-        be answered. The intents are named `intent_ids`, else `<group_id>.1`, `<group_id>.2`, …; `group_id` may be given:
-        again with equal orders it returns the ids and their outcome. What two legs may come to beyond what is wanted, as
-        both can fill before the first report is here, is `kernel.groups.group_max_excess(group)`.
+        Two legs can both fill before the first report arrives; `kernel.groups.group_max_excess(group)` is the most that
+        they can fill beyond the group. The other arguments are those of `place_order`, for each order.
 
-        Raises `ValidationError` (all violated constraints and limits, of the group and of each order),
-        `AlreadyExistsError`, `NotReadyError`, and `ExchangeError` with the intent id of an order that was refused; the
-        others go on: cancel them if they are not wanted without it.
+        Args:
+            group: The orders and how they depend on each other.
+            group_id: Id to use; repeating a call with the same id and orders places nothing new.
+            intent_ids: Ids of the intents; `<group_id>.1`, `<group_id>.2`, … by default.
+
+        Returns:
+            The intent ids, in the order of the group.
+
+        Raises:
+            ValidationError: The group, an order or a pre-trade limit is violated; lists all violations.
+            AlreadyExistsError: An id belongs to another order or group.
+            NotReadyError: No symbol is known yet.
+            ExchangeError: The venue rejected the order that `intent_id` names; the others stay placed.
         """
         self._runtime.check()
         check_wait(wait)
@@ -247,7 +293,6 @@ class EventSourcedKernel(ExchangeKernel):
         return members
 
     async def _wait_all_placed(self, intent_ids: Sequence[str], timeout_s: float) -> None:
-        """Until each was answered, or has nothing to be answered."""
         deadline_ns = self._clock.now_ns() + ns(timeout_s)
         for intent_id in intent_ids:
             await self._runtime.waiters.until(
@@ -262,10 +307,9 @@ class EventSourcedKernel(ExchangeKernel):
     def _member_answered(self, intent_id: str) -> bool:
         return member_answered(self.state.record(intent_id), self.state.effective_intent(intent_id))
 
-    async def _wait_placed(self, intent_id: str, timeout_s: float) -> None:
-        await self._runtime.waiters.until(
-            lambda: placement_answered(self.state.record(intent_id)), intent_id=intent_id, timeout_s=timeout_s
-        )
+    async def _wait_answered(self, intent_id: str, answered: Callable[[], bool], ack_timeout_s: float | None) -> None:
+        timeout_s = self._ack_timeout_s(ack_timeout_s)
+        await self._runtime.waiters.until(answered, intent_id=intent_id, timeout_s=timeout_s)
         if (error := refusal(self.state.record(intent_id))) is not None:
             raise error
 
@@ -278,16 +322,22 @@ class EventSourcedKernel(ExchangeKernel):
         wait: WaitFor = "ack",
         ack_timeout_s: float | None = None,
     ) -> None:
-        """Want other terms: `new_order` has them all, its quantity the total, filled part included. Symbol and side stay.
+        """Change the terms of an order.
 
-        The venue's way of changing an order is the kernel's business: amended in place, replaced, or canceled and placed
-        anew. A total at or below what has filled cancels the rest. The same terms again are no error and no event. Waits
-        for the venue's answer like `place_order`. With `expected_generation`, only from that generation.
+        The kernel amends, replaces, or cancels and places again, as the venue allows. A total at or below the filled
+        quantity cancels the rest; equal terms change nothing. A rejected change leaves the working order as it is. It waits
+        like `place_order`.
 
-        Raises `NotFoundError`, `ValidationError` (market, symbol, side, limits), `ConflictError` (another generation),
-        `ExchangeError`: too late (FILLED, EXPIRED or canceled), of a group that the venue works, or refused; an order that
-        works then keeps its old terms.
-        What was refused may be mended: other terms are another generation.
+        Args:
+            intent_id: The intent of the order.
+            new_order: All terms; symbol and side stay, `quantity` is the new total, filled part included.
+            expected_generation: Change only this generation of the intent.
+
+        Raises:
+            NotFoundError: There is no such intent.
+            ValidationError: The new terms violate constraints or limits, or change the symbol or the side.
+            ConflictError: The intent is of another generation.
+            ExchangeError: The order has ended, the venue manages its group, or the venue rejected the change.
         """
         self._runtime.check()
         check_wait(wait)
@@ -298,21 +348,19 @@ class EventSourcedKernel(ExchangeKernel):
         symbol = await self._symbol(known.order.symbol_id)
         command = ModifyIntent(intent_id, order, symbol, self._clock.now_ns(), expected_generation)
         await self._commands.handle(intent_id, command, actor=self._actor_of(known.owner))
-        if wait != "ack":
-            return
-        await self._runtime.waiters.until(
-            lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
-            intent_id=intent_id,
-            timeout_s=self._ack_timeout_s(ack_timeout_s),
-        )
-        if (error := refusal(self.state.record(intent_id))) is not None:
-            raise error
+        if wait == "ack":
+            await self._wait_answered(
+                intent_id,
+                lambda: modify_answered(self.state.record(intent_id), self.state.effective_intent(intent_id)),
+                ack_timeout_s,
+            )
 
     async def cancel_order(self, intent_id: str, *, wait: WaitFor = "ack", ack_timeout_s: float | None = None) -> None:
-        """Not want an order any more. Waits for the venue's answer like `place_order`.
+        """Cancel an order, waiting like `place_order`; canceling it again changes nothing.
 
-        Canceling what is canceled, or on its way, is no error and no event. Raises `NotFoundError` for an unknown intent,
-        `ExchangeError` when it is too late: FILLED, EXPIRED or REJECTED, before or while it was asked for.
+        Raises:
+            NotFoundError: There is no such intent.
+            ExchangeError: The order was FILLED, EXPIRED or REJECTED before it could be canceled.
         """
         self._runtime.check()
         check_wait(wait)
@@ -329,15 +377,19 @@ class EventSourcedKernel(ExchangeKernel):
             raise error
 
     async def cancel_all_orders(self, symbol_id: str | None = None) -> int:
-        """Not want any live order (of a symbol) any more. Returns on the commit, with the number that this changed.
+        """Cancel all live orders, or those of one symbol; returns once the cancels are durable.
 
-        Raises what recording the first of them failed with, once each was tried: then some may still be wanted.
+        Returns:
+            The number of intents that this canceled.
+
+        Raises:
+            KernelError: A cancel could not be recorded; every other one was tried.
         """
         self._runtime.check()
         return await self._cancel_all(symbol_id, self._actor)
 
     async def _cancel_all(self, symbol_id: str | None, actor: str) -> int:
-        await self._writer.caught_up()  # what another kernel has just been told to place is meant as well
+        await self._writer.caught_up()  # includes orders that other kernels have just placed
         live = [
             intent_id
             for intent_id in self.state.live_intent_ids()
@@ -346,7 +398,7 @@ class EventSourcedKernel(ExchangeKernel):
             and symbol_id in (None, intent.order.symbol_id)
         ]
         canceling = (self._cancel_live(intent_id, actor) for intent_id in live)
-        changed = await asyncio.gather(*canceling, return_exceptions=True)  # each is tried, whatever becomes of another
+        changed = await asyncio.gather(*canceling, return_exceptions=True)
         for problem in changed:
             if isinstance(problem, BaseException):
                 raise problem
@@ -361,10 +413,18 @@ class EventSourcedKernel(ExchangeKernel):
             return False
 
     async def pause(self, intent_id: str | None = None, *, reason: str = "", actor: str | None = None) -> bool:
-        """Send nothing (for an intent) until `resume`, not even cancels; whether that changed anything.
+        """Stop sending requests, cancels included, until `resume`. Commands are still recorded, reports still read.
 
-        See `operator_commands`. Commands are recorded, the venue is asked and heard. Raises `NotFoundError` for an unknown
-        intent.
+        Args:
+            intent_id: Pause one intent; all by default.
+            reason: Text for the log.
+            actor: Who pauses; the kernel's actor by default.
+
+        Returns:
+            Whether that changed anything.
+
+        Raises:
+            NotFoundError: There is no such intent.
         """
         self._runtime.check()
         command: Any = {"reason": reason, "actor": actor or self._actor}
@@ -373,11 +433,21 @@ class EventSourcedKernel(ExchangeKernel):
         return await operator.pause_one(self._commands, intent_id, paused=True, **command)
 
     async def halt(self, symbol_id: str | None = None, *, reason: str = "", actor: str | None = None) -> int:
-        """Let nothing but cancels out until `resume`, and cancel all (of a symbol); see `operator_commands`.
+        """Cancel all live orders and send nothing but cancels until `resume`.
 
-        First the halt is recorded, then each live intent is turned to CANCELED; returns on the commits, with the number of
-        those. What is wanted afterwards is recorded, and sent on resume. Raises `NotFoundError` for an unknown symbol, and
-        as `cancel_all_orders` does.
+        Orders placed meanwhile are recorded, and sent on resume. Returns once halt and cancels are durable.
+
+        Args:
+            symbol_id: Halt one symbol; all by default.
+            reason: Text for the log.
+            actor: Who halts; the kernel's actor by default.
+
+        Returns:
+            The number of intents that this canceled.
+
+        Raises:
+            NotFoundError: There is no such symbol.
+            KernelError: A cancel could not be recorded; every other one was tried.
         """
         self._runtime.check()
         if symbol_id is not None:
@@ -389,9 +459,18 @@ class EventSourcedKernel(ExchangeKernel):
     async def resume(
         self, intent_id: str | None = None, *, symbol_id: str | None = None, actor: str | None = None
     ) -> bool:
-        """Go on (with an intent, or with a symbol that was halted); whether that changed anything.
+        """End a pause or a halt.
 
-        Raises `NotFoundError` for an unknown intent.
+        Args:
+            intent_id: Resume a paused intent.
+            symbol_id: Resume a halted symbol. Without either, end the pause and halt of all.
+            actor: Who resumes; the kernel's actor by default.
+
+        Returns:
+            Whether that changed anything.
+
+        Raises:
+            NotFoundError: There is no such intent.
         """
         self._runtime.check()
         actor = actor or self._actor
@@ -408,14 +487,22 @@ class EventSourcedKernel(ExchangeKernel):
         attempt_position: int | None = None,
         actor: str | None = None,
     ) -> None:
-        """Settle an attempt that nothing can prove: DEAD (it never arrived) or REJECTED (refused, its generation is over).
+        """Resolve an attempt whose outcome no evidence can show, on the operator's word.
 
-        The operator vouches for it. What is DEAD and still wanted is sent again at once, under the same id. If that was
-        wrong, the order that turns up is live at once and told as a finding, and at most one is kept; what the others
-        filled until then has happened.
+        A DEAD submit that is still wanted is sent again at once, under the same client order id. If its order turns up
+        after all, it is live, raises a finding, and the surplus order is canceled.
 
-        Raises `NotFoundError`, `ValidationError` (no evidence, another outcome), `ConflictError`: nothing is unknown, or
-        evidence is still to come (its call has not reported, or it may still arrive and a look will tell).
+        Args:
+            intent_id: The intent of the attempt.
+            outcome: DEAD (it never arrived) or REJECTED (the venue refused it, which ends the generation).
+            evidence: How the operator knows; not empty.
+            attempt_position: Log position of the attempt; needed where several are unresolved.
+            actor: Who resolves; the kernel's actor by default.
+
+        Raises:
+            NotFoundError: There is no such intent.
+            ValidationError: `evidence` is empty, or the outcome is not possible for this attempt.
+            ConflictError: Nothing is unresolved, or evidence can still come.
         """
         self._runtime.check()
         now_ns = self._clock.now_ns()
@@ -424,30 +511,51 @@ class EventSourcedKernel(ExchangeKernel):
         await self._commands.handle(intent_id, command, actor=actor, evidence=Evidence.OPERATOR)
 
     async def resolve_finding(self, finding_id: str, *, evidence: str, actor: str | None = None) -> None:
-        """Say that a finding was dealt with, and how. A condition that still holds is raised again with its next news.
+        """Resolve a finding; if its condition still holds, the next event about it raises it again.
 
-        A balance's drift is from then on explained by a transfer of as much; a storm's symbol is traded again; what filled
-        beyond what a group allows is not told again.
-        Raises `NotFoundError`, `ValidationError` (no evidence), `ConflictError` (it does not stand).
+        A balance drift is booked as a transfer, a rejection storm's symbol trades again, a group's overfill is accepted.
+
+        Args:
+            finding_id: The finding.
+            evidence: What was done about it; not empty.
+            actor: Who resolves; the kernel's actor by default.
+
+        Raises:
+            NotFoundError: There is no such finding.
+            ValidationError: `evidence` is empty.
+            ConflictError: The finding is resolved already.
         """
         self._runtime.check()
         actor = actor or self._actor
         await operator.resolve_finding(self._commands, self._writer, self.state, finding_id, text=evidence, actor=actor)
 
     async def heartbeat(self, owner: str, ttl_s: float) -> bool:
-        """Say that a strategy is alive. Once nothing was heard of it for `ttl_s`, whoever leads cancels all that it wants.
+        """Send a heartbeat; if the next one is missing for `ttl_s`, the leader cancels all orders of the owner.
 
-        The first call arms that, for the intents with this `owner`; call it at least every half `ttl_s`. Whether it was
-        recorded: beats in between are free. While it is silent, what it wants is canceled too; its next heartbeat ends
-        that. See `heartbeats`. Raises `ValidationError`.
+        The first call arms the dead-man switch for intents with this `owner`. Orders that a lapsed owner places are
+        canceled too, until its next heartbeat.
+
+        Args:
+            owner: The strategy.
+            ttl_s: Seconds that the heartbeat is good for, 1 to 86400. Call at least twice in that time.
+
+        Returns:
+            Whether the heartbeat was recorded; those in quick succession are not.
+
+        Raises:
+            ValidationError: The owner or the time is out of range.
         """
         self._runtime.check()
         return await self._heartbeats.record_heartbeat(owner, ttl_s, actor=self._actor_of(owner))
 
     async def disarm_heartbeat(self, owner: str, *, reason: str = "") -> bool:
-        """Silence of a strategy means nothing from now on; whether that changed anything. Cancels no order.
+        """Disarm an owner's dead-man switch; cancels no order.
 
-        Raises `ValidationError`.
+        Returns:
+            Whether that changed anything.
+
+        Raises:
+            ValidationError: The owner is out of range.
         """
         self._runtime.check()
         return await self._heartbeats.disarm(owner, reason=reason, actor=self._actor)
@@ -455,8 +563,15 @@ class EventSourcedKernel(ExchangeKernel):
     def limits_exceeded(
         self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
-        """Which intents would be refused if these orders were wanted, one after the other, then these groups whole, and by
-        which limit."""
+        """Return the pre-trade limits that these orders and groups would exceed, taken together.
+
+        Args:
+            orders: Intent id, terms and symbol of each order.
+            groups: Mode and orders of each group to be placed.
+
+        Returns:
+            Intent id and violation, one for each limit exceeded.
+        """
         self._runtime.check()
         return self._commands.gate.exceeded(orders, groups)
 
@@ -467,7 +582,7 @@ class EventSourcedKernel(ExchangeKernel):
         return self._settings.ack_timeout_s if given_s is None else given_s
 
     async def _symbol(self, symbol_id: str) -> SymbolMetadata:
-        """The market of an order; before the first reference data came, it is waited for like an answer."""
+        """Return a symbol, waiting for the first reference data."""
         timeout_s = self._settings.ack_timeout_s if self._runtime.leader is not None else 0
         missing = self._runtime.readiness.missing()
         return await awaited_symbol(symbol_id, self.state, self._runtime.waiters, timeout_s=timeout_s, missing=missing)
@@ -507,23 +622,41 @@ class EventSourcedKernel(ExchangeKernel):
     async def get_fills(
         self, intent_id: str | None = None, symbol_id: str | None = None, after: int | None = None
     ) -> list[events.OrderFilled]:
-        """Trades in the order of the log (of an intent, of a symbol, after a position), each fill key once.
+        """Return fills in the order of the log, each fill key once.
 
-        Raises `NotFoundError` for an unknown intent.
+        Args:
+            intent_id: Only those of an intent.
+            symbol_id: Only those of a symbol.
+            after: Only those after a log position.
+
+        Returns:
+            The `OrderFilled` events; price and quantity at the symbol's scales.
+
+        Raises:
+            NotFoundError: There is no such intent.
         """
         if intent_id is not None and self.state.record(intent_id).version == 0:
             raise NotFoundError(f"intent {intent_id} not found")
         return await fills(self.log, intent_id=intent_id, symbol_id=symbol_id, after=after)
 
     async def wait_until(self, intent_id: str, holds: Any, *, timeout_s: float) -> None:
-        """Return once `holds(record)` is true of an intent's record. Raises `WaitTimeoutError`."""
+        """Return once `holds(record)` is true of an intent's record.
+
+        Args:
+            intent_id: The intent.
+            holds: Function of the intent's `Record`, called again after each of its events.
+            timeout_s: Longest wait in seconds.
+
+        Raises:
+            WaitTimeoutError: The condition does not hold after `timeout_s`.
+        """
         self._runtime.check()
         await ensure_loaded(self.log, self.state, intent_id)
         in_time = await self._runtime.waiters.until(
             lambda: bool(holds(self.state.record(intent_id))), intent_id=intent_id, timeout_s=timeout_s
         )
         if not in_time:
-            raise WaitTimeoutError(f"intent {intent_id}: not so after {timeout_s:g} s")
+            raise WaitTimeoutError(f"intent {intent_id}: the condition does not hold after {timeout_s:g} s")
 
     # ---------------------------------------------------------------------------------------------------- events
     def subscribe_events(
@@ -533,10 +666,19 @@ class EventSourcedKernel(ExchangeKernel):
         *,
         after: int | None = None,
     ) -> str:
-        """Call back for each event that fits, in order. `after=None` is from now on, `0` from the beginning.
+        """Call back for each event that matches a filter, in order.
 
-        Filter keys: `event_type`, `symbol_id`, `intent_id`, `group_id`, `actor`; a value or a list. An unknown key is a
-        `ValidationError`.
+        Args:
+            callback: A function (called on a thread of the subscription) or an `async def`. If it raises, the error is
+                logged and the next event follows.
+            event_filter: Value or list of values by `event_type`, `symbol_id`, `intent_id`, `group_id` or `actor`.
+            after: Log position after which to begin: 0 for all events, None for those from now on.
+
+        Returns:
+            The id of the subscription.
+
+        Raises:
+            ValidationError: The filter has an unknown key or event type.
         """
         self._runtime.check()
         return self._runtime.subscriptions.subscribe(callback, event_filter, after=self._after(after))
@@ -547,7 +689,7 @@ class EventSourcedKernel(ExchangeKernel):
     def events(
         self, event_filter: dict[str, Any] | None = None, *, after: int | None = None
     ) -> AsyncIterator[events.BaseEvent]:
-        """The same as an async iterator."""
+        """Iterate over events that match a filter, as `subscribe_events`."""
         self._runtime.check()
         return self._runtime.subscriptions.events(event_filter, after=self._after(after))
 

@@ -1,26 +1,26 @@
-"""Every error that this project raises on purpose, in one tree.
+"""The errors that this project raises on purpose, as one tree.
 
-Raised everywhere, caught at the edges: the CLI maps `exit_code`, a strategy catches by kind, and the reconciler tells
-the three venue errors apart. A message says what failed, the limit, the value given, and what to do.
+The CLI exits with `exit_code`, strategies catch by class, the reconciler tells the three venue errors apart. A message
+names the thing, the value, the rule and the remedy.
 
-    KernelError                      2   anything below
-    ├── ValidationError              5   a command, a record or a setting breaks constraints; lists all of them (ValueError)
-    ├── NotFoundError                2   no such intent, order, symbol, asset, subscription (KeyError)
-    ├── AlreadyExistsError           4   the id is taken by something else (ValueError)
-    ├── ConflictError                4   somebody wrote in between; read again, decide again
+    KernelError                      2   base of all
+    ├── ValidationError              5   a command, record or setting breaks rules; lists all of them (ValueError)
+    ├── NotFoundError                2   no such intent, order, symbol, asset or subscription (KeyError)
+    ├── AlreadyExistsError           4   the id belongs to something else (ValueError)
+    ├── ConflictError                4   the stream changed meanwhile; read again, then decide again
     ├── FencedError                  4   a newer leader was elected; this one must stop
-    ├── ExchangeError                5   the venue refused for good, or it is too late
-    ├── NotReadyError                6   the named conditions are missing; nothing was done
+    ├── ExchangeError                5   the venue rejected the order for good, or the command came too late
+    ├── NotReadyError                6   conditions are missing; nothing was done
     │   ├── BusyError                6   a bounded queue is full; nothing was written
-    │   └── LogUnavailableError      6   the log cannot be reached or written now (disk full, database down)
-    ├── WaitTimeoutError             3   what was waited for did not happen in time (TimeoutError)
+    │   └── LogUnavailableError      6   the log cannot be reached or written (disk full, database down)
+    ├── WaitTimeoutError             3   a condition did not hold in time (TimeoutError)
     ├── IntegrityError               1   the log is not what was written; names the first bad position
-    │   └── SchemaError              1   an event newer than this code, of an unknown topic, or not of its schema
-    ├── UnsafeFileError              2   another user of the host owns a file of ours, or can write it
-    └── VenueError                   2   what a venue port may raise, and nothing else
-        ├── Rejected                 5   a definitive no; `retry_after_s` where the venue says "later"
-        ├── NotSent                  6   it provably never left
-        └── OutcomeUnknown           6   it may have happened: unknown is not no
+    │   └── SchemaError              1   an event of a newer release, an unknown topic or another schema
+    ├── UnsafeFileError              2   another user of the host owns or can write a file of the kernel
+    └── VenueError                   2   base of the only errors that a venue port may raise
+        ├── Rejected                 5   a definitive no; `retry_after_s` where a later try may succeed
+        ├── NotSent                  6   the request provably never left
+        └── OutcomeUnknown           6   the request may have happened: unknown is not no
 
 The number is the process exit code. `orderctl help api` lists them.
 """
@@ -54,50 +54,64 @@ class Remedy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One violated constraint: where, what was demanded, what was given."""
+    """One broken rule. `str` is a sentence: "quantity 0.0000001 is not a multiple of the lot size 0.00001".
+
+    Attributes:
+        field: Dotted path of the field, as in `order.price`.
+        constraint: Name of the rule, as in `tick_size`.
+        limit: What the rule demands, as in `0.01`.
+        value: The value given, as in `0.005`.
+        text: The sentence, with the other attributes by name: "{field} {value} is not a multiple of {limit}".
+    """
 
     field: str
-    """Dotted path of the offending field, as in `order.price`."""
     constraint: str
-    """Name of the constraint, as in `tick_size`."""
     limit: str
-    """The limit, in words and numbers."""
     value: str
-    """The value that was given."""
+    text: str = "{field} `{value}`: must be {limit}"
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.constraint} is {self.limit}, given {self.value}"
+        value = self.value if self.value.isprintable() else repr(self.value)[1:-1]
+        return self.text.format(field=self.field, constraint=self.constraint, limit=self.limit, value=value)
 
 
 class ValidationError(KernelError, ValueError):
-    """Constraints are violated; `violations` lists every one of them."""
+    """A command, a record or a setting breaks rules; `violations` lists every broken rule.
+
+    The text is `what` and the violations, or one of them where the other is not given.
+    """
 
     exit_code = 5
 
-    def __init__(self, what: str, violations: Iterable[Violation] = ()) -> None:
+    def __init__(self, what: str = "", violations: Iterable[Violation] = ()) -> None:
         self.what = what
         self.violations = tuple(violations)
-        super().__init__("; ".join([what, *map(str, self.violations)]))
+        super().__init__(": ".join(filter(None, (what, "; ".join(map(str, self.violations))))))
 
 
 class NotFoundError(KernelError, KeyError):
-    """The thing named does not exist."""
+    """The named thing does not exist."""
 
 
 class AlreadyExistsError(KernelError, ValueError):
-    """The id is already taken by something that differs."""
+    """The id belongs to something else."""
 
     exit_code = 4
 
 
 class ConflictError(KernelError):
-    """The stream moved on, or the state forbids the change: read again, then decide again."""
+    """The stream changed meanwhile, or the state forbids the change: read again, then decide again."""
 
     exit_code = 4
 
 
 class FencedError(KernelError):
-    """The log has seen a newer leader than the one that wrote this: reading again does not help, it must stop."""
+    """A newer leader was elected: the writer must stop, reading again does not help.
+
+    Attributes:
+        epoch: The writer's epoch.
+        head_epoch: The newest epoch in the log.
+    """
 
     exit_code = 4
 
@@ -108,7 +122,13 @@ class FencedError(KernelError):
 
 
 class ExchangeError(KernelError):
-    """The venue refused for good, or what was asked for came too late."""
+    """The venue rejected an order for good, or the command came too late.
+
+    Attributes:
+        text: What the venue said.
+        code: The venue's code, if it gave one.
+        intent_id: The intent concerned.
+    """
 
     exit_code = 5
 
@@ -116,8 +136,7 @@ class ExchangeError(KernelError):
         self.text = text
         self.code = code
         self.intent_id = intent_id
-        where = f"{intent_id}: " if intent_id else ""
-        super().__init__(f"{where}{text}" + (f" (venue code {code})" if code else ""))
+        super().__init__((f"{intent_id}: " if intent_id else "") + _with_code(text, code))
 
 
 class NotReadyError(KernelError):
@@ -135,48 +154,53 @@ class BusyError(NotReadyError):
 
 
 class LogUnavailableError(NotReadyError):
-    """The log cannot be read or written now; nothing is known to be lost."""
+    """The log cannot be read or written; nothing is known to be lost."""
 
 
 class WaitTimeoutError(KernelError, TimeoutError):
-    """What was waited for did not happen within the time given."""
+    """A condition did not hold in time."""
 
     exit_code = 3
 
 
 class IntegrityError(KernelError):
-    """The log does not hold what was written; nothing is repaired in silence."""
+    """The log is not what was written; `position` is the first bad one, if known. Nothing is repaired silently."""
 
     exit_code = 1
 
     def __init__(self, text: str, *, position: int | None = None) -> None:
         self.position = position
-        where = f"position {position}: " if position is not None else ""
-        super().__init__(f"{where}{text}")
+        super().__init__(text if position is None else f"position {position}: {text}")
 
 
 class SchemaError(IntegrityError):
-    """An event is newer than this code, of an unknown topic, or does not fit its schema."""
+    """An event is of a newer release or an unknown topic, or does not fit its schema."""
 
 
 class UnsafeFileError(KernelError):
-    """Another user of the host owns a file or directory that the kernel would believe, or can write it."""
+    """Another user of the host owns or can write a file or directory that the kernel would trust."""
 
 
 class VenueError(KernelError):
-    """Base of the three errors that a venue port may raise."""
+    """Base of the three errors that a venue port may raise.
+
+    Attributes:
+        text: What the venue or the transport said.
+        code: The venue's code, if it gave one.
+    """
 
     def __init__(self, text: str, *, code: str | None = None) -> None:
         self.text = text
         self.code = code
-        super().__init__(text + (f" (venue code {code})" if code else ""))
+        super().__init__(_with_code(text, code))
 
 
 class Rejected(VenueError):
-    """The venue said no, definitively, to this one request.
+    """The venue definitively rejected this request.
 
-    `retry_after_s` is set where it says that a later try may succeed (rate limit, halt). `rate_limit` names the kind of
-    rate limit that is used up, where that is why: it says nothing of the request itself.
+    Attributes:
+        retry_after_s: Seconds after which a later try may succeed (rate limit, trading halt), if the venue says so.
+        rate_limit: Kind of the rate limit that is used up, if that is the reason; the request itself may be fine.
     """
 
     exit_code = 5
@@ -196,9 +220,10 @@ class NotSent(VenueError):
 
 
 class OutcomeUnknown(VenueError):
-    """No answer, or one that settles nothing (timeout, lost connection, 5xx, duplicate id): it may have happened.
+    """The request may have happened: timeout, lost connection, 5xx, duplicate id.
 
-    `duplicate` says that the venue refused the client order id as used before: an order under it exists or existed.
+    Attributes:
+        duplicate: The venue refused the client order id as used before: an order with it exists or existed.
     """
 
     exit_code = 6
@@ -206,3 +231,7 @@ class OutcomeUnknown(VenueError):
     def __init__(self, text: str, *, code: str | None = None, duplicate: bool = False) -> None:
         self.duplicate = duplicate
         super().__init__(text, code=code)
+
+
+def _with_code(text: str, code: str | None) -> str:
+    return f"{text} (venue code {code})" if code else text

@@ -1,10 +1,9 @@
-"""Who leads: one kernel per log acts on the venue, and knows until when it may.
+"""The lease of a log: one kernel per log acts on the venue, and knows until when it may.
 
-Each log gives its own kind of lease (`EventLog.lease`), kept where the log is. `leadership` acquires it before it elects
-itself, and the reconciler checks the deadline right before each venue call. Promises: at most one lease of a log is held at
-a time, on one host for SQLite, among all hosts for PostgreSQL as long as their clocks run at the same speed; a killed
-process lets go at once; a lease that is lost says so. It does not fence what is on its way already: that is what the epoch
-and the attempts' windows are for.
+Each log provides its kind (`EventLog.lease`). `leadership` acquires it before the election; the reconciler checks the
+deadline right before each venue call. At most one kernel holds the lease of a log: on one host for SQLite, among all hosts
+for PostgreSQL if their clocks run at the same speed. A killed process releases it at once. It does not fence requests on
+their way; epochs and the attempts' validity windows do.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kernel.clock import IdFactory, SeededIds
 FAR_FUTURE_NS = 2**63 - 1
 """Deadline of a lease that ends only with its process."""
 RETRY_INTERVAL_S = 0.05
-"""How often a lease that another holds is tried for."""
+"""Interval at which a lease that another holds is tried."""
 
 
 class Lease(ABC):
@@ -27,31 +26,32 @@ class Lease(ABC):
 
     def __init__(self, *, ids: IdFactory | None = None) -> None:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{(ids or SeededIds()).log_id()[:8]}"
-        """Who holds it when this one does: host, pid and a random part."""
+        """Name of this holder: host, pid and a random part."""
         self._lost_callbacks: list[Callable[[], None]] = []
 
     @property
     @abstractmethod
     def held(self) -> bool:
-        """Whether it is held here."""
+        """Whether this kernel holds it."""
 
     @abstractmethod
     async def acquire(self, wait: bool = True) -> bool:
-        """Whether it is held now. With `wait` it is tried for until it is; a cancelled wait leaves nothing behind.
+        """Acquire the lease and return whether it is held; with `wait`, try until it is.
 
-        Raises `LogUnavailableError` when the lock can't be asked for, and `wait` is off.
+        Raises:
+            LogUnavailableError: The lock cannot be requested, and `wait` is off.
         """
 
     @abstractmethod
     def deadline_ns(self) -> int | None:
-        """No venue call may be made at or after this instant; None when the lease is not held."""
+        """Return the instant from which on no venue call may be made; None when the lease is not held."""
 
     @abstractmethod
     async def release(self) -> None:
-        """Let go. Idempotent. No callback is called."""
+        """Release the lease without calling the callbacks. Idempotent."""
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        """Have a function called, on the event loop, when the lease is lost without having been released."""
+        """Register a function to call on the event loop when the lease is lost without a release."""
         self._lost_callbacks.append(callback)
 
     def _lost(self) -> None:

@@ -1,11 +1,8 @@
-"""The kernel's counters and histograms: metrics of prometheus-client in one registry for each kernel, never the global
-one.
+"""The kernel's counters and histograms, in one prometheus-client registry for each kernel.
 
-The composition root makes one `Metrics` and passes it to the queue, the engine, the sender, the looker, the session and
-the writer. `replay.views.metrics` renders the registry; `replay.views.gauges` adds what is read when the registry is
-collected. Promises: every series exists from the beginning, at zero, so that a rate is right from the first event on;
-label values are closed sets, never the name of an order, an intent or a symbol, so that the number of series never
-grows.
+The composition root passes one `Metrics` to every part; `replay.views.metrics` renders the registry and
+`replay.views.gauges` adds gauges. Every series exists from the start, at zero, so rates are right from the first event on.
+Label values are closed sets, never ids or symbols, so the number of series is constant.
 """
 
 from __future__ import annotations
@@ -28,14 +25,12 @@ from kernel.venues.base import RateLimitKind
 BUCKETS_S = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
 )  # fmt: skip
-"""Upper bounds, in seconds: decades are too coarse for what an order waits."""
+"""Upper bounds in seconds."""
 QUEUE = "reconciler"
-"""The work queue's name."""
+"""Name of the work queue in labels."""
 PREFIX = "exchange_kernel_"
-"""Before every name that is not a convention of others."""
 CONVENTIONS = ("workqueue_", "leader_election_")
-"""How names begin that are client-go's."""
-
+"""Prefixes of client-go's names, which get no prefix of ours."""
 
 Series = TypeVar("Series", Counter, Histogram)
 
@@ -60,7 +55,7 @@ class AppendResult(StrEnum):
 
 
 class LookResult(StrEnum):
-    """What a look at the venue showed."""
+    """How a status query ended."""
 
     FOUND = "FOUND"
     NOT_FOUND = "NOT_FOUND"
@@ -69,7 +64,7 @@ class LookResult(StrEnum):
 
 
 class RunResult(StrEnum):
-    """How one run of the reconciler ended."""
+    """How a run of the reconciler ended."""
 
     DONE = "DONE"
     AFTER = "AFTER"
@@ -80,14 +75,14 @@ class RunResult(StrEnum):
 
 
 class NoteResult(StrEnum):
-    """How writing a signed note of the log ended."""
+    """How writing a signed tree head ended."""
 
     WRITTEN = "WRITTEN"
     FAILED = "FAILED"
 
 
 class RelistResult(StrEnum):
-    """How asking the venue for everything ended."""
+    """How a venue snapshot ended."""
 
     COMPLETE = "COMPLETE"
     INCOMPLETE = "INCOMPLETE"
@@ -95,7 +90,7 @@ class RelistResult(StrEnum):
 
 
 class RateWindow(StrEnum):
-    """How long the window of a rate limit is: seconds, minutes (or hours), a day (or more)."""
+    """Length of a rate limit's window: seconds, minutes to hours, a day or more."""
 
     SECOND = "SECOND"
     MINUTE = "MINUTE"
@@ -103,15 +98,14 @@ class RateWindow(StrEnum):
 
 
 def window_label(window_ns: int) -> RateWindow:
-    """Under which label a window is told."""
+    """Return the label of a window."""
     if window_ns < 60 * NS_PER_S:
         return RateWindow.SECOND
     return RateWindow.MINUTE if window_ns < 86_400 * NS_PER_S else RateWindow.DAY
 
 
-# ------------------------------------------------------------------------------------------------------------- readings
 class LimitReading(NamedTuple):
-    """One rate limit of the venue at one instant, in the limit's weight."""
+    """One rate limit of the venue at one instant, in its weights."""
 
     used: float
     limit: int
@@ -119,7 +113,7 @@ class LimitReading(NamedTuple):
 
 
 class EngineReading(NamedTuple):
-    """The reconciler's work at one instant: keys by where they are, the newest run's duration, ages of the keys in hand."""
+    """The reconciler's work at one instant: duration of the newest run, keys by place, ages of the running ones."""
 
     lag_ms: float = 0.0
     pending: int = 0
@@ -128,16 +122,15 @@ class EngineReading(NamedTuple):
     ages_s: tuple[float, ...] = ()
 
 
-# ---------------------------------------------------------------------------------------------------------- the metrics
 class Metrics:
-    """The counters and histograms of one kernel, and the registry that holds them."""
+    """The counters and histograms of one kernel, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.relisted_ns: int | None = None
-        """When the newest complete relist ended."""
+        """When the newest complete venue snapshot ended."""
         self.heard_ns: int | None = None
-        """When the venue's stream brought something last."""
+        """When the venue's stream last brought a report."""
         self._reconciler()
         self._attempts()
         self._venue()
@@ -153,39 +146,41 @@ class Metrics:
     def _reconciler(self) -> None:
         name = (QUEUE,)
         self.error_count = self._counter("error_count_total", "Runs that ended in an error.")
-        self.retry_count = self._counter("retry_count_total", "Runs that were put off because of an error.")
-        text = "Keys that became ready; one that is ready already adds none."
+        self.retry_count = self._counter("retry_count_total", "Runs that were put off after an error.")
+        text = "Keys that became ready; keys that are ready already are not counted."
         self.adds = self._counter("workqueue_adds_total", text, name=name)
-        text = "From ready to a worker, its own earlier run included."
+        text = "Time from ready to the start of work, an earlier run of the key included."
         self.queue_duration = self._histogram("workqueue_queue_duration_seconds", text, name=name)
-        self.work_duration = self._histogram("workqueue_work_duration_seconds", "From a worker to done.", name=name)
-        text = "Keys put off to an instant, for whatever reason."
+        self.work_duration = self._histogram(
+            "workqueue_work_duration_seconds", "Time from the start of work to its end.", name=name
+        )
+        text = "Keys put off to a later instant."
         self.retries = self._counter("workqueue_retries_total", text, name=name)
         self.reconciles = self._counter(
             "reconcile_total", "Runs of the reconciler by how they ended.", result=RunResult
         )
-        self.reconcile_duration = self._histogram("reconcile_duration_seconds", "One run of the reconciler.")
+        self.reconcile_duration = self._histogram("reconcile_duration_seconds", "Duration of a run of the reconciler.")
 
     def _attempts(self) -> None:
-        text = "Attempts recorded before the venue heard of them."
+        text = "Attempts recorded, each before its request was sent."
         self.attempts_started = self._counter("attempts_started_total", text, kind=AttemptKind)
-        text = "Attempts by what was known when their call ended."
+        text = "Attempts by their outcome when the call ended."
         self.attempts = self._counter("attempts_total", text, kind=AttemptKind, outcome=AttemptOutcome)
-        text = "From the instant of a wish, taken as it was committed, to the first call for it."
+        text = "Time from the commit of an intent's change to the first venue call for it."
         self.intent_to_venue = self._histogram("intent_to_venue_seconds", text, kind=AttemptKind)
-        self.looks = self._counter("looks_total", "Looks for one order.", scope=LookScope, result=LookResult)
+        self.looks = self._counter("looks_total", "Status queries for one order.", scope=LookScope, result=LookResult)
 
     def _venue(self) -> None:
-        text = "Calls of the venue."
+        text = "Venue calls."
         self.venue_requests = self._counter("venue_requests_total", text, operation=Operation, result=CallResult)
-        text = "One call of the venue, whatever came of it."
+        text = "Duration of a venue call, however it ended."
         self.venue_duration = self._histogram("venue_request_duration_seconds", text, operation=Operation)
-        self.connects = self._counter("venue_connects_total", "Connects that succeeded.")
-        self.reconnects = self._counter("venue_stream_reconnects_total", "Of them, all but the first.")
-        self.reports = self._counter("venue_reports_total", "Reports that the venue's stream brought.")
-        self.fills = self._counter("fills_recorded_total", "Fills that this process recorded, each once.")
-        self.relists = self._counter("relists_total", "Times the venue was asked for everything.", result=RelistResult)
-        text = "Times that there was no room, by what was to be done; those in line behind it are not counted."
+        self.connects = self._counter("venue_connects_total", "Successful connects to the venue.")
+        self.reconnects = self._counter("venue_stream_reconnects_total", "Successful connects after the first.")
+        self.reports = self._counter("venue_reports_total", "Reports on the venue's stream.")
+        self.fills = self._counter("fills_recorded_total", "Fills recorded by this process.")
+        self.relists = self._counter("relists_total", "Venue snapshots.", result=RelistResult)
+        text = "Times that an action lacked rate-limit capacity; keys queued behind it are not counted."
         priorities = [item.label for item in reversed(Priority)]
         self.budget_waits = self._counter(
             "budget_waits_total", text, limit=RateLimitKind, window=RateWindow, priority=priorities
@@ -193,16 +188,18 @@ class Metrics:
 
     def _log(self) -> None:
         self.appends = self._counter("log_appends_total", "Appends to the log by how they ended.", result=AppendResult)
-        self.append_duration = self._histogram("log_append_duration_seconds", "One append, durable when it returns.")
-        text = "Signed notes of the log, as far as this kernel leads it."
+        self.append_duration = self._histogram(
+            "log_append_duration_seconds", "Duration of an append until it is durable."
+        )
+        text = "Signed tree heads written while this kernel leads."
         self.notes = self._counter("notes_total", text, result=NoteResult)
-        text = "Position up to which this kernel's newest note goes."
+        text = "Log position of this kernel's newest signed tree head."
         self.note_position = Gauge(full_name("note_position"), text, registry=self.registry)
 
     # ------------------------------------------------------------------------------------------------------- measuring
     @contextmanager
     def calling(self, operation: str, clock: Clock) -> Iterator[None]:
-        """Around one call of the venue: how long it took and how it ended. Changes nothing of what it raises."""
+        """Measure one venue call: its duration and how it ended."""
         began_ns = clock.now_ns()
         result = CallResult.UNKNOWN
         try:
@@ -217,7 +214,7 @@ class Metrics:
 
     @contextmanager
     def appending(self, clock: Clock) -> Iterator[None]:
-        """Around one append to the log."""
+        """Measure one append to the log."""
         began_ns = clock.now_ns()
         result = AppendResult.FAILED
         try:
@@ -234,18 +231,18 @@ class Metrics:
             observe_ns(self.append_duration, clock.now_ns() - began_ns)
 
     def looked(self, scopes: Iterable[LookScope], result: LookResult) -> None:
-        """A look for one order ended."""
+        """Count a status query for one order."""
         for scope in scopes:
             self.looks.labels(scope, result).inc()
 
 
 def full_name(name: str) -> str:
-    """A metric's name as it is exposed."""
+    """Return a metric's name as exposed."""
     return name if name.startswith(CONVENTIONS) else PREFIX + name
 
 
 def seeded(metric: Series, values: Iterable[Iterable[str]]) -> Series:
-    """The metric, with a series at zero for each combination of its labels' values."""
+    """Return the metric with a series at zero for each combination of label values."""
     for combination in itertools.product(*values):
         if combination:
             metric.labels(*combination)
@@ -253,18 +250,18 @@ def seeded(metric: Series, values: Iterable[Iterable[str]]) -> Series:
 
 
 def observe_ns(histogram: Histogram, nanoseconds: int) -> None:
-    """Count a duration. A clock that was set back meanwhile makes it 0, never less."""
+    """Observe a duration, at least 0 even if the clock was set back."""
     histogram.observe(max(0, nanoseconds) / NS_PER_S)
 
 
 def value_of(series: Counter | Gauge) -> float:
-    """The present value of one series."""
+    """Return the current value of a series."""
     [family] = series.collect()
     return family.samples[0].value
 
 
 def call_result(problem: VenueError) -> CallResult:
-    """What one of the venue's errors says of a call."""
+    """Return the result of a call that raised."""
     match problem:
         case Rejected():
             return CallResult.REJECTED
@@ -276,7 +273,7 @@ def call_result(problem: VenueError) -> CallResult:
 
 
 class QueueMetrics:
-    """What one work queue counts. Keys are remembered while they wait or are worked on, and named nowhere."""
+    """The measurements of one work queue."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._adds = metrics.adds.labels(QUEUE)
@@ -288,30 +285,30 @@ class QueueMetrics:
         self._taken_ns: dict[str, int] = {}
 
     def added(self, key: str, now_ns: int) -> None:
-        """A key is to be worked on; one that waits already counts once."""
+        """Count a key that became ready, once while it waits."""
         if key not in self._added_ns:
             self._added_ns[key] = now_ns
             self._adds.inc()
 
     def taken(self, key: str) -> None:
-        """A worker has it."""
+        """Observe the time that a key waited."""
         now_ns = self._taken_ns[key] = self._clock.now_ns()
         observe_ns(self._queue_duration, now_ns - self._added_ns.pop(key, now_ns))
 
     def done(self, key: str) -> None:
-        """The worker is through with it."""
+        """Observe the time that a worker had a key."""
         if (taken_ns := self._taken_ns.pop(key, None)) is not None:
             observe_ns(self._work_duration, self._clock.now_ns() - taken_ns)
 
     def put_off(self) -> None:
-        """A key is to be worked on later."""
+        """Count a key that was put off."""
         self._retries.inc()
 
     def closed(self) -> None:
-        """Nothing waits any more."""
+        """Forget the waiting keys."""
         self._added_ns.clear()
 
     def ages_s(self) -> tuple[float, ...]:
-        """For each key that a worker has, since when."""
+        """Return the seconds since each running key was taken."""
         now_ns = self._clock.now_ns()
         return tuple(max(0, now_ns - taken_ns) / NS_PER_S for taken_ns in self._taken_ns.values())

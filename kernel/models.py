@@ -1,7 +1,7 @@
-"""The records that stores keep and queries return: what is wanted, what is there, what it comes to.
+"""The records that stores keep and queries return: intents, observed orders, positions, account, findings.
 
-Used by the stores, the projections, the engine and strategies. All are frozen; a change is a new record. Status words are
-FIX's. `OrderState` is derived from facts by `lifecycle.order_state`, or written whole through a store.
+Read by strategies, stores, projections and the engine. All are frozen; statuses are FIX's. `OrderState` is derived from
+facts by `lifecycle.order_state`, or written whole through a store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pydantic import Field, Strict
 
 from kernel.order_spec import (
     AssetId,
-    AssetMetadata,
     Counter,
     ExchangeId,
     InstantNs,
@@ -27,17 +26,11 @@ from kernel.order_spec import (
     SymbolId,
     Uint64,
 )
-
-__all__ = [
-    "AccountState", "AssetMetadata", "Attempt", "AttemptKind", "AttemptOutcome", "Balance", "Desired",
-    "Evidence", "ExecType", "ExternalOrder", "ExternalOrderPolicy", "Finding", "FindingKind", "Liquidity",
-    "LookScope", "OrdStatus", "OrderIntent", "OrderState", "OrderStatus", "Position", "ReconciliationStatus",
-    "UnsolicitedCancelPolicy", "VenueOrder",
-]  # fmt: skip
+from kernel.order_spec import AssetMetadata as AssetMetadata
 
 
 def is_json(value: dict[str, Any]) -> dict[str, Any]:
-    """`ValueError` for what JSON can't hold: it would be stored as something else."""
+    """Return a value that JSON can hold; `ValueError` for any other, which would be stored as something else."""
     try:
         if value:
             json.dumps(value, allow_nan=False)
@@ -47,36 +40,38 @@ def is_json(value: dict[str, Any]) -> dict[str, Any]:
 
 
 JsonObject = Annotated[dict[str, Any], pydantic.AfterValidator(is_json)]
-"""Data of any form that can be written as JSON and read again as it was."""
+"""An object that JSON holds without loss."""
 
 
 class Desired(StrEnum):
-    """What an intent wants of its order."""
+    """The desired state of an intent's order."""
 
     WORKING = "WORKING"
     CANCELED = "CANCELED"
 
 
 class UnsolicitedCancelPolicy(StrEnum):
-    """What to do when the venue cancels an order that nobody asked it to cancel."""
+    """What to do when the venue cancels an order by itself."""
 
     STOP = "STOP"
+    """Do not replace it."""
     RECREATE = "RECREATE"
+    """Place the rest again."""
 
 
 class ExternalOrderPolicy(StrEnum):
-    """What to do about orders at the venue that are nobody's intent."""
+    """What to do about orders at the venue that belong to no intent."""
 
     IGNORE = "IGNORE"
-    """Record them, and never touch them."""
+    """Record them and leave them alone."""
     ADOPT = "ADOPT"
-    """Make an intent for each: want what is there."""
+    """Create an intent for each, with the terms that it has."""
     CANCEL = "CANCEL"
-    """Adopt each as not wanted, so that it is canceled."""
+    """Create a canceled intent for each, so that it is canceled."""
 
 
 class OrdStatus(StrEnum):
-    """FIX 39, derived from facts."""
+    """Status of an order (FIX 39), derived from facts."""
 
     PENDING_NEW = "PENDING_NEW"
     NEW = "NEW"
@@ -92,26 +87,26 @@ class OrdStatus(StrEnum):
 
 
 class ReconciliationStatus(StrEnum):
-    """How far the kernel is with making the venue agree."""
+    """Progress of making the observed order agree with the intent."""
 
     SYNCED = "SYNCED"
-    """Wanted and actual agree."""
+    """Intent and observed order agree."""
     PENDING = "PENDING"
     """They differ, and the kernel is about to act."""
     IN_FLIGHT = "IN_FLIGHT"
-    """A request is out, and its answer is awaited."""
+    """A request was sent and its answer is awaited."""
     UNKNOWN = "UNKNOWN"
-    """A request may have happened; evidence is being looked for."""
+    """A request may have happened; the kernel looks for evidence."""
     BACKING_OFF = "BACKING_OFF"
-    """The last try failed in a way that may pass; the next comes later."""
+    """The last request failed in a way that may pass; the next follows later."""
     FAILED = "FAILED"
-    """The venue refused for good; nothing more is sent until the intent changes."""
+    """The venue rejected the order for good; nothing is sent until the intent changes."""
     PAUSED = "PAUSED"
-    """An operator paused it."""
+    """An operator paused the intent."""
 
 
 class AttemptKind(StrEnum):
-    """What an attempt asks of the venue."""
+    """The request that an attempt sends."""
 
     SUBMIT = "SUBMIT"
     CANCEL = "CANCEL"
@@ -124,54 +119,54 @@ class AttemptOutcome(StrEnum):
     PENDING = "PENDING"
     """Recorded; its call has not reported."""
     UNKNOWN = "UNKNOWN"
-    """Its call ended without an answer that settles it."""
+    """Its call ended without a conclusive answer."""
     ACCEPTED = "ACCEPTED"
     """Facts show that it happened."""
     REJECTED = "REJECTED"
-    """The venue said no to it."""
+    """The venue rejected it."""
     DEAD = "DEAD"
     """It did not happen and can no longer happen."""
 
 
 class Evidence(StrEnum):
-    """Where a fact comes from."""
+    """The source of a fact."""
 
     COMMAND = "COMMAND"
-    """Somebody who may command said so."""
+    """A command."""
     STREAM = "STREAM"
-    """The venue reported it by itself, or in answer to a request."""
+    """A report of the venue, unsolicited or in answer to a request."""
     QUERY = "QUERY"
-    """The venue said so when asked."""
+    """The venue's answer to a query."""
     INFERRED = "INFERRED"
-    """Concluded from other evidence; less than a fact."""
+    """A conclusion from other evidence; less than a fact."""
     OPERATOR = "OPERATOR"
-    """A person or a store's writer vouches for it."""
+    """The word of an operator or of a store's writer."""
 
 
 UNRESOLVED = frozenset({AttemptOutcome.PENDING, AttemptOutcome.UNKNOWN})
 
 
 class OrderIntent(Model):
-    """An order that a strategy wants, and keeps wanting until it says otherwise."""
+    """The desired state of one order, valid until a command changes it."""
 
     intent_id: IntentId
-    """Name of the intent; unique in its log for ever."""
+    """Id of the intent; never reused in its log."""
     exchange_id: ExchangeId
     """The exchange account whose log holds it."""
     order: StandardOrder
-    """The order wanted."""
+    """The desired terms; `quantity` is the total, filled part included."""
     group_id: IntentId | None = None
-    """The group it belongs to."""
+    """The group that it belongs to, if any."""
     generation: Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)] = 1
-    """1, then one more for each accepted change of `order` or `desired`."""
+    """1, and one more for each accepted change of `order` or `desired`."""
     desired: Desired = Desired.WORKING
-    """WORKING, or CANCELED once nobody wants it any more."""
+    """WORKING, or CANCELED once it was canceled."""
     on_unsolicited_cancel: UnsolicitedCancelPolicy = UnsolicitedCancelPolicy.STOP
-    """What to do when the venue cancels it by itself."""
+    """What to do when the venue cancels the order by itself."""
     owner: str = Field(default="", max_length=128)
-    """The strategy that owns it."""
+    """The strategy that owns it; heartbeats and bulk cancels select by it."""
     metadata: JsonObject = Field(default_factory=dict)
-    """The strategy's own JSON data; the kernel never reads it."""
+    """JSON data of the strategy; the kernel never reads it."""
     created_at_ns: InstantNs = 0
     """When it was created, in Unix nanoseconds."""
     updated_at_ns: InstantNs = 0
@@ -179,188 +174,188 @@ class OrderIntent(Model):
 
 
 class OrderStatus(Model):
-    """An order as it works at the venue; the fields of a FIX execution report that tell its state."""
+    """Terms and status of an order at the venue, as in a FIX execution report (35=8)."""
 
     order: StandardOrder
-    """The terms that work at the venue (before the first answer: the terms that were sent)."""
+    """The terms at the venue; before its first answer, the terms that were sent."""
     ord_status: OrdStatus = OrdStatus.PENDING_NEW
-    """FIX 39, derived from facts by precedence."""
+    """Status (FIX 39), derived from facts by precedence."""
     cum_qty: Uint64 = 0
-    """Filled quantity over all venue orders of the intent, at the quantity scale."""
+    """Filled quantity of all venue orders of the intent, at the quantity scale (FIX 14)."""
     leaves_qty: Uint64 = 0
-    """Quantity still open for execution, at the quantity scale."""
+    """Quantity open for execution, at the quantity scale (FIX 151)."""
     cum_notional: Int = 0
     """Sum of price × quantity over known fills, at the scale of both."""
     avg_px: Uint64 | None = None
-    """Average fill price at the price scale, rounded down; for show, never an input. None without fills."""
+    """Average fill price at the price scale, rounded down (FIX 6); for display only. None without fills."""
 
 
 class Attempt(Model):
-    """One send to the venue, as the log knows it. See the protocol: one `AttemptStarted` is one send."""
+    """One request to the venue: one `AttemptStarted` in the log is one send."""
 
     number: Counter
-    """The intent's counter; a resend repeats it."""
+    """Number within the intent; a resend repeats it."""
     kind: AttemptKind
     """SUBMIT, CANCEL or AMEND."""
     position: Counter
-    """Log position of its `AttemptStarted`: the identity that outcomes name."""
+    """Log position of its `AttemptStarted`, by which outcomes refer to it."""
     outcome: AttemptOutcome
-    """What is known of it."""
+    """What is known of its outcome."""
     client_order_id: str
-    """The id that the request carries."""
+    """Client order id of the request (FIX 11)."""
     target_client_order_id: str | None = None
-    """For CANCEL and AMEND: the client order id of the order aimed at."""
+    """CANCEL and AMEND: client order id of the target (FIX 41)."""
     target_exchange_order_id: str | None = None
-    """For CANCEL and AMEND: the venue's id of the order aimed at."""
+    """CANCEL and AMEND: venue order id of the target (FIX 37)."""
     new_order: bool = False
-    """For AMEND: whether it makes a new venue order in the place of the one aimed at."""
+    """AMEND: whether it replaces the target with a new venue order."""
     quantity: Uint64 | None = None
-    """For AMEND: the total asked for."""
+    """AMEND: the requested total."""
     price: Uint64 | None = None
-    """For AMEND: the price asked for."""
+    """AMEND: the requested price."""
     generation: Counter = 1
-    """The intent's generation that it serves."""
+    """The generation of the intent that it serves."""
     epoch: Counter = 0
-    """The leader that started it."""
+    """Epoch of the leader that started it."""
     stamp_ns: InstantNs = 0
-    """The instant signed into the request."""
+    """Instant signed into the request."""
     send_by_ns: InstantNs = 0
-    """It is not written to the wire after this."""
+    """Latest instant at which it is written to the wire."""
     valid_until_ns: InstantNs | None = None
-    """The venue refuses the request after this; none when the venue has no such window."""
+    """Latest instant at which the venue accepts it; None without a validity window."""
     absent_after_ns: InstantNs | None = None
-    """A look begun at or after this may conclude that it never arrived; none when nothing may."""
+    """A status query begun at or after this instant can prove its absence; None where no query can."""
     text: str = ""
-    """What the venue or the kernel said of its outcome."""
+    """What the venue or the kernel said about its outcome."""
     code: str | None = None
     """The venue's code of its outcome."""
     duplicate: bool = False
-    """The venue refused it because its client order id was used before: an order under that id exists or existed."""
+    """The venue refused its client order id as used before: an order with it exists or existed."""
     list_look_ended_ns: InstantNs | None = None
-    """End of the admissible look at the open orders that did not show it (venues without lookup by client id)."""
+    """End of the admissible list of open orders that did not show it (venues without lookup by client order id)."""
 
 
 class VenueOrder(Model):
-    """One order that the venue has, or had, under one of our client order ids."""
+    """One venue order under one of our client order ids."""
 
     exchange_order_id: str
-    """The venue's id; empty while only the client order id is known."""
+    """Venue order id (FIX 37); empty while only the client order id is known."""
     client_order_id: str
-    """The id under which we (or, after a replace, the venue) know it."""
+    """Client order id (FIX 11), after a replace the newest one."""
     quantity: Uint64
     """Its quantity at the venue."""
     price: Uint64 | None = None
     """Its limit price at the venue."""
     live: bool
-    """Whether it can still be filled, as far as is known."""
+    """Whether it can still fill, as far as known."""
     ord_status: OrdStatus
     """Its own status."""
     cum_qty: Uint64
-    """Its filled quantity: trades net of busts, plus what is inferred."""
+    """Its filled quantity: fills less busts, plus `inferred_qty`."""
     inferred_qty: Uint64 = 0
-    """The part of `cum_qty` that evidence shows and no known trade explains."""
+    """The part of `cum_qty` that no known fill explains."""
     cum_notional: Int = 0
-    """Sum of price × quantity over its known trades."""
+    """Sum of price × quantity over its known fills."""
     final_cum_qty: Uint64 | None = None
-    """Once closed: its final filled quantity when known. None while live, or closed and not yet known."""
+    """Final filled quantity of a closed order; None while live or not yet known."""
     first_seen_ns: InstantNs = 0
-    """When the log first had it."""
+    """When the log first showed it."""
     last_seen_ns: InstantNs = 0
-    """When the log last had news of it."""
+    """When the log last showed news of it."""
     closed_ns: InstantNs | None = None
-    """When the log had it closed."""
+    """When the log showed it closed."""
     generation: Counter = 0
-    """The intent's generation whose submit made it; 0 when that is not known."""
+    """Generation of the intent whose submit created it; 0 if unknown."""
     solicited: bool = False
-    """Whether a cancel of it was ever started by us."""
+    """Whether the kernel ever started a cancel of it."""
     late: bool = False
-    """Whether it turned up after its submit had been settled as refused or never arrived."""
+    """Whether it appeared after its submit had been resolved as rejected or dead."""
 
 
 class OrderState(Model):
-    """What is known of an intent's order at the venue."""
+    """The observed order of an intent: what the log shows of it at the venue."""
 
     intent_id: IntentId
-    """The intent it belongs to."""
+    """The intent that it belongs to."""
     exchange_order_id: str | None = None
-    """Venue id of the newest order; none before the venue named one."""
+    """Venue id of the newest order; None before the venue reported one."""
     client_order_id: str | None = None
     """Client order id of the newest submit."""
     status: OrderStatus
     """Terms and FIX status."""
     reconciliation_status: ReconciliationStatus = ReconciliationStatus.PENDING
-    """How far the kernel is."""
+    """Progress of making the order agree with its intent."""
     observed_generation: Counter = 0
-    """The generation of the intent that the newest attempt serves."""
+    """Generation of the intent that the newest attempt serves."""
     attempts: tuple[Attempt, ...] = ()
-    """Every attempt that is not settled, and the newest."""
+    """Every unresolved attempt, and the newest."""
     venue_orders: tuple[VenueOrder, ...] = ()
-    """Every venue order seen under our ids, oldest first."""
+    """Every venue order seen under our client order ids, oldest first."""
     failures: Counter = 0
-    """Failed tries in a row; a new generation resets it."""
+    """Consecutive failures; a new generation resets it."""
     failed_generation: Counter = 0
-    """The generation that the venue refused for good; 0 when none was."""
+    """Generation that the venue rejected for good; 0 if none."""
     not_before_ns: InstantNs = 0
-    """Nothing new is sent before this."""
+    """Nothing new is sent before this instant."""
     last_sync_at: Annotated[int, Strict(), Field(ge=0)] | Annotated[float, Strict(), Field(ge=0)] = 0
-    """When the venue last confirmed it, in Unix *seconds* (the seed's one exception to nanoseconds)."""
+    """When the venue last confirmed it, in Unix *seconds*."""
 
 
 class ExternalOrder(Model):
-    """An order at the venue that is nobody's intent, as far as the venue told of it."""
+    """An order at the venue that belongs to no intent; None where the venue did not report a field."""
 
     exchange_order_id: str
-    """The venue's id; where it gave none, the client order id or the fill key by which it was told of."""
+    """Venue order id; without one, the client order id or fill key that it was reported by."""
     symbol_id: SymbolId
     """The symbol."""
     client_order_id: str | None = None
-    """The id that whoever placed it gave it."""
+    """Client order id given by whoever placed it."""
     side: Side | None = None
-    """BUY or SELL; none where it was not told."""
+    """BUY or SELL."""
     quantity: Uint64 | None = None
-    """Its quantity; none where it was not told."""
+    """Its quantity."""
     price: Uint64 | None = None
     """Its limit price."""
     cum_qty: Uint64 = 0
     """Its filled quantity, as far as known."""
     ord_status: OrdStatus | None = None
-    """Its status as the venue has it; none where it was not told."""
+    """Its status at the venue."""
     live: bool = True
     """Whether it is open, as far as known."""
     first_seen_ns: InstantNs = 0
-    """When the log first had it."""
+    """When the log first showed it."""
     last_seen_ns: InstantNs = 0
-    """When the log last had news of it."""
+    """When the log last showed news of it."""
 
 
 class Position(Model):
-    """What fills in one symbol come to. Integer arithmetic; see `projections.folds.ledger`."""
+    """The position in one symbol that results from fills, in integer arithmetic."""
 
     symbol_id: SymbolId
     """The symbol."""
     quantity: Int = 0
     """Signed net quantity, at the quantity scale; negative is short."""
     avg_px: Uint64 | None = None
-    """Average price of what is open, at the price scale, rounded down; for show. None when flat."""
+    """Average entry price at the price scale, rounded down; for display only. None when flat."""
     cost: Int = 0
-    """Exact signed cost of what is open, at the scale of price × quantity."""
+    """Exact signed cost of the open quantity, at the scale of price × quantity."""
     realized_pnl: Int = 0
-    """Realized profit, at the scale of price × quantity; fees not included."""
+    """Realized profit before fees, at the scale of price × quantity."""
     fees: dict[AssetId, Int] = Field(default_factory=dict)
-    """Fees paid (positive) or received (negative) per asset, at the asset's scale."""
+    """Asset → fees paid (positive) or received (negative), at the asset's scale."""
 
 
 class Balance(Model):
-    """One asset of an account, at the asset's scale."""
+    """The balance of one asset, at the asset's scale."""
 
     asset_id: AssetId
     """The asset."""
     total: Int = 0
-    """All that is owned."""
+    """Amount owned."""
     locked: Int = 0
-    """The part held by open orders."""
+    """Amount held by open orders."""
     free: Int = 0
-    """The part that can be used."""
+    """Amount available."""
 
 
 class AccountState(Model):
@@ -369,17 +364,17 @@ class AccountState(Model):
     exchange_id: ExchangeId
     """The exchange account."""
     balances: dict[AssetId, Balance] = Field(default_factory=dict)
-    """By asset."""
+    """Asset → balance."""
     margin: dict[AssetId, Int] | None = None
-    """Margin used per asset where the venue has it."""
+    """Asset → margin used, at venues with margin."""
     evidence: Evidence | None = None
-    """Where the balances come from; none before the first observation."""
+    """Source of the balances; None before the first observation."""
     observed_at_ns: InstantNs | None = None
-    """When they were observed; none before the first observation."""
+    """When they were observed; None before the first observation."""
 
 
 class FindingKind(StrEnum):
-    """What should not be, and is."""
+    """The kind of an anomaly."""
 
     OVERFILL = "OVERFILL"
     FILL_AFTER_TERMINAL = "FILL_AFTER_TERMINAL"
@@ -397,28 +392,28 @@ class FindingKind(StrEnum):
 
 
 class Finding(Model):
-    """Something that should not be, raised and resolved as events."""
+    """An anomaly, raised and resolved by events."""
 
     finding_id: str
-    """Names it: raised twice under one id, it is one finding."""
+    """Id; raised twice, it is one finding."""
     kind: FindingKind
-    """What it is."""
+    """Kind of the anomaly."""
     text: str
-    """What was seen, for people."""
+    """What was observed, for people."""
     intent_id: IntentId | None = None
-    """The intent concerned."""
+    """The intent concerned, if any."""
     symbol_id: SymbolId | None = None
-    """The symbol concerned."""
+    """The symbol concerned, if any."""
     raised_at_ns: InstantNs = 0
     """When it was raised."""
     resolved_at_ns: InstantNs | None = None
-    """When it was resolved; none while it stands."""
+    """When it was resolved; None while open."""
     resolution: str = ""
-    """Why it was resolved."""
+    """How it was resolved."""
 
 
 class ExecType(StrEnum):
-    """FIX 150: what a report is about. The two `…_REJECTED` requests are FIX's OrderCancelReject (35=9)."""
+    """Type of an execution report (FIX 150); the two `…_REJECTED` are OrderCancelReject (FIX 35=9)."""
 
     PENDING_NEW = "PENDING_NEW"
     NEW = "NEW"
@@ -441,14 +436,14 @@ class ExecType(StrEnum):
 
 
 class Liquidity(StrEnum):
-    """FIX 851: whether a fill added or took liquidity."""
+    """Whether a fill added or took liquidity (FIX 851)."""
 
     MAKER = "MAKER"
     TAKER = "TAKER"
 
 
 class LookScope(StrEnum):
-    """What a look at the venue covered."""
+    """What a status query covered."""
 
     OPEN_ORDERS = "OPEN_ORDERS"
     TRADES = "TRADES"

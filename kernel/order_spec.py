@@ -1,8 +1,7 @@
-"""What an order is: the words a strategy uses, and the market it must fit.
+"""Orders and symbols: the values that strategies build, with FIX names where FIX has one.
 
-Used by everybody; imports nothing of this project but the errors. FIX names are used where FIX has one. Every price and
-quantity is an integer at the symbol's own scale; `SymbolMetadata` is the one place where decimals become such integers
-and back, exactly or with an error. Models are frozen and refuse unknown fields, floats, booleans and strings as numbers.
+Every price and quantity is an integer at the symbol's scale; `SymbolMetadata` converts decimals to such integers and back,
+exactly or with an error. Models are frozen and refuse unknown fields, and floats, booleans and strings as numbers.
 """
 
 from __future__ import annotations
@@ -19,22 +18,24 @@ from kernel.errors import ValidationError, Violation
 UINT64_MAX = 2**64 - 1
 
 Uint64 = Annotated[int, Strict(), Field(ge=0, le=UINT64_MAX)]
-"""A price or quantity: an integer in 0 … 2^64−1 at the symbol's scale. An annotation, not a constructor."""
+"""A price or quantity: an integer from 0 to 2^64−1 at the symbol's scale. An annotation, not a constructor."""
 Int = Annotated[int, Strict()]
-"""A signed integer without bounds (fees, balances, cost, notional), at the scale that its field names."""
+"""A signed, unbounded integer (fee, balance, cost, notional) at the scale that its field names."""
 InstantNs = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
 """An instant in Unix nanoseconds."""
 Counter = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
-"""A count, a version, a number or a position."""
+"""A count, version, number or log position."""
 
 INTENT_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+INTENT_ID_RULE = "1 to 64 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit"
 IntentId = Annotated[str, StringConstraints(pattern=INTENT_ID_PATTERN)]
-"""The name of an intent (and of a group): a letter or digit, then up to 63 of letters, digits, `.`, `_`, `-`."""
+"""Id of an intent or group: a letter or digit, then up to 63 letters, digits, `.`, `_` or `-`."""
 EXCHANGE_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
+EXCHANGE_ID_RULE = "1 to 40 characters of `a-z 0-9 _ -`, the first a letter or digit"
 ExchangeId = Annotated[str, StringConstraints(pattern=EXCHANGE_ID_PATTERN)]
-"""The name of an exchange account, and so of its log."""
+"""Id of an exchange account and of its log."""
 SymbolId = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
-"""A symbol as the venue spells it: 1 to 64 printable ASCII characters, no space."""
+"""A symbol as the venue spells it: 1 to 64 printable ASCII characters without spaces."""
 AssetId = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[!-~]+$")]
 """An asset as the venue spells it."""
 Scale = Annotated[int, Strict(), Field(ge=0, le=18)]
@@ -50,19 +51,19 @@ class Model(pydantic.BaseModel):
 
 
 class Side(StrEnum):
-    """FIX 54."""
+    """Side of an order (FIX 54)."""
 
     BUY = "BUY"
     SELL = "SELL"
 
 
 class OrderType(StrEnum):
-    """FIX 40."""
+    """Type of an order (FIX 40)."""
 
     MARKET = "MARKET"
-    """At whatever price there is, at once."""
+    """Trade at once at the best available prices."""
     LIMIT = "LIMIT"
-    """At this price or a better one."""
+    """Trade at the limit price or better."""
     STOP = "STOP"
     """A market order once the trigger price has traded."""
     STOP_LIMIT = "STOP_LIMIT"
@@ -70,31 +71,31 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """FIX 59."""
+    """How long an order works (FIX 59)."""
 
     DAY = "DAY"
     """Until the venue's trading day ends."""
     GTC = "GTC"
     """Good till canceled."""
     IOC = "IOC"
-    """Immediate or cancel: what is not filled at once is canceled."""
+    """Immediate or cancel: the unfilled rest is canceled at once."""
     FOK = "FOK"
-    """Fill or kill: filled at once and whole, or not at all."""
+    """Fill or kill: filled whole at once, or canceled."""
     GTD = "GTD"
-    """Good till a date: `expire_at_ns`."""
+    """Good till date: until `expire_at_ns`."""
 
 
 class OcoMode(StrEnum):
-    """How the orders of a group depend on each other."""
+    """How the orders of a group depend on each other (FIX 1385)."""
 
     NONE = "NONE"
-    """Not at all."""
+    """They are independent."""
     ONE_CANCELS_OTHER = "ONE_CANCELS_OTHER"
-    """The first fill cancels the siblings."""
+    """The first fill of one cancels the others."""
     ONE_UPDATES_OTHER = "ONE_UPDATES_OTHER"
-    """Each fill shrinks the siblings by as much."""
+    """Each fill of one reduces the others by its quantity."""
     ONE_TRIGGERS_OTHER = "ONE_TRIGGERS_OTHER"
-    """The first order's fills release the rest, which are then ONE_UPDATES_OTHER among themselves: a bracket."""
+    """Fills of the first order release the others, which are ONE_UPDATES_OTHER among themselves: a bracket."""
 
 
 class SymbolStatus(StrEnum):
@@ -107,46 +108,60 @@ class SymbolStatus(StrEnum):
 
 PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 STOPPED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+PAPER_HINT = " (the paper exchange takes it with `--markets full`)"
 
 
 class StandardOrder(Model):
-    """The order a strategy wants. Checked against itself here; against its market by `SymbolMetadata.violations`."""
+    """The terms of an order.
+
+    Construction checks the terms against each other; `SymbolMetadata.violations` checks them against the symbol. Convert
+    decimals with `SymbolMetadata.price_from_decimal` and `quantity_from_decimal`.
+
+    Raises:
+        pydantic.ValidationError: Terms are missing, malformed or inconsistent.
+    """
 
     symbol_id: SymbolId
     """Symbol as the venue spells it."""
     side: Side
-    """BUY or SELL."""
+    """BUY or SELL (FIX 54)."""
     order_type: OrderType
-    """MARKET, LIMIT, STOP or STOP_LIMIT."""
+    """MARKET, LIMIT, STOP or STOP_LIMIT (FIX 40)."""
     quantity: Uint64
-    """The total wanted, filled part included, at the symbol's quantity scale."""
+    """Total quantity, filled part included, at the symbol's quantity scale (FIX 38)."""
     price: Uint64 | None = None
-    """Limit price at the symbol's price scale; required for LIMIT and STOP_LIMIT, refused otherwise."""
+    """Limit price at the symbol's price scale (FIX 44); required for LIMIT and STOP_LIMIT, refused otherwise."""
     stop_price: Uint64 | None = None
-    """Trigger price at the symbol's price scale; required for STOP and STOP_LIMIT, refused otherwise."""
+    """Trigger price at the symbol's price scale (FIX 99); required for STOP and STOP_LIMIT, refused otherwise."""
     time_in_force: TimeInForce = TimeInForce.GTC
-    """How long the order works."""
+    """How long the order works (FIX 59)."""
     expire_at_ns: InstantNs | None = None
-    """When a GTD order ends, in Unix nanoseconds; required for GTD, refused otherwise."""
+    """End of a GTD order in Unix nanoseconds (FIX 126); required for GTD, refused otherwise."""
     post_only: bool = False
-    """Refuse rather than take liquidity; LIMIT only, with a time in force that can rest."""
+    """Reject the order rather than take liquidity; only LIMIT orders that can rest."""
     reduce_only: bool = False
-    """Refuse rather than enlarge a position."""
+    """Reject the order rather than enlarge a position."""
     display_quantity: Uint64 | None = None
-    """The part shown in the book (iceberg), at the symbol's quantity scale; at most `quantity`."""
+    """Quantity shown in the book (iceberg, FIX 1138), at the symbol's quantity scale; at most `quantity`."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> StandardOrder:
-        problems = list(order_inconsistencies(self))
-        if problems:
+        if problems := order_inconsistencies(self):
             raise ValidationError("the order is not valid", problems)
         return self
 
 
 def order_inconsistencies(order: StandardOrder) -> list[Violation]:
-    """What is wrong with an order whatever its market is; empty when nothing is."""
+    """Return the rules that an order breaks whatever its symbol is.
+
+    Args:
+        order: The order; it may be built without validation.
+
+    Returns:
+        One violation for each broken rule.
+    """
     kind, tif = order.order_type, order.time_in_force
-    found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "1 at the symbol's scale", "0")]
+    found = [] if order.quantity > 0 else [Violation("quantity", "minimum", "more than 0", "0")]
     presences = (
         ("price", order.price, kind in PRICED, kind),
         ("stop_price", order.stop_price, kind in STOPPED, kind),
@@ -155,49 +170,53 @@ def order_inconsistencies(order: StandardOrder) -> list[Violation]:
     for field, value, required, by in presences:
         if (value is not None) != required:
             limit = f"{'required' if required else 'not allowed'} for {by}"
-            found.append(Violation(field, "presence", limit, str(value)))
+            found.append(Violation(field, "presence", limit, str(value), "{field} is {limit} orders"))
     if order.post_only and (kind is not OrderType.LIMIT or tif in (TimeInForce.IOC, TimeInForce.FOK)):
-        found.append(Violation("post_only", "combination", "for a LIMIT order that can rest", f"{kind} {tif}"))
+        text = "{field} is for {limit}, not {value}"
+        found.append(Violation("post_only", "combination", "LIMIT orders that can rest", f"{kind} {tif}", text))
     shown = order.display_quantity
     if shown is not None and not 0 < shown <= order.quantity:
-        found.append(Violation("display_quantity", "range", f"1 … {order.quantity}", str(shown)))
+        limit = f"more than 0 and at most the quantity, {order.quantity}"
+        found.append(Violation("display_quantity", "range", limit, str(shown)))
     return found
 
 
 class StandardOrderGroup(Model):
-    """Orders that depend on each other."""
+    """Contingent orders (FIX 35=E), placed whole or not at all."""
 
     orders: tuple[StandardOrder, ...] = Field(min_length=1)
-    """The members, in the order that the mode gives meaning to."""
+    """The members; of a ONE_TRIGGERS_OTHER group the first one releases the others."""
     mode: OcoMode = OcoMode.NONE
-    """NONE; ONE_CANCELS_OTHER: the first fill cancels the siblings; ONE_UPDATES_OTHER: each fill shrinks the siblings by
-    as much; ONE_TRIGGERS_OTHER: the first order's fills release the rest, then ONE_UPDATES_OTHER among themselves."""
+    """How the members depend on each other."""
 
 
 class AssetMetadata(Model):
-    """What an asset is, as far as counting it goes."""
+    """An asset and the scale of its amounts."""
 
     asset_id: AssetId
     """Asset as the venue spells it."""
     decimals: Scale
-    """Scale of its integer amounts: amount = decimal amount × 10^decimals. Never changes."""
+    """Decimal places of amounts: integer = decimal amount × 10^decimals. Never changes."""
     name: str = ""
-    """Name for people; may be empty."""
+    """Display name; may be empty."""
 
 
 class SymbolMetadata(Model):
-    """A symbol's scales (which never change) and its constraints (which may)."""
+    """A symbol's scales, which never change, and its constraints, which may.
+
+    All integers are at the price scale, the quantity scale, or (notionals) at the sum of both.
+    """
 
     symbol_id: SymbolId
     """Symbol as the venue spells it."""
     base_asset: AssetId
-    """What is bought and sold."""
+    """The asset that is bought and sold."""
     quote_asset: AssetId
-    """What is paid."""
+    """The asset that is paid."""
     price_decimals: Scale
-    """Scale of prices: integer = decimal price × 10^price_decimals. Never changes."""
+    """Decimal places of prices: integer = decimal price × 10^price_decimals. Never changes."""
     quantity_decimals: Scale
-    """Scale of quantities: integer = decimal quantity × 10^quantity_decimals. Never changes."""
+    """Decimal places of quantities: integer = decimal quantity × 10^quantity_decimals. Never changes."""
     tick_size: Uint64 = 1
     """Prices are multiples of this, at the price scale; 0 disables the check."""
     lot_size: Uint64 = 1
@@ -211,15 +230,15 @@ class SymbolMetadata(Model):
     max_quantity: Uint64 = UINT64_MAX
     """Largest quantity of an order, at the quantity scale."""
     min_notional: Int = 0
-    """Smallest price × quantity, at scale price_decimals + quantity_decimals; priced orders only."""
+    """Smallest price × quantity, at the scale of both; checked for orders with a price."""
     max_notional: Int | None = None
-    """Largest price × quantity, at scale price_decimals + quantity_decimals; none if absent."""
+    """Largest price × quantity, at the scale of both; no limit if None."""
     order_types: frozenset[OrderType] = frozenset({OrderType.MARKET, OrderType.LIMIT})
     """Order types that the venue takes here."""
     times_in_force: frozenset[TimeInForce] = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK})
     """Times in force that the venue takes here."""
     max_open_orders: Counter | None = None
-    """How many orders may be open at once; none if absent."""
+    """Most orders that may be open at once; no limit if None."""
     post_only: bool = True
     """Whether post-only orders are taken."""
     reduce_only: bool = False
@@ -227,7 +246,7 @@ class SymbolMetadata(Model):
     iceberg: bool = False
     """Whether a display quantity is taken."""
     status: SymbolStatus = SymbolStatus.TRADING
-    """Whether orders are taken now."""
+    """Whether the venue takes orders now."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> SymbolMetadata:
@@ -240,30 +259,68 @@ class SymbolMetadata(Model):
         return sorted(values)
 
     def price_from_decimal(self, price: Decimal | str | int) -> int:
-        """A decimal price as an integer at the price scale; `ValidationError` if it does not fit exactly."""
+        """Return a decimal price as an integer at the price scale.
+
+        Args:
+            price: The price in the quote asset, as a `Decimal`, text or whole number; no float.
+
+        Returns:
+            `price × 10^price_decimals`.
+
+        Raises:
+            ValidationError: The price is no decimal, negative, too large, or has more places than the scale.
+        """
         return to_scaled(price, decimals=self.price_decimals, field="price")
 
     def quantity_from_decimal(self, quantity: Decimal | str | int) -> int:
-        """A decimal quantity as an integer at the quantity scale; `ValidationError` if it does not fit exactly."""
+        """Return a decimal quantity as an integer at the quantity scale.
+
+        Args:
+            quantity: The quantity in the base asset, as a `Decimal`, text or whole number; no float.
+
+        Returns:
+            `quantity × 10^quantity_decimals`.
+
+        Raises:
+            ValidationError: The quantity is no decimal, negative, too large, or has more places than the scale.
+        """
         return to_scaled(quantity, decimals=self.quantity_decimals, field="quantity")
 
     def price_to_decimal(self, price: int) -> Decimal:
-        """A price at the price scale as an exact decimal."""
+        """Return a price at the price scale as the exact decimal."""
         return from_scaled(price, decimals=self.price_decimals)
 
     def quantity_to_decimal(self, quantity: int) -> Decimal:
-        """A quantity at the quantity scale as an exact decimal."""
+        """Return a quantity at the quantity scale as the exact decimal."""
         return from_scaled(quantity, decimals=self.quantity_decimals)
 
     def notional_to_decimal(self, notional: int) -> Decimal:
-        """A price × quantity at the scale of both as an exact decimal."""
+        """Return a price × quantity at the scale of both as the exact decimal."""
         return from_scaled(notional, decimals=self.price_decimals + self.quantity_decimals)
 
-    def violations(self, order: StandardOrder, *, open_orders: int = 0) -> list[Violation]:
-        """Every constraint of this market that the order violates, with its limit and the value given.
+    def price_text(self, price: int) -> str:
+        """Return a price at the price scale as text, without zeros at its end."""
+        return trimmed(self.price_to_decimal(price))
 
-        `open_orders` is how many other orders are open in this symbol. Trading status is not checked here: a halted
-        market delays an order, it does not make it wrong.
+    def quantity_text(self, quantity: int) -> str:
+        """Return a quantity at the quantity scale as text, without zeros at its end."""
+        return trimmed(self.quantity_to_decimal(quantity))
+
+    def notional_text(self, notional: int) -> str:
+        """Return a price × quantity at the scale of both as text, without zeros at its end."""
+        return trimmed(self.notional_to_decimal(notional))
+
+    def violations(self, order: StandardOrder, *, open_orders: int = 0) -> list[Violation]:
+        """Return the constraints of the symbol that an order violates.
+
+        The trading status is not checked: a halt delays an order, it does not make it invalid.
+
+        Args:
+            order: The order, at this symbol's scales.
+            open_orders: Number of other orders open in this symbol.
+
+        Returns:
+            One violation for each broken constraint, with decimals in its sentence.
         """
         found = [
             *self._price_violations("price", order.price),
@@ -275,8 +332,9 @@ class SymbolMetadata(Model):
         if order.display_quantity is not None and self.lot_size and order.display_quantity % self.lot_size:
             found.append(self._off_lot("display_quantity", order.display_quantity))
         if self.max_open_orders is not None and open_orders >= self.max_open_orders:
+            limit = f"{self.symbol_id} takes at most {self.max_open_orders} open orders"
             found.append(
-                Violation("symbol_id", "max_open_orders", str(self.max_open_orders), f"{open_orders} already open")
+                Violation("symbol_id", "max_open_orders", limit, str(open_orders), "{limit}, {value} are open")
             )
         return found
 
@@ -285,83 +343,92 @@ class SymbolMetadata(Model):
             return []
         found = []
         if not self.min_price <= price <= self.max_price:
-            limit = f"{self.price_to_decimal(self.min_price)} … {self.price_to_decimal(self.max_price)}"
-            found.append(Violation(field, "price range", limit, str(self.price_to_decimal(price))))
+            limit = f"{self.price_text(self.min_price)} to {self.price_text(self.max_price)}"
+            text = "{field} {value} is outside the price range {limit}"
+            found.append(Violation(field, "price range", limit, self.price_text(price), text))
         if self.tick_size and price % self.tick_size:
-            limit = f"a multiple of {self.price_to_decimal(self.tick_size)}"
-            found.append(Violation(field, "tick_size", limit, str(self.price_to_decimal(price))))
+            text = "{field} {value} is not a multiple of the tick size {limit}"
+            found.append(Violation(field, "tick_size", self.price_text(self.tick_size), self.price_text(price), text))
         return found
 
     def _quantity_violations(self, field: str, quantity: int) -> list[Violation]:
         found = []
         if not self.min_quantity <= quantity <= self.max_quantity:
-            limit = f"{self.quantity_to_decimal(self.min_quantity)} … {self.quantity_to_decimal(self.max_quantity)}"
-            found.append(Violation(field, "quantity range", limit, str(self.quantity_to_decimal(quantity))))
+            limit = f"{self.quantity_text(self.min_quantity)} to {self.quantity_text(self.max_quantity)}"
+            text = "{field} {value} is outside the quantity range {limit}"
+            found.append(Violation(field, "quantity range", limit, self.quantity_text(quantity), text))
         if self.lot_size and quantity % self.lot_size:
             found.append(self._off_lot(field, quantity))
         return found
 
     def _off_lot(self, field: str, quantity: int) -> Violation:
-        limit = f"a multiple of {self.quantity_to_decimal(self.lot_size)}"
-        return Violation(field, "lot_size", limit, str(self.quantity_to_decimal(quantity)))
+        text = "{field} {value} is not a multiple of the lot size {limit}"
+        return Violation(field, "lot_size", self.quantity_text(self.lot_size), self.quantity_text(quantity), text)
 
     def _notional_violations(self, order: StandardOrder) -> list[Violation]:
         if order.price is None:
             return []
         notional = order.price * order.quantity
         found = []
-        if notional < self.min_notional:
-            limit = f"at least {self.notional_to_decimal(self.min_notional)}"
-            found.append(Violation("quantity", "min_notional", limit, str(self.notional_to_decimal(notional))))
-        if self.max_notional is not None and notional > self.max_notional:
-            limit = f"at most {self.notional_to_decimal(self.max_notional)}"
-            found.append(Violation("quantity", "max_notional", limit, str(self.notional_to_decimal(notional))))
+        for constraint, limit, broken in (
+            ("min_notional", self.min_notional, notional < self.min_notional),
+            ("max_notional", self.max_notional, self.max_notional is not None and notional > self.max_notional),
+        ):
+            if broken and limit is not None:
+                text = f"notional {{value}} is {'below' if notional < limit else 'above'} {{constraint}} {{limit}}"
+                value = self.notional_text(notional)
+                found.append(Violation("quantity", constraint, self.notional_text(limit), value, text))
         return found
 
     def _capability_violations(self, order: StandardOrder) -> list[Violation]:
-        checks = (
-            (order.order_type in self.order_types, "order_type", "order_types", self.order_types, order.order_type),
-            (
-                order.order_type is OrderType.MARKET or order.time_in_force in self.times_in_force,
-                "time_in_force", "times_in_force", self.times_in_force, order.time_in_force,
-            ),
-            (self.post_only or not order.post_only, "post_only", "post_only", "not taken here", True),
-            (self.reduce_only or not order.reduce_only, "reduce_only", "reduce_only", "not taken here", True),
-            (self.iceberg or order.display_quantity is None, "display_quantity", "iceberg", "not taken here",
-             order.display_quantity),
-        )  # fmt: skip
-        return [
-            Violation(field, name, one_of(limit) if isinstance(limit, frozenset) else limit, str(value))
-            for ok, field, name, limit, value in checks
-            if not ok
+        found = []
+        if order.order_type not in self.order_types:
+            limit, text = f"{self.symbol_id} takes {_listed(self.order_types)} orders", "{limit}, not {value}"
+            found.append(Violation("order_type", "order_types", limit, order.order_type, text + PAPER_HINT))
+        if order.order_type is not OrderType.MARKET and order.time_in_force not in self.times_in_force:
+            limit, text = f"{self.symbol_id} takes {_listed(self.times_in_force)} orders", "{limit}, not {value}"
+            found.append(Violation("time_in_force", "times_in_force", limit, order.time_in_force, text))
+        flags = (
+            ("post_only", "post_only", self.post_only, order.post_only),
+            ("reduce_only", "reduce_only", self.reduce_only, order.reduce_only),
+            ("display_quantity", "iceberg", self.iceberg, order.display_quantity is not None),
+        )
+        return found + [
+            Violation(field, name, f"{self.symbol_id} takes no {name} orders", "true", "{limit}")
+            for field, name, taken, asked in flags
+            if asked and not taken
         ]
 
 
-def one_of(values: frozenset[Any]) -> str:
-    return "one of " + ", ".join(sorted(values))
+def _listed(values: frozenset[Any]) -> str:
+    """Return words in a row, as in "FOK, GTC and IOC"."""
+    *first, last = sorted(values) or ["no"]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
-    """A decimal number as an integer at a scale, exactly.
+    """Return a decimal number as an integer at a scale.
 
-    Raises `ValidationError` for what is no number, is negative, has more decimal places than the scale, or is above
-    2^64−1 once scaled. Floats are refused: their decimal digits are not what was meant.
+    Args:
+        value: The number. Floats are refused: they do not hold the decimal digits that were meant.
+        decimals: Decimal places of the scale.
+        field: Name of the value in the error.
+
+    Returns:
+        `value × 10^decimals`, at most 2^64−1.
+
+    Raises:
+        ValidationError: `value` is no number, negative, too large, or has more places than the scale.
     """
     if isinstance(value, bool | float) or not isinstance(value, Decimal | str | int):
-        raise ValidationError(
-            f"{field} must be a Decimal, a string or an integer",
-            [Violation(field, "type", "decimal text", f"{type(value).__name__} {value!r}")],
-        )
+        limit = "a Decimal, a string or an integer, so that no digit is lost"
+        raise ValidationError(violations=[Violation(field, "type", limit, f"{type(value).__name__} {value!r}")])
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise ValidationError(
-            f"{field} is no number", [Violation(field, "type", "a decimal number", repr(value))]
-        ) from None
+        raise ValidationError(violations=[Violation(field, "type", "a decimal number", str(value))]) from None
     if not number.is_finite() or number < 0:
-        raise ValidationError(
-            f"{field} is out of range", [Violation(field, "range", "finite and not negative", repr(value))]
-        )
+        raise ValidationError(violations=[Violation(field, "range", "finite and not negative", str(value))])
     _, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     significant = "".join(map(str, digits)).rstrip("0")
@@ -370,17 +437,24 @@ def to_scaled(value: Decimal | str | int, *, decimals: int, field: str) -> int:
         too_long = len(significant) + shift > 40  # far beyond 64 bits, however many digits are written
         scaled = UINT64_MAX + 1 if significant and too_long else int(significant or "0") * 10 ** min(max(shift, 0), 40)
     if shift < 0 and significant:
-        raise ValidationError(
-            f"{field} has too many decimal places",
-            [Violation(field, "decimal places", f"at most {decimals}", str(value))],
-        )
+        text = "{field} {value} has more than {limit} decimal places"
+        raise ValidationError(violations=[Violation(field, "decimal places", str(decimals), str(value), text)])
     if scaled > UINT64_MAX:
-        limit = str(from_scaled(UINT64_MAX, decimals=decimals))
-        raise ValidationError(f"{field} is too large", [Violation(field, "maximum", limit, str(value))])
+        limit, text = (
+            trimmed(from_scaled(UINT64_MAX, decimals=decimals)),
+            "{field} {value} is above the maximum {limit}",
+        )
+        raise ValidationError(violations=[Violation(field, "maximum", limit, str(value), text)])
     return scaled
 
 
 def from_scaled(value: int, *, decimals: int) -> Decimal:
-    """An integer at a scale as the exact decimal with that many places."""
+    """Return an integer at a scale as the exact decimal with that many places."""
     digits = tuple(map(int, str(abs(value))))
     return Decimal((int(value < 0), digits, -decimals))
+
+
+def trimmed(number: Decimal) -> str:
+    """Return a decimal as text without an exponent and without zeros at its end."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

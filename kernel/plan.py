@@ -1,8 +1,7 @@
-"""The plan for one intent: how it differs from its observed order, and the next action.
+"""The plan for one intent: how it differs from its observed order, and the next action. Pure.
 
-`difference(intent, order)` is the one comparison: the diff projection calls it to feed keys. `plan` turns it into one
-action for the reconciler. Both are functions of their arguments: no clock, no I/O, no memory of earlier calls. The rules
-are those of the protocol between the log and the wire; the letters in comments (H8, H13, …) name its traces.
+The diff projection calls `difference` to feed keys; the decision of a reconciler run calls `plan` for the one action. The
+rules are those of the protocol between log and wire; H8, H13, … in comments name its traces.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ class Difference:
     """One difference between an intent and its order."""
 
     kind: ActionKind
-    """The action that removes it."""
+    """Kind of the action that removes it."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """Intent and order agree, or nothing may be done."""
+    """Do nothing: intent and order agree, or nothing may be done."""
 
     label: ClassVar[str] = "nothing"
     reason: str
@@ -46,7 +45,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Find out what became of this attempt."""
+    """Find evidence for the outcome of this attempt."""
 
     kind: ClassVar[ActionKind] = ActionKind.RESOLVE
     label: ClassVar[str] = "settle"
@@ -63,7 +62,7 @@ class Ask:
     order: VenueOrder
     reason: str
     stale: bool = False
-    """Whether the venue has only not confirmed the order for long: nothing waits for the answer."""
+    """Whether the only reason is the age of the last confirmation: nothing waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Modify:
-    """Give this order new terms; `terms.quantity` is its total, filled part included."""
+    """Change this order to new terms; `terms.quantity` is its total, filled part included."""
 
     kind: ClassVar[ActionKind] = ActionKind.MODIFY
     label: ClassVar[str] = "amend"
@@ -89,7 +88,7 @@ class Modify:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Place this order: what is left of the intent."""
+    """Place this order: the remaining quantity of the intent."""
 
     kind: ClassVar[ActionKind] = ActionKind.SUBMIT
     label: ClassVar[str] = "submit"
@@ -99,24 +98,24 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class RejectLocally:
-    """The symbol does not take what is left: the generation ends here, and nothing is sent."""
+    """Reject the rest locally, as the symbol does not take it: the generation ends, nothing is sent."""
 
     label: ClassVar[str] = "refuse"
     reason: ClassVar[str] = ""
     order: StandardOrder
     violations: tuple[Violation, ...]
     working: VenueOrder | None = None
-    """The order that was to get these terms, and keeps its own."""
+    """The working order that keeps its old terms, if the change was rejected."""
 
     @property
     def kind(self) -> ActionKind:
-        """The action in whose place it is recorded."""
+        """Kind of the action that it replaces."""
         return ActionKind.SUBMIT if self.working is None else ActionKind.MODIFY
 
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Nothing before this instant (None: until something changes)."""
+    """Do nothing before this instant (None: until something changes)."""
 
     label: ClassVar[str] = "wait"
     until_ns: int | None
@@ -127,26 +126,27 @@ Action = Nothing | Resolve | Ask | Cancel | Modify | Submit | RejectLocally | Wa
 
 
 def difference(intent: OrderIntent | None, order: OrderState | None) -> Difference | None:
-    """How an intent and its order differ; None when nothing is to be done."""
+    """Return how an intent and its observed order differ; None if nothing is to be done."""
     if order is None:
         never = intent is not None and is_wanted(intent, order) and intent.order.quantity > 0
         return Difference(ActionKind.SUBMIT, "never sent") if never else None
     live = live_orders(order)
     if any(attempt.outcome in UNRESOLVED for attempt in order.attempts):
         if is_canceled_first(intent, order, live):
-            return Difference(ActionKind.CANCEL, "it is canceled before what is open about it is settled")
-        return Difference(ActionKind.RESOLVE, "an attempt is not settled")
+            return Difference(ActionKind.CANCEL, "the order is canceled before its attempts are resolved")
+        return Difference(ActionKind.RESOLVE, "an attempt is unresolved")
     if (surplus := surplus_order(intent, order, live)) is not None:
-        return Difference(ActionKind.CANCEL, f"{surplus.exchange_order_id or surplus.client_order_id} should not work")
+        surplus_id = surplus.exchange_order_id or surplus.client_order_id
+        return Difference(ActionKind.CANCEL, f"venue order {surplus_id} should not be open")
     if open_question(order) is not None:
-        return Difference(ActionKind.ASK, "the venue's account of an order is not known in full")
+        return Difference(ActionKind.ASK, "the final quantity or the fills of an order are not known")
     if intent is None or not is_wanted(intent, order):
         return None
     if live:
         same = terms_agree(intent, order, live[0])
-        return None if same else Difference(ActionKind.MODIFY, "the working order has other terms than wanted")
+        return None if same else Difference(ActionKind.MODIFY, "the working order has other terms than the intent")
     left = remainder(intent, order)
-    return Difference(ActionKind.SUBMIT, f"{left} is wanted and does not work") if left > 0 else None
+    return Difference(ActionKind.SUBMIT, f"{left} of the intent is not working") if left > 0 else None
 
 
 def plan(
@@ -158,15 +158,22 @@ def plan(
     amend: AmendDialect = AmendDialect.NONE,
     held: bool = False,
 ) -> Action:
-    """The next action for an effective intent: at most one side effect at the venue.
+    """Return the next action for an intent: at most one side effect at the venue.
 
-    Settling comes first, then canceling what should not work, then asking, then changing what works, then submitting what
-    is left. Backoff holds a submit and a change back, never a cancel or a question (they have their own). `symbol` is the
-    market as last observed, `amend` how the venue changes an order; `held` says that the group may release more of it.
+    Unresolved attempts come first, then surplus orders, open questions, changes, and last the submit of the rest. Backoff
+    delays submits and changes only.
+
+    Args:
+        intent: The effective intent, as limited by its group.
+        order: Its observed order.
+        symbol: The symbol as last observed.
+        now_ns: The instant of the decision.
+        amend: How the venue changes a working order.
+        held: Whether the group may still release more of the order.
     """
     found = difference(intent, order)
     if found is None:
-        return Nothing("wanted and actual agree")
+        return Nothing("intent and order agree")
     if order is not None and (action := plan_for_order(found.kind, intent, order)) is not None:
         return action
     if intent is None:
@@ -177,8 +184,11 @@ def plan(
 
 
 def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> bool:
-    """Whether a live order is canceled before its attempts are resolved: only changes of it are unresolved, and the intent
-    is canceled or nothing can ever prove that a change did not arrive. A change that finds the order closed is harmless."""
+    """Whether to cancel a live order before its attempts are resolved.
+
+    That is so if only amends are unresolved, and the intent is canceled or nothing can prove that an amend did not arrive.
+    An amend that finds the order closed is harmless.
+    """
     unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
     if not live or any(item.kind is not AttemptKind.AMEND or item.new_order for item in unresolved):
         return False
@@ -188,7 +198,7 @@ def is_canceled_first(intent: OrderIntent | None, order: OrderState, live: list[
 
 
 def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderState) -> Action | None:
-    """The step for what is at the venue; None when that is not in the way of a submit."""
+    """Return the action for what is at the venue; None for a change or a submit."""
     live = live_orders(order)
     if kind is ActionKind.RESOLVE:
         unresolved = [attempt for attempt in order.attempts if attempt.outcome in UNRESOLVED]
@@ -196,23 +206,24 @@ def plan_for_order(kind: ActionKind, intent: OrderIntent | None, order: OrderSta
         return Resolve(next((item for item in unresolved if item.kind is AttemptKind.CANCEL), unresolved[0]))
     if kind is ActionKind.CANCEL:
         surplus = surplus_order(intent, order, live) or live[-1]
-        return Cancel(surplus, "not wanted" if len(live) == 1 else "one of several live orders (H8)")
+        return Cancel(surplus, "it should not be open" if len(live) == 1 else "one of several live orders (H8)")
     if kind is ActionKind.ASK and (question := open_question(order)) is not None:
-        return Ask(question, "its final filled quantity, or the trades behind it, are not known (H13)")
+        return Ask(question, "its final quantity or its fills are not known (H13)")
     return None
 
 
 def amend_dialect(capabilities: VenueCapabilities) -> AmendDialect:
-    """How working orders are changed. Where a request may arrive at any time, a replace that was not answered could never
-    be ruled out, and its new order neither: cancel and submit are used there."""
+    """Return how working orders are changed: cancel and submit where an unanswered replace could arrive at any time."""
     endless = capabilities.validity_window_ns is None and capabilities.amend is AmendDialect.CANCEL_REPLACE
     return AmendDialect.NONE if endless else capabilities.amend
 
 
 def is_venue_managed(capabilities: VenueCapabilities, mode: OcoMode) -> bool:
-    """Whether the venue is to work a group. Not where a request may arrive at any time: one that was not answered could
-    never be ruled out, nor sent again. And not what a leader releases: at the venue such an order may have filled all of
-    it and still grow, which its quantities do not distinguish from its end."""
+    """Whether the venue manages a group itself.
+
+    Not without a validity window: an unanswered request could neither be ruled out nor be sent again. Not for
+    ONE_TRIGGERS_OTHER: the quantities of a released order do not show whether it can still grow.
+    """
     able = mode in capabilities.native_groups and mode is not OcoMode.ONE_TRIGGERS_OTHER
     return able and capabilities.validity_window_ns is not None
 
@@ -226,34 +237,34 @@ def plan_change(
     amend: AmendDialect,
     held: bool = False,
 ) -> Action:
-    """The action for an order that works with other terms than its intent. Terms that the symbol does not take are rejected
-    while the old order works: it is not given up for one that cannot be placed."""
+    """Return the action for an order that works with other terms than its intent.
+
+    Terms that the symbol does not take are rejected while the old order goes on working.
+    """
     (working,) = live_orders(order)
     step = plan_submit(intent, order, symbol=symbol, now_ns=now_ns, held=held)
     taken = is_shrunk_by_group(intent, order, working)
     if taken and (not isinstance(step, Submit) or was_refused(intent, order, working)):
-        return Cancel(working, "less may work by now, and it can't be changed: cancel, then place what is left")
+        return Cancel(working, "its group reduced it and it cannot be changed: cancel, then place the rest")
     if isinstance(step, RejectLocally):
         return RejectLocally(step.order, step.violations, working)
     if not isinstance(step, Submit):
         return step
     if amend is AmendDialect.NONE or not is_modifiable(intent, order, in_place=amend is AmendDialect.IN_PLACE):
-        return Cancel(working, "its terms are not what is wanted: cancel, then place what is left")
+        return Cancel(working, "the venue cannot change these terms: cancel, then place the rest")
     if was_refused(intent, order, working):
-        return Cancel(working, "the venue refused to change it: cancel, then place what is left")
+        return Cancel(working, "the venue rejected the change: cancel, then place the rest")
     return Modify(working, rest_of(intent.order, intent.order.quantity - filled_by_others(order, working)))
 
 
 def is_shrunk_by_group(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether more works than may, though its strategy asked for no change: a sibling of its group, or another order of the
-    intent, has filled. That does not wait, as a fill of it would be too much; what a strategy wants less of does."""
+    """Whether fills of siblings or of the intent's other orders reduced it: that does not wait, it could overfill."""
     same_generation = working.generation == intent.generation
     return same_generation and intent.order.quantity < working.quantity + filled_by_others(order, working)
 
 
 def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether the newest attempt was a change of this order that the venue rejected without ending the generation: it only
-    followed the group."""
+    """Whether the venue rejected the newest attempt, an amend that only followed the group."""
     last = order.attempts[-1] if order.attempts else None
     if last is None or last.kind is not AttemptKind.AMEND or last.outcome is not AttemptOutcome.REJECTED:
         return False
@@ -261,7 +272,7 @@ def was_refused(intent: OrderIntent, order: OrderState, working: VenueOrder) -> 
 
 
 def is_modifiable(intent: OrderIntent, order: OrderState, *, in_place: bool) -> bool:
-    """Whether what differs is what an amend changes: price and quantity, in place; else also when it triggers."""
+    """Whether an amend changes what differs: price and quantity; a replace also the trigger price and the expiry."""
     fixed = FIXED_TERMS if in_place else FIXED_TERMS - REPLACEABLE_TERMS
     shown, asked = order.status.order, intent.order
     same = all(getattr(shown, name) == getattr(asked, name) for name in fixed)
@@ -279,31 +290,31 @@ def plan_submit(
     if order is not None and now_ns < order.not_before_ns:
         return WaitUntil(order.not_before_ns, f"backing off after {order.failures} failures")
     if symbol is None:
-        return WaitUntil(None, f"the market {intent.order.symbol_id} is not known yet")
+        return WaitUntil(None, f"symbol {intent.order.symbol_id} is not known yet")
     if symbol.status is not SymbolStatus.TRADING:
-        return WaitUntil(None, f"the market {symbol.symbol_id} is {symbol.status}")
+        return WaitUntil(None, f"symbol {symbol.symbol_id} is {symbol.status}")
     left = rest_of(intent.order, remainder(intent, order))
     violations = symbol.violations(left)
     if violations and held and all(is_mended_by_more(item, left, symbol) for item in violations):
-        return WaitUntil(None, f"its group may release more: so far {'; '.join(map(str, violations))}")
+        return WaitUntil(None, f"its group may release more: {'; '.join(map(str, violations))}")
     return RejectLocally(left, tuple(violations)) if violations else Submit(left)
 
 
 def is_mended_by_more(violation: Violation, order: StandardOrder, symbol: SymbolMetadata) -> bool:
-    """Whether a larger quantity on the same terms may be what the market takes."""
+    """Whether a larger quantity could satisfy the constraint."""
     too_small = violation.constraint == "quantity range" and order.quantity < symbol.min_quantity
     return too_small or violation.constraint in ("lot_size", "min_notional")
 
 
 def rest_of(order: StandardOrder, quantity: int) -> StandardOrder:
-    """The same order for what is left of it."""
+    """Return the order with another quantity."""
     if quantity == order.quantity:
         return order
     return order.model_copy(update={"quantity": quantity, "display_quantity": displayed(order, quantity)})
 
 
 def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
-    """Whether something should work: not canceled, not refused for good, not ended by the venue or by its own terms."""
+    """Whether an order should work: not canceled, not rejected for good, not ended by the venue or its terms."""
     if intent.desired is Desired.CANCELED:
         return False
     if order is None:
@@ -314,20 +325,19 @@ def is_wanted(intent: OrderIntent, order: OrderState | None) -> bool:
 
 
 def may_resend(intent: OrderIntent | None, order: OrderState) -> bool:
-    """Whether an unresolved submit may be sent again where ids are taken once: the intent still works, something is
-    left, and no other order works or has an open question."""
+    """Whether an unresolved submit may be sent again to a venue that takes each client order id once."""
     if intent is None or not is_wanted(intent, order) or live_orders(order) or open_question(order) is not None:
         return False
     return remainder(intent, order) > 0
 
 
 def live_orders(order: OrderState) -> list[VenueOrder]:
-    """Orders that can still be filled, oldest first."""
+    """Return the orders that can still fill, oldest first."""
     return [item for item in venue_orders_of(order) if item.live]
 
 
 def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[VenueOrder]) -> VenueOrder | None:
-    """The live order to cancel next: the youngest of several (H8), any without an intent. None when all is well."""
+    """Return the live order to cancel next: the newest of several (H8), any without an intent; None if there is none."""
     if not live:
         return None
     if intent is None:
@@ -338,20 +348,20 @@ def surplus_order(intent: OrderIntent | None, order: OrderState, live: list[Venu
 
 
 def outlives_refusal(intent: OrderIntent, order: OrderState, working: VenueOrder) -> bool:
-    """Whether a working order stays though the newest change was rejected: it is from before that change."""
+    """Whether a working order stays although the newest change was rejected: it is older than the change."""
     refused = intent.desired is Desired.WORKING and order.failed_generation == intent.generation
     return refused and 0 < working.generation < intent.generation and not working.late
 
 
 def remainder(intent: OrderIntent, order: OrderState | None) -> int:
-    """The intent's quantity less what was filled: of each venue order the larger of final total and trades (H13)."""
+    """Return the intent's unfilled quantity, counting of each venue order the larger of final total and fills (H13)."""
     if order is None:
         return intent.order.quantity
     return intent.order.quantity - sum(max(item.final_cum_qty or 0, item.cum_qty) for item in venue_orders_of(order))
 
 
 def open_question(order: OrderState) -> VenueOrder | None:
-    """An order whose final quantity is not known though it ended, or whose total no known trade explains."""
+    """Return an ended order without a known final quantity, or one whose quantity no known fill explains."""
     for item in venue_orders_of(order):
         if (not item.live and item.final_cum_qty is None) or item.inferred_qty > 0:
             return item
@@ -359,21 +369,20 @@ def open_question(order: OrderState) -> VenueOrder | None:
 
 
 def filled_by_others(order: OrderState, working: VenueOrder) -> int:
-    """What the intent's other orders have filled."""
+    """Return the filled quantity of the intent's other orders."""
     return sum(item.cum_qty for item in venue_orders_of(order) if item is not working)
 
 
 FIXED_TERMS = frozenset(
     {"side", "order_type", "stop_price", "time_in_force", "expire_at_ns", "post_only", "reduce_only"}
 )
-"""Terms of an order that the venue does not report back."""
+"""Terms that venues do not report back."""
 REPLACEABLE_TERMS = frozenset({"stop_price", "expire_at_ns"})
-"""Those of them that the order which replaces it may have otherwise."""
+"""Fixed terms that a replacing order may change."""
 
 
 def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> bool:
-    """Whether the working order has the terms of the intent: price, quantity with what was filled before, and every
-    term that is never reported back."""
+    """Whether the working order has the terms of the intent, with the quantity that other orders filled before it."""
     if live.quantity + filled_by_others(order, live) != intent.order.quantity:
         return False
     shown, asked = order.status.order, intent.order
@@ -385,5 +394,5 @@ def terms_agree(intent: OrderIntent, order: OrderState, live: VenueOrder) -> boo
 
 
 def displayed(order: StandardOrder, quantity: int) -> int | None:
-    """The part that is shown in the book of so much of an order."""
+    """Return the display quantity of an order with this quantity."""
     return None if order.display_quantity is None else min(order.display_quantity, quantity)

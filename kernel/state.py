@@ -1,8 +1,7 @@
-"""The state that the kernel reads: a contract, implemented by `projections.StatusRule`, passed in by the composition
-root.
+"""The state that the kernel reads: a protocol, implemented by `projections.State`.
 
-Used by the reconciler, the controller and the event-sourced stores. State is a fold of the log: one reader applies
-batches to it, in order; everybody else only reads. It never looks at a clock and never suspends, but in `reached`.
+Read by the reconciler, the controller and the event-sourced stores. State is a fold of the log that one reader applies, in
+order. It uses no clock and suspends only in `reached`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from kernel.safety.trading_halts import TradingStatus
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a batch changed."""
+    """What a batch of events changed."""
 
     touched: tuple[str, ...]
-    """Intents that the batch had events of."""
+    """Intents that have events in the batch."""
     differing: tuple[str, ...]
-    """Of those, the intents whose wanted and actual sides differ now: the change feed."""
+    """Those of them whose order differs from the intent now: the change feed."""
 
 
 def joined(applied: Sequence[Applied]) -> Applied:
-    """What the parts of a batch changed together."""
+    """Join what the parts of a batch changed."""
     if len(applied) == 1:
         return applied[0]
     touched: dict[str, bool] = {}
@@ -43,7 +42,7 @@ def joined(applied: Sequence[Applied]) -> Applied:
 
 
 class KernelState(Protocol):
-    """Everything folded so far."""
+    """The state folded from the log."""
 
     @property
     def position(self) -> int:
@@ -59,7 +58,7 @@ class KernelState(Protocol):
 
     @property
     def created_at_ns(self) -> int:
-        """When the log was created."""
+        """Instant at which the log was created."""
 
     @property
     def epoch(self) -> int:
@@ -71,144 +70,144 @@ class KernelState(Protocol):
 
     @property
     def paused_by(self) -> str:
-        """Who paused all intents, and why; empty while they are not paused."""
+        """Actor and reason of the pause of all intents; empty without one."""
 
     @property
     def trading_status(self) -> TradingStatus:
-        """All that holds requests back; the same object until that changes."""
+        """Pauses, halts and rejection storms; the same object until they change."""
 
     @property
     def trades_cursor_ns(self) -> int | None:
-        """Every trade up to this venue instant is in the log; None before the first complete trades query."""
+        """Venue instant up to which the log has every trade; None before the first complete trades query."""
 
     def apply(self, batch: Sequence[BaseEvent], rehydrated: Sequence[BaseEvent] = ()) -> Applied:
-        """Fold a batch whose first position follows `position`, after the evicted records that it needs."""
+        """Fold a batch that begins after `position`, with the evicted streams that it needs."""
 
     def parts_of(self, batch: Sequence[BaseEvent]) -> Iterable[Sequence[BaseEvent]]:
-        """A batch, cut where something may be let go."""
+        """Split a batch where records may be evicted."""
 
     def missing(self, part: Sequence[BaseEvent]) -> frozenset[str]:
-        """Streams that a part of a batch goes on with, and that are not in memory."""
+        """Return the evicted streams that a part of a batch continues."""
 
     @property
     def evicted_count(self) -> int:
-        """How many intents that are over were let go so far."""
+        """Number of terminal intents evicted so far."""
 
     def is_loaded(self, intent_id: str) -> bool:
-        """Whether all that was ever recorded of an intent can be told from memory."""
+        """Whether an intent is in memory, or was never recorded."""
 
     def cache_streams(self, rehydrated: Sequence[BaseEvent]) -> None:
-        """Be able to tell of what was let go, for who asks now."""
+        """Cache evicted streams for the readers that ask now."""
 
     async def reached(self, position: int) -> None:
-        """Return once `position` has been applied. Raises what `fail` was told."""
+        """Return once `position` has been applied; raises the problem given to `fail`."""
 
     def fail(self, problem: BaseException) -> None:
-        """Nothing more will be applied: whoever waits, now or later, gets this problem."""
+        """Stop: everyone who waits in `reached`, now or later, gets this problem."""
 
     def record(self, intent_id: str) -> Record:
-        """All that is known of an intent; an empty record for one never heard of."""
+        """Return the record of an intent; an empty one if it is unknown."""
 
     def intent(self, intent_id: str) -> OrderIntent | None:
-        """What is wanted."""
+        """Return an intent, if known."""
 
     def effective_intent(self, intent_id: str) -> OrderIntent | None:
-        """What is wanted of it now: the intent, as its group lets it be."""
+        """Return an intent as limited by its group."""
 
     def grouped_record(self, intent_id: str) -> Record:
-        """All that is known of an intent, which wants as much as its group lets it be."""
+        """Return the record of an intent, with the intent as limited by its group."""
 
     def group(self, group_id: str) -> Group | None:
-        """A group; None for one that was not created by `place_order_group`."""
+        """Return a group created by `place_order_group`, if known."""
 
     def group_of(self, intent_id: str) -> Group | None:
-        """The group that an intent belongs to."""
+        """Return the group of an intent, if any."""
 
     def groups(self) -> Iterable[Group]:
-        """Every group, in order of creation."""
+        """Return all groups, in order of creation."""
 
     def is_known_to_venue(self, group: Group) -> bool:
-        """Whether the venue ever had an order of a group."""
+        """Whether an order of a group ever was at the venue."""
 
     def awaits_parent(self, intent_id: str) -> bool:
-        """Whether its group's leader may still release more of it than it may be now."""
+        """Whether the parent of its group may still release more of an order."""
 
     def overfilled_group(self, intent_id: str) -> Group | None:
-        """The group of an intent, where whether more has filled than it allows is not told as it is."""
+        """Return the group of an intent if its overfill and its finding disagree."""
 
     def group_excess(self, group: Group) -> int:
-        """How much more has filled than a group allows, at the quantity scale."""
+        """Return the quantity filled beyond what a group allows, at the quantity scale."""
 
     def order_state(self, intent_id: str) -> OrderState | None:
-        """What is there, as far as a store shows it: None once it was forgotten."""
+        """Return the order state as stores show it; None once it was forgotten."""
 
     def observed_order(self, intent_id: str) -> OrderState | None:
-        """What is there, forgotten by a store or not: what the reconciler acts on. None when nothing was ever sent."""
+        """Return the order state that the reconciler acts on, forgotten or not; None if nothing was ever sent."""
 
     def intents(self) -> Iterable[OrderIntent]:
-        """Every intent, in order of creation."""
+        """Return all intents, in order of creation."""
 
     def intents_of_symbol(self, symbol_id: str) -> Iterable[OrderIntent]:
-        """Those of a symbol, in order of creation."""
+        """Return the intents of a symbol, in order of creation."""
 
     def order_states(self) -> Iterable[OrderState]:
-        """Every order state, in order of creation."""
+        """Return all order states, in order of creation."""
 
     def live_intent_ids(self) -> list[str]:
-        """Intents that want something, or whose order may be live, or that are not settled; in order of creation."""
+        """Return the intents that should work, may be live or are unresolved, in order of creation."""
 
     def intent_id_of(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+        """Return the intent whose order has one of these ids; the venue's id takes precedence."""
 
     def open_orders(self, symbol_id: str) -> int:
-        """How many intents have, or may have, an order open at the venue in a symbol."""
+        """Return the number of intents with an order that is, or may be, open in a symbol."""
 
     @property
     def recorded_limits(self) -> Mapping[str, Any]:
-        """The pre-trade limits of the newest kernel that led, as it recorded them; the same object until another does."""
+        """Pre-trade limits that the newest leader recorded; the same object until they change."""
 
     @property
     def heartbeats(self) -> Mapping[str, Heartbeat]:
-        """Owners that have ever armed their heartbeat, by name."""
+        """Owner → heartbeat, for owners that ever armed one."""
 
     def symbol_exposure(self, symbol_id: str) -> Exposure:
-        """What works, may work or is wanted in a symbol, with its position and last price."""
+        """Return the exposure in a symbol, with its position and last price."""
 
     def open_risk(self, intent_id: str, order: StandardOrder) -> OpenRisk | None:
-        """What an intent may still come to in an order's symbol and on its side; None when nothing."""
+        """Return the open risk of an intent in an order's symbol and side; None without any."""
 
     def symbol(self, symbol_id: str) -> SymbolMetadata | None:
-        """A symbol, as last observed."""
+        """Return a symbol as last observed, if known."""
 
     def symbols(self) -> Iterable[SymbolMetadata]:
-        """Every symbol, by id."""
+        """Return all symbols, by id."""
 
     def asset(self, asset_id: str) -> AssetMetadata | None:
-        """An asset, as last observed."""
+        """Return an asset as last observed, if known."""
 
     def assets(self) -> Iterable[AssetMetadata]:
-        """Every asset, by id."""
+        """Return all assets, by id."""
 
     def positions(self) -> Iterable[Position]:
-        """Every position with a fill, by symbol."""
+        """Return the position of every symbol with a fill, by symbol."""
 
     def account(self) -> AccountState:
-        """The account as last observed."""
+        """Return the account as last observed."""
 
     def findings(self) -> Iterable[Finding]:
-        """Findings, open and resolved, in the order raised."""
+        """Return all findings, open and resolved, in the order raised."""
 
     def finding(self, finding_id: str) -> Finding | None:
-        """The finding of an id, open or resolved; None when it was never raised."""
+        """Return a finding, open or resolved, if it was ever raised."""
 
     def position_drift(self) -> dict[str, int]:
-        """Symbol → observed position less what fills and others' trades come to; only what differs."""
+        """Return symbol → observed position less fills and trades of external orders, where not 0."""
 
     def external_orders(self) -> Iterable[ExternalOrder]:
-        """Orders at the venue that are nobody's intent: the open ones, and the newest that ended."""
+        """Return the open external orders and the newest ended ones."""
 
     def external_order(self, exchange_order_id: str) -> ExternalOrder | None:
-        """One of them."""
+        """Return an external order, if known."""
 
     def balance_drift(self) -> dict[str, int]:
-        """Asset → observed total less what the opening balance, fills and transfers come to; only what differs."""
+        """Return asset → observed total less opening balance, fills and transfers, where not 0."""

@@ -1,7 +1,7 @@
-"""Subscriptions to the log: each reads at its own pace, in order, and can neither stall nor break anyone else.
+"""Subscriptions to the log. Each reads in order and at its own pace, and cannot stall another.
 
-Used by the controller. A plain function is called on a thread of its subscription, an `async def` in a task of its own. A
-callback that raises is logged, and the subscription goes on with the next event.
+Called by the controller. A plain function runs on a thread of its subscription, an `async def` in a task of its own. When
+a callback raises, the error is logged and the next event follows.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ EventPredicate = Callable[[events.BaseEvent], bool]
 
 
 def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
-    """What a filter lets through: by `event_type`, `symbol_id`, `intent_id`, `group_id` or `actor`; a value or a list.
-
-    Raises `ValidationError` for an unknown key or event type.
-    """
+    """Return the predicate of a filter; `ValidationError` for unknown keys and event types."""
     wanted = {key: values_of(value) for key, value in (event_filter or {}).items()}
+    text = "event filter: unknown key `{value}`; known keys: {limit}"
     problems = [
-        Violation(f"event_filter.{key}", "key", f"one of {', '.join(FIELDS)}", str(wanted[key]))
+        Violation(f"event_filter.{key}", "key", ", ".join(FIELDS), str(key), text)
         for key in wanted
         if key not in FIELDS
     ]
@@ -41,29 +39,27 @@ def event_predicate(event_filter: Mapping[str, Any] | None) -> EventPredicate:
         if name not in events.REGISTRY
     ]
     if problems:
-        raise ValidationError("the event filter is not understood", problems)
+        raise ValidationError(violations=problems)
     return lambda event: all(FIELDS[key](event) in values for key, values in wanted.items())
 
 
 def values_of(value: Any) -> frozenset[Any]:
-    """One value or several, as a set; an event class stands for its topic."""
+    """Return one value or several as a set; an event class stands for its topic."""
     several = value if isinstance(value, list | tuple | set | frozenset) else (value,)
-    return frozenset(topic_of(item) for item in several)
-
-
-def topic_of(item: Any) -> Any:
-    return item.topic if isinstance(item, type) and issubclass(item, events.BaseEvent) else item
+    return frozenset(
+        item.topic if isinstance(item, type) and issubclass(item, events.BaseEvent) else item for item in several
+    )
 
 
 def intent_id_of(event: events.BaseEvent) -> str | None:
-    """The intent that an event is about."""
+    """Return the intent that an event is about, if any."""
     if event.recorded and event.stream_id.startswith(events.INTENT_STREAM_PREFIX):
         return event.stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
     return getattr(event, "intent_id", None)
 
 
 def symbol_id_of(event: events.BaseEvent) -> str | None:
-    """The symbol that an event is about, where it says."""
+    """Return the symbol that an event is about, if it names one."""
     match event:
         case events.IntentCreated(intent=intent) | events.IntentModified(intent=intent):
             return intent.order.symbol_id
@@ -79,7 +75,7 @@ def symbol_id_of(event: events.BaseEvent) -> str | None:
 
 
 def group_id_of(event: events.BaseEvent) -> str | None:
-    """The group that an event is about, where it says."""
+    """Return the group that an event is about, if it names one."""
     if isinstance(event, events.IntentCreated | events.IntentModified):
         return event.intent.group_id
     return getattr(event, "group_id", None)
@@ -95,7 +91,7 @@ FIELDS: Mapping[str, Callable[[events.BaseEvent], Any]] = {
 
 
 class Subscriptions:
-    """All subscriptions of one kernel."""
+    """The subscriptions of one kernel."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -103,7 +99,7 @@ class Subscriptions:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def subscribe(self, callback: EventCallback, event_filter: Mapping[str, Any] | None, *, after: int) -> str:
-        """Begin after a position; the subscription's id."""
+        """Start a subscription after a position; return its id."""
         predicate = event_predicate(event_filter)
         subscription_id = f"subscription-{next(self._serial)}"
         deliver = self._deliver_async if inspect.iscoroutinefunction(callback) else self._deliver_on_thread
@@ -113,14 +109,14 @@ class Subscriptions:
         return subscription_id
 
     def unsubscribe(self, subscription_id: str) -> None:
-        """End one. Raises `NotFoundError`."""
+        """End a subscription; `NotFoundError` if there is none."""
         task = self._tasks.pop(subscription_id, None)
         if task is None:
             raise NotFoundError(f"subscription {subscription_id} not found")
         task.cancel()
 
     async def close(self) -> None:
-        """End all."""
+        """End all subscriptions."""
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
@@ -128,7 +124,7 @@ class Subscriptions:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def events(self, event_filter: Mapping[str, Any] | None, *, after: int) -> AsyncIterator[events.BaseEvent]:
-        """The same, to be iterated."""
+        """Iterate over the events after a position that match a filter."""
         predicate = event_predicate(event_filter)
         async for batch in self._log.tail(after):
             for event in batch:
@@ -158,7 +154,7 @@ class Subscriptions:
 
 
 def deliver_each(callback: Callable[[events.BaseEvent], None], batch: Sequence[events.BaseEvent]) -> None:
-    """Call a plain function for each event; what it raises concerns it alone."""
+    """Call a plain function for each event, and log what it raises."""
     for event in batch:
         try:
             callback(event)

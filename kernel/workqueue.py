@@ -1,11 +1,9 @@
 """A queue of keys: deduplicated, one worker per key, with delays and priorities that age.
 
-Filled by the engine (change feed, resync, outcomes), emptied by its workers. It holds keys only, never events: which event
-woke a key does not matter. A key is in it once. A key added while a worker has it runs once more after `done`. A higher
-priority is a head start in waiting time, so that nothing starves: an old resync beats a young cancel in the end. A key
-whose action has to wait for the rate limit goes back to its place, and its whole lane is parked until there is capacity:
-thousands that wait cost no run each. Adding, taking and parking cost O(log n). Nothing here is durable: after a restart
-the diff feeds the keys again.
+Filled by the engine (change feed, resync, outcomes), emptied by its workers. It holds each key once and no events; a key
+added while a worker has it runs once more after `done`. A priority is a head start in waiting time, so nothing starves.
+When an action has to wait for rate-limit capacity, its whole priority lane is parked, and waiting keys cost no runs.
+Adding, taking and parking cost O(log n). Nothing is durable: after a restart the diff feeds the keys again.
 """
 
 from __future__ import annotations
@@ -20,14 +18,14 @@ from kernel.clock import NS_PER_S, Clock
 from kernel.metrics import Metrics, QueueMetrics
 
 HEAD_START_NS = 10 * NS_PER_S
-"""How much waiting time each priority is ahead of the one below it."""
+"""Head start of each priority over the one below it."""
 
 Place = tuple[int, int, Priority]
-"""Where a key stands: its rank (smaller is earlier), a serial number, and its priority lane."""
+"""Place of a key: its rank (smaller is earlier), a serial number, and its priority lane."""
 
 
 class WorkQueue:
-    """Keys to work on. Not thread-safe: it lives on one event loop."""
+    """The keys to work on; for one event loop, not thread-safe."""
 
     def __init__(self, clock: Clock, *, keys_max: int = 1_000_000, metrics: Metrics) -> None:
         self._clock = clock
@@ -35,19 +33,19 @@ class WorkQueue:
         self._keys_max = keys_max
         self._serial = itertools.count()
         self._lanes: dict[Priority, list[tuple[int, int, str]]] = {priority: [] for priority in Priority}
-        """Of each priority a heap of (rank, serial, key); the entry named in `_place` counts, others are skipped."""
+        """For each priority a heap of (rank, serial, key); only entries that `_place` confirms count."""
         self._place: dict[str, Place] = {}
-        """The place of each ready key."""
+        """Ready keys."""
         self._parked: dict[Priority, int] = {}
-        """Until when a lane is parked."""
+        """Lane → instant until which it is parked."""
         self._delayed: list[tuple[int, int, str]] = []
-        """Heap of (instant, serial, key); the entry named in `_due` counts, others are skipped."""
+        """Heap of (instant, serial, key); only entries that `_due` confirms count."""
         self._due: dict[str, tuple[int, Priority]] = {}
-        """When each delayed key becomes ready, and with what priority."""
+        """Delayed keys: instant and priority."""
         self._working: dict[str, Place] = {}
-        """Keys that workers have, with the places that they had."""
+        """Keys that workers have, and their former places."""
         self._again: dict[str, tuple[Priority, Place | None]] = {}
-        """Keys added while a worker has them; with a place, where they go back to it."""
+        """Keys added while a worker has them, and the place to which parked ones return."""
         self._waiters: deque[asyncio.Future[str]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -55,12 +53,12 @@ class WorkQueue:
         self._open = True
 
     def __len__(self) -> int:
-        """Keys that are ready, or parked."""
+        """Number of ready and parked keys."""
         return len(self._place)
 
     @property
     def pending(self) -> int:
-        """Keys that are ready, parked, delayed or being worked on."""
+        """Number of ready, parked and delayed keys, and of those being worked on."""
         return len(self._place) + len(self._due) + len(self._working)
 
     def ages_s(self) -> tuple[float, ...]:
@@ -72,8 +70,7 @@ class WorkQueue:
         return key in self._working
 
     def add(self, key: str, priority: Priority = Priority.RESYNC) -> None:
-        """Make a key ready. Where it is there already, the earlier rank and the higher priority count; a delay on it is
-        over."""
+        """Make a key ready. If it is already in the queue, the earlier rank and the higher priority count."""
         if not self._open:
             return
         now_ns = self._clock.now_ns()
@@ -91,15 +88,14 @@ class WorkQueue:
             place = (*min(known[:2], place[:2]), max(known[2], place[2]))
             if place == known:
                 return
-        assert len(self._place) < self._keys_max, "more keys than there can be"
+        assert len(self._place) < self._keys_max, "the work queue is full"
         self._place[key] = place
         heapq.heappush(self._lanes[place[2]], (*place[:2], key))
         self._hand_out()
 
     def park(self, key: str, priority: Priority, until_ns: int) -> None:
-        """The caller's key has to wait, and so has all of this priority: after `done` it is back at its place, and no key
-        of this lane is handed out before the instant."""
-        assert key in self._working, "only a key that is worked on is found to have to wait"
+        """Park a priority lane until an instant; the caller's key returns to its place after `done`."""
+        assert key in self._working, "only a key that is being worked on can be parked"
         if not self._open:
             return
         self._metrics.added(key, self._clock.now_ns())
@@ -109,12 +105,12 @@ class WorkQueue:
         self._set_timer()
 
     def release(self) -> None:
-        """Every parked lane may be tried."""
+        """Unpark every lane."""
         self._parked.clear()
         self._hand_out()
 
     def add_at(self, key: str, instant_ns: int) -> None:
-        """Make a key ready at an instant, as what it was taken for. An earlier time, or being ready, wins."""
+        """Make a key ready at an instant, unless it is ready or due earlier."""
         if not self._open:
             return
         self._metrics.put_off()
@@ -129,7 +125,7 @@ class WorkQueue:
         self._set_timer()
 
     async def get(self) -> str:
-        """The next key, once there is one; it is the caller's until `done`."""
+        """Wait for the next key; it is the caller's until `done`."""
         if (key := self._pop()) is not None:
             return key
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -142,7 +138,7 @@ class WorkQueue:
             raise
 
     def done(self, key: str) -> None:
-        """The caller is through with a key; if it was added meanwhile, it is ready again."""
+        """Return a key; if it was added meanwhile, it is ready again."""
         self._working.pop(key, None)
         self._metrics.done(key)
         if not self._working:
@@ -156,7 +152,7 @@ class WorkQueue:
             self._put(key, (*place[:2], priority))
 
     def close(self) -> None:
-        """Take no more keys and hand out none; what is being worked on goes on."""
+        """Drop all keys and accept none; keys being worked on stay with their workers."""
         self._open = False
         for waiter in self._waiters:
             waiter.cancel()
@@ -178,7 +174,7 @@ class WorkQueue:
         await self._idle.wait()
 
     def _pop(self) -> str | None:
-        """The first key of all lanes that are not parked; None when there is none."""
+        """Take the first key of the lanes that are not parked, if any."""
         now_ns = self._clock.now_ns()
         heads = [
             (lane[0], priority)
@@ -195,7 +191,7 @@ class WorkQueue:
         return key
 
     def _has_head(self, priority: Priority) -> bool:
-        """Whether a lane has a key; entries of keys that are elsewhere by now are dropped."""
+        """Whether a lane has a key, after dropping stale entries."""
         lane = self._lanes[priority]
         while lane:
             rank, serial, key = lane[0]

@@ -143,10 +143,8 @@ def names(state: OrderState, exchange_order_id: str) -> bool:
 
 def check_exchange(intent: OrderIntent, exchange_id: str) -> None:
     if intent.exchange_id != exchange_id:
-        raise ValidationError(
-            "the intent belongs to another exchange account",
-            [Violation("exchange_id", "exchange of this log", exchange_id, intent.exchange_id)],
-        )
+        limit = f"{exchange_id}, the exchange of this log"
+        raise ValidationError(violations=[Violation("exchange id", "exchange", limit, intent.exchange_id)])
 
 
 @asynccontextmanager

@@ -1,12 +1,9 @@
-"""commands
+"""Commands of strategies and operators, lowest layer first.
 
-- `handler`: How a command becomes events.
-- `limit_gate`: The gate that commands pass before they are appended: pre-trade limits, under all that this kernel
-  has on its way.
-- `operator`: What an operator commands: pause, halt and resume, and that a finding was dealt with.
-- `place_group`: `place_order_group`: how orders that depend on each other become events, in one append. Pure.
-- `validation`: What is given from outside, checked before anything is recorded: what could not be read again must
-  never be stored.
-- `waiters`: How the answer to a command is waited for: who waits for news of which intent, and what counts as an
-  answer.
+- `validation`: validates records and orders before they are stored.
+- `place_group`: turns `place_order_group` into events. Pure.
+- `limit_gate`: checks pre-trade limits and reserves the risk of commands under way.
+- `handler`: decides commands and appends their events.
+- `operator`: pause, halt, resume, resolve a finding.
+- `waiters`: waits for the venue's answer to a command.
 """

@@ -1,7 +1,7 @@
-"""How a command becomes events.
+"""Turns commands into events. Called by the controller, and by the event-sourced stores for their writes.
 
-Used by the controller, and by the event-sourced stores for their writes. A command is decided on what is folded, appended
-under the version that it was decided on, and decided again when somebody wrote in between.
+A command is decided on the folded state, appended at the version that it was decided on, and decided again after a
+conflict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kernel.streams.event_writer import group_writes
 from kernel.streams.rehydration import ensure_loaded
 
 TRIES_MAX = 100
-"""How often a command is decided again because somebody wrote in between."""
+"""Most decisions of one command, each after a conflict."""
 
 
 class CommandHandler:
@@ -49,12 +49,12 @@ class CommandHandler:
     async def handle(
         self, intent_id: str, command: Command, *, actor: str, evidence: Evidence = Evidence.COMMAND
     ) -> bool:
-        """Decide a command on what is folded, and record what it comes to; whether it came to anything.
+        """Decide and record a command; return whether it made events.
 
         Raises what `decide`, the pre-trade limits and `log.append` raise.
         """
         command_id = self._ids.command_id(self._clock.now_ns())
-        if not isinstance(command, PlaceOrder):  # a new one is in no log, and the append finds out where that is not so
+        if not isinstance(command, PlaceOrder):  # a new id has no stream; if it has one, the append conflicts
             await ensure_loaded(self._log, self._state, intent_id)
         for _ in range(TRIES_MAX):
             record = self._state.record(intent_id)
@@ -68,10 +68,10 @@ class CommandHandler:
                 await self._catch_up([intent_id])
                 continue
             return True
-        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command about it was decided")
+        raise ConflictError(f"intent {intent_id} changed {TRIES_MAX} times while a command was decided: try again")
 
     async def _catch_up(self, intent_ids: Iterable[str]) -> None:
-        """Somebody wrote in between, or wrote something that was let go: what is decided on next has it."""
+        """Wait until the state has all that is in the log, evicted streams included."""
         head = await self._log.head()
         await self._state.reached(head.position)
         await ensure_loaded(self._log, self._state, *intent_ids, anew=True)
@@ -81,7 +81,7 @@ class CommandHandler:
         return (Write(stream_id, tuple(made), record.version), *group_writes(self._state, stream_id, made))
 
     async def place_group(self, command: PlaceGroup, *, actor: str) -> None:
-        """Decide a group on what is folded, and record it whole, or nothing of it.
+        """Decide a group and record it whole, or nothing.
 
         Raises what `decide_group`, the pre-trade limits and `log.append` raise.
         """
@@ -98,7 +98,7 @@ class CommandHandler:
                 await self._catch_up(records)
                 continue
             return
-        raise ConflictError(f"group {command.group_id} changed {TRIES_MAX} times while it was decided")
+        raise ConflictError(f"group {command.group_id} changed {TRIES_MAX} times while it was decided: try again")
 
     async def _append(self, writes: tuple[Write, ...], command_id: bytes, *, actor: str, evidence: Evidence) -> None:
         command = Append(

@@ -1,18 +1,15 @@
-"""The gate that commands pass before they are appended: pre-trade limits, under all that this kernel has on its way.
+"""Pre-trade limits of commands, checked before the append. Called by `CommandHandler`.
 
-Used by `CommandHandler`. What a command adds is held from the check until the state has it, with no suspension between the
-check and the hold: of two commands at once only as many pass as fit, and appends still go out together. The limits are the
-kernel's own and those that the newest leader recorded (`KernelStarted`), so that a kernel without settings keeps to them.
-
-The bound across processes: each holds only its own commands. Until a command of another process was read from the log (a
-poll or a notification later) it is not counted, so k processes may together exceed a limit by what k − 1 of them append
-within that time; commands per second are counted by each kernel for itself.
+The risk that a command adds is reserved from the check until the state has it, so concurrent commands cannot exceed a limit
+together. The limits are the kernel's own and those that the newest leader recorded (`KernelStarted`). Each process reserves
+only its own commands: k processes may exceed a limit by what k − 1 of them append before the others read it from the log.
+Commands per second are counted by each process.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,34 +26,33 @@ from kernel.limits import (
     OpenRisk,
     RiskChange,
     booked_qty,
-    order_violations,
-    sum_violations,
+    exceeded_limits,
     violations,
 )
 from kernel.order_spec import OcoMode, StandardOrder, SymbolMetadata
-from kernel.settings import UNLIMITED, LimitSettings
+from kernel.settings import UNLIMITED, Limits, LimitSettings
 from kernel.state import KernelState
 
 ProposedOrder = tuple[str, StandardOrder, SymbolMetadata]
-"""An order that an intent may come to want, and its market."""
+"""Intent id, terms and symbol of an order that is not recorded yet."""
 RESERVATION_TTL_NS = 5 * NS_PER_S
-"""How long a command stays held whose append ended without an answer: it may be in the log, and not be read yet."""
+"""Life of a reservation whose append ended without an answer: the command may be in the log."""
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What an admitted command adds, until the state has it."""
+    """The risk that an admitted command adds, until the state has it."""
 
     intent_id: str
     version: int
-    """Of the intent's stream when it was admitted: once it is another, the state knows."""
+    """Version of the intent's stream at admission; once it differs, the state has the command."""
     added: OpenRisk
     orders: int
     until_ns: int | None = None
 
 
 class Reservations:
-    """All that is held, summed up by symbol: what a check costs does not depend on how much is on its way."""
+    """All reservations, with their sum by symbol, so that a check takes constant time."""
 
     def __init__(self, state: KernelState, clock: Clock) -> None:
         self._state = state
@@ -65,15 +61,14 @@ class Reservations:
         self._sums: dict[str, Exposure] = {}
         self._has_provisional = False
         self._swept_at = 0
-        """The state's position when what it knows by now was last let go."""
+        """Position of the state at the last sweep."""
 
     def add(self, reservation: Reservation) -> None:
-        """Hold this."""
         self._by_intent.setdefault(reservation.intent_id, {})[reservation] = None
         self._sum(reservation.added, reservation.orders)
 
     def drop(self, reservation: Reservation) -> None:
-        """Let go of this, if it is still held."""
+        """Remove a reservation, if it is still held."""
         held = self._by_intent.get(reservation.intent_id, {})
         if reservation not in held:
             return
@@ -83,13 +78,12 @@ class Reservations:
         self._sum(reservation.added.negative(), -reservation.orders)
 
     def mark_provisional(self, reservation: Reservation) -> None:
-        """Hold this until the state has it, or for `RESERVATION_TTL_NS`."""
+        """Keep a reservation until the state has it, or for `RESERVATION_TTL_NS`."""
         reservation.until_ns = self._clock.now_ns() + RESERVATION_TTL_NS
         self._has_provisional = True
 
     def over(self, exposure: Exposure, symbol_id: str, *, but: str) -> Exposure:
-        """What is at stake with all that is on its way in a symbol, `but` for other commands about the same intent: of
-        those only one is appended."""
+        """Add the reservations of a symbol to an exposure, except those of one intent: its commands are alternatives."""
         self._sweep()
         if (held := self._sums.get(symbol_id)) is not None:
             exposure = exposure.with_all(held)
@@ -99,7 +93,7 @@ class Reservations:
         return exposure
 
     def _sweep(self) -> None:
-        """Let go of what the state knows by now, and of what was in doubt for long enough."""
+        """Remove reservations that the state has, and expired ones."""
         if self._state.position == self._swept_at and not self._has_provisional:
             return
         self._swept_at = self._state.position
@@ -127,7 +121,7 @@ class Reservations:
 
 
 class CommandRate:
-    """The commands of the last second, of all symbols and of each."""
+    """Counts the commands of the last second, in total and by symbol."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -136,28 +130,29 @@ class CommandRate:
         self._by_symbol: Counter[str] = Counter()
 
     def add(self, symbol_id: str) -> tuple[int, str]:
-        """One more, now; what takes it back."""
+        """Count a command; return the entry for `take_back`."""
         entry = (self._clock.now_ns(), symbol_id)
         self._sent.append(entry)
         self._by_symbol[symbol_id] += 1
         return entry
 
     def take_back(self, entry: tuple[int, str]) -> None:
-        """One that was not recorded after all."""
+        """Uncount a command that was not recorded."""
         if entry in self._sent:
             self._sent.remove(entry)
             self._by_symbol[entry[1]] -= 1
 
     def too_many(self, settings: LimitSettings, symbol_id: str) -> list[Violation]:
-        """The limits that one more would exceed."""
+        """Return the limits that one more command would exceed."""
         self._forget()
         own = settings.symbols.get(symbol_id, UNLIMITED)
         counts = (
-            ("of all symbols", settings.default.commands_per_s_max, len(self._sent)),
-            (f"of {symbol_id}", own.commands_per_s_max, self._by_symbol[symbol_id]),
+            ("for all symbols", settings.default.commands_per_s_max, len(self._sent)),
+            (f"for {symbol_id}", own.commands_per_s_max, self._by_symbol[symbol_id]),
         )
+        text = "{value} commands in the last second and {constraint} is {limit}"
         return [
-            Violation("command", "commands_per_s_max", f"{limit} {which}", f"one more than {count} in the last second")
+            Violation("command", "commands_per_s_max", f"{limit} {which}", str(count), text)
             for which, limit, count in counts
             if limit is not None and count >= limit
         ]
@@ -171,20 +166,20 @@ class CommandRate:
 
 
 class LimitGate:
-    """Admits commands, or refuses them with every limit that they exceed."""
+    """Admits commands, or rejects them with every limit that they exceed."""
 
     def __init__(self, state: KernelState, *, clock: Clock, own: LimitSettings | None = None) -> None:
         self._state = state
         self._clock = clock
         self._own = own if own is not None and own.any else None
         self._read: tuple[Mapping[str, Any], LimitSettings | None] = ({}, None)
-        """The limits as the log has them, and what they mean."""
+        """The recorded limits, raw and parsed."""
         self._reservations = Reservations(state, clock)
         self._command_rate = CommandRate(clock)
 
     @contextmanager
     def admitted(self, record: Record, command: Command) -> Iterator[None]:
-        """Hold what a command adds while it is appended. Raises `ValidationError` when it is beyond a limit."""
+        """Reserve the risk of a command while it is appended; `ValidationError` if it exceeds a limit."""
         settings = self._settings() if isinstance(command, PlaceOrder | ModifyIntent) else []
         if not settings:
             yield
@@ -204,13 +199,13 @@ class LimitGate:
 
     @contextmanager
     def admitted_group(self, command: PlaceGroup) -> Iterator[None]:
-        """The same for a group: each order by itself, and all of them together at their worst."""
+        """Reserve the risk of a group while it is appended; `ValidationError` if it exceeds a limit."""
         settings = self._settings()
         members = [(item.intent_id, item.order, command.symbols[item.order.symbol_id]) for item in command.intents]
         reservations: list[Reservation] = []
         found: list[Violation] = []
         for intent_id, change, symbol in group_changes(command.mode, members) if settings else ():
-            found += self._exceeded_in_group(intent_id, change, symbol, settings)
+            found += self._exceeded(intent_id, change, symbol, settings, exceeded_limits)
             found += [item for limits in settings for item in self._command_rate.too_many(limits, symbol.symbol_id)]
             reservations.append(reservation_of(self._state.record(intent_id), change))
             self._reservations.add(reservations[-1])
@@ -221,22 +216,8 @@ class LimitGate:
         with self._held(reservations, [command.intents[0].order.symbol_id] if settings else []):
             yield
 
-    def _exceeded_in_group(
-        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
-    ) -> list[Violation]:
-        exposure = self._reservations.over(
-            self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
-        )
-        found = []
-        for item in settings:
-            limits = item.of(symbol.symbol_id)
-            found += order_violations(limits, exposure, change, symbol)
-            found += sum_violations(limits, exposure, change, symbol) if change.rest else []
-        return found
-
     @contextmanager
     def _held(self, reservations: Sequence[Reservation], paced: Sequence[str]) -> Iterator[None]:
-        """Hold what a command adds, and count it in each of these symbols, while it is appended."""
         for reservation in reservations:
             self._reservations.add(reservation)
         counted = [self._command_rate.add(symbol_id) for symbol_id in paced]
@@ -256,14 +237,14 @@ class LimitGate:
             self._reservations.drop(reservation)
 
     def _settings(self) -> list[LimitSettings]:
-        """Whose limits hold. Raises `ValidationError` where those of the log are not understood."""
+        """Return the limits to enforce; `ValidationError` if the recorded ones cannot be read."""
         given = self._state.recorded_limits
         if given is not self._read[0]:
             try:
                 read = LimitSettings.model_validate(given)
             except pydantic.ValidationError as problem:
                 raise ValidationError(
-                    "the limits that the leader recorded are not understood: use the leader's version, or newer"
+                    "the recorded pre-trade limits cannot be read: use the leader's release, or a newer one"
                 ) from problem
             self._read = (given, read if read.any else None)
         recorded = self._read[1]
@@ -272,20 +253,16 @@ class LimitGate:
     def exceeded(
         self, orders: Sequence[ProposedOrder], groups: Sequence[tuple[OcoMode, Sequence[ProposedOrder]]] = ()
     ) -> list[tuple[str, Violation]]:
-        """The limits that these intents would exceed with these orders, one after the other and all together, then with
-        these groups that are yet to be placed; none is held.
-
-        Commands per second are left out: when each will be given is not known.
-        """
+        """Return the limits that these orders and new groups would exceed together; commands per second do not count."""
         if not (settings := self._settings()):
             return []
         found: list[tuple[str, Violation]] = []
         held: list[Reservation] = []
         changes = [(name, self._change(self._state.record(name), order), symbol) for name, order, symbol in orders]
-        tried = [(item, self._exceeded) for item in changes]
-        tried += [(item, self._exceeded_in_group) for mode, members in groups for item in group_changes(mode, members)]
-        for (intent_id, change, symbol), exceeded in tried:
-            found += [(intent_id, item) for item in exceeded(intent_id, change, symbol, settings)]
+        tried = [(item, violations) for item in changes]
+        tried += [(item, exceeded_limits) for mode, members in groups for item in group_changes(mode, members)]
+        for (intent_id, change, symbol), check in tried:
+            found += [(intent_id, item) for item in self._exceeded(intent_id, change, symbol, settings, check)]
             held.append(reservation_of(self._state.record(intent_id), change))
             self._reservations.add(held[-1])
         for reservation in held:
@@ -296,24 +273,27 @@ class LimitGate:
         if record.intent is None:
             return RiskChange(order)
         claim = self._state.open_risk(record.intent_id, record.intent.order)
-        # What has ended adds all of itself; terms that the venue refused are nothing that could be reduced.
+        # An ended order adds its whole risk; terms that the venue rejected cannot be reduced.
         refused = record.failed_generation == record.intent.generation
         known = None if claim is None or refused else record.intent.order
         return RiskChange(order, booked_qty(record), known, claim)
 
     def _exceeded(
-        self, intent_id: str, change: RiskChange, symbol: SymbolMetadata, settings: list[LimitSettings]
+        self,
+        intent_id: str,
+        change: RiskChange,
+        symbol: SymbolMetadata,
+        settings: list[LimitSettings],
+        check: Callable[[Limits, Exposure, RiskChange, SymbolMetadata], list[Violation]] = violations,
     ) -> list[Violation]:
         exposure = self._reservations.over(
             self._state.symbol_exposure(symbol.symbol_id), symbol.symbol_id, but=intent_id
         )
-        return [
-            item for limits in settings for item in violations(limits.of(symbol.symbol_id), exposure, change, symbol)
-        ]
+        return [item for limits in settings for item in check(limits.of(symbol.symbol_id), exposure, change, symbol)]
 
 
 def group_changes(mode: OcoMode, members: Sequence[ProposedOrder]) -> list[tuple[str, RiskChange, SymbolMetadata]]:
-    """What each order of a group adds when the group is placed."""
+    """Return the risk that each order of a new group adds."""
     quantities = quantities_at_risk(mode, [order for _, order, _ in members])
     return [
         (intent_id, RiskChange(order, order.quantity - quantity), symbol)
@@ -326,7 +306,7 @@ def reservation_of(record: Record, change: RiskChange) -> Reservation:
 
 
 def beyond_limits(symbol_id: str, found: Sequence[Violation]) -> ValidationError:
-    """The refusal: each limit once, also where this kernel and the leader have the same."""
-    remedy = "ask for less, cancel something first, or raise the limits of the kernel that runs"
+    """Return the error; a limit that this kernel and the leader share is named once."""
+    remedy = "lower the quantity, cancel another order first, or raise the limits of the running kernel"
     what = f"beyond the limits of {symbol_id} ({remedy})"
     return ValidationError(what, {f"{item.constraint} {item.limit}": item for item in found}.values())

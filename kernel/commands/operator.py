@@ -1,17 +1,8 @@
-"""What an operator commands: pause, halt and resume, and that a finding was dealt with.
+"""Operator commands: pause, halt, resume, and resolve a finding. Called by the controller.
 
-Used by the controller. A pause is an event with who and why, so it holds for whoever leads, now and after a restart. Not
-even cancels are sent while it stands; asking the venue goes on. A halt is a pause of all, or of a symbol, that lets cancels
-out, also of what is paused otherwise: nothing is placed or changed, and what works can go. What had passed the reconciler's
-check when all were paused still goes out; of an intent that is paused by itself nothing does that is not in the log yet as
-an attempt.
-
-Whether there is anything to change is decided on all that is in the log: what another kernel has just resumed is not taken
-to be held, nor the other way round.
-
-A finding about an intent is resolved in the intent's stream, through `lifecycle.decide`; one about a group in the group's;
-one about neither in the control stream. A balance that nothing explained is explained by a transfer that the operator
-vouches for.
+They are events, so they hold for every leader. A pause stops all requests, cancels included; a halt of all or of a symbol
+lets cancels out, even of paused intents. Status queries go on. A request that passed the reconciler's check before a pause
+of all is still sent. Each command first catches up with the log, so that it sees what other kernels have recorded.
 """
 
 from __future__ import annotations
@@ -26,13 +17,13 @@ from kernel.streams.event_writer import EventWriter
 
 
 async def pause_one(commands: CommandHandler, intent_id: str, *, paused: bool, reason: str, actor: str) -> bool:
-    """Pause or resume one intent; whether that changed anything. Raises `NotFoundError`."""
+    """Pause or resume one intent; return whether that changed anything."""
     command = PauseIntent(intent_id, reason) if paused else ResumeIntent(intent_id)
     return await commands.handle(intent_id, command, actor=actor)
 
 
 async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, actor: str) -> bool:
-    """Pause all intents together; whether that changed anything. What is halted stays halted."""
+    """Pause all intents; return whether that changed anything. A halt stays a halt."""
     await writer.caught_up()
     if state.paused:
         return False
@@ -41,7 +32,7 @@ async def pause_all(writer: EventWriter, state: KernelState, *, reason: str, act
 
 
 async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None, reason: str, actor: str) -> bool:
-    """Let nothing but cancels out, of all intents or of a symbol; whether that changed anything."""
+    """Halt all intents or a symbol; return whether that changed anything."""
     await writer.caught_up()
     held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
     if held is not None and held.cancels:
@@ -51,7 +42,7 @@ async def halt(writer: EventWriter, state: KernelState, *, symbol_id: str | None
 
 
 async def resume_all(writer: EventWriter, state: KernelState, *, symbol_id: str | None, actor: str) -> bool:
-    """End a pause or a halt of all, or of a symbol; whether that changed anything. What is paused by itself stays so."""
+    """End a pause or halt of all, or of a symbol; return whether that changed anything. Paused intents stay paused."""
     await writer.caught_up()
     held = state.trading_status.every if symbol_id is None else state.trading_status.symbols.get(symbol_id)
     if held is None:
@@ -67,7 +58,7 @@ async def _control(writer: EventWriter, event: events.BaseEvent, *, actor: str) 
 async def resolve_finding(
     commands: CommandHandler, writer: EventWriter, state: KernelState, finding_id: str, *, text: str, actor: str
 ) -> None:
-    """Resolve a finding. `NotFoundError` for one never raised, `ConflictError` for one that does not stand."""
+    """Resolve a finding; `NotFoundError` if it was never raised, `ConflictError` if it is resolved."""
     require_evidence(text)
     finding = state.finding(finding_id)
     if finding is None:
@@ -85,7 +76,7 @@ async def resolve_finding(
 
 
 def stream_of(finding: Finding) -> str:
-    """Where it is recorded that a finding about no intent was dealt with."""
+    """Return the stream in which a finding about no intent is resolved."""
     match finding.kind:
         case FindingKind.BALANCE_DRIFT:
             return events.VENUE_STREAM
@@ -95,7 +86,7 @@ def stream_of(finding: Finding) -> str:
 
 
 def explanations(finding: Finding, state: KernelState) -> list[events.BaseEvent]:
-    """What makes a balance come out right again: without it, the next look would raise the finding anew."""
+    """Return the transfer that explains a balance drift: without it, the next snapshot would raise the finding again."""
     if finding.kind is not FindingKind.BALANCE_DRIFT:
         return []
     asset_id = finding.finding_id.removeprefix(f"{finding.kind}:")

@@ -1,7 +1,6 @@
-"""`place_order_group`: how orders that depend on each other become events, in one append. Pure.
+"""Turns `place_order_group` into the events of one append. Pure; called by the command handler.
 
-Used by the command handler. The group's own stream comes first: no reader ever sees a member without what binds it. All of
-it is recorded, or nothing is.
+The group's own stream comes first, so no reader sees a member without its group.
 """
 
 from __future__ import annotations
@@ -23,28 +22,31 @@ from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, Symbol
 
 @dataclass(frozen=True, slots=True)
 class PlaceGroup:
-    """Want orders that depend on each other; the same again is no error and no event."""
+    """Place a group; repeating it makes no event."""
 
     group_id: str
     mode: OcoMode
     intents: tuple[OrderIntent, ...]
     symbols: Mapping[str, SymbolMetadata]
-    """The markets of the orders."""
+    """Symbol id → symbol, for each order."""
     open_orders: Mapping[str, int]
-    """How many orders are open in each market already."""
+    """Symbol id → number of open orders."""
 
 
 def decide_group(known: Group | None, records: Mapping[str, Record], command: PlaceGroup) -> tuple[Write, ...]:
-    """What a group comes to, stream by stream; nothing where it is there already.
+    """Return the events of a new group by stream; none if the group exists.
 
-    Raises `ValidationError` with every violation of the group, its orders and their markets, `AlreadyExistsError`.
+    Raises:
+        ValidationError: The group or its orders violate rules; lists all of them.
+        AlreadyExistsError: The id of the group or of an intent belongs to something else.
     """
     if known is not None:
         check_same(known, records, command)
         return ()
-    problems = [*group_violations(asked(command)), *market_violations(command)]
+    group = StandardOrderGroup(orders=tuple(intent.order for intent in command.intents), mode=command.mode)
+    problems = [*group_violations(group), *constraint_violations(command)]
     if problems:
-        raise ValidationError(f"the group {command.group_id} can't be placed as it is", problems)
+        raise ValidationError(f"group {command.group_id}", problems)
     for intent in command.intents:
         if records[intent.intent_id].intent is not None:
             raise AlreadyExistsError(f"intent {intent.intent_id} already exists: choose another id for the order")
@@ -62,14 +64,12 @@ def decide_group(known: Group | None, records: Mapping[str, Record], command: Pl
 def new_members(
     group: StandardOrderGroup, *, group_id: str, intent_ids: Sequence[str] | None, **terms: Any
 ) -> tuple[OrderIntent, ...]:
-    """The intents of a group's orders, named after it unless names are given. `ValidationError` for bad names."""
+    """Return the intents of a group's orders, by default with ids derived from the group's."""
     count = len(group.orders)
     names = [f"{group_id}.{number}" for number in range(1, count + 1)] if intent_ids is None else list(intent_ids)
     if len(names) != count or len(set(names)) != count:
-        given = ", ".join(names)
-        raise ValidationError(
-            "each order of a group has an id of its own", [Violation("intent_ids", "count", f"{count} ids", given)]
-        )
+        limit = f"{count} different ids, one for each order"
+        raise ValidationError(violations=[Violation("intent_ids", "count", limit, ", ".join(names))])
     return tuple(
         new_intent(order, intent_id=name, group_id=group_id, **terms)
         for name, order in zip(names, group.orders, strict=True)
@@ -77,30 +77,25 @@ def new_members(
 
 
 def symbols_of(group: StandardOrderGroup) -> list[str]:
-    """The symbols of a group's orders, each once."""
+    """Return the symbols of a group's orders, sorted."""
     return sorted({order.symbol_id for order in group.orders})
 
 
-def asked(command: PlaceGroup) -> StandardOrderGroup:
-    """The group as it was asked for."""
-    return StandardOrderGroup(orders=tuple(intent.order for intent in command.intents), mode=command.mode)
-
-
 def check_same(known: Group, records: Mapping[str, Record], command: PlaceGroup) -> None:
-    """A strategy's own retry is safe; another group under the same name is another wish."""
+    """Raise `AlreadyExistsError` unless a command repeats the known group."""
     now = [(name, record.intent.order if record.intent else None) for name, record in records.items()]
     given = [(intent.intent_id, intent.order) for intent in command.intents]
     same_members = known.intent_ids == tuple(name for name, _ in given)
     if known.mode is command.mode and same_members and now == given:
         return
     raise AlreadyExistsError(
-        f"group {known.group_id} already exists with other orders, or another mode: {known.mode} of"
-        f" {', '.join(known.intent_ids)}; choose another group_id, or modify its orders"
+        f"group {known.group_id} already exists with other orders or another mode ({known.mode} of"
+        f" {', '.join(known.intent_ids)}): choose another group_id, or modify its orders"
     )
 
 
-def market_violations(command: PlaceGroup) -> list[Violation]:
-    """What the markets do not take; the followers of a leader are not open with it."""
+def constraint_violations(command: PlaceGroup) -> list[Violation]:
+    """Return the symbol constraints that orders violate; children are not open together with their parent."""
     found: list[Violation] = []
     follows = command.mode is OcoMode.ONE_TRIGGERS_OTHER
     for index, intent in enumerate(command.intents):
@@ -114,19 +109,22 @@ def market_violations(command: PlaceGroup) -> list[Violation]:
 
 
 def check_changeable(group: Group | None, intent_id: str) -> None:
-    """`ExchangeError` for an order whose group the venue works: changed by itself, it would be the group's no more."""
+    """Raise `ExchangeError` for an order of a group that the venue manages: a change would take it out of the group."""
     if group is not None and group.native:
         raise ExchangeError(
-            f"the venue works the group {group.group_id}, it can't be changed: cancel its orders and place another",
+            f"the venue manages the group {group.group_id}: cancel its orders and place another group",
             intent_id=intent_id,
         )
 
 
 def venue_managed_quantity(record: Record, *, sent: bool) -> int:
-    """The total that is wanted of a member whose group the venue works: before the group is there, all of it; then as much
-    as the venue lets it be, unless other terms were asked for since. What has ended there is not placed again."""
+    """Return the effective total of a member whose group the venue manages.
+
+    Before the group is sent, it is the intent's; then what the venue permits, unless the intent changed since. An ended
+    order is not placed again.
+    """
     intent = record.intent
-    assert intent is not None, "only what is wanted is weighed"
+    assert intent is not None, "a group's member has an intent"
     if not sent:
         return intent.order.quantity
     if not record.live_orders:
@@ -138,8 +136,8 @@ def venue_managed_quantity(record: Record, *, sent: bool) -> int:
 
 
 def quantities_at_risk(mode: OcoMode, orders: Sequence[StandardOrder]) -> list[int]:
-    """How much of each order counts for the position at its worst when a group is placed. A leader's followers undo what it
-    has done; beyond that they only count with their excess."""
+    """Return the quantity at risk of each order of a new group. Children reverse their parent, so they count with their
+    excess only."""
     quantities = [order.quantity for order in orders]
     if mode is not OcoMode.ONE_TRIGGERS_OTHER:
         return quantities

@@ -1,31 +1,35 @@
-"""What is given from outside, checked before anything is recorded: what could not be read again must never be stored.
+"""Validates records and orders before they are stored, so that everything stored can be read again.
 
-Used by the controller (orders) and by both kinds of stores (records). Models are frozen, but can be built or copied without
-validation; here they are built anew. Markets are not checked here.
+Called by the controller and both kinds of stores. Frozen models can be built without validation, so they are built anew
+here. Symbol constraints are checked elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic_core import ErrorDetails
 
 from kernel.errors import NotReadyError, ValidationError, Violation
 from kernel.events import canonical_json
-from kernel.models import OrderIntent, UnsolicitedCancelPolicy
-from kernel.order_spec import EXCHANGE_ID_PATTERN, INTENT_ID_PATTERN, Model, StandardOrder, SymbolMetadata
+from kernel.models import OrderIntent
+from kernel.order_spec import (
+    EXCHANGE_ID_PATTERN,
+    EXCHANGE_ID_RULE,
+    INTENT_ID_PATTERN,
+    INTENT_ID_RULE,
+    Model,
+    StandardOrder,
+    SymbolMetadata,
+)
 from kernel.state import KernelState
 
 Validated = TypeVar("Validated", bound=Model)
 VALUE_LENGTH_MAX = 100
 SYMBOLS_SHOWN_MAX = 10
-PATTERNS = {
-    INTENT_ID_PATTERN: "1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit",
-    EXCHANGE_ID_PATTERN: "1 to 40 characters of a-z 0-9 _ -, the first one a letter or digit",
-}
+PATTERNS = {INTENT_ID_PATTERN: INTENT_ID_RULE, EXCHANGE_ID_PATTERN: EXCHANGE_ID_RULE}
 RULES = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
@@ -54,106 +58,82 @@ RULES = {
     "tuple_type": "must be a list",
     "model_type": "must be a mapping",
 }
-"""Rules by pydantic's type of error; an error of another type is named by it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldViolation(Violation):
-    """A field that breaks a rule of its model. The limit is the rule: "must be at least 1"."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.limit}" + (f", given {self.value}" if self.value else "")
+"""Rule by pydantic's type of error, so that no message depends on the release of pydantic."""
 
 
 def validated(given: Validated, model: type[Validated]) -> Validated:
-    """A record as it will be read again. `ValidationError` lists all that is wrong with it."""
+    """Return a record as it will be read again; `ValidationError` lists everything wrong with it."""
     check_type(given, model)
-    what = f"this is no valid {model.__name__}"
+    what = f"the {model.__name__} is not valid"
     try:
         return model.model_validate_json(canonical_json(given.model_dump(mode="json", warnings=False)))
     except pydantic.ValidationError as problem:
         raise ValidationError(what, violations_of(problem)) from problem
     except (ValueError, TypeError) as problem:
-        raise ValidationError(f"{what}: it can't be written as JSON: {problem}") from problem
+        raise ValidationError(f"{what}: it cannot be written as JSON: {problem}") from problem
 
 
 def check_type(given: object, model: type[Model]) -> None:
-    """`ValidationError` for what is no such model at all."""
+    """Raise `ValidationError` unless a value is of a model."""
     if not isinstance(given, model):
-        name = model.__name__
-        raise ValidationError(f"this is no {name}", [Violation(name, "type", name, type(given).__name__)])
+        name, text = model.__name__, "expected a {limit}, not `{value}`"
+        raise ValidationError(violations=[Violation(name, "type", name, type(given).__name__, text)])
 
 
-def new_intent(
-    order: StandardOrder,
-    *,
-    intent_id: str,
-    exchange_id: str,
-    owner: str,
-    on_unsolicited_cancel: UnsolicitedCancelPolicy,
-    metadata: dict[str, object],
-    now_ns: int,
-    group_id: str | None = None,
-) -> OrderIntent:
-    """An intent as a command makes it. `ValidationError` lists every field that is not as it must be."""
+def new_intent(order: StandardOrder, *, now_ns: int, **fields: Any) -> OrderIntent:
+    """Return the intent of a command, with the other `fields` of the model; `ValidationError` lists what is invalid."""
+    stamps = {"created_at_ns": now_ns, "updated_at_ns": now_ns}
     try:
-        return OrderIntent.model_validate(
-            {
-                "intent_id": intent_id,
-                "exchange_id": exchange_id,
-                "order": vars(order),
-                "group_id": group_id,
-                "owner": owner,
-                "on_unsolicited_cancel": on_unsolicited_cancel,
-                "metadata": metadata,
-                "created_at_ns": now_ns,
-                "updated_at_ns": now_ns,
-            }
-        )
+        return OrderIntent.model_validate({"order": vars(order), **stamps, **fields})
     except pydantic.ValidationError as problem:
         raise ValidationError("the intent is not valid", violations_of(problem)) from problem
 
 
 def violations_of(problem: pydantic.ValidationError) -> list[Violation]:
-    """Pydantic's errors as violations, in our words: no message depends on the release of pydantic."""
+    """Return pydantic's errors as violations."""
     return [item for error in problem.errors(include_url=False) for item in _violations(error)]
 
 
 def _violations(error: ErrorDetails) -> Iterable[Violation]:
     cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, ValidationError):  # a model's own check, which may find several problems at once
+    if isinstance(cause, ValidationError):  # a model's own check
         return cause.violations
     field = ".".join(map(str, error["loc"])) or "record"
     rule = str(cause) if cause is not None else RULES.get(error["type"], error["type"])
     if cause is None:
         context = error.get("ctx", {})
         rule = rule.format_map({**context, "pattern": PATTERNS.get(context.get("pattern", ""), "of another form")})
-    return [FieldViolation(field, error["type"], rule, _shown(error))]
+    if error["type"] == "string_pattern_mismatch":
+        field = field.replace("_", " ")
+    value = _shown(error)
+    text = (
+        "{field} `{value}`: {limit}" if value else "{field}: {limit}" if rule.startswith("must") else "{field} {limit}"
+    )
+    return [Violation(field, error["type"], rule, value, text)]
 
 
 def _shown(error: ErrorDetails) -> str:
-    """The value that was given, where it is one and not a structure."""
+    """Return the given value as text; empty for structures."""
     given = error["input"]
-    return repr(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
+    return str(given)[:VALUE_LENGTH_MAX] if isinstance(given, str | int | float) else ""
 
 
 def symbol_named(state: KernelState, symbol_id: str, *, missing: tuple[str, ...] = ()) -> SymbolMetadata:
-    """A symbol, as last observed.
+    """Return a symbol as last observed.
 
     Raises:
-        NotReadyError: No symbol is known yet; `missing` are the conditions that it names.
-        ValidationError: The symbol is not among those known.
+        NotReadyError: No symbol is known yet; it names the conditions `missing`.
+        ValidationError: Other symbols are known.
     """
     if (found := state.symbol(symbol_id)) is not None:
         return found
     if not (names := known_symbols(state)):
-        raise NotReadyError("no market is known yet: start `orderctl run` on this log first", missing=missing)
-    raise ValidationError(
-        "the market is not known", [Violation("order.symbol_id", "symbol", f"one of {names}", symbol_id)]
-    )
+        raise NotReadyError("no symbol is known yet: start `orderctl run` on this log first", missing=missing)
+    text = "symbol `{value}` is not known; known symbols: {limit}"
+    raise ValidationError(violations=[Violation("order.symbol_id", "symbol", names, symbol_id, text)])
 
 
 def known_symbols(state: KernelState) -> str:
-    """The ids of the symbols known, the first of them where they are many; empty when none is."""
+    """Return the first ids of the known symbols as text; empty if none is known."""
     names = sorted(symbol.symbol_id for symbol in state.symbols())
     return ", ".join(names[:SYMBOLS_SHOWN_MAX]) + (" …" if len(names) > SYMBOLS_SHOWN_MAX else "")

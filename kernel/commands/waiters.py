@@ -1,6 +1,6 @@
-"""How the answer to a command is waited for: who waits for news of which intent, and what counts as an answer.
+"""Waits for events of an intent, and the conditions under which the venue has answered a command.
 
-Used by the controller, and by `replay` for its own waits. An answer is what the venue's facts say, never what a timer says.
+Called by the controller and `replay`. Only facts in the log count as an answer.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from kernel.state import KernelState
 
 
 class IntentWaiters:
-    """Who waits for news of an intent."""
+    """The tasks that wait for events of an intent."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[asyncio.Event, None]] = defaultdict(dict)
-        """By intent, in the order in which they began to wait: who waits first is woken first."""
+        """Intent id → waiters, woken in the order in which they began to wait."""
         self._all: dict[asyncio.Event, None] = {}
         self._problem: BaseException | None = None
 
     def notify(self, intent_ids: Iterable[str]) -> None:
-        """These intents have news."""
+        """Wake the waiters of these intents."""
         for intent_id in intent_ids:
             for waiter in self._waiting.get(intent_id, ()):
                 waiter.set()
@@ -37,13 +37,13 @@ class IntentWaiters:
             waiter.set()
 
     def fail(self, problem: BaseException) -> None:
-        """There will be no more news."""
+        """Wake all waiters with a problem: no more events come."""
         self._problem = problem
         for waiter in (*self._all, *(item for waiting in self._waiting.values() for item in waiting)):
             waiter.set()
 
     async def until(self, holds: Callable[[], bool], *, intent_id: str | None, timeout_s: float) -> bool:
-        """Whether a condition came to hold in time; looked at again at each news of the intent (or of anything)."""
+        """Return whether a condition holds in time, checked after each event of the intent (None: of any)."""
         waiter = asyncio.Event()
         waiting = self._all if intent_id is None else self._waiting[intent_id]
         waiting[waiter] = None
@@ -64,7 +64,7 @@ class IntentWaiters:
 
 
 def placement_answered(record: Record) -> bool:
-    """Whether the venue has answered: an order was seen there, or refused for good, or is not wanted any more."""
+    """Whether the venue has answered a placement: accepted, ended or rejected it, or the intent was canceled."""
     if record.unresolved:
         return False
     if any(facts.accepted or facts.closed is not None for facts in record.current_orders):
@@ -77,7 +77,7 @@ def is_failed(state: OrderState | None) -> bool:
 
 
 def refusal(record: Record) -> ExchangeError | None:
-    """The venue's definitive no to what is wanted now, an order or a change of one, as an error; None without one."""
+    """Return the venue's definitive rejection of the current generation as an error, if there is one."""
     state = order_state(record)
     if state is None or not is_failed(state):
         return None
@@ -89,31 +89,30 @@ def refusal(record: Record) -> ExchangeError | None:
     return ExchangeError(f"the venue rejected{named}", intent_id=record.intent_id)
 
 
-def modify_answered(record: Record, wish: OrderIntent | None) -> bool:
-    """Whether the venue has answered a change: what works has the terms wanted, or it was refused, or it is over."""
-    if record.unresolved or wish is None:
-        return wish is None
+def modify_answered(record: Record, effective: OrderIntent | None) -> bool:
+    """Whether the venue has answered a change: the order has the new terms, was rejected or has ended."""
+    if record.unresolved or effective is None:
+        return effective is None
     state = order_state(record)
-    if is_failed(state) or wish.desired is Desired.CANCELED:
+    if is_failed(state) or effective.desired is Desired.CANCELED:
         return True
-    return difference(wish, state) is None
+    return difference(effective, state) is None
 
 
-def member_answered(record: Record, wish: OrderIntent | None) -> bool:
-    """Whether there is nothing more to wait for of an order that its group may hold back."""
-    held_back = wish is not None and wish.order.quantity <= record.cum_qty and not record.may_be_live
-    waits_there = bool(record.live_orders) and not record.unresolved  # for the one that releases it, at the venue
+def member_answered(record: Record, effective: OrderIntent | None) -> bool:
+    """Whether the venue has answered a member of a group, or its group holds it back."""
+    held_back = effective is not None and effective.order.quantity <= record.cum_qty and not record.may_be_live
+    waits_there = bool(record.live_orders) and not record.unresolved  # a child that waits at the venue
     return held_back or waits_there or placement_answered(record)
 
 
 def cancel_answered(record: Record) -> bool:
-    """Whether nothing of an intent works at the venue any more, nor may."""
+    """Whether no order of an intent works, or may work, at the venue."""
     return not record.may_be_live
 
 
 def too_late(record: Record) -> ExchangeError | None:
-    """Why a cancel came too late, when the order ended in another way; None when it did not. What ended before the wish
-    that was canceled is no answer to it."""
+    """Return the error of a cancel whose order was filled or expired first, unless it is of an older generation."""
     state, last = order_state(record), primary_order(record)
     if state is None or state.status.ord_status not in (OrdStatus.FILLED, OrdStatus.EXPIRED):
         return None
@@ -125,10 +124,7 @@ def too_late(record: Record) -> ExchangeError | None:
 async def awaited_symbol(
     symbol_id: str, state: KernelState, waiters: IntentWaiters, *, timeout_s: float, missing: tuple[str, ...]
 ) -> SymbolMetadata:
-    """A market, as last observed; the first reference data is waited for.
-
-    Raises `NotReadyError` when none came in time, `ValidationError` for a market that is not among them.
-    """
+    """Return a symbol as last observed, after waiting for the first reference data; raises as `symbol_named`."""
     known = state.symbol(symbol_id)
     if known is not None:
         return known
@@ -137,6 +133,6 @@ async def awaited_symbol(
 
 
 def check_wait(wait: str) -> None:
-    """`ValidationError` for what a command cannot wait for."""
+    """Raise `ValidationError` for an unknown `wait`."""
     if wait not in ("ack", "recorded"):
-        raise ValidationError("unknown wait", [Violation("wait", "wait", "'ack' or 'recorded'", repr(wait))])
+        raise ValidationError(violations=[Violation("wait", "wait", "`ack` or `recorded`", wait)])

@@ -213,13 +213,14 @@ def modify_intent(record: Record, command: ModifyIntent) -> list[events.BaseEven
 
 def check_same_market(known: StandardOrder, given: StandardOrder) -> None:
     """A change keeps symbol and side: with others it is another order."""
+    text = "{field} cannot be changed from {limit} to {value}; cancel the order and place another"
     found = [
-        Violation(name, "cannot be modified", str(getattr(known, name)), str(getattr(given, name)))
+        Violation(name, "cannot be modified", str(getattr(known, name)), str(getattr(given, name)), text)
         for name in ("symbol_id", "side")
         if getattr(known, name) != getattr(given, name)
     ]
     if found:
-        raise ValidationError("symbol and side stay what they are: cancel it, and place another order", found)
+        raise ValidationError(violations=found)
 
 
 def raise_if_too_late(record: Record, verb: str, *, ends: frozenset[OrdStatus] = TOO_LATE) -> None:

@@ -68,8 +68,10 @@ def check_outcome(attempt: Attempt, outcome: AttemptOutcome) -> None:
     """A refused cancel says nothing of its order: of a cancel it can only be said that it came to nothing."""
     allowed = RESOLVED_AS[:1] if attempt.kind is AttemptKind.CANCEL else RESOLVED_AS
     if outcome not in allowed:
-        limit = f"{' or '.join(allowed)} of a {attempt.kind}; what exists is found by asking the venue"
-        raise ValidationError("an operator cannot settle it so", [Violation("outcome", "outcome", limit, str(outcome))])
+        limit = (
+            f"{' or '.join(allowed)} for a {attempt.kind} attempt; the venue's own report shows an order that exists"
+        )
+        raise ValidationError(violations=[Violation("outcome", "outcome", limit, str(outcome))])
 
 
 def open_attempt(record: Record, position: int | None) -> Attempt:
@@ -111,4 +113,5 @@ def resolve_finding(record: Record, command: ResolveFinding) -> list[events.Base
 def require_evidence(text: str) -> None:
     """What an operator vouches for has a reason, for whoever reads the log."""
     if not text.strip():
-        raise ValidationError("say how you know", [Violation("evidence", "text", "not empty", repr(text))])
+        message = "{field} is empty: write how you know the outcome"
+        raise ValidationError(violations=[Violation("evidence", "text", "not empty", text, message)])

@@ -26,7 +26,7 @@ from kernel.events import CONTROL_STREAM, LogCreated
 from kernel.log.base import Append, EventLog, LogSettings, Write
 from kernel.log.engine.records import prepare
 from kernel.models import Evidence
-from kernel.order_spec import EXCHANGE_ID_PATTERN
+from kernel.order_spec import EXCHANGE_ID_PATTERN, EXCHANGE_ID_RULE
 from kernel.platform.private_files import check_database, tighten_database
 
 if TYPE_CHECKING:
@@ -65,9 +65,8 @@ def open_log(
         return factory.sqlite(url)
     if url.startswith(("postgresql://", "postgres://")):
         return factory.postgres(url)
-    raise ValidationError(
-        "log URL", [Violation("url", "form", "memory://, sqlite:///file.db or postgresql://…", without_password(url))]
-    )
+    limit = "memory://, sqlite:///file.db or postgresql://…"
+    raise ValidationError(violations=[Violation("log URL", "form", limit, without_password(url))])
 
 
 def exchange_at(url: str) -> str:
@@ -107,9 +106,7 @@ def _exchange_in_file(path: Path) -> list[str]:
 
 def _check_exchange_id(exchange_id: str) -> None:
     if not isinstance(exchange_id, str) or not re.fullmatch(EXCHANGE_ID_PATTERN.rstrip("$") + r"\Z", exchange_id):
-        raise ValidationError(
-            "exchange id", [Violation("exchange_id", "pattern", EXCHANGE_ID_PATTERN, repr(exchange_id))]
-        )
+        raise ValidationError(violations=[Violation("exchange id", "pattern", EXCHANGE_ID_RULE, str(exchange_id))])
 
 
 def without_password(url: str) -> str:
@@ -242,9 +239,8 @@ class LogFactory:
 def sqlite_path(url: str) -> Path:
     """The file that a `sqlite://` URL names, absolute."""
     if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
-        raise ValidationError(
-            "log URL", [Violation("url", "form", "sqlite:///relative.db or sqlite:////absolute.db", url)]
-        )
+        limit = "sqlite:///relative.db or sqlite:////absolute.db"
+        raise ValidationError(violations=[Violation("log URL", "form", limit, url)])
     return Path(unquote(url.removeprefix("sqlite:///"))).absolute()
 
 

@@ -1,7 +1,7 @@
-"""Lazy exports of a package: each name is imported from the module that defines it when it is first used.
+"""Lazy exports of a package: a name's module is imported when the name is first used.
 
-Called by the `__init__` of packages that export names. The one list of the names is the package's stub, `__init__.pyi`,
-which type checkers and editors read too; so `from kernel import Side` is typed, and `import kernel` stays cheap.
+Called by the `__init__` of packages. The names are those of the stub, `__init__.pyi`, which type checkers and editors read
+too: `from kernel import Side` is typed, and `import kernel` stays cheap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 
 def lazy_exports(package: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """A package's `__getattr__`, `__dir__` and `__all__`, by the imports in the stub beside its `__init__`."""
+    """Return a package's `__getattr__`, `__dir__` and `__all__`, from the imports in its stub."""
     stub = pkgutil.get_data(package, "__init__.pyi")
     assert stub is not None, f"{package} has a stub"
     statements = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]

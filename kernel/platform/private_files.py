@@ -1,24 +1,18 @@
-"""Files that no other user of the host can read or write: logs, checkpoints, locks, journals, and what is exported.
+"""Files that no other user of the host can read or write: logs, checkpoints, locks, journals and exports.
 
-Called by whatever stores something that a kernel believes later. Promises: what is created has mode 0600, a directory
-0700, whatever the umask is; a file is refused (`UnsafeFileError`) that another user owns or can write, that is a symbolic
-link, or that is in a directory where another user can replace it; a file of this user that others can merely read is
-tightened to 0600, with one log line; a partial file has a name that nobody can foresee. Nothing is written before a
-refusal.
+Files are created with mode 0600 and directories with 0700, whatever the umask. `UnsafeFileError` is raised, before anything
+is written, for a file that another user owns, can write or can replace, and for a symbolic link. A file that others can
+merely read is tightened to 0600, with a log line. Partial files have random names.
 
-The rules:
+- A file must belong to the user of this process, also if that is root.
+- A directory must belong to this user or root, and be writable by neither group nor others. A user's private group (its
+  name, no other member) does not count. In a sticky directory like `/tmp` nobody can replace this user's files, so single
+  files may be there, but no checkpoints, of which any new name counts.
+- Protecting the directories above is the administrator's task.
 
-- A file belongs to the user that this process runs as. That holds for root too, whose files would lock the user out.
-- A directory belongs to this user or to root, and neither its group nor others can write it. A user's own group (it has
-  the user's name and no other member, as on Debian, Ubuntu and Fedora) is not another user. In a sticky directory like
-  `/tmp` nobody can replace a file of this user, so a single file may be there; checkpoints, of which any new name counts,
-  may not.
-- The directories above are the administrator's to protect.
-
-Files are checked on their descriptor, not by path. SQLite opens its files itself, by path, and closing a descriptor of an
-open database drops the locks of this process's connections to it, so that another process may delete the WAL under them
-(https://www.sqlite.org/howtocorrupt.html, section 2.2). So a database's files are created here, and looked at without being
-opened; only this user can replace them between the look and SQLite's own.
+Files are checked by descriptor, except SQLite's: closing a descriptor of an open database drops the locks of this process
+(https://www.sqlite.org/howtocorrupt.html, section 2.2). They are created here and checked by path, where only this user can
+replace them.
 """
 
 from __future__ import annotations
@@ -42,24 +36,24 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-"""Follow no symbolic link, and do not wait for the other end of a named pipe that somebody has put there."""
+"""Follow no symbolic link, and do not block on a named pipe."""
 COMPANIONS = ("-journal", "-wal", "-shm")
-"""What SQLite appends to a database's name for the files that it opens beside it, and believes."""
+"""Suffixes of the files that SQLite opens beside a database."""
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that belongs to this user alone; one that `flags` create has mode 0600.
+    """Open a file that belongs to this user alone.
 
     Args:
-        path: The file. What others could merely read is tightened.
-        flags: As for `os.open`. Truncate only after this has returned: the file may be somebody else's until then.
+        path: The file; it is tightened if others can read it.
+        flags: As for `os.open`. Truncate only after this returns: the file may be another user's until then.
 
     Returns:
         The descriptor, which the caller closes.
 
     Raises:
-        UnsafeFileError: Another user owns the file, can write it, or can replace it; or it is no regular file.
-        OSError: It can't be opened.
+        UnsafeFileError: Another user owns, can write or can replace the file, or it is no regular file.
+        OSError: The file cannot be opened.
     """
     check_directory(path.parent)
     try:
@@ -82,7 +76,7 @@ def open_private(path: Path, flags: int) -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file of mode 0600 that is at `path` after the block, whole and on the disk; after an error, nothing changes."""
+    """Write a new file that replaces `path`, durably, at the end of the block; after an error nothing changes."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -97,7 +91,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or the names in a directory."""
+    """Make a file, or the names in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -106,40 +100,31 @@ def sync(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory, and those above it, with mode 0700 each. One that exists stays as it is."""
+    """Create a directory and its missing parents with mode 0700."""
     for directory in [*reversed(path.parents), path]:
         directory.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
 
 def check_directory(path: Path, *, sticky_allowed: bool = True) -> None:
-    """Raise `UnsafeFileError` where another user can put files into a directory, or replace them; `OSError` without one.
-
-    Args:
-        path: The directory.
-        sticky_allowed: Whether others may put new files into it, as long as they can't replace those that are there.
-    """
+    """Raise `UnsafeFileError` if another user can replace files in a directory (or add some, unless `sticky_allowed`)."""
     status = path.stat()
     if status.st_uid not in (0, os.geteuid()):
         remedy = f"use a directory of your own (mkdir -m 700 …), or run as {_user(status.st_uid)}"
-        raise UnsafeFileError(f"the directory {path} {_owned(status)}, who can replace what is in it: {remedy}")
+        raise UnsafeFileError(f"the directory {path} {_owned(status)}, who can replace its files: {remedy}")
     if _others_can_write(status) and not (sticky_allowed and status.st_mode & stat.S_ISVTX):
         remedy = f"chmod go-w {path}, or use a directory of your own (mkdir -m 700 …)"
-        raise UnsafeFileError(f"the directory {path} {_writable(status)}, who can replace what is in it: {remedy}")
+        raise UnsafeFileError(f"the directory {path} {_writable(status)}, who can replace its files: {remedy}")
 
 
 # -------------------------------------------------------------------------------------------------------------- databases
 def check_database(path: Path, *, create: bool) -> None:
-    """Check a SQLite database and the files beside it, before SQLite opens them; create it, empty, where it may be.
+    """Check the files of a SQLite database before SQLite opens them; with `create`, create it empty if it is missing.
 
-    Raises:
-        UnsafeFileError: As `open_private`, for any of the files.
-        OSError: It can't be created.
+    Raises `UnsafeFileError` as `open_private`, and `OSError` if it cannot be created.
     """
     check_directory(path.parent)
-    shared = path.parent.stat().st_mode & stat.S_ISVTX
-    for file in [path] * create + _companions(path) * bool(
-        shared
-    ):  # where others can take a free name, none stays free
+    shared = bool(path.parent.stat().st_mode & stat.S_ISVTX)
+    for file in [path] * create + _companions(path) * shared:  # in a shared directory others could take a free name
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
     for file in [path, *_companions(path)]:
@@ -148,10 +133,7 @@ def check_database(path: Path, *, create: bool) -> None:
 
 
 def tighten_database(path: Path) -> None:
-    """Check the files once more that SQLite has now opened, and take them from others who could read them.
-
-    Called when the database has been found to be one of ours. Raises `UnsafeFileError`, `OSError`.
-    """
+    """Check the files that SQLite has opened once more, and tighten them if others can read them."""
     wide = []
     for file in [path, *_companions(path)]:
         with suppress(FileNotFoundError):
@@ -173,10 +155,10 @@ def _check_file(status: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _is_a_link(path)
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeFileError(f"{path} is no regular file, and a file is needed: give another name")
+        raise UnsafeFileError(f"{path} is not a regular file: give the name of a file")
     if status.st_uid != os.geteuid():
         remedy = f"run as {_user(status.st_uid)}, or move it away if it is not yours"
-        raise UnsafeFileError(f"{path} {_owned(status)}, and only a file of your own is safe to use: {remedy}")
+        raise UnsafeFileError(f"{path} {_owned(status)}, and only a file of your own is safe: {remedy}")
     if _others_can_write(status):
         remedy = f"check that nobody changed it, then chmod go-w {path}"
         raise UnsafeFileError(f"{path} {_writable(status)}, who may have changed it: {remedy}")
@@ -189,7 +171,7 @@ def _others_can_write(status: os.stat_result) -> bool:
 
 
 def _is_own_group(gid: int) -> bool:
-    """Whether a group is the one that a user was given for itself alone."""
+    """Whether a group is the private group of this user."""
     try:
         user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
     except KeyError:
@@ -198,7 +180,7 @@ def _is_own_group(gid: int) -> bool:
 
 
 def _is_a_link(path: Path) -> UnsafeFileError:
-    return UnsafeFileError(f"{path} is a symbolic link, which is not followed: give the path of the file itself")
+    return UnsafeFileError(f"{path} is a symbolic link, which is not followed: give the path of the file")
 
 
 def _owned(status: os.stat_result) -> str:
@@ -217,4 +199,4 @@ def _user(uid: int) -> str:
 
 
 def _note_tightened(path: Path) -> None:
-    logger.warning("%s could be read by other users of this host: its mode is now %04o", path, FILE_MODE)
+    logger.warning("%s was readable by other users of this host: its mode is now %04o", path, FILE_MODE)

@@ -1,9 +1,7 @@
-"""The version of this software: its release, what a fold gives, and the build that runs.
+"""Versions of this software: the release, the fold and the build.
 
-`KernelStarted` records the release and the build. Checkpoints and SQL tables carry the fold version: a checkpoint of
-another fold version is discarded and the log folded from its beginning, tables of another one are rebuilt before they are
-filled on. `tests/golden/test_fold_version.py` fails until `FOLD_VERSION` is raised together with a change of what a fold
-gives.
+`KernelStarted` records release and build. Checkpoints and SQL tables of another fold version are discarded and rebuilt.
+`tests/golden/test_fold_version.py` fails if a fold gives another result under the same `FOLD_VERSION`.
 """
 
 from __future__ import annotations
@@ -14,12 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 FOLD_VERSION: int = 1
-"""Raised by one whenever a fold of some log gives another state, other rows of the SQL tables, or another checkpoint."""
+"""Raise it by one with each change that makes a fold give another state, other SQL rows or another checkpoint."""
 PACKAGES = ("kernel", "projections", "replay")
 
 
 def kernel_version() -> str:
-    """The installed version; `0+unknown` when run from a checkout that was never installed."""
+    """Return the installed release; `0+unknown` in a checkout that was never installed."""
     try:
         return metadata.version("exchange-kernel")
     except metadata.PackageNotFoundError:
@@ -27,18 +25,13 @@ def kernel_version() -> str:
 
 
 def fold_version() -> str:
-    """`FOLD_VERSION` as checkpoints and SQL tables store it, in their field `code_hash`."""
+    """Return `FOLD_VERSION` as checkpoints and SQL tables store it in `code_hash`."""
     return f"fold-{FOLD_VERSION}"
 
 
 @cache
 def build_hash() -> str:
-    """Identify the code that runs, for an auditor: two installations with the same hash run the same source.
-
-    Returns:
-        SHA-256 in hex over the names and bytes of every source file of the packages, as they are installed. A release that
-        was changed in place has another hash than the release.
-    """
+    """Return SHA-256 in hex over the names and bytes of all installed source files: equal hashes run equal code."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for file in sorted(file for package in PACKAGES for file in (root / package).rglob("*.py")):

@@ -101,7 +101,7 @@ def check_owner(owner: str) -> None:
     if 0 < len(owner) <= OWNER_LENGTH_MAX and owner.isprintable() and len(owner.encode()) <= OWNER_BYTES_MAX:
         return
     limit = f"1 to {OWNER_LENGTH_MAX} printable characters ({OWNER_BYTES_MAX} bytes), the owner of the intents"
-    raise ValidationError("whose heartbeat is it", [Violation("owner", "name", limit, repr(owner[:80]))])
+    raise ValidationError(violations=[Violation("owner", "name", limit, owner[:80])])
 
 
 def checked_ttl_ns(ttl_s: float) -> int:
@@ -109,7 +109,8 @@ def checked_ttl_ns(ttl_s: float) -> int:
     if TTL_S_MIN <= ttl_s <= TTL_S_MAX:
         return ns(ttl_s)
     limit = f"between {TTL_S_MIN:g} and {TTL_S_MAX:g} s"
-    raise ValidationError("how long it may be silent", [Violation("ttl_s", "time", limit, f"{ttl_s:g}")])
+    text = "time to live {value} s: must be {limit}"
+    raise ValidationError(violations=[Violation("ttl_s", "time", limit, f"{ttl_s:g}", text)])
 
 
 class DeadManSwitch:

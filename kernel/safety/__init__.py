@@ -1,8 +1,6 @@
-"""safety
+"""Conditions under which requests are sent, lowest layer first.
 
-- `heartbeat`: Who is silent: what heartbeats in the log come to, and whether an owner was heard within its time. Pure.
-- `readiness`: The conditions under which the kernel acts. Fail closed: while one is missing, commands are recorded
-  and nothing is sent.
-- `trading_halts`: What holds requests back, as the log says: pauses, halts and storms. Folded by `StatusRule`,
-  asked by the reconciler.
+- `readiness`: the conditions under which the kernel acts.
+- `trading_halts`: pauses, halts and rejection storms. Pure.
+- `heartbeat`: the dead-man switch of owners. Pure.
 """

@@ -1,17 +1,12 @@
-"""Who is silent: what heartbeats in the log come to, and whether an owner was heard within its time. Pure.
+"""The dead-man switch: folds heartbeats, and finds the owners whose heartbeat is missing. Pure.
 
-Folded by the state (`apply_heartbeat_event`), judged by the leader (`observe`, `newly_silent`; see `heartbeats`). An
-owner that has armed its heartbeat and is not heard of for its `ttl` has *lapsed*: every wish that it recorded before it
-is heard again is withdrawn. The verdict is in the log, so what follows from it is a matter of the fold, not of a clock
-(`is_revoked`).
+An owner that armed its heartbeat and sends none for its `ttl` has *lapsed*: the intents that it recorded before its next
+heartbeat are revoked. The verdict is in the log, so `is_revoked` depends on the fold, not on a clock.
 
-Silence is judged only by what one leader could have heard, by that leader's own clock:
-- it counts from when this leader first saw the newest beat in its fold, never from an instant that another host stamped:
-  clocks that differ make no difference;
-- a leader that starts has heard nobody yet, and waits a full `ttl`;
-- while it is deaf (the log is away, the process or its host stands still) nobody can be heard: after a gap longer than a
-  third of an owner's `ttl` that owner's silence counts from anew. So a leader that is deaf for a third of every `ttl` never
-  finds anybody silent: it could not know.
+A leader judges only by what it could have observed, by its own clock:
+- time counts from when it first saw the newest heartbeat in its fold, so differing clocks do not matter;
+- after its start it waits a full `ttl`;
+- after an observation gap (no log, a suspended process) longer than a third of an owner's `ttl`, time starts anew.
 """
 
 from __future__ import annotations
@@ -22,37 +17,37 @@ from dataclasses import dataclass, replace
 from kernel import events
 
 OBSERVATION_GAP_NS_MIN = 1_000_000_000
-"""A shorter gap between two looks is no deafness, however short the time that an owner has."""
+"""Shortest observation gap that counts, whatever the `ttl`."""
 HEARTBEAT_PARTS = 3
-"""A beat is recorded at most so often in the time that it is good for; a gap of one part is deafness."""
+"""Most heartbeats recorded within a `ttl`; a longer gap than one part restarts the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What the log tells of one owner."""
+    """The heartbeat of one owner, as folded from the log."""
 
     owner: str
     ttl_ns: int | None
-    """How long it may be silent; none while its silence means nothing."""
+    """Time that a heartbeat is good for; None while disarmed."""
     version: int
-    """Of its stream."""
+    """Version of its stream."""
     position: int
-    """Of its newest beat."""
+    """Position of the newest heartbeat."""
     recorded_at_ns: int
-    """When that was recorded; for show, never for a verdict."""
+    """When that was recorded; not used for verdicts."""
     lapsed: bool = False
-    """Whether it was found silent, and not heard of since."""
+    """Whether it lapsed and sent no heartbeat since."""
     lapsed_position: int = 0
-    """Of the newest such verdict; 0 without one."""
+    """Position of the newest lapse; 0 without one."""
     withdrawn_upto: int = 0
-    """Wishes recorded before this position are withdrawn: where the newest silence ended."""
+    """Intents recorded before this position are revoked: the end of the newest lapse."""
 
 
 HeartbeatEvent = events.HeartbeatReceived | events.HeartbeatLapsed | events.HeartbeatDisarmed
 
 
 def apply_heartbeat_event(known: Heartbeat | None, event: HeartbeatEvent) -> Heartbeat:
-    """What is known of an owner after one more event of its stream."""
+    """Return the heartbeat of an owner after an event of its stream."""
     position, version = event.position, event.version
     known = known or Heartbeat(event.owner, None, version, position, event.recorded_at_ns)
     if isinstance(event, events.HeartbeatLapsed):
@@ -65,7 +60,7 @@ def apply_heartbeat_event(known: Heartbeat | None, event: HeartbeatEvent) -> Hea
 
 
 def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
-    """Whether a wish that its owner recorded there is not wanted any more, as the owner fell silent after it, or was."""
+    """Whether an intent recorded at a position is revoked by a lapse of its owner."""
     if beat is None:
         return False
     return beat.lapsed or (intent_position or 0) < beat.withdrawn_upto
@@ -73,12 +68,12 @@ def is_revoked(beat: Heartbeat | None, intent_position: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a leader has heard of one owner."""
+    """What a leader has observed of one owner."""
 
     beat_position: int
-    """The newest beat that it has seen."""
+    """Position of the newest heartbeat seen."""
     since_ns: int
-    """Silence counts from here, by the leader's clock."""
+    """Start of the time without heartbeat, by the leader's clock."""
 
 
 def observe(
@@ -89,10 +84,14 @@ def observe(
     began_ns: int,
     now_ns: int,
 ) -> dict[str, Observation]:
-    """What a leader has heard after one more look at the whole log.
+    """Return the observations after another look at the whole log.
 
-    The look began at `began_ns`: all that was recorded before is in `beats`. It ended at `now_ns`. The look before it
-    began at `last_ns`; none before the first.
+    Args:
+        observations: The observations so far, by owner.
+        beats: All heartbeats recorded before `began_ns`, by owner.
+        last_ns: When the previous look began; None for the first.
+        began_ns: When this look began.
+        now_ns: When it ended.
     """
     found = {}
     for owner, beat in beats.items():
@@ -111,7 +110,7 @@ def observe(
 def newly_silent(
     observations: Mapping[str, Observation], beats: Mapping[str, Heartbeat], *, now_ns: int
 ) -> list[Heartbeat]:
-    """Owners that are to be found silent now; those that were found so already are not among them."""
+    """Return the heartbeats that lapse now."""
     return [
         beat
         for owner, beat in beats.items()
@@ -124,10 +123,9 @@ def newly_silent(
 
 
 def is_renewed(known: Heartbeat | None, ttl_ns: int, *, sent_ns: int | None, now_ns: int) -> bool:
-    """Whether a beat now would say nothing new: the same was recorded less than a part of its time ago.
+    """Whether a heartbeat now need not be recorded, as the same one was less than a third of its `ttl` ago.
 
-    `sent_ns` is when this process recorded one, by its own clock. Without one the log's own stamp has to do: on a host
-    whose clock is behind, more is recorded than need be.
+    `sent_ns` is when this process recorded one, by its own clock; without it, the log's stamp counts.
     """
     if known is None or known.ttl_ns != ttl_ns or known.lapsed:
         return False

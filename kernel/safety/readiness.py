@@ -1,13 +1,13 @@
-"""The conditions under which the kernel acts. Fail closed: while one is missing, commands are recorded and nothing is sent.
+"""The conditions under which the kernel acts. While one is missing, commands are recorded and nothing is sent.
 
-Set by the controller and its session, read by the engine (`missing`) and by `health_check`.
+Set by the runtime and its session, read by the engine and by `health_check`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kernel.clock import Clock
@@ -67,18 +67,12 @@ class Condition:
     since_ns: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For `health_check`."""
-        return {
-            "type": self.type,
-            "status": self.status,
-            "reason": self.reason,
-            "message": self.message,
-            "since_ns": self.since_ns,
-        }
+        """Return it as `health_check` shows it."""
+        return asdict(self)
 
 
 class Readiness:
-    """All conditions together."""
+    """All conditions of a kernel."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -86,10 +80,10 @@ class Readiness:
         self._ready = asyncio.Event()
         self._able = False
         self.on_able: Callable[[], None] = lambda: None
-        """Called when everything but a pause has come to hold: a pause may be a halt, under which cancels go out."""
+        """Called once all conditions but a pause hold: a pause may be a halt, which lets cancels out."""
 
     def set(self, name: str, status: bool, reason: str, message: str = "") -> None:
-        """A condition holds, or does not. The time moves only when the status does."""
+        """Set a condition; its time changes only with its status."""
         known = self._conditions[name]
         since_ns = known.since_ns if known.status == status else self._clock.now_ns()
         self._conditions[name] = Condition(name, status, reason, message, since_ns)
@@ -103,21 +97,21 @@ class Readiness:
             self.on_able()
 
     def missing(self) -> tuple[str, ...]:
-        """Names of the conditions that do not hold."""
+        """Return the names of the conditions that do not hold."""
         return tuple(name for name, condition in self._conditions.items() if not condition.status)
 
     @property
     def ready(self) -> bool:
-        """Whether all of them hold."""
+        """Whether all conditions hold."""
         return self._ready.is_set()
 
     def __getitem__(self, name: str) -> Condition:
         return self._conditions[name]
 
     def conditions(self) -> list[Condition]:
-        """All of them."""
+        """Return all conditions."""
         return list(self._conditions.values())
 
     async def wait(self) -> None:
-        """Return once all of them hold."""
+        """Return once all conditions hold."""
         await self._ready.wait()

@@ -1,8 +1,6 @@
-"""streams
+"""Reads and writes of the kernel's event streams, lowest layer first.
 
-- `event_writer`: How the machine writes: facts that the venue reported, and verdicts of the leader. Every way back
-  goes through here.
-- `fills`: Trades read back from the log: decoded page by page, each fill key once.
-- `rehydration`: Reading back what was let go: memory holds what is live and the newest of what is over, the log
-  holds everything.
+- `fills`: reads fills from the log.
+- `rehydration`: reads evicted streams back into the state.
+- `event_writer`: appends reports of the venue and verdicts of the leader.
 """

@@ -1,8 +1,8 @@
-"""How the machine writes: facts that the venue reported, and verdicts of the leader. Every way back goes through here.
+"""Appends facts that the venue reported and verdicts of the leader. Called by the reconciler and the controller.
 
-Used by the reconciler and the controller. Facts land on whatever is there and are taken from anybody; a fact already known
-makes no event, and the same report coming on two ways is one command. Verdicts and attempts carry the epoch, so that a
-replaced leader is refused. After an append, the writer waits until the fold has it: what is read next is not older.
+Facts are appended at any version and by anyone; a known fact makes no event, and a report that arrives twice is one
+command. Attempts and verdicts carry the epoch, so a replaced leader is fenced. After an append the writer waits for the
+fold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kernel import events
 from kernel.clock import Clock, IdFactory
 from kernel.errors import ConflictError, KernelError
-from kernel.lifecycle import Record, decide_report, evolve
+from kernel.lifecycle import decide_report, evolve
 from kernel.log.base import Append, Appended, EventLog, Write
 from kernel.metrics import Metrics
 from kernel.models import Evidence
@@ -27,23 +27,23 @@ from kernel.venues.base import ExecutionReport
 logger = logging.getLogger(__name__)
 
 RECONCILER = "reconciler"
-"""The actor of attempts and verdicts."""
+"""Actor of attempts and verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportSource:
-    """Where reports come from."""
+    """The source of reports."""
 
     actor: str
     evidence: Evidence
     began_ns: int | None = None
-    """When the look began that brought them."""
+    """When the query began that returned them."""
     attempt_position: int | None = None
-    """The attempt that they answer."""
+    """Position of the attempt that they answer."""
 
 
 class EventWriter:
-    """Appends the machine's events and waits for the fold."""
+    """Appends events and waits until they are folded."""
 
     def __init__(self, log: EventLog, state: KernelState, *, clock: Clock, ids: IdFactory, metrics: Metrics) -> None:
         self._log = log
@@ -67,8 +67,7 @@ class EventWriter:
         elects: bool = False,
         also: Sequence[Write] = (),
     ) -> Appended:
-        """Record events of one stream, and return once the fold has them. `also`: what is recorded with them, or a version
-        that must hold besides."""
+        """Append events to a stream and return once they are folded; `also` is appended, or must hold, with them."""
         command = Append(
             command_id=command_id or self._ids.command_id(self._clock.now_ns()),
             writes=(
@@ -100,7 +99,7 @@ class EventWriter:
         causation_position: int | None = None,
         also: Sequence[Write] = (),
     ) -> Appended | None:
-        """Record an attempt or a verdict of the leader; None, and nothing recorded, where the stream went on meanwhile.
+        """Append an attempt or a verdict of the leader; None if the stream changed meanwhile.
 
         Raises:
             FencedError: A newer leader was elected.
@@ -120,7 +119,7 @@ class EventWriter:
             return None
 
     def _correlation_id(self, stream_id: str) -> str | None:
-        """The command that an intent's events go back to, or a group's."""
+        """Return the correlation id of the command that created an intent or a group."""
         if stream_id.startswith(events.GROUP_STREAM_PREFIX):
             group = self._state.group(stream_id.removeprefix(events.GROUP_STREAM_PREFIX))
             stream_id = events.intent_stream(group.intent_ids[0]) if group is not None else stream_id
@@ -129,34 +128,27 @@ class EventWriter:
         return self._state.record(stream_id.removeprefix(events.INTENT_STREAM_PREFIX)).correlation_id
 
     async def owner(self, *, client_order_id: str | None = None, exchange_order_id: str | None = None) -> str | None:
-        """The intent whose order carries one of these ids. The venue's id decides where both are known."""
+        """Return the intent whose order has one of these ids; the venue's id takes precedence."""
         return await owner(self._log, self._state, client_order_id=client_order_id, exchange_order_id=exchange_order_id)
 
     async def report(self, intent_id: str, reports: Sequence[ExecutionReport], source: ReportSource) -> None:
-        """Record what is news in reports about one intent's orders."""
+        """Append the new facts in reports about one intent's orders."""
         await ensure_loaded(self._log, self._state, intent_id)
         record = self._state.record(intent_id)
         appends = []
         for report in reports:
-            made, record = self._made(record, report, source)
+            made = decide_report(
+                record,
+                report,
+                now_ns=self._clock.now_ns(),
+                began_ns=source.began_ns,
+                attempt_position=source.attempt_position,
+            )
+            for event in made:
+                record = evolve(record, event)
             if made:
                 appends.append(self._fact(intent_id, made, report, source))
         await asyncio.gather(*appends)
-
-    def _made(
-        self, record: Record, report: ExecutionReport, source: ReportSource
-    ) -> tuple[list[events.BaseEvent], Record]:
-        """The events of a report, and the record as it will be once they are folded."""
-        made = decide_report(
-            record,
-            report,
-            now_ns=self._clock.now_ns(),
-            began_ns=source.began_ns,
-            attempt_position=source.attempt_position,
-        )
-        for event in made:
-            record = evolve(record, event)
-        return made, record
 
     async def _fact(
         self, intent_id: str, made: list[events.BaseEvent], report: ExecutionReport, source: ReportSource
@@ -182,8 +174,7 @@ class EventWriter:
         also: Sequence[events.BaseEvent] = (),
         unless: str | None = None,
     ) -> None:
-        """Record a report of an order that is nobody's intent, and what goes with it. `ConflictError` where there is a
-        stream `unless`."""
+        """Append a report of an external order, with `also`; `ConflictError` if the stream `unless` exists."""
         fields = {name: getattr(report, name) for name in EXTERNAL_FIELDS}
         await self.append(
             events.VENUE_STREAM,
@@ -196,14 +187,13 @@ class EventWriter:
         )
 
     async def caught_up(self) -> None:
-        """Return once the fold has all that is in the log."""
+        """Return once the whole log is folded."""
         head = await self._log.head()
         await self._state.reached(head.position)
 
 
 def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events.BaseEvent]) -> tuple[Write, ...]:
-    """What events of an intent's stream come to on its group's: a member's fills changed, and with them what its siblings
-    may be. Recorded with the fill, so that no sibling is sent that was decided on without it (H19)."""
+    """Return the write to a group's stream for changed fills of a member, in the same append as the fill (H19)."""
     if not stream_id.startswith(events.INTENT_STREAM_PREFIX):
         return ()
     intent_id = stream_id.removeprefix(events.INTENT_STREAM_PREFIX)
@@ -219,11 +209,11 @@ def group_writes(state: KernelState, stream_id: str, new_events: Sequence[events
 
 
 async def log_reports(work: Awaitable[object], what: str) -> None:
-    """Do something whose failure is worth a line and no more."""
+    """Await an append, and only log its failure."""
     try:
         await work
     except KernelError as problem:
-        logger.warning("%s could not be recorded: %s", what, problem)
+        logger.warning("cannot record %s: %s", what, problem)
 
 
 EXTERNAL_FIELDS = (
@@ -234,7 +224,7 @@ EXTERNAL_FIELDS = (
 
 
 def report_command_id(intent_id: str, report: ExecutionReport) -> bytes | None:
-    """One id for one report, whichever way it comes; None (a fresh id) where the venue gives nothing to tell it by."""
+    """Return the same command id for the same report; None if the report has no identity."""
     if report.exec_id is None and report.fill_key is None:
         return None
     parts = (

@@ -1,8 +1,4 @@
-"""Trades read back from the log: decoded page by page, each fill key once.
-
-Used by the controller's `get_fills`, and by what shows a log as it was. Reads only; the ledger, not this, says what they
-come to.
-"""
+"""Reads fills from the log, page by page, each fill key once. Called by `get_fills` and by views of past positions."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from kernel.log.engine.records import event_of
 async def fills(
     log: EventLog, *, intent_id: str | None, symbol_id: str | None, after: int | None, upto: int | None = None
 ) -> list[events.OrderFilled]:
-    """Trades in the order of the log: of an intent, of a symbol, after a position, up to another."""
+    """Return fills in the order of the log: of an intent, of a symbol, after a position, up to another."""
     found: dict[tuple[str, int, int], events.OrderFilled] = {}
     async for event in recorded_fills(log, intent_id, upto):
         identity = (event.fill_key, event.last_qty, event.last_px)
@@ -26,7 +22,7 @@ async def fills(
 
 
 async def recorded_fills(log: EventLog, intent_id: str | None, upto: int | None) -> AsyncIterator[events.OrderFilled]:
-    """Every `OrderFilled` up to a position, repetitions too."""
+    """Yield every `OrderFilled` up to a position, repeated ones too."""
     if intent_id is not None:
         for event in await log.read_stream(events.intent_stream(intent_id)):
             if isinstance(event, events.OrderFilled) and (upto is None or event.position <= upto):

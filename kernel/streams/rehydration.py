@@ -1,7 +1,7 @@
-"""Reading back what was let go: memory holds what is live and the newest of what is over, the log holds everything.
+"""Rehydration: reads evicted streams back from the log.
 
-Used by the one reader, before it applies a batch that goes on with something old; by commands and reports about it; and by
-the stores, when somebody asks for it. A group and its members are let go together, and come back together.
+Memory holds live intents and the newest terminal ones. Called by the reader before it applies a batch, by commands and
+reports about an evicted intent, and by the stores. A group and its members are evicted and rehydrated together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kernel.state import Applied, KernelState, joined
 
 
 async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.BaseEvent]) -> Applied:
-    """Apply a batch of a log to its state, with what has to be read back for it. Raises what `state.apply` raises."""
+    """Apply a batch of a log to its state, with the evicted streams that it continues."""
     applied = []
     for part in state.parts_of(batch):
         missing = state.missing(part)
@@ -24,7 +24,7 @@ async def apply_batch(log: EventLog, state: KernelState, batch: Sequence[events.
 
 
 async def load_streams(log: EventLog, stream_ids: Iterable[str], *, upto: int) -> list[events.BaseEvent]:
-    """All events of streams up to a position, and of those that were let go together with them, in order."""
+    """Return all events up to a position of streams and of those evicted together with them, in order."""
     found: dict[str, list[events.BaseEvent]] = {}
     wanted = list(stream_ids)
     while wanted:
@@ -37,7 +37,7 @@ async def load_streams(log: EventLog, stream_ids: Iterable[str], *, upto: int) -
 
 
 def related(stream: Iterable[events.BaseEvent]) -> Iterable[str]:
-    """Streams that belong to one: a group's to its members', theirs to the group's."""
+    """Yield the streams of a group's members, or of a member's group."""
     for event in stream:
         if isinstance(event, events.IntentCreated) and event.intent.group_id is not None:
             yield events.group_stream(event.intent.group_id)
@@ -46,8 +46,7 @@ def related(stream: Iterable[events.BaseEvent]) -> Iterable[str]:
 
 
 async def ensure_loaded(log: EventLog, state: KernelState, *names: str, anew: bool = False) -> None:
-    """See to it that the state can tell of intents and groups, if anything was ever recorded of them. `anew`: what it could
-    tell before was too old."""
+    """Load the streams of evicted intents and groups into the state; with `anew`, load them again."""
     if not state.evicted_count:
         return
     for name in names:
@@ -60,7 +59,7 @@ async def ensure_loaded(log: EventLog, state: KernelState, *names: str, anew: bo
 async def owner(
     log: EventLog, state: KernelState, *, client_order_id: str | None = None, exchange_order_id: str | None = None
 ) -> str | None:
-    """The intent whose order carries one of these ids, held or not. The venue's id decides where both are known."""
+    """Return the intent whose order has one of these ids, evicted or not; the venue's id takes precedence."""
     found = state.intent_id_of(client_order_id=client_order_id, exchange_order_id=exchange_order_id)
     if found is not None or not state.evicted_count:
         return found

@@ -313,10 +313,10 @@ def halt(target: LogTarget, symbol: str | None, yes: bool, break_glass: bool, **
     with halting.break_glass_offered():
         if not yes and not run_with_client(target, lambda kernel: agree_to_halt(kernel, symbol)):
             return 1
-        result = run_with_client(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
+        report = run_with_client(target, lambda kernel: halting.halt(kernel, symbol, given["reason"], given["timeout"]))
     click.echo(f"{f'symbol/{symbol}' if symbol else f'exchange/{target.exchange}'} halted")
-    echo_err(result.line)
-    return result.exit_code
+    echo_err(report.line)
+    return report.exit_code
 
 
 async def agree_to_halt(kernel: EventSourcedKernel, symbol: str | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from kernel.order_spec import AssetMetadata, SymbolMetadata, from_scaled
+from kernel.order_spec import AssetMetadata, SymbolMetadata, from_scaled, trimmed
 
 PRICES = frozenset({"price", "stop_price", "avg_px", "last_px", "tick_size", "min_price", "max_price"})
 QUANTITIES = frozenset(
@@ -29,12 +29,6 @@ OPAQUE = frozenset({"metadata", "raw"})
 def decimal_text(number: Decimal) -> str:
     """Format a decimal without an exponent, with all places."""
     return f"{number:f}"
-
-
-def trimmed(number: Decimal) -> str:
-    """A decimal without an exponent and without zeros at its end."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 class Scales:

@@ -18,10 +18,8 @@ def failure(problem: Exception) -> tuple[int, list[str]]:
     """Return an error's exit code, and its text with a line for each problem."""
     match problem:
         case ValidationError():
-            return problem.exit_code, [
-                f"error: {one_line(problem.what)}",
-                *(f"  {item}" for item in problem.violations),
-            ]
+            first, *others = [one_line(text) for text in (problem.what, *map(str, problem.violations)) if text]
+            return problem.exit_code, [f"error: {first}", *(f"  {text}" for text in others)]
         case KernelError():
             notes = (f"  {one_line(note)}" for note in getattr(problem, "__notes__", ()))
             return problem.exit_code, [f"error: {one_line(problem)}", *notes]

@@ -18,10 +18,10 @@ from decimal import Decimal
 from kernel.clock import NS_PER_S
 from kernel.errors import ValidationError, Violation
 from kernel.log.base import EventLog
-from kernel.order_spec import Side, SymbolMetadata, from_scaled
+from kernel.order_spec import Side, SymbolMetadata, from_scaled, trimmed
 from projections.folds import ledger
 from projections.folds.reference import Reference
-from replay.formatting.decimals import decimal_text, trimmed
+from replay.formatting.decimals import decimal_text
 from replay.formatting.output import Item, Listing, escaped
 from replay.formatting.progress_bar import Progress
 from replay.log_access.bookings import BookEntry, entries
@@ -98,13 +98,13 @@ async def statement(
 
 def day_named(day: str | date) -> str:
     """A day as it is written in a statement; `ValidationError` for anything else."""
-    form = "a day in UTC, as 2026-01-31"
+    form = "a day in UTC, e.g. `2026-01-31`"
     try:
         named = date.fromisoformat(str(day)).isoformat()
     except ValueError:
-        raise ValidationError("day", [Violation("day", "form", form, str(day))]) from None
+        raise ValidationError(violations=[Violation("day", "form", form, str(day))]) from None
     if named != str(day):
-        raise ValidationError("day", [Violation("day", "form", form, str(day))])
+        raise ValidationError(violations=[Violation("day", "form", form, str(day))])
     return named
 
 

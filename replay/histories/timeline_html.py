@@ -122,7 +122,7 @@ def write(history: History, path: str) -> None:
     """
     target = Path(path)
     if target.suffix != ".html":
-        raise ValidationError("picture", [Violation("picture", "suffix", ".html", path)])
+        raise ValidationError(violations=[Violation("page", "suffix", "a file name that ends in .html", str(path))])
     if not target.absolute().parent.is_dir():
         raise NotFoundError(f"there is no directory {target.parent}: create it first")
     write_whole(target, page(history))

@@ -48,14 +48,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise ValidationError(f"{path}: move the limits from [kernel] to the table [limits]")
     limits_of(found.get("limits", {}), path)
     if lists := [key for key, value in found.items() if key in RUN_KEYS and not isinstance(value, str | int | float)]:
-        problems = [Violation(key, "type", "a text or a number", str(path)) for key in lists]
-        raise ValidationError(f"the configuration {path} is not understood", problems)
+        text = "{field} must be {limit}"
+        raise ValidationError(f"{path}", [Violation(key, "type", "text or a number", "", text) for key in lists])
     wrong += [
         (f"kernel.{key}", set(KernelSettings.model_fields)) for key in table if key not in KernelSettings.model_fields
     ]
     if wrong:
-        problems = [Violation(key, "key", f"one of {', '.join(sorted(names))}", str(path)) for key, names in wrong]
-        raise ValidationError(f"the configuration {path} is not understood", problems)
+        text = "{field} is not a known setting; known settings: {limit}"
+        raise ValidationError(
+            f"{path}", [Violation(key, "key", ", ".join(sorted(names)), "", text) for key, names in wrong]
+        )
     return found
 
 

@@ -33,7 +33,7 @@ class PaperOptions:
 def venue_of(name: str, options: PaperOptions, *, url: str, exchange_id: str) -> Venue:
     """Return the venue of a kernel on this log. Raises `ValidationError` for an unknown name or bad options."""
     if name != "paper":
-        raise ValidationError("the venue is not known", [Violation("venue", "name", "paper", name)])
+        raise ValidationError(violations=[Violation("venue", "name", "`paper`", name)])
     if options.address is not None:
         return PaperVenue(options.address)
     return PaperVenue(
@@ -58,8 +58,8 @@ def venue_without_log(name: str, address: str | None, journal: str | None, url: 
     """
     path = journal or journal_beside(url, exchange_id)
     if address is None and (path is None or not Path(path).exists()):
-        found = [Violation("address", "venue", "where the exchange listens, or its journal (--journal)", str(path))]
-        raise ValidationError("which venue? there is no exchange's journal there", found)
+        limit, text = "--address or --journal", "no journal of a paper exchange at {value}; give {limit}"
+        raise ValidationError(violations=[Violation("address", "venue", limit, str(path), text)])
     return venue_of(name, PaperOptions(address=address, journal=path, speed="step"), url=url, exchange_id=exchange_id)
 
 

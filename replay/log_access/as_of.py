@@ -110,6 +110,7 @@ async def historic_state_at(
     asked_ns = recorded_at_ns if is_position(text) else instant_ns(text)
     latest_ns = max(recorded_at_ns, (clock or SystemClock()).now_ns())
     if asked_ns > latest_ns:
-        raise ValidationError("instant", [Violation("instant", "latest", f"{utc(latest_ns)}, now", text)])
+        future = "`{value}` is in the future: the latest instant is {limit}"
+        raise ValidationError(violations=[Violation("instant", "latest", utc(latest_ns), text, future)])
     state = await state_at(log, position, checkpoint_dir=checkpoint_dir, progress=progress)
     return HistoricState(log, state, recorded_at_ns, asked_ns)

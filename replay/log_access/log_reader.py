@@ -166,19 +166,21 @@ async def point(log: EventLog, *, position: int | None = None, time_ns: int | No
     if position is None:
         return head
     if not 0 <= position <= head:
-        raise ValidationError("position", [Violation("position", "range", f"0 … {head}, the head", str(position))])
+        limit = f"between 0 and {head}, the head of the log"
+        raise ValidationError(violations=[Violation("position", "range", limit, str(position))])
     return position
 
 
 def instant_ns(text: str) -> int:
     """An ISO 8601 instant with a zone as Unix nanoseconds, to the microsecond; `ValidationError` for anything else."""
-    form = "a date and time with its zone, as 2026-01-31T12:00:00Z"
+    form = "a date and time with its zone, e.g. `2026-01-31T12:00:00Z`"
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValidationError("instant", [Violation("instant", "form", form, text)]) from None
+        raise ValidationError(violations=[Violation("instant", "form", form, text)]) from None
     if found.tzinfo is None:
-        raise ValidationError("instant", [Violation("instant", "zone", form, text)])
+        zone = "`{value}`: add a time zone, e.g. `2026-01-31T12:00:00Z`"
+        raise ValidationError(violations=[Violation("instant", "zone", form, text, zone)])
     since = found - datetime.fromisoformat("1970-01-01T00:00:00Z")
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
 

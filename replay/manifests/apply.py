@@ -25,11 +25,10 @@ from kernel.commands.waiters import refusal
 from kernel.errors import ConflictError, ExchangeError, ValidationError, Violation
 from kernel.groups import Group, group_max_excess
 from kernel.models import Desired, OrderIntent, OrdStatus
-from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata
+from kernel.order_spec import OcoMode, StandardOrder, StandardOrderGroup, SymbolMetadata, trimmed
 from kernel.plan import difference
 from kernel.state import KernelState
 from kernel.streams.rehydration import ensure_loaded
-from replay.formatting.decimals import trimmed
 from replay.formatting.output import utc
 from replay.manifests.schema import (
     GroupManifest,
@@ -211,7 +210,7 @@ def limited(step: OrderStep) -> tuple[str, StandardOrder, SymbolMetadata]:
 
 def limit_problem(step: OrderStep, item: Violation) -> Violation:
     in_manifest = replace(item, field=item.field.removeprefix("order."))
-    return problem_of(step.manifest, in_manifest, "ask for less, or cancel something first")
+    return problem_of(step.manifest, in_manifest, "lower the quantity or cancel another order first")
 
 
 class Planner:
@@ -293,13 +292,16 @@ class Planner:
         for name in FIXED:
             was, given = getattr(known.order, name), getattr(order, name)
             if was != given:
-                item = Violation(name, "change", f"not possible, it is {was}", str(given))
-                self.problems.append(problem_of(manifest, item, "another order needs another name"))
+                item = Violation(
+                    name, "change", str(was), str(given), "{field} cannot be changed from {limit} to {value}"
+                )
+                self.problems.append(problem_of(manifest, item, "give another order another name"))
 
     def _check_expiry(self, manifest: OrderManifest, order: StandardOrder) -> None:
         if order.expire_at_ns is not None and order.expire_at_ns <= self._now_ns:
-            item = Violation("expire_at", "instant", f"after now, {utc(self._now_ns)}", utc(order.expire_at_ns))
-            self.problems.append(problem_of(manifest, item, "write a later one"))
+            limit, text = f"after now, {utc(self._now_ns)}", "{field} {value} must be {limit}"
+            item = Violation("expire_at", "instant", limit, utc(order.expire_at_ns), text)
+            self.problems.append(problem_of(manifest, item, "write a later instant"))
 
 
 def action_for(known: OrderIntent, manifest: OrderManifest, order: StandardOrder) -> Action:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -22,6 +22,7 @@ DEPTH_MAX = 24
 VALUE_LENGTH_MAX = 60
 """Characters of a value that an error shows."""
 
+MUST_BE = "{field}: must be {limit}, not {value}"
 CONSTANTS = {"": None, "~": None, "null": None, "true": True, "false": False}
 EXACT_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,30})")
 NUMBER_LIKE = re.compile(
@@ -42,16 +43,20 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class ManifestProblem(Violation):
-    """A violation in a file: where it stands, and what to do about it."""
+    """A violation in a file. `str` is where it is, the sentence and the remedy.
+
+    Attributes:
+        where: File, document and line.
+        remedy: What to do about it, as in "write it".
+    """
 
     where: str = ""
-    """File, document and line."""
     remedy: str = ""
 
     def __str__(self) -> str:
-        field_name = f", {self.field}" if self.field else ""
-        remedy = f": {self.remedy}" if self.remedy else ""
-        return f"{self.where}{field_name}: {self.constraint} is {self.limit}, given {self.value}{remedy}"
+        text = self.text if "{field}" in self.text or not self.field else f"{{field}}: {self.text}"
+        sentence = Violation.__str__(replace(self, field=self.field or "the document", text=text))
+        return f"{self.where}, {sentence}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 class _TooDeep(Exception):
@@ -77,11 +82,13 @@ class Document:
     def where(self) -> str:
         return f"{self.file}, document {self.number}"
 
-    def problem(self, path: str, constraint: str, limit: str, value: str, remedy: str, *, line: int = 0) -> None:
-        """Something is wrong with it."""
+    def problem(
+        self, path: str, constraint: str, limit: str, value: str, remedy: str, *, line: int = 0, text: str = MUST_BE
+    ) -> None:
+        """Add a problem of the document."""
         line = line or self.lines.get(path, 0)
         where = self.where + (f" ({self.name})" if self.name else "") + (f", line {line}" if line else "")
-        self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), where, remedy))
+        self.problems.append(ManifestProblem(path, constraint, limit, clipped(value), text, where, remedy))
 
     def put(self, path: str, value: Any, line: int = 0) -> Any:
         """Record where a value is; returns the value."""
@@ -95,7 +102,7 @@ def value_text(value: object) -> str:
     """A value as an error shows it: as written, clipped."""
     match value:
         case None:
-            return "nothing"
+            return "empty"
         case bool():
             return str(value).lower()
         case Ambiguous(text=text):
@@ -121,13 +128,16 @@ def documents(file: str, content: bytes) -> list[Document]:
     """Return the documents of a file; what cannot be read is a problem of its document."""
     unread = Document(file, 1)
     if len(content) > FILE_BYTES_MAX:
-        unread.problem("", "size", f"{FILE_BYTES_MAX} bytes", f"{len(content)}", "split the file")
+        text = "the file has {value} bytes, more than {limit}"
+        unread.problem("", "size", str(FILE_BYTES_MAX), str(len(content)), "split the file", text=text)
         return [unread]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         written = f"byte {content[problem.start]:#04x} at {problem.start}"
-        unread.problem("", "encoding", "UTF-8", written, "save it as UTF-8")
+        unread.problem(
+            "", "encoding", "UTF-8", written, "save the file as UTF-8", text="{field} has {value}, which is not {limit}"
+        )
         return [unread]
     if (found := _json_documents(file, text)) is None:
         found = list(_yaml_documents(file, text))
@@ -136,19 +146,22 @@ def documents(file: str, content: bytes) -> list[Document]:
 
 def _broken(document: Document, line: int) -> Document:
     document.root = None
-    document.problem("", "form", "YAML or JSON", "what can't be read", "mend it; what follows was not read", line=line)
+    text, remedy = "{field} cannot be read as {limit}", "correct it; the rest of the file was not read"
+    document.problem("", "form", "YAML or JSON", "", remedy, line=line, text=text)
     return document
 
 
 def _too_deep(document: Document, line: int) -> Document:
     document.root = None
-    document.problem("", "depth", f"{DEPTH_MAX} levels at most", "more", "what follows was not read", line=line)
+    text, remedy = "{field} is nested deeper than {limit} levels", "the rest of the file was not read"
+    document.problem("", "depth", str(DEPTH_MAX), "", remedy, line=line, text=text)
     return document
 
 
 def _is_new(document: Document, holder: dict[str, Any], path: str, key: str, line: int) -> bool:
     if key in holder:
-        document.problem(joined(path, key), "key", "written once", "it again", "keep one of them", line=line)
+        text = "{field} is written twice"
+        document.problem(joined(path, key), "key", "once", "", "keep one of them", line=line, text=text)
     return key not in holder
 
 
@@ -263,7 +276,8 @@ def _yaml_mapping(document: Document, parsed: Iterator[Any], path: str, depth: i
         key = begun.value if isinstance(begun, yaml.ScalarEvent) else None
         if key is None:
             written = value_text(_yaml_value(document, parsed, begun, f"{path} (a key)", depth + 1))
-            document.problem(path, "key", "text", written, "write a field's name", line=line)
+            text = "{field}: a key must be {limit}, not {value}"
+            document.problem(path, "key", "text", written, "write the name of a field", line=line, text=text)
         else:
             _check_marks(document, begun, path, line)
         if key is None or not _is_new(document, made, path, key, line):
@@ -276,11 +290,14 @@ def _yaml_mapping(document: Document, parsed: Iterator[Any], path: str, depth: i
 def _check_marks(document: Document, event: Any, path: str, line: int) -> None:
     """Refuse anchors, aliases and tags."""
     if isinstance(event, yaml.AliasEvent):
-        document.problem(path, "value", "written out", f"*{event.anchor}", "no aliases are taken", line=line)
+        text = "{field}: alias {value} is not allowed"
+        document.problem(path, "value", "no alias", f"*{event.anchor}", "write the value", line=line, text=text)
     elif event.anchor is not None:
-        document.problem(path, "value", "without an anchor", f"&{event.anchor}", "take it away", line=line)
+        text = "{field}: anchor {value} is not allowed"
+        document.problem(path, "value", "no anchor", f"&{event.anchor}", "remove it", line=line, text=text)
     if getattr(event, "tag", None) is not None:
-        document.problem(path, "value", "without a tag", event.tag, "take it away, quote text", line=line)
+        text = "{field}: tag {value} is not allowed"
+        document.problem(path, "value", "no tag", event.tag, "remove it, and quote text", line=line, text=text)
 
 
 def _scalar(text: str, *, plain: bool) -> str | int | bool | Ambiguous | None:

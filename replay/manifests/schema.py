@@ -35,7 +35,7 @@ from kernel.order_spec import (
     TimeInForce,
     order_inconsistencies,
 )
-from replay.manifests.parser import Ambiguous, Document, ManifestProblem, documents, joined, value_text
+from replay.manifests.parser import MUST_BE, Ambiguous, Document, ManifestProblem, documents, joined, value_text
 
 API_VERSION = "exchange-kernel/v1"
 DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
@@ -341,8 +341,9 @@ def take_names(document: Document, taken: dict[str, str]) -> None:
         if not isinstance(name, str) or not re.fullmatch(INTENT_ID_PATTERN, name):
             continue
         if before := taken.get(name):
-            limit = f"used once, and {before} has it"
-            document.problem(path, "name", limit, value_text(name), "choose another: it is the order's id")
+            text = "{field} {value} is already used in {limit}"
+            remedy = "choose another: it is the order's id"
+            document.problem(path, "name", before, value_text(name), remedy, text=text)
             continue
         taken[name] = document.where
         if path == "metadata.name":
@@ -359,10 +360,11 @@ def add_problem(document: Document, form: type[DocumentForm], error: ErrorDetail
         case "manifest":
             document.problem(path, context["constraint"], context["limit"], value, context["remedy"])
         case "missing":
-            document.problem(path, "presence", "required", "nothing", "write it")
+            document.problem(path, "presence", "required", "", "write it", text="{field} is {limit}")
         case "extra_forbidden":
             known, key = field_names(form_at(form, error["loc"][:-1])), str(error["loc"][-1])
-            document.problem(path, "field", f"one of {', '.join(known)}", key, near_miss(key, known))
+            text = "{field} is not a known field; known fields: {limit}"
+            document.problem(path, "field", ", ".join(known), key, near_miss(key, known), text=text)
         case "value_error":
             add_contradictions(document, path, context["error"].violations)
         case "list_type":
@@ -379,15 +381,17 @@ def add_contradictions(document: Document, path: str, found: Iterable[Violation]
     for item in found:
         here = f"{path}.{'expire_at' if item.field == 'expire_at_ns' else item.field}"
         if item.constraint in GROUP_REMEDIES:
-            document.problem(here, item.constraint, item.limit, item.value, GROUP_REMEDIES[item.constraint])
+            remedy = GROUP_REMEDIES[item.constraint]
+            document.problem(here, item.constraint, item.limit, item.value, remedy, text=item.text)
             continue
         written = document.values.get(here)
         value = item.value if item.constraint == "combination" else value_text(written)
-        limit = "more than 0" if item.constraint == "minimum" else item.limit
-        remedy = f"mend {here}"
+        remedy, text = f"correct {here}", item.text
         if item.constraint == "presence":
-            remedy = "write it" if written is None else "take it away"
-        document.problem(here, item.constraint, limit, value, remedy)
+            remedy = "write it" if written is None else "remove it"
+        elif item.constraint != "combination":
+            text = MUST_BE
+        document.problem(here, item.constraint, item.limit, value, remedy, text=text)
 
 
 def form_at(form: type[DocumentForm], loc: tuple[int | str, ...]) -> type[Form]:
@@ -447,4 +451,5 @@ def market_problems(
 def problem_of(manifest: OrderManifest, item: Violation, remedy: str = "change the manifest") -> ManifestProblem:
     """A problem of an order that depends on its symbol or on the log."""
     where = f"{manifest.where} (Order {manifest.name})"
-    return ManifestProblem(f"{manifest.path}.{item.field}", item.constraint, item.limit, item.value, where, remedy)
+    field = f"{manifest.path}.{item.field}"
+    return ManifestProblem(field, item.constraint, item.limit, item.value, item.text, where, remedy)

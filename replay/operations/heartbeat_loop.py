@@ -32,8 +32,8 @@ class HeartbeatSchedule:
     def __post_init__(self) -> None:
         if 0 < self.every_s <= self.ttl_s / 2:
             return
-        limit = f"above 0, and at most half of its time ({self.ttl_s / 2:g} s)"
-        raise ValidationError("how often it beats", [Violation("every", "time", limit, f"{self.every_s:g} s")])
+        limit = f"above 0 and at most half of the time to live ({self.ttl_s / 2:g} s)"
+        raise ValidationError(violations=[Violation("heartbeat interval", "time", limit, f"{self.every_s:g} s")])
 
 
 async def once(kernel: EventSourcedKernel, owner: str, ttl_s: float, *, disarm: bool = False) -> str:

@@ -78,16 +78,16 @@ async def export_log(
 
 def _check(path: str, *, format: str, what: str) -> None:  # noqa: A002
     violations = [
-        Violation(name, "choice", " or ".join(choices), given)
+        Violation(name, "choice", f"one of {', '.join(choices)}", given)
         for name, given, choices in (("format", format, FORMATS), ("what", what, tuple(TABLES)))
         if given not in choices
     ]
     if format == "jsonl" and what in ("orders", "fills"):
         violations.append(Violation("format", "choice", f"csv or parquet for {what}", format))
     if format == "parquet" and (path == jsonl_file.STANDARD_STREAM or path.endswith(".gz")):
-        violations.append(Violation("path", "form", "a file for Parquet, not compressed once more", path))
+        violations.append(Violation("path", "form", "an uncompressed file for Parquet", path))
     if violations:
-        raise ValidationError("what to export", violations)
+        raise ValidationError(violations=violations)
     jsonl_file.check_name(path)
     if path != jsonl_file.STANDARD_STREAM and beginning_of(Path(path)) == SQLITE_BEGIN:
         raise ValidationError(f"{path} is a database, and an export would replace it: give another name")

@@ -83,7 +83,9 @@ def read_key(path: str | Path) -> SignerKey:
         remedy = "`orderctl keys create` makes one of your own"
         raise ValidationError(f"the key {path} belongs to user {status.st_uid}, who knows it: {remedy}")
     if status.st_mode & OTHERS:
-        violation = Violation("key", "mode", f"{FILE_MODE:o}", f"{stat.S_IMODE(status.st_mode):o}")
+        violation = Violation(
+            "key", "mode", f"{FILE_MODE:o}", f"{stat.S_IMODE(status.st_mode):o}", "mode {value}, not {limit}"
+        )
         raise ValidationError(f"others can read the key {path}: chmod {FILE_MODE:o} it, if nobody has", [violation])
     try:
         return SignerKey.parse(data.decode(errors="replace").strip())

@@ -55,7 +55,7 @@ async def prove(
     where the log is not what the note says.
     """
     if position < 1:
-        raise ValidationError("position", [Violation("position", "range", "1 and up", str(position))])
+        raise ValidationError(violations=[Violation("position", "range", "1 or more", str(position))])
     async with open_for_reading(log, exchange_id) as found:
         note = covering_tree_head(notes, position, keys=keys, origin=origin_of(found))
         spans = inclusion_spans(position - 1, note.size)
@@ -88,7 +88,8 @@ async def prove_consistency(
     Arguments and errors are those of `prove`.
     """
     if not 1 <= first <= second:
-        raise ValidationError("sizes", [Violation("from", "range", f"1 … {second}, the size it grew to", str(first))])
+        limit = f"between 1 and {second}, the size of the newer tree"
+        raise ValidationError(violations=[Violation("from", "range", limit, str(first))])
     async with open_for_reading(log, exchange_id) as found:
         older, newer = (tree_head_of(notes, size, keys=keys, origin=origin_of(found)) for size in (first, second))
         path, _ = await read_spans(found, consistency_spans(first, second), second, progress=progress)

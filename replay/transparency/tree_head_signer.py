@@ -55,8 +55,8 @@ class TreeHeadOptions:
         if not self.keys:
             raise ValidationError("notes need a key to sign them: `orderctl keys create` makes one")
         if self.every_events < 1 or self.every_s <= 0:
-            given = f"{self.every_events} events, {self.every_s:g} s"
-            raise ValidationError("how often notes are written", [Violation("every", "range", "above 0", given)])
+            value = f"{self.every_events} events, {self.every_s:g} s"
+            raise ValidationError(violations=[Violation("interval of tree heads", "range", "above 0", value)])
         for key in self.keys:
             key.sign("\n")
 

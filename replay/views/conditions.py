@@ -99,7 +99,7 @@ async def wait_for(
     names = (condition, *or_fail_on)
     if unknown := [name for name in names if name not in CONDITIONS]:
         limit = f"one of {', '.join(CONDITIONS)}"
-        raise ValidationError("what to wait for", [Violation("condition", "name", limit, name) for name in unknown])
+        raise ValidationError(violations=[Violation("condition", "name", limit, name) for name in unknown])
     await ensure_loaded(kernel.log, kernel.state, intent_id)
     if kernel.state.record(intent_id).version == 0:
         raise NotFoundError(f"intent {intent_id} not found")

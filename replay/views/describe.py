@@ -59,8 +59,8 @@ def described(words: Sequence[str]) -> tuple[Resource, str]:
     bare = len(words) == 1 and "/" not in words[0]
     query = query_of(("intent", *words) if bare else words)
     if query.resource not in (INTENTS, ORDERS, GROUPS, EXTERNAL) or len(query.names) != 1:
-        limit = "one NAME, or one TYPE NAME of an intent, an order, a group or an order that is no intent's"
-        raise ValidationError("what to describe", [Violation("type", "form", limit, " ".join(words))])
+        limit = "one NAME, or one TYPE NAME of an intent, an order, a group or an external order"
+        raise ValidationError(violations=[Violation("resource", "form", limit, " ".join(words))])
     return query.resource, query.names[0]
 
 

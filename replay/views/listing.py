@@ -56,15 +56,16 @@ def query_of(words: Sequence[str], *, owner: str | None = None, symbol_id: str |
         pairs = [word.partition("/")[::2] for word in words]
         resources = [resource_named(kind) for kind, _ in pairs]
         if any(item is not resources[0] for item in resources) or not all(name for _, name in pairs):
-            limit = "TYPE/NAME with one TYPE"
-            raise ValidationError("what to get", [Violation("type", "form", limit, " ".join(words))])
+            limit = "TYPE/NAME, each with the same TYPE"
+            raise ValidationError(violations=[Violation("resources", "form", limit, " ".join(words))])
         query = ResourceQuery(resources[0], tuple(name for _, name in pairs), owner, symbol_id)
     else:
         query = ResourceQuery(resource_named(first), tuple(rest), owner, symbol_id)
     asked = {name for name, value in (("owner", owner), ("symbol", symbol_id)) if value is not None}
     if wrong := asked - query.resource.filters:
         limit = ", ".join(sorted(query.resource.filters)) or "none"
-        raise ValidationError("what to get", [Violation("filter", query.resource.kind, limit, ", ".join(wrong))])
+        text = "{constraint} cannot be filtered by {value}; filters: {limit}"
+        raise ValidationError(violations=[Violation("filter", query.resource.kind, limit, ", ".join(wrong), text)])
     return query
 
 

@@ -44,7 +44,7 @@ def address_of(url: str) -> Address:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme == "http" and parts.hostname and parts.port and parts.path in ("", "/", "/metrics"):
             return Address(parts.hostname, parts.port)
-    raise ValidationError("where the metrics are", [Violation("metrics", "URL", "http://HOST:PORT/metrics", url)])
+    raise ValidationError(violations=[Violation("metrics URL", "URL", "http://HOST:PORT/metrics", url)])
 
 
 # --------------------------------------------------------------------------------------------------------------- numbers

@@ -85,22 +85,22 @@ def pair(text: str) -> tuple[str, Any]:
     """NAME=VALUE; a value that is a JSON object, true, false or null is one."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValidationError("what is to be otherwise", [Violation("option", "form", "NAME=VALUE", text)])
+        raise ValidationError(violations=[Violation("option", "form", "NAME=VALUE", text)])
     plain = not value.startswith("{") and value not in ("true", "false", "null")
     try:
         return name, value if plain else orjson.loads(value)
     except orjson.JSONDecodeError as problem:
-        raise ValidationError(name, [Violation(name, "form", f"JSON ({problem})", value)]) from problem
+        raise ValidationError(violations=[Violation(name, "form", f"JSON ({problem})", value)]) from problem
 
 
 def fault_of(kind: str, operation: str) -> Fault:
     """A fault in two words."""
     kinds, operations = ({str(item.value): item for item in choices} for choices in (FaultKind, FaultOperation))
     wrong: Iterable[Violation] = [
-        Violation(name, "choice", ", ".join(choices), given)
+        Violation(f"fault {name}", "choice", f"one of {', '.join(choices)}", given)
         for name, given, choices in (("kind", kind, kinds), ("operation", operation, operations))
         if given not in choices
     ]
     if problems := [*wrong]:
-        raise ValidationError("no such fault", problems)
+        raise ValidationError(violations=problems)
     return Fault(kind=FaultKind(kind), operation=FaultOperation(operation))

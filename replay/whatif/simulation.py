@@ -131,9 +131,8 @@ async def what_if(
     log that can't be folded.
     """
     if not 0 < run_for_s <= RUN_S_MAX:
-        raise ValidationError(
-            "the time to play", [Violation("run_for_s", "range", f"above 0, at most {RUN_S_MAX}", f"{run_for_s:g}")]
-        )
+        limit = f"above 0 and at most {RUN_S_MAX} s"
+        raise ValidationError(violations=[Violation("run_for_s", "range", limit, f"{run_for_s:g}")])
     async with open_for_reading(log, exchange_id) as found:
         at = await point(found, position=position, time_ns=time_ns)
         fork = await forked(found, at, run_for_s)
@@ -199,9 +198,8 @@ async def check_between_appends(log: EventLog, position: int) -> None:
                 break
             last = row
     if last is not None and last.position > position:
-        together = f"{last.position - last.command_index} … {last.position}"
-        limit = f"not amid {together}, which were recorded together: {last.position}, or before them"
-        raise ValidationError("the fork", [Violation("position", "append", limit, str(position))])
+        text = "{field} {value} is inside a group of events appended together; use {limit}"
+        raise ValidationError(violations=[Violation("position", "append", str(last.position), str(position), text)])
 
 
 def note_leader(event: events.BaseEvent, known: dict[str, Any]) -> None:

@@ -87,11 +87,9 @@ def orders_at(state: State) -> list[PaperOrder]:
 def paper_order(state: State, record: Record, facts: OrderFacts) -> PaperOrder:
     """One venue order as the exchange has it."""
     if not (facts.exchange_order_id.isdecimal() and facts.exchange_order_id.isascii()):
-        limit = "a whole number: other venues' orders can't be played on"
-        raise ValidationError(
-            f"an order of {record.intent_id} at the fork",
-            [Violation("exchange_order_id", "form", limit, facts.exchange_order_id)],
-        )
+        limit = "a whole number, as the paper exchange gives; orders of other venues cannot be simulated"
+        found = Violation("exchange_order_id", "form", limit, facts.exchange_order_id)
+        raise ValidationError(f"order of {record.intent_id}", [found])
     order, first = facts.order, facts.first_seen_ns
     group = state.group_of(record.intent_id)
     native = group is not None and bool(group.native)

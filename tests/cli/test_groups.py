@@ -235,7 +235,7 @@ def test_what_the_market_does_not_take_refuses_the_group(idle: World, tmp_path: 
     result = idle.call("apply", "-f", written(tmp_path, manifest("beside"), wrong))
 
     assert (result.exit_code, result.stdout) == (5, "")
-    assert "m.yaml, document 2 (Order a), spec.orders[0].price: decimal places" in result.stderr
+    assert "m.yaml, document 2 (Order a), spec.orders[0].price 50000.001 has more than 2 decimal" in result.stderr
     assert "m.yaml, document 2 (Order b), spec.orders[1].quantity" in result.stderr
     assert idle.ok("events", "-o", "jsonl") == before
 

@@ -68,9 +68,9 @@ def test_one_beat_at_a_time(idle: World) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("mm-1", "--ttl", "100ms"), "ttl_s: time is between 1 and 86400 s, given 0.1"),
-        (("mm-1", "--ttl", "2s", "--every", "1.5s"), "at most half of its time (1 s), given 1.5 s"),
-        (("mm-1", "--every", "0s"), "given 0 s"),
+        (("mm-1", "--ttl", "100ms"), "time to live 0.1 s: must be between 1 and 86400 s"),
+        (("mm-1", "--ttl", "2s", "--every", "1.5s"), "`1.5 s`: must be above 0 and at most half of the time to live"),
+        (("mm-1", "--every", "0s"), "heartbeat interval `0 s`: must be above 0"),
         ((" \t",), "1 to 128 printable characters"),
     ],
 )  # fmt: skip

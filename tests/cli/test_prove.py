@@ -87,11 +87,11 @@ def test_growth_is_proved(world: World, noted: Path, tmp_path: Path) -> None:
     ("words", "code", "told"),
     [
         (["9"], 2, "no note covers position 9: the newest one is of 8 events"),
-        (["0"], 5, "1 and up, given 0"),
+        (["0"], 5, "position `0`: must be 1 or more"),
         ([], 5, "a POSITION, or --from SIZE and --to SIZE"),
         (["1", "--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
         (["--from", "4"], 5, "a POSITION, or --from SIZE and --to SIZE"),
-        (["--from", "8", "--to", "4"], 5, "1 … 4, the size it grew to, given 8"),
+        (["--from", "8", "--to", "4"], 5, "from `8`: must be between 1 and 4, the size of the newer tree"),
         (["--from", "4", "--to", "7"], 2, "no note of 7 events: the nearest are of 4, 8"),
         (["1", "--key", "nowhere"], 2, "neither a verifier key nor a file"),
         (["1", "--key", "a+b+c"], 5, "no verifier key"),

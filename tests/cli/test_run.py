@@ -108,7 +108,7 @@ def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) ->
         applied = [world.call("apply", "-f", str(ladder), f"--dry-run={how}") for how in ("server", "none")]
 
         assert (refused.exit_code, refused.stdout, changed.exit_code) == (5, "", 5)
-        assert "order_quantity_max is 0.002, given 0.00300000" in refused.stderr
+        assert "quantity 0.003 is above order_quantity_max 0.002" in refused.stderr
         assert [item.exit_code for item in applied] == [5, 5]  # either order alone would fit
         assert all("(Order bid-2)" in item.stderr and "position_max" in item.stderr for item in applied)
         assert world.ok("get", "intents", "-o", "name") == "intent/fits\n"
@@ -117,7 +117,7 @@ def test_limits_of_the_file_hold_for_every_verb(world: World, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[limits]\nposition_max = 0.5\n", 'write it as text, "0.5"'),
+        ("[limits]\nposition_max = 0.5\n", 'must be text, "0.5"'),
         ("[limits.symbols.BTCUSDT]\nsize_max = 5\n", "symbols.BTCUSDT.size_max"),
         ("limits = 5\n", "a table of limits"),
         ("[kernel.limits]\n", "to the table [limits]"),

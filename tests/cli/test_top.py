@@ -53,7 +53,11 @@ def test_a_leaders_metrics_tell_what_no_log_does(idle: World) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("--metrics", "ftp://host:1/metrics"), 5, "http://HOST:PORT/metrics, given ftp://host:1/metrics"),
+        (
+            ("--metrics", "ftp://host:1/metrics"),
+            5,
+            "metrics URL `ftp://host:1/metrics`: must be http://HOST:PORT/metrics",
+        ),
         (("--metrics", "http://host/metrics"), 5, "http://HOST:PORT/metrics"),
         (("--metrics", "http://host:99999/"), 5, "http://HOST:PORT/metrics"),
         (("--every", "0"), 2, "--every must be more than 0, not 0s"),

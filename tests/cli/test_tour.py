@@ -180,7 +180,7 @@ def walk(desk: Tour, ladder: Path) -> None:
     """The session, while a kernel leads."""
     assert "Ready:" in desk.does("health")
     assert "exchange_kernel_ready 1.0" in desk.does("metrics -o prometheus")
-    assert "How long the order works." in desk.does("explain intent.order.time_in_force")
+    assert "How long the order works" in desk.does("explain intent.order.time_in_force")
     assert "complete" in desk.does("completion bash", lines_max=3)
     assert "runbook" in desk.does("help")
     assert desk.does(f"diff -f {ladder}", code=1).count("+++") == 2

@@ -92,8 +92,8 @@ def row_line(row: StoredRow) -> bytes:
 def check_name(path: str) -> None:
     """`ValidationError` for the ending of a compression that is not written here."""
     if Path(path).suffix in NOT_WRITTEN_HERE:
-        limit = "plain, or .gz"
-        raise ValidationError("the file's name", [Violation("path", "compression", limit, Path(path).suffix)])
+        text = "`{value}`: files are written plain or as {limit}"
+        raise ValidationError(violations=[Violation("path", "compression", ".gz", path, text)])
 
 
 @contextmanager

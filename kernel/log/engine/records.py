@@ -130,8 +130,9 @@ def prepare(append: Append, writer: Writer) -> Command:
 
 def _check(append: Append) -> None:
     if len(append.command_id) != COMMAND_ID_BYTES:
-        given = str(len(append.command_id))
-        raise ValidationError("command id", [Violation("command_id", "length", f"{COMMAND_ID_BYTES} bytes", given)])
+        text, length = "command id of {value} bytes: must be of {limit}", str(len(append.command_id))
+        limit = str(COMMAND_ID_BYTES)
+        raise ValidationError(violations=[Violation("command_id", "length", limit, length, text)])
     if not any(write.events for write in append.writes):
         raise ValidationError("an append needs at least one event")
     if any((write.expected_version or 0) < 0 for write in append.writes):
@@ -143,8 +144,8 @@ def _check(append: Append) -> None:
 def check_stream_id(stream_id: str) -> None:
     """`ValidationError` unless it can name a stream on every backend."""
     if not stream_id or "\0" in stream_id or len(stream_id.encode(errors="replace")) > STREAM_ID_BYTES_MAX:
-        limit = f"1 … {STREAM_ID_BYTES_MAX} bytes without NUL"
-        raise ValidationError("stream id", [Violation("stream_id", "length", limit, repr(stream_id[:80]))])
+        limit = f"1 to {STREAM_ID_BYTES_MAX} bytes without NUL"
+        raise ValidationError(violations=[Violation("stream id", "length", limit, stream_id[:80])])
 
 
 def _origin(append: Append, writer: Writer) -> dict[str, Any]:

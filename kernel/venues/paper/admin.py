@@ -31,13 +31,14 @@ def administer(exchange: PaperExchange, op: str, params: dict[str, Any]) -> Any:
     """Do one act. `ValidationError` for an unknown one or bad parameters; else what the act raises."""
     act = ACTS.get(op)
     if act is None:
-        raise ValidationError("no such act", [Violation("op", "choice", "one of " + ", ".join(sorted(ACTS)), op)])
+        raise ValidationError(violations=[Violation("op", "choice", "one of " + ", ".join(sorted(ACTS)), op)])
     try:
         return act(exchange, **params)
     except (TypeError, ValueError) as error:
         if isinstance(error, ValidationError):
             raise
-        raise ValidationError(f"{op} cannot be done", [Violation("params", "form", str(error), str(params))]) from error
+        text = "parameters {value} do not fit: {limit}"
+        raise ValidationError(op, [Violation("params", "form", str(error), str(params), text)]) from error
 
 
 def _oracle_state(exchange: PaperExchange) -> dict[str, Any]:
@@ -88,9 +89,7 @@ STEPS_MAX = 100_000
 
 def _step(exchange: PaperExchange, *, count: int = 1) -> int:
     if not 0 <= count <= STEPS_MAX:
-        raise ValidationError(
-            "that cannot be played at once", [Violation("count", "range", f"0 … {STEPS_MAX}", str(count))]
-        )
+        raise ValidationError(violations=[Violation("count", "range", f"from 0 to {STEPS_MAX}", str(count))])
     return exchange.step(count)
 
 

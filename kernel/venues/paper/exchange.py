@@ -429,7 +429,8 @@ class PaperExchange:
         if symbol_id not in self.engine.book.symbols:
             raise NotFoundError(f"no symbol {symbol_id}")
         if price <= 0 or quantity <= 0:
-            raise ValidationError("no such trade", [Violation("trade", "range", "above 0", f"{quantity} at {price}")])
+            text = "trade of {value}: price and quantity must be {limit}"
+            raise ValidationError(violations=[Violation("trade", "range", "above 0", f"{quantity} at {price}", text)])
         now_ns = self._tape_ns or (self._first.time_ns if self._first is not None else self.clock.now_ns())
         self.engine.tape_trade(symbol_id, TapeTrade(0, price, quantity, now_ns, buyer_is_maker=False))
 
@@ -464,10 +465,8 @@ class PaperExchange:
             symbol = symbol_of(source) if isinstance(source, str | PathLike) else SHIPPED_SYMBOL
         known = [metadata.symbol_id for metadata in self.options.config.symbols]
         if symbol not in known:
-            limit = "one of " + ", ".join(known)
-            raise ValidationError(
-                "the tape's symbol is not traded here", [Violation("symbol", "choice", limit, symbol)]
-            )
+            text = "the exchange has no symbol `{value}`, as the tape; its symbols: {limit}"
+            raise ValidationError(violations=[Violation("symbol", "choice", ", ".join(known), symbol, text)])
         return symbol
 
     def _trades(self) -> Iterator[TapeTrade]:

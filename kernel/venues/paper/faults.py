@@ -180,5 +180,5 @@ def fault(kind: FaultKind | str, operation: FaultOperation | str, *, delay_s: fl
 def _probability(fault: Fault, rate: float) -> float:
     if not 0 <= rate <= 1:
         field = f"{fault.operation}.{fault.kind}"
-        raise ValidationError("no such probability", [Violation(field, "range", "0 … 1", str(rate))])
+        raise ValidationError(violations=[Violation(field, "range", "a probability from 0 to 1", str(rate))])
     return rate

@@ -272,7 +272,7 @@ def speed_of(text: str) -> Speed:
     try:
         return float(text)
     except ValueError:
-        raise ValidationError("no such speed", [Violation("speed", "value", "a number, max or step", text)]) from None
+        raise ValidationError(violations=[Violation("speed", "value", "a number, max or step", text)]) from None
 
 
 async def _run(arguments: argparse.Namespace) -> None:

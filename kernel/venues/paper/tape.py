@@ -58,10 +58,10 @@ def symbol_of(path: str | PathLike[str]) -> str:
     """The symbol that a tape's file name begins with, as in `BTCUSDT-trades-2024-08-08.csv`."""
     found = re.match(r"([A-Z0-9]{2,32})-", Path(path).name)
     if found is None:
-        raise ValidationError(
-            "the tape's symbol is not known",
-            [Violation("symbol", "file name", "SYMBOL-trades-….csv, or give the symbol", Path(path).name)],
-        )
+        exists = Path(path).exists()
+        text = "`{value}`: the file name shows no symbol; {limit}" if exists else "`{value}`: no such file"
+        limit = "name it SYMBOL-trades-….csv or give the symbol"
+        raise ValidationError(violations=[Violation("symbol", "file name", limit, str(path), text)])
     return found[1]
 
 
@@ -124,9 +124,7 @@ def pace(speed: Speed) -> float | None:
     if speed == "max":
         return None
     if isinstance(speed, str) or not speed > 0:
-        raise ValidationError(
-            "no such speed", [Violation("speed", "value", "a number above 0, max or step", str(speed))]
-        )
+        raise ValidationError(violations=[Violation("speed", "value", "a number above 0, max or step", str(speed))])
     return float(speed)
 
 
@@ -143,9 +141,7 @@ class _Row:
         return self._cells[index].strip()
 
     def bad(self, column: str, limit: str, value: str) -> ValidationError:
-        return ValidationError(
-            f"{self._path}, line {self._line}: bad {column}", [Violation(column, "format", limit, value)]
-        )
+        return ValidationError(f"{self._path}, line {self._line}", [Violation(column, "format", limit, value)])
 
 
 def _trade(row: _Row, symbol: SymbolMetadata) -> TapeTrade:
@@ -165,8 +161,7 @@ def _scaled(row: _Row, column: str, convert: Callable[[str], int]) -> int:
     try:
         value = convert(row[column])
     except ValidationError as error:
-        limit = "; ".join(f"{problem.constraint}: {problem.limit}" for problem in error.violations)
-        raise row.bad(column, limit, row[column]) from error
+        raise row.bad(column, f"of the symbol's scale ({error})", row[column]) from error
     if value <= 0:
         raise row.bad(column, "above 0", row[column])
     return value
@@ -194,9 +189,9 @@ def _columns(path: Path, row: list[str]) -> tuple[dict[str, int], bool]:
     names = [cell.strip().lower().removeprefix("\ufeff") for cell in row]
     missing = [name for name in COLUMNS if name not in names and name != "quote_qty"]
     if missing:
-        raise ValidationError(
-            f"{path}, line 1: bad header", [Violation(name, "presence", "a column", ",".join(row)) for name in missing]
-        )
+        text = "no column {field} in the header `{value}`"
+        found = [Violation(name, "presence", "a column", ",".join(row), text) for name in missing]
+        raise ValidationError(f"{path}, line 1", found)
     return {name: names.index(name) for name in COLUMNS if name in names}, True
 
 
@@ -234,6 +229,5 @@ def _only_member(path: Path, archive: zipfile.ZipFile) -> str:
 
 def _unreadable(path: Path, line: int, why: str) -> ValidationError:
     where = f", line {line}" if line else ""
-    return ValidationError(
-        f"{path}{where}: the tape cannot be read", [Violation("tape", "format", "a CSV of trades", why)]
-    )
+    text = "cannot be read as {limit}: {value}"
+    return ValidationError(f"{path}{where}", [Violation("tape", "format", "a CSV of trades", why, text)])

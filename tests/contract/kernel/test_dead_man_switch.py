@@ -327,7 +327,8 @@ def dies_with_its_verdict(desk: Desk) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("owner", "ttl_s", "told"),
     [("", 5.0, "owner"), ("a\nb", 5.0, "owner"), ("x" * 129, 5.0, "owner"), ("ü" * 128, 5.0, "bytes"),
-     ("mm-1", 0.5, "between 1 and 86400 s, given 0.5"), ("mm-1", float("nan"), "given nan"), ("mm-1", 1e9, "ttl_s")],
+     ("mm-1", 0.5, "time to live 0.5 s: must be between 1 and 86400 s"),
+     ("mm-1", float("nan"), "time to live nan s"), ("mm-1", 1e9, "time to live 1e")],
 )  # fmt: skip
 async def test_what_makes_no_sense_is_refused(owner: str, ttl_s: float, told: str) -> None:
     """A clear error with the limit and the value, and nothing in the log."""

@@ -334,7 +334,10 @@ async def test_an_intent_that_exists_is_not_taken_into_a_group() -> None:
     [
         (group(OCO, bid()), "at least 2 for ONE_CANCELS_OTHER"),
         (group(OTO, bid()), "a parent and at least one child"),
-        (group(OCO, bid(), ask().model_copy(update={"symbol_id": "ETHUSDT"})), "that of the group, BTCUSDT"),
+        (
+            group(OCO, bid(), ask().model_copy(update={"symbol_id": "ETHUSDT"})),
+            "ETHUSDT is not BTCUSDT, the symbol of the group",
+        ),
         (group(OUO, bid(), bid(0 + 1, LAST).model_copy(update={"price": LAST + 1, "quantity": LOT + 1})), "orders[1]"),
         (group(OUO, *[bid(1, LAST - 100_000 - step) for step in range(MEMBERS_MAX + 1)]), f"at most {MEMBERS_MAX}"),
     ],

@@ -162,7 +162,7 @@ async def test_a_kernel_without_a_venue_takes_commands_and_never_leads() -> None
     clock = LoopClock()
     async with open_log("memory://", exchange_id="paper", clock=clock) as log:
         async with open_kernel(log, clock=clock) as kernel:
-            with pytest.raises(NotReadyError, match="no market"):
+            with pytest.raises(NotReadyError, match="no symbol"):
                 await kernel.place_order(buy())
         async with open_kernel(log, venue=ScriptedVenue(ScriptedExchange(clock)), clock=clock) as leader:
             await leader.wait_ready(10)

@@ -69,9 +69,9 @@ async def test_every_exceeded_limit_is_told() -> None:
     async with a_desk(limits=limited(order_quantity_max=5, position_max=4)) as desk:
         with pytest.raises(ValidationError) as caught:
             await desk.kernel.place_order(buy(6))
-        assert "order_quantity_max is 5, given 6" in str(caught.value)
-        assert "position_max is 4, given 6 long" in str(caught.value)
-        assert "ask for less" in str(caught.value)
+        assert "quantity 6 is above order_quantity_max 5" in str(caught.value)
+        assert "position of 6 long if every BUY is filled is above position_max 4" in str(caught.value)
+        assert "lower the quantity" in str(caught.value)
 
 
 @virtual_time
@@ -149,7 +149,7 @@ async def test_a_kernel_without_venue_keeps_to_the_leaders_limits() -> None:
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), actor="operator") as other,
     ):
         await other.place_order(buy(3), wait="recorded")
-        with pytest.raises(ValidationError, match="position_max is 5, given 6 long"):
+        with pytest.raises(ValidationError, match=r"position of 6 long .* is above position_max 5"):
             await other.place_order(buy(3), wait="recorded")
 
 
@@ -161,7 +161,7 @@ async def test_limits_of_this_kernel_hold_beside_the_leaders() -> None:
         a_desk(limits=limited(position_max=5)) as desk,
         open_kernel(desk.log, clock=LoopClock(), ids=SeededIds(9), settings=settings, actor="operator") as other,
     ):
-        with pytest.raises(ValidationError, match=r"order_quantity_max is 2, given 6.*position_max is 5"):
+        with pytest.raises(ValidationError, match=r"above order_quantity_max 2.*above position_max 5"):
             await other.place_order(buy(6), wait="recorded")
         await desk.kernel.place_order(buy(3))
 
@@ -226,5 +226,5 @@ async def test_a_change_counts_by_what_it_adds() -> None:
         await kernel.modify_order("a", bid(1))
         await kernel.modify_order("a", bid(2, 6_100_000))
         await kernel.cancel_order("a")
-        with pytest.raises(ValidationError, match=r"order_quantity_max is 0.004, given 0.00500000"):
+        with pytest.raises(ValidationError, match=r"quantity 0\.005 is above order_quantity_max 0\.004"):
             await kernel.place_order(bid(5))

@@ -149,7 +149,7 @@ async def test_only_what_is_unknown_can_be_settled() -> None:
             await resolve("nobody", AttemptOutcome.DEAD, evidence="e")
         with pytest.raises(ValidationError, match="evidence"):
             await resolve("mine", AttemptOutcome.DEAD, evidence=" ")
-        with pytest.raises(ValidationError, match="found by asking"):
+        with pytest.raises(ValidationError, match="must be DEAD or REJECTED for a SUBMIT attempt"):
             await resolve("mine", AttemptOutcome.ACCEPTED, evidence="e")
         with pytest.raises(ConflictError, match="nothing to resolve"):
             await resolve("mine", AttemptOutcome.DEAD, evidence="e", attempt_position=1)

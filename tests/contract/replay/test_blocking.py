@@ -119,7 +119,7 @@ def test_errors_are_the_kernels_own(kernel: BlockingKernel) -> None:
         kernel.cancel_order("nobody")
     with pytest.raises(ValidationError, match="colour"):
         next(iter(kernel.events({"colour": "red"})))
-    with pytest.raises(WaitTimeoutError, match="not so after 0 s"):
+    with pytest.raises(WaitTimeoutError, match="does not hold after 0 s"):
         kernel.wait_until("mine", lambda record: False, timeout_s=0)
 
 

@@ -108,7 +108,7 @@ async def test_a_point_is_a_position_or_an_instant_and_not_past_the_head(backend
         await log.append(an_append("a"))
         assert (await point(log), await point(log, position=1), await point_of(log, "2")) == (2, 1, 2)
         assert await point_of(log, "1970-01-01T00:00:00Z") == 0
-        with pytest.raises(ValidationError, match=r"0 … 2, the head.*3"):
+        with pytest.raises(ValidationError, match="position `3`: must be between 0 and 2, the head"):
             await point_of(log, "3")
         with pytest.raises(ValidationError, match="not both"):
             await point(log, position=1, time_ns=1)

@@ -163,11 +163,11 @@ async def test_a_table_of_an_empty_log_has_its_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"format": "xml"}, "jsonl or csv or parquet"),
-        ({"what": "trades"}, "events or orders or fills"),
+        ({"format": "xml"}, "format `xml`: must be one of jsonl, csv, parquet"),
+        ({"what": "trades"}, "what `trades`: must be one of events, orders, fills"),
         ({"what": "orders"}, "csv or parquet for orders"),
-        ({"format": "parquet", "path": "-"}, "a file for Parquet"),
-        ({"format": "parquet", "path": "x.gz"}, "a file for Parquet"),
+        ({"format": "parquet", "path": "-"}, "must be an uncompressed file for Parquet"),
+        ({"format": "parquet", "path": "x.gz"}, "must be an uncompressed file for Parquet"),
     ],
 )
 async def test_what_can_not_be_exported_is_said(asked: dict[str, str], message: str, tmp_path: Path) -> None:

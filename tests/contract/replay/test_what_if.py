@@ -254,9 +254,11 @@ def test_what_can_not_be_is_refused(recorder: MemoryRecorder, name: str) -> None
 
 
 def test_a_fork_is_never_amid_an_append(recorder: MemoryRecorder) -> None:
-    """What was recorded together was never seen apart: the ends of it are named."""
+    """A fork inside a group of events appended together is refused; the error names the end of the group."""
     amid = next(row[0] for row in recorder.rows if row[3] == "GroupCreated")
-    with pytest.raises(ValidationError, match=f"{amid} … {amid + 2}"):
+    with pytest.raises(
+        ValidationError, match=f"position {amid} is inside a group of events appended together; use {amid + 2}"
+    ):
         asyncio.run(what_if(log_of(recorder), position=amid))
 
 

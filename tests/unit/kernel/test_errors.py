@@ -75,9 +75,11 @@ def test_messages_read_as_they_are() -> None:
 
 
 def test_validation_lists_every_violation() -> None:
-    """The message names each violated constraint with its limit and the value given."""
-    error = ValidationError("no fit", [Violation("price", "tick_size", "0.01", "0.005"), Violation("a", "b", "c", "d")])
-    assert str(error) == "no fit; price: tick_size is 0.01, given 0.005; a: b is c, given d"
+    """The message is a sentence for each broken rule, after the subject where there is one."""
+    tick = Violation("price", "tick_size", "0.01", "0.005", "{field} {value} is not a multiple of {limit}")
+    error = ValidationError("order a", [tick, Violation("wait", "wait", "`ack`", "x\n{limit}")])
+    assert str(error) == "order a: price 0.005 is not a multiple of 0.01; wait `x\\n{limit}`: must be `ack`"
+    assert str(ValidationError(violations=[tick])) == str(tick)
     assert len(error.violations) == 2
 
 

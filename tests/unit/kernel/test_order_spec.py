@@ -185,7 +185,7 @@ def test_each_constraint_of_a_market_is_checked(given: dict[str, Any], found: se
 
 
 def test_every_violation_is_listed() -> None:
-    """One order that violates many constraints gets all of them, with limits and values in decimals."""
+    """An order that breaks many rules gets a sentence for each, with limits and values in decimals."""
     order = an_order(price=95, quantity=1_500, time_in_force=TimeInForce.DAY, reduce_only=True)
     assert constraints(order, open_orders=2) == {
         ("price", "price range"),
@@ -197,8 +197,20 @@ def test_every_violation_is_listed() -> None:
         ("reduce_only", "reduce_only"),
         ("symbol_id", "max_open_orders"),
     }
-    error = ValidationError("the order does not fit", BTC.violations(order))
-    assert "price: tick_size is a multiple of 0.10, given 0.95" in str(error)
+    texts = list(map(str, BTC.violations(order)))
+    assert "price 0.95 is not a multiple of the tick size 0.1" in texts
+    assert "notional 0.00001425 is below min_notional 5" in texts
+    assert "BTCUSDT takes FOK, GTC and IOC orders, not DAY" in texts
+
+
+def test_an_order_type_that_the_market_does_not_take_is_named() -> None:
+    """The sentence names the symbol, what it takes and what was given, without scaled integers."""
+    stop = an_order(order_type=OrderType.STOP, price=None, stop_price=6_170_000)
+    market = BTC.model_copy(update={"order_types": frozenset({OrderType.LIMIT, OrderType.MARKET})})
+    assert list(map(str, market.violations(stop))) == [
+        "BTCUSDT takes LIMIT and MARKET orders, not STOP (the paper exchange takes it with `--markets full`)"
+    ]
+    assert str(market.violations(an_order(quantity=150_010))[0]).startswith("quantity 0.0015001 is not a multiple of")
 
 
 @pytest.mark.parametrize(("open_orders", "full"), [(0, False), (1, False), (2, True), (3, True)])
@@ -253,19 +265,19 @@ def test_scaling_is_exact_or_an_error(number: Decimal, decimals: int) -> None:
 @pytest.mark.parametrize(
     ("value", "word"),
     [
-        (0.1, "type"),
-        (True, "type"),
-        (None, "type"),
-        ("", "no number"),
-        ("one", "no number"),
-        ("NaN", "out of range"),
-        ("Infinity", "out of range"),
-        ("-0.01", "out of range"),
-        (-1, "out of range"),
+        (0.1, "must be a Decimal"),
+        (True, "must be a Decimal"),
+        (None, "must be a Decimal"),
+        ("", "must be a decimal number"),
+        ("one", "must be a decimal number"),
+        ("NaN", "must be finite and not negative"),
+        ("Infinity", "must be finite and not negative"),
+        ("-0.01", "must be finite and not negative"),
+        (-1, "must be finite and not negative"),
         ("0.001", "decimal places"),
         ("1e-999999", "decimal places"),
-        ("1e999999", "too large"),
-        ("184467440737095516.16", "too large"),
+        ("1e999999", "is above the maximum"),
+        ("184467440737095516.16", "is above the maximum"),
     ],
 )
 def test_what_is_no_price_is_refused(value: Any, word: str) -> None:

@@ -286,8 +286,8 @@ class PaperEngine:
         new_price = trade.price if price is None else price
         cum_qty = order.cum_qty + new_quantity - trade.quantity
         if not 0 <= cum_qty <= order.quantity or new_quantity < 0:
-            limit = f"0 … {order.quantity - order.cum_qty + trade.quantity}"
-            raise ValidationError("impossible correction", [Violation("quantity", "range", limit, str(quantity))])
+            limit = f"from 0 to {order.quantity - order.cum_qty + trade.quantity}"
+            raise ValidationError(violations=[Violation("quantity", "range", limit, str(quantity))])
         transaction = self._transaction()
         fee, _ = fee_on(self.book, self.config, order, Execution(None, new_price, new_quantity), trade.liquidity)
         transaction.note(
@@ -325,7 +325,7 @@ class PaperEngine:
             raise NotFoundError(f"no symbol {symbol_id}")
         for name, size in (("tick_size", tick_size), ("lot_size", lot_size)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
-                raise ValidationError("no such filter", [Violation(name, "range", "an integer above 0", str(size))])
+                raise ValidationError(violations=[Violation(name, "range", "an integer above 0", str(size))])
         self._set(SymbolSet(symbol_id=symbol_id, tick_size=tick_size, lot_size=lot_size))
 
     def last_price(self, symbol_id: str) -> int:

@@ -78,11 +78,12 @@ def iceberg_violations(symbol: SymbolMetadata, order: StandardOrder) -> list[Vio
     if shown is None:
         return []
     if order.price is None:
-        return [Violation("display_quantity", "iceberg", "for orders with a price", str(order.order_type))]
+        text = "{field} is for {limit}, not {value}"
+        return [Violation("display_quantity", "iceberg", "orders with a price", order.order_type, text)]
     if -(-order.quantity // shown) > ICEBERG_PARTS_MAX:
-        limit = f"at most {ICEBERG_PARTS_MAX} parts"
-        given = f"{symbol.quantity_to_decimal(shown)} of {symbol.quantity_to_decimal(order.quantity)}"
-        return [Violation("display_quantity", "iceberg_parts", limit, given)]
+        value = f"{symbol.quantity_text(shown)} of {symbol.quantity_text(order.quantity)}"
+        text = "{field} {value} makes more than {limit} parts"
+        return [Violation("display_quantity", "iceberg_parts", str(ICEBERG_PARTS_MAX), value, text)]
     return []
 
 

@@ -19,28 +19,26 @@ INTENT = {"intent_id": "a", "exchange_id": "paper", "order": ORDER}
 @pytest.mark.parametrize(
     ("model", "given", "lines"),
     [
-        (StandardOrder, {**ORDER, "side": "HOLD"}, ["side: must be 'BUY' or 'SELL', given 'HOLD'"]),
-        (StandardOrder, {**ORDER, "quantity": -1}, ["quantity: must be at least 0, given -1"]),
-        (StandardOrder, {**ORDER, "quantity": "x"}, ["quantity: must be an integer, given 'x'"]),
-        (StandardOrder, {**ORDER, "colour": {}}, ["colour: is not a known field"]),
-        (StandardOrder, {"symbol_id": "B"}, [f"{name}: is required" for name in ("side", "order_type", "quantity")]),
+        (StandardOrder, {**ORDER, "side": "HOLD"}, ["side `HOLD`: must be 'BUY' or 'SELL'"]),
+        (StandardOrder, {**ORDER, "quantity": -1}, ["quantity `-1`: must be at least 0"]),
+        (StandardOrder, {**ORDER, "quantity": "x"}, ["quantity `x`: must be an integer"]),
+        (StandardOrder, {**ORDER, "colour": {}}, ["colour is not a known field"]),
+        (StandardOrder, {"symbol_id": "B"}, [f"{name} is required" for name in ("side", "order_type", "quantity")]),
         (
             StandardOrder,
             {**ORDER, "quantity": 0, "price": None},
             [
-                "quantity: minimum is 1 at the symbol's scale, given 0",
-                "price: presence is required for LIMIT, given None",
+                "quantity `0`: must be more than 0",
+                "price is required for LIMIT orders",
             ],
         ),
         (
             OrderIntent,
             {**INTENT, "intent_id": "a/b"},
-            [
-                "intent_id: must be 1 to 64 characters of A-Z a-z 0-9 . _ -, the first one a letter or digit, given 'a/b'"
-            ],
+            ["intent id `a/b`: must be 1 to 64 characters of `A-Z a-z 0-9 . _ -`, the first a letter or digit"],
         ),
         (OrderIntent, {**INTENT, "metadata": []}, ["metadata: must be a mapping"]),
-        (KernelSettings, {"workers": 0}, ["workers: must be at least 1, given 0"]),
+        (KernelSettings, {"workers": 0}, ["workers `0`: must be at least 1"]),
     ],
 )
 def test_violations_are_in_our_words(model: type[Model], given: dict[str, Any], lines: list[str]) -> None:

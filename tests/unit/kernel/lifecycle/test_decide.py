@@ -123,7 +123,7 @@ def test_place_is_idempotent() -> None:
 
 def test_place_checks_the_market() -> None:
     """A new order must fit its market."""
-    with pytest.raises(ValidationError, match="lot_size"):
+    with pytest.raises(ValidationError, match="quantity 7 is not a multiple of the lot size 10"):
         do(Journal(), PlaceOrder(an_intent(an_order(7)), SYMBOL))
 
 

@@ -97,7 +97,7 @@ async def test_an_earlier_releases_log_opens_and_is_tightened(tmp_path: Path, ca
         async with a_log(path, create=False) as again:
             assert (await again.head()).position == 2
             assert set(modes(tmp_path).values()) == {"0o600"}
-    assert len([record for record in caplog.records if "could be read" in record.message]) == 1
+    assert len([record for record in caplog.records if "was readable" in record.message]) == 1
 
 
 @pytest.mark.parametrize("bits", [0o602, 0o606, 0o666])
@@ -145,7 +145,7 @@ def test_a_named_pipe_stops_nobody(tmp_path: Path) -> None:
     """A pipe in place of a file is refused, and not waited for."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     for flags in (os.O_RDONLY, CREATE):
-        with pytest.raises(UnsafeFileError, match="no regular file"):
+        with pytest.raises(UnsafeFileError, match="not a regular file"):
             open_private(tmp_path / "pipe", flags)
 
 

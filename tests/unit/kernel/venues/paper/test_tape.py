@@ -103,11 +103,13 @@ def test_a_file_that_is_no_tape_is_named(tmp_path: Path, name: str, content: byt
         list(read_tape(path, BTC))
 
 
-def test_the_symbol_is_in_the_file_name() -> None:
-    """Binance's names begin with it; another name says what is missing."""
+def test_the_symbol_is_in_the_file_name(tmp_path: Path) -> None:
+    """Binance's names begin with it; the error for another name says what is missing."""
     assert symbol_of("/data/ETHUSDT-trades-2024-08-08.zip") == "ETHUSDT"
+    with pytest.raises(ValidationError, match="`nope\\.csv`: no such file"):
+        symbol_of("nope.csv")
     with pytest.raises(ValidationError, match="give the symbol"):
-        symbol_of("trades.csv")
+        symbol_of(tmp_path)
 
 
 def test_reading_needs_no_memory_for_the_file(tmp_path: Path) -> None:
