@@ -47,9 +47,9 @@ INSTANT_NS_MAX = 2**63 - 1
 MEMBER = re.compile(r"orders\[(\d+)\]")
 """An order of a group in the kernel's violations."""
 GROUP_REMEDIES = {
-    "size": "write as many; of ONE_TRIGGERS_OTHER the first order is the parent, its children stand after it",
-    "symbol": "orders that fill instead of each other are of one symbol",
-    "side": "a stop stands on the other side of the market than the limit of its side",
+    "size": "write that many; in ONE_TRIGGERS_OTHER the first order is the parent, followed by its children",
+    "symbol": "give all orders of the group one symbol",
+    "side": "a stop must be on the other side of the market than a limit order of the same side",
 }
 DECIMALS = {"quantity": True, "price": False, "stop_price": False, "display_quantity": True}
 """An order's decimal fields, and whether they are quantities."""
@@ -141,7 +141,7 @@ def refused(constraint: str, limit: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("manifest", "{limit}", {"constraint": constraint, "limit": limit, "remedy": remedy})
 
 
-def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "write another") -> BeforeValidator:
+def rule(read: Callable[[Any], object], constraint: str, limit: str, remedy: str = "correct it") -> BeforeValidator:
     """A validator: `read` converts a value, or returns None if it breaks the rule."""
 
     def check(value: Any) -> object:

@@ -28,7 +28,7 @@ def test_a_field_has_its_words_its_type_and_its_values(idle: World) -> None:
 
     assert page.startswith("FIELD:  intent.order.time_in_force <TimeInForce> (default GTC)\n")
     assert "How long the order works" in page
-    assert "    IOC\n      Immediate or cancel: what is not filled at once is canceled.\n" in page
+    assert "    IOC\n      Immediate or cancel: the unfilled rest is canceled at once.\n" in page
 
 
 @pytest.mark.parametrize(
