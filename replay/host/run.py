@@ -113,7 +113,7 @@ async def serving_probes(
         yield probes
         return
     ProcessCollector(registry=metrics.registry)
-    beating = asyncio.create_task(probes.beat(), name="vitals-beat")
+    beating = asyncio.create_task(probes.beat(), name="probes-beat")
     try:
         async with serving(bound, probes.pages()):
             say(f"metrics: http://{address_of(bound)}/metrics")

@@ -55,7 +55,7 @@ class KernelStub:
         }
 
 
-def vitals_of(kernel: KernelStub | None) -> Probes:
+def probes_of(kernel: KernelStub | None) -> Probes:
     made = Probes(Metrics(), "paper", clock=SystemClock())
     made.gauges.kernel = kernel  # type: ignore[assignment]
     return made
@@ -63,32 +63,32 @@ def vitals_of(kernel: KernelStub | None) -> Probes:
 
 async def test_it_lives_before_there_is_a_kernel() -> None:
     """During recovery the process is alive and not ready."""
-    vitals = vitals_of(None)
+    probes = probes_of(None)
 
-    assert (await vitals.live()).status == 200
-    reply = await vitals.ready()
+    assert (await probes.live()).status == 200
+    reply = await probes.ready()
     assert (reply.status, json.loads(reply.body)["missing"]) == (503, list(CONDITIONS))
-    assert vitals.pages().keys() == {"/metrics", "/healthz", "/readyz"}
+    assert probes.pages().keys() == {"/metrics", "/healthz", "/readyz"}
 
 
 async def test_a_fold_that_does_not_move_is_no_life() -> None:
     """A fold that is behind and advances is alive; behind at one position beyond the limit is 503."""
     kernel = KernelStub()
-    vitals = vitals_of(kernel)
-    assert (await vitals.live()).status == 200
+    probes = probes_of(kernel)
+    assert (await probes.live()).status == 200
     await asyncio.sleep(100)
     kernel.lag = 5
-    assert (await vitals.live()).status == 200, "the position is old, being behind is not"
+    assert (await probes.live()).status == 200, "the position is old, being behind is not"
     for _ in range(3):
         await asyncio.sleep(8)
         kernel.position += 1
-        assert (await vitals.live()).status == 200
+        assert (await probes.live()).status == 200
     await asyncio.sleep(module.STUCK_S_MAX + 1)
-    reply = await vitals.live()
+    reply = await probes.live()
     assert (reply.status, "5 events behind" in reply.body) == (503, True)
     kernel.position += 1
     await asyncio.sleep(1)
-    assert (await vitals.live()).status == 200
+    assert (await probes.live()).status == 200
 
 
 async def test_a_reader_that_failed_is_no_life() -> None:
@@ -96,46 +96,46 @@ async def test_a_reader_that_failed_is_no_life() -> None:
     kernel = KernelStub()
     kernel.missing = {PROJECTIONS_AT_HEAD: "ReaderFailed"}
 
-    assert (await vitals_of(kernel).live()).status == 503
+    assert (await probes_of(kernel).live()).status == 503
 
 
 async def test_a_log_that_is_away_is_no_death() -> None:
     """With an unavailable log the process is alive and not ready, and concurrent requests share one check."""
     kernel = KernelStub()
     kernel.away = True
-    vitals = vitals_of(kernel)
+    probes = probes_of(kernel)
 
-    assert (await vitals.live()).status == 200
-    reply = await vitals.ready()
+    assert (await probes.live()).status == 200
+    reply = await probes.ready()
     assert (reply.status, json.loads(reply.body)["missing"]) == (503, [PROJECTIONS_AT_HEAD])
     assert kernel.looks == 1
-    await vitals.close()
+    await probes.close()
 
 
 async def test_what_is_missing_is_named_without_texts() -> None:
     """/readyz has types and reasons, which are closed sets, and no messages."""
     kernel = KernelStub()
     kernel.missing = {"NOT_PAUSED": "Paused"}
-    reply = await vitals_of(kernel).ready()
+    reply = await probes_of(kernel).ready()
 
     assert (reply.status, reply.content_type) == (503, "application/json")
     assert json.loads(reply.body) == {"ready": False, "missing": ["NOT_PAUSED"], "reasons": {"NOT_PAUSED": "Paused"}}
-    assert (await vitals_of(KernelStub()).ready()) == Reply(
+    assert (await probes_of(KernelStub()).ready()) == Reply(
         200, '{"ready": true, "missing": [], "reasons": {}}\n', "application/json"
     )
 
 
 async def test_a_late_loop_is_no_life() -> None:
     """A late event loop is 503 with the seconds."""
-    vitals = vitals_of(KernelStub())
-    beating = asyncio.create_task(vitals.beat())
+    probes = probes_of(KernelStub())
+    beating = asyncio.create_task(probes.beat())
     await asyncio.sleep(3)
-    assert (await vitals.live()).status == 200
-    assert vitals.gauges.loop_lag_s < 0.1
+    assert (await probes.live()).status == 200
+    assert probes.gauges.loop_lag_s < 0.1
     beating.cancel()
     await asyncio.sleep(module.LATE_S_MAX + 2)
 
-    reply = await vitals.live()
+    reply = await probes.live()
     assert (reply.status, "late" in reply.body) == (503, True)
 
 
@@ -179,9 +179,9 @@ async def test_a_look_that_takes_too_long_goes_on_for_the_next() -> None:
 
 async def test_without_a_kernel_nothing_holds() -> None:
     """Without a kernel the gauges show neither leader nor ready, whatever was recorded before."""
-    vitals = vitals_of(None)
-    vitals.gauges.note_health(await KernelStub().health_check())
-    reply = await vitals.metrics()
+    probes = probes_of(None)
+    probes.gauges.note_health(await KernelStub().health_check())
+    reply = await probes.metrics()
 
     assert 'leader_election_master_status{name="reconciler"} 0.0' in reply.body
     assert 'condition{type="LEASE_HELD"} 0.0' in reply.body
@@ -196,20 +196,20 @@ async def test_a_count_that_takes_long_holds_up_no_scrape(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(module, "tally_of", count)
     metrics = Metrics()
-    vitals = Probes(metrics, "paper", clock=SystemClock())
-    vitals.gauges.kernel = KernelStub()  # type: ignore[assignment]
+    probes = Probes(metrics, "paper", clock=SystemClock())
+    probes.gauges.kernel = KernelStub()  # type: ignore[assignment]
     began_s = asyncio.get_running_loop().time()
     for counter, unknown in ((1, 0), (2, 0)):
         metrics.fills.inc()
-        reply = await vitals.metrics()
+        reply = await probes.metrics()
         assert f"fills_recorded_total {counter}.0" in reply.body
         assert f"unknown_attempts {unknown}.0" in reply.body
         await asyncio.sleep(2)
     assert asyncio.get_running_loop().time() - began_s < 8
     await asyncio.sleep(30)
-    reply = await vitals.metrics()
+    reply = await probes.metrics()
     assert "unknown_attempts 3.0" in reply.body
-    await vitals.close()
+    await probes.close()
 
 
 def test_progress_is_counted_from_being_behind() -> None:
